@@ -1,0 +1,6 @@
+//! The pure signal code of Meowlink: no I/O, no clock, no async.
+//!
+//! Everything here works on *canonical audio*: 16 kHz, one channel, signed 16 bits.
+
+/// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
+pub const SAMPLE_RATE_HZ: u32 = 16_000;
