@@ -2,5 +2,7 @@
 //!
 //! Everything here works on *canonical audio*: 16 kHz, one channel, signed 16 bits.
 
+pub mod logmel;
+
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
