@@ -2,7 +2,14 @@
 //!
 //! Everything here works on *canonical audio*: 16 kHz, one channel, signed 16 bits.
 
+pub mod analysis;
+pub mod detection;
+pub mod level;
 pub mod logmel;
+pub mod spectrogram;
+pub mod measure;
+mod rules;
+mod segment;
 
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;

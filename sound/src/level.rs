@@ -1,0 +1,100 @@
+//! How loud canonical audio is, and whether it is audio at all.
+
+use serde::{Deserialize, Serialize};
+
+/// Lowest level that is reported, in dB of full scale: digital silence.
+pub const SILENCE_DBFS: f32 = -120.0;
+
+/// Level of a stretch of audio.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Level {
+    /// Root mean square, in dB of full scale, -120 to 0. A full-scale sine has -3.
+    pub rms_dbfs: f32,
+    /// Highest absolute sample, in dB of full scale, -120 to 0.
+    pub peak_dbfs: f32,
+    /// Share of the samples at full scale, 0 to 1.
+    pub clipped_fraction: f32,
+    /// Share of the samples that are exactly zero, 0 to 1. 1 means a dead or muted microphone.
+    pub zero_fraction: f32,
+}
+
+/// Sums up samples of any length; exact, so that chunking does not matter.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LevelMeter {
+    samples: u64,
+    square_sum: u128,
+    peak: u16,
+    clipped: u64,
+    zeros: u64,
+}
+
+impl LevelMeter {
+    /// Takes more samples.
+    pub fn push(&mut self, samples: &[i16]) {
+        self.samples += samples.len() as u64;
+        for &sample in samples {
+            let magnitude = sample.unsigned_abs();
+            self.square_sum += u128::from(u32::from(magnitude) * u32::from(magnitude));
+            self.peak = self.peak.max(magnitude);
+            self.clipped += u64::from(magnitude >= i16::MAX as u16);
+            self.zeros += u64::from(magnitude == 0);
+        }
+    }
+
+    /// Number of samples taken.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// The level of all samples taken. Without any: digital silence, nothing clipped, nothing zero.
+    pub fn level(&self) -> Level {
+        let count = self.samples.max(1) as f64;
+        let rms = (self.square_sum as f64 / count).sqrt();
+        Level {
+            rms_dbfs: dbfs(rms),
+            peak_dbfs: dbfs(f64::from(self.peak)),
+            clipped_fraction: (self.clipped as f64 / count) as f32,
+            zero_fraction: (self.zeros as f64 / count) as f32,
+        }
+    }
+}
+
+/// Decibels of full scale of an amplitude in units of s16 samples (full scale: 32768), not below [`SILENCE_DBFS`].
+pub(crate) fn dbfs(amplitude: f64) -> f32 {
+    ((20.0 * (amplitude / 32768.0).log10()) as f32).clamp(SILENCE_DBFS, 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level_of(samples: &[i16]) -> Level {
+        let mut meter = LevelMeter::default();
+        meter.push(samples);
+        meter.level()
+    }
+
+    #[test]
+    fn full_scale_square_wave_is_0_dbfs_and_clipped() {
+        let level = level_of(&[i16::MIN, i16::MAX].repeat(100));
+        assert!(level.rms_dbfs > -0.001 && level.peak_dbfs == 0.0 && level.clipped_fraction == 1.0, "{level:?}");
+    }
+
+    #[test]
+    fn full_scale_sine_has_minus_3_dbfs() {
+        let sine: Vec<i16> = (0..16000).map(|n| ((n as f32 * 0.1).sin() * 32767.0) as i16).collect();
+        assert!((level_of(&sine).rms_dbfs + 3.01).abs() < 0.01);
+    }
+
+    #[test]
+    fn zeros_are_digital_silence() {
+        let level = level_of(&[0; 320]);
+        assert_eq!((level.rms_dbfs, level.peak_dbfs, level.zero_fraction), (SILENCE_DBFS, SILENCE_DBFS, 1.0));
+    }
+
+    #[test]
+    fn nothing_is_silence_without_a_zero_fraction() {
+        let level = level_of(&[]);
+        assert_eq!((level.rms_dbfs, level.zero_fraction), (SILENCE_DBFS, 0.0));
+    }
+}

@@ -1,0 +1,225 @@
+//! Measurements on the audio of one vocalisation: loudness, pitch track, spectral shape.
+//!
+//! Pitch is the strongest peak of the autocorrelation, divided by the window's own as in P. Boersma, "Accurate short-term
+//! analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound" (1993).
+
+use std::sync::Arc;
+
+use realfft::num_complex::Complex32;
+use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
+
+use crate::SAMPLE_RATE_HZ;
+use crate::detection::Measurements;
+use crate::level::LevelMeter;
+
+/// Analysis window: 64 ms, several periods of the lowest pitch.
+const WINDOW: usize = 1024;
+/// The window is zero-padded to this, so that the autocorrelation is linear, not circular.
+const FFT: usize = 2 * WINDOW;
+/// 20 ms between two points of the pitch track.
+const HOP: usize = 320;
+/// Pitch of adult cats' meows lies within 200 to 1000 Hz, of kittens up to about 1500; growls begin about 100 Hz.
+const PITCH_MIN_HZ: f32 = 100.0;
+const PITCH_MAX_HZ: f32 = 1600.0;
+/// A frame is voiced when its autocorrelation at the pitch period reaches this share of the energy.
+const VOICED: f32 = 0.5;
+/// The shortest period whose peak comes this near to the highest one is the pitch: avoids octave errors downward.
+const OCTAVE_GUARD: f32 = 0.9;
+/// Frames this far below the loudest do not count for pitch and shape: they are background.
+const BELOW_LOUDEST_DB: f32 = 25.0;
+
+/// Measures vocalisations. Holds the FFT plans and scratch space; one serves any number of vocalisations in turn.
+pub struct Meter {
+    forward: Arc<dyn RealToComplex<f32>>,
+    inverse: Arc<dyn ComplexToReal<f32>>,
+    window: Vec<f32>,
+    window_autocorrelation: Vec<f32>,
+    time: Vec<f32>,
+    spectrum: Vec<Complex32>,
+    forward_scratch: Vec<Complex32>,
+    inverse_scratch: Vec<Complex32>,
+}
+
+/// What one window of 64 ms shows.
+struct Shape {
+    power: f32,
+    centroid_hz: f32,
+    flatness: f32,
+    /// `None`: unvoiced.
+    pitch_hz: Option<f32>,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        let mut planner = RealFftPlanner::<f32>::new();
+        let forward = planner.plan_fft_forward(FFT);
+        let inverse = planner.plan_fft_inverse(FFT);
+        let window: Vec<f32> =
+            (0..WINDOW).map(|n| 0.5 - 0.5 * (std::f32::consts::TAU * n as f32 / WINDOW as f32).cos()).collect();
+        let mut meter = Self {
+            window_autocorrelation: Vec::new(),
+            time: forward.make_input_vec(),
+            spectrum: forward.make_output_vec(),
+            forward_scratch: forward.make_scratch_vec(),
+            inverse_scratch: inverse.make_scratch_vec(),
+            forward,
+            inverse,
+            window,
+        };
+        meter.time.fill(0.0);
+        meter.time[..WINDOW].copy_from_slice(&meter.window);
+        meter.transform();
+        meter.power_to_autocorrelation();
+        meter.window_autocorrelation = meter.time[..WINDOW].iter().map(|r| r / meter.time[0]).collect();
+        meter
+    }
+}
+
+impl Meter {
+    /// Measures the canonical audio of one vocalisation. `background_dbfs` is the level around it, -120 to 0.
+    pub fn measure(&mut self, audio: &[i16], background_dbfs: f32) -> Measurements {
+        let mut level = LevelMeter::default();
+        level.push(audio);
+        let level = level.level();
+
+        let last_start = audio.len().saturating_sub(WINDOW);
+        let mut shapes: Vec<Shape> = (0..=last_start)
+            .step_by(HOP)
+            .map(|start| self.shape(&audio[start..audio.len().min(start + WINDOW)]))
+            .collect();
+        let loudest = shapes.iter().map(|shape| shape.power).fold(0.0, f32::max);
+        shapes.retain(|shape| shape.power > 0.0 && shape.power >= loudest * 10f32.powf(-BELOW_LOUDEST_DB / 10.0));
+
+        let count = shapes.len().max(1) as f32;
+        let mut pitches: Vec<f32> = shapes.iter().filter_map(|shape| shape.pitch_hz).collect();
+        pitches.sort_by(f32::total_cmp);
+        Measurements {
+            peak_dbfs: level.peak_dbfs,
+            rms_dbfs: level.rms_dbfs,
+            snr_db: level.rms_dbfs - background_dbfs,
+            pitch_median_hz: pitches.get(pitches.len() / 2).copied().unwrap_or(0.0),
+            pitch_min_hz: pitches.first().copied().unwrap_or(0.0),
+            pitch_max_hz: pitches.last().copied().unwrap_or(0.0),
+            voiced_fraction: pitches.len() as f32 / count,
+            spectral_centroid_hz: shapes.iter().map(|shape| shape.centroid_hz).sum::<f32>() / count,
+            spectral_flatness: shapes.iter().map(|shape| shape.flatness).sum::<f32>() / count,
+        }
+    }
+
+    fn shape(&mut self, audio: &[i16]) -> Shape {
+        let mean = audio.iter().map(|&s| f32::from(s)).sum::<f32>() / audio.len().max(1) as f32;
+        self.time.fill(0.0);
+        for ((slot, &sample), weight) in self.time.iter_mut().zip(audio).zip(&self.window) {
+            *slot = (f32::from(sample) - mean) * weight / 32768.0;
+        }
+        self.transform();
+
+        let bin_hz = SAMPLE_RATE_HZ as f32 / FFT as f32;
+        let (mut power, mut moment, mut log_sum) = (0.0f32, 0.0f32, 0.0f32);
+        // Below 1e-12 a bin is rounding noise; it would pull the geometric mean to nothing.
+        const FLOOR: f32 = 1e-12;
+        for (bin, value) in self.spectrum.iter().enumerate().skip(1) {
+            let bin_power = value.norm_sqr() + FLOOR;
+            power += bin_power;
+            moment += bin_power * bin as f32 * bin_hz;
+            log_sum += bin_power.ln();
+        }
+        let bins = (self.spectrum.len() - 1) as f32;
+        let flatness = (log_sum / bins).exp() / (power / bins);
+        let pitch_hz = if power > 2.0 * bins * FLOOR { self.pitch() } else { None };
+        Shape { power, centroid_hz: moment / power, flatness, pitch_hz }
+    }
+
+    /// Pitch of the window whose spectrum was just made; overwrites `spectrum` and `time`.
+    fn pitch(&mut self) -> Option<f32> {
+        self.power_to_autocorrelation();
+        let energy = self.time[0];
+        let shortest = (SAMPLE_RATE_HZ as f32 / PITCH_MAX_HZ) as usize;
+        let longest = (SAMPLE_RATE_HZ as f32 / PITCH_MIN_HZ) as usize;
+        let correlation = |lag: usize| self.time[lag] / energy / self.window_autocorrelation[lag];
+        let is_peak = |lag: usize| correlation(lag) >= correlation(lag - 1) && correlation(lag) > correlation(lag + 1);
+
+        let best = (shortest..=longest).filter(|&lag| is_peak(lag)).map(correlation).fold(0.0, f32::max);
+        if best < VOICED {
+            return None;
+        }
+        let lag = (shortest..=longest).find(|&lag| is_peak(lag) && correlation(lag) >= OCTAVE_GUARD * best)?;
+        let (left, peak, right) = (correlation(lag - 1), correlation(lag), correlation(lag + 1));
+        let curvature = left - 2.0 * peak + right;
+        let offset = if curvature < 0.0 { 0.5 * (left - right) / curvature } else { 0.0 };
+        Some(SAMPLE_RATE_HZ as f32 / (lag as f32 + offset))
+    }
+
+    fn transform(&mut self) {
+        self.forward
+            .process_with_scratch(&mut self.time, &mut self.spectrum, &mut self.forward_scratch)
+            .expect("the buffers were made by this plan");
+    }
+
+    fn power_to_autocorrelation(&mut self) {
+        for value in &mut self.spectrum {
+            *value = Complex32::new(value.norm_sqr(), 0.0);
+        }
+        self.inverse
+            .process_with_scratch(&mut self.spectrum, &mut self.time, &mut self.inverse_scratch)
+            .expect("the buffers were made by this plan, and a power spectrum is real at both ends");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn harmonics(f0_hz: f32, seconds: f32, amplitude: f32) -> Vec<i16> {
+        (0..(seconds * 16000.0) as usize)
+            .map(|n| {
+                let phase = std::f32::consts::TAU * f0_hz * n as f32 / 16000.0;
+                let sum: f32 = (1..=5).map(|k| (phase * k as f32).sin() / k as f32).sum();
+                (sum * amplitude * 32768.0 / 2.0) as i16
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pitch_of_a_harmonic_tone_is_found_within_1_percent() {
+        let mut meter = Meter::default();
+        for f0_hz in [150.0, 333.0, 440.0, 610.0, 987.0, 1400.0] {
+            let found = meter.measure(&harmonics(f0_hz, 0.5, 0.5), -80.0);
+            assert!((found.pitch_median_hz / f0_hz - 1.0).abs() < 0.01, "{f0_hz}: {found:?}");
+            assert!(found.voiced_fraction > 0.95, "{f0_hz}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn pitch_does_not_depend_on_level() {
+        let mut meter = Meter::default();
+        let loud = meter.measure(&harmonics(500.0, 0.5, 0.8), -80.0);
+        let soft = meter.measure(&harmonics(500.0, 0.5, 0.008), -80.0);
+        assert!((loud.pitch_median_hz - soft.pitch_median_hz).abs() < 2.0);
+        assert!((loud.rms_dbfs - soft.rms_dbfs - 40.0).abs() < 0.2);
+    }
+
+    #[test]
+    fn noise_has_no_pitch_and_is_flat() {
+        let mut state = 1u32;
+        let noise: Vec<i16> = (0..16000)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                ((state >> 16) as i16) / 8
+            })
+            .collect();
+        let found = Meter::default().measure(&noise, -60.0);
+        assert!(found.voiced_fraction < 0.05 && found.spectral_flatness > 0.4, "{found:?}");
+        assert!((found.spectral_centroid_hz - 4000.0).abs() < 200.0, "{found:?}");
+    }
+
+    #[test]
+    fn silence_short_and_empty_audio_give_finite_numbers() {
+        for audio in [vec![0i16; 4000], vec![1000; 10], vec![], vec![i16::MAX; 4000]] {
+            let found = Meter::default().measure(&audio, -120.0);
+            assert_eq!(found.pitch_median_hz, 0.0);
+            let numbers = [found.spectral_centroid_hz, found.spectral_flatness, found.snr_db, found.voiced_fraction];
+            assert!(numbers.iter().all(|number| number.is_finite()), "{found:?}");
+        }
+    }
+}
