@@ -1,0 +1,285 @@
+//! A picture of sound: time from left to right, frequency from bottom to top, level as colour.
+//!
+//! Pure: samples in, a matrix of levels out. The frequency axis is mel, which gives the harmonics of a meow (300 Hz to
+//! 3 kHz) most of the height and still shows a hiss up to 8 kHz.
+
+use std::sync::OnceLock;
+
+use realfft::RealFftPlanner;
+
+use crate::SAMPLE_RATE_HZ;
+
+/// Samples that one column looks at: 32 ms, short enough for an onset, long enough to part harmonics.
+const WINDOW_SAMPLES: usize = 512;
+
+/// The window is zero-padded to this many samples, so that the rows at low frequencies read smooth values between bins.
+const FFT_SAMPLES: usize = 2_048;
+
+/// Lowest frequency shown, in hertz.
+pub const LOWEST_HZ: f32 = 60.0;
+
+/// Highest frequency shown, in hertz: all that canonical audio has.
+pub const HIGHEST_HZ: f32 = SAMPLE_RATE_HZ as f32 / 2.0;
+
+/// Span of the colours, in dB below the loudest cell; less when the room's noise is nearer than that.
+const RANGE_DB: f32 = 70.0;
+
+/// The span of the colours is never less than this, in dB, so that plain noise is not blown up.
+const LEAST_RANGE_DB: f32 = 30.0;
+
+/// Sound below this is drawn as if its loudest cell were here, in dB of full scale: silence stays dark.
+const QUIETEST_TOP_DBFS: f32 = -70.0;
+
+/// What lies below this is dark in every picture, in dB of full scale: about what rounding to 16 bits leaves in a cell.
+const DARK_DBFS: f32 = -100.0;
+
+/// Widest and highest picture, in pixels: bounds the memory of a request.
+pub const MAX_SIDE_PX: usize = 2_048;
+
+/// Levels of sound over time and frequency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spectrogram {
+    width_px: usize,
+    height_px: usize,
+    levels: Vec<u8>,
+}
+
+impl Spectrogram {
+    /// Looks at canonical audio. Both sides are clamped to 1..=[`MAX_SIDE_PX`]. Time is linear: the left edge of
+    /// the picture is the first sample, the right edge the last. No samples give a dark picture.
+    #[must_use]
+    pub fn of(samples: &[i16], width_px: usize, height_px: usize) -> Self {
+        let (width_px, height_px) = (width_px.clamp(1, MAX_SIDE_PX), height_px.clamp(1, MAX_SIDE_PX));
+        let db = decibels(samples, width_px, height_px);
+        Self { width_px, height_px, levels: to_levels(&db) }
+    }
+
+    /// Columns.
+    #[must_use]
+    pub fn width_px(&self) -> usize {
+        self.width_px
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn height_px(&self) -> usize {
+        self.height_px
+    }
+
+    /// One row of levels from left to right, 0 (quiet) to 255 (loudest of the picture). Row 0 is the top, the highest
+    /// frequency.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    #[must_use]
+    pub fn row(&self, y: usize) -> &[u8] {
+        &self.levels[y * self.width_px..(y + 1) * self.width_px]
+    }
+}
+
+/// Where a frequency lies on the axis: 0 at the bottom ([`LOWEST_HZ`]), 1 at the top ([`HIGHEST_HZ`]).
+#[must_use]
+pub fn height_of_hz(hz: f32) -> f32 {
+    (mel_of_hz(hz) - mel_of_hz(LOWEST_HZ)) / (mel_of_hz(HIGHEST_HZ) - mel_of_hz(LOWEST_HZ))
+}
+
+/// The frequency at a place on the axis, in hertz: the inverse of [`height_of_hz`].
+#[must_use]
+pub fn hz_of_height(height: f32) -> f32 {
+    let lowest = mel_of_hz(LOWEST_HZ);
+    700.0 * (10_f32.powf((lowest + height * (mel_of_hz(HIGHEST_HZ) - lowest)) / 2_595.0) - 1.0)
+}
+
+/// The colour of a level: dark violet over red to pale yellow, evenly brighter to the eye from 0 to 255, also for the
+/// colour-blind and in grey. sRGB.
+#[must_use]
+pub fn colour(level: u8) -> [u8; 3] {
+    static TABLE: OnceLock<[[u8; 3]; 256]> = OnceLock::new();
+    TABLE.get_or_init(|| std::array::from_fn(|level| between_stops(level as f32 / 255.0)))[usize::from(level)]
+}
+
+/// Ten colours of the "magma" map of matplotlib (S. van der Walt and N. Smith, 2015, CC0), evenly spaced.
+const STOPS: [[u8; 3]; 10] = [
+    [0, 0, 4],
+    [24, 15, 62],
+    [69, 16, 119],
+    [114, 31, 129],
+    [159, 47, 127],
+    [205, 64, 113],
+    [241, 96, 93],
+    [253, 149, 103],
+    [254, 201, 141],
+    [252, 253, 191],
+];
+
+fn between_stops(place: f32) -> [u8; 3] {
+    let scaled = place * (STOPS.len() - 1) as f32;
+    let lower = (scaled as usize).min(STOPS.len() - 2);
+    let share = scaled - lower as f32;
+    std::array::from_fn(|channel| {
+        let (from, to) = (f32::from(STOPS[lower][channel]), f32::from(STOPS[lower + 1][channel]));
+        (from + (to - from) * share).round() as u8
+    })
+}
+
+/// O'Shaughnessy (1987), as in the front end of the model.
+fn mel_of_hz(hz: f32) -> f32 {
+    2_595.0 * (1.0 + hz / 700.0).log10()
+}
+
+/// Level of each cell in dB of full scale, top row first: the loudest of all that falls into the cell, so that a short
+/// or narrow sound does not fade when the picture is small.
+fn decibels(samples: &[i16], width_px: usize, height_px: usize) -> Vec<f32> {
+    let fft = RealFftPlanner::<f32>::new().plan_fft_forward(FFT_SAMPLES);
+    let (mut input, mut spectrum) = (fft.make_input_vec(), fft.make_output_vec());
+    let mut scratch = fft.make_scratch_vec();
+    let phase = std::f32::consts::TAU / WINDOW_SAMPLES as f32;
+    let window: Vec<f32> = (0..WINDOW_SAMPLES).map(|n| 0.5 - 0.5 * (n as f32 * phase).cos()).collect();
+    // A full-scale sine in the middle of a bin has magnitude WINDOW_SAMPLES / 4 behind a Hann window.
+    let full_scale = (WINDOW_SAMPLES as f32 / 4.0).powi(2).recip();
+
+    let rows = row_bins(height_px);
+    let mut cells = vec![0.0_f32; width_px * height_px];
+    let mut power = vec![0.0_f32; spectrum.len()];
+    for x in 0..width_px {
+        let (first, last) = (samples.len() * x / width_px, samples.len() * (x + 1) / width_px);
+        // One look in the middle of each stretch of half a window, at least one a column.
+        let looks = ((last - first) / (WINDOW_SAMPLES / 2)).max(1);
+        for look in 0..looks {
+            let middle = first + (last - first) * (2 * look + 1) / (2 * looks);
+            input.fill(0.0);
+            for (n, (slot, weight)) in input.iter_mut().zip(&window).enumerate() {
+                let place = (middle + n).checked_sub(WINDOW_SAMPLES / 2);
+                let sample = place.and_then(|place| samples.get(place)).copied().unwrap_or(0);
+                *slot = f32::from(sample) / 32_768.0 * weight;
+            }
+            fft.process_with_scratch(&mut input, &mut spectrum, &mut scratch)
+                .expect("the buffers were made by the plan");
+            for (power, bin) in power.iter_mut().zip(&spectrum) {
+                *power = bin.norm_sqr() * full_scale;
+            }
+            for (y, row) in rows.iter().enumerate() {
+                let cell = &mut cells[y * width_px + x];
+                *cell = cell.max(row.power(&power));
+            }
+        }
+    }
+    // 1e-14: -140 dBFS, below what 16 bits can say.
+    cells.iter().map(|power| 10.0 * (power + 1e-14).log10()).collect()
+}
+
+/// Which bins a row of the picture shows, in bins and parts of bins.
+struct RowBins {
+    lower: f32,
+    upper: f32,
+}
+
+impl RowBins {
+    /// The highest power within the row; between two bins, the line between them.
+    fn power(&self, power: &[f32]) -> f32 {
+        let at = |place: f32| {
+            let bin = (place as usize).min(power.len() - 2);
+            let share = (place - bin as f32).clamp(0.0, 1.0);
+            power[bin] + (power[bin + 1] - power[bin]) * share
+        };
+        let whole = (self.lower.ceil() as usize)..=(self.upper.floor() as usize).min(power.len() - 1);
+        whole.map(|bin| power[bin]).fold(at(self.lower).max(at(self.upper)), f32::max)
+    }
+}
+
+fn row_bins(height_px: usize) -> Vec<RowBins> {
+    let bin_of = |height: f32| hz_of_height(height) * FFT_SAMPLES as f32 / SAMPLE_RATE_HZ as f32;
+    (0..height_px)
+        .map(|y| {
+            let (top, bottom) = (height_px - y, height_px - y - 1);
+            RowBins { lower: bin_of(bottom as f32 / height_px as f32), upper: bin_of(top as f32 / height_px as f32) }
+        })
+        .collect()
+}
+
+/// Spreads the colours from the room's noise to the loudest cell.
+fn to_levels(db: &[f32]) -> Vec<u8> {
+    let mut sorted = db.to_vec();
+    let loudest = sorted.iter().copied().fold(QUIETEST_TOP_DBFS, f32::max);
+    // A quarter of a picture of a meow with its rolls is room noise at least, and noise is to be dark.
+    let quarter = sorted.len() / 4;
+    let noise = *sorted.select_nth_unstable_by(quarter, f32::total_cmp).1;
+    let floor = noise.clamp((loudest - RANGE_DB).max(DARK_DBFS), loudest - LEAST_RANGE_DB);
+    db.iter().map(|db| ((db - floor) / (loudest - floor) * 255.0).clamp(0.0, 255.0).round() as u8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sine(hz: f32, peak: f32, count: usize) -> Vec<i16> {
+        let phase = std::f32::consts::TAU * hz / SAMPLE_RATE_HZ as f32;
+        (0..count).map(|n| ((n as f32 * phase).sin() * peak * 32_767.0) as i16).collect()
+    }
+
+    #[test]
+    fn a_sine_is_a_line_at_its_frequency() {
+        for hz in [150.0, 500.0, 1_000.0, 3_000.0, 7_000.0] {
+            let picture = Spectrogram::of(&sine(hz, 0.5, 16_000), 100, 200);
+            let loudest = (0..200).max_by_key(|&y| picture.row(y)[50]).unwrap();
+            // Row centres count from the top.
+            let expected = (1.0 - height_of_hz(hz)) * 200.0 - 0.5;
+            assert!((loudest as f32 - expected).abs() <= 3.0, "{hz} Hz: row {loudest}, expected {expected}");
+        }
+    }
+
+    #[test]
+    fn a_click_is_a_column_at_its_time() {
+        let mut samples = vec![0_i16; 16_000];
+        samples[12_000] = 20_000;
+        let picture = Spectrogram::of(&samples, 160, 64);
+        let loudest = (0..160).max_by_key(|&x| picture.row(30)[x]).unwrap();
+        assert!((119..=121).contains(&loudest), "column {loudest}, expected 120");
+    }
+
+    #[test]
+    fn level_does_not_change_the_picture_but_silence_is_dark() {
+        let loud = Spectrogram::of(&sine(700.0, 0.8, 8_000), 40, 40);
+        let soft = Spectrogram::of(&sine(700.0, 0.08, 8_000), 40, 40);
+        let differs = (0..40).flat_map(|y| loud.row(y).iter().zip(soft.row(y))).filter(|(a, b)| a.abs_diff(**b) > 40);
+        assert!(differs.count() < 40, "a tenth of the level must look about the same");
+        for silent in [vec![], vec![0; 8_000], vec![1, -1, 0, 0].repeat(2_000)] {
+            let picture = Spectrogram::of(&silent, 40, 40);
+            assert!((0..40).all(|y| picture.row(y).iter().all(|&level| level < 128)), "silence is not dark");
+        }
+    }
+
+    #[test]
+    fn sides_are_clamped_and_every_size_works() {
+        let samples = sine(440.0, 0.3, 3_000);
+        for (width, height) in [(0, 0), (1, 1), (1, 300), (900, 1), (9_999, 9_999)] {
+            let picture = Spectrogram::of(&samples, width, height);
+            assert_eq!(picture.width_px(), width.clamp(1, MAX_SIDE_PX));
+            assert_eq!(picture.height_px(), height.clamp(1, MAX_SIDE_PX));
+            assert_eq!(picture.row(picture.height_px() - 1).len(), picture.width_px());
+        }
+    }
+
+    #[test]
+    fn axis_goes_there_and_back() {
+        for hz in [LOWEST_HZ, 250.0, 1_000.0, 4_000.0, HIGHEST_HZ] {
+            assert!((hz_of_height(height_of_hz(hz)) - hz).abs() < hz * 1e-3);
+        }
+        assert!(height_of_hz(LOWEST_HZ).abs() < 1e-6 && (height_of_hz(HIGHEST_HZ) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn colours_grow_evenly_brighter() {
+        // CIE 1976 lightness of an sRGB colour, 0 to 100.
+        let lightness = |[r, g, b]: [u8; 3]| {
+            let linear = |channel: u8| (f32::from(channel) / 255.0).powf(2.2);
+            let y = 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+            if y > 0.008856 { 116.0 * y.cbrt() - 16.0 } else { 903.3 * y }
+        };
+        let steps: Vec<f32> = (0..=15_u8).map(|step| lightness(colour(step * 17))).collect();
+        for pair in steps.windows(2) {
+            let rise = pair[1] - pair[0];
+            assert!((1.0..=11.0).contains(&rise), "lightness rises by {rise} in a step: {steps:?}");
+        }
+    }
+}
