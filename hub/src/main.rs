@@ -1,1 +1,3 @@
+//! The `hub` program.
+
 fn main() {}

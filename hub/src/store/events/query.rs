@@ -1,0 +1,215 @@
+//! Asking for events, and the owner's words about them.
+
+use std::str::FromStr;
+
+use rusqlite::{OptionalExtension, ToSql, params};
+
+use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, word};
+use crate::store::{Store, StoreError, now_ns};
+
+/// Which events are asked for. All that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EventFilter {
+    /// Name of the cat.
+    pub cat: Option<String>,
+    /// Name of the node.
+    pub node: Option<String>,
+    /// Began at or after this, in nanoseconds since 1970 UTC.
+    pub from_ns: Option<i64>,
+    /// Began before this.
+    pub to_ns: Option<i64>,
+    /// What it counts as: the owner's word where there is one, else the answer of the analysis.
+    pub counts_as: Option<OwnerLabel>,
+    /// Lowest score, 0 to 1.
+    pub min_score: Option<f32>,
+}
+
+/// Where a page of events ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageCursor {
+    started_at_ns: i64,
+    id: i64,
+}
+
+impl std::fmt::Display for PageCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.started_at_ns, self.id)
+    }
+}
+
+impl FromStr for PageCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (started_at_ns, id) = text.rsplit_once('-').ok_or(())?;
+        Ok(Self { started_at_ns: started_at_ns.parse().map_err(|_| ())?, id: id.parse().map_err(|_| ())? })
+    }
+}
+
+/// Some events, the latest first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventPage {
+    /// The events.
+    pub events: Vec<Event>,
+    /// Ask with it for the page that follows. `None`: this was the last.
+    pub next: Option<PageCursor>,
+}
+
+/// What the counts need of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// When it began, in nanoseconds since 1970 UTC.
+    pub started_at_ns: i64,
+    /// What it counts as.
+    pub counts_as: OwnerLabel,
+}
+
+impl EventFilter {
+    /// The filter as SQL, to follow `WHERE`, with its parameters from `?1` on.
+    fn to_sql(&self) -> (String, Vec<Box<dyn ToSql + Send>>) {
+        let mut sql = String::from("deleted_at_ns IS NULL");
+        let mut values: Vec<Box<dyn ToSql + Send>> = Vec::new();
+        let mut and = |condition: &str, value: Option<Box<dyn ToSql + Send>>| {
+            if let Some(value) = value {
+                values.push(value);
+                sql.push_str(&format!(" AND {condition} ?{}", values.len()));
+            }
+        };
+        and("cat =", self.cat.clone().map(|cat| Box::new(cat) as _));
+        and("node =", self.node.clone().map(|node| Box::new(node) as _));
+        and("started_at_ns >=", self.from_ns.map(|from| Box::new(from) as _));
+        and("started_at_ns <", self.to_ns.map(|to| Box::new(to) as _));
+        and("coalesce(label, context) =", self.counts_as.map(|label| Box::new(label.as_str()) as _));
+        and("score >=", self.min_score.map(|score| Box::new(score) as _));
+        (sql, values)
+    }
+}
+
+impl Store {
+    /// Events that a filter lets through, the latest first, at most `limit`, after `after`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Option<PageCursor>,
+        limit: usize,
+    ) -> Result<EventPage, StoreError> {
+        let (mut conditions, mut values) = filter.to_sql();
+        if let Some(after) = after {
+            values.push(Box::new(after.started_at_ns));
+            values.push(Box::new(after.id));
+            conditions.push_str(&format!(" AND (started_at_ns, id) < (?{}, ?{})", values.len() - 1, values.len()));
+        }
+        self.read(move |db| {
+            // One more than asked for tells whether there is a next page.
+            let sql = format!(
+                "SELECT {COLUMNS} FROM events WHERE {conditions} ORDER BY started_at_ns DESC, id DESC LIMIT {}",
+                limit + 1
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let rows = statement.query_map(rusqlite::params_from_iter(values), from_row)?;
+            let mut events = rows.collect::<Result<Vec<Event>, _>>()?;
+            let more = events.len() > limit;
+            events.truncate(limit);
+            let next = events.last().filter(|_| more);
+            let next = next.map(|last| PageCursor { started_at_ns: last.found.started_at_ns, id: last.id });
+            Ok(EventPage { events, next })
+        })
+        .await
+    }
+
+    /// The event of that number. `None`: there is none, or it was deleted.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn event(&self, id: i64) -> Result<Option<Event>, StoreError> {
+        self.read(move |db| {
+            let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1 AND deleted_at_ns IS NULL");
+            Ok(db.prepare_cached(&sql)?.query_row([id], from_row).optional()?)
+        })
+        .await
+    }
+
+    /// Events stored after the one of that number, in the order in which they were stored, at most `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn events_stored_after(&self, id: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(move |db| {
+            let sql = format!(
+                "SELECT {COLUMNS} FROM events WHERE id > ?1 AND deleted_at_ns IS NULL ORDER BY id LIMIT {limit}"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let rows = statement.query_map([id], from_row)?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
+    }
+
+    /// What the counts need of the events that a filter lets through, without those that the owner says were no cat. In
+    /// order of time.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn tallies(&self, filter: &EventFilter) -> Result<Vec<Tally>, StoreError> {
+        let (conditions, values) = filter.to_sql();
+        self.read(move |db| {
+            let sql = format!(
+                "SELECT started_at_ns, coalesce(label, context) FROM events \
+                 WHERE {conditions} AND coalesce(label, '') <> 'not_a_cat' ORDER BY started_at_ns, id"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {
+                Ok(Tally { started_at_ns: row.get(0)?, counts_as: word(row, 1)? })
+            })?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
+    }
+
+    /// Keeps what the owner says an event was, `None` to take it back. Returns the event, `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn label_event(&self, id: i64, label: Option<OwnerLabel>) -> Result<Option<Event>, StoreError> {
+        self.write_durably(move |db| {
+            let (now_ns, label) = (now_ns(), label.map(OwnerLabel::as_str));
+            let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1 AND deleted_at_ns IS NULL";
+            if db.execute(sql, params![id, label, label.map(|_| now_ns)])? == 0 {
+                return Ok(None);
+            }
+            let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
+            db.execute(sql, params![id, label, now_ns])?;
+            let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
+            Ok(Some(db.query_row(&sql, [id], from_row)?))
+        })
+        .await
+    }
+
+    /// The latest gaps of a node, or of all, the latest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn gaps(&self, node: Option<&str>, limit: usize) -> Result<Vec<NewGap>, StoreError> {
+        let node = node.map(str::to_owned);
+        self.read(move |db| {
+            let sql = "SELECT node, boot_id, first_sequence, frame_count, reason, detail FROM gaps \
+                       WHERE ?1 IS NULL OR node = ?1 ORDER BY id DESC LIMIT ?2";
+            let mut statement = db.prepare_cached(sql)?;
+            let rows = statement.query_map(params![node, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                Ok(NewGap {
+                    node: row.get(0)?,
+                    boot_id: row.get::<_, i64>(1)?.cast_unsigned(),
+                    first_sequence: row.get::<_, i64>(2)?.cast_unsigned(),
+                    frame_count: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+                    reason: word::<GapReason>(row, 4)?,
+                    detail: row.get(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
+    }
+}

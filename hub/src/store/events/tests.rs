@@ -1,0 +1,250 @@
+use super::*;
+use crate::store::{Access, Store};
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+pub(crate) fn event(node: &str, start_sample: u64) -> NewEvent {
+    let started_at_ns = 1_700_000_000 * SECOND_NS + start_sample.cast_signed() * 62_500;
+    NewEvent {
+        node: node.into(),
+        cat: "Tom".into(),
+        boot_id: u64::MAX - 3,
+        start_sample,
+        end_sample: start_sample + 8_000,
+        started_at_ns,
+        ended_at_ns: started_at_ns + SECOND_NS / 2,
+        started_monotonic_ns: start_sample * 62_500,
+        clock: EventClock::Node,
+        score: 0.9,
+        kind: Some("meow".into()),
+        context: Context {
+            label: ContextLabel::Isolation,
+            probabilities: ContextProbabilities { waiting_for_food: 0.2, isolation: 0.7, brushing: 0.1 },
+        },
+        measurements: Measurements {
+            peak_dbfs: -6.0,
+            rms_dbfs: -18.0,
+            snr_db: 30.0,
+            pitch_median_hz: 600.0,
+            pitch_min_hz: 400.0,
+            pitch_max_hz: 800.0,
+            voiced_fraction: 0.9,
+            spectral_centroid_hz: 1_500.0,
+            spectral_flatness: 0.02,
+        },
+    }
+}
+
+fn clip_of(event: &NewEvent) -> Clip {
+    let file = format!("{}-{}.wav", event.node, event.start_sample);
+    Clip { file, bytes: 1_000, start_sample: event.start_sample, samples: 8_000 }
+}
+
+fn watermark(node: &str, settled_sample: u64) -> Watermark {
+    Watermark { node: node.into(), boot_id: u64::MAX - 3, resume_sequence: settled_sample / 320, settled_sample }
+}
+
+async fn put(store: &Store, event: NewEvent) -> Event {
+    let (clip, mark) = (clip_of(&event), watermark(&event.node, event.end_sample));
+    match store.commit_event(event, Ok(clip), mark).await.unwrap() {
+        Committed::Stored(event) => *event,
+        Committed::KnownAlready => panic!("it was known"),
+    }
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    (dir, store)
+}
+
+async fn listed(store: &Store, filter: EventFilter) -> Vec<u64> {
+    let page = store.events(&filter, None, 100).await.unwrap();
+    page.events.iter().map(|event| event.found.start_sample).collect()
+}
+
+#[tokio::test]
+async fn what_is_stored_is_what_is_read() {
+    let (_dir, store) = open();
+    let found = event("kitchen", 16_000);
+    let stored = put(&store, found.clone()).await;
+    assert_eq!(stored.found, found);
+    assert_eq!(stored.clip, Ok(clip_of(&found)));
+    assert_eq!(store.event(stored.id).await.unwrap().as_ref(), Some(&stored));
+    assert_eq!(store.watermark("kitchen").await.unwrap(), Some(watermark("kitchen", found.end_sample)));
+    assert_eq!(store.watermark("hall").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn second_reading_of_an_event_is_known_and_moves_the_watermark_alone() {
+    let (_dir, store) = open();
+    put(&store, event("kitchen", 16_000)).await;
+    let again = NewEvent { start_sample: 15_040, end_sample: 24_320, ..event("kitchen", 16_000) };
+    assert!(store.knows_event(&again).await.unwrap());
+    let committed = store.commit_event(again, Err(NoClip::Disabled), watermark("kitchen", 30_000)).await.unwrap();
+    assert_eq!(committed, Committed::KnownAlready);
+    assert_eq!(store.watermark("kitchen").await.unwrap().unwrap().settled_sample, 30_000);
+    // Next to it, on another node, or after another start of the node, it is another event.
+    for other in [
+        event("kitchen", 24_000),
+        event("hall", 16_000),
+        NewEvent { boot_id: 7, ..event("kitchen", 16_000) },
+    ] {
+        assert!(!store.knows_event(&other).await.unwrap(), "{other:?}");
+    }
+}
+
+#[tokio::test]
+async fn deleted_event_does_not_come_back() {
+    let (_dir, store) = open();
+    let stored = put(&store, event("kitchen", 16_000)).await;
+    let file = clip_of(&stored.found).file;
+    assert_eq!(store.delete_event(stored.id).await.unwrap(), Some(Some(file)));
+    assert_eq!(store.delete_event(stored.id).await.unwrap(), None);
+    assert_eq!(store.event(stored.id).await.unwrap(), None);
+    assert_eq!(store.clip_totals().await.unwrap(), ClipTotals::default());
+    assert!(listed(&store, EventFilter::default()).await.is_empty());
+    let again = store.commit_event(stored.found, Err(NoClip::Disabled), watermark("kitchen", 1)).await.unwrap();
+    assert_eq!(again, Committed::KnownAlready);
+}
+
+#[tokio::test]
+async fn every_filter_lets_the_right_events_through() {
+    let (_dir, store) = open();
+    let first = put(&store, event("kitchen", 0)).await;
+    put(&store, NewEvent { score: 0.6, ..event("hall", 16_000) }).await;
+    put(&store, NewEvent { cat: "Ginny".into(), ..event("kitchen", 32_000) }).await;
+    store.label_event(first.id, Some(OwnerLabel::NotACat)).await.unwrap();
+    let at = |sample| Some(event("", sample).started_at_ns);
+    let all = EventFilter::default();
+    let cases = [
+        (all.clone(), vec![32_000, 16_000, 0]),
+        (EventFilter { cat: Some("Ginny".into()), ..all.clone() }, vec![32_000]),
+        (EventFilter { node: Some("kitchen".into()), ..all.clone() }, vec![32_000, 0]),
+        (EventFilter { from_ns: at(16_000), ..all.clone() }, vec![32_000, 16_000]),
+        (EventFilter { to_ns: at(16_000), ..all.clone() }, vec![0]),
+        (EventFilter { min_score: Some(0.7), ..all.clone() }, vec![32_000, 0]),
+        (EventFilter { counts_as: Some(OwnerLabel::NotACat), ..all.clone() }, vec![0]),
+        (EventFilter { counts_as: Some("isolation".parse().unwrap()), ..all.clone() }, vec![32_000, 16_000]),
+        (EventFilter { node: Some("hall".into()), from_ns: at(16_001), ..all.clone() }, vec![]),
+    ];
+    for (filter, expected) in cases {
+        assert_eq!(listed(&store, filter.clone()).await, expected, "{filter:?}");
+    }
+    let counted = store.tallies(&all).await.unwrap();
+    assert_eq!(counted.len(), 2, "what was no cat is not counted");
+}
+
+#[tokio::test]
+async fn pages_hold_every_event_once() {
+    let (_dir, store) = open();
+    for n in 0..25 {
+        // Two of each time: the cursor must not skip the second.
+        put(&store, NewEvent { started_at_ns: n / 2, ..event("kitchen", n.cast_unsigned() * 16_000) }).await;
+    }
+    let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = store.events(&EventFilter::default(), after, 4).await.unwrap();
+        seen.extend(page.events.iter().map(|event| event.id));
+        pages += 1;
+        match page.next {
+            Some(next) => after = Some(next.to_string().parse().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (1..=25).rev().collect::<Vec<i64>>());
+    assert_eq!(pages, 7);
+}
+
+#[tokio::test]
+async fn labels_are_kept_with_their_history_and_can_be_taken_back() {
+    let (_dir, store) = open();
+    let id = put(&store, event("kitchen", 0)).await.id;
+    let labelled = store.label_event(id, Some("brushing".parse().unwrap())).await.unwrap().unwrap();
+    assert_eq!(labelled.counts_as().as_str(), "brushing");
+    assert!(labelled.labelled_at_ns.is_some());
+    let bare = store.label_event(id, None).await.unwrap().unwrap();
+    assert_eq!((bare.label, bare.labelled_at_ns, bare.counts_as().as_str()), (None, None, "isolation"));
+    let words: i64 =
+        store.read(|db| Ok(db.query_row("SELECT count(*) FROM event_labels", [], |row| row.get(0))?)).await.unwrap();
+    assert_eq!(words, 2);
+    assert_eq!(store.label_event(99, None).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn gap_that_goes_on_is_one_gap() {
+    let (_dir, store) = open();
+    let gap = |first_sequence, frames, reason| NewGap {
+        node: "kitchen".into(),
+        boot_id: 9,
+        first_sequence,
+        frame_count: frames,
+        reason,
+        detail: String::new(),
+    };
+    let gaps = vec![
+        gap(10, Some(5), GapReason::DeviceLost),
+        gap(15, Some(5), GapReason::DeviceLost),
+        gap(20, Some(5), GapReason::Overrun),
+        gap(30, None, GapReason::NodeRestarted),
+    ];
+    store.commit_progress(vec![Progress { watermark: watermark("kitchen", 8_000), gaps }]).await.unwrap();
+    let stored = store.gaps(Some("kitchen"), 10).await.unwrap();
+    assert_eq!(
+        stored,
+        [
+            gap(30, None, GapReason::NodeRestarted),
+            gap(20, Some(5), GapReason::Overrun),
+            gap(10, Some(10), GapReason::DeviceLost)
+        ]
+    );
+    assert_eq!(store.gaps(Some("hall"), 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn events_of_the_hubs_clock_move_when_the_node_learns_the_time() {
+    let (_dir, store) = open();
+    put(&store, NewEvent { clock: EventClock::Hub, ..event("kitchen", 16_000) }).await;
+    let sure = put(&store, event("kitchen", 48_000)).await;
+    assert_eq!(store.date_by_node_clock("kitchen", u64::MAX - 3, 5_000).await.unwrap(), 1);
+    let page = store.events(&EventFilter::default(), None, 10).await.unwrap();
+    let moved = &page.events[1].found;
+    assert_eq!((moved.started_at_ns, moved.ended_at_ns), (5_000 + SECOND_NS, 5_000 + SECOND_NS + SECOND_NS / 2));
+    assert_eq!(moved.clock, EventClock::Node);
+    assert_eq!(page.events[0], sure);
+}
+
+#[tokio::test]
+async fn oldest_clips_are_retired_and_their_events_stay() {
+    let (_dir, store) = open();
+    for n in 0..5 {
+        put(&store, event("kitchen", n * 16_000)).await;
+    }
+    assert_eq!(store.clip_totals().await.unwrap(), ClipTotals { count: 5, bytes: 5_000 });
+    let retired = store.retire_oldest_clips(2).await.unwrap();
+    assert_eq!(retired.iter().map(|clip| clip.file.as_str()).collect::<Vec<_>>(), ["kitchen-0.wav", "kitchen-16000.wav"]);
+    let before = event("", 48_000).started_at_ns;
+    assert_eq!(store.retire_clips_before(before, 10).await.unwrap().len(), 1);
+    assert_eq!(store.clip_totals().await.unwrap(), ClipTotals { count: 2, bytes: 2_000 });
+    assert_eq!(store.clip_files().await.unwrap().len(), 2);
+    let page = store.events(&EventFilter::default(), None, 10).await.unwrap();
+    assert_eq!(page.events.iter().filter(|event| event.clip == Err(NoClip::Expired)).count(), 3);
+    store.clips_are_missing(vec!["kitchen-64000.wav".into()]).await.unwrap();
+    assert_eq!(store.event(5).await.unwrap().unwrap().clip, Err(NoClip::Missing));
+}
+
+#[tokio::test]
+async fn forgetting_takes_old_deleted_and_surplus_events_without_clips() {
+    let (_dir, store) = open();
+    for n in 0..6 {
+        put(&store, event("kitchen", n * 16_000)).await;
+    }
+    store.delete_event(6).await.unwrap();
+    assert_eq!(store.forget_events(0, 0, 10, 100).await.unwrap(), 0);
+    assert_eq!(store.forget_events(i64::MAX, 0, 10, 100).await.unwrap(), 1, "the deleted one");
+    assert_eq!(store.forget_events(0, i64::MAX, 0, 100).await.unwrap(), 0, "all have clips");
+    store.retire_oldest_clips(3).await.unwrap();
+    assert_eq!(store.forget_events(0, event("", 16_000).started_at_ns, 10, 100).await.unwrap(), 1);
+    assert_eq!(store.forget_events(0, 0, 3, 100).await.unwrap(), 1);
+    assert_eq!(listed(&store, EventFilter::default()).await, [64_000, 48_000, 32_000]);
+}
