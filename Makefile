@@ -1,0 +1,65 @@
+# What a person types; `make help` lists it. Each target first installs what it lacks, from Debian's packages.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-device bench evaluate clean
+# One job at a time: cargo uses every core by itself.
+.NOTPARALLEL:
+
+CARGO := scripts/cargo
+
+help: ## List what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+demo: ## Start the hub and a cat-node that plays real meows; ask them; go on until Ctrl-C
+	@scripts/setup build
+	@demo/run
+
+build: ## Build both daemons, as small as they ship
+	@scripts/setup build
+	$(CARGO) build --release --locked -p cat-node -p hub
+
+test: ## Build and test everything
+	@scripts/setup build test
+	@scripts/test
+
+lint: ## Check format, clippy, dependencies and scripts
+	@scripts/setup build lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/tool cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	scripts/lint-scripts
+
+docs: ## Build the documentation of the code
+	@scripts/setup build
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+deb: ## Make Debian packages for this machine
+	@scripts/setup build deb
+	scripts/deb native
+
+cross-aarch64: ## Build both daemons and their packages for 64-bit ARM
+	@scripts/setup build deb arm
+	scripts/deb arm64
+
+test-arm: ## Run the tests as 64-bit ARM programs, emulated
+	@scripts/setup build arm
+	scripts/test-arm
+
+test-microphone: ## Capture for real from a sound server, and kill it
+	@scripts/setup build test microphone
+	e2e/microphone/run
+
+test-device: ## Boot an ARM Debian, install the package, listen to its sound card (about 15 minutes)
+	@scripts/setup build deb arm device
+	e2e/device/run
+
+bench: ## Measure the node and the gateway
+	@scripts/setup build test bench
+	e2e/bench/run
+
+evaluate: ## Measure the detector and the classifier on recordings they have not seen
+	@scripts/setup build
+	training/evaluate
+
+clean: ## Remove what was built
+	$(CARGO) clean
