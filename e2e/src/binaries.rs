@@ -1,0 +1,65 @@
+//! Where the binaries are: built once a test process, by the cargo that runs the tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+/// A folder with ready-made binaries to test instead of building them: installed ones, or of another profile.
+const FOLDER_VARIABLE: &str = "MEOWLINK_BINARIES";
+
+/// The two programs.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    /// Path of `cat-node`.
+    pub cat_node: PathBuf,
+    /// Path of `hub`.
+    pub hub: PathBuf,
+}
+
+/// The programs under test.
+///
+/// # Panics
+/// When they do not build.
+pub fn binaries() -> &'static Binaries {
+    static BINARIES: OnceLock<Binaries> = OnceLock::new();
+    BINARIES.get_or_init(|| match std::env::var_os(FOLDER_VARIABLE) {
+        Some(folder) => {
+            let folder = PathBuf::from(folder);
+            Binaries { cat_node: folder.join("cat-node"), hub: folder.join("hub") }
+        }
+        None => build(),
+    })
+}
+
+/// The folder of the workspace.
+///
+/// # Panics
+/// Never: this crate lies in the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
+}
+
+/// Cargo builds a program for the tests of its own package alone, so the tests of this one ask for it. In the profile they
+/// were built with themselves; the same target folder, so that mostly nothing is left to do.
+fn build() -> Binaries {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--bins", "-p", "cat-node", "-p", "hub", "--message-format=json-render-diagnostics"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.current_dir(workspace()).output().expect("cargo starts");
+    assert!(output.status.success(), "the daemons do not build:\n{}", String::from_utf8_lossy(&output.stderr));
+    let messages = String::from_utf8(output.stdout).expect("cargo writes UTF-8");
+    Binaries { cat_node: executable(&messages, "cat-node"), hub: executable(&messages, "hub") }
+}
+
+fn executable(messages: &str, name: &str) -> PathBuf {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .unwrap_or_else(|| panic!("cargo named no executable for {name}"))
+}

@@ -1,0 +1,149 @@
+//! A running program: started, signalled, awaited, killed at the end, its log kept for a failed test.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
+
+/// Bytes of log that a failed test shows: its end.
+const SHOWN_LOG_BYTES: usize = 20_000;
+
+/// A program under test. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    name: String,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Daemon {
+    /// Starts a program with nothing of the caller's environment that the daemons read.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start<S: AsRef<OsStr>>(name: &str, program: &Path, arguments: &[S]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = File::create(folder.path().join("log")).expect("a log file");
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
+        scrub_environment(&mut command);
+        let child = command
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Self { name: name.to_owned(), child, folder }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote on standard output and standard error so far.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.rustix_pid(), signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+
+    /// Kills it as a power cut would, and waits until it is gone.
+    pub fn kill(&mut self) {
+        // Errors mean that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits for its end and says how long that took.
+    ///
+    /// # Panics
+    /// When it still runs after `deadline`.
+    pub async fn exit(&mut self, deadline: Duration) -> (ExitStatus, Duration) {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                return (status, start.elapsed());
+            }
+            assert!(start.elapsed() < deadline, "{} still runs after {deadline:?}", self.name);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn rustix_pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let mut from = log.len().saturating_sub(SHOWN_LOG_BYTES);
+            while !log.is_char_boundary(from) {
+                from += 1;
+            }
+            #[allow(clippy::print_stderr)] // The test harness shows it with the failure.
+            {
+                eprintln!("--- log of {} ---\n{}--- end ---", self.name, &log[from..]);
+            }
+        }
+    }
+}
+
+/// Runs a program that ends by itself.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S], environment: &[(&str, &str)]) -> Finished {
+    let mut command = Command::new(program);
+    scrub_environment(&mut command);
+    let output = command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// What a program that ended by itself left.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+fn scrub_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let Some(text) = name.to_str() else { continue };
+        if text.starts_with("CAT_NODE_") || text.starts_with("HUB_") || text == "NOTIFY_SOCKET" {
+            command.env_remove(&name);
+        }
+    }
+    command.env("RUST_LOG", "info").env("RUST_BACKTRACE", "1");
+}

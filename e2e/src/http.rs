@@ -1,0 +1,111 @@
+//! HTTP/1.1 as it stands on the wire, so that a test sees every byte that curl would.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::wait::within;
+
+/// Longer than any deadline within the daemons.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// An answer, headers in the order they came.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// All that came after the headers until the server closed.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The one header of this name (lower case), if there is one.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    ///
+    /// # Panics
+    /// When it is not UTF-8.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is not JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
+    }
+}
+
+/// GETs a path, sent as it is written.
+///
+/// # Panics
+/// As [`exchange`].
+pub async fn get(server: SocketAddr, path: &str) -> Answer {
+    exchange(server, "GET", path).await
+}
+
+/// Sends one request and reads the answer until the server closes.
+///
+/// # Panics
+/// When the server cannot be reached, answers no HTTP or takes longer than half a minute.
+pub async fn exchange(server: SocketAddr, method: &str, path: &str) -> Answer {
+    within(ANSWER_DEADLINE, &format!("{method} {path}"), async {
+        try_exchange(server, method, path).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+    })
+    .await
+}
+
+/// As [`exchange`], for a server that may not be there.
+///
+/// # Errors
+/// When the connection fails, or what comes is no HTTP.
+pub async fn try_exchange(server: SocketAddr, method: &str, path: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(server).await?;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await?;
+    parse(&bytes).ok_or_else(|| {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("no HTTP: {}", String::from_utf8_lossy(&bytes)))
+    })
+}
+
+fn parse(bytes: &[u8]) -> Option<Answer> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&bytes[..end]).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let headers = lines
+        .map(|line| line.split_once(':').map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned())))
+        .collect::<Option<_>>()?;
+    Some(Answer { status, headers, body: bytes[end + 4..].to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_is_taken_apart() {
+        let answer = parse(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\r\nno\r\n\r\nsuch").unwrap();
+        assert_eq!((answer.status, answer.header("content-type")), (404, Some("text/plain")));
+        assert_eq!(answer.text(), "no\r\n\r\nsuch");
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bytes in [&b"HTTP/1.1 200 OK\r\n"[..], b"", b"SSH-2.0\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n"] {
+            assert!(parse(bytes).is_none());
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A running `cat-node`.
+
+use std::net::SocketAddr;
+
+use proto::cat_client::CatClient;
+use proto::{DescribeRequest, DescribeResponse};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::binaries::binaries;
+use crate::daemon::Daemon;
+use crate::ports;
+use crate::wait::{SOON, until};
+
+/// How to start a node.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The owner it notifies.
+    pub owner_url: String,
+    /// The cat it listens to.
+    pub cat: String,
+    /// Value of `--source`.
+    pub source: String,
+    /// Seed of the synthetic source.
+    pub seed: u64,
+}
+
+impl NodeOptions {
+    /// A synthetic node for Tom on a free port that notifies this owner.
+    pub fn new(owner_url: impl Into<String>) -> Self {
+        let owner_url = owner_url.into();
+        Self { listen: ports::free(), owner_url, cat: "Tom".into(), source: "synthetic".into(), seed: 1 }
+    }
+}
+
+/// A node that serves.
+#[derive(Debug)]
+pub struct Node {
+    /// The process.
+    pub daemon: Daemon,
+    options: NodeOptions,
+}
+
+impl Node {
+    /// Starts a node and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn start(options: NodeOptions) -> Self {
+        let seed = options.seed.to_string();
+        let listen = options.listen.to_string();
+        let mut arguments = vec!["serve", "--listen", &listen, "--owner", &options.owner_url];
+        arguments.extend(["--cat", &options.cat, "--source", &options.source]);
+        if options.source == "synthetic" {
+            arguments.extend(["--seed", &seed]);
+        }
+        let daemon = Daemon::start("cat-node", &binaries().cat_node, &arguments);
+        let node = Self { daemon, options };
+        until(SOON, "the node answers", || async { node.try_describe().await.ok() }).await;
+        node
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.options.listen
+    }
+
+    /// The URL to call it by.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.options.listen)
+    }
+
+    /// What it was started with, to start another like it.
+    pub fn options(&self) -> NodeOptions {
+        self.options.clone()
+    }
+
+    /// What it says of itself.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn describe(&self) -> DescribeResponse {
+        self.try_describe().await.expect("the node describes itself")
+    }
+
+    async fn try_describe(&self) -> Result<DescribeResponse, tonic::Status> {
+        Ok(self.client().describe(DescribeRequest {}).await?.into_inner())
+    }
+
+    /// A client that connects at its first call.
+    pub fn client(&self) -> CatClient<Channel> {
+        CatClient::new(channel(&self.url()))
+    }
+}
+
+/// A channel that connects at its first call.
+///
+/// # Panics
+/// When the URL is none.
+pub fn channel(url: &str) -> Channel {
+    Endpoint::from_shared(url.to_owned()).unwrap_or_else(|error| panic!("{url}: {error}")).connect_lazy()
+}

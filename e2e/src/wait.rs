@@ -1,0 +1,35 @@
+//! Waiting for a condition under a deadline.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// For what takes milliseconds on an idle machine. A machine that builds something at the same time takes longer.
+pub const SOON: Duration = Duration::from_secs(20);
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// After `deadline`, naming what was waited for.
+pub async fn until<T, F: Future<Output = Option<T>>>(deadline: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(start.elapsed() < deadline, "not within {deadline:?}: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Waits for what must come within `deadline`.
+///
+/// # Panics
+/// After `deadline`, naming what was waited for.
+pub async fn within<T>(deadline: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(deadline, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {deadline:?}: {what}"),
+    }
+}
