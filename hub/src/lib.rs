@@ -1,3 +1,20 @@
 //! The hub daemon of Meowlink: Owner, dog, cat analysis and the HTTP gateway, in one process or in several.
 
+pub mod analysis;
+pub mod cli;
+pub mod clips;
+pub mod config;
+pub mod dog;
+pub mod error;
+pub mod files;
+pub mod gateway;
+pub mod grpc;
+pub mod health;
+pub mod node_client;
+pub mod owner;
+pub mod peer;
+pub mod run;
 pub mod store;
+
+/// Longest name of an animal that is taken, in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 1024;

@@ -1,3 +1,59 @@
-//! The `hub` program.
+//! The `hub` program: reads the command line, and starts what it asks for.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
+use hub::cli::{Cli, Command, ServeArgs};
+use hub::run::{Listeners, run};
+use tracing::error;
+
+/// Threads for blocking work at most: the store's turns and the analyses' seconds are short, further ones wait.
+const MAX_BLOCKING_THREADS: usize = 16;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // An error here means that the reader of the help has gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command() {
+        Command::Serve(args) => serve(args),
+        Command::Analyze(args) => hub::files::analyze(&args),
+    }
+}
+
+fn serve(args: ServeArgs) -> ExitCode {
+    let config = match args.config() {
+        Ok(config) => config,
+        Err(error) => {
+            logs::init(logs::LogFormat::default());
+            error!(%error, "bad config");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    logs::init(config.log_format);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build();
+    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let done = runtime.block_on(async {
+            let stop = shutdown::on_signal()?;
+            let listeners = Listeners::bind(&config).await?;
+            run(config, listeners, stop).await?;
+            anyhow::Ok(())
+        });
+        // What is still stuck in a blocking call must not keep the process.
+        runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(error = %format!("{error:#}"), "hub failed");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}

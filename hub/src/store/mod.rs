@@ -17,6 +17,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use tokio::sync::Semaphore;
 use tracing::{error, info};
 
+pub mod analyses;
 pub mod events;
 mod migrations;
 
@@ -240,7 +241,8 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
@@ -273,7 +275,9 @@ mod tests {
 
     async fn table_count(store: &Store) -> i64 {
         store
-            .read(|db| Ok(db.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?))
+            .read(|db| {
+                Ok(db.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?)
+            })
             .await
             .unwrap()
     }
@@ -334,12 +338,13 @@ mod tests {
     #[tokio::test]
     async fn broken_database_is_moved_aside() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(DATABASE_FILE), "this is no database, whatever its name says".repeat(100)).unwrap();
+        std::fs::write(dir.path().join(DATABASE_FILE), "this is no database, whatever its name says".repeat(100))
+            .unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         assert!(table_count(&store).await > 0);
-        let kept = std::fs::read_dir(dir.path()).unwrap().any(|entry| {
-            entry.unwrap().file_name().to_string_lossy().starts_with("hub.sqlite.broken-")
-        });
+        let kept = std::fs::read_dir(dir.path())
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("hub.sqlite.broken-"));
         assert!(kept, "the broken file is gone");
     }
 
@@ -361,7 +366,10 @@ mod tests {
     async fn writers_take_turns() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
-        store.write(|db| Ok(db.execute_batch("CREATE TABLE counter (n INTEGER); INSERT INTO counter VALUES (0)")?)).await.unwrap();
+        store
+            .write(|db| Ok(db.execute_batch("CREATE TABLE counter (n INTEGER); INSERT INTO counter VALUES (0)")?))
+            .await
+            .unwrap();
         let writes = (0..50).map(|_| {
             let store = store.clone();
             tokio::spawn(async move {

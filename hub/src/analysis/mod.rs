@@ -1,0 +1,106 @@
+//! The catAnalysis service: answers at once, listens in the background, stores what it heard.
+
+use std::sync::Arc;
+
+use daemon::shutdown::CancellationToken;
+use proto::cat_analysis_server::CatAnalysis;
+use proto::{AnalysisRequest, AnalysisResponse};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::task::TaskTracker;
+use tonic::{Request, Response, Status};
+use tracing::error;
+
+use crate::MAX_NAME_BYTES;
+use crate::error::{Code, Error};
+use crate::node_client::Nodes;
+use crate::store::Store;
+
+mod hearing;
+mod task;
+pub mod verdict;
+
+/// Reason of analyses that a hub left running when it was killed.
+const CUT_OFF: &str = "the hub was stopped during the analysis";
+
+/// Starts analyses. Clones share them.
+#[derive(Debug, Clone)]
+pub struct AnalysisService {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    nodes: Nodes,
+    /// One for each analysis that may run. When all are taken, a further one is refused with `RESOURCE_EXHAUSTED`.
+    places: Arc<Semaphore>,
+    max_analyses: usize,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl AnalysisService {
+    /// A service that runs `max_analyses` at once. `stop` ends those that run; they are stored as partial.
+    ///
+    /// # Errors
+    /// When the store does not take that analyses of an earlier start have failed.
+    pub async fn start(
+        store: Store,
+        nodes: Nodes,
+        max_analyses: usize,
+        stop: CancellationToken,
+    ) -> Result<Self, crate::store::StoreError> {
+        store.fail_running_analyses(CUT_OFF).await?;
+        let places = Arc::new(Semaphore::new(max_analyses));
+        Ok(Self { inner: Arc::new(Inner { store, nodes, places, max_analyses, tasks: TaskTracker::new(), stop }) })
+    }
+
+    /// Waits until the analyses that run are stored. Cancel the token first.
+    pub async fn finish(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    async fn begin(&self, request: Request<AnalysisRequest>) -> Result<AnalysisResponse, Error> {
+        let inner = &self.inner;
+        let (metadata, _, AnalysisRequest { cat_name: cat }) = request.into_parts();
+        if cat.len() > MAX_NAME_BYTES {
+            let message = format!("the name has {} bytes, {MAX_NAME_BYTES} are allowed", cat.len());
+            return Err(Error::new(Code::NameTooLong, message));
+        }
+        if inner.stop.is_cancelled() {
+            return Err(Error::new(Code::Stopping, "the hub is stopping"));
+        }
+        let place = Arc::clone(&inner.places).try_acquire_owned().map_err(|_| {
+            Error::new(Code::TooManyAnalyses, format!("{} analyses are running, try again later", inner.max_analyses))
+        })?;
+
+        // The task stores the beginning too: a caller that hangs up now leaves no analysis behind that nobody runs.
+        let (begun, has_begun) = oneshot::channel();
+        let node = inner.nodes.for_cat(&cat);
+        let task = task::Task { cat: cat.clone(), node, metadata: task::passed_on(metadata), stop: inner.stop.clone() };
+        let store = inner.store.clone();
+        inner.tasks.spawn(async move {
+            let id = match store.begin_analysis(task.cat.clone(), task.node.url().to_owned()).await {
+                Ok(id) => id,
+                Err(error) => return drop(begun.send(Err(error))),
+            };
+            // The caller may have hung up; the analysis goes on all the same.
+            drop(begun.send(Ok(id)));
+            let outcome = task.run(id).await;
+            if let Err(error) = store.end_analysis(id, outcome).await {
+                error!(analysis_id = id, %error, "analysis not stored");
+            }
+            drop(place);
+        });
+        let id = has_begun.await.map_err(|_| Error::new(Code::Internal, "the analysis broke off at its start"))??;
+        Ok(AnalysisResponse { result: format!("Analyzing {cat} ..."), analysis_id: id.unsigned_abs() })
+    }
+}
+
+#[tonic::async_trait]
+impl CatAnalysis for AnalysisService {
+    async fn analyze_sound(&self, request: Request<AnalysisRequest>) -> Result<Response<AnalysisResponse>, Status> {
+        Ok(Response::new(self.begin(request).await?))
+    }
+}

@@ -1,0 +1,269 @@
+//! One analysis, from opening the stream to what is stored of it.
+
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
+use daemon::shutdown::CancellationToken;
+use proto::{AnalyzeCatSoundResponse, SourceState};
+use tokio::time::{Instant, timeout_at};
+use tonic::Streaming;
+use tonic::metadata::{KeyRef, MetadataMap};
+use tracing::{info, warn};
+
+use super::CUT_OFF;
+use super::hearing::{Heard, Hearing};
+use super::verdict::Verdict;
+use crate::error::{Code, Error, Who};
+use crate::node_client::{Node, state_word};
+use crate::store::analyses::{AnalysisStatus, Outcome};
+
+/// Messages in a whole stream, as in the contract.
+pub(super) const MESSAGES: u32 = 30;
+
+/// How long a node that cannot be reached is tried again.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// First and longest wait between two tries.
+const CONNECT_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// How long the next message may take. One is due each second.
+const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long the whole of an analysis may take. 30 s when all goes well.
+const DEADLINE: Duration = Duration::from_secs(45);
+
+/// Metadata that belongs to one connection or call, and is not passed on. Those of gRPC itself (`grpc-`) besides: the
+/// caller's deadline is for the answer that it gets at once, not for the half minute of listening.
+const NOT_PASSED_ON: &[&str] = &[
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+];
+
+/// An analysis to run.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) cat: String,
+    pub(super) node: Node,
+    pub(super) metadata: MetadataMap,
+    pub(super) stop: CancellationToken,
+}
+
+/// What of a caller's metadata the node gets.
+pub(super) fn passed_on(mut metadata: MetadataMap) -> MetadataMap {
+    let keys: Vec<String> = metadata
+        .keys()
+        .map(|key| match key {
+            KeyRef::Ascii(key) => key.as_str().to_owned(),
+            KeyRef::Binary(key) => key.as_str().to_owned(),
+        })
+        .collect();
+    for key in keys {
+        if key.starts_with("grpc-") || NOT_PASSED_ON.contains(&key.as_str()) {
+            if key.ends_with("-bin") {
+                metadata.remove_bin(key.as_str());
+            } else {
+                metadata.remove(key.as_str());
+            }
+        }
+    }
+    metadata
+}
+
+impl Task {
+    /// Listens until the stream ends, and says what came of it. Never fails: a failure is an outcome too.
+    pub(super) async fn run(self, analysis_id: i64) -> Outcome {
+        let deadline = Instant::now() + DEADLINE;
+        let opened = tokio::select! {
+            opened = self.open() => opened,
+            () = self.stop.cancelled() => Err(Error::new(Code::Stopping, CUT_OFF)),
+        };
+        let listened = match opened {
+            Ok(stream) => self.listen(stream, deadline).await,
+            Err(error) => Listened::nothing(error.message),
+        };
+        let outcome = listened.outcome();
+        let node = self.node.url();
+        let reason = outcome.reason.as_deref();
+        match outcome.verdict {
+            Some(verdict) => info!(
+                analysis_id,
+                node,
+                status = outcome.status.as_str(),
+                reason,
+                cat_score = outcome.cat_score,
+                detections = outcome.detections.len(),
+                "{}",
+                verdict.sentence(&one_line(&self.cat))
+            ),
+            None => warn!(analysis_id, node, cat = self.cat, reason, "analysis failed"),
+        }
+        outcome
+    }
+
+    /// Opens the stream; a node that cannot be reached is given some seconds to come up.
+    async fn open(&self) -> Result<Streaming<AnalyzeCatSoundResponse>, Error> {
+        let patience_ends = Instant::now() + CONNECT_PATIENCE;
+        let mut backoff = Backoff::new(CONNECT_AGAIN.0, CONNECT_AGAIN.1);
+        loop {
+            let error = match self.node.analyze_cat_sound(self.cat.clone(), self.metadata.clone()).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => error,
+            };
+            let again = Instant::now() + backoff.next_wait();
+            if error.code != Code::Unavailable(Who::Node) || again > patience_ends {
+                return Err(error);
+            }
+            tokio::time::sleep_until(again).await;
+        }
+    }
+
+    async fn listen(&self, mut stream: Streaming<AnalyzeCatSoundResponse>, deadline: Instant) -> Listened {
+        let mut hearing = Hearing::new();
+        let mut messages = 0;
+        let mut state = SourceState::Unspecified;
+        let ended = loop {
+            let next_until = deadline.min(Instant::now() + MESSAGE_DEADLINE);
+            let next = tokio::select! {
+                () = self.stop.cancelled() => break Some(CUT_OFF.to_owned()),
+                next = timeout_at(next_until, stream.message()) => next,
+            };
+            let message = match next {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) if messages >= MESSAGES => break None,
+                Ok(Ok(None)) => break Some(format!("the stream ended after {messages} of {MESSAGES} messages")),
+                // All that was promised is there; how the stream ends after it changes nothing.
+                Ok(Err(_)) | Err(_) if messages >= MESSAGES => break None,
+                Ok(Err(status)) => {
+                    let error = Error::from_status(Who::Node, &status);
+                    break Some(format!("the stream broke after {messages} of {MESSAGES} messages: {error}"));
+                }
+                Err(_) if Instant::now() >= deadline => {
+                    break Some(format!("only {messages} of {MESSAGES} messages came in {} s", DEADLINE.as_secs()));
+                }
+                Err(_) => {
+                    let waited_s = MESSAGE_DEADLINE.as_secs();
+                    break Some(format!("no message for {waited_s} s after {messages} of {MESSAGES}"));
+                }
+            };
+            if messages >= MESSAGES {
+                break None;
+            }
+            messages += 1;
+            state = message.state();
+            let taken = tokio::task::spawn_blocking(move || {
+                let taken = hearing.take(message.audio);
+                (hearing, taken)
+            });
+            match taken.await {
+                Ok((same, Ok(()))) => hearing = same,
+                Ok((same, Err(error))) => {
+                    hearing = same;
+                    break Some(error.to_string());
+                }
+                Err(crash) => {
+                    return Listened { messages, ..Listened::nothing(format!("the analysis broke: {crash}")) };
+                }
+            }
+        };
+        match tokio::task::spawn_blocking(move || hearing.finish()).await {
+            Ok(heard) => Listened { heard: Some(heard), messages, state, ended },
+            Err(crash) => Listened { messages, ..Listened::nothing(format!("the analysis broke: {crash}")) },
+        }
+    }
+}
+
+/// What came of listening.
+struct Listened {
+    heard: Option<Heard>,
+    messages: u32,
+    /// The source's state at the last message.
+    state: SourceState,
+    /// Why it ended early. `None`: it did not.
+    ended: Option<String>,
+}
+
+impl Listened {
+    fn nothing(reason: String) -> Self {
+        Self { heard: None, messages: 0, state: SourceState::Unspecified, ended: Some(reason) }
+    }
+
+    fn outcome(self) -> Outcome {
+        let heard = self.heard.filter(|heard| heard.heard_samples > 0);
+        let (status, reason) = match (&heard, self.ended) {
+            (Some(_), None) => (AnalysisStatus::Complete, None),
+            (Some(_), Some(why)) => (AnalysisStatus::Partial, Some(why)),
+            (None, None) => {
+                // As a node of the original does: the words came, and nothing to hear.
+                let why = format!("the node sent no audio (its source: {})", state_word(self.state));
+                (AnalysisStatus::Partial, Some(why))
+            }
+            (None, Some(why)) => (AnalysisStatus::Failed, Some(why)),
+        };
+        let failed = status == AnalysisStatus::Failed;
+        let (heard_samples, lost_samples) = heard.as_ref().map_or((0, 0), |it| (it.heard_samples, it.lost_samples));
+        let analysis = heard.map(|heard| heard.analysis);
+        let detections = analysis.as_ref().map_or_else(Vec::new, |analysis| analysis.detections.clone());
+        Outcome {
+            status,
+            reason,
+            verdict: (!failed).then(|| Verdict::of(&detections)),
+            cat_score: analysis.as_ref().map(|analysis| analysis.cat_score),
+            messages: self.messages,
+            heard_samples,
+            lost_samples,
+            level: analysis.map(|analysis| analysis.level),
+            detections,
+        }
+    }
+}
+
+/// A name that cannot break a line of the log.
+fn one_line(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::metadata::MetadataValue;
+
+    use super::*;
+
+    #[test]
+    fn callers_metadata_is_passed_on_and_the_connections_is_not() {
+        let mut metadata = MetadataMap::new();
+        for key in ["x-request-id", "authorization", "traceparent"] {
+            metadata.insert(key, MetadataValue::from_static("kept"));
+        }
+        metadata.append("x-request-id", MetadataValue::from_static("twice"));
+        metadata.insert_bin("x-token-bin", MetadataValue::from_bytes(b"\0\xff"));
+        for key in ["grpc-timeout", "grpc-accept-encoding", "user-agent", "te", "content-type", "host"] {
+            metadata.insert(key, MetadataValue::from_static("left out"));
+        }
+        metadata.insert_bin("grpc-trace-bin", MetadataValue::from_bytes(b"left out"));
+
+        let passed = passed_on(metadata);
+        let values: Vec<_> = passed.get_all("x-request-id").iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(values, ["kept", "twice"]);
+        assert_eq!(passed.get("authorization").unwrap(), "kept");
+        assert_eq!(passed.get("traceparent").unwrap(), "kept");
+        assert_eq!(passed.get_bin("x-token-bin").unwrap().to_bytes().unwrap().as_ref(), b"\0\xff");
+        assert_eq!(passed.len(), 5);
+    }
+
+    #[test]
+    fn line_of_the_log_stays_one_line() {
+        assert_eq!(one_line("To\nm"), "To\u{fffd}m");
+        assert_eq!(one_line("Käthe 🐈"), "Käthe 🐈");
+    }
+}

@@ -1,0 +1,245 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use daemon::config::ConfigError;
+use daemon::logs::LogFormat;
+
+use crate::config::{Config, Layer, NodeConfig, Role, Url};
+
+/// Calls cats and dogs, tells their owner, listens to cats and says what it heard.
+///
+/// The hub of Meowlink: the Owner, dog and cat analysis services (gRPC) and the HTTP gateway, in one process. Start it
+/// without arguments on the machine where a cat-node runs, then try
+///
+///   curl http://localhost:5000/cat/Tom
+///
+///   curl -i http://localhost:5000/analyze/Tom
+#[derive(Debug, Parser)]
+#[command(name = "hub", version, args_conflicts_with_subcommands = true, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Option<SubCommand>,
+
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+const AFTER_HELP: &str = "\
+Every option can come from four places. A flag counts for more than an environment variable (HUB_HTTP and the like, lists \
+separated by commas), that for more than the config file, that for more than the default.
+
+The log goes to standard error; RUST_LOG=debug shows more of it. SIGTERM and Ctrl-C stop the hub within 5 seconds.
+
+Exit codes: 0 stopped as asked, 1 failed, 64 bad usage or config.";
+
+#[derive(Debug, Subcommand)]
+enum SubCommand {
+    /// Run the services (the default)
+    Serve(ServeArgs),
+    /// Find the cats in recordings, without any server
+    Analyze(AnalyzeArgs),
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the services.
+    Serve(ServeArgs),
+    /// Find the cats in recordings.
+    Analyze(AnalyzeArgs),
+}
+
+/// Options of `hub serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Config file (TOML), with the long options as keys: data-dir is data_dir there
+    #[arg(long, value_name = "FILE", env = "HUB_CONFIG")]
+    config: Option<PathBuf>,
+
+    /// Where the HTTP gateway listens [default: port 5000 on 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDR:PORT", env = "HUB_HTTP", value_delimiter = ',')]
+    http: Option<Vec<SocketAddr>>,
+
+    /// Where the Owner service listens [default: port 50051 on 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDR:PORT", env = "HUB_OWNER", value_delimiter = ',')]
+    owner: Option<Vec<SocketAddr>>,
+
+    /// Where the dog service listens [default: port 50055 on 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDR:PORT", env = "HUB_DOG", value_delimiter = ',')]
+    dog: Option<Vec<SocketAddr>>,
+
+    /// Where the catAnalysis service listens [default: port 50057 on 127.0.0.1 and ::1]
+    #[arg(long, value_name = "ADDR:PORT", env = "HUB_ANALYSIS", value_delimiter = ',')]
+    analysis: Option<Vec<SocketAddr>>,
+
+    /// A cat-node and the cat it hears; without NAME= the node is asked. A name that no node has is heard by the first
+    /// [default: http://localhost:50056]
+    #[arg(long, value_name = "NAME=URL", env = "HUB_NODE", value_delimiter = ',')]
+    node: Option<Vec<NodeConfig>>,
+
+    /// Where the database is kept [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
+    #[arg(long, value_name = "DIR", env = "HUB_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Run these roles alone, such as owner,dog; others run elsewhere [default: all]
+    #[arg(long, value_name = "ROLES", env = "HUB_ONLY", value_delimiter = ',')]
+    only: Option<Vec<Role>>,
+
+    /// The Owner service when it runs elsewhere [default: http://localhost:50051]
+    #[arg(long, value_name = "URL", env = "HUB_OWNER_URL")]
+    owner_url: Option<Url>,
+
+    /// The dog service when it runs elsewhere [default: http://localhost:50055]
+    #[arg(long, value_name = "URL", env = "HUB_DOG_URL")]
+    dog_url: Option<Url>,
+
+    /// The catAnalysis service when it runs elsewhere [default: http://localhost:50057]
+    #[arg(long, value_name = "URL", env = "HUB_ANALYSIS_URL")]
+    analysis_url: Option<Url>,
+
+    /// Analyses that may run at once [default: 16]
+    #[arg(long, value_name = "N", env = "HUB_MAX_ANALYSES")]
+    max_analyses: Option<usize>,
+
+    /// Listen on addresses other than loopback too, though nothing is encrypted and nobody is asked who they are
+    #[arg(long, env = "HUB_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL")]
+    insecure: Option<bool>,
+
+    /// How a line of the log looks [default: text]
+    #[arg(long, value_enum, env = "HUB_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Options of `hub analyze`.
+#[derive(Debug, Clone, Args)]
+pub struct AnalyzeArgs {
+    /// WAV files of any rate, channel count and sample format, or folders with such files
+    #[arg(required = true, value_name = "FILE.wav")]
+    pub files: Vec<PathBuf>,
+
+    /// One line of JSON for each file
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Cli {
+    /// What is asked for. Options before `serve` and after it mean the same.
+    pub fn command(self) -> Command {
+        match self.command {
+            None => Command::Serve(self.serve),
+            Some(SubCommand::Serve(serve)) => Command::Serve(serve),
+            Some(SubCommand::Analyze(analyze)) => Command::Analyze(analyze),
+        }
+    }
+}
+
+impl ServeArgs {
+    /// The config of all layers.
+    ///
+    /// # Errors
+    /// Names the file and the key.
+    pub fn config(self) -> Result<Config, ConfigError> {
+        let file = match &self.config {
+            Some(path) => daemon::config::load::<Layer>(path)?,
+            None => Layer::default(),
+        };
+        let flags = Layer {
+            http: self.http,
+            owner: self.owner,
+            dog: self.dog,
+            analysis: self.analysis,
+            node: self.node,
+            data_dir: self.data_dir,
+            only: self.only,
+            owner_url: self.owner_url,
+            dog_url: self.dog_url,
+            analysis_url: self.analysis_url,
+            max_analyses: self.max_analyses,
+            insecure: self.insecure,
+            log_format: self.log_format,
+        };
+        Config::new(flags.over(file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use daemon::listen::Listen;
+
+    use super::*;
+
+    fn serve(args: &[&str]) -> ServeArgs {
+        match Cli::try_parse_from([&["hub"], args].concat()).unwrap().command() {
+            Command::Serve(serve) => serve,
+            Command::Analyze(_) => panic!("not serve: {args:?}"),
+        }
+    }
+
+    #[test]
+    fn serve_is_the_default_and_its_flags_are_the_same() {
+        for args in [
+            &["--http", "127.0.0.1:1", "--data-dir", "/d"][..],
+            &["serve", "--http", "127.0.0.1:1", "--data-dir", "/d"],
+        ] {
+            let config = serve(args).config().unwrap();
+            assert_eq!(config.http, Listen::At(vec!["127.0.0.1:1".parse().unwrap()]), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn lists_are_repeated_flags_or_commas() {
+        let config =
+            serve(&["--only", "owner,dog", "--data-dir", "/d", "--node", "Tom=http://a:1", "--node", "Ada=http://b:1"]);
+        let config = config.config().unwrap();
+        assert_eq!(config.roles, [Role::Owner, Role::Dog]);
+        assert_eq!(config.nodes.len(), 2);
+    }
+
+    #[test]
+    fn flag_counts_for_more_than_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hub.toml");
+        std::fs::write(&file, "data_dir = \"/from-file\"\nmax_analyses = 3\n").unwrap();
+        let config = serve(&["--config", file.to_str().unwrap(), "--data-dir", "/from-flag"]).config().unwrap();
+        assert_eq!((config.data_dir.as_path(), config.max_analyses), (Path::new("/from-flag"), 3));
+    }
+
+    #[test]
+    fn bad_file_names_file_and_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hub.toml");
+        std::fs::write(&file, "htpp = [\"127.0.0.1:1\"]\n").unwrap();
+        let error = serve(&["--config", file.to_str().unwrap()]).config().unwrap_err().to_string();
+        assert!(error.contains("hub.toml") && error.contains("htpp"), "{error}");
+    }
+
+    #[test]
+    fn other_addresses_need_insecure() {
+        let args = ["--http", "0.0.0.0:5000", "--data-dir", "/d"];
+        assert!(serve(&args).config().is_err());
+        assert!(serve(&[&args[..], &["--insecure"]].concat()).config().is_ok());
+        assert!(serve(&[&args[..], &["--insecure=false"]].concat()).config().is_err());
+    }
+
+    #[test]
+    fn analyze_needs_files() {
+        assert!(Cli::try_parse_from(["hub", "analyze"]).is_err());
+        let cli = Cli::try_parse_from(["hub", "analyze", "--json", "a.wav", "b.wav"]).unwrap();
+        let Command::Analyze(analyze) = cli.command() else { panic!("not analyze") };
+        assert!(analyze.json && analyze.files.len() == 2);
+    }
+
+    #[test]
+    fn example_config_is_understood() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/hub.toml");
+        let config = serve(&["--config", file.to_str().unwrap(), "--data-dir", "/d"]).config().unwrap();
+        assert_eq!(config.roles, Role::ALL);
+    }
+}

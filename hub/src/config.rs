@@ -1,0 +1,336 @@
+//! What a hub does, from four layers: flags over environment variables over the TOML file over defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use daemon::config::ConfigError;
+use daemon::listen::Listen;
+use daemon::logs::LogFormat;
+use serde::Deserialize;
+
+/// Default ports, those of the original system.
+pub mod port {
+    /// Owner.
+    pub const OWNER: u16 = 50051;
+    /// dog.
+    pub const DOG: u16 = 50055;
+    /// The cat-node, which is not part of the hub.
+    pub const NODE: u16 = 50056;
+    /// catAnalysis.
+    pub const ANALYSIS: u16 = 50057;
+    /// The HTTP gateway.
+    pub const HTTP: u16 = 5000;
+}
+
+/// Analyses that may run at once when nothing else is configured. Each keeps a connection's stream and a thread's work.
+pub const DEFAULT_MAX_ANALYSES: usize = 16;
+
+/// A service of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The Owner service.
+    Owner,
+    /// The dog service.
+    Dog,
+    /// The catAnalysis service.
+    Analysis,
+    /// The HTTP gateway.
+    Gateway,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Dog, Self::Analysis, Self::Gateway];
+
+    /// The word for it, as in `--only`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Dog => "dog",
+            Self::Analysis => "analysis",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// A cat-node of the config: `NAME=URL`, or `URL` for one that is asked for its cat's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NodeConfig {
+    /// The cat it hears. `None`: it is asked.
+    pub cat: Option<String>,
+    /// Where it listens.
+    pub url: String,
+}
+
+impl FromStr for NodeConfig {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (cat, url) = match text.split_once('=') {
+            Some((cat, url)) if !cat.contains("://") => (Some(cat), url),
+            _ => (None, text),
+        };
+        if cat == Some("") {
+            return Err(format!("{text:?} has no name before its '='; write NAME=URL"));
+        }
+        check_url(url)?;
+        Ok(Self { cat: cat.map(Into::into), url: url.into() })
+    }
+}
+
+impl TryFrom<String> for NodeConfig {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Where another role is served. `http://HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Url(pub String);
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        check_url(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// One layer: what was said there, and nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Layer {
+    /// Addresses of the HTTP gateway.
+    pub http: Option<Vec<SocketAddr>>,
+    /// Addresses of the Owner service.
+    pub owner: Option<Vec<SocketAddr>>,
+    /// Addresses of the dog service.
+    pub dog: Option<Vec<SocketAddr>>,
+    /// Addresses of the catAnalysis service.
+    pub analysis: Option<Vec<SocketAddr>>,
+    /// The cat-nodes.
+    pub node: Option<Vec<NodeConfig>>,
+    /// Where the database is.
+    pub data_dir: Option<PathBuf>,
+    /// The roles of this process.
+    pub only: Option<Vec<Role>>,
+    /// The Owner service when this process does not have it.
+    pub owner_url: Option<Url>,
+    /// The dog service when this process does not have it.
+    pub dog_url: Option<Url>,
+    /// The catAnalysis service when this process does not have it.
+    pub analysis_url: Option<Url>,
+    /// Analyses that may run at once.
+    pub max_analyses: Option<usize>,
+    /// Whether to listen on addresses other than loopback.
+    pub insecure: Option<bool>,
+    /// How a line of the log looks.
+    pub log_format: Option<LogFormat>,
+}
+
+impl Layer {
+    /// This layer over another: what is said here counts.
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            http: self.http.or(lower.http),
+            owner: self.owner.or(lower.owner),
+            dog: self.dog.or(lower.dog),
+            analysis: self.analysis.or(lower.analysis),
+            node: self.node.or(lower.node),
+            data_dir: self.data_dir.or(lower.data_dir),
+            only: self.only.or(lower.only),
+            owner_url: self.owner_url.or(lower.owner_url),
+            dog_url: self.dog_url.or(lower.dog_url),
+            analysis_url: self.analysis_url.or(lower.analysis_url),
+            max_analyses: self.max_analyses.or(lower.max_analyses),
+            insecure: self.insecure.or(lower.insecure),
+            log_format: self.log_format.or(lower.log_format),
+        }
+    }
+}
+
+/// What a hub does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The roles of this process, each once.
+    pub roles: Vec<Role>,
+    /// Where the HTTP gateway listens.
+    pub http: Listen,
+    /// Where the Owner service listens.
+    pub owner: Listen,
+    /// Where the dog service listens.
+    pub dog: Listen,
+    /// Where the catAnalysis service listens.
+    pub analysis: Listen,
+    /// The cat-nodes, one or more.
+    pub nodes: Vec<NodeConfig>,
+    /// Where the database is.
+    pub data_dir: PathBuf,
+    /// The Owner service when this process does not have it.
+    pub owner_url: String,
+    /// The dog service when this process does not have it.
+    pub dog_url: String,
+    /// The catAnalysis service when this process does not have it.
+    pub analysis_url: String,
+    /// Analyses that may run at once, 1 or more.
+    pub max_analyses: usize,
+    /// How a line of the log looks.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Fills what no layer says with defaults, and checks it all.
+    ///
+    /// # Errors
+    /// Names the key and what is wrong with it.
+    pub fn new(layer: Layer) -> Result<Self, ConfigError> {
+        let insecure = layer.insecure.unwrap_or(false);
+        let listen = |key: &str, given: Option<Vec<SocketAddr>>, default_port: u16| {
+            let listen = Listen::given_or_loopback(&given.unwrap_or_default(), default_port);
+            listen.check(key, insecure).map(|()| listen)
+        };
+        let mut roles = layer.only.unwrap_or_else(|| Role::ALL.to_vec());
+        if roles.is_empty() {
+            return Err(ConfigError::value("only", "names no role; leave it out for all of them"));
+        }
+        let mut seen = std::collections::HashSet::new();
+        roles.retain(|role| seen.insert(*role));
+        let nodes = match layer.node {
+            None => vec![NodeConfig { cat: None, url: localhost(port::NODE) }],
+            Some(nodes) if nodes.is_empty() => return Err(ConfigError::value("node", "names no node")),
+            Some(nodes) => nodes,
+        };
+        let mut cats = std::collections::HashSet::new();
+        if let Some(twice) = nodes.iter().filter_map(|node| node.cat.as_deref()).find(|cat| !cats.insert(*cat)) {
+            return Err(ConfigError::value("node", format!("two nodes are configured for {twice:?}")));
+        }
+        let max_analyses = layer.max_analyses.unwrap_or(DEFAULT_MAX_ANALYSES);
+        if !(1..=MOST_ANALYSES).contains(&max_analyses) {
+            let why = format!("{max_analyses} is not within 1 to {MOST_ANALYSES}");
+            return Err(ConfigError::value("max_analyses", why));
+        }
+        let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
+        Ok(Self {
+            roles,
+            http: listen("http", layer.http, port::HTTP)?,
+            owner: listen("owner", layer.owner, port::OWNER)?,
+            dog: listen("dog", layer.dog, port::DOG)?,
+            analysis: listen("analysis", layer.analysis, port::ANALYSIS)?,
+            nodes,
+            data_dir: layer.data_dir.map_or_else(default_data_dir, Ok)?,
+            owner_url: url(layer.owner_url, port::OWNER),
+            dog_url: url(layer.dog_url, port::DOG),
+            analysis_url: url(layer.analysis_url, port::ANALYSIS),
+            max_analyses,
+            log_format: layer.log_format.unwrap_or_default(),
+        })
+    }
+
+    /// Whether this process has a role.
+    pub fn has(&self, role: Role) -> bool {
+        self.roles.contains(&role)
+    }
+}
+
+/// Analyses that may be configured to run at once.
+const MOST_ANALYSES: usize = 1000;
+
+fn localhost(port: u16) -> String {
+    format!("http://localhost:{port}")
+}
+
+/// systemd's `$STATE_DIRECTORY`, else the user's data directory by the XDG rules.
+fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    // Several are separated by colons; ours is the first.
+    let state = std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
+    state
+        .filter(|path| path.is_absolute())
+        .or_else(|| absolute("XDG_DATA_HOME").map(|home| home.join("meowlink")))
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share/meowlink")))
+        .ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is no URL: {why}"))?;
+    match parsed.scheme_str() {
+        Some("http") if parsed.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+        _ => Err(format!("{url:?} is no URL of the form http://HOST:PORT")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Result<Config, ConfigError> {
+        let mut layer: Layer = toml::from_str(toml).unwrap();
+        layer.data_dir.get_or_insert_with(|| "/somewhere".into());
+        Config::new(layer)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_original() {
+        let config = config("").unwrap();
+        assert_eq!(config.roles, Role::ALL);
+        assert_eq!(config.http, Listen::Loopback(5000));
+        assert_eq!(config.owner, Listen::Loopback(50051));
+        assert_eq!(config.dog, Listen::Loopback(50055));
+        assert_eq!(config.analysis, Listen::Loopback(50057));
+        assert_eq!(config.nodes, ["http://localhost:50056".parse().unwrap()]);
+    }
+
+    #[test]
+    fn node_has_a_name_or_is_asked_for_it() {
+        let node: NodeConfig = "Tom=http://10.0.0.7:50056".parse().unwrap();
+        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("Tom"), "http://10.0.0.7:50056"));
+        let node: NodeConfig = "http://10.0.0.7:50056/?a=b".parse().unwrap();
+        assert_eq!(node.cat, None);
+        for bad in ["Tom", "=http://a:1", "Tom=", "Tom=a:1", "Tom=ftp://a:1", "Tom=http://", "Tom=http:// a"] {
+            assert!(bad.parse::<NodeConfig>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn upper_layer_counts() {
+        let lower: Layer = toml::from_str("max_analyses = 1\nonly = [\"dog\"]").unwrap();
+        let upper: Layer = toml::from_str("max_analyses = 2").unwrap();
+        let both = upper.over(lower);
+        assert_eq!((both.max_analyses, both.only), (Some(2), Some(vec![Role::Dog])));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors() {
+        let error = toml::from_str::<Layer>("htpp = []").unwrap_err().to_string();
+        assert!(error.contains("htpp"), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_names_its_key() {
+        for (toml, key) in [
+            ("only = []", "only: "),
+            ("node = []", "node: "),
+            ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
+            ("max_analyses = 0", "max_analyses: "),
+            ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
+        ] {
+            let error = config(toml).unwrap_err().to_string();
+            assert!(error.starts_with(key), "{toml}: {error}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The three routes of the original system. Clients compare the bodies byte for byte.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::HeaderValue;
+use axum::http::header::LOCATION;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use proto::{AnalysisRequest, DogRequest};
+use serde::Serialize;
+use tonic::Request;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::Problem;
+use super::{App, Line};
+use crate::MAX_NAME_BYTES;
+use crate::error::{Code, Error, Who, within};
+
+/// How long the dog may take. Longer than it gives the owner, so that its own answer about the owner comes first.
+const DOG_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long the start of an analysis may take.
+const ANALYSIS_DEADLINE: Duration = Duration::from_secs(8);
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(cat)).routes(routes!(dog)).routes(routes!(analyze))
+}
+
+/// What the cat says.
+#[derive(Debug, Serialize, ToSchema)]
+struct CatAnswer {
+    /// `NAME: MEEEWWWWW`
+    #[serde(rename = "catMeaw")]
+    #[schema(example = "Tom: MEEEWWWWW")]
+    cat_meaw: String,
+}
+
+/// What the dog does.
+#[derive(Debug, Serialize, ToSchema)]
+struct DogAnswer {
+    /// `NAME is going to bark!`
+    #[serde(rename = "dogBark")]
+    #[schema(example = "Rex is going to bark!")]
+    dog_bark: String,
+}
+
+/// That the analysis has begun.
+#[derive(Debug, Serialize, ToSchema)]
+struct AnalyzeAnswer {
+    /// `Analyzing NAME ...`
+    #[schema(example = "Analyzing Tom ...")]
+    result: String,
+}
+
+/// Calls a cat. Its owner is told.
+#[utoipa::path(
+    get, path = "/cat/{name}", tag = "animals",
+    params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
+    responses(
+        (status = 200, body = CatAnswer),
+        (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
+        (status = 414, body = Problem, description = "`name_too_long`"),
+        (status = 502, body = Problem, description = "`node_bad_answer`"),
+        (status = 503, body = Problem, description = "`node_unavailable`, `owner_unavailable`"),
+        (status = 504, body = Problem, description = "`node_too_slow`, `owner_too_slow`"),
+    )
+)]
+async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAnswer>, Error> {
+    let cat_meaw = app.nodes.for_cat(&name).call_cat(name).await?;
+    Ok(Line(CatAnswer { cat_meaw }))
+}
+
+/// Calls a dog. Its owner is told.
+#[utoipa::path(
+    get, path = "/dog/{name}", tag = "animals",
+    params(("name" = String, Path, description = "Name of the dog, percent-encoded UTF-8, at most 1024 bytes")),
+    responses(
+        (status = 200, body = DogAnswer),
+        (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
+        (status = 414, body = Problem, description = "`name_too_long`"),
+        (status = 502, body = Problem, description = "`dog_bad_answer`, `owner_bad_answer`"),
+        (status = 503, body = Problem, description = "`dog_unavailable`, `owner_unavailable`"),
+        (status = 504, body = Problem, description = "`dog_too_slow`, `owner_too_slow`"),
+    )
+)]
+async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAnswer>, Error> {
+    let mut request = Request::new(DogRequest { dog_name: name });
+    request.set_timeout(DOG_DEADLINE);
+    let answer = within(Who::Dog, DOG_DEADLINE, app.dog.clone().call_dog(request)).await?;
+    Ok(Line(DogAnswer { dog_bark: answer.into_inner().dog_bark }))
+}
+
+/// Starts an analysis of a cat, which takes half a minute. `Location` says where it is stored.
+#[utoipa::path(
+    get, path = "/analyze/{name}", tag = "animals",
+    params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
+    responses(
+        (status = 200, body = AnalyzeAnswer,
+            headers(("Location" = String, description = "The analysis: `/api/v1/analyses/ID`"))),
+        (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
+        (status = 414, body = Problem, description = "`name_too_long`"),
+        (status = 429, body = Problem, description = "`too_many_analyses`"),
+        (status = 502, body = Problem, description = "`analysis_bad_answer`"),
+        (status = 503, body = Problem, description = "`analysis_unavailable`, `store_unavailable`, `stopping`"),
+        (status = 504, body = Problem, description = "`analysis_too_slow`"),
+    )
+)]
+async fn analyze(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Error> {
+    let mut request = Request::new(AnalysisRequest { cat_name: name });
+    request.set_timeout(ANALYSIS_DEADLINE);
+    let answer = within(Who::Analysis, ANALYSIS_DEADLINE, app.analysis.clone().analyze_sound(request)).await?;
+    let answer = answer.into_inner();
+    let mut response = Line(AnalyzeAnswer { result: answer.result }).into_response();
+    if answer.analysis_id != 0 {
+        let location = HeaderValue::try_from(format!("/api/v1/analyses/{}", answer.analysis_id));
+        response.headers_mut().insert(LOCATION, location.expect("digits make a header"));
+    }
+    Ok(response)
+}
+
+/// The name of an animal, from the path.
+struct Name(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let name = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
+        if name.len() > MAX_NAME_BYTES {
+            let message = format!("the name has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
+            return Err(Error::new(Code::NameTooLong, message));
+        }
+        Ok(Self(name))
+    }
+}

@@ -1,0 +1,95 @@
+//! The HTTP gateway: the routes of the original system byte for byte, and the API beside them. The only place that knows
+//! axum.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method, Uri};
+use axum::response::{IntoResponse, Response};
+use proto::cat_analysis_client::CatAnalysisClient;
+use proto::dog_client::DogClient;
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::error::{Code, Error};
+use crate::health::Checks;
+use crate::node_client::Nodes;
+use crate::peer::Peer;
+use crate::store::Store;
+
+mod analyses;
+mod contract;
+mod health;
+mod index;
+mod nodes;
+mod openapi;
+mod problem;
+mod server;
+mod time;
+
+pub use server::serve;
+
+/// Longest body that the gateway takes, in bytes. Longer ones get 413.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub struct App {
+    /// The cat-nodes.
+    pub nodes: Nodes,
+    /// The dog, here or elsewhere.
+    pub dog: DogClient<Peer>,
+    /// The analysis, here or elsewhere.
+    pub analysis: CatAnalysisClient<Peer>,
+    /// What was stored.
+    pub store: Store,
+    /// What `/readyz` looks at.
+    pub checks: Checks,
+}
+
+/// The routes.
+pub fn router(app: App) -> Router {
+    let (routes, api) = api().split_for_parts();
+    routes
+        .merge(index::routes())
+        .merge(openapi::routes(&api))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(Arc::new(app))
+}
+
+/// The routes that the OpenAPI document describes.
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::document())
+        .merge(contract::routes())
+        .merge(analyses::routes())
+        .merge(nodes::routes())
+        .merge(health::routes())
+}
+
+/// An answer of compact JSON with a newline at its end.
+#[derive(Debug)]
+struct Line<T>(T);
+
+impl<T: Serialize> IntoResponse for Line<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(mut bytes) => {
+                bytes.push(b'\n');
+                ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
+            }
+            Err(why) => Error::new(Code::Internal, format!("the answer cannot be written: {why}")).into_response(),
+        }
+    }
+}
+
+async fn not_found(uri: Uri) -> Error {
+    Error::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Error {
+    Error::new(Code::MethodNotAllowed, format!("{} does not know the method {method}", uri.path()))
+}

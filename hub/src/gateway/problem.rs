@@ -1,0 +1,83 @@
+//! How an error looks on HTTP: `{"error":{"code":"node_unavailable","message":"..."}}` with the status of its code.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
+
+use crate::error::{Code, Error};
+
+/// Body of every answer that is not a success.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// What went wrong.
+    error: ProblemDetail,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Debug, Serialize, ToSchema)]
+struct ProblemDetail {
+    /// Stable word to branch on.
+    #[schema(example = "node_unavailable")]
+    code: &'static str,
+    /// One sentence for people.
+    #[schema(example = "the cat node cannot be reached: Connection refused (os error 111)")]
+    message: String,
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let body = Problem { error: ProblemDetail { code: self.code.as_str(), message: self.message } };
+        (self.code.http(), super::Line(body)).into_response()
+    }
+}
+
+/// Query parameters; what cannot be understood is a `bad_request`.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        query.map(|Query(params)| Self(params)).map_err(|why| Error::new(Code::BadRequest, why.body_text()))
+    }
+}
+
+/// The number of something stored, from the path. What is no number names nothing: `not_found`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Id(pub(super) i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        let text = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
+        let id = text.parse().ok().filter(|id| *id > 0);
+        id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("there is no number {text:?}")))
+    }
+}
+
+/// A JSON body; what cannot be understood is a `bad_request`, what is too large a `body_too_large`.
+#[derive(Debug)]
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequest<S> for Body<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Error> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Self(body)),
+            Err(why) if why.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Error::new(Code::BodyTooLarge, why.body_text()))
+            }
+            Err(why) => Err(Error::new(Code::BadRequest, why.body_text())),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Moments in the API: RFC 3339 in UTC. In the store: nanoseconds since 1970.
+
+use jiff::Timestamp;
+
+use crate::error::{Code, Error};
+
+/// A moment as the API writes it, such as `2026-11-22T20:30:00.25Z`.
+pub(super) fn rfc3339(unix_ns: i64) -> String {
+    Timestamp::from_nanosecond(i128::from(unix_ns)).expect("jiff reaches beyond all of i64").to_string()
+}
+
+/// A moment as a client writes it, in any offset. `key` is the parameter's name.
+///
+/// # Errors
+/// [`Code::BadRequest`] when it is none, or beyond what 64 bits of nanoseconds hold (1677 to 2262).
+pub(super) fn parse(key: &str, text: &str) -> Result<i64, Error> {
+    let bad = |why: String| Error::new(Code::BadRequest, format!("{key}: {text:?} is no RFC 3339 time: {why}"));
+    let moment: Timestamp = text.parse().map_err(|why: jiff::Error| bad(why.to_string()))?;
+    i64::try_from(moment.as_nanosecond()).map_err(|_| bad("too far away".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_survive_the_way_there_and_back() {
+        for unix_ns in [0, 1, -1, 1_795_379_400_250_000_000, i64::MAX, i64::MIN] {
+            assert_eq!(parse("from", &rfc3339(unix_ns)).unwrap(), unix_ns);
+        }
+    }
+
+    #[test]
+    fn offsets_are_understood() {
+        assert_eq!(parse("from", "1970-01-01T01:00:00+01:00").unwrap(), 0);
+        assert_eq!(parse("from", "1970-01-01T00:00:00.5Z").unwrap(), 500_000_000);
+    }
+
+    #[test]
+    fn what_is_no_moment_is_a_bad_request_that_names_the_key() {
+        for text in ["", "yesterday", "2026-11-22", "2026-13-01T00:00:00Z", "9999-01-01T00:00:00Z"] {
+            let error = parse("to", text).unwrap_err();
+            assert_eq!(error.code, Code::BadRequest);
+            assert!(error.message.starts_with("to: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The hub as a whole: its roles put together, started and stopped.
+
+use std::future::Future;
+use std::time::Duration;
+
+use daemon::listen::BindError;
+use daemon::shutdown::{CancellationToken, STOP_DEADLINE};
+use daemon::systemd;
+use proto::cat_analysis_client::CatAnalysisClient;
+use proto::cat_analysis_server::CatAnalysisServer;
+use proto::dog_client::DogClient;
+use proto::dog_server::DogServer;
+use proto::owner_server::OwnerServer;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::analysis::AnalysisService;
+use crate::config::{Config, Role};
+use crate::dog::DogService;
+use crate::gateway::{self, App};
+use crate::grpc;
+use crate::health::Checks;
+use crate::node_client::Nodes;
+use crate::owner::OwnerService;
+use crate::peer::{self, Peer};
+use crate::store::{Access, Store, StoreError};
+
+/// Part of [`STOP_DEADLINE`] in which requests and analyses in flight may finish. The rest is for the store.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The sockets of a hub, open. Those of roles that it does not have are empty.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Of the HTTP gateway.
+    pub http: Vec<TcpListener>,
+    /// Of the Owner service.
+    pub owner: Vec<TcpListener>,
+    /// Of the dog service.
+    pub dog: Vec<TcpListener>,
+    /// Of the catAnalysis service.
+    pub analysis: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens the sockets of the roles that a config has.
+    ///
+    /// # Errors
+    /// Names the address that cannot be had.
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        let mut listeners = Self::default();
+        // The config has been checked, before there was a log: this says there which addresses are not loopback.
+        for (role, key, listen) in [
+            (Role::Gateway, "http", &config.http),
+            (Role::Owner, "owner", &config.owner),
+            (Role::Dog, "dog", &config.dog),
+            (Role::Analysis, "analysis", &config.analysis),
+        ] {
+            if config.has(role) {
+                let _ = listen.check(key, true);
+            }
+        }
+        if config.has(Role::Gateway) {
+            listeners.http = config.http.bind("http").await?;
+        }
+        if config.has(Role::Owner) {
+            listeners.owner = config.owner.bind("owner").await?;
+        }
+        if config.has(Role::Dog) {
+            listeners.dog = config.dog.bind("dog").await?;
+        }
+        if config.has(Role::Analysis) {
+            listeners.analysis = config.analysis.bind("analysis").await?;
+        }
+        Ok(listeners)
+    }
+}
+
+/// Why a hub does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A URL of the config cannot be used.
+    #[error("{key}: {source}")]
+    Url {
+        /// The key of the config.
+        key: &'static str,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Runs the roles of `config` until `stop`, then finishes what is in flight, for [`STOP_DEADLINE`] at most.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
+    let roles: Vec<_> = config.roles.iter().map(|role| role.name()).collect();
+    let roles = roles.join(",");
+    let tasks = TaskTracker::new();
+    let mut checks = Checks::default();
+
+    let url = |key| move |source| RunError::Url { key, source };
+    let store =
+        if config.has(Role::Analysis) || config.has(Role::Gateway) { Some(open_store(&config).await?) } else { None };
+    let nodes = Nodes::new(&config.nodes).map_err(url("node"))?;
+
+    let owner = OwnerServer::new(OwnerService);
+    if config.has(Role::Owner) {
+        checks.add_here(Role::Owner);
+        tasks.spawn(grpc::serve(owner.clone(), listeners.owner, stop.clone()));
+    }
+
+    let dog: Peer = if config.has(Role::Dog) {
+        checks.add_here(Role::Dog);
+        let owner = if config.has(Role::Owner) {
+            peer::local(owner)
+        } else {
+            checks.add_elsewhere(Role::Owner, &config.owner_url).map_err(url("owner_url"))?;
+            peer::remote(&config.owner_url).map_err(url("owner_url"))?
+        };
+        let dog = DogServer::new(DogService::new(owner));
+        tasks.spawn(grpc::serve(dog.clone(), listeners.dog, stop.clone()));
+        peer::local(dog)
+    } else {
+        peer::remote(&config.dog_url).map_err(url("dog_url"))?
+    };
+
+    let mut analyses = None;
+    let analysis: Peer = match &store {
+        Some(store) if config.has(Role::Analysis) => {
+            checks.add_here(Role::Analysis);
+            let service =
+                AnalysisService::start(store.clone(), nodes.clone(), config.max_analyses, stop.clone()).await?;
+            analyses = Some(service.clone());
+            let server = CatAnalysisServer::new(service);
+            tasks.spawn(grpc::serve(server.clone(), listeners.analysis, stop.clone()));
+            peer::local(server)
+        }
+        _ => peer::remote(&config.analysis_url).map_err(url("analysis_url"))?,
+    };
+
+    if let Some(store) = &store {
+        let (known, stopped) = (nodes.clone(), stop.clone());
+        tasks.spawn(async move { known.keep_known(&stopped).await });
+        if config.has(Role::Gateway) {
+            if !config.has(Role::Dog) {
+                checks.add_elsewhere(Role::Dog, &config.dog_url).map_err(url("dog_url"))?;
+            }
+            if !config.has(Role::Analysis) {
+                checks.add_elsewhere(Role::Analysis, &config.analysis_url).map_err(url("analysis_url"))?;
+            }
+            let app = App {
+                nodes,
+                dog: DogClient::new(dog),
+                analysis: CatAnalysisClient::new(analysis),
+                store: store.clone(),
+                checks,
+            };
+            tasks.spawn(gateway::serve(listeners.http, gateway::router(app), stop.clone()));
+        }
+    }
+    tasks.spawn(feed_watchdog(store, stop.clone()));
+    tasks.close();
+
+    info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
+    systemd::ready(&format!("serving {roles}"));
+    stop.cancelled().await;
+    systemd::stopping();
+
+    let drained = async {
+        tasks.wait().await;
+        if let Some(analyses) = &analyses {
+            analyses.finish().await;
+        }
+    };
+    within_stop_deadline(drained).await;
+    Ok(())
+}
+
+async fn open_store(config: &Config) -> Result<Store, RunError> {
+    let access = if config.has(Role::Analysis) { Access::Keeper } else { Access::Guest };
+    let data_dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, access)).await;
+    Ok(opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))?)
+}
+
+/// Feeds systemd's watchdog while the store takes writes: a hub that cannot store is of no use, and a restart may help.
+async fn feed_watchdog(store: Option<Store>, stop: CancellationToken) {
+    let Some(interval) = systemd::watchdog_interval() else { return };
+    loop {
+        let alive = match &store {
+            Some(store) => store.check().await,
+            None => Ok(()),
+        };
+        match alive {
+            Ok(()) => systemd::feed_watchdog(),
+            Err(error) => warn!(%error, "the store does not work, the watchdog is not fed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn within_stop_deadline(drained: impl Future<Output = ()>) {
+    let limit = DRAIN_DEADLINE.min(STOP_DEADLINE);
+    if tokio::time::timeout(limit, drained).await.is_err() {
+        warn!(limit_ms = limit.as_millis() as u64, "some work was not finished in time");
+    }
+}

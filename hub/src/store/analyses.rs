@@ -1,0 +1,479 @@
+//! Analyses and what was found in them.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
+use sound::detection::{Context, ContextLabel, ContextProbabilities, Detection, Measurements};
+use sound::level::Level;
+
+use super::{Store, StoreError, now_ns};
+use crate::analysis::verdict::Verdict;
+
+/// How far an analysis came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnalysisStatus {
+    /// It runs.
+    Running,
+    /// All of the stream was heard.
+    Complete,
+    /// Something was heard, not all; `reason` says why.
+    Partial,
+    /// Nothing was heard; `reason` says why.
+    Failed,
+}
+
+/// An analysis without what was found in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredAnalysis {
+    /// Its number, 1 and up.
+    pub id: i64,
+    /// The cat's name as it was asked for.
+    pub cat: String,
+    /// URL of the node that was asked.
+    pub node: String,
+    /// How far it came.
+    pub status: AnalysisStatus,
+    /// Why it is partial or failed.
+    pub reason: Option<String>,
+    /// When it began.
+    pub started_at_ns: i64,
+    /// When it ended. `None` while it runs.
+    pub ended_at_ns: Option<i64>,
+    /// How the cat is. `None` while it runs, or when nothing was heard.
+    pub verdict: Option<Verdict>,
+    /// How sure it is that a cat was heard, 0 to 1.
+    pub cat_score: Option<f32>,
+    /// Messages received, of 30.
+    pub messages: u32,
+    /// Audio received, in samples of 16 kHz.
+    pub heard_samples: u64,
+    /// Audio lost in gaps, in samples of 16 kHz.
+    pub lost_samples: u64,
+    /// How loud it was.
+    pub level: Option<Level>,
+    /// How many detections are stored with it.
+    pub detection_count: u32,
+}
+
+/// How an analysis ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How far it came.
+    pub status: AnalysisStatus,
+    /// Why it is partial or failed.
+    pub reason: Option<String>,
+    /// How the cat is.
+    pub verdict: Option<Verdict>,
+    /// How sure it is that a cat was heard, 0 to 1.
+    pub cat_score: Option<f32>,
+    /// Messages received, of 30.
+    pub messages: u32,
+    /// Audio received, in samples of 16 kHz.
+    pub heard_samples: u64,
+    /// Audio lost in gaps, in samples of 16 kHz.
+    pub lost_samples: u64,
+    /// How loud it was.
+    pub level: Option<Level>,
+    /// What was found, in order of time.
+    pub detections: Vec<Detection>,
+}
+
+/// Which analyses are wanted. The latest come first.
+#[derive(Debug, Clone, Default)]
+pub struct AnalysisFilter {
+    /// Only those with a smaller number: where the page before ended.
+    pub before_id: Option<i64>,
+    /// Only of this cat.
+    pub cat: Option<String>,
+    /// Only those that began at this moment or later.
+    pub from_ns: Option<i64>,
+    /// Only those that began before this moment.
+    pub to_ns: Option<i64>,
+    /// Only with this status.
+    pub status: Option<AnalysisStatus>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Stores that an analysis begins, and gives its number.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn begin_analysis(&self, cat: String, node: String) -> Result<i64, StoreError> {
+        self.write(move |db| {
+            db.prepare_cached("INSERT INTO analyses (cat, node, status, started_at_ns) VALUES (?, ?, 'running', ?)")?
+                .execute(params![cat, node, now_ns()])?;
+            Ok(db.last_insert_rowid())
+        })
+        .await
+    }
+
+    /// Stores how a running analysis ended, to survive a power cut. One that has ended already stays as it is.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn end_analysis(&self, id: i64, outcome: Outcome) -> Result<(), StoreError> {
+        self.write_durably(move |db| {
+            let ended = db
+                .prepare_cached(
+                    "UPDATE analyses SET status = :status, reason = :reason, ended_at_ns = :ended_at_ns, \
+                     verdict = :verdict, cat_score = :cat_score, messages = :messages, \
+                     heard_samples = :heard_samples, lost_samples = :lost_samples, rms_dbfs = :rms_dbfs, \
+                     peak_dbfs = :peak_dbfs, clipped_fraction = :clipped_fraction, zero_fraction = :zero_fraction \
+                     WHERE id = :id AND status = 'running'",
+                )?
+                .execute(named_params! {
+                    ":id": id,
+                    ":status": outcome.status,
+                    ":reason": outcome.reason,
+                    ":ended_at_ns": now_ns(),
+                    ":verdict": outcome.verdict,
+                    ":cat_score": outcome.cat_score,
+                    ":messages": outcome.messages,
+                    ":heard_samples": outcome.heard_samples as i64,
+                    ":lost_samples": outcome.lost_samples as i64,
+                    ":rms_dbfs": outcome.level.map(|level| level.rms_dbfs),
+                    ":peak_dbfs": outcome.level.map(|level| level.peak_dbfs),
+                    ":clipped_fraction": outcome.level.map(|level| level.clipped_fraction),
+                    ":zero_fraction": outcome.level.map(|level| level.zero_fraction),
+                })?;
+            if ended == 1 {
+                insert_detections(db, id, &outcome.detections)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Ends all analyses that are stored as running, as failed. For the start: whoever ran them is gone.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn fail_running_analyses(&self, reason: &'static str) -> Result<usize, StoreError> {
+        self.write(move |db| {
+            let sql = "UPDATE analyses SET status = 'failed', reason = ?, ended_at_ns = ? WHERE status = 'running'";
+            Ok(db.execute(sql, params![reason, now_ns()])?)
+        })
+        .await
+    }
+
+    /// One analysis with what was found in it.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn analysis(&self, id: i64) -> Result<Option<(StoredAnalysis, Vec<Detection>)>, StoreError> {
+        self.read(move |db| {
+            // One moment for both statements.
+            let db = db.unchecked_transaction()?;
+            let sql = format!("{SELECT} WHERE id = ?");
+            let analysis = db.prepare_cached(&sql)?.query_row([id], stored_analysis).optional()?;
+            analysis.map(|analysis| Ok((analysis, detections(&db, id)?))).transpose()
+        })
+        .await
+    }
+
+    /// The analyses that pass a filter, the latest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn analyses(&self, filter: AnalysisFilter) -> Result<Vec<StoredAnalysis>, StoreError> {
+        self.read(move |db| {
+            let sql = format!(
+                "{SELECT} WHERE (:before_id IS NULL OR id < :before_id) AND (:cat IS NULL OR cat = :cat) \
+                 AND (:from_ns IS NULL OR started_at_ns >= :from_ns) AND (:to_ns IS NULL OR started_at_ns < :to_ns) \
+                 AND (:status IS NULL OR status = :status) ORDER BY id DESC LIMIT :limit"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let rows = statement.query_map(
+                named_params! {
+                    ":before_id": filter.before_id,
+                    ":cat": filter.cat,
+                    ":from_ns": filter.from_ns,
+                    ":to_ns": filter.to_ns,
+                    ":status": filter.status,
+                    ":limit": filter.limit,
+                },
+                stored_analysis,
+            )?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+impl AnalysisStatus {
+    /// The word for it, in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Complete => "complete",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The status that a word means.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Running, Self::Complete, Self::Partial, Self::Failed].into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+const SELECT: &str = "SELECT id, cat, node, status, reason, started_at_ns, ended_at_ns, verdict, cat_score, messages, \
+     heard_samples, lost_samples, rms_dbfs, peak_dbfs, clipped_fraction, zero_fraction, \
+     (SELECT count(*) FROM analysis_detections WHERE analysis_id = analyses.id) AS detection_count FROM analyses";
+
+fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
+    let level = match row.get("rms_dbfs")? {
+        Some(rms_dbfs) => Some(Level {
+            rms_dbfs,
+            peak_dbfs: row.get("peak_dbfs")?,
+            clipped_fraction: row.get("clipped_fraction")?,
+            zero_fraction: row.get("zero_fraction")?,
+        }),
+        None => None,
+    };
+    Ok(StoredAnalysis {
+        id: row.get("id")?,
+        cat: row.get("cat")?,
+        node: row.get("node")?,
+        status: row.get("status")?,
+        reason: row.get("reason")?,
+        started_at_ns: row.get("started_at_ns")?,
+        ended_at_ns: row.get("ended_at_ns")?,
+        verdict: row.get("verdict")?,
+        cat_score: row.get("cat_score")?,
+        messages: row.get("messages")?,
+        heard_samples: row.get::<_, i64>("heard_samples")?.unsigned_abs(),
+        lost_samples: row.get::<_, i64>("lost_samples")?.unsigned_abs(),
+        level,
+        detection_count: row.get("detection_count")?,
+    })
+}
+
+fn insert_detections(db: &Transaction<'_>, analysis_id: i64, detections: &[Detection]) -> Result<(), StoreError> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO analysis_detections (analysis_id, position, start_sample, end_sample, score, context, \
+         p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, \
+         pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
+    for (position, detection) in detections.iter().enumerate() {
+        let context = &detection.context;
+        let measured = &detection.measurements;
+        statement.execute(params![
+            analysis_id,
+            position as i64,
+            detection.start_sample as i64,
+            detection.end_sample as i64,
+            detection.score,
+            context_word(context.label),
+            context.probabilities.waiting_for_food,
+            context.probabilities.isolation,
+            context.probabilities.brushing,
+            measured.peak_dbfs,
+            measured.rms_dbfs,
+            measured.snr_db,
+            measured.pitch_median_hz,
+            measured.pitch_min_hz,
+            measured.pitch_max_hz,
+            measured.voiced_fraction,
+            measured.spectral_centroid_hz,
+            measured.spectral_flatness,
+        ])?;
+    }
+    Ok(())
+}
+
+fn detections(db: &Connection, analysis_id: i64) -> Result<Vec<Detection>, StoreError> {
+    let mut statement =
+        db.prepare_cached("SELECT * FROM analysis_detections WHERE analysis_id = ? ORDER BY position")?;
+    let rows = statement.query_map([analysis_id], |row| {
+        let label: String = row.get("context")?;
+        Ok(Detection {
+            start_sample: row.get::<_, i64>("start_sample")?.unsigned_abs(),
+            end_sample: row.get::<_, i64>("end_sample")?.unsigned_abs(),
+            score: row.get("score")?,
+            context: Context {
+                label: context_from_word(&label),
+                probabilities: ContextProbabilities {
+                    waiting_for_food: row.get("p_waiting_for_food")?,
+                    isolation: row.get("p_isolation")?,
+                    brushing: row.get("p_brushing")?,
+                },
+            },
+            measurements: Measurements {
+                peak_dbfs: row.get("peak_dbfs")?,
+                rms_dbfs: row.get("rms_dbfs")?,
+                snr_db: row.get("snr_db")?,
+                pitch_median_hz: row.get("pitch_median_hz")?,
+                pitch_min_hz: row.get("pitch_min_hz")?,
+                pitch_max_hz: row.get("pitch_max_hz")?,
+                voiced_fraction: row.get("voiced_fraction")?,
+                spectral_centroid_hz: row.get("spectral_centroid_hz")?,
+                spectral_flatness: row.get("spectral_flatness")?,
+            },
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The word for a context, in the database and in the API.
+pub fn context_word(label: ContextLabel) -> &'static str {
+    match label {
+        ContextLabel::WaitingForFood => "waiting_for_food",
+        ContextLabel::Isolation => "isolation",
+        ContextLabel::Brushing => "brushing",
+        ContextLabel::Uncertain => "uncertain",
+    }
+}
+
+/// The context that a word means; a word that this version does not know is no answer it can stand for.
+pub fn context_from_word(word: &str) -> ContextLabel {
+    match word {
+        "waiting_for_food" => ContextLabel::WaitingForFood,
+        "isolation" => ContextLabel::Isolation,
+        "brushing" => ContextLabel::Brushing,
+        _ => ContextLabel::Uncertain,
+    }
+}
+
+impl ToSql for AnalysisStatus {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for AnalysisStatus {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::from_word(value.as_str()?).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+impl ToSql for Verdict {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.as_str().into())
+    }
+}
+
+impl FromSql for Verdict {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Self::from_word(value.as_str()?).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Access;
+
+    fn detection(start_sample: u64) -> Detection {
+        Detection {
+            start_sample,
+            end_sample: start_sample + 8000,
+            score: 0.75,
+            context: Context {
+                label: ContextLabel::Isolation,
+                probabilities: ContextProbabilities { waiting_for_food: 0.125, isolation: 0.75, brushing: 0.125 },
+            },
+            measurements: Measurements {
+                peak_dbfs: -3.0,
+                rms_dbfs: -12.5,
+                snr_db: 20.0,
+                pitch_median_hz: 600.0,
+                pitch_min_hz: 450.0,
+                pitch_max_hz: 720.0,
+                voiced_fraction: 0.5,
+                spectral_centroid_hz: 1800.0,
+                spectral_flatness: 0.25,
+            },
+        }
+    }
+
+    fn outcome() -> Outcome {
+        Outcome {
+            status: AnalysisStatus::Complete,
+            reason: None,
+            verdict: Some(Verdict::Bad),
+            cat_score: Some(0.75),
+            messages: 30,
+            heard_samples: 480_000,
+            lost_samples: 320,
+            level: Some(Level { rms_dbfs: -30.0, peak_dbfs: -3.0, clipped_fraction: 0.0, zero_fraction: 0.5 }),
+            detections: vec![detection(16_000), detection(48_000)],
+        }
+    }
+
+    fn open() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_read_back() {
+        let (_dir, store) = open();
+        let id = store.begin_analysis("Tom".into(), "http://node:1".into()).await.unwrap();
+        let (running, found) = store.analysis(id).await.unwrap().unwrap();
+        assert_eq!((running.status, running.ended_at_ns, found.len()), (AnalysisStatus::Running, None, 0));
+
+        store.end_analysis(id, outcome()).await.unwrap();
+        let (ended, found) = store.analysis(id).await.unwrap().unwrap();
+        assert_eq!((ended.cat.as_str(), ended.node.as_str()), ("Tom", "http://node:1"));
+        assert_eq!((ended.status, ended.verdict), (AnalysisStatus::Complete, Some(Verdict::Bad)));
+        assert!(ended.ended_at_ns.unwrap() >= ended.started_at_ns);
+        assert_eq!((ended.messages, ended.heard_samples, ended.lost_samples), (30, 480_000, 320));
+        assert_eq!(ended.level, outcome().level);
+        assert_eq!(ended.detection_count, 2);
+        assert_eq!(found, outcome().detections);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_exist_is_none() {
+        let (_dir, store) = open();
+        assert!(store.analysis(1).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn ended_analysis_is_not_ended_again() {
+        let (_dir, store) = open();
+        let id = store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
+        store.end_analysis(id, Outcome { detections: vec![], ..outcome() }).await.unwrap();
+        store.end_analysis(id, Outcome { verdict: None, status: AnalysisStatus::Failed, ..outcome() }).await.unwrap();
+        let (ended, found) = store.analysis(id).await.unwrap().unwrap();
+        assert_eq!((ended.status, found.len()), (AnalysisStatus::Complete, 0));
+    }
+
+    #[tokio::test]
+    async fn only_running_ones_fail_at_the_start() {
+        let (_dir, store) = open();
+        let ended = store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
+        store.end_analysis(ended, outcome()).await.unwrap();
+        let running = store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
+        assert_eq!(store.fail_running_analyses("the hub was stopped").await.unwrap(), 1);
+        assert_eq!(store.analysis(ended).await.unwrap().unwrap().0.status, AnalysisStatus::Complete);
+        let (failed, _) = store.analysis(running).await.unwrap().unwrap();
+        assert_eq!((failed.status, failed.reason.as_deref()), (AnalysisStatus::Failed, Some("the hub was stopped")));
+        assert!(failed.ended_at_ns.is_some());
+    }
+
+    #[tokio::test]
+    async fn filters_narrow_and_pages_join() {
+        let (_dir, store) = open();
+        for cat in ["Tom", "Ada", "Tom", "Tom"] {
+            store.begin_analysis(cat.into(), "n".into()).await.unwrap();
+        }
+        store.end_analysis(4, outcome()).await.unwrap();
+        let ids = async |filter: AnalysisFilter| -> Vec<i64> {
+            store.analyses(filter).await.unwrap().iter().map(|analysis| analysis.id).collect()
+        };
+        let all = AnalysisFilter { limit: 10, ..AnalysisFilter::default() };
+        assert_eq!(ids(all.clone()).await, [4, 3, 2, 1]);
+        assert_eq!(ids(AnalysisFilter { cat: Some("Tom".into()), ..all.clone() }).await, [4, 3, 1]);
+        assert_eq!(ids(AnalysisFilter { status: Some(AnalysisStatus::Running), ..all.clone() }).await, [3, 2, 1]);
+        assert_eq!(ids(AnalysisFilter { limit: 2, ..all.clone() }).await, [4, 3]);
+        assert_eq!(ids(AnalysisFilter { before_id: Some(3), limit: 2, ..all.clone() }).await, [2, 1]);
+        let third = store.analysis(3).await.unwrap().unwrap().0.started_at_ns;
+        assert_eq!(ids(AnalysisFilter { from_ns: Some(third), ..all.clone() }).await, [4, 3]);
+        assert_eq!(ids(AnalysisFilter { to_ns: Some(third), ..all }).await, [2, 1]);
+    }
+}
