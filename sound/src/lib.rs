@@ -4,12 +4,15 @@
 
 pub mod analysis;
 pub mod detection;
+pub mod flac;
+pub mod framer;
 pub mod level;
 pub mod logmel;
 pub mod spectrogram;
 pub mod measure;
 mod rules;
 mod segment;
+pub mod synth;
 
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
