@@ -22,14 +22,8 @@ const HEARD: u64 = 30 * SAMPLE_RATE_HZ as u64;
 const ONSET_TOLERANCE_S: f64 = 0.12;
 const END_TOLERANCE_S: f64 = 0.4;
 
-struct Heard {
-    analysis: Value,
-    /// Between which samples of the node's tape the analysed audio begins.
-    first_sample: std::ops::RangeInclusive<u64>,
-}
-
 /// Starts a node and a hub, takes a cat through `/analyze`, and gives what is stored in the end.
-async fn analyze(cat: &str, source: &str, seed: u64) -> Heard {
+async fn analyze(cat: &str, source: &str, seed: u64) -> Value {
     let owner = FakeOwner::start(Mood::Answers).await;
     let options = NodeOptions { cat: cat.into(), source: source.into(), seed, ..NodeOptions::new(owner.url()) };
     let node = Node::start(options).await;
@@ -46,7 +40,11 @@ async fn analyze(cat: &str, source: &str, seed: u64) -> Heard {
     assert_eq!((&analysis["status"], &analysis["reason"]), (&"complete".into(), &Value::Null), "{analysis}");
     assert_eq!(analysis["messages"], 30, "{analysis}");
     assert_eq!((analysis["heard_s"].as_f64(), analysis["lost_s"].as_f64()), (Some(30.0), Some(0.0)), "{analysis}");
-    Heard { analysis, first_sample: from..=to }
+    let told = node.describe().await;
+    assert_eq!(analysis["boot_id"], format!("{:016x}", told.boot_id), "{analysis}");
+    let first_sample = analysis["first_sample"].as_u64().unwrap();
+    assert!((from..=to).contains(&first_sample), "{first_sample} is not within {from} to {to}");
+    analysis
 }
 
 fn seconds(samples: u64) -> f64 {
@@ -65,8 +63,8 @@ fn meows_within(config: SynthConfig, first_sample: u64) -> Vec<Vocalisation> {
 #[tokio::test]
 async fn stored_detections_are_the_meows_that_the_synthesizer_made() {
     let config = SynthConfig { seed: 7, vocalisations: true };
-    let Heard { analysis, first_sample } = analyze("Tom", "synthetic", config.seed).await;
-    let first = exact_first_sample(&analysis, &first_sample);
+    let analysis = analyze("Tom", "synthetic", config.seed).await;
+    let first = analysis["first_sample"].as_u64().unwrap();
     let meows = meows_within(config, first);
     assert!(meows.len() >= 3, "the control: there is something to hear: {meows:?}");
 
@@ -112,18 +110,10 @@ async fn stored_detections_are_the_meows_that_the_synthesizer_made() {
 
 #[tokio::test]
 async fn room_without_a_cat_gives_no_detection_and_smelly() {
-    let Heard { analysis, .. } = analyze("Tom", "synthetic:silence", 7).await;
+    let analysis = analyze("Tom", "synthetic:silence", 7).await;
     assert_eq!(analysis["detections"].as_array().map(Vec::len), Some(0), "{analysis}");
     assert_eq!(analysis["verdict"], "Smelly", "{analysis}");
     assert_eq!(analysis["result"], "Tom is Smelly Cat");
     let level = &analysis["level"];
     assert!(level["rms_dbfs"].as_f64().unwrap() < -40.0, "{analysis}");
-}
-
-/// Where the analysed audio begins on the node's tape. The node was asked before and after its stream began; where between the
-/// two is where the detections fit the truth best.
-fn exact_first_sample(analysis: &Value, between: &std::ops::RangeInclusive<u64>) -> u64 {
-    let told = analysis["first_sample"].as_u64().unwrap();
-    assert!(between.contains(&told), "{told} is not within {between:?}");
-    told
 }
