@@ -10,6 +10,7 @@ pub mod files;
 pub mod gateway;
 pub mod grpc;
 pub mod health;
+pub mod listen;
 pub mod node_client;
 pub mod owner;
 pub mod peer;

@@ -50,8 +50,13 @@ pub struct Analyzer {
     /// Samples of `recent` that the segmenter has seen.
     stepped: usize,
     cat_score: f32,
+    /// End and score of the sound judged last.
+    last_judged: Option<(u64, f32)>,
     detections: Vec<Detection>,
 }
+
+/// How long the score of a sound that has ended is current: one second.
+const CURRENT_SAMPLES: u64 = SAMPLE_RATE_HZ as u64;
 
 impl Analyzer {
     /// An analyzer at the start of a stream.
@@ -66,6 +71,7 @@ impl Analyzer {
             recent_start: 0,
             stepped: 0,
             cat_score: 0.0,
+            last_judged: None,
             detections: Vec::new(),
         }
     }
@@ -115,6 +121,12 @@ impl Analyzer {
         self.cat_score
     }
 
+    /// How much it sounds like a cat now, 0 to 1: the score of a sound that ended within the last second.
+    pub fn current_score(&self) -> f32 {
+        let now = self.recent_start + self.stepped as u64;
+        self.last_judged.filter(|(end, _)| end + CURRENT_SAMPLES >= now).map_or(0.0, |(_, score)| score)
+    }
+
     /// The stream has ended.
     pub fn finish(mut self) -> Analysis {
         if let Some(segment) = self.segmenter.interrupt(0) {
@@ -136,6 +148,7 @@ impl Analyzer {
         let duration_s = (to - from) as f32 / SAMPLE_RATE_HZ as f32;
         let score = rules::cat_score(duration_s, &measurements);
         self.cat_score = self.cat_score.max(score);
+        self.last_judged = Some((segment.end_sample, score));
         if score >= self.config.min_score {
             self.detections.push(Detection {
                 start_sample: segment.start_sample,

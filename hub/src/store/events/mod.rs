@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
+use super::StoreError;
+
 mod progress;
 mod query;
 mod retention;
@@ -119,13 +121,13 @@ macro_rules! words {
             }
         }
 
-        impl FromStr for $type {
-            type Err = UnknownWord;
+        impl std::str::FromStr for $type {
+            type Err = $crate::store::events::UnknownWord;
 
-            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
                 match word {
                     $($word => Ok($make),)+
-                    _ => Err(UnknownWord { word: word.into(), known: &[$($word),+] }),
+                    _ => Err($crate::store::events::UnknownWord { word: word.into(), known: &[$($word),+] }),
                 }
             }
         }
@@ -199,7 +201,9 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         OwnerLabel::NotACat => ContextLabel::Uncertain,
     };
     let clip = match row.get::<_, Option<String>>(25)? {
-        Some(file) => Ok(Clip { file, bytes: unsigned(row, 26)?, start_sample: unsigned(row, 27)?, samples: unsigned(row, 28)? }),
+        Some(file) => {
+            Ok(Clip { file, bytes: unsigned(row, 26)?, start_sample: unsigned(row, 27)?, samples: unsigned(row, 28)? })
+        }
         None => Err(word(row, 29)?),
     };
     let label = if row.get_ref(30)? == rusqlite::types::ValueRef::Null { None } else { Some(word(row, 30)?) };
@@ -254,5 +258,12 @@ fn word<T: FromStr<Err = UnknownWord>>(row: &rusqlite::Row<'_>, column: usize) -
     })
 }
 
+impl StoreError {
+    /// Whether there is no room on the disk. What was to be stored is rolled back.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
+    }
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

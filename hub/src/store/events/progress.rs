@@ -98,7 +98,8 @@ impl Store {
         let node = node.to_owned();
         self.read(move |db| {
             let sql = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks WHERE node = ?1";
-            let found = db.query_row(sql, [&node], |row| {
+            let name = node.clone();
+            let found = db.query_row(sql, [name], |row| {
                 Ok(Watermark {
                     boot_id: row.get::<_, i64>(0)?.cast_unsigned(),
                     resume_sequence: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -147,7 +148,7 @@ impl Store {
     }
 
     /// Stores gaps and how far nodes have been heard, all in one transaction. A gap that goes on where the last one of
-    /// its reason ended makes that one longer.
+    /// its reason ended makes that one longer; one that is stored already is not stored again.
     ///
     /// # Errors
     /// See [`StoreError`]. Then nothing is stored.
@@ -187,13 +188,7 @@ impl Store {
     }
 }
 
-fn is_known(
-    db: &rusqlite::Connection,
-    node: &str,
-    boot_id: u64,
-    start: u64,
-    end: u64,
-) -> Result<bool, StoreError> {
+fn is_known(db: &rusqlite::Connection, node: &str, boot_id: u64, start: u64, end: u64) -> Result<bool, StoreError> {
     // The longest event is a few seconds: the bound on the start keeps the search on the index.
     let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE node = :node AND boot_id = :boot_id \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
@@ -268,6 +263,16 @@ fn put_watermark(db: &Transaction<'_>, watermark: &Watermark) -> Result<(), Stor
 fn put_gap(db: &Transaction<'_>, gap: &NewGap) -> Result<(), StoreError> {
     let (boot_id, first) = (gap.boot_id.cast_signed(), signed(gap.first_sequence));
     let frames = gap.frame_count.map(signed);
+    // After a restart, listening goes over a little that it had heard before.
+    let known: bool = db
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM gaps WHERE node = ?1 AND boot_id = ?2 AND reason = ?4 AND first_sequence <= ?3 \
+             AND CASE WHEN ?5 IS NULL THEN first_sequence = ?3 ELSE first_sequence + frame_count >= ?3 + ?5 END)",
+        )?
+        .query_row(params![gap.node, boot_id, first, gap.reason.as_str(), frames], |row| row.get(0))?;
+    if known {
+        return Ok(());
+    }
     let longer = db
         .prepare_cached(
             "UPDATE gaps SET frame_count = frame_count + ?5, detail = ?6, noticed_at_ns = ?7 \

@@ -85,11 +85,8 @@ async fn second_reading_of_an_event_is_known_and_moves_the_watermark_alone() {
     assert_eq!(committed, Committed::KnownAlready);
     assert_eq!(store.watermark("kitchen").await.unwrap().unwrap().settled_sample, 30_000);
     // Next to it, on another node, or after another start of the node, it is another event.
-    for other in [
-        event("kitchen", 24_000),
-        event("hall", 16_000),
-        NewEvent { boot_id: 7, ..event("kitchen", 16_000) },
-    ] {
+    for other in [event("kitchen", 24_000), event("hall", 16_000), NewEvent { boot_id: 7, ..event("kitchen", 16_000) }]
+    {
         assert!(!store.knows_event(&other).await.unwrap(), "{other:?}");
     }
 }
@@ -188,7 +185,10 @@ async fn gap_that_goes_on_is_one_gap() {
         gap(20, Some(5), GapReason::Overrun),
         gap(30, None, GapReason::NodeRestarted),
     ];
-    store.commit_progress(vec![Progress { watermark: watermark("kitchen", 8_000), gaps }]).await.unwrap();
+    let again = vec![gap(12, Some(8), GapReason::DeviceLost), gap(30, None, GapReason::NodeRestarted)];
+    for gaps in [gaps, again] {
+        store.commit_progress(vec![Progress { watermark: watermark("kitchen", 8_000), gaps }]).await.unwrap();
+    }
     let stored = store.gaps(Some("kitchen"), 10).await.unwrap();
     assert_eq!(
         stored,
@@ -222,7 +222,10 @@ async fn oldest_clips_are_retired_and_their_events_stay() {
     }
     assert_eq!(store.clip_totals().await.unwrap(), ClipTotals { count: 5, bytes: 5_000 });
     let retired = store.retire_oldest_clips(2).await.unwrap();
-    assert_eq!(retired.iter().map(|clip| clip.file.as_str()).collect::<Vec<_>>(), ["kitchen-0.wav", "kitchen-16000.wav"]);
+    assert_eq!(
+        retired.iter().map(|clip| clip.file.as_str()).collect::<Vec<_>>(),
+        ["kitchen-0.wav", "kitchen-16000.wav"]
+    );
     let before = event("", 48_000).started_at_ns;
     assert_eq!(store.retire_clips_before(before, 10).await.unwrap().len(), 1);
     assert_eq!(store.clip_totals().await.unwrap(), ClipTotals { count: 2, bytes: 2_000 });

@@ -1,0 +1,86 @@
+//! The last seconds of a node's audio, in memory, from which clips are cut by sample index.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// A bounded, gapless stretch of audio. The oldest samples go when new ones come.
+#[derive(Debug)]
+pub struct Ring {
+    capacity_samples: usize,
+    start_sample: u64,
+    samples: VecDeque<i16>,
+}
+
+impl Ring {
+    /// An empty ring that keeps at most `capacity_samples`; the next sample to come is `start_sample`.
+    pub fn new(capacity_samples: usize, start_sample: u64) -> Self {
+        Self { capacity_samples, start_sample, samples: VecDeque::new() }
+    }
+
+    /// The next samples.
+    pub fn push(&mut self, samples: &[i16]) {
+        // Of more than it can hold, the last count.
+        let skipped = samples.len().saturating_sub(self.capacity_samples);
+        let kept = &samples[skipped..];
+        let surplus = (self.samples.len() + kept.len()).saturating_sub(self.capacity_samples);
+        self.samples.drain(..surplus);
+        self.samples.extend(kept);
+        self.start_sample += (surplus + skipped) as u64;
+    }
+
+    /// Audio is lost: forgets everything and goes on at `next_sample`.
+    pub fn restart(&mut self, next_sample: u64) {
+        self.samples.clear();
+        self.start_sample = next_sample;
+    }
+
+    /// The sample that comes next.
+    pub fn end_sample(&self) -> u64 {
+        self.start_sample + self.samples.len() as u64
+    }
+
+    /// What it still has of a stretch: the index of the first sample, and the samples. `None`: nothing of it.
+    pub fn cut(&self, wanted: Range<u64>) -> Option<(u64, Vec<i16>)> {
+        let from = wanted.start.max(self.start_sample);
+        let to = wanted.end.min(self.end_sample());
+        if from >= to {
+            return None;
+        }
+        let within = (from - self.start_sample) as usize..(to - self.start_sample) as usize;
+        Some((from, self.samples.range(within).copied().collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(range: Range<u64>) -> Vec<i16> {
+        range.map(|n| n as i16).collect()
+    }
+
+    #[test]
+    fn cuts_are_exact_to_the_sample_however_audio_came() {
+        for chunk in [1, 3, 7, 64, 500] {
+            let mut ring = Ring::new(100, 1_000);
+            for piece in counted(1_000..1_500).chunks(chunk) {
+                ring.push(piece);
+                assert!(ring.samples.len() <= 100);
+            }
+            assert_eq!(ring.end_sample(), 1_500);
+            assert_eq!(ring.cut(1_420..1_430), Some((1_420, counted(1_420..1_430))), "chunks of {chunk}");
+            assert_eq!(ring.cut(0..5_000), Some((1_400, counted(1_400..1_500))));
+            assert_eq!(ring.cut(1_000..1_400), None);
+            assert_eq!(ring.cut(1_500..1_600), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_cut_across_lost_audio() {
+        let mut ring = Ring::new(100, 0);
+        ring.push(&counted(0..50));
+        ring.restart(320);
+        ring.push(&counted(320..330));
+        assert_eq!(ring.cut(0..1_000), Some((320, counted(320..330))));
+    }
+}

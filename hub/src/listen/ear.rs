@@ -1,0 +1,308 @@
+//! One node's audio, from frames to events. Pure: no clock, no store, no task.
+//!
+//! The watermark that goes out with everything never passes what is still open: a sound that has not ended, or an event
+//! whose post-roll has not come. Whoever starts again from it hears that part again and finds the same events.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sound::SAMPLE_RATE_HZ;
+use sound::analysis::{Analyzer, AnalyzerConfig};
+use sound::detection::Detection;
+use sound::level::{Level, LevelMeter};
+
+use super::clock::CaptureClock;
+use super::sequencer::{Frames, Heard, Lost};
+use crate::clips::ring::Ring;
+use crate::clips::{ClipsConfig, Cut};
+use crate::store::events::{EventClock, GapReason, NewEvent, NewGap, Watermark};
+
+/// Audio that is heard again after a restart, before the watermark: the detector's view of the background and the network's
+/// context need a few seconds until they are what they were.
+const WARM_UP_SAMPLES: u64 = 5 * SAMPLE_RATE_HZ as u64;
+
+/// What is kept in memory beyond the longest clip: the time from an event's end until the analysis is sure of it.
+const DECISION_SAMPLES: u64 = 5 * SAMPLE_RATE_HZ as u64;
+
+const FRAME_SAMPLES: u64 = proto::FRAME_SAMPLES as u64;
+
+/// What listening to a node brings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Finding {
+    /// A cat event; the watermark does not pass what is open without it.
+    Event {
+        /// The event. Its cat is not known here.
+        event: Box<NewEvent>,
+        /// Its sound. `None`: no longer in memory.
+        cut: Option<Cut>,
+        /// How far everything is decided once the event is stored.
+        watermark: Watermark,
+    },
+    /// Lost audio.
+    Gap {
+        /// The gap.
+        gap: NewGap,
+        /// How far everything is decided, the gap included.
+        watermark: Watermark,
+    },
+    /// The node has learned the time.
+    StartedAt {
+        /// Boot id of the node.
+        boot_id: u64,
+        /// The node's start by its own clock, in nanoseconds since 1970 UTC.
+        unix_ns: i64,
+    },
+}
+
+/// Listens to one node.
+pub struct Ear {
+    setting: Arc<Setting>,
+    /// As stored when the hub started.
+    resumed_from: Option<Watermark>,
+    boot: Option<Boot>,
+    level: LevelMeter,
+}
+
+/// What stays the same.
+struct Setting {
+    node: String,
+    clips: ClipsConfig,
+    analyzer: AnalyzerConfig,
+}
+
+/// One start of the node, as far as it was heard.
+struct Boot {
+    setting: Arc<Setting>,
+    id: u64,
+    analyzer: Analyzer,
+    /// The analyzer's sample 0, on the node's count.
+    base_sample: u64,
+    /// What comes next, on the node's count.
+    next_sample: u64,
+    /// What ends before was stored by an earlier run of the hub.
+    stored_before: u64,
+    recent: Ring,
+    clock: CaptureClock,
+    /// Found, and waiting for the post-roll.
+    waiting: VecDeque<Detection>,
+}
+
+impl Ear {
+    /// An ear for a node, which goes on where `resumed_from` says.
+    pub fn new(node: String, clips: ClipsConfig, resumed_from: Option<Watermark>) -> Self {
+        let setting = Arc::new(Setting { node, clips, analyzer: AnalyzerConfig::default() });
+        Self { setting, resumed_from, boot: None, level: LevelMeter::default() }
+    }
+
+    /// Takes what came next. `hub_start_unix_ns`: the node's start by the hub's wall clock.
+    pub fn hear(&mut self, heard: Heard, hub_start_unix_ns: i64, mut find: impl FnMut(Finding)) {
+        match heard {
+            Heard::Frames(frames) => self.hear_frames(&frames, hub_start_unix_ns, &mut find),
+            Heard::Lost(lost) => self.lose(lost, &mut find),
+            Heard::Quiet => self.flush(&mut find),
+        }
+    }
+
+    /// Hands out what waits for its post-roll, for it may not come: the node is away or the hub stops.
+    pub fn flush(&mut self, mut find: impl FnMut(Finding)) {
+        if let Some(boot) = &mut self.boot {
+            boot.hand_out(true, &mut find);
+        }
+    }
+
+    /// How far everything is decided. `None`: nothing was heard.
+    pub fn watermark(&self) -> Option<Watermark> {
+        self.boot.as_ref().map(|boot| boot.watermark())
+    }
+
+    /// Level of what was heard since the last call. `None`: less than `samples` came.
+    pub fn take_level(&mut self, samples: u64) -> Option<Level> {
+        (self.level.samples() >= samples).then(|| std::mem::take(&mut self.level).level())
+    }
+
+    /// How much it sounds like a cat now, 0 to 1.
+    pub fn score(&self) -> f32 {
+        self.boot.as_ref().map_or(0.0, |boot| boot.analyzer.current_score())
+    }
+
+    fn hear_frames(&mut self, frames: &Frames, hub_start_unix_ns: i64, find: &mut impl FnMut(Finding)) {
+        let first_sample = frames.sequence * FRAME_SAMPLES;
+        let boot = self.enter(frames.boot_id, first_sample, find);
+        if let Some(unix_ns) = boot.clock.take(frames, first_sample, hub_start_unix_ns) {
+            find(Finding::StartedAt { boot_id: frames.boot_id, unix_ns });
+        }
+        boot.recent.push(&frames.samples);
+        boot.next_sample = first_sample + frames.samples.len() as u64;
+        boot.analyzer.push(&frames.samples);
+        boot.take_detections();
+        boot.hand_out(false, find);
+        self.level.push(&frames.samples);
+    }
+
+    fn lose(&mut self, lost: Lost, find: &mut impl FnMut(Finding)) {
+        let first_sample = lost.first_sequence * FRAME_SAMPLES;
+        let watermark = match lost.frame_count {
+            // The rest of that boot: it is over.
+            None => {
+                self.leave(find);
+                Watermark {
+                    node: self.setting.node.clone(),
+                    boot_id: lost.boot_id,
+                    resume_sequence: lost.first_sequence,
+                    settled_sample: first_sample,
+                }
+            }
+            Some(frame_count) => {
+                let boot = self.enter(lost.boot_id, first_sample, find);
+                let lost_samples = frame_count * FRAME_SAMPLES;
+                boot.analyzer.push_gap(lost_samples);
+                boot.take_detections();
+                boot.hand_out(true, find);
+                boot.next_sample = first_sample + lost_samples;
+                boot.recent.restart(boot.next_sample);
+                boot.watermark()
+            }
+        };
+        let gap = NewGap {
+            node: self.setting.node.clone(),
+            boot_id: lost.boot_id,
+            first_sequence: lost.first_sequence,
+            frame_count: lost.frame_count,
+            reason: lost.reason,
+            detail: lost.detail,
+        };
+        find(Finding::Gap { gap, watermark });
+    }
+
+    /// The boot of that id, which begins here if it is a new one; then the one before is over.
+    fn enter(&mut self, boot_id: u64, first_sample: u64, find: &mut impl FnMut(Finding)) -> &mut Boot {
+        if self.boot.as_ref().is_none_or(|boot| boot.id != boot_id) {
+            self.leave(find);
+        }
+        let stored = self.resumed_from.as_ref().filter(|mark| mark.boot_id == boot_id);
+        let setting = &self.setting;
+        self.boot.get_or_insert_with(|| {
+            let clips = &setting.clips;
+            let clip_samples = clips.pre_roll_samples() + clips.max_length_samples() + clips.post_roll_samples();
+            let capacity = if clips.enabled { clip_samples + DECISION_SAMPLES } else { 0 };
+            Boot {
+                setting: Arc::clone(setting),
+                id: boot_id,
+                analyzer: Analyzer::new(setting.analyzer),
+                base_sample: first_sample,
+                next_sample: first_sample,
+                stored_before: stored.map_or(0, |mark| mark.settled_sample),
+                recent: Ring::new(capacity as usize, first_sample),
+                clock: CaptureClock::default(),
+                waiting: VecDeque::new(),
+            }
+        })
+    }
+
+    /// The boot is over: what was open ends here.
+    fn leave(&mut self, find: &mut impl FnMut(Finding)) {
+        if let Some(mut boot) = self.boot.take() {
+            let fresh = Analyzer::new(self.setting.analyzer);
+            let last = std::mem::replace(&mut boot.analyzer, fresh).finish();
+            boot.wait(last.detections);
+            boot.hand_out(true, find);
+        }
+    }
+}
+
+impl Boot {
+    fn take_detections(&mut self) {
+        let found = self.analyzer.take_detections();
+        self.wait(found);
+    }
+
+    fn wait(&mut self, found: Vec<Detection>) {
+        let base = self.base_sample;
+        let placed = found.into_iter().map(|found| Detection {
+            start_sample: base + found.start_sample,
+            end_sample: base + found.end_sample,
+            ..found
+        });
+        // The warm-up is heard a second time.
+        let stored_before = self.stored_before;
+        self.waiting.extend(placed.filter(|found| found.end_sample > stored_before));
+    }
+
+    /// Where everything before is decided and handed out.
+    fn settled_sample(&self) -> u64 {
+        let decided = (self.base_sample + self.analyzer.decided_until()).min(self.next_sample);
+        self.waiting.front().map_or(decided, |first| decided.min(first.start_sample)).max(self.stored_before)
+    }
+
+    fn watermark(&self) -> Watermark {
+        let settled_sample = self.settled_sample();
+        let again = WARM_UP_SAMPLES + self.setting.clips.pre_roll_samples();
+        Watermark {
+            node: self.setting.node.clone(),
+            boot_id: self.id,
+            resume_sequence: settled_sample.saturating_sub(again) / FRAME_SAMPLES,
+            settled_sample,
+        }
+    }
+
+    /// Hands out the events whose post-roll has come, or all of them.
+    fn hand_out(&mut self, all: bool, find: &mut impl FnMut(Finding)) {
+        let setting = Arc::clone(&self.setting);
+        let clips = &setting.clips;
+        while let Some(first) = self.waiting.front() {
+            let clip_end = first.end_sample + clips.post_roll_samples();
+            if !all && self.recent.end_sample() < clip_end {
+                return;
+            }
+            let Some(found) = self.waiting.pop_front() else { return };
+            let clip_start = found
+                .start_sample
+                .max(found.end_sample.saturating_sub(clips.max_length_samples()))
+                .saturating_sub(clips.pre_roll_samples());
+            let cut = self.recent.cut(clip_start..clip_end).map(|(start_sample, samples)| Cut {
+                boot_id: self.id,
+                start_sample,
+                samples,
+            });
+            let event = Box::new(self.event(found));
+            find(Finding::Event { event, cut, watermark: self.watermark() });
+        }
+    }
+
+    fn event(&self, found: Detection) -> NewEvent {
+        // Frames that gave a detection gave an anchor; the moments are never made up.
+        let start = self.clock.moment(found.start_sample);
+        let end = self.clock.moment(found.end_sample);
+        NewEvent {
+            node: self.setting.node.clone(),
+            cat: String::new(),
+            boot_id: self.id,
+            start_sample: found.start_sample,
+            end_sample: found.end_sample,
+            started_at_ns: start.map_or(0, |moment| moment.unix_ns),
+            ended_at_ns: end.map_or(0, |moment| moment.unix_ns),
+            started_monotonic_ns: start.map_or(0, |moment| moment.monotonic_ns),
+            clock: start.map_or(EventClock::Hub, |moment| moment.clock),
+            score: found.score,
+            kind: None,
+            context: found.context,
+            measurements: found.measurements,
+        }
+    }
+}
+
+impl Lost {
+    /// Frames that the hub skipped to keep up.
+    pub fn skipped(boot_id: u64, first_sequence: u64, frame_count: u64) -> Self {
+        Self {
+            boot_id,
+            first_sequence,
+            frame_count: Some(frame_count),
+            reason: GapReason::HubOverloaded,
+            detail: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

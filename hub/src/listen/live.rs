@@ -1,0 +1,177 @@
+//! What is going on right now: news for whoever watches, and the state of each node.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::broadcast;
+
+use crate::store::events::{Event, NewGap};
+
+/// News that wait for a watcher. One that is further behind loses the oldest and is told how many.
+pub const NEWS_QUEUE: usize = 256;
+
+/// Something that has just happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum News {
+    /// An event was stored.
+    Event(Box<Event>),
+    /// The owner said something about an event.
+    Labelled(Box<Event>),
+    /// The owner deleted an event.
+    Deleted {
+        /// Number of the event.
+        id: i64,
+    },
+    /// Audio was lost.
+    Gap(NewGap),
+    /// How loud a node is, and how much like a cat. A few times a second.
+    Level(LiveLevel),
+    /// A node came, went, or caught up.
+    State {
+        /// Name of the node.
+        node: String,
+        /// How it fares.
+        state: NodeState,
+    },
+}
+
+/// How loud a node is now, and how much like a cat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveLevel {
+    /// Name of the node.
+    pub node: String,
+    /// Root mean square, in dB of full scale, -120 to 0.
+    pub rms_dbfs: f32,
+    /// Highest absolute sample, in dB of full scale, -120 to 0.
+    pub peak_dbfs: f32,
+    /// How much it sounds like a cat, 0 to 1.
+    pub score: f32,
+    /// Age of the audio when it was analysed, in milliseconds.
+    pub lag_ms: u64,
+}
+
+/// How listening to a node fares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NodeState {
+    /// Not reached yet.
+    #[default]
+    Connecting,
+    /// It sends what it kept.
+    CatchingUp,
+    /// It sends what it hears.
+    Live,
+    /// It is connected and sends nothing.
+    Quiet,
+    /// It cannot be reached.
+    Away,
+}
+
+impl NodeState {
+    /// The word for it in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::CatchingUp => "catching_up",
+            Self::Live => "live",
+            Self::Quiet => "quiet",
+            Self::Away => "away",
+        }
+    }
+}
+
+/// What is known of listening to a node.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NodeReport {
+    /// How it fares.
+    pub state: NodeState,
+    /// Why it is away. Empty: it is not.
+    pub error: String,
+    /// Boot id of the node. 0: not heard yet.
+    pub boot_id: u64,
+    /// 20 ms frames analysed since the hub's start.
+    pub frames: u64,
+    /// Frames that were sent twice.
+    pub duplicate_frames: u64,
+    /// Lost frames by reason; those of an earlier boot whose number is unknown count as 0.
+    pub lost_frames: BTreeMap<&'static str, u64>,
+    /// Gaps.
+    pub gaps: u64,
+    /// Events found since the hub's start, those stored before among them.
+    pub events: u64,
+    /// Connections that ended.
+    pub disconnects: u64,
+    /// Age of the audio that was analysed last, when it was, in milliseconds.
+    pub lag_ms: u64,
+    /// Levels and score that were reported last.
+    pub level: Option<LiveLevel>,
+    /// When audio was analysed last, by the hub's clock, in nanoseconds since 1970 UTC. 0: never.
+    pub heard_at_ns: i64,
+}
+
+/// One node, as its tasks and the API share it.
+#[derive(Debug)]
+pub struct WatchedNode {
+    name: String,
+    report: Mutex<NodeReport>,
+}
+
+/// The news, and the nodes. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Live {
+    news: broadcast::Sender<Arc<News>>,
+    nodes: Arc<[WatchedNode]>,
+}
+
+impl WatchedNode {
+    /// Name of the node.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is known of it now.
+    pub fn report(&self) -> NodeReport {
+        self.lock().clone()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, NodeReport> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    /// Nobody watches yet, and nothing was heard.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let nodes = names.into_iter().map(|name| WatchedNode { name, report: Mutex::default() });
+        Self { news: broadcast::channel(NEWS_QUEUE).0, nodes: nodes.collect() }
+    }
+
+    /// Everything from now on. Bounded by [`NEWS_QUEUE`].
+    pub fn watch(&self) -> broadcast::Receiver<Arc<News>> {
+        self.news.subscribe()
+    }
+
+    /// The nodes, in the order of the config.
+    pub fn nodes(&self) -> &[WatchedNode] {
+        &self.nodes
+    }
+
+    /// Tells everybody who watches.
+    pub fn tell(&self, news: News) {
+        // An error means that nobody does.
+        let _ = self.news.send(Arc::new(news));
+    }
+
+    /// Notes how a node fares, and tells when it is a change.
+    pub(super) fn set_state(&self, node: usize, state: NodeState, error: &str) {
+        let watched = &self.nodes[node];
+        let before = {
+            let mut report = watched.lock();
+            report.error.clear();
+            report.error.push_str(error);
+            std::mem::replace(&mut report.state, state)
+        };
+        if before != state {
+            self.tell(News::State { node: watched.name.clone(), state });
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Live listening: every node, all the time.
+//!
+//! ```text
+//! node -> subscriber (task a node) -> queue -> worker (thread a core) -> queue -> recorder (task) -> store, clips, news
+//! ```
+//!
+//! Each arrow waits when the next is full, back to the node, whose tape keeps what is not asked for. What is lost all the
+//! same is a gap with a reason, stored like an event. The watermark is stored with the events, so that a hub that is killed
+//! at any moment goes on without missing or doubling one.
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use daemon::config::ConfigError;
+use daemon::shutdown::CancellationToken;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::clips::Clips;
+use crate::node_client::{Node, Nodes};
+use crate::store::{Store, StoreError};
+
+pub mod clock;
+pub mod ear;
+pub mod live;
+mod recorder;
+pub mod sequencer;
+mod subscriber;
+mod worker;
+
+pub use live::Live;
+pub use recorder::EventsConfig;
+
+use ear::Ear;
+use recorder::{REPORT_QUEUE, Recorder};
+use sequencer::Sequencer;
+use subscriber::Subscriber;
+use worker::{AUDIO_QUEUE, Listener};
+
+/// `[listen]` of the config file.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenConfig {
+    /// Whether to listen to the nodes all the time. Off, only `/analyze/NAME` hears them.
+    pub enabled: bool,
+    /// Length of audio in a message, in milliseconds: 20, 40 or 100. Longer ones cost less, and come later by as much.
+    pub frame_ms: u32,
+    /// Threads that analyse, 1 to 64. 0: one for each core, and no more than there are nodes.
+    pub threads: usize,
+    /// How far behind the analysis may fall before it skips audio, in seconds, 1 to 3600.
+    pub max_lag_s: u32,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self { enabled: true, frame_ms: 100, threads: 0, max_lag_s: 60 }
+    }
+}
+
+impl ListenConfig {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if ![20, 40, 100].contains(&self.frame_ms) {
+            return Err(ConfigError::value("listen.frame_ms", format!("{} is none of 20, 40, 100", self.frame_ms)));
+        }
+        if self.threads > MOST_THREADS {
+            let why = format!("{} is more than {MOST_THREADS}", self.threads);
+            return Err(ConfigError::value("listen.threads", why));
+        }
+        if !(1..=3_600).contains(&self.max_lag_s) {
+            let why = format!("{} is not within 1 to 3600", self.max_lag_s);
+            return Err(ConfigError::value("listen.max_lag_s", why));
+        }
+        Ok(())
+    }
+
+    fn threads_for(&self, nodes: usize) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let wanted = if self.threads == 0 { cores } else { self.threads };
+        wanted.clamp(1, nodes.max(1)).min(MOST_THREADS)
+    }
+}
+
+/// Threads that may be configured to analyse.
+const MOST_THREADS: usize = 64;
+
+/// Listening, under way.
+#[derive(Debug)]
+pub struct Listening {
+    live: Live,
+    subscribers: TaskTracker,
+    recorder: TaskTracker,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Listening {
+    /// Begins to listen to all nodes, each from where it was last heard, until `stop`. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or a thread cannot be had.
+    pub async fn start(
+        config: &ListenConfig,
+        events: EventsConfig,
+        nodes: &Nodes,
+        store: Store,
+        clips: Clips,
+        stop: &CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let nodes: Vec<Node> = nodes.iter().cloned().collect();
+        let live = Live::new(nodes.iter().map(|node| node.url().to_owned()));
+        let mut watermarks = Vec::with_capacity(nodes.len());
+        for node in &nodes {
+            watermarks.push(store.watermark(node.url()).await?);
+        }
+
+        let (reports, reported) = mpsc::channel(REPORT_QUEUE);
+        let clips_config = clips.config().clone();
+        let recorder = Recorder::new(store, clips, events, nodes.clone(), live.clone(), stop.clone());
+        let recording = TaskTracker::new();
+        recording.spawn(recorder.run(reported));
+        recording.close();
+
+        let threads = config.threads_for(nodes.len());
+        let mut listeners: Vec<BTreeMap<usize, Listener>> = (0..threads).map(|_| BTreeMap::new()).collect();
+        for (number, (node, watermark)) in nodes.iter().zip(&watermarks).enumerate() {
+            let ear = Ear::new(node.url().to_owned(), clips_config.clone(), watermark.clone());
+            listeners[number % threads].insert(number, Listener::new(ear));
+        }
+        let mut queues = Vec::with_capacity(threads);
+        let mut workers = Vec::with_capacity(threads);
+        for (number, listeners) in listeners.into_iter().enumerate() {
+            let (queue, audio) = mpsc::channel(AUDIO_QUEUE);
+            let (reports, live) = (reports.clone(), live.clone());
+            let worker = std::thread::Builder::new().name(format!("listen-{number}"));
+            let worker = worker.spawn(move || worker::run(listeners, audio, &reports, &live));
+            workers.push(worker.map_err(|error| StoreError::Cut(format!("no thread to listen on: {error}")))?);
+            queues.push(queue);
+        }
+
+        let subscribers = TaskTracker::new();
+        for (number, (node, watermark)) in nodes.into_iter().zip(watermarks).enumerate() {
+            let sequencer = watermark.map_or_else(Sequencer::default, |mark| {
+                Sequencer::resume(mark.boot_id, mark.resume_sequence)
+            });
+            let subscriber = Subscriber {
+                number,
+                node,
+                sequencer,
+                frame_ms: config.frame_ms,
+                max_lag: Duration::from_secs(u64::from(config.max_lag_s)),
+                audio: queues[number % threads].clone(),
+                live: live.clone(),
+                stop: stop.clone(),
+            };
+            subscribers.spawn(subscriber.run());
+        }
+        subscribers.close();
+        info!(nodes = live.nodes().len(), threads, "listening starts");
+        Ok(Self { live, subscribers, recorder: recording, workers })
+    }
+
+    /// What is going on.
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// Waits, after the stop, until all that was heard is analysed and stored.
+    pub async fn finish(self) {
+        self.subscribers.wait().await;
+        // Without senders the workers end, without workers the recorder.
+        self.recorder.wait().await;
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a listening thread crashed");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

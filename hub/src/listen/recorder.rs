@@ -1,0 +1,242 @@
+//! Stores what listening finds: clip first, then event and watermark in one transaction.
+
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
+use daemon::quiet::Quiet;
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::ear::Finding;
+use super::live::{Live, News};
+use super::worker::Report;
+use crate::clips::{Clips, Cut};
+use crate::node_client::Node;
+use crate::store::events::{Clip, Committed, NewEvent, NoClip, Progress, Watermark};
+use crate::store::{Store, StoreError, now_ns};
+
+/// Findings that wait for the recorder. When it is full, the analysis waits, and everything before it.
+pub(super) const REPORT_QUEUE: usize = 64;
+
+/// Watermarks and gaps that are stored in one transaction at most.
+const BATCH: usize = 64;
+
+/// First and longest wait before the store is tried again. It is tried until it works: nothing is given up but by a stop.
+const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// Tries after the hub was told to stop. What is not stored then is heard again after the next start.
+const LAST_TRIES: u32 = 2;
+
+/// How often a failure of the store is logged.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often old clips and events are looked for.
+const TIDY_PERIOD: Duration = Duration::from_secs(600);
+
+/// Rows that are forgotten in one transaction.
+const FORGET_BATCH: usize = 1_000;
+
+/// How long a deleted event is remembered, so that analysing again does not bring it back: far longer than any tape.
+const REMEMBER_DELETED_NS: i64 = 7 * DAY_NS;
+
+const DAY_NS: i64 = 86_400 * 1_000_000_000;
+
+/// How long events are kept. Clips go much sooner, by `[clips]`.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// Events are forgotten after this many days. 0: by count alone.
+    pub keep_days: u32,
+    /// The oldest events are forgotten above this many. Gaps likewise.
+    pub keep_count: u64,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self { keep_days: 3_650, keep_count: 1_000_000 }
+    }
+}
+
+/// Stores findings as they come.
+pub(super) struct Recorder {
+    pub(super) store: Store,
+    pub(super) clips: Clips,
+    pub(super) events: EventsConfig,
+    pub(super) nodes: Vec<Node>,
+    pub(super) live: Live,
+    pub(super) stop: daemon::shutdown::CancellationToken,
+    quiet: Quiet,
+}
+
+impl Recorder {
+    pub(super) fn new(
+        store: Store,
+        clips: Clips,
+        events: EventsConfig,
+        nodes: Vec<Node>,
+        live: Live,
+        stop: daemon::shutdown::CancellationToken,
+    ) -> Self {
+        Self { store, clips, events, nodes, live, stop, quiet: Quiet::new(LOG_PERIOD) }
+    }
+
+    /// Stores until the analysis has ended and everything that it found is stored.
+    pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
+        let mut tidy = tokio::time::interval(TIDY_PERIOD);
+        tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                count = reports.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.store_batch(batch.drain(..)).await;
+                }
+                _ = tidy.tick() => self.tidy().await,
+            }
+        }
+    }
+
+    /// Stores reports in their order; progress that stands together goes into one transaction.
+    async fn store_batch(&mut self, batch: impl Iterator<Item = Report>) {
+        let mut progress: Vec<Progress> = Vec::new();
+        for report in batch {
+            match report {
+                Report::Progress(one) => progress.push(one),
+                Report::Found { finding: Finding::Gap { gap, watermark }, .. } => {
+                    info!(node = gap.node, first = gap.first_sequence, frames = gap.frame_count,
+                        reason = gap.reason.as_str(), detail = gap.detail, "gap");
+                    self.live.tell(News::Gap(gap.clone()));
+                    progress.push(Progress { watermark, gaps: vec![gap] });
+                }
+                Report::Found { node, finding: Finding::StartedAt { boot_id, unix_ns } } => {
+                    self.store_progress(std::mem::take(&mut progress)).await;
+                    self.date(node, boot_id, unix_ns).await;
+                }
+                Report::Found { node, finding: Finding::Event { event, cut, watermark } } => {
+                    self.store_progress(std::mem::take(&mut progress)).await;
+                    let cat = self.nodes[node].cat().unwrap_or_default();
+                    self.store_event(NewEvent { cat, ..*event }, cut, watermark).await;
+                }
+            }
+        }
+        self.store_progress(progress).await;
+    }
+
+    async fn store_progress(&mut self, progress: Vec<Progress>) {
+        if progress.is_empty() {
+            return;
+        }
+        let store = self.store.clone();
+        self.until_stored(|| store.commit_progress(progress.clone())).await;
+    }
+
+    async fn date(&mut self, node: usize, boot_id: u64, unix_ns: i64) {
+        let (store, name) = (self.store.clone(), self.nodes[node].url().to_owned());
+        let moved = self.until_stored(|| store.date_by_node_clock(&name, boot_id, unix_ns)).await;
+        if let Some(moved) = moved.filter(|moved| *moved > 0) {
+            info!(node = name, moved, "the node has learned the time, its events are dated anew");
+        }
+    }
+
+    async fn store_event(&mut self, event: NewEvent, cut: Option<Cut>, watermark: Watermark) {
+        let store = self.store.clone();
+        // Heard again after a restart: no clip is written for what is stored.
+        let known = self.until_stored(|| store.knows_event(&event)).await;
+        let mut clip = match (known, cut) {
+            (None, _) => return,
+            (Some(true), _) | (Some(false), None) => Err(NoClip::AudioGone),
+            (Some(false), Some(cut)) => self.clips.keep(cut).await,
+        };
+        let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
+        let mut last_tries = LAST_TRIES;
+        let mut tried_before = false;
+        loop {
+            match store.commit_event(event.clone(), clip.clone(), watermark.clone()).await {
+                Ok(Committed::Stored(stored)) => {
+                    info!(id = stored.id, node = event.node, cat = event.cat, score = event.score,
+                        duration_s = stored.duration_s(), clip = clip.is_ok(), "cat heard");
+                    self.live.tell(News::Event(stored));
+                    return;
+                }
+                Ok(Committed::KnownAlready) => {
+                    // After a try whose end is not known, the event may be there with this very clip: then it stays, and if
+                    // it is not wanted the next start sweeps it away.
+                    if !tried_before {
+                        self.give_up_clip(clip).await;
+                    }
+                    return;
+                }
+                Err(error) => {
+                    tried_before = true;
+                    if error.is_disk_full() {
+                        // Rolled back for certain, and the clip's room may be what the database lacks.
+                        self.give_up_clip(std::mem::replace(&mut clip, Err(NoClip::DiskFull))).await;
+                    }
+                    if !self.wait(&error, &mut backoff, &mut last_tries).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn give_up_clip(&self, clip: Result<Clip, NoClip>) {
+        if let Ok(clip) = clip {
+            self.clips.remove(vec![clip.file]).await;
+        }
+    }
+
+    /// Tries until it works. `None`: the hub stops, and it did not.
+    async fn until_stored<T, F: Future<Output = Result<T, StoreError>>>(&mut self, mut work: impl FnMut() -> F) -> Option<T> {
+        let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
+        let mut last_tries = LAST_TRIES;
+        loop {
+            match work().await {
+                Ok(answer) => return Some(answer),
+                Err(error) => {
+                    if !self.wait(&error, &mut backoff, &mut last_tries).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits before the next try. `false`: no more tries.
+    async fn wait(&mut self, error: &StoreError, backoff: &mut Backoff, last_tries: &mut u32) -> bool {
+        if let Some(held_back) = self.quiet.allow() {
+            error!(%error, held_back, "what was heard cannot be stored; trying again");
+        }
+        let wait = backoff.next_wait();
+        if self.stop.is_cancelled() {
+            *last_tries = last_tries.saturating_sub(1);
+            if *last_tries == 0 {
+                return false;
+            }
+            tokio::time::sleep(STORE_AGAIN.0).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        true
+    }
+
+    async fn tidy(&mut self) {
+        let began_before_ns =
+            if self.events.keep_days > 0 { now_ns() - i64::from(self.events.keep_days) * DAY_NS } else { i64::MIN };
+        let deleted_before_ns = now_ns() - REMEMBER_DELETED_NS;
+        let tidied = async {
+            self.clips.tidy().await?;
+            let keep = self.events.keep_count;
+            while self.store.forget_events(deleted_before_ns, began_before_ns, keep, FORGET_BATCH).await? > 0 {}
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = tidied.await {
+            warn!(%error, "old clips and events were not removed");
+        }
+    }
+}

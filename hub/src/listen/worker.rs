@@ -1,0 +1,164 @@
+//! The threads that analyse: each owns the ears of its nodes and never waits but for audio and for the recorder.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::ear::{Ear, Finding};
+use super::live::{Live, LiveLevel, News, NodeState};
+use super::sequencer::Heard;
+use crate::store::events::{Progress, Watermark};
+use crate::store::now_ns;
+
+/// Messages of audio that wait for a thread. When it is full, the subscribers wait, and with them the nodes, whose tapes keep
+/// the rest; one that waits too long skips frames and says so.
+pub(super) const AUDIO_QUEUE: usize = 256;
+
+/// Levels are told after this much audio: 0.2 s.
+const LEVEL_SAMPLES: u64 = 3_200;
+
+/// And no more often than this, however fast a node catches up.
+const LEVEL_PERIOD: Duration = Duration::from_millis(150);
+
+/// How often the watermark is stored when there is nothing else to store: what is analysed again after a kill.
+pub(super) const WATERMARK_PERIOD: Duration = Duration::from_secs(5);
+
+/// Audio younger than this is live.
+const LIVE_LAG: Duration = Duration::from_millis(1_500);
+
+/// Audio on its way to a thread.
+#[derive(Debug)]
+pub(super) struct Audio {
+    /// Number of the node.
+    pub(super) node: usize,
+    /// What was heard.
+    pub(super) heard: Heard,
+    /// When the last sample was captured. `None`: not known, or it is no audio.
+    pub(super) captured: Option<Instant>,
+    /// The node's start by the hub's wall clock, in nanoseconds since 1970 UTC.
+    pub(super) hub_start_unix_ns: i64,
+}
+
+/// What the recorder is to store.
+#[derive(Debug)]
+pub(super) enum Report {
+    /// Something was found.
+    Found { node: usize, finding: Finding },
+    /// Nothing was found, and so far it was heard.
+    Progress(Progress),
+}
+
+/// A node as its thread sees it.
+pub(super) struct Listener {
+    pub(super) ear: Ear,
+    told_level: Instant,
+    stored_watermark: Instant,
+    watermark: Option<Watermark>,
+}
+
+impl Listener {
+    pub(super) fn new(ear: Ear) -> Self {
+        let now = Instant::now();
+        Self { ear, told_level: now, stored_watermark: now, watermark: None }
+    }
+}
+
+/// Analyses until all senders are gone or the recorder is, then hands out what waits. Blocks.
+pub(super) fn run(
+    mut listeners: BTreeMap<usize, Listener>,
+    mut audio: mpsc::Receiver<Audio>,
+    reports: &mpsc::Sender<Report>,
+    live: &Live,
+) {
+    let mut findings = Vec::new();
+    while let Some(audio) = audio.blocking_recv() {
+        let node = audio.node;
+        let Some(listener) = listeners.get_mut(&node) else { continue };
+        note(live, &audio);
+        listener.ear.hear(audio.heard, audio.hub_start_unix_ns, |finding| findings.push(finding));
+        tell_level(live, node, listener);
+        for finding in findings.drain(..) {
+            if matches!(finding, Finding::Event { .. }) {
+                live.nodes()[node].lock().events += 1;
+            }
+            if reports.blocking_send(Report::Found { node, finding }).is_err() {
+                return;
+            }
+        }
+        if listener.stored_watermark.elapsed() >= WATERMARK_PERIOD && !store_watermark(listener, reports) {
+            return;
+        }
+    }
+    for (node, mut listener) in listeners {
+        listener.ear.flush(|finding| findings.push(finding));
+        for finding in findings.drain(..) {
+            if reports.blocking_send(Report::Found { node, finding }).is_err() {
+                return;
+            }
+        }
+        if !store_watermark(&mut listener, reports) {
+            return;
+        }
+    }
+}
+
+/// Whether the recorder is still there.
+fn store_watermark(listener: &mut Listener, reports: &mpsc::Sender<Report>) -> bool {
+    listener.stored_watermark = Instant::now();
+    let watermark = listener.ear.watermark();
+    if watermark == listener.watermark {
+        return true;
+    }
+    listener.watermark = watermark;
+    let progress = listener.watermark.clone().map(|watermark| Progress { watermark, gaps: Vec::new() });
+    progress.is_none_or(|progress| reports.blocking_send(Report::Progress(progress)).is_ok())
+}
+
+/// Counts what comes.
+fn note(live: &Live, audio: &Audio) {
+    let lag = audio.captured.map(|captured| captured.elapsed());
+    let watched = &live.nodes()[audio.node];
+    match &audio.heard {
+        Heard::Frames(frames) => {
+            {
+                let mut report = watched.lock();
+                report.boot_id = frames.boot_id;
+                report.frames += (frames.samples.len() / proto::FRAME_SAMPLES) as u64;
+                report.heard_at_ns = now_ns();
+                report.lag_ms = lag.map_or(report.lag_ms, |lag| lag.as_millis() as u64);
+            }
+            let is_live = lag.is_none_or(|lag| lag < LIVE_LAG);
+            live.set_state(audio.node, if is_live { NodeState::Live } else { NodeState::CatchingUp }, "");
+        }
+        Heard::Lost(lost) => {
+            let mut report = watched.lock();
+            report.gaps += 1;
+            *report.lost_frames.entry(lost.reason.as_str()).or_default() += lost.frame_count.unwrap_or(0);
+        }
+        Heard::Quiet => {}
+    }
+}
+
+fn tell_level(live: &Live, node: usize, listener: &mut Listener) {
+    if listener.told_level.elapsed() < LEVEL_PERIOD {
+        return;
+    }
+    let Some(level) = listener.ear.take_level(LEVEL_SAMPLES) else { return };
+    listener.told_level = Instant::now();
+    let watched = &live.nodes()[node];
+    let score = listener.ear.score();
+    let level = {
+        let mut report = watched.lock();
+        let level = LiveLevel {
+            node: watched.name().to_owned(),
+            rms_dbfs: level.rms_dbfs,
+            peak_dbfs: level.peak_dbfs,
+            score,
+            lag_ms: report.lag_ms,
+        };
+        report.level = Some(level.clone());
+        level
+    };
+    live.tell(News::Level(level));
+}
