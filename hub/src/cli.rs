@@ -37,6 +37,7 @@ The log goes to standard error; RUST_LOG=debug shows more of it. SIGTERM and Ctr
 Exit codes: 0 stopped as asked, 1 failed, 64 bad usage or config.";
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 enum SubCommand {
     /// Run the services (the default)
     Serve(ServeArgs),
@@ -46,6 +47,7 @@ enum SubCommand {
 
 /// What the command line asks for.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 pub enum Command {
     /// Run the services.
     Serve(ServeArgs),

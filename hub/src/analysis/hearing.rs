@@ -3,6 +3,8 @@
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, ListenResponse, listen_response::Event};
 use sound::analysis::{Analysis, Analyzer, AnalyzerConfig};
 
+use crate::store::analyses::Origin;
+
 /// Frames that may be missing in one place: 100 s, more than an analysis lasts. A node that says more is not believed.
 const MOST_LOST_FRAMES: u64 = 5000;
 
@@ -33,6 +35,7 @@ pub(super) struct Hearing {
     analyzer: Analyzer,
     /// Boot id, and the number of the frame that comes next.
     expected: Option<(u64, u64)>,
+    origin: Option<Origin>,
     heard_samples: u64,
     lost_samples: u64,
 }
@@ -40,13 +43,21 @@ pub(super) struct Hearing {
 /// All that was heard.
 pub(super) struct Heard {
     pub(super) analysis: Analysis,
+    /// Where the first frame or gap lies on the node's tape.
+    pub(super) origin: Option<Origin>,
     pub(super) heard_samples: u64,
     pub(super) lost_samples: u64,
 }
 
 impl Hearing {
     pub(super) fn new() -> Self {
-        Self { analyzer: Analyzer::new(AnalyzerConfig::default()), expected: None, heard_samples: 0, lost_samples: 0 }
+        Self {
+            analyzer: Analyzer::new(AnalyzerConfig::default()),
+            expected: None,
+            origin: None,
+            heard_samples: 0,
+            lost_samples: 0,
+        }
     }
 
     /// Takes the audio of a message. Computes, for milliseconds: not for an async thread.
@@ -66,7 +77,12 @@ impl Hearing {
     }
 
     pub(super) fn finish(self) -> Heard {
-        Heard { analysis: self.analyzer.finish(), heard_samples: self.heard_samples, lost_samples: self.lost_samples }
+        Heard {
+            analysis: self.analyzer.finish(),
+            origin: self.origin,
+            heard_samples: self.heard_samples,
+            lost_samples: self.lost_samples,
+        }
     }
 
     fn frame(&mut self, frame: &AudioFrame) -> Result<(), BadAudio> {
@@ -102,6 +118,8 @@ impl Hearing {
     /// Goes to the end of `frames` frames from `sequence` on, and says how many of them were there before. Frames that were
     /// left out are lost.
     fn reach(&mut self, boot_id: u64, sequence: u64, frames: u64) -> Result<u64, BadAudio> {
+        let first_sample = sequence.saturating_mul(FRAME_SAMPLES as u64);
+        self.origin.get_or_insert(Origin { boot_id, first_sample });
         let end = sequence.saturating_add(frames);
         let next = match self.expected {
             Some((same, next)) if same == boot_id => next,
@@ -137,7 +155,7 @@ mod tests {
             boot_id,
             sequence,
             sample_count: (frames * FRAME_SAMPLES) as u32,
-            audio: vec![1; 2 * frames * FRAME_SAMPLES],
+            audio: vec![1; 2 * frames * FRAME_SAMPLES].into(),
             ..AudioFrame::default()
         });
         ListenResponse { event: Some(event) }

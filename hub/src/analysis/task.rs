@@ -212,6 +212,7 @@ impl Listened {
         };
         let failed = status == AnalysisStatus::Failed;
         let (heard_samples, lost_samples) = heard.as_ref().map_or((0, 0), |it| (it.heard_samples, it.lost_samples));
+        let origin = heard.as_ref().and_then(|heard| heard.origin);
         let analysis = heard.map(|heard| heard.analysis);
         let detections = analysis.as_ref().map_or_else(Vec::new, |analysis| analysis.detections.clone());
         Outcome {
@@ -222,6 +223,7 @@ impl Listened {
             messages: self.messages,
             heard_samples,
             lost_samples,
+            origin,
             level: analysis.map(|analysis| analysis.level),
             detections,
         }

@@ -87,6 +87,10 @@ struct AnalysisAnswer {
     heard_s: f64,
     /// Audio lost on the way, in seconds.
     lost_s: f64,
+    /// Boot id of the node's tape, 16 hexadecimal digits. Null: no audio came.
+    boot_id: Option<String>,
+    /// Index on that tape of the first sample (16 kHz). Null: no audio came.
+    first_sample: Option<u64>,
     /// How loud it was.
     level: Option<LevelAnswer>,
     /// Number of detections.
@@ -250,6 +254,8 @@ impl From<StoredAnalysis> for AnalysisAnswer {
             messages: stored.messages,
             heard_s: seconds(stored.heard_samples),
             lost_s: seconds(stored.lost_samples),
+            boot_id: stored.origin.map(|origin| format!("{:016x}", origin.boot_id)),
+            first_sample: stored.origin.map(|origin| origin.first_sample),
             level: stored.level.map(|level| LevelAnswer {
                 rms_dbfs: level.rms_dbfs,
                 peak_dbfs: level.peak_dbfs,

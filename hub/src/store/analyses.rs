@@ -48,10 +48,21 @@ pub struct StoredAnalysis {
     pub heard_samples: u64,
     /// Audio lost in gaps, in samples of 16 kHz.
     pub lost_samples: u64,
+    /// Where on the node's tape the audio begins. `None`: no audio came.
+    pub origin: Option<Origin>,
     /// How loud it was.
     pub level: Option<Level>,
     /// How many detections are stored with it.
     pub detection_count: u32,
+}
+
+/// A place on a node's tape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Names the tape.
+    pub boot_id: u64,
+    /// Samples before it on that tape.
+    pub first_sample: u64,
 }
 
 /// How an analysis ended.
@@ -71,6 +82,8 @@ pub struct Outcome {
     pub heard_samples: u64,
     /// Audio lost in gaps, in samples of 16 kHz.
     pub lost_samples: u64,
+    /// Where on the node's tape the audio begins.
+    pub origin: Option<Origin>,
     /// How loud it was.
     pub level: Option<Level>,
     /// What was found, in order of time.
@@ -118,7 +131,8 @@ impl Store {
                 .prepare_cached(
                     "UPDATE analyses SET status = :status, reason = :reason, ended_at_ns = :ended_at_ns, \
                      verdict = :verdict, cat_score = :cat_score, messages = :messages, \
-                     heard_samples = :heard_samples, lost_samples = :lost_samples, rms_dbfs = :rms_dbfs, \
+                     heard_samples = :heard_samples, lost_samples = :lost_samples, \
+                     boot_id = :boot_id, first_sample = :first_sample, rms_dbfs = :rms_dbfs, \
                      peak_dbfs = :peak_dbfs, clipped_fraction = :clipped_fraction, zero_fraction = :zero_fraction \
                      WHERE id = :id AND status = 'running'",
                 )?
@@ -132,6 +146,8 @@ impl Store {
                     ":messages": outcome.messages,
                     ":heard_samples": outcome.heard_samples as i64,
                     ":lost_samples": outcome.lost_samples as i64,
+                    ":boot_id": outcome.origin.map(|origin| origin.boot_id.cast_signed()),
+                    ":first_sample": outcome.origin.map(|origin| origin.first_sample.cast_signed()),
                     ":rms_dbfs": outcome.level.map(|level| level.rms_dbfs),
                     ":peak_dbfs": outcome.level.map(|level| level.peak_dbfs),
                     ":clipped_fraction": outcome.level.map(|level| level.clipped_fraction),
@@ -219,7 +235,7 @@ impl AnalysisStatus {
 }
 
 const SELECT: &str = "SELECT id, cat, node, status, reason, started_at_ns, ended_at_ns, verdict, cat_score, messages, \
-     heard_samples, lost_samples, rms_dbfs, peak_dbfs, clipped_fraction, zero_fraction, \
+     heard_samples, lost_samples, boot_id, first_sample, rms_dbfs, peak_dbfs, clipped_fraction, zero_fraction, \
      (SELECT count(*) FROM analysis_detections WHERE analysis_id = analyses.id) AS detection_count FROM analyses";
 
 fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
@@ -231,6 +247,12 @@ fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
             zero_fraction: row.get("zero_fraction")?,
         }),
         None => None,
+    };
+    let origin = match (row.get::<_, Option<i64>>("boot_id")?, row.get::<_, Option<i64>>("first_sample")?) {
+        (Some(boot_id), Some(first_sample)) => {
+            Some(Origin { boot_id: boot_id.cast_unsigned(), first_sample: first_sample.cast_unsigned() })
+        }
+        _ => None,
     };
     Ok(StoredAnalysis {
         id: row.get("id")?,
@@ -245,6 +267,7 @@ fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
         messages: row.get("messages")?,
         heard_samples: row.get::<_, i64>("heard_samples")?.unsigned_abs(),
         lost_samples: row.get::<_, i64>("lost_samples")?.unsigned_abs(),
+        origin,
         level,
         detection_count: row.get("detection_count")?,
     })
@@ -398,6 +421,7 @@ mod tests {
             messages: 30,
             heard_samples: 480_000,
             lost_samples: 320,
+            origin: Some(Origin { boot_id: u64::MAX, first_sample: 960 }),
             level: Some(Level { rms_dbfs: -30.0, peak_dbfs: -3.0, clipped_fraction: 0.0, zero_fraction: 0.5 }),
             detections: vec![detection(16_000), detection(48_000)],
         }
@@ -422,7 +446,7 @@ mod tests {
         assert_eq!((ended.status, ended.verdict), (AnalysisStatus::Complete, Some(Verdict::Bad)));
         assert!(ended.ended_at_ns.unwrap() >= ended.started_at_ns);
         assert_eq!((ended.messages, ended.heard_samples, ended.lost_samples), (30, 480_000, 320));
-        assert_eq!(ended.level, outcome().level);
+        assert_eq!((ended.origin, ended.level), (outcome().origin, outcome().level));
         assert_eq!(ended.detection_count, 2);
         assert_eq!(found, outcome().detections);
     }

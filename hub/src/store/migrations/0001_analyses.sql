@@ -13,6 +13,8 @@ CREATE TABLE analyses (
     messages        INTEGER NOT NULL DEFAULT 0,        -- of the 30 that the node sends
     heard_samples   INTEGER NOT NULL DEFAULT 0,
     lost_samples    INTEGER NOT NULL DEFAULT 0,        -- in gaps
+    boot_id         INTEGER,                           -- of the node's tape, bit for bit; NULL: no audio came
+    first_sample    INTEGER,                           -- on that tape, where the audio begins
     rms_dbfs        REAL,
     peak_dbfs       REAL,
     clipped_fraction REAL,

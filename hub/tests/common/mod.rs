@@ -1,0 +1,440 @@
+//! A real hub on free ports, a node and an owner that do as they are told, and HTTP by hand.
+
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // Each test file uses its part of it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use daemon::listen::Listen;
+use daemon::shutdown::CancellationToken;
+use futures_util::Stream;
+use hub::config::{Config, Layer, Role};
+use hub::run::{Listeners, RunError, run};
+use proto::cat_server::{Cat, CatServer};
+use proto::listen_response::Event;
+use proto::owner_server::{Owner, OwnerServer};
+use proto::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic::{Request, Response, Status};
+
+/// What any wait in a test may take before it counts as a failure. Nothing is expected to come near it.
+pub const SOON: Duration = Duration::from_secs(30);
+
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, future).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"))
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+pub fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+/// A port that nobody listens on.
+pub async fn nobody() -> SocketAddr {
+    listener().await.local_addr().unwrap()
+}
+
+// ---------------------------------------------------------------------------------------------------------------- hub
+
+/// A hub within the test's process, started as `main` starts it.
+pub struct Hub {
+    pub http: SocketAddr,
+    pub owner: SocketAddr,
+    pub dog: SocketAddr,
+    pub analysis: SocketAddr,
+    stop: CancellationToken,
+    done: JoinHandle<Result<(), RunError>>,
+}
+
+impl Hub {
+    pub async fn start(data_dir: &Path, node_url: &str) -> Self {
+        Self::start_with(data_dir, &format!("node = [{node_url:?}]")).await
+    }
+
+    /// With a config in TOML, less the data directory.
+    pub async fn start_with(data_dir: &Path, toml: &str) -> Self {
+        let mut layer: Layer = toml::from_str(toml).unwrap();
+        layer.data_dir = Some(data_dir.into());
+        let mut config = Config::new(layer).unwrap();
+        let free = || Listen::At(vec!["127.0.0.1:0".parse().unwrap()]);
+        (config.http, config.owner, config.dog, config.analysis) = (free(), free(), free(), free());
+        let listeners = Listeners::bind(&config).await.unwrap();
+        let at = |listeners: &[TcpListener]| {
+            listeners.first().map_or("127.0.0.1:9".parse().unwrap(), |listener| listener.local_addr().unwrap())
+        };
+        let (http, owner) = (at(&listeners.http), at(&listeners.owner));
+        let (dog, analysis) = (at(&listeners.dog), at(&listeners.analysis));
+        let serves = config.has(Role::Gateway);
+        let stop = CancellationToken::new();
+        let done = tokio::spawn(run(config, listeners, stop.clone()));
+        let hub = Self { http, owner, dog, analysis, stop, done };
+        if serves {
+            // The kernel queues it until the gateway accepts.
+            assert_eq!(hub.get("/healthz").await.status, 200);
+        }
+        hub
+    }
+
+    /// Stops as a signal does, and waits until it has.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        within("the hub stops", self.done).await.unwrap().unwrap();
+    }
+
+    /// The hub's token: cancelling it is the signal.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        request(self.http, &format!("GET {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")).await
+    }
+
+    pub async fn json(&self, path: &str) -> serde_json::Value {
+        self.get(path).await.json()
+    }
+
+    /// Starts an analysis, and gives the path of what is stored.
+    pub async fn analyze(&self, name: &str) -> String {
+        let answer = self.get(&format!("/analyze/{name}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.header("location").expect("a Location").to_owned()
+    }
+
+    /// What is stored of an analysis once it has ended.
+    pub async fn ended(&self, path: &str) -> serde_json::Value {
+        let wait = async {
+            loop {
+                let analysis = self.json(path).await;
+                if analysis["status"] != "running" {
+                    return analysis;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        within("the analysis ends", wait).await
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- HTTP
+
+/// An answer as it came over the wire.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and code of an error.
+    pub fn problem(&self) -> (u16, String) {
+        let json = self.json();
+        assert!(!json["error"]["message"].as_str().unwrap().is_empty(), "{self:?}");
+        (self.status, json["error"]["code"].as_str().unwrap().to_owned())
+    }
+}
+
+/// Sends bytes, reads until the other side closes.
+pub async fn request(to: SocketAddr, bytes: &str) -> Answer {
+    within("an HTTP answer", async {
+        let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        parse(&String::from_utf8(answer).unwrap())
+    })
+    .await
+}
+
+fn parse(text: &str) -> Answer {
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {text:?}"));
+    let mut lines = head.split("\r\n");
+    let status_line = lines.next().unwrap();
+    let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest[..3].parse().ok());
+    let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(k, v)| (k.into(), v.into())).collect();
+    Answer { status: status.unwrap_or_else(|| panic!("{status_line:?}")), headers, body: body.into() }
+}
+
+// ------------------------------------------------------------------------------------------------------------- server
+
+/// A gRPC server on threads of its own, so that it can be gone from one moment to the next, connections and all.
+struct Server(Option<tokio::runtime::Runtime>);
+
+impl Server {
+    fn start<S>(listener: TcpListener, service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+        S: NamedService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = listener.into_std().unwrap();
+        runtime.spawn(async move {
+            let incoming = TcpListenerStream::new(TcpListener::from_std(listener).unwrap());
+            tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
+        });
+        Self(Some(runtime))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.take().unwrap().shutdown_background();
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------------- node
+
+/// What a node does with a call.
+#[derive(Clone)]
+pub enum CallCat {
+    Answer,
+    Hang,
+    Fail(Status),
+}
+
+/// What a node does when its stream is wanted: sends so many messages, then...
+#[derive(Clone)]
+pub struct Script {
+    pub messages: u32,
+    /// Whether they carry audio; a node of the original's do not.
+    pub audio: bool,
+    pub then: Then,
+}
+
+#[derive(Clone)]
+pub enum Then {
+    End,
+    Hang,
+    Fail(Status),
+    /// Goes on as long as it is listened to.
+    GoOn,
+}
+
+pub struct NodeScript {
+    pub cat: &'static str,
+    pub call_cat: CallCat,
+    pub stream: Script,
+}
+
+impl Default for NodeScript {
+    fn default() -> Self {
+        Self { cat: "Tom", call_cat: CallCat::Answer, stream: Script { messages: 30, audio: true, then: Then::End } }
+    }
+}
+
+/// A node that does as it is told.
+pub struct Node {
+    pub address: SocketAddr,
+    inner: Arc<Inner>,
+    _server: Server,
+}
+
+struct Inner {
+    script: NodeScript,
+    calls: Mutex<Vec<String>>,
+    metadata: Mutex<Vec<MetadataMap>>,
+    /// Streams that were opened, and those that were let go of.
+    opened: watch::Sender<usize>,
+    closed: watch::Sender<usize>,
+}
+
+impl Node {
+    pub async fn start(script: NodeScript) -> Self {
+        Self::start_on(listener().await, script)
+    }
+
+    pub fn start_on(listener: TcpListener, script: NodeScript) -> Self {
+        let inner = Arc::new(Inner {
+            script,
+            calls: Mutex::default(),
+            metadata: Mutex::default(),
+            opened: watch::Sender::new(0),
+            closed: watch::Sender::new(0),
+        });
+        let address = listener.local_addr().unwrap();
+        let service = CatServer::new(FakeCat(Arc::clone(&inner)));
+        let server = Server::start(listener, service);
+        Self { address, inner, _server: server }
+    }
+
+    pub fn url(&self) -> String {
+        url(self.address)
+    }
+
+    /// The names that were called.
+    pub fn calls(&self) -> Vec<String> {
+        self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// The metadata of the streams that were opened.
+    pub fn metadata(&self) -> Vec<MetadataMap> {
+        self.inner.metadata.lock().unwrap().clone()
+    }
+
+    /// Waits until so many streams have been opened.
+    pub async fn streams_opened(&self, count: usize) {
+        let mut opened = self.inner.opened.subscribe();
+        within("streams are opened", opened.wait_for(|opened| *opened >= count)).await.unwrap();
+    }
+
+    /// Waits until so many streams have been let go of.
+    pub async fn streams_closed(&self, count: usize) {
+        let mut closed = self.inner.closed.subscribe();
+        within("streams are closed", closed.wait_for(|closed| *closed >= count)).await.unwrap();
+    }
+}
+
+struct FakeCat(Arc<Inner>);
+
+/// Counts a stream as closed when it goes.
+struct Closing(Arc<Inner>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.closed.send_modify(|closed| *closed += 1);
+    }
+}
+
+type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<AnalyzeCatSoundResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Cat for FakeCat {
+    async fn call_cat(&self, request: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
+        let name = request.into_inner().cat_name;
+        self.0.calls.lock().unwrap().push(name.clone());
+        match &self.0.script.call_cat {
+            CallCat::Answer => Ok(Response::new(CatResponse { cat_meaw: format!("{name}: MEEEWWWWW") })),
+            CallCat::Hang => std::future::pending().await,
+            CallCat::Fail(status) => Err(status.clone()),
+        }
+    }
+
+    type AnalyzeCatSoundStream = Messages;
+
+    async fn analyze_cat_sound(&self, request: Request<AnalyzeCatSoundRequest>) -> Result<Response<Messages>, Status> {
+        self.0.metadata.lock().unwrap().push(request.metadata().clone());
+        self.0.opened.send_modify(|opened| *opened += 1);
+        let name = request.into_inner().cat_name;
+        let Script { messages, audio, then } = self.0.script.stream.clone();
+        let closing = Closing(Arc::clone(&self.0));
+        let count = if matches!(then, Then::GoOn) { u32::MAX } else { messages };
+        let said = (0..count).map(move |k| {
+            let audio = if audio { second(k) } else { vec![] };
+            let _still_open = &closing;
+            Ok(AnalyzeCatSoundResponse { result: format!("{name} Meaw #{k}"), audio, state: 0 })
+        });
+        let said = tokio_stream::iter(said);
+        Ok(Response::new(match then {
+            Then::End => Box::pin(said),
+            Then::Hang => Box::pin(said.chain(futures_util::stream::pending())),
+            Then::Fail(status) => Box::pin(said.chain(tokio_stream::once(Err(status)))),
+            // In the pace of the contract, hurried.
+            Then::GoOn => Box::pin(said.throttle(Duration::from_millis(50))),
+        }))
+    }
+
+    type ListenStream = futures_util::stream::Pending<Result<ListenResponse, Status>>;
+
+    async fn listen(&self, _: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        Ok(Response::new(futures_util::stream::pending()))
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        let cat_name = self.0.script.cat.to_owned();
+        Ok(Response::new(DescribeResponse { version: "1.2.3".into(), cat_name, boot_id: 7, ..Default::default() }))
+    }
+}
+
+/// Boot id of the tape that [`second`] cuts from, and the number of its first frame.
+pub const BOOT_ID: u64 = 7;
+pub const FIRST_SEQUENCE: u64 = 1000;
+
+/// A second of a quiet tone, in 50 frames.
+fn second(k: u32) -> Vec<ListenResponse> {
+    let frame = |sequence: u64| {
+        let first_sample = sequence * FRAME_SAMPLES as u64;
+        let audio: Vec<u8> = (0..FRAME_SAMPLES as u64)
+            .flat_map(|n| ((((first_sample + n) as f64 * 0.17).sin() * 300.0) as i16).to_le_bytes())
+            .collect();
+        let sample_count = FRAME_SAMPLES as u32;
+        AudioFrame { boot_id: BOOT_ID, sequence, first_sample, sample_count, audio: audio.into(), ..Default::default() }
+    };
+    let first = FIRST_SEQUENCE + u64::from(k) * 50;
+    (first..first + 50).map(|sequence| ListenResponse { event: Some(Event::Frame(frame(sequence))) }).collect()
+}
+
+// -------------------------------------------------------------------------------------------------------------- owner
+
+/// What an owner does with a notice.
+#[derive(Clone, Copy)]
+pub enum Mood {
+    Answers,
+    Hangs,
+}
+
+/// An owner that does as it is told.
+pub struct FakeOwner {
+    pub address: SocketAddr,
+    notified: Arc<Mutex<Vec<(String, String)>>>,
+    _server: Server,
+}
+
+impl FakeOwner {
+    pub async fn start(mood: Mood) -> Self {
+        Self::start_on(listener().await, mood)
+    }
+
+    pub fn start_on(listener: TcpListener, mood: Mood) -> Self {
+        let notified = Arc::<Mutex<Vec<_>>>::default();
+        let address = listener.local_addr().unwrap();
+        let service = OwnerServer::new(MoodyOwner { mood, notified: Arc::clone(&notified) });
+        let server = Server::start(listener, service);
+        Self { address, notified, _server: server }
+    }
+
+    pub fn notified(&self) -> Vec<(String, String)> {
+        self.notified.lock().unwrap().clone()
+    }
+}
+
+struct MoodyOwner {
+    mood: Mood,
+    notified: Arc<Mutex<Vec<(String, String)>>>,
+}
+
+#[tonic::async_trait]
+impl Owner for MoodyOwner {
+    async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<NotifyResponse>, Status> {
+        let NotifyRequest { animal_name, animal_type } = request.into_inner();
+        self.notified.lock().unwrap().push((animal_name, animal_type));
+        match self.mood {
+            Mood::Answers => Ok(Response::new(NotifyResponse { message: "told".into() })),
+            Mood::Hangs => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The gateway at the level of raw HTTP/1.1.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+mod common;
+
+use common::{Answer, CallCat, FakeOwner, Hub, Mood, Node, NodeScript, nobody, request, url, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Status;
+
+async fn hub_with(script: NodeScript) -> (Hub, Node, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(script).await;
+    let hub = Hub::start(dir.path(), &node.url()).await;
+    (hub, node, dir)
+}
+
+async fn hub() -> (Hub, Node, tempfile::TempDir) {
+    hub_with(NodeScript::default()).await
+}
+
+async fn send(hub: &Hub, method: &str, path: &str) -> Answer {
+    request(hub.http, &format!("{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn answers_are_the_contracts_byte_for_byte() {
+    let (hub, _node, _dir) = hub().await;
+    for (path, body) in [
+        ("/cat/Tom", "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n"),
+        ("/dog/Rex", "{\"dogBark\":\"Rex is going to bark!\"}\n"),
+        ("/analyze/Tom", "{\"result\":\"Analyzing Tom ...\"}\n"),
+    ] {
+        let answer = hub.get(path).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, body));
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn names_are_percent_decoded_utf8() {
+    let (hub, node, _dir) = hub().await;
+    for (path, name) in [
+        ("K%C3%A4the", "Käthe"),
+        ("Käthe", "Käthe"),
+        ("%F0%9F%90%88", "🐈"),
+        ("Tom%20Cat", "Tom Cat"),
+        ("a%2Fb", "a/b"),
+        ("a%3Fb%23c", "a?b#c"),
+        ("%2525", "%25"),
+        ("a+b", "a+b"),
+    ] {
+        let answer = hub.get(&format!("/cat/{path}")).await;
+        assert_eq!(answer.json()["catMeaw"], format!("{name}: MEEEWWWWW"), "{path}");
+        assert_eq!(hub.json(&format!("/dog/{path}")).await["dogBark"], format!("{name} is going to bark!"));
+        assert_eq!(node.calls().last().unwrap(), name);
+    }
+    assert_eq!(hub.json("/cat/%22%0A").await["catMeaw"], "\"\n: MEEEWWWWW");
+}
+
+#[tokio::test]
+async fn query_is_no_part_of_the_name() {
+    let (hub, _node, _dir) = hub().await;
+    assert_eq!(hub.json("/cat/Tom?x=1").await["catMeaw"], "Tom: MEEEWWWWW");
+}
+
+#[tokio::test]
+async fn head_answers_like_get_without_a_body() {
+    let (hub, _node, _dir) = hub().await;
+    for path in ["/cat/Tom", "/dog/Rex", "/analyze/Tom", "/healthz", "/api/v1/analyses/77"] {
+        let get = hub.get(path).await;
+        let head = send(&hub, "HEAD", path).await;
+        assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        assert_eq!(head.header("content-length"), get.header("content-length"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn other_methods_are_told_what_is_allowed() {
+    let (hub, node, _dir) = hub().await;
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        for path in ["/cat/Tom", "/dog/Rex", "/analyze/Tom", "/api/v1/analyses", "/healthz"] {
+            let answer = send(&hub, method, path).await;
+            assert_eq!(answer.problem(), (405, "method_not_allowed".into()), "{method} {path}");
+            assert_eq!(answer.header("allow"), Some("GET,HEAD"), "{method} {path}");
+        }
+    }
+    assert!(node.calls().is_empty());
+}
+
+#[tokio::test]
+async fn empty_names_and_unknown_paths_are_not_found() {
+    let (hub, node, _dir) = hub().await;
+    for path in ["/cat/", "/cat", "/dog/", "/analyze/", "/cat/Tom/", "/cat/Tom/x", "/Cat/Tom", "/nothing", "/api/v1"] {
+        let answer = hub.get(path).await;
+        assert_eq!(answer.problem(), (404, "not_found".into()), "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+    }
+    assert!(node.calls().is_empty());
+}
+
+#[tokio::test]
+async fn name_that_is_not_utf8_is_a_bad_request() {
+    let (hub, node, _dir) = hub().await;
+    for path in ["/cat/%FF", "/dog/%C3", "/analyze/%ED%A0%80"] {
+        assert_eq!(hub.get(path).await.problem(), (400, "bad_request".into()), "{path}");
+    }
+    assert!(node.calls().is_empty());
+}
+
+#[tokio::test]
+async fn longest_name_is_taken_and_one_byte_more_is_not() {
+    let (hub, _node, _dir) = hub().await;
+    let longest = "ö".repeat(512);
+    let encoded = "%C3%B6".repeat(512);
+    assert_eq!(hub.json(&format!("/cat/{encoded}")).await["catMeaw"], format!("{longest}: MEEEWWWWW"));
+    for path in [format!("/cat/{encoded}x"), format!("/dog/{encoded}x"), format!("/analyze/{encoded}x")] {
+        assert_eq!(hub.get(&path).await.problem(), (414, "name_too_long".into()));
+    }
+    assert_eq!(hub.get(&format!("/cat/{}", "x".repeat(60_000))).await.problem(), (414, "name_too_long".into()));
+}
+
+#[tokio::test]
+async fn heads_beyond_all_measure_are_refused() {
+    let (hub, _node, _dir) = hub().await;
+    let answer = request(hub.http, &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000))).await;
+    assert_eq!(answer.status, 414);
+    let answer = request(hub.http, &format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(500_000))).await;
+    assert_eq!(answer.status, 431);
+    assert_eq!(hub.get("/dog/Rex").await.status, 200);
+}
+
+#[tokio::test]
+async fn node_that_is_down_is_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), &url(nobody().await)).await;
+    assert_eq!(hub.get("/cat/Tom").await.problem(), (503, "node_unavailable".into()));
+    assert_eq!(hub.get("/dog/Rex").await.status, 200);
+}
+
+#[tokio::test]
+async fn node_that_comes_up_is_found_by_the_next_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = nobody().await;
+    let hub = Hub::start(dir.path(), &url(address)).await;
+    assert_eq!(hub.get("/cat/Tom").await.problem(), (503, "node_unavailable".into()));
+    let _node = Node::start_on(TcpListener::bind(address).await.unwrap(), NodeScript::default());
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+}
+
+#[tokio::test]
+async fn node_that_hangs_is_too_slow() {
+    let (hub, _node, _dir) = hub_with(NodeScript { call_cat: CallCat::Hang, ..NodeScript::default() }).await;
+    assert_eq!(hub.get("/cat/Tom").await.problem(), (504, "node_too_slow".into()));
+}
+
+#[tokio::test]
+async fn node_that_accepts_and_says_nothing_is_too_slow_or_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hub = Hub::start(dir.path(), &url(silent.local_addr().unwrap())).await;
+    let (status, code) = hub.get("/cat/Tom").await.problem();
+    assert!(matches!((status, code.as_str()), (504, "node_too_slow") | (503, "node_unavailable")), "{status} {code}");
+}
+
+#[tokio::test]
+async fn what_the_node_says_of_its_owner_is_told_apart() {
+    for (status, problem) in [
+        (Status::unavailable("the owner is down"), (503, "owner_unavailable")),
+        (Status::deadline_exceeded("the owner hangs"), (504, "owner_too_slow")),
+        (Status::internal("ouch"), (502, "node_bad_answer")),
+        (Status::unimplemented(""), (502, "node_bad_answer")),
+    ] {
+        let script = NodeScript { call_cat: CallCat::Fail(status), ..NodeScript::default() };
+        let (hub, _node, _dir) = hub_with(script).await;
+        let (code, word) = problem;
+        assert_eq!(hub.get("/cat/Tom").await.problem(), (code, word.into()));
+    }
+}
+
+#[tokio::test]
+async fn dog_tells_its_owner_and_says_when_it_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let with_owner = |url: &str| format!("only = [\"dog\", \"gateway\", \"analysis\"]\nowner_url = {url:?}");
+
+    let owner = FakeOwner::start(Mood::Answers).await;
+    let hub = Hub::start_with(dir.path(), &with_owner(&url(owner.address))).await;
+    assert_eq!(hub.get("/dog/Rex").await.status, 200);
+    assert_eq!(owner.notified(), [("Rex".into(), "Dog".into())]);
+    let address = owner.address;
+    drop(owner);
+    assert_eq!(hub.get("/dog/Rex").await.problem(), (503, "owner_unavailable".into()));
+    let owner = FakeOwner::start_on(TcpListener::bind(address).await.unwrap(), Mood::Answers);
+    assert_eq!(hub.get("/dog/Ada").await.status, 200, "the owner is back");
+    assert_eq!(owner.notified(), [("Ada".into(), "Dog".into())]);
+    hub.stop().await;
+
+    let owner = FakeOwner::start(Mood::Hangs).await;
+    let hub = Hub::start_with(dir.path(), &with_owner(&url(owner.address))).await;
+    assert_eq!(hub.get("/dog/Rex").await.problem(), (504, "owner_too_slow".into()));
+}
+
+#[tokio::test]
+async fn roles_elsewhere_that_are_down_are_unavailable() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = url(nobody().await);
+    let toml = format!("only = [\"gateway\"]\ndog_url = {nobody:?}\nanalysis_url = {nobody:?}");
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    assert_eq!(hub.get("/dog/Rex").await.problem(), (503, "dog_unavailable".into()));
+    assert_eq!(hub.get("/analyze/Tom").await.problem(), (503, "analysis_unavailable".into()));
+    let ready = hub.get("/readyz").await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["checks"]["dog"]["ok"], false, "{ready:?}");
+    assert_eq!(ready.json()["checks"]["store"]["ok"], true, "{ready:?}");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeScript::default()).await;
+    let gone = url(nobody().await);
+    let hub = Hub::start_with(dir.path(), &format!("node = [{:?}, {gone:?}]", node.url())).await;
+    let ready = hub.get("/readyz").await;
+    assert_eq!((ready.status, &ready.json()["ready"]), (200, &true.into()), "one node of two is work to do");
+    assert_eq!(ready.json()["checks"][format!("node:{gone}")]["ok"], false);
+    drop(node);
+    let not_ready = async {
+        while hub.get("/readyz").await.status != 503 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    within("the hub is not ready", not_ready).await;
+    assert_eq!(hub.get("/healthz").await.status, 200, "it lives all the same");
+}
+
+#[tokio::test]
+async fn nodes_say_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeScript::default()).await;
+    let gone = url(nobody().await);
+    let hub = Hub::start_with(dir.path(), &format!("node = [{:?}, \"Ada={gone}\"]", node.url())).await;
+    let nodes = hub.json("/api/v1/nodes").await;
+    let (first, second) = (&nodes["nodes"][0], &nodes["nodes"][1]);
+    assert_eq!((&first["cat"], &first["reachable"]), (&"Tom".into(), &true.into()), "{nodes}");
+    assert_eq!(first["description"]["version"], "1.2.3");
+    assert_eq!(first["description"]["boot_id"], "0000000000000007");
+    assert_eq!((&second["cat"], &second["reachable"]), (&"Ada".into(), &false.into()), "{nodes}");
+    assert_eq!(second["error"]["code"], "node_unavailable");
+}
+
+#[tokio::test]
+async fn names_go_to_the_node_that_has_the_cat() {
+    let dir = tempfile::tempdir().unwrap();
+    let tom = Node::start(NodeScript::default()).await;
+    let ada = Node::start(NodeScript { cat: "Ada", ..NodeScript::default() }).await;
+    let hub = Hub::start_with(dir.path(), &format!("node = [{:?}, {:?}]", tom.url(), ada.url())).await;
+    // Makes the hub ask both for their cats.
+    hub.json("/api/v1/nodes").await;
+    for name in ["Ada", "Tom", "Nobody"] {
+        assert_eq!(hub.get(&format!("/cat/{name}")).await.status, 200);
+    }
+    assert_eq!((tom.calls(), ada.calls()), (vec!["Tom".into(), "Nobody".into()], vec!["Ada".into()]));
+}
+
+#[tokio::test]
+async fn openapi_describes_every_route_and_has_no_loose_ends() {
+    let (hub, _node, _dir) = hub().await;
+    let document = hub.json("/api/v1/openapi.json").await;
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."));
+    for path in [
+        "/cat/{name}",
+        "/dog/{name}",
+        "/analyze/{name}",
+        "/api/v1/analyses",
+        "/api/v1/analyses/{id}",
+        "/api/v1/nodes",
+        "/healthz",
+        "/readyz",
+    ] {
+        assert!(document["paths"][path]["get"]["responses"]["200"].is_object(), "{path}");
+    }
+    let mut references = Vec::new();
+    collect_references(&document, &mut references);
+    assert!(references.len() > 10);
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+    }
+}
+
+fn collect_references(value: &serde_json::Value, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str() {
+                    Some(reference) if key == "$ref" => into.push(reference.into()),
+                    _ => collect_references(value, into),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect_references(item, into)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named() {
+    let (hub, _node, _dir) = hub().await;
+    for (query, word) in [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("limit=x", "limit"),
+        ("cursor=x", "cursor"),
+        ("from=yesterday", "from"),
+        ("to=2026-11-22", "to"),
+        ("status=asleep", "status"),
+        ("colour=red", "colour"),
+    ] {
+        let answer = hub.get(&format!("/api/v1/analyses?{query}")).await;
+        assert_eq!(answer.problem(), (400, "bad_request".into()), "{query}");
+        assert!(answer.body.contains(word), "{query}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn index_tells_what_to_try() {
+    let (hub, _node, _dir) = hub().await;
+    let answer = hub.get("/").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("curl http://hub/cat/Tom"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn connection_is_kept_for_further_requests() {
+    let (hub, _node, _dir) = hub().await;
+    let mut stream = TcpStream::connect(hub.http).await.unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET /dog/Rex HTTP/1.1\r\nHost: hub\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        within("an answer", async {
+            while !answer.ends_with(b"bark!\"}\n") {
+                stream.read_buf(&mut answer).await.unwrap();
+            }
+        })
+        .await;
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[tokio::test]
+async fn request_in_flight_is_answered_while_the_hub_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = FakeOwner::start(Mood::Hangs).await;
+    let toml = format!("only = [\"dog\", \"gateway\", \"analysis\"]\nowner_url = \"{}\"", url(owner.address));
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let idle = TcpStream::connect(hub.http).await.unwrap();
+    let stop = hub.stop_token();
+    let (answer, ()) = tokio::join!(hub.get("/dog/Rex"), async {
+        within("the owner is told", async {
+            while owner.notified().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        stop.cancel();
+    });
+    assert_eq!(answer.problem(), (504, "owner_too_slow".into()));
+    hub.stop().await;
+    drop(idle);
+}
