@@ -164,6 +164,10 @@ impl ServeArgs {
             max_analyses: self.max_analyses,
             insecure: self.insecure,
             log_format: self.log_format,
+            // These are in the file alone.
+            listen: None,
+            clips: None,
+            events: None,
         };
         Config::new(flags.over(file))
     }

@@ -9,6 +9,9 @@ use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use serde::Deserialize;
 
+use crate::clips::ClipsConfig;
+use crate::listen::{EventsConfig, ListenConfig};
+
 /// Default ports, those of the original system.
 pub mod port {
     /// Owner.
@@ -141,6 +144,12 @@ pub struct Layer {
     pub insecure: Option<bool>,
     /// How a line of the log looks.
     pub log_format: Option<LogFormat>,
+    /// Listening to the nodes all the time.
+    pub listen: Option<ListenConfig>,
+    /// Clips of what was heard.
+    pub clips: Option<ClipsConfig>,
+    /// How long events are kept.
+    pub events: Option<EventsConfig>,
 }
 
 impl Layer {
@@ -160,6 +169,9 @@ impl Layer {
             max_analyses: self.max_analyses.or(lower.max_analyses),
             insecure: self.insecure.or(lower.insecure),
             log_format: self.log_format.or(lower.log_format),
+            listen: self.listen.or(lower.listen),
+            clips: self.clips.or(lower.clips),
+            events: self.events.or(lower.events),
         }
     }
 }
@@ -191,6 +203,12 @@ pub struct Config {
     pub max_analyses: usize,
     /// How a line of the log looks.
     pub log_format: LogFormat,
+    /// Listening to the nodes all the time.
+    pub listen: ListenConfig,
+    /// Clips of what was heard.
+    pub clips: ClipsConfig,
+    /// How long events are kept.
+    pub events: EventsConfig,
 }
 
 impl Config {
@@ -224,6 +242,9 @@ impl Config {
             let why = format!("{max_analyses} is not within 1 to {MOST_ANALYSES}");
             return Err(ConfigError::value("max_analyses", why));
         }
+        let (listening, clips) = (layer.listen.unwrap_or_default(), layer.clips.unwrap_or_default());
+        listening.check()?;
+        clips.check()?;
         let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
         Ok(Self {
             roles,
@@ -238,6 +259,9 @@ impl Config {
             analysis_url: url(layer.analysis_url, port::ANALYSIS),
             max_analyses,
             log_format: layer.log_format.unwrap_or_default(),
+            listen: listening,
+            clips,
+            events: layer.events.unwrap_or_default(),
         })
     }
 
@@ -327,6 +351,10 @@ mod tests {
             ("node = []", "node: "),
             ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
             ("max_analyses = 0", "max_analyses: "),
+            ("[listen]\nframe_ms = 30", "listen.frame_ms: "),
+            ("[listen]\nthreads = 65", "listen.threads: "),
+            ("[listen]\nmax_lag_s = 0", "listen.max_lag_s: "),
+            ("[clips]\npre_roll_ms = 2001", "clips.pre_roll_ms: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
         ] {
             let error = config(toml).unwrap_err().to_string();

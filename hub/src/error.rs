@@ -41,6 +41,10 @@ pub enum Code {
     NameTooLong,
     /// The request body is too large.
     BodyTooLarge,
+    /// The range begins beyond the end: ask for less, or for all.
+    RangeNotSatisfiable,
+    /// As many live streams as the hub allows are open: close one, or try again later.
+    TooManyStreams,
     /// As many analyses as the hub allows are running: try again later.
     TooManyAnalyses,
     /// It cannot be reached: try again later.
@@ -69,6 +73,8 @@ const ALL: &[Code] = {
         MethodNotAllowed,
         NameTooLong,
         BodyTooLarge,
+        RangeNotSatisfiable,
+        TooManyStreams,
         TooManyAnalyses,
         Unavailable(Node),
         Unavailable(Owner),
@@ -113,6 +119,10 @@ impl Code {
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, GrpcCode::Unimplemented),
             Self::NameTooLong => ("name_too_long", StatusCode::URI_TOO_LONG, GrpcCode::InvalidArgument),
             Self::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, GrpcCode::InvalidArgument),
+            Self::RangeNotSatisfiable => {
+                ("range_not_satisfiable", StatusCode::RANGE_NOT_SATISFIABLE, GrpcCode::OutOfRange)
+            }
+            Self::TooManyStreams => ("too_many_streams", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::TooManyAnalyses => ("too_many_analyses", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::Unavailable(who) => {
                 let word = match who {

@@ -16,11 +16,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::analysis::AnalysisService;
+use crate::clips::Clips;
 use crate::config::{Config, Role};
 use crate::dog::DogService;
 use crate::gateway::{self, App};
 use crate::grpc;
 use crate::health::Checks;
+use crate::listen::Listening;
 use crate::node_client::Nodes;
 use crate::owner::OwnerService;
 use crate::peer::{self, Peer};
@@ -142,7 +144,24 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         _ => peer::remote(&config.analysis_url).map_err(url("analysis_url"))?,
     };
 
+    let mut clips = None;
+    let mut listening = None;
     if let Some(store) = &store {
+        let keeps = config.has(Role::Analysis);
+        let opened = if keeps {
+            Clips::open(&config.data_dir, config.clips.clone(), store.clone()).await?
+        } else {
+            Clips::guest(&config.data_dir, config.clips.clone(), store.clone())
+        };
+        if keeps && config.listen.enabled {
+            let (store, clips) = (store.clone(), opened.clone());
+            let started = Listening::start(&config.listen, config.events.clone(), &nodes, store, clips, &stop).await?;
+            listening = Some(started);
+        }
+        clips = Some(opened);
+    }
+
+    if let (Some(store), Some(clips)) = (&store, clips) {
         let (known, stopped) = (nodes.clone(), stop.clone());
         tasks.spawn(async move { known.keep_known(&stopped).await });
         if config.has(Role::Gateway) {
@@ -157,6 +176,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 dog: DogClient::new(dog),
                 analysis: CatAnalysisClient::new(analysis),
                 store: store.clone(),
+                clips,
+                live: listening.as_ref().map(|listening| listening.live().clone()),
+                stop: stop.clone(),
                 checks,
             };
             tasks.spawn(gateway::serve(listeners.http, gateway::router(app), stop.clone()));
@@ -171,6 +193,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     systemd::stopping();
 
     let drained = async {
+        if let Some(listening) = listening {
+            listening.finish().await;
+        }
         tasks.wait().await;
         if let Some(analyses) = &analyses {
             analyses.finish().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use sound::SAMPLE_RATE_HZ;
-use sound::detection::Detection;
+use sound::detection::{Context, Detection, Measurements};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -269,31 +269,42 @@ impl From<StoredAnalysis> for AnalysisAnswer {
 
 impl From<&Detection> for DetectionAnswer {
     fn from(found: &Detection) -> Self {
-        let probabilities = &found.context.probabilities;
-        let measured = &found.measurements;
         Self {
             start_s: seconds(found.start_sample),
             end_s: seconds(found.end_sample),
             score: found.score,
-            context: ContextAnswer {
-                label: context_word(found.context.label),
-                probabilities: ProbabilitiesAnswer {
-                    waiting_for_food: probabilities.waiting_for_food,
-                    isolation: probabilities.isolation,
-                    brushing: probabilities.brushing,
-                },
+            context: (&found.context).into(),
+            measurements: (&found.measurements).into(),
+        }
+    }
+}
+
+impl From<&Context> for ContextAnswer {
+    fn from(context: &Context) -> Self {
+        let probabilities = &context.probabilities;
+        Self {
+            label: context_word(context.label),
+            probabilities: ProbabilitiesAnswer {
+                waiting_for_food: probabilities.waiting_for_food,
+                isolation: probabilities.isolation,
+                brushing: probabilities.brushing,
             },
-            measurements: MeasurementsAnswer {
-                peak_dbfs: measured.peak_dbfs,
-                rms_dbfs: measured.rms_dbfs,
-                snr_db: measured.snr_db,
-                pitch_median_hz: measured.pitch_median_hz,
-                pitch_min_hz: measured.pitch_min_hz,
-                pitch_max_hz: measured.pitch_max_hz,
-                voiced_fraction: measured.voiced_fraction,
-                spectral_centroid_hz: measured.spectral_centroid_hz,
-                spectral_flatness: measured.spectral_flatness,
-            },
+        }
+    }
+}
+
+impl From<&Measurements> for MeasurementsAnswer {
+    fn from(measured: &Measurements) -> Self {
+        Self {
+            peak_dbfs: measured.peak_dbfs,
+            rms_dbfs: measured.rms_dbfs,
+            snr_db: measured.snr_db,
+            pitch_median_hz: measured.pitch_median_hz,
+            pitch_min_hz: measured.pitch_min_hz,
+            pitch_max_hz: measured.pitch_max_hz,
+            voiced_fraction: measured.voiced_fraction,
+            spectral_centroid_hz: measured.spectral_centroid_hz,
+            spectral_flatness: measured.spectral_flatness,
         }
     }
 }

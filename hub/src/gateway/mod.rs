@@ -8,25 +8,30 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
+use daemon::shutdown::CancellationToken;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::clips::Clips;
 use crate::error::{Code, Error};
 use crate::health::Checks;
+use crate::listen::Live;
 use crate::node_client::Nodes;
 use crate::peer::Peer;
 use crate::store::Store;
 
 mod analyses;
 mod contract;
+mod events;
 mod health;
 mod index;
 mod nodes;
 mod openapi;
 mod problem;
 mod server;
+mod stream;
 mod time;
 
 pub use server::serve;
@@ -45,6 +50,12 @@ pub struct App {
     pub analysis: CatAnalysisClient<Peer>,
     /// What was stored.
     pub store: Store,
+    /// The sound of what was stored.
+    pub clips: Clips,
+    /// What is going on. `None`: this process does not listen.
+    pub live: Option<Live>,
+    /// Ends what would go on for ever.
+    pub stop: CancellationToken,
     /// What `/readyz` looks at.
     pub checks: Checks,
 }
@@ -66,6 +77,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::document())
         .merge(contract::routes())
         .merge(analyses::routes())
+        .merge(events::routes())
+        .merge(stream::routes())
         .merge(nodes::routes())
         .merge(health::routes())
 }

@@ -16,6 +16,8 @@ use super::App;
     tags(
         (name = "animals", description = "The routes of the original system"),
         (name = "analyses", description = "What was heard in the half minute after `/analyze/NAME`"),
+        (name = "events", description = "What the hub hears of the cats all the time, with its sound"),
+        (name = "live", description = "What is going on right now"),
         (name = "nodes", description = "The microphones"),
         (name = "health", description = "Whether all is well"),
     )

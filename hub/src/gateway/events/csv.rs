@@ -1,0 +1,155 @@
+//! Events as CSV (RFC 4180), written page by page: any number of them takes little memory.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::gateway::time;
+use crate::store::Store;
+use crate::store::events::{Event, EventFilter, PageCursor, context_word};
+
+/// Events that are read at a time.
+const PAGE: usize = 500;
+
+const HEADER: [&str; 29] = [
+    "id",
+    "started_at",
+    "ended_at",
+    "duration_s",
+    "clock",
+    "node",
+    "cat",
+    "boot_id",
+    "start_sample",
+    "end_sample",
+    "score",
+    "kind",
+    "context",
+    "p_waiting_for_food",
+    "p_isolation",
+    "p_brushing",
+    "label",
+    "counts_as",
+    "peak_dbfs",
+    "rms_dbfs",
+    "snr_db",
+    "pitch_median_hz",
+    "pitch_min_hz",
+    "pitch_max_hz",
+    "voiced_fraction",
+    "spectral_centroid_hz",
+    "spectral_flatness",
+    "clip",
+    "no_clip_reason",
+];
+
+/// Where the writing stands.
+enum Place {
+    Header,
+    Page(Option<PageCursor>),
+    End,
+}
+
+/// The answer, which reads from the store as the client takes it. A store that fails on the way breaks the answer off.
+pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
+    let pages = futures_util::stream::try_unfold(Place::Header, move |place| {
+        let (store, filter) = (store.clone(), filter.clone());
+        async move {
+            match place {
+                Place::Header => Ok(Some((line_of(HEADER), Place::Page(None)))),
+                Place::Page(after) => {
+                    let page = store.events(&filter, after, PAGE).await.map_err(Error::from)?;
+                    let next = page.next.map_or(Place::End, |next| Place::Page(Some(next)));
+                    Ok::<_, Error>(Some((lines_of(&page.events), next)))
+                }
+                Place::End => Ok(None),
+            }
+        }
+    });
+    let headers =
+        [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"events.csv\"")];
+    (headers, Body::from_stream(pages)).into_response()
+}
+
+fn line_of<'a>(fields: impl IntoIterator<Item = &'a str>) -> Bytes {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(fields).expect("memory takes every byte");
+    writer.into_inner().expect("memory takes every byte").into()
+}
+
+fn lines_of(events: &[Event]) -> Bytes {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for event in events {
+        writer.write_record(fields_of(event)).expect("every row has the same fields, and memory takes every byte");
+    }
+    writer.into_inner().expect("memory takes every byte").into()
+}
+
+fn fields_of(event: &Event) -> [String; HEADER.len()] {
+    let (found, measured) = (&event.found, &event.found.measurements);
+    let probabilities = &found.context.probabilities;
+    [
+        event.id.to_string(),
+        time::rfc3339(found.started_at_ns),
+        time::rfc3339(found.ended_at_ns),
+        event.duration_s().to_string(),
+        found.clock.as_str().into(),
+        found.node.clone(),
+        found.cat.clone(),
+        format!("{:016x}", found.boot_id),
+        found.start_sample.to_string(),
+        found.end_sample.to_string(),
+        found.score.to_string(),
+        found.kind.clone().unwrap_or_default(),
+        context_word(found.context.label).into(),
+        probabilities.waiting_for_food.to_string(),
+        probabilities.isolation.to_string(),
+        probabilities.brushing.to_string(),
+        event.label.map_or("", |label| label.as_str()).into(),
+        event.counts_as().as_str().into(),
+        measured.peak_dbfs.to_string(),
+        measured.rms_dbfs.to_string(),
+        measured.snr_db.to_string(),
+        measured.pitch_median_hz.to_string(),
+        measured.pitch_min_hz.to_string(),
+        measured.pitch_max_hz.to_string(),
+        measured.voiced_fraction.to_string(),
+        measured.spectral_centroid_hz.to_string(),
+        measured.spectral_flatness.to_string(),
+        event.clip.as_ref().map_or_else(|_| String::new(), |_| format!("/api/v1/events/{}/clip.wav", event.id)),
+        event.clip.as_ref().err().map_or("", |reason| reason.as_str()).into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Access;
+    use crate::store::events::tests::event;
+    use crate::store::events::{Committed, NewEvent, NoClip, Watermark};
+
+    #[tokio::test]
+    async fn every_event_is_one_record_whatever_its_cat_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let name = "Tom, \"the\ncat\"; =1+1 \u{1f431}";
+        for n in 0..PAGE as u64 + 20 {
+            let found = NewEvent { cat: name.into(), ..event("kitchen", n * 16_000) };
+            let watermark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+            let committed = store.commit_event(found, Err(NoClip::Disabled), watermark).await.unwrap();
+            assert!(matches!(committed, Committed::Stored(_)));
+        }
+        let answer = answer(store, EventFilter::default());
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let mut reader = csv::Reader::from_reader(&body[..]);
+        assert_eq!(reader.headers().unwrap(), &HEADER[..]);
+        let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(records.len(), PAGE + 20);
+        let ids: Vec<usize> = records.iter().map(|record| record[0].parse().unwrap()).collect();
+        assert_eq!(ids, (1..=PAGE + 20).rev().collect::<Vec<_>>());
+        assert_eq!((&records[0][6], &records[0][12], &records[0][28]), (name, "isolation", "disabled"));
+        assert_eq!(&records.last().unwrap()[1], "2023-11-14T22:13:20Z");
+    }
+}
