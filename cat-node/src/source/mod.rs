@@ -1,6 +1,31 @@
 //! Where audio comes from: one small trait, one file for each kind of source.
 
+mod pace;
+mod spec;
+mod synthetic;
+mod wav;
+
 use std::time::Duration;
+
+use sound::synth::SynthConfig;
+
+pub use spec::{DEFAULT_SEED, SourceSpec};
+
+/// Opens the source that a spec describes.
+///
+/// # Errors
+/// [`SourceError::Fatal`] when no retry will help, [`SourceError::Reopen`] when one may.
+pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
+    match spec {
+        SourceSpec::Microphone { .. } => {
+            Err(SourceError::Fatal("this cat-node was built without microphones".into()))
+        }
+        SourceSpec::Synthetic { seed, vocalisations } => {
+            Ok(Box::new(synthetic::Synthetic::open(SynthConfig { seed: *seed, vocalisations: *vocalisations })))
+        }
+        SourceSpec::Wav { path, once } => Ok(Box::new(wav::Wav::open(path, *once)?)),
+    }
+}
 
 /// What a source delivers, before the framer makes canonical audio of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +62,9 @@ pub enum SourceError {
     /// No retry will help: the path does not exist, the id is malformed.
     #[error("{0}")]
     Fatal(String),
+    /// Only a new process can help: too many threads hang in the sound system.
+    #[error("{0}")]
+    Stuck(String),
 }
 
 /// A source of audio. It lives on the capture thread; every method may block, but never longer than it is told.

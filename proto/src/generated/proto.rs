@@ -221,6 +221,12 @@ pub struct NodeCounters {
     /// Calls to the owner that failed.
     #[prost(uint64, tag = "9")]
     pub owner_failures: u64,
+    /// Bytes of samples that were sent in FLAC, before coding. 0: nobody asked for FLAC.
+    #[prost(uint64, tag = "10")]
+    pub flac_sample_bytes: u64,
+    /// Bytes that they became. The ratio of the two is what FLAC saves on the link.
+    #[prost(uint64, tag = "11")]
+    pub flac_coded_bytes: u64,
 }
 #[derive(Clone, Copy, PartialEq, ::prost::Message)]
 pub struct LevelInfo {

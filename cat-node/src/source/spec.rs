@@ -1,0 +1,129 @@
+//! What the user asked to hear from: `synthetic`, `microphone[:ID]` or `wav:PATH`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Seed of the synthetic source when the user gives none.
+pub const DEFAULT_SEED: u64 = 1;
+
+/// A source of audio that is not open yet.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub enum SourceSpec {
+    /// Made up, from a seed.
+    Synthetic {
+        /// The same seed gives the same samples.
+        seed: u64,
+        /// Whether there are cats in it, or room noise alone (`synthetic:silence`).
+        vocalisations: bool,
+    },
+    /// A sound card.
+    Microphone {
+        /// Its stable id, as `cat-node devices` lists it. `None`: the system's default.
+        id: Option<String>,
+    },
+    /// A recording.
+    Wav {
+        /// A file, or a folder whose `.wav` files are played in the order of their names.
+        path: PathBuf,
+        /// Stop at the end instead of beginning anew.
+        once: bool,
+    },
+}
+
+impl SourceSpec {
+    /// The kind of source as it stands on the wire: "synthetic", "wav" or "microphone".
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Synthetic { .. } => "synthetic",
+            Self::Microphone { .. } => "microphone",
+            Self::Wav { .. } => "wav",
+        }
+    }
+
+    /// The same source with another seed; nothing but the synthetic one has a seed.
+    pub fn with_seed(mut self, new_seed: u64) -> Self {
+        if let Self::Synthetic { seed, .. } = &mut self {
+            *seed = new_seed;
+        }
+        self
+    }
+
+    /// The same source, played once or for ever; nothing but a recording ends.
+    pub fn with_once(mut self, new_once: bool) -> Self {
+        if let Self::Wav { once, .. } = &mut self {
+            *once = new_once;
+        }
+        self
+    }
+}
+
+impl FromStr for SourceSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, rest) = match text.split_once(':') {
+            Some((kind, rest)) => (kind, Some(rest)),
+            None => (text, None),
+        };
+        match (kind, rest) {
+            ("synthetic", None) => Ok(Self::Synthetic { seed: DEFAULT_SEED, vocalisations: true }),
+            ("synthetic", Some("silence")) => Ok(Self::Synthetic { seed: DEFAULT_SEED, vocalisations: false }),
+            ("microphone", None) => Ok(Self::Microphone { id: None }),
+            ("microphone", Some(id)) if !id.is_empty() => Ok(Self::Microphone { id: Some(id.to_owned()) }),
+            ("wav", Some(path)) if !path.is_empty() => Ok(Self::Wav { path: path.into(), once: false }),
+            _ => Err(format!(
+                "\"{text}\" is not a source; give synthetic, synthetic:silence, microphone, microphone:ID or wav:PATH"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for SourceSpec {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for SourceSpec {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Synthetic { vocalisations: true, .. } => out.write_str("synthetic"),
+            Self::Synthetic { vocalisations: false, .. } => out.write_str("synthetic:silence"),
+            Self::Microphone { id: None } => out.write_str("microphone"),
+            Self::Microphone { id: Some(id) } => write!(out, "microphone:{id}"),
+            Self::Wav { path, .. } => write!(out, "wav:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spec_reads_back_as_it_is_written() {
+        for text in ["synthetic", "synthetic:silence", "microphone", "microphone:hw:CARD=Mic,DEV=0", "wav:/a b/c:d.wav"] {
+            assert_eq!(text.parse::<SourceSpec>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_is_known() {
+        for text in ["", "synthetic:", "synthetic:5", "wav", "wav:", "microphone:", "mic", "Synthetic"] {
+            let error = text.parse::<SourceSpec>().unwrap_err();
+            assert!(error.contains(&format!("\"{text}\"")) && error.contains("wav:PATH"), "{error}");
+        }
+    }
+
+    #[test]
+    fn seed_and_once_go_where_they_belong() {
+        let synthetic: SourceSpec = "synthetic".parse().unwrap();
+        assert_eq!(synthetic.with_seed(7).with_once(true), SourceSpec::Synthetic { seed: 7, vocalisations: true });
+        let wav: SourceSpec = "wav:x".parse().unwrap();
+        assert_eq!(wav.with_seed(7).with_once(true), SourceSpec::Wav { path: "x".into(), once: true });
+    }
+}

@@ -1,0 +1,75 @@
+//! The synthetic source: a made-up cat in a made-up room, in real time.
+
+use std::time::Duration;
+
+use sound::SAMPLE_RATE_HZ;
+use sound::synth::{Synth, SynthConfig};
+
+use super::pace::{Due, Pace};
+use super::{Read, Source, SourceError, SourceFormat};
+
+/// A [`Synth`] that is paced by the monotonic clock.
+#[derive(Debug)]
+pub(super) struct Synthetic {
+    synth: Synth,
+    pace: Pace,
+    piece: Vec<i16>,
+}
+
+impl Synthetic {
+    pub(super) fn open(config: SynthConfig) -> Self {
+        Self { synth: Synth::new(config), pace: Pace::start(SAMPLE_RATE_HZ), piece: Vec::new() }
+    }
+
+    fn make(&mut self, samples: usize) {
+        self.piece.resize(samples, 0);
+        self.synth.read(&mut self.piece);
+    }
+}
+
+impl Source for Synthetic {
+    fn format(&self) -> SourceFormat {
+        SourceFormat { sample_rate_hz: SAMPLE_RATE_HZ, channels: 1 }
+    }
+
+    fn device(&self) -> &str {
+        ""
+    }
+
+    fn read(&mut self, samples: &mut Vec<f32>, max_wait: Duration) -> Result<Read, SourceError> {
+        let Due::Samples { count, lost } = self.pace.wait(max_wait) else { return Ok(Read::Nothing) };
+        // What was lost is made all the same: the truth goes by the sample's index.
+        let mut to_pass = lost;
+        while to_pass > 0 {
+            let step = to_pass.min(u64::from(SAMPLE_RATE_HZ));
+            self.make(step as usize);
+            to_pass -= step;
+        }
+        self.make(count);
+        samples.extend(self.piece.iter().map(|&sample| f32::from(sample) / 32768.0));
+        Ok(if lost > 0 { Read::Overrun { lost_samples: lost } } else { Read::Samples })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_gives_the_samples_of_its_seed() {
+        let config = SynthConfig { seed: 5, vocalisations: true };
+        let mut source = Synthetic::open(config);
+        let mut got = Vec::new();
+        while got.len() < 3200 {
+            match source.read(&mut got, Duration::from_secs(1)).unwrap() {
+                Read::Samples | Read::Nothing => {}
+                // The machine slept for a second: the comparison below would be of other samples.
+                other => panic!("{other:?}"),
+            }
+        }
+        let mut wanted = vec![0; got.len()];
+        Synth::new(config).read(&mut wanted);
+        let got: Vec<i16> = got.iter().map(|&sample| (sample * 32768.0) as i16).collect();
+        assert_eq!(got, wanted);
+    }
+}

@@ -1,0 +1,167 @@
+//! One WAV file, read piece by piece as numbers from -1 to 1.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+
+use hound::{SampleFormat, WavReader};
+use sound::framer::SOURCE_RATES_HZ;
+
+use crate::source::SourceFormat;
+
+/// A WAV file that cannot be played.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {why}", path.display())]
+pub(super) struct WavError {
+    path: PathBuf,
+    why: String,
+}
+
+/// An open WAV file of 8, 16, 24 or 32 bits, or of 32-bit floats.
+pub(super) struct WavFile {
+    path: PathBuf,
+    reader: WavReader<BufReader<File>>,
+    format: SourceFormat,
+    sample_format: SampleFormat,
+    /// What full scale is divided by.
+    full_scale: f32,
+}
+
+impl WavFile {
+    /// Opens a file and reads its header.
+    pub(super) fn open(path: &Path) -> Result<Self, WavError> {
+        let refuse = |why: String| WavError { path: path.into(), why };
+        let reader = WavReader::open(path).map_err(|error| refuse(explain(&error)))?;
+        let spec = reader.spec();
+        if spec.channels == 0 {
+            return Err(refuse("it has no channels".into()));
+        }
+        if !SOURCE_RATES_HZ.contains(&spec.sample_rate) {
+            return Err(refuse(format!("its rate of {} Hz is not between 4 and 384 kHz", spec.sample_rate)));
+        }
+        if reader.len() == 0 {
+            return Err(refuse("it has no samples".into()));
+        }
+        let full_scale = match (spec.sample_format, spec.bits_per_sample) {
+            (SampleFormat::Float, 32) => 1.0,
+            (SampleFormat::Int, bits @ (8 | 16 | 24 | 32)) => 2_f32.powi(i32::from(bits) - 1),
+            (_, bits) => return Err(refuse(format!("samples of {bits} bits are not known"))),
+        };
+        Ok(Self {
+            path: path.into(),
+            reader,
+            format: SourceFormat { sample_rate_hz: spec.sample_rate, channels: spec.channels },
+            sample_format: spec.sample_format,
+            full_scale,
+        })
+    }
+
+    pub(super) fn format(&self) -> SourceFormat {
+        self.format
+    }
+
+    /// Appends at most so many samples, whole groups of all channels, and tells how many; 0: the end. What lies before an
+    /// error is appended.
+    pub(super) fn read(&mut self, samples: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
+        let channels = usize::from(self.format.channels);
+        let samples = samples.next_multiple_of(channels);
+        let before = out.len();
+        let result = match self.sample_format {
+            SampleFormat::Float => append(out, self.reader.samples::<f32>().take(samples)),
+            SampleFormat::Int => {
+                let scale = 1.0 / self.full_scale;
+                append(out, self.reader.samples::<i32>().take(samples).map(|read| read.map(|n| n as f32 * scale)))
+            }
+        };
+        out.truncate(before + (out.len() - before) / channels * channels);
+        result.map_err(|error| WavError { path: self.path.clone(), why: explain(&error) })?;
+        Ok(out.len() - before)
+    }
+}
+
+fn append(out: &mut Vec<f32>, samples: impl Iterator<Item = hound::Result<f32>>) -> hound::Result<()> {
+    for sample in samples {
+        let sample = sample?;
+        out.push(if sample.is_finite() { sample } else { 0.0 });
+    }
+    Ok(())
+}
+
+fn explain(error: &hound::Error) -> String {
+    match error {
+        hound::Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "it ends before its header says so".into()
+        }
+        hound::Error::IoError(error) => format!("cannot be read: {error}"),
+        hound::Error::FormatError(why) => format!("it is not a usable WAV file: {why}"),
+        hound::Error::Unsupported => "its coding is not known; give a WAV file of plain samples (PCM or float)".into(),
+        other => format!("it is not a usable WAV file: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// -1, 0, 0.5 and nearly 1 in each of the codings.
+    #[test]
+    fn every_coding_gives_the_same_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wav");
+        for (bits, format) in [
+            (8, SampleFormat::Int),
+            (16, SampleFormat::Int),
+            (24, SampleFormat::Int),
+            (32, SampleFormat::Int),
+            (32, SampleFormat::Float),
+        ] {
+            let spec = hound::WavSpec { channels: 1, sample_rate: 8000, bits_per_sample: bits, sample_format: format };
+            let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+            if format == SampleFormat::Float {
+                [-1.0_f32, 0.0, 0.5, 1.0].into_iter().for_each(|sample| writer.write_sample(sample).unwrap());
+            } else {
+                let top = 1_i64 << (bits - 1);
+                for sample in [-top, 0, top / 2, top - 1] {
+                    writer.write_sample(sample as i32).unwrap();
+                }
+            }
+            writer.finalize().unwrap();
+            let mut out = Vec::new();
+            let mut file = WavFile::open(&path).unwrap();
+            assert_eq!(file.read(100, &mut out).unwrap(), 4);
+            assert_eq!(out[..3], [-1.0, 0.0, 0.5], "{bits} bits");
+            assert!((0.99..=1.0).contains(&out[3]), "{bits} bits: {}", out[3]);
+            assert_eq!(file.read(100, &mut out).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_gives_what_it_has_and_then_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cut.wav");
+        let spec =
+            hound::WavSpec { channels: 2, sample_rate: 8000, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        (0..1000_i16).for_each(|sample| writer.write_sample(sample).unwrap());
+        writer.finalize().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 1001]).unwrap();
+        let mut out = Vec::new();
+        let error = WavFile::open(&path).unwrap().read(1000, &mut out).unwrap_err().to_string();
+        assert!(error.contains("cut.wav: "), "{error}");
+        assert_eq!(out.len(), 498, "whole groups of what is there");
+    }
+
+    #[test]
+    fn a_rate_out_of_bounds_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("slow.wav");
+        let spec =
+            hound::WavSpec { channels: 1, sample_rate: 100, bits_per_sample: 16, sample_format: SampleFormat::Int };
+        let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+        writer.write_sample(1_i16).unwrap();
+        writer.finalize().unwrap();
+        let error = WavFile::open(&path).err().unwrap().to_string();
+        assert!(error.contains("slow.wav: its rate of 100 Hz"), "{error}");
+    }
+}
