@@ -1,0 +1,271 @@
+//! The sound cards of the machine, and which of them an id means.
+//!
+//! Card numbers follow the order in which the kernel finds the cards and change from boot to boot, so an id never is one.
+//! The kernel tells what stays: `/proc/asound/cards` gives a short id, a name and the USB port, `/sys/class/sound` leads to
+//! the USB device with vendor, product and serial number. Everything is read anew whenever a device is opened.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A sound card that can capture.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Card {
+    /// Its number at the moment.
+    pub(super) index: u32,
+    /// ALSA's short id, such as `Mic`; unique at the moment.
+    pub(super) id: String,
+    /// Its name, such as `USB PnP Sound Device`.
+    pub(super) name: String,
+    /// The USB port that `/proc/asound/cards` names, such as `usb-0000:01:00.0-1.3`.
+    pub(super) usb_port: Option<String>,
+    /// The USB port as sysfs names it, such as `1-1.3`.
+    pub(super) usb_path: Option<String>,
+    /// Vendor, product and, where the device has one, serial number, such as `0d8c:013c` or `0d8c:013c:A1B2`.
+    pub(super) usb_id: Option<String>,
+    /// Numbers of its capture devices, ascending; never empty.
+    pub(super) capture_devices: Vec<u32>,
+}
+
+impl Card {
+    /// Whether an id names this card.
+    fn is_named(&self, id: &str) -> bool {
+        let is = |text: &Option<String>| text.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(id));
+        // The serial number may be left out.
+        let vendor_product = self.usb_id.as_deref().and_then(|usb_id| usb_id.get(..VENDOR_PRODUCT_LENGTH));
+        self.id == id
+            || is(&self.usb_port)
+            || is(&self.usb_path)
+            || is(&self.usb_id)
+            || vendor_product.is_some_and(|text| text.eq_ignore_ascii_case(id))
+            || self.name.eq_ignore_ascii_case(id)
+    }
+}
+
+/// `0d8c:013c`.
+const VENDOR_PRODUCT_LENGTH: usize = 9;
+
+/// What an id means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// This card.
+    Card(Card),
+    /// No card that is here has that name: it may be that of an ALSA device, or of a card that is not plugged in.
+    Other,
+}
+
+/// All cards that can capture, in the order of their numbers. A machine without a sound card has none.
+pub(super) fn cards() -> Vec<Card> {
+    cards_in(Path::new("/"))
+}
+
+/// Which of the cards an id means. When it fits several (two microphones of one make), the one at the first USB port is
+/// taken, so that it is the same one each time.
+pub(super) fn resolve(id: &str, cards: &[Card]) -> Meaning {
+    let by_alsa_name = pcm_card(id);
+    let mut fitting: Vec<&Card> = match by_alsa_name {
+        // `hw:CARD=Mic,DEV=0` is left as it is.
+        Some(_) => Vec::new(),
+        None => cards.iter().filter(|card| card.is_named(id)).collect(),
+    };
+    fitting.sort_by(|a, b| (&a.usb_port, &a.usb_path, a.index).cmp(&(&b.usb_port, &b.usb_path, b.index)));
+    fitting.first().map_or(Meaning::Other, |&card| Meaning::Card(card.clone()))
+}
+
+/// The id to put into the config for a card: one that survives a reboot and, if it can, another port.
+pub(super) fn stable_id<'a>(card: &'a Card, cards: &[Card]) -> &'a str {
+    let is_unique = |usb_id: &&str| cards.iter().filter(|other| other.is_named(usb_id)).count() == 1;
+    card.usb_id.as_deref().filter(is_unique).or(card.usb_port.as_deref()).unwrap_or(&card.id)
+}
+
+/// The card in an ALSA device name: `Mic` in `hw:CARD=Mic,DEV=0` and in `plughw:Mic,0`.
+pub(super) fn pcm_card(pcm: &str) -> Option<&str> {
+    let (plugin, rest) = pcm.split_once(':')?;
+    // Before the colon of a USB id stand four hex digits, before that of a USB port `usb-…`.
+    if !CARD_PLUGINS.contains(&plugin) {
+        return None;
+    }
+    let card = rest.split(',').next().unwrap_or(rest);
+    Some(card.strip_prefix("CARD=").unwrap_or(card))
+}
+
+/// ALSA's devices that take a card.
+const CARD_PLUGINS: [&str; 6] = ["hw", "plughw", "dsnoop", "sysdefault", "front", "default"];
+
+fn cards_in(root: &Path) -> Vec<Card> {
+    let text = fs::read_to_string(root.join("proc/asound/cards")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut cards: Vec<Card> = lines.windows(2).filter_map(|pair| card_of(root, pair[0], pair[1])).collect();
+    cards.sort_by_key(|card| card.index);
+    cards
+}
+
+/// Reads two lines such as
+///
+/// ```text
+///  1 [Mic            ]: USB-Audio - USB PnP Sound Device
+///                       C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.3, full speed
+/// ```
+fn card_of(root: &Path, first: &str, second: &str) -> Option<Card> {
+    let (index, rest) = first.split_once('[')?;
+    let index: u32 = index.trim().parse().ok()?;
+    let (id, rest) = rest.split_once(']')?;
+    let name = rest.split_once(" - ").map_or("", |(_, name)| name);
+    let usb_port = second.rsplit_once(" at usb-").and_then(|(_, port)| port.split(',').next());
+    let capture_devices = capture_devices(&root.join(format!("proc/asound/card{index}")));
+    if capture_devices.is_empty() {
+        return None;
+    }
+    let usb_device = usb_device(&root.join(format!("sys/class/sound/card{index}/device")));
+    Some(Card {
+        index,
+        id: id.trim().to_owned(),
+        name: name.trim().to_owned(),
+        usb_port: usb_port.map(|port| format!("usb-{}", port.trim())),
+        usb_path: usb_device.as_deref().and_then(|path| path.file_name()?.to_str().map(str::to_owned)),
+        usb_id: usb_device.as_deref().and_then(usb_id),
+        capture_devices,
+    })
+}
+
+/// Numbers of the folders `pcm0c`, `pcm1c`, ...
+fn capture_devices(card: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(card).into_iter().flatten().flatten();
+    let mut devices: Vec<u32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("pcm")?.strip_suffix('c')?.parse().ok())
+        .collect();
+    devices.sort_unstable();
+    devices
+}
+
+/// The folder of the USB device that a card's interface belongs to.
+fn usb_device(interface: &Path) -> Option<PathBuf> {
+    let interface = fs::canonicalize(interface).ok()?;
+    interface.ancestors().find(|folder| folder.join("idVendor").exists()).map(Path::to_path_buf)
+}
+
+fn usb_id(device: &Path) -> Option<String> {
+    let read = |file: &str| fs::read_to_string(device.join(file)).ok().map(|text| text.trim().to_owned());
+    let (vendor, product) = (read("idVendor")?, read("idProduct")?);
+    match read("serial").filter(|serial| !serial.is_empty()) {
+        Some(serial) => Some(format!("{vendor}:{product}:{serial}")),
+        None => Some(format!("{vendor}:{product}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A machine with an HDMI output and two microphones of one make, as the kernel shows it.
+    fn machine() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let cards = " 0 [vc4hdmi        ]: vc4-hdmi - vc4-hdmi\n                      vc4-hdmi\n \
+                     1 [Device         ]: USB-Audio - USB PnP Sound Device\n                      \
+                     C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.4, full speed\n \
+                     2 [Device_1       ]: USB-Audio - USB PnP Sound Device\n                      \
+                     C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.3, full speed\n \
+                     3 [Cam            ]: USB-Audio - HD Webcam C270\n                      \
+                     HD Webcam C270 at usb-0000:01:00.0-1.1, high speed\n";
+        write("proc/asound/cards", cards);
+        write("proc/asound/card0/pcm0p/info", "");
+        for (index, port, id, serial) in [
+            (1, "1-1.4", "0d8c:013c", None),
+            (2, "1-1.3", "0d8c:013c", None),
+            (3, "1-1.1", "046d:0825", Some("5B97E0A0")),
+        ] {
+            write(&format!("proc/asound/card{index}/pcm0c/info"), "");
+            let device = format!("sys/devices/usb1/{port}");
+            let (vendor, product) = id.split_once(':').unwrap();
+            write(&format!("{device}/idVendor"), &format!("{vendor}\n"));
+            write(&format!("{device}/idProduct"), &format!("{product}\n"));
+            if let Some(serial) = serial {
+                write(&format!("{device}/serial"), &format!("{serial}\n"));
+            }
+            write(&format!("{device}/{port}:1.0/bInterfaceClass"), "01");
+            fs::create_dir_all(root.path().join(format!("sys/class/sound/card{index}"))).unwrap();
+            let target = root.path().join(format!("{device}/{port}:1.0"));
+            std::os::unix::fs::symlink(target, root.path().join(format!("sys/class/sound/card{index}/device")))
+                .unwrap();
+        }
+        root
+    }
+
+    fn index_of(id: &str, cards: &[Card]) -> Option<u32> {
+        match resolve(id, cards) {
+            Meaning::Card(card) => Some(card.index),
+            Meaning::Other => None,
+        }
+    }
+
+    #[test]
+    fn cards_are_read_with_all_that_names_them() {
+        let root = machine();
+        let cards = cards_in(root.path());
+        assert_eq!(cards.len(), 3, "the HDMI output captures nothing: {cards:?}");
+        let webcam = Card {
+            index: 3,
+            id: "Cam".into(),
+            name: "HD Webcam C270".into(),
+            usb_port: Some("usb-0000:01:00.0-1.1".into()),
+            usb_path: Some("1-1.1".into()),
+            usb_id: Some("046d:0825:5B97E0A0".into()),
+            capture_devices: vec![0],
+        };
+        assert_eq!(cards[2], webcam);
+    }
+
+    #[test]
+    fn every_kind_of_id_finds_its_card() {
+        let root = machine();
+        let cards = cards_in(root.path());
+        for id in ["Cam", "hd webcam c270", "046d:0825", "046D:0825:5B97E0A0", "usb-0000:01:00.0-1.1", "1-1.1"] {
+            assert_eq!(index_of(id, &cards), Some(3), "{id}");
+        }
+        for id in ["cam2", "046d:0826", "1-1", "3", "hw:CARD=Cam,DEV=0", "pulse", ""] {
+            assert_eq!(index_of(id, &cards), None, "{id}");
+        }
+    }
+
+    #[test]
+    fn id_of_two_cards_is_the_one_at_the_first_port_whatever_its_number() {
+        let root = machine();
+        let cards = cards_in(root.path());
+        assert_eq!(index_of("0d8c:013c", &cards), Some(2));
+    }
+
+    #[test]
+    fn stable_id_is_the_usb_id_unless_two_cards_share_it() {
+        let root = machine();
+        let cards = cards_in(root.path());
+        assert_eq!(stable_id(&cards[0], &cards), "usb-0000:01:00.0-1.4");
+        assert_eq!(stable_id(&cards[2], &cards), "046d:0825:5B97E0A0");
+        let on_board = Card { id: "seeed2micvoicec".into(), ..Card::default() };
+        assert_eq!(stable_id(&on_board, &cards), "seeed2micvoicec");
+        for card in &cards {
+            assert_eq!(index_of(stable_id(card, &cards), &cards), Some(card.index));
+        }
+    }
+
+    #[test]
+    fn machine_without_sound_has_no_cards() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(cards_in(root.path()), vec![]);
+        fs::create_dir_all(root.path().join("proc/asound")).unwrap();
+        fs::write(root.path().join("proc/asound/cards"), "--- no soundcards ---\n").unwrap();
+        assert_eq!(cards_in(root.path()), vec![]);
+    }
+
+    #[test]
+    fn card_is_found_in_alsa_names() {
+        assert_eq!(pcm_card("hw:CARD=Mic,DEV=0"), Some("Mic"));
+        assert_eq!(pcm_card("plughw:Mic,0"), Some("Mic"));
+        assert_eq!(pcm_card("0d8c:013c"), None);
+        assert_eq!(pcm_card("usb-0000:01:00.0-1.3"), None);
+        assert_eq!(pcm_card("pulse"), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! What `cat-node devices` lists: every microphone, with the id to paste into the config.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cpal::traits::{DeviceTrait, HostTrait};
+
+use super::cards::{self, Card};
+use super::keeper::{Abandoned, KeepError, keep};
+use super::{ADVICE, DEFAULT_DEVICE, card_devices, find};
+
+/// How long one device may take to say what it can do.
+const QUERY_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Devices that may hang while they are asked; after them the listing stops.
+const MOST_HANGING: isize = 4;
+static HANGING: Abandoned = Abandoned::new(0);
+
+/// The longest that listing the names may take.
+const LIST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// ALSA devices that are no microphone of their own: parts and views of cards, converters, and the bin.
+const JUNK: [&str; 25] = [
+    "null",
+    "default",
+    "hw",
+    "plughw",
+    "sysdefault",
+    "front",
+    "rear",
+    "center_lfe",
+    "side",
+    "surround21",
+    "surround40",
+    "surround41",
+    "surround50",
+    "surround51",
+    "surround71",
+    "iec958",
+    "hdmi",
+    "dmix",
+    "dsnoop",
+    "usbstream",
+    "lavrate",
+    "samplerate",
+    "speexrate",
+    "speex",
+    "upmix",
+];
+
+/// A device that can be opened as a microphone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceEntry {
+    /// What to write after `microphone:`.
+    pub id: String,
+    /// What it is, for people.
+    pub description: String,
+    /// Other ids of the same device.
+    pub also: Vec<String>,
+    /// What it offers, or why it cannot be opened.
+    pub offer: Result<Offer, String>,
+}
+
+/// What a device offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Lowest and highest sampling rates, in hertz, ascending. Equal when it is one rate.
+    pub rates_hz: Vec<(u32, u32)>,
+    /// Numbers of channels, ascending.
+    pub channels: Vec<u16>,
+}
+
+/// Everything that can be opened as a microphone: the cards, the system's default, and sound servers; with `all` also what
+/// ALSA makes of them (`plughw:`, `surround51:`, `null`, ...).
+///
+/// # Errors
+/// One sentence that says what to do when there is nothing.
+pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
+    let cards = cards::cards();
+    let mut entries: Vec<DeviceEntry> = cards.iter().map(|card| card_entry(card, &cards)).collect();
+    entries.push(entry(DEFAULT_DEVICE, "the system's default, as ALSA's configuration says", Vec::new(), vec![]));
+    for (name, description) in listed()? {
+        let plugin = name.split(':').next().unwrap_or(&name);
+        if all && name != DEFAULT_DEVICE || !JUNK.contains(&plugin) {
+            entries.push(entry(&name, &description, Vec::new(), vec![]));
+        }
+    }
+    if !all {
+        // A name that ALSA knows and nothing stands behind, such as `pulse` without its server, helps nobody.
+        entries.retain(|entry| entry.offer.is_ok() || entry.id != DEFAULT_DEVICE && !entry.also.is_empty());
+    }
+    if entries.is_empty() {
+        return Err(format!("no capture device found; {ADVICE}"));
+    }
+    Ok(entries)
+}
+
+fn card_entry(card: &Card, cards: &[Card]) -> DeviceEntry {
+    let id = cards::stable_id(card, cards);
+    let names = [card.usb_id.as_ref(), card.usb_port.as_ref(), card.usb_path.as_ref(), Some(&card.id)];
+    let mut also: Vec<String> = names.into_iter().flatten().filter(|name| *name != id).cloned().collect();
+    also.push(format!("hw:CARD={},DEV={}", card.id, card.capture_devices[0]));
+    entry(id, &card.name, also, card_devices(card))
+}
+
+/// Asks a device; `names` are ALSA's names for it, the first that answers counts. None: its id is its name.
+fn entry(id: &str, description: &str, also: Vec<String>, names: Vec<String>) -> DeviceEntry {
+    let names = if names.is_empty() { vec![id.to_owned()] } else { names };
+    let mut offer = Err(format!("no capture device found as {id}"));
+    for name in names {
+        offer = ask(name);
+        if offer.is_ok() {
+            break;
+        }
+    }
+    DeviceEntry { id: id.to_owned(), description: description.to_owned(), also, offer }
+}
+
+fn ask(name: String) -> Result<Offer, String> {
+    if HANGING.load(Ordering::Acquire) >= MOST_HANGING {
+        return Err("not asked: too many devices do not answer".into());
+    }
+    let query = move || -> Result<(Offer, ()), String> {
+        let _chatter = alsa::Output::local_error_handler();
+        let host = cpal::host_from_id(cpal::HostId::Alsa).map_err(|error| error.to_string())?;
+        let device = find(&host, &name).ok_or_else(|| format!("ALSA does not list {name}"))?;
+        let configs = device.supported_input_configs().map_err(|error| error.to_string())?;
+        let (mut rates_hz, mut channels) = (BTreeSet::new(), BTreeSet::new());
+        for config in configs {
+            rates_hz.insert((config.min_sample_rate(), config.max_sample_rate()));
+            channels.insert(config.channels());
+        }
+        Ok((Offer { rates_hz: rates_hz.into_iter().collect(), channels: channels.into_iter().collect() }, ()))
+    };
+    match keep("device-query", &HANGING, QUERY_DEADLINE, QUERY_DEADLINE, query) {
+        Ok((offer, _)) => Ok(offer),
+        Err(KeepError::Open(why)) => Err(why),
+        Err(error) => Err(format!("does not answer: {error}")),
+    }
+}
+
+/// Names and descriptions of the ALSA devices that say that they can capture.
+fn listed() -> Result<Vec<(String, String)>, String> {
+    let list = || -> Result<(Vec<(String, String)>, ()), String> {
+        let _chatter = alsa::Output::local_error_handler();
+        let host = cpal::host_from_id(cpal::HostId::Alsa).map_err(|error| format!("{error}; {ADVICE}"))?;
+        let devices = host.devices().map_err(|error| format!("{error}; {ADVICE}"))?;
+        let named = devices.filter(DeviceTrait::supports_input).filter_map(|device| {
+            let description = device.description().ok()?;
+            Some((device.id().ok()?.id().to_owned(), description.name().to_owned()))
+        });
+        Ok((named.collect(), ()))
+    };
+    match keep("device-list", &HANGING, LIST_DEADLINE, LIST_DEADLINE, list) {
+        Ok((names, _)) => Ok(names),
+        Err(KeepError::Open(why)) => Err(why),
+        Err(error) => Err(format!("ALSA does not answer: {error}")),
+    }
+}
+
+impl fmt::Display for DeviceEntry {
+    /// A few lines for the terminal.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "microphone:{}", self.id)?;
+        if !self.description.is_empty() {
+            writeln!(out, "    {}", self.description)?;
+        }
+        match &self.offer {
+            Ok(offer) => writeln!(out, "    {offer}")?,
+            Err(why) => writeln!(out, "    cannot be opened: {why}")?,
+        }
+        if !self.also.is_empty() {
+            writeln!(out, "    also: {}", self.also.join("  "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rates: Vec<String> = self
+            .rates_hz
+            .iter()
+            .map(|&(low, high)| if low == high { low.to_string() } else { format!("{low} to {high}") })
+            .collect();
+        let channels = match self.channels[..] {
+            [first, .., last] if self.channels.len() > 3 => format!("{first} to {last}"),
+            _ => self.channels.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
+        };
+        write!(out, "{} Hz; {channels} channels", rates.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_prints_what_to_paste_and_what_it_can() {
+        let entry = DeviceEntry {
+            id: "0d8c:013c".into(),
+            description: "USB PnP Sound Device".into(),
+            also: vec!["1-1.3".into(), "hw:CARD=Device,DEV=0".into()],
+            offer: Ok(Offer { rates_hz: vec![(44_100, 44_100), (48_000, 48_000)], channels: vec![1] }),
+        };
+        let text = "microphone:0d8c:013c\n    USB PnP Sound Device\n    44100, 48000 Hz; 1 channels\n    also: 1-1.3  \
+                    hw:CARD=Device,DEV=0\n";
+        assert_eq!(entry.to_string(), text);
+    }
+
+    #[test]
+    fn entry_that_cannot_be_opened_says_why() {
+        let entry =
+            DeviceEntry { id: "Mic".into(), description: String::new(), also: vec![], offer: Err("in use".into()) };
+        assert_eq!(entry.to_string(), "microphone:Mic\n    cannot be opened: in use\n");
+    }
+
+    #[test]
+    fn junk_is_shown_only_when_all_is_asked_for() {
+        // ALSA's configuration always has `null`, with or without sound cards.
+        let names =
+            |all| -> Vec<String> { devices(all).unwrap_or_default().into_iter().map(|entry| entry.id).collect() };
+        assert!(names(true).iter().any(|name| name == "null"));
+        assert!(!names(false).iter().any(|name| name == "null"));
+    }
+}

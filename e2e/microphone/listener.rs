@@ -1,0 +1,107 @@
+//! A subscriber that notes when everything came.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use e2e::node::Node;
+use proto::listen_response::Event;
+use proto::{AudioFrame, Gap, ListenRequest};
+use tokio::task::JoinHandle;
+
+/// One message of the stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    /// When it came.
+    pub(crate) at: Instant,
+    /// What it said.
+    pub(crate) event: Event,
+}
+
+/// Listens until dropped.
+pub(crate) struct Listener {
+    heard: Arc<Mutex<Vec<Heard>>>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Listens to a node from its first frame on.
+    pub(crate) async fn start(node: &Node) -> Self {
+        let request = ListenRequest { from: Some(proto::Cursor { boot_id: 0, sequence: 0 }), ..Default::default() };
+        let mut stream = node.client().listen(request).await.expect("the node lets us listen").into_inner();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            while let Ok(Some(message)) = stream.message().await {
+                let event = message.event.expect("every message says something");
+                notes.lock().unwrap().push(Heard { at: Instant::now(), event });
+            }
+        });
+        Self { heard, task }
+    }
+
+    /// Everything heard so far.
+    pub(crate) fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// Number of audio frames heard so far.
+    pub(crate) fn frames(&self) -> usize {
+        self.heard.lock().unwrap().iter().filter(|heard| matches!(heard.event, Event::Frame(_))).count()
+    }
+
+    /// Whether the stream still runs.
+    pub(crate) fn is_listening(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A row of gaps, with the audio on both sides of it.
+#[derive(Debug)]
+pub(crate) struct Outage {
+    /// The last frame before it and when it came. `None`: it begins the stream.
+    pub(crate) before: Option<(AudioFrame, Instant)>,
+    /// Frames missing.
+    pub(crate) frames: u64,
+    /// The gaps.
+    pub(crate) gaps: Vec<Gap>,
+    /// The first frame after it and when it came.
+    pub(crate) after: (AudioFrame, Instant),
+}
+
+/// The outages of a stream that began at frame 0.
+///
+/// # Panics
+/// When a sequence number is neither delivered nor covered by a gap, or comes twice.
+pub(crate) fn outages(heard: &[Heard]) -> Vec<Outage> {
+    let mut next = 0;
+    let mut last: Option<(AudioFrame, Instant)> = None;
+    let mut gaps: Vec<Gap> = Vec::new();
+    let mut outages = Vec::new();
+    for Heard { at, event } in heard {
+        match event {
+            Event::Frame(frame) => {
+                assert_eq!(frame.sequence, next, "a frame was neither delivered nor covered by a gap");
+                assert_eq!(frame.first_sample, 320 * frame.sequence);
+                next += u64::from(frame.sample_count) / 320;
+                if !gaps.is_empty() {
+                    let frames = gaps.iter().map(|gap| gap.frame_count).sum();
+                    let after = (frame.clone(), *at);
+                    outages.push(Outage { before: last.take(), frames, gaps: std::mem::take(&mut gaps), after });
+                }
+                last = Some((frame.clone(), *at));
+            }
+            Event::Gap(gap) => {
+                assert_eq!(gap.first_sequence, next, "a gap does not begin where the audio ended");
+                next += gap.frame_count;
+                gaps.push(gap.clone());
+            }
+        }
+    }
+    outages
+}
