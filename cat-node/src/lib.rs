@@ -1,7 +1,17 @@
 //! The device daemon of Meowlink, as a library, so that a test starts the real thing: sources of audio, the capture thread,
 //! the tape of numbered frames and the `cat` service that streams them.
 
+pub mod announce;
+pub mod capture;
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod owner;
+pub mod record;
+pub mod run;
+pub mod server;
+pub mod service;
 pub mod source;
 pub mod status;
 pub mod tape;
+pub mod watch;

@@ -214,9 +214,8 @@ mod tests {
     #[test]
     fn level_of_a_full_scale_sine_is_minus_3_dbfs() {
         let status = Status::new("synthetic");
-        let sine: Vec<i16> = (0..320)
-            .map(|n| (32767.0 * (std::f64::consts::TAU * f64::from(n) / 32.0).sin()).round() as i16)
-            .collect();
+        let sine: Vec<i16> =
+            (0..320).map(|n| (32767.0 * (std::f64::consts::TAU * f64::from(n) / 32.0).sin()).round() as i16).collect();
         for _ in 0..50 {
             status.frame_captured(&sine, 1);
         }

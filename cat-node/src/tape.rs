@@ -360,7 +360,11 @@ impl Ring {
         times.push(captured_ns);
         let mut plain = Vec::with_capacity(BLOCK_FRAMES * FRAME_SAMPLES);
         plain.extend_from_slice(samples);
-        self.entries.push_back(Entry::Audio(Block { first_sequence, captured_ns: times, samples: Samples::Plain(plain) }));
+        self.entries.push_back(Entry::Audio(Block {
+            first_sequence,
+            captured_ns: times,
+            samples: Samples::Plain(plain),
+        }));
         true
     }
 
@@ -387,7 +391,8 @@ impl Ring {
         match self.entries.back_mut() {
             Some(Entry::Gap(gap)) if gap.reason == reason => gap.frame_count += frame_count,
             _ => {
-                let end = detail.floor_char_boundary(MAX_DETAIL_BYTES);
+                let longest = detail.len().min(MAX_DETAIL_BYTES);
+                let end = (0..=longest).rev().find(|&end| detail.is_char_boundary(end)).unwrap_or(0);
                 let detail = detail[..end].to_owned();
                 self.gaps += 1;
                 self.entries.push_back(Entry::Gap(GapRecord { first_sequence, frame_count, reason, detail }));

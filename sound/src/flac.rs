@@ -97,8 +97,8 @@ fn fixed_subframe(block: &[i16], order: usize, out: &mut Vec<u8>) {
     let partition_samples = block.len() >> partition_order;
     let mut residuals = [0_u32; BLOCK_SAMPLES];
     let residuals = &mut residuals[..block.len()];
-    for n in order..block.len() {
-        residuals[n] = fold(residual(block, n, order));
+    for (n, folded) in residuals.iter_mut().enumerate().skip(order) {
+        *folded = fold(residual(block, n, order));
     }
     for (partition, folded) in residuals.chunks(partition_samples).enumerate() {
         // The first partition is shorter by the samples that were written as they are.

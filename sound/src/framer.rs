@@ -2,7 +2,8 @@
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
-    Async, Fft, FixedAsync, FixedSync, Resampler, ResamplerConstructionError, SincInterpolationParameters, WindowFunction,
+    Async, Fft, FixedAsync, FixedSync, Resampler, ResamplerConstructionError, SincInterpolationParameters,
+    WindowFunction,
 };
 
 use crate::SAMPLE_RATE_HZ;
@@ -59,8 +60,7 @@ impl Framer {
         if !SOURCE_RATES_HZ.contains(&sample_rate_hz) {
             return Err(FramerError::Rate(sample_rate_hz));
         }
-        let resampling =
-            if sample_rate_hz == SAMPLE_RATE_HZ { None } else { Some(Resampling::new(sample_rate_hz)?) };
+        let resampling = if sample_rate_hz == SAMPLE_RATE_HZ { None } else { Some(Resampling::new(sample_rate_hz)?) };
         Ok(Self { channels: usize::from(channels), resampling, frame: [0; FRAME_SAMPLES], filled: 0 })
     }
 
@@ -95,7 +95,10 @@ impl Framer {
 
 impl std::fmt::Debug for Framer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Framer").field("channels", &self.channels).field("filled", &self.filled).finish_non_exhaustive()
+        out.debug_struct("Framer")
+            .field("channels", &self.channels)
+            .field("filled", &self.filled)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Where audio comes from: one small trait, one file for each kind of source.
 
+#[cfg(feature = "microphone")]
+pub mod microphone;
 mod pace;
 mod spec;
 mod synthetic;
@@ -17,14 +19,22 @@ pub use spec::{DEFAULT_SEED, SourceSpec};
 /// [`SourceError::Fatal`] when no retry will help, [`SourceError::Reopen`] when one may.
 pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
     match spec {
-        SourceSpec::Microphone { .. } => {
-            Err(SourceError::Fatal("this cat-node was built without microphones".into()))
-        }
+        SourceSpec::Microphone { id } => open_microphone(id.as_deref()),
         SourceSpec::Synthetic { seed, vocalisations } => {
             Ok(Box::new(synthetic::Synthetic::open(SynthConfig { seed: *seed, vocalisations: *vocalisations })))
         }
         SourceSpec::Wav { path, once } => Ok(Box::new(wav::Wav::open(path, *once)?)),
     }
+}
+
+#[cfg(feature = "microphone")]
+fn open_microphone(id: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
+    microphone::open(id)
+}
+
+#[cfg(not(feature = "microphone"))]
+fn open_microphone(_: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
+    Err(SourceError::Fatal("this cat-node was built without microphones (cargo feature \"microphone\")".into()))
 }
 
 /// What a source delivers, before the framer makes canonical audio of it.

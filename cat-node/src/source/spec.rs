@@ -106,7 +106,8 @@ mod tests {
 
     #[test]
     fn every_spec_reads_back_as_it_is_written() {
-        for text in ["synthetic", "synthetic:silence", "microphone", "microphone:hw:CARD=Mic,DEV=0", "wav:/a b/c:d.wav"] {
+        for text in ["synthetic", "synthetic:silence", "microphone", "microphone:hw:CARD=Mic,DEV=0", "wav:/a b/c:d.wav"]
+        {
             assert_eq!(text.parse::<SourceSpec>().unwrap().to_string(), text);
         }
     }

@@ -67,8 +67,7 @@ impl Wav {
             files.push(path.to_owned());
         }
         let canonical = formats.iter().any(|format| *format != formats[0]);
-        let format =
-            if canonical { SourceFormat { sample_rate_hz: SAMPLE_RATE_HZ, channels: 1 } } else { formats[0] };
+        let format = if canonical { SourceFormat { sample_rate_hz: SAMPLE_RATE_HZ, channels: 1 } } else { formats[0] };
         Ok(Self {
             device: path.display().to_string(),
             files,

@@ -74,9 +74,8 @@ impl Mouth {
         let (a, b) = (MOUTHS[next - 1], MOUTHS[next]);
         let share = smooth(((at - a.at) / (b.at - a.at)).clamp(0.0, 1.0));
         let mix = |a: f32, b: f32| a + share * (b - a);
-        let formants = std::array::from_fn(|k| {
-            (mix(a.formants[k].0, b.formants[k].0), mix(a.formants[k].1, b.formants[k].1))
-        });
+        let formants =
+            std::array::from_fn(|k| (mix(a.formants[k].0, b.formants[k].0), mix(a.formants[k].1, b.formants[k].1)));
         Self { at, loudness: mix(a.loudness, b.loudness), formants }
     }
 
@@ -127,8 +126,7 @@ fn meow(rng: &mut StdRng, out: &mut [f32]) {
         let harmonics = ((HIGHEST_HARMONIC_HZ / pitch_hz) as usize).min(MAX_HARMONICS);
         for (k, (gain, step)) in gains.iter().zip(&mut steps).enumerate() {
             let number = (k + 1) as f32;
-            let target =
-                if k < harmonics { mouth.gain(number * pitch_hz, size) / number.powf(tilt) } else { 0.0 };
+            let target = if k < harmonics { mouth.gain(number * pitch_hz, size) / number.powf(tilt) } else { 0.0 };
             *step = (target - gain) / CONTROL_SAMPLES as f32;
         }
         for (filter, &(center_hz, _)) in breath_filters.iter_mut().zip(&mouth.formants[1..]) {
@@ -198,8 +196,7 @@ fn hiss(rng: &mut StdRng, out: &mut [f32]) {
         let at = n as f32 / total;
         let white: f32 = rng.random_range(-1.0..1.0);
         flutter = 0.998 * flutter + 0.002 * rng.random_range(-1.0..1.0);
-        let noise: f32 =
-            bands.iter_mut().zip(strengths).map(|(band, strength)| strength * band.process(white)).sum();
+        let noise: f32 = bands.iter_mut().zip(strengths).map(|(band, strength)| strength * band.process(white)).sum();
         *sample = noise * (1.0 - 0.6 * at) * (1.0 + 6.0 * flutter);
     }
 }

@@ -1,0 +1,109 @@
+//! Announces the node on the local network by mDNS, so that a hub finds it without being told.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mdns_sd::{ServiceDaemon, ServiceInfo};
+use tracing::{info, warn};
+
+/// DNS-SD type of a node (RFC 6763).
+pub const SERVICE_TYPE: &str = "_cat-node._tcp.local.";
+
+/// How long the farewell may take that tells others that the node is gone.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// An announcement; it is taken back when this is dropped.
+pub struct Announcement {
+    mdns: ServiceDaemon,
+    full_name: String,
+}
+
+/// Announces a node that listens on `addresses`, with the keys `cat` and `version`. A node that can be reached from this
+/// machine alone is not announced, and a network without multicast is no reason not to run: both are logged.
+pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
+    let Some(info) = service_info(cat, addresses, &host_name()) else {
+        warn!("not announced: the node listens on loopback only");
+        return None;
+    };
+    let info = match info {
+        Ok(info) => info,
+        Err(error) => {
+            warn!(%error, "not announced");
+            return None;
+        }
+    };
+    let full_name = info.get_fullname().to_owned();
+    let announced = ServiceDaemon::new().and_then(|mdns| mdns.register(info).map(|()| mdns));
+    match announced {
+        Ok(mdns) => {
+            info!(name = full_name, "announced by mDNS");
+            Some(Announcement { mdns, full_name })
+        }
+        Err(error) => {
+            warn!(%error, "not announced");
+            None
+        }
+    }
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // Errors here mean that nobody will be told; the announcement then ends by its time to live.
+        if let Ok(done) = self.mdns.unregister(&self.full_name) {
+            let _ = done.recv_timeout(FAREWELL);
+        }
+        let _ = self.mdns.shutdown();
+    }
+}
+
+/// `None`: nothing but loopback.
+fn service_info(cat: &str, addresses: &[SocketAddr], host: &str) -> Option<mdns_sd::Result<ServiceInfo>> {
+    let reachable: Vec<&SocketAddr> =
+        addresses.iter().filter(|address| !address.ip().to_canonical().is_loopback()).collect();
+    let port = reachable.first()?.port();
+    let named: Vec<IpAddr> =
+        reachable.iter().map(|address| address.ip()).filter(|address| !address.is_unspecified()).collect();
+    let name = if cat.is_empty() { format!("{host} {port}") } else { format!("{cat} at {host} {port}") };
+    let keys = [("cat", cat), ("version", env!("CARGO_PKG_VERSION"))];
+    let info = ServiceInfo::new(SERVICE_TYPE, &name, &format!("{host}.local."), &named[..], port, &keys[..]);
+    // Without an address of its own it listens on all that the machine has, and may get later.
+    Some(info.map(|info| if named.is_empty() { info.enable_addr_auto() } else { info }))
+}
+
+fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let first_label = read.trim().split('.').next().unwrap_or_default();
+    if first_label.is_empty() { "cat-node".into() } else { first_label.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(cat: &str, addresses: &[&str]) -> Option<ServiceInfo> {
+        let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        service_info(cat, &addresses, "attic").map(Result::unwrap)
+    }
+
+    #[test]
+    fn loopback_is_not_announced() {
+        assert!(info("Tom", &["127.0.0.1:50056", "[::1]:50056", "[::ffff:127.0.0.1]:1"]).is_none());
+    }
+
+    #[test]
+    fn cat_version_and_port_are_announced() {
+        let info = info("Tom", &["127.0.0.1:1", "0.0.0.0:50056"]).unwrap();
+        assert_eq!(info.get_port(), 50056);
+        assert_eq!(info.get_type(), SERVICE_TYPE);
+        assert_eq!(info.get_property_val_str("cat"), Some("Tom"));
+        assert_eq!(info.get_property_val_str("version"), Some(env!("CARGO_PKG_VERSION")));
+        assert!(info.is_addr_auto());
+    }
+
+    #[test]
+    fn only_the_addresses_that_are_listened_on_are_announced() {
+        let info = info("", &["192.168.7.5:50056"]).unwrap();
+        assert!(!info.is_addr_auto());
+        assert_eq!(info.get_addresses().len(), 1);
+    }
+}

@@ -1,0 +1,162 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use daemon::config::ConfigError;
+
+use crate::config::{Config, ConfigArgs, SourceArgs};
+
+/// Listens to a cat and serves its audio.
+///
+/// The microphone node of Meowlink: captures 16 kHz audio, keeps the last ten minutes on a tape, and gives it to hubs over
+/// gRPC as numbered frames, live or from any place on the tape. To see what it can hear from, and to try it without a
+/// microphone:
+///
+///   cat-node devices
+///
+///   cat-node --source synthetic --cat Tom
+#[derive(Debug, Parser)]
+#[command(name = "cat-node", version, args_conflicts_with_subcommands = true, after_long_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Option<SubCommand>,
+
+    #[command(flatten)]
+    serve: ConfigArgs,
+}
+
+const AFTER_HELP: &str = "\
+Every option can come from four places. A flag counts for more than an environment variable (CAT_NODE_LISTEN and the like, \
+lists separated by commas), that for more than the config file, that for more than the default.
+
+The log goes to standard error; RUST_LOG=debug shows more of it. SIGTERM and Ctrl-C stop the node within 5 seconds, a \
+second one at once.
+
+Exit codes: 0 stopped as asked, 1 failed, 64 bad usage or config.";
+
+#[derive(Debug, Subcommand)]
+enum SubCommand {
+    /// Capture and serve (the default)
+    Serve(ConfigArgs),
+    /// List the microphones, with the ids to give to --source
+    Devices(DevicesArgs),
+    /// Record what the node would hear into a WAV file
+    Record(RecordArgs),
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Capture and serve.
+    Serve(ConfigArgs),
+    /// List the microphones.
+    Devices(DevicesArgs),
+    /// Record into a WAV file.
+    Record(RecordArgs),
+}
+
+/// Options of `cat-node devices`.
+#[derive(Debug, Clone, Args)]
+pub struct DevicesArgs {
+    /// Also what ALSA makes of the devices: plughw, surround51, null, ...
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Options of `cat-node record`.
+#[derive(Debug, Clone, Args)]
+pub struct RecordArgs {
+    /// WAV file to write; one that exists is replaced
+    #[arg(value_name = "OUT.wav")]
+    pub path: PathBuf,
+
+    /// How long to record
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+
+    /// Config file (TOML) whose source is used where no option is given
+    #[arg(long, value_name = "FILE", env = "CAT_NODE_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+impl RecordArgs {
+    /// The config to record with.
+    ///
+    /// # Errors
+    /// Names the key, and the file when it is there that something is wrong.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        ConfigArgs::of_source(self.config.clone(), self.source.clone()).resolve()
+    }
+}
+
+impl Cli {
+    /// What is asked for: without a word, to serve.
+    pub fn command(self) -> Command {
+        match self.command {
+            None => Command::Serve(self.serve),
+            Some(SubCommand::Serve(args)) => Command::Serve(args),
+            Some(SubCommand::Devices(args)) => Command::Devices(args),
+            Some(SubCommand::Record(args)) => Command::Record(args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(Cli::command)
+    }
+
+    #[test]
+    fn definition_is_sound() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_the_default_with_and_without_options() {
+        let options = "--source synthetic --seed 7 --cat Tom --listen 127.0.0.1:1 --listen [::1]:2 --owner http://x:1";
+        for line in [format!("cat-node {options}"), format!("cat-node serve {options}")] {
+            let Command::Serve(args) = parse(&line).unwrap() else { panic!("{line}") };
+            let config = args.resolve().unwrap();
+            assert_eq!((config.cat.as_str(), config.source.to_string().as_str()), ("Tom", "synthetic"));
+            assert_eq!(config.owner.to_string(), "http://x:1");
+        }
+        assert!(matches!(parse("cat-node").unwrap(), Command::Serve(_)));
+        assert!(matches!(parse("cat-node serve").unwrap(), Command::Serve(_)));
+    }
+
+    #[test]
+    fn record_takes_a_path_seconds_and_a_source() {
+        let Command::Record(args) = parse("cat-node record a.wav --seconds 3 --source wav:x").unwrap() else {
+            panic!("not record")
+        };
+        assert_eq!((args.path.to_str(), args.seconds), (Some("a.wav"), 3));
+        assert_eq!(args.resolve().unwrap().source.to_string(), "wav:x");
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "cat-node --sauce synthetic",
+            "cat-node --source mic",
+            "cat-node --seed minus",
+            "cat-node --listen 50056",
+            "cat-node --owner localhost:50051",
+            "cat-node record",
+            "cat-node record a.wav",
+            "cat-node record a.wav --seconds 0",
+            "cat-node purr",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

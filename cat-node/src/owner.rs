@@ -1,0 +1,137 @@
+//! The owner, as the node sees it: one shared channel that connects when it is needed, under one deadline a call.
+
+use std::error::Error;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
+use daemon::quiet::Quiet;
+use proto::NotifyRequest;
+use proto::owner_client::OwnerClient;
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, ConnectError, Status};
+use tracing::warn;
+
+use crate::config::OwnerUrl;
+
+/// What the animal is called that this node hears.
+const ANIMAL_TYPE: &str = "cat";
+
+/// First and longest wait before a connection is tried again, within the deadline of a call. The longest is well below the
+/// second in which a call must work again once the owner is back.
+const FIRST_RETRY: Duration = Duration::from_millis(25);
+const LONGEST_RETRY: Duration = Duration::from_millis(250);
+
+/// How often an idle connection is probed, so that an owner that vanished without a word is noticed.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long the answer to such a probe may take.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Failures are logged at most so often.
+const LOG_PERIOD: Duration = Duration::from_secs(30);
+
+/// A handle to the owner, for all calls.
+#[derive(Debug)]
+pub struct Owner {
+    client: OwnerClient<Channel>,
+    url: OwnerUrl,
+    timeout: Duration,
+    failure_log: Mutex<Quiet>,
+}
+
+impl Owner {
+    /// An owner at this URL; nothing is connected yet. `timeout` is what a call may take in all. Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub fn new(url: OwnerUrl, timeout: Duration) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(url.to_string())?
+            // A connection that hangs shall leave room for another try.
+            .connect_timeout(timeout / 2)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Ok(Self {
+            client: OwnerClient::new(endpoint.connect_lazy()),
+            url,
+            timeout,
+            failure_log: Mutex::new(Quiet::new(LOG_PERIOD)),
+        })
+    }
+
+    /// Tells the owner that a cat made itself heard. While no connection comes about it is tried again and again until the
+    /// deadline, so that a node that was started before its owner does not fail the first calls. What may have reached the
+    /// owner is never sent twice.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` when the owner cannot be reached or refuses, `DEADLINE_EXCEEDED` when it is too slow.
+    pub async fn notify(&self, cat_name: &str) -> Result<(), Status> {
+        let deadline = Instant::now() + self.timeout;
+        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
+        let mut not_reached = None;
+        loop {
+            let request = NotifyRequest { animal_name: cat_name.to_owned(), animal_type: ANIMAL_TYPE.to_owned() };
+            let mut client = self.client.clone();
+            let failure = match timeout_at(deadline, client.notify(request)).await {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(status)) if was_never_sent(&status) => {
+                    let wait = backoff.next_wait();
+                    if Instant::now() + wait < deadline {
+                        not_reached = Some(status);
+                        sleep(wait).await;
+                        continue;
+                    }
+                    self.unreachable(&status)
+                }
+                Ok(Err(status)) if status.code() == Code::DeadlineExceeded => self.too_slow(),
+                Ok(Err(status)) => self.unreachable(&status),
+                Err(_) => match &not_reached {
+                    Some(status) => self.unreachable(status),
+                    None => self.too_slow(),
+                },
+            };
+            let held_back = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(held_back) = held_back {
+                warn!(error = failure.message(), held_back, "owner was not notified");
+            }
+            return Err(failure);
+        }
+    }
+
+    fn unreachable(&self, status: &Status) -> Status {
+        Status::unavailable(format!("the owner at {} cannot be reached: {}", self.url, innermost(status)))
+    }
+
+    fn too_slow(&self) -> Status {
+        let waited_ms = self.timeout.as_millis();
+        Status::deadline_exceeded(format!("the owner at {} did not answer within {waited_ms} ms", self.url))
+    }
+}
+
+/// Whether a call failed because no connection came about.
+fn was_never_sent(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// What lies at the bottom of a failure: the wrappers around it only say "transport error".
+fn innermost(status: &Status) -> String {
+    let mut cause = status.source();
+    let mut text = status.message().to_owned();
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    text
+}

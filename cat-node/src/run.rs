@@ -1,0 +1,93 @@
+//! The node as a whole: its parts put together, started and stopped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::shutdown::CancellationToken;
+use daemon::systemd;
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+use tonic_health::server::health_reporter;
+use tracing::{info, warn};
+
+use crate::announce::announce;
+use crate::capture;
+use crate::clock::NodeClock;
+use crate::config::Config;
+use crate::owner::Owner;
+use crate::server;
+use crate::service::{CatService, Node};
+use crate::status::Status;
+use crate::tape::Tape;
+use crate::watch;
+
+/// How long calls in flight may take to finish when the node stops: more than a caller waits for the owner by default.
+const DRAIN_DEADLINE: Duration = Duration::from_millis(2500);
+
+/// How long the capture thread may take to close its source after that. With the drain it is within
+/// [`daemon::shutdown::STOP_DEADLINE`].
+const CAPTURE_DEADLINE: Duration = Duration::from_millis(1500);
+
+/// How often it is looked whether the capture thread has ended.
+const CAPTURE_POLL: Duration = Duration::from_millis(10);
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The URL of the owner cannot be used.
+    #[error("owner: {0}")]
+    Owner(tonic::transport::Error),
+    /// The system gives no thread for capture.
+    #[error("the capture thread cannot be started: {0}")]
+    Capture(std::io::Error),
+}
+
+/// Runs a node on open sockets until `stop`, then ends its streams and returns within [`daemon::shutdown::STOP_DEADLINE`].
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
+    let clock = NodeClock::start();
+    let tape = Arc::new(Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX)));
+    let status = Arc::new(Status::new(config.source.kind()));
+    let owner = Owner::new(config.owner.clone(), config.owner_timeout).map_err(RunError::Owner)?;
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    info!(?addresses, cat = config.cat, source = %config.source, boot_id = tape.boot_id(), "cat-node starts");
+
+    // Streams end first, so that what is captured until then still goes out.
+    let stop_capture = CancellationToken::new();
+    status.beat(clock.now_ns());
+    let capture =
+        capture::spawn(config.source, Arc::clone(&tape), Arc::clone(&status), config.capture, stop_capture.clone())
+            .map_err(RunError::Capture)?;
+
+    let (health, health_service) = health_reporter();
+    let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
+    let service = CatService::new(Node { cat: config.cat.clone(), owner, tape, status, stop: stop.clone() });
+    let mut server = tokio::spawn(server::serve(service, health_service, listeners, stop.clone()));
+    let announcement = if config.announce { announce(&config.cat, &addresses) } else { None };
+    systemd::ready("listening");
+
+    stop.cancelled().await;
+    systemd::stopping();
+    drop(announcement);
+    if timeout(DRAIN_DEADLINE, &mut server).await.is_err() {
+        warn!("calls did not finish in time");
+        server.abort();
+    }
+    watcher.abort();
+    stop_capture.cancel();
+    let ended = timeout(CAPTURE_DEADLINE, async {
+        while !capture.is_finished() {
+            sleep(CAPTURE_POLL).await;
+        }
+    });
+    match ended.await {
+        // It does not block: the thread has ended.
+        Ok(()) if capture.join() => info!("cat-node has stopped"),
+        Ok(()) => warn!("capture thread had failed"),
+        Err(_) => warn!("capture thread did not end in time and is left behind"),
+    }
+    Ok(())
+}

@@ -1,0 +1,101 @@
+//! The gRPC port: the `cat` service, with health and reflection beside it.
+
+use std::time::Duration;
+
+use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
+use futures_util::Stream;
+use proto::cat_server::{CatServer, SERVICE_NAME};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tracing::{debug, error, warn};
+
+use crate::service::CatService;
+
+/// Calls in flight on one connection at most; further ones wait at the client.
+const MAX_STREAMS: u32 = 1024;
+
+/// Largest request that is read, in bytes. Requests hold a name or a few numbers.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
+/// How often a client that says nothing is probed: a listener whose machine vanished must not keep its place.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// How long its answer may take.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait after the system refused a connection (out of file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a refused connection is logged.
+const LOG_PERIOD: Duration = Duration::from_secs(30);
+
+/// Serves until `stop`, then finishes the calls that are in flight and returns.
+pub async fn serve(
+    service: CatService,
+    health: HealthServer<impl Health>,
+    listeners: Vec<TcpListener>,
+    stop: CancellationToken,
+) {
+    let service = CatServer::new(service).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let mut routes = Routes::new(service).add_service(health);
+    // Both versions: grpcurl of Debian 12 speaks the older one only.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => error!(%error, "no gRPC reflection"),
+    }
+    let routes = routes.prepare();
+    let servers = TaskTracker::new();
+    for listener in listeners {
+        let server = Server::builder()
+            .max_concurrent_streams(MAX_STREAMS)
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .add_routes(routes.clone())
+            .serve_with_incoming_shutdown(connections(listener), stop.clone().cancelled_owned());
+        servers.spawn(async move {
+            if let Err(error) = server.await {
+                error!(%error, "server ended");
+            }
+        });
+    }
+    servers.close();
+    servers.wait().await;
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    // The node has one service of the contract; the others are no more than descriptors here.
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+        .with_service_name(SERVICE_NAME)
+        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.reflection.v1.ServerReflection")
+}
+
+/// The connections to a listener; one that cannot be had is logged, and the next one is waited for.
+fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
+    let quiet = Quiet::new(LOG_PERIOD);
+    futures_util::stream::unfold((listener, quiet), |(listener, mut quiet)| async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        debug!(%error, "no TCP_NODELAY");
+                    }
+                    return Some((Ok(stream), (listener, quiet)));
+                }
+                Err(error) => {
+                    if let Some(held_back) = quiet.allow() {
+                        warn!(%error, held_back, "cannot accept a connection");
+                    }
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+}

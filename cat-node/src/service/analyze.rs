@@ -1,0 +1,103 @@
+//! `AnalyzeCatSound`: 30 messages, one a second, each with the second of audio before it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream;
+use proto::{AnalyzeCatSoundResponse, Encoding, SourceState};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tonic::Status;
+
+use super::wire::Messages;
+use super::{Answers, Node, stopping};
+use crate::tape::{Reader, Want};
+
+/// Messages of a call, and so its length in seconds.
+pub(super) const MESSAGES: u64 = 30;
+
+/// Frames of a second.
+const FRAMES_PER_MESSAGE: u64 = 50;
+
+/// Consecutive frames that are sent as one: as many as a message may hold.
+const FRAMES_PER_PIECE: usize = 5;
+
+/// How long a message waits for the last frame of its second: sound cards deliver some tens of milliseconds at a time. What
+/// comes later goes into the next message.
+const GRACE: Duration = Duration::from_millis(200);
+
+pub(super) fn answers(
+    node: Arc<Node>,
+    cat_name: String,
+    permit: OwnedSemaphorePermit,
+) -> Answers<AnalyzeCatSoundResponse> {
+    let reader = node.tape.reader_live();
+    let analysis = Analysis {
+        start: Instant::now(),
+        first_sequence: reader.cursor(),
+        reader,
+        sent: 0,
+        samples: Vec::new(),
+        messages: Messages::new(&node, Encoding::PcmS16le),
+        cat_name,
+        node,
+        _permit: permit,
+    };
+    Box::pin(stream::unfold(Some(analysis), |analysis| async {
+        let mut analysis = analysis.filter(|analysis| analysis.sent < MESSAGES)?;
+        match analysis.next().await {
+            Ok(message) => Some((Ok(message), Some(analysis))),
+            Err(status) => Some((Err(status), None)),
+        }
+    }))
+}
+
+/// One call.
+struct Analysis {
+    node: Arc<Node>,
+    cat_name: String,
+    start: Instant,
+    /// Number of the first frame that was captured after the call came.
+    first_sequence: u64,
+    reader: Reader,
+    /// Messages sent.
+    sent: u64,
+    samples: Vec<i16>,
+    messages: Messages,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Analysis {
+    async fn next(&mut self) -> Result<AnalyzeCatSoundResponse, Status> {
+        let number = self.sent;
+        self.sent += 1;
+        // From the start, not from the last message: no lateness adds up.
+        let due = self.start + Duration::from_secs(number + 1);
+        let before = self.first_sequence + (number + 1) * FRAMES_PER_MESSAGE;
+        let node = Arc::clone(&self.node);
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = node.stop.cancelled() => return Err(stopping()),
+        }
+        while self.node.tape.next_sequence() < before && self.source_runs() {
+            // At the end of the grace, what is there must do.
+            if timeout_at(due + GRACE, self.reader.written()).await.is_err() {
+                break;
+            }
+        }
+        let want = Want { frames: FRAMES_PER_PIECE, before, partial: true };
+        let mut audio = Vec::new();
+        while let Some(piece) = self.reader.read(want, &mut self.samples) {
+            audio.push(self.messages.message(&self.node, piece, &self.samples));
+        }
+        Ok(AnalyzeCatSoundResponse {
+            result: format!("{} Meaw #{number}", self.cat_name),
+            audio,
+            state: self.node.status.state().into(),
+        })
+    }
+
+    fn source_runs(&self) -> bool {
+        matches!(self.node.status.state(), SourceState::Capturing | SourceState::Silent)
+    }
+}

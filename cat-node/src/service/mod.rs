@@ -1,0 +1,115 @@
+//! The `cat` service: what others can ask of a node.
+
+mod analyze;
+mod describe;
+mod listen;
+mod wire;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use daemon::shutdown::CancellationToken;
+use futures_util::Stream;
+use proto::cat_server::Cat;
+use proto::{
+    AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
+    ListenRequest, ListenResponse,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::{Request, Response, Status};
+
+use crate::owner::Owner;
+use crate::status::Status as NodeStatus;
+use crate::tape::Tape;
+
+/// Listeners at a time. Each holds a place on the tape, at most a second of decoded samples and what its connection buffers,
+/// together about 100 KiB. One more is refused with `RESOURCE_EXHAUSTED`.
+pub const MAX_SUBSCRIBERS: usize = 128;
+
+/// Calls of `AnalyzeCatSound` at a time, which hold as much for their half minute. One more is refused with
+/// `RESOURCE_EXHAUSTED`.
+pub const MAX_ANALYSES: usize = 128;
+
+/// Stream of what is given to a caller, made when it is asked for: nothing is queued for one who does not take it.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct CatService {
+    node: Arc<Node>,
+    subscribers: Arc<Semaphore>,
+    analyses: Arc<Semaphore>,
+}
+
+/// What the service speaks of.
+#[derive(Debug)]
+pub struct Node {
+    /// The cat that the node listens to. Empty: none.
+    pub cat: String,
+    /// Whom `CallCat` notifies.
+    pub owner: Owner,
+    /// What was captured.
+    pub tape: Arc<Tape>,
+    /// How the source fares.
+    pub status: Arc<NodeStatus>,
+    /// Ends all streams.
+    pub stop: CancellationToken,
+}
+
+impl CatService {
+    /// The service of a node.
+    pub fn new(node: Node) -> Self {
+        Self {
+            node: Arc::new(node),
+            subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
+            analyses: Arc::new(Semaphore::new(MAX_ANALYSES)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Cat for CatService {
+    type AnalyzeCatSoundStream = Answers<AnalyzeCatSoundResponse>;
+    type ListenStream = Answers<ListenResponse>;
+
+    async fn call_cat(&self, request: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
+        let cat_name = request.into_inner().cat_name;
+        if let Err(status) = self.node.owner.notify(&cat_name).await {
+            self.node.status.counters.owner_failures.fetch_add(1, Ordering::Relaxed);
+            return Err(status);
+        }
+        Ok(Response::new(CatResponse { cat_meaw: format!("{cat_name}: MEEEWWWWW") }))
+    }
+
+    async fn analyze_cat_sound(
+        &self,
+        request: Request<AnalyzeCatSoundRequest>,
+    ) -> Result<Response<Self::AnalyzeCatSoundStream>, Status> {
+        let permit = permit(&self.analyses, MAX_ANALYSES, "analyses")?;
+        let cat_name = request.into_inner().cat_name;
+        Ok(Response::new(analyze::answers(Arc::clone(&self.node), cat_name, permit)))
+    }
+
+    async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        let peer = request.remote_addr();
+        let wish = listen::Wish::of(request.get_ref())?;
+        let permit = permit(&self.subscribers, MAX_SUBSCRIBERS, "subscribers")?;
+        Ok(Response::new(listen::answers(Arc::clone(&self.node), wish, peer, permit)))
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        Ok(Response::new(describe::description(&self.node)))
+    }
+}
+
+fn permit(semaphore: &Arc<Semaphore>, limit: usize, of_what: &str) -> Result<OwnedSemaphorePermit, Status> {
+    Arc::clone(semaphore)
+        .try_acquire_owned()
+        .map_err(|_| Status::resource_exhausted(format!("the node has {limit} {of_what} already")))
+}
+
+/// What a stream ends with when the node stops.
+fn stopping() -> Status {
+    Status::unavailable("the node is stopping")
+}
