@@ -72,6 +72,10 @@ pub async fn record(config: Config, path: &Path, seconds: u64, stop: Cancellatio
     }
     let recorded = writer.len();
     writer.finalize().with_context(naming_path)?;
+    if lost > 0 && lost == u64::from(recorded) {
+        let source = status.source();
+        bail!("no audio from {}: {}", source.kind, source.detail);
+    }
     if lost > 0 {
         warn!(samples = lost, "lost and recorded as zeros");
     }

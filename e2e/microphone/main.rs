@@ -1,7 +1,7 @@
 //! The node at a real sound server: what is played is heard to the sample, and nothing that happens to the server is lost
 //! without account. Started by `run` beside this file; see there.
 
-#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests fail as tests do, and say what they measured.
 
 mod listener;
 mod pulse;
@@ -261,6 +261,17 @@ async fn node_that_starts_before_its_microphone_waits_for_it() {
     println!("gap of {frames} frames, first frame at {} ms", first.captured_monotonic_ns / 1_000_000);
     assert!((0..=20).contains(&late_ms), "the gap is off by {late_ms} ms");
     assert!(first_at.saturating_duration_since(back_at) <= HEALED);
+}
+
+#[tokio::test]
+async fn recording_without_a_microphone_fails_and_says_why() {
+    let out = path("nothing.wav");
+    let arguments =
+        ["record", out.to_str().unwrap(), "--seconds", "1", "--source", "microphone:NoSuchCard"].map(String::from);
+    let recorded =
+        tokio::task::spawn_blocking(move || cat_node(&arguments.each_ref().map(String::as_str))).await.unwrap();
+    assert_eq!(recorded.code, Some(1), "{}", recorded.stderr);
+    assert!(recorded.stderr.contains("NoSuchCard") && recorded.stderr.contains("arecord -l"), "{}", recorded.stderr);
 }
 
 #[tokio::test]
