@@ -1,6 +1,5 @@
 //! The `cat-node` program: reads the command line, and starts what it asks for.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -73,6 +72,8 @@ fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Confi
 
 #[cfg(feature = "microphone")]
 fn devices(args: &DevicesArgs) -> anyhow::Result<()> {
+    use std::io::Write;
+
     let devices = cat_node::source::microphone::devices(args.all).map_err(anyhow::Error::msg)?;
     let mut out = std::io::stdout().lock();
     for device in devices {

@@ -1,10 +1,10 @@
 //! The microphone: ALSA through cpal.
 //!
-//! A stream is opened and dropped on a thread of its own (a [`keeper`]), because neither comes back for sure: dropping the
+//! A stream is opened and dropped on a thread of its own (a keeper), because neither comes back for sure: dropping the
 //! stream of a sound server that was killed hangs for ever when it used shared memory. Such a thread is left behind; after
-//! [`MOST_ABANDONED`] of them nothing is opened any more and [`SourceError::Stuck`] says that only a new process helps.
+//! eight of them nothing is opened any more and [`SourceError::Stuck`] says that only a new process helps.
 //!
-//! The audio callback copies into a wait-free ring and counts ([`ring`]). Its thread asks for real-time scheduling once, on
+//! The audio callback copies into a wait-free ring and counts (`ring`). Its thread asks for real-time scheduling once, on
 //! its first callback, and only for a card that is opened directly: cpal's own `realtime` feature needs D-Bus to have any
 //! effect on Linux, and behind a name like `default` may be a sound server that real-time threads would wait for. The answer
 //! is logged; without it everything works, with more overruns on a busy machine. (systemd grants it with `LimitRTPRIO=`.)
