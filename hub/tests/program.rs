@@ -1,0 +1,187 @@
+//! The `hub` program as a user starts it.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a wait may take before it counts as a failure.
+const SOON: Duration = Duration::from_secs(30);
+
+fn hub() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hub"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("HUB_") || name == "NOTIFY_SOCKET") {
+            command.env_remove(&name);
+        }
+    }
+    command.env("HOME", "/nonexistent").env_remove("XDG_DATA_HOME").env_remove("STATE_DIRECTORY");
+    command.stdin(Stdio::null());
+    command
+}
+
+fn text(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn wav(path: &Path, seconds: u32) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(path, spec).unwrap();
+    for n in 0..16_000 * seconds {
+        writer.write_sample((f64::from(n) * 0.1).sin() as i16 * 100).unwrap();
+    }
+    writer.finalize().unwrap();
+}
+
+#[test]
+fn flag_counts_for_more_than_environment_and_that_for_more_than_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hub.toml");
+    std::fs::write(&file, "max_analyses = 1001").unwrap();
+    let said = |command: &mut Command| {
+        let (code, _, err) = text(&command.output().unwrap());
+        assert_eq!(code, Some(64), "{err}");
+        err
+    };
+    let file = file.to_str().unwrap();
+    assert!(said(hub().args(["--config", file])).contains("max_analyses: 1001"));
+    assert!(said(hub().env("HUB_CONFIG", file)).contains("max_analyses: 1001"));
+    assert!(said(hub().args(["serve", "--config", file]).env("HUB_MAX_ANALYSES", "1002")).contains("1002"));
+    let mut all = hub();
+    all.args(["--config", file, "--max-analyses", "1003"]).env("HUB_MAX_ANALYSES", "1002");
+    assert!(said(&mut all).contains("1003"));
+    assert!(said(hub().env("HUB_MAX_ANALYSES", "many")).contains("many"));
+}
+
+#[test]
+fn environment_of_the_server_does_not_disturb_other_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.wav");
+    wav(&file, 1);
+    let mut command = hub();
+    command.args(["analyze", "--json"]).arg(&file);
+    command.env("HUB_HTTP", "127.0.0.1:5000,[::1]:5000").env("HUB_INSECURE", "true").env("HUB_NODE", "http://a:1");
+    let (code, out, err) = text(&command.output().unwrap());
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out.lines().count(), 1);
+    // And it does not keep the subcommand from being said.
+    let mut command = hub();
+    command.arg("serve").env("HUB_HTTP", "127.0.0.1:5000").env("HUB_MAX_ANALYSES", "0");
+    let (code, _, err) = text(&command.output().unwrap());
+    assert!(code == Some(64) && err.contains("max_analyses: 0"), "{err}");
+}
+
+#[test]
+fn help_teaches_and_version_tells() {
+    for args in [&["--help"][..], &["serve", "--help"], &["analyze", "--help"], &["help"]] {
+        let (code, out, _) = text(&hub().args(args).output().unwrap());
+        assert_eq!(code, Some(0), "{args:?}");
+        assert!(out.contains("Usage: hub"), "{args:?}: {out}");
+    }
+    let (_, out, _) = text(&hub().arg("--help").output().unwrap());
+    for word in ["analyze", "serve", "--node <NAME=URL>", "HUB_HTTP", "Exit codes"] {
+        assert!(out.contains(word), "{word} is not in {out}");
+    }
+    let (code, out, _) = text(&hub().arg("--version").output().unwrap());
+    assert_eq!((code, out.as_str()), (Some(0), concat!("hub ", env!("CARGO_PKG_VERSION"), "\n")));
+}
+
+#[test]
+fn bad_usage_is_64() {
+    for args in [&["--nonsense"][..], &["frobnicate"], &["analyze"], &["--only", "fish"], &["--node", "=http://a:1"]] {
+        let (code, out, err) = text(&hub().args(args).output().unwrap());
+        assert_eq!((code, out.as_str()), (Some(64), ""), "{args:?}");
+        assert!(err.contains(args.last().unwrap()) || err.contains("FILE"), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn one_bad_recording_does_not_keep_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for (name, seconds) in [("one.wav", 1), ("two.wav", 2)] {
+        wav(&folder.join(name), seconds);
+    }
+    let bad = dir.path().join("bad.wav");
+    std::fs::write(&bad, "RIFF, but not really").unwrap();
+    let last = dir.path().join("last.wav");
+    wav(&last, 3);
+
+    let analyze = |arguments: &[&str]| {
+        let mut command = hub();
+        command.arg("analyze").args(arguments).args([&folder, &bad, &last]);
+        text(&command.output().unwrap())
+    };
+    let (code, out, err) = analyze(&["--json"]);
+    assert_eq!(code, Some(1));
+    let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let durations: Vec<_> = lines.iter().map(|line| line["duration_s"].as_f64().unwrap()).collect();
+    assert_eq!(durations, [1.0, 2.0, 3.0]);
+    assert_eq!(lines[2]["file"], last.to_str().unwrap());
+    for line in &lines {
+        assert!((0.0..=1.0).contains(&line["cat_score"].as_f64().unwrap()), "{line}");
+        assert!(line["detections"].is_array());
+    }
+    assert_eq!(err.lines().count(), 1);
+    assert!(err.starts_with(&format!("{}: ", bad.display())), "{err}");
+
+    let (code, out, _) = analyze(&[]);
+    assert_eq!(code, Some(1));
+    assert!(out.contains(&format!("{}: 3.00 s", last.display())), "{out}");
+}
+
+#[test]
+fn systemd_is_told_and_a_signal_ends_it_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("notify");
+    let told = UnixDatagram::bind(&socket).unwrap();
+    told.set_read_timeout(Some(SOON)).unwrap();
+    let any = "127.0.0.1:0";
+    let mut command = hub();
+    command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any]);
+    command
+        .env("STATE_DIRECTORY", dir.path().join("state"))
+        .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "300000");
+    let mut child = Running(command.stderr(Stdio::null()).spawn().unwrap());
+    wait_for(&told, "READY=1");
+    assert!(dir.path().join("state/hub.sqlite").exists());
+    wait_for(&told, "WATCHDOG=1");
+    wait_for(&told, "WATCHDOG=1");
+
+    let stopping = Instant::now();
+    assert!(Command::new("kill").arg("-TERM").arg(child.0.id().to_string()).status().unwrap().success());
+    wait_for(&told, "STOPPING=1");
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+    // A promise of the product, and the only limit on speed in here.
+    assert!(stopping.elapsed() < Duration::from_secs(5));
+}
+
+fn wait_for(told: &UnixDatagram, what: &str) {
+    let mut bytes = [0; 1024];
+    loop {
+        let count = told.recv(&mut bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+        if String::from_utf8_lossy(&bytes[..count]).lines().any(|line| line == what) {
+            return;
+        }
+    }
+}
+
+/// Killed when a test ends early.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
