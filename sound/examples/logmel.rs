@@ -5,12 +5,11 @@
 
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 
-use sound::logmel::{LogMel, Tables};
+use sound::logmel::LogMel;
 
 fn main() -> io::Result<()> {
     let mut input = BufReader::with_capacity(1 << 20, io::stdin().lock());
     let mut output = BufWriter::with_capacity(1 << 20, io::stdout().lock());
-    let tables = Tables::new();
     let mut length = [0; 4];
     loop {
         match input.read_exact(&mut length) {
@@ -22,7 +21,7 @@ fn main() -> io::Result<()> {
         input.read_exact(&mut bytes)?;
         let samples: Vec<i16> = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
         let mut frames = Vec::new();
-        LogMel::new(&tables).push(&samples, |frame| frames.push(*frame));
+        LogMel::new().push(&samples, |frame| frames.push(*frame));
         output.write_all(&u32::try_from(frames.len()).map_err(io::Error::other)?.to_le_bytes())?;
         for value in frames.iter().flatten() {
             output.write_all(&value.to_le_bytes())?;

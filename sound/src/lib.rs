@@ -3,15 +3,21 @@
 //! Everything here works on *canonical audio*: 16 kHz, one channel, signed 16 bits.
 
 pub mod analysis;
+pub mod context;
 pub mod detection;
+pub mod detector;
 pub mod flac;
 pub mod framer;
+pub mod household;
 pub mod level;
 pub mod logmel;
-pub mod spectrogram;
 pub mod measure;
+pub mod model;
+mod nn;
+pub mod prosody;
 mod rules;
 mod segment;
+pub mod spectrogram;
 pub mod synth;
 
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.

@@ -4,7 +4,7 @@
 //! [`HOP_SAMPLES`] one frame of [`BANDS`] values comes out; it covers [`WINDOW_SAMPLES`]. Bands end below
 //! 3.7 kHz, so audio that once passed through 8 kHz looks the same as audio that did not.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
@@ -58,8 +58,8 @@ pub struct LogMel {
     power: Vec<f32>,
 }
 
-/// What all front ends share: the plan, the window, the bands. Build it once, then start many streams from it.
-pub struct Tables {
+/// What all front ends share: the plan, the window, the bands.
+struct Tables {
     fft: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
     bands: Vec<Band>,
@@ -72,19 +72,30 @@ struct Band {
 }
 
 impl Tables {
-    /// Computes the window (periodic Hann) and the triangular mel bands.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
+    /// The window (periodic Hann), the triangular mel bands and the FFT plan; computed at the first call.
+    fn shared() -> Arc<Self> {
+        static SHARED: OnceLock<Arc<Tables>> = OnceLock::new();
+        Arc::clone(SHARED.get_or_init(|| Arc::new(Self::compute())))
+    }
+
+    fn compute() -> Self {
         let phase = std::f32::consts::TAU / WINDOW_SAMPLES as f32;
         let window = (0..WINDOW_SAMPLES).map(|n| 0.5 - 0.5 * (n as f32 * phase).cos()).collect();
-        Arc::new(Self { fft: RealFftPlanner::new().plan_fft_forward(WINDOW_SAMPLES), window, bands: mel_bands() })
+        Self { fft: RealFftPlanner::new().plan_fft_forward(WINDOW_SAMPLES), window, bands: mel_bands() }
+    }
+}
+
+impl Default for LogMel {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl LogMel {
     /// A front end at the start of a stream.
     #[must_use]
-    pub fn new(tables: &Arc<Tables>) -> Self {
+    pub fn new() -> Self {
+        let tables = Tables::shared();
         Self {
             pending: [0.0; WINDOW_SAMPLES],
             filled: 0,
@@ -92,7 +103,7 @@ impl LogMel {
             spectrum: tables.fft.make_output_vec(),
             fft_scratch: tables.fft.make_scratch_vec(),
             power: vec![0.0; BINS],
-            tables: Arc::clone(tables),
+            tables,
         }
     }
 
@@ -177,7 +188,7 @@ mod tests {
 
     fn frames_of(samples: &[i16], chunk: usize) -> Vec<Frame> {
         let mut frames = Vec::new();
-        let mut front = LogMel::new(&Tables::new());
+        let mut front = LogMel::new();
         for piece in samples.chunks(chunk) {
             front.push(piece, |frame| frames.push(*frame));
         }

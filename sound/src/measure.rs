@@ -41,13 +41,26 @@ pub struct Meter {
 }
 
 /// What one window of 64 ms shows.
-struct Shape {
-    power: f32,
-    centroid_hz: f32,
-    flatness: f32,
+pub(crate) struct Shape {
+    pub(crate) power: f32,
+    /// Power in the bands between neighbours of [`BAND_EDGES_HZ`].
+    pub(crate) bands: [f32; BANDS],
+    pub(crate) centroid_hz: f32,
+    pub(crate) flatness: f32,
+    /// Highest peak of the autocorrelation within the range of pitch, 0 to 1.
+    pub(crate) periodicity: f32,
     /// `None`: unvoiced.
-    pitch_hz: Option<f32>,
+    pub(crate) pitch_hz: Option<f32>,
 }
+
+/// Bands of a [`Shape`].
+pub(crate) const BANDS: usize = 7;
+
+/// Their edges; a recording made at 8 kHz has all of them.
+const BAND_EDGES_HZ: [f32; BANDS + 1] = [200.0, 500.0, 800.0, 1_200.0, 1_700.0, 2_300.0, 3_000.0, 3_700.0];
+
+/// Seconds between two shapes of a track.
+pub(crate) const TRACK_HOP_S: f32 = HOP as f32 / SAMPLE_RATE_HZ as f32;
 
 impl Default for Meter {
     fn default() -> Self {
@@ -82,11 +95,7 @@ impl Meter {
         level.push(audio);
         let level = level.level();
 
-        let last_start = audio.len().saturating_sub(WINDOW);
-        let mut shapes: Vec<Shape> = (0..=last_start)
-            .step_by(HOP)
-            .map(|start| self.shape(&audio[start..audio.len().min(start + WINDOW)]))
-            .collect();
+        let mut shapes = self.track(audio);
         let loudest = shapes.iter().map(|shape| shape.power).fold(0.0, f32::max);
         shapes.retain(|shape| shape.power > 0.0 && shape.power >= loudest * 10f32.powf(-BELOW_LOUDEST_DB / 10.0));
 
@@ -104,6 +113,12 @@ impl Meter {
             spectral_centroid_hz: shapes.iter().map(|shape| shape.centroid_hz).sum::<f32>() / count,
             spectral_flatness: shapes.iter().map(|shape| shape.flatness).sum::<f32>() / count,
         }
+    }
+
+    /// The shapes of the windows that fit into the audio, 20 ms apart; one, partial, if none fits.
+    pub(crate) fn track(&mut self, audio: &[i16]) -> Vec<Shape> {
+        let last_start = audio.len().saturating_sub(WINDOW);
+        (0..=last_start).step_by(HOP).map(|start| self.shape(&audio[start..audio.len().min(start + WINDOW)])).collect()
     }
 
     fn shape(&mut self, audio: &[i16]) -> Shape {
@@ -124,14 +139,19 @@ impl Meter {
             moment += bin_power * bin as f32 * bin_hz;
             log_sum += bin_power.ln();
         }
+        let mut bands = [0.0; BANDS];
+        for (band, edges) in bands.iter_mut().zip(BAND_EDGES_HZ.windows(2)) {
+            let bins = (edges[0] / bin_hz) as usize..(edges[1] / bin_hz) as usize;
+            *band = self.spectrum[bins].iter().map(|value| value.norm_sqr()).sum();
+        }
         let bins = (self.spectrum.len() - 1) as f32;
         let flatness = (log_sum / bins).exp() / (power / bins);
-        let pitch_hz = if power > 2.0 * bins * FLOOR { self.pitch() } else { None };
-        Shape { power, centroid_hz: moment / power, flatness, pitch_hz }
+        let (periodicity, pitch_hz) = if power > 2.0 * bins * FLOOR { self.pitch() } else { (0.0, None) };
+        Shape { power, bands, centroid_hz: moment / power, flatness, periodicity, pitch_hz }
     }
 
-    /// Pitch of the window whose spectrum was just made; overwrites `spectrum` and `time`.
-    fn pitch(&mut self) -> Option<f32> {
+    /// Periodicity and pitch of the window whose spectrum was just made; overwrites `spectrum` and `time`.
+    fn pitch(&mut self) -> (f32, Option<f32>) {
         self.power_to_autocorrelation();
         let energy = self.time[0];
         let shortest = (SAMPLE_RATE_HZ as f32 / PITCH_MAX_HZ) as usize;
@@ -141,13 +161,16 @@ impl Meter {
 
         let best = (shortest..=longest).filter(|&lag| is_peak(lag)).map(correlation).fold(0.0, f32::max);
         if best < VOICED {
-            return None;
+            return (best, None);
         }
-        let lag = (shortest..=longest).find(|&lag| is_peak(lag) && correlation(lag) >= OCTAVE_GUARD * best)?;
+        let Some(lag) = (shortest..=longest).find(|&lag| is_peak(lag) && correlation(lag) >= OCTAVE_GUARD * best)
+        else {
+            return (best, None);
+        };
         let (left, peak, right) = (correlation(lag - 1), correlation(lag), correlation(lag + 1));
         let curvature = left - 2.0 * peak + right;
         let offset = if curvature < 0.0 { 0.5 * (left - right) / curvature } else { 0.0 };
-        Some(SAMPLE_RATE_HZ as f32 / (lag as f32 + offset))
+        (best, Some(SAMPLE_RATE_HZ as f32 / (lag as f32 + offset)))
     }
 
     fn transform(&mut self) {

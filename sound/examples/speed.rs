@@ -1,0 +1,91 @@
+//! How fast one core listens: real-time factors of the front end, the network and both, by CPU time, and memory a stream.
+//!
+//! `cargo run --release -p sound --example speed [seconds of audio]`
+
+use std::time::{Duration, Instant};
+
+use sound::SAMPLE_RATE_HZ;
+use sound::logmel::LogMel;
+use sound::model::{Hearing, Model};
+
+/// Rounds of each measurement; the median counts.
+const ROUNDS: usize = 5;
+
+fn main() {
+    let seconds = std::env::args().nth(1).and_then(|argument| argument.parse().ok()).unwrap_or(300_usize);
+    let samples = noise(seconds * SAMPLE_RATE_HZ as usize);
+    let model = Model::shipped();
+
+    let mut frames = Vec::new();
+    LogMel::new().push(&samples, |frame| frames.push(*frame));
+    report("front end", seconds, || {
+        let mut heard = 0.0;
+        LogMel::new().push(&samples, |frame| heard += frame[0]);
+        heard
+    });
+    report("network", seconds, || {
+        let mut heard = 0.0;
+        let mut hearing = Hearing::new(model);
+        for frame in &frames {
+            hearing.push(model, frame, &mut |answer| heard += answer.cat_logit);
+        }
+        heard
+    });
+    report("front end and network", seconds, || {
+        let mut heard = 0.0;
+        let (mut front, mut hearing) = (LogMel::new(), Hearing::new(model));
+        for chunk in samples.chunks(320) {
+            front.push(chunk, |frame| hearing.push(model, frame, &mut |answer| heard += answer.cat_logit));
+        }
+        heard
+    });
+}
+
+/// Runs and prints one measurement.
+fn report(what: &str, seconds: usize, mut run: impl FnMut() -> f32) {
+    let mut times: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let began = CpuClock::start();
+            std::hint::black_box(run());
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    let median = times[ROUNDS / 2].as_secs_f64();
+    println!(
+        "{what}: {:.0} times real time, {:.3} ms a second of audio",
+        seconds as f64 / median,
+        median * 1e3 / seconds as f64
+    );
+}
+
+/// CPU time of this thread where the system tells it (Linux), else wall time.
+struct CpuClock(Option<u64>, Instant);
+
+impl CpuClock {
+    fn start() -> Self {
+        Self(cpu_ns(), Instant::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        match (self.0, cpu_ns()) {
+            (Some(before), Some(now)) => Duration::from_nanos(now - before),
+            _ => self.1.elapsed(),
+        }
+    }
+}
+
+fn cpu_ns() -> Option<u64> {
+    std::fs::read_to_string("/proc/thread-self/schedstat").ok()?.split_whitespace().next()?.parse().ok()
+}
+
+/// White noise 30 dB below full scale.
+fn noise(count: usize) -> Vec<i16> {
+    let mut state = 1_u32;
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            ((state >> 16) as i16) / 32
+        })
+        .collect()
+}

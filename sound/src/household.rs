@@ -1,0 +1,185 @@
+//! One's own cat: a context classifier that learns from the owner's labels.
+//!
+//! Multinomial logistic regression on top of the general classifier, held near it by a penalty: with no label the answer
+//! is the general one, with few it moves a little, with many it is the cat's own. Training anew takes milliseconds, and
+//! is deterministic, so only the labels need storing.
+
+use crate::context::{CONTEXTS, ContextLogits, ContextModel, softmax};
+use crate::model::EMBEDDING;
+use crate::prosody::{PROSODY, Prosody};
+
+/// Numbers that the classifier learns from: 1 (for how often each context comes at all), the way of speaking, the embedding.
+const FEATURES: usize = 1 + PROSODY + EMBEDDING;
+
+/// Weight of each group of features; a group that matters more is penalised less. Chosen by the simulation of
+/// docs/MODEL.md.
+const CONSTANT_WEIGHT: f32 = 1.0;
+const PROSODY_WEIGHT: f32 = 0.15;
+const EMBEDDING_WEIGHT: f32 = 0.5;
+
+/// Strength of the penalty that holds the classifier near the general one, a label.
+const PENALTY: f32 = 0.5;
+
+/// Steps of gradient descent: enough for the penalised problem to settle.
+const ITERATIONS: usize = 200;
+
+/// What is stored of a vocalisation so that a classifier can learn from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// How it was said.
+    pub prosody: Prosody,
+    /// What the network made of it.
+    pub embedding: [f32; EMBEDDING],
+}
+
+impl Features {
+    /// Bytes of [`Features::to_bytes`].
+    pub const BYTES: usize = 4 * (PROSODY + EMBEDDING);
+
+    /// For a database: 32-bit little-endian floats.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.prosody.iter().chain(&self.embedding).flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    /// What [`Features::to_bytes`] wrote; `None` if it is not of that length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks::<4>() else { return None };
+        let mut numbers = numbers.iter().map(|four| f32::from_le_bytes(*four));
+        if bytes.len() != Self::BYTES {
+            return None;
+        }
+        let mut next = |_| numbers.next().unwrap_or(0.0);
+        Some(Self { prosody: std::array::from_fn(&mut next), embedding: std::array::from_fn(&mut next) })
+    }
+}
+
+/// One label of the owner: the vocalisation, what the general model says of it, and the context's place in
+/// [`ContextLogits`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// The vocalisation.
+    pub features: Features,
+    /// [`ContextModel::logits`] of it.
+    pub general: ContextLogits,
+    /// 0: waiting for food, 1: isolation, 2: brushing.
+    pub context: usize,
+}
+
+/// The classifier of one cat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatClassifier {
+    /// Per context, on top of the general model.
+    weights: [[f32; FEATURES]; CONTEXTS],
+}
+
+impl CatClassifier {
+    /// Learns from all labels of one cat. Labels with a context out of range are left out.
+    #[must_use]
+    pub fn train(general: &ContextModel, examples: &[Example]) -> Self {
+        let mut weights = [[0.0; FEATURES]; CONTEXTS];
+        let known: Vec<([f32; FEATURES], &Example)> = examples
+            .iter()
+            .filter(|example| example.context < CONTEXTS)
+            .map(|example| (inputs(general, &example.features), example))
+            .collect();
+        // The steepest the loss can bend (Böhning 1992: half the squared inputs); a step of its inverse never overshoots.
+        let bend: f32 = PENALTY + known.iter().map(|(x, _)| 0.5 * x.iter().map(|v| v * v).sum::<f32>()).sum::<f32>();
+        for _ in 0..ITERATIONS {
+            let mut slopes = weights.map(|row| row.map(|weight| PENALTY * weight));
+            for (x, example) in &known {
+                let probabilities = softmax(&logits(&weights, x, &example.general));
+                for (context, (slope, probability)) in slopes.iter_mut().zip(probabilities).enumerate() {
+                    let error = probability - if context == example.context { 1.0 } else { 0.0 };
+                    for (slope, value) in slope.iter_mut().zip(x) {
+                        *slope += error * value;
+                    }
+                }
+            }
+            for (weight, slope) in weights.as_flattened_mut().iter_mut().zip(slopes.as_flattened()) {
+                *weight -= slope / bend;
+            }
+        }
+        Self { weights }
+    }
+
+    /// Log-odds for one vocalisation of this cat; `general` is [`ContextModel::logits`] of it.
+    #[must_use]
+    pub fn logits(&self, model: &ContextModel, features: &Features, general: &ContextLogits) -> ContextLogits {
+        logits(&self.weights, &inputs(model, features), general)
+    }
+}
+
+fn logits(weights: &[[f32; FEATURES]; CONTEXTS], x: &[f32; FEATURES], general: &ContextLogits) -> ContextLogits {
+    std::array::from_fn(|context| {
+        general[context] + weights[context].iter().zip(x).map(|(weight, value)| weight * value).sum::<f32>()
+    })
+}
+
+fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {
+    let mut out = [CONSTANT_WEIGHT; FEATURES];
+    let (prosody, embedding) = out[1..].split_at_mut(PROSODY);
+    for (out, value) in prosody.iter_mut().zip(general.standardised(&features.prosody)) {
+        *out = PROSODY_WEIGHT * value;
+    }
+    // Only the direction of an embedding counts; its length says how loud and clear the sound was.
+    let length = features.embedding.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+    for (out, value) in embedding.iter_mut().zip(&features.embedding) {
+        *out = EMBEDDING_WEIGHT * value / length;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn features(seed: f32) -> Features {
+        Features {
+            prosody: std::array::from_fn(|n| (seed + n as f32).sin()),
+            embedding: std::array::from_fn(|n| (seed * 3.0 + n as f32 * 0.7).cos()),
+        }
+    }
+
+    fn example(seed: f32, context: usize) -> Example {
+        Example { features: features(seed), general: [0.2, 0.1, 0.0], context }
+    }
+
+    #[test]
+    fn without_labels_the_answer_is_the_general_one() {
+        let model = ContextModel::shipped();
+        let classifier = CatClassifier::train(model, &[]);
+        assert_eq!(classifier.logits(model, &features(1.0), &[0.3, -0.2, 0.1]), [0.3, -0.2, 0.1]);
+    }
+
+    #[test]
+    fn labels_draw_the_answer_to_them_the_more_the_more_there_are() {
+        let model = ContextModel::shipped();
+        let probability = |labels: usize| {
+            let examples: Vec<Example> = (0..labels).map(|n| example(n as f32 * 0.01, 2)).collect();
+            softmax(&CatClassifier::train(model, &examples).logits(model, &features(0.005), &[0.0; 3]))[2]
+        };
+        let rising = [0, 1, 3, 10].map(probability);
+        assert!(rising.is_sorted() && rising[1] > 0.4 && rising[3] > 0.8, "{rising:?}");
+    }
+
+    #[test]
+    fn two_ways_of_speaking_are_told_apart() {
+        let model = ContextModel::shipped();
+        let examples: Vec<Example> = (0..8).map(|n| example((n % 2) as f32 * 2.0 + n as f32 * 0.01, n % 2)).collect();
+        let classifier = CatClassifier::train(model, &examples);
+        let (first, second) = (
+            classifier.logits(model, &features(0.03), &[0.0; 3]),
+            classifier.logits(model, &features(2.03), &[0.0; 3]),
+        );
+        assert!(first[0] > first[1] && second[1] > second[0], "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn features_survive_the_database() {
+        let kept = features(4.0);
+        assert_eq!(Features::from_bytes(&kept.to_bytes()), Some(kept.clone()));
+        assert_eq!(Features::from_bytes(&kept.to_bytes()[4..]), None);
+    }
+}

@@ -1,0 +1,322 @@
+//! The trained network: log-mel frames in; every 64 ms a cat logit, some other sounds' logits and an embedding out.
+//!
+//! Six convolutions and one linear layer, 340,000 weights, run in blocks of [`BLOCK_FRAMES`] frames counted from the
+//! start of the stream. One [`Model`] serves all streams; a [`Hearing`] is the state of one. How the weights came about
+//! is in `docs/MODEL.md`; `training/network.py` is the same network in the training framework.
+
+use std::sync::OnceLock;
+
+use thiserror::Error;
+
+use crate::logmel::{BANDS, Frame, HOP_SAMPLES, silent_frame};
+use crate::nn::{Conv, Dense, Machine, Pending, Scratch, Shape, Stretches};
+
+/// Numbers that describe a sound for later classifiers.
+pub const EMBEDDING: usize = 128;
+
+/// Frames from one answer to the next.
+pub const STRIDE_FRAMES: usize = 4;
+
+/// Samples from one answer to the next: 64 ms. Answer `j` speaks of the time around sample
+/// `j * STEP_SAMPLES + 256` and hears 0.58 s to each side.
+pub const STEP_SAMPLES: usize = STRIDE_FRAMES * HOP_SAMPLES;
+
+/// Frames the network takes at once.
+pub const BLOCK_FRAMES: usize = 32;
+
+/// Frames of silence before the first, so that answer 0 speaks of frame 0.
+const LEFT_FRAMES: usize = 36;
+
+/// Sounds that the network names beside "cat": logits learnt from a larger network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sound {
+    /// Human speech.
+    Speech = 0,
+    /// A dog.
+    Dog = 1,
+    /// Any cat.
+    Cat = 2,
+    /// Purring.
+    Purr = 3,
+    /// Meowing.
+    Meow = 4,
+    /// Hissing.
+    Hiss = 5,
+    /// Caterwauling.
+    Caterwaul = 6,
+    /// Growling.
+    Growl = 7,
+    /// A baby crying.
+    BabyCry = 8,
+}
+
+/// How many [`Sound`]s there are.
+pub const SOUNDS: usize = 9;
+
+/// What the network says of one step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// Log-odds of a cat being heard.
+    pub cat_logit: f32,
+    /// Log-odds of each [`Sound`], after the larger network's scale; meaningful as a mean over about a second.
+    pub sound_logits: [f32; SOUNDS],
+    /// What later classifiers learn from.
+    pub embedding: [f32; EMBEDDING],
+}
+
+/// Why a weights file cannot be used.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum WeightsError {
+    /// Not a weights file of this version.
+    #[error("not a weights file of this version")]
+    Version,
+    /// Too short or too long for this network.
+    #[error("the weights file has {found} bytes where the network needs {expected}")]
+    Length {
+        /// Bytes found.
+        found: usize,
+        /// Bytes that the network needs.
+        expected: usize,
+    },
+    /// A weight is infinite or not a number.
+    #[error("weight {0} is not finite")]
+    NotFinite(usize),
+}
+
+/// The layers: shape and output channels, as in `training/network.py`.
+const LAYERS: [(Shape, usize); 6] = [
+    (shape(1, BANDS, 2, [5, 5], [2, 2], 1, false), 24),
+    (shape(24, 20, 1, [3, 3], [2, 2], 1, false), 48),
+    (shape(48, 10, 1, [3, 3], [1, 2], 1, false), 96),
+    (shape(96, 5, 0, [3, 5], [1, 1], 1, false), EMBEDDING),
+    (shape(EMBEDDING, 1, 0, [3, 1], [1, 1], 2, true), EMBEDDING),
+    (shape(EMBEDDING, 1, 0, [3, 1], [1, 1], 4, true), EMBEDDING),
+];
+
+const fn shape(
+    channels: usize,
+    bands: usize,
+    band_padding: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: usize,
+    residual: bool,
+) -> Shape {
+    Shape { channels, bands, band_padding, kernel, stride, dilation, residual }
+}
+
+/// First bytes of a weights file.
+const MAGIC: &[u8; 8] = b"MEOWNET1";
+
+/// The network's weights.
+pub struct Model {
+    layers: Vec<Conv>,
+    /// Row 0: cat. Then one row a [`Sound`].
+    heads: Dense,
+    machine: Machine,
+}
+
+impl Model {
+    /// The weights that the program carries.
+    #[must_use]
+    pub fn shipped() -> &'static Self {
+        static SHIPPED: OnceLock<Model> = OnceLock::new();
+        SHIPPED.get_or_init(|| {
+            Self::from_bytes(include_bytes!("../weights/model.bin")).expect("a test reads the shipped weights")
+        })
+    }
+
+    /// Reads weights as `training/export.py` writes them: the magic, then for each layer weights (16-bit floats,
+    /// ordered output, time, band, channel) and biases (32-bit), then the same for the heads. All little-endian.
+    ///
+    /// # Errors
+    /// When the file is of another version or length, or has a weight that is not finite.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, WeightsError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(WeightsError::Version)?;
+        let sizes = LAYERS.iter().map(|(shape, outputs)| (shape.inputs(), *outputs)).chain([(EMBEDDING, 1 + SOUNDS)]);
+        let expected = sizes.clone().map(|(inputs, outputs)| outputs * (inputs * 2 + 4)).sum();
+        if rest.len() != expected {
+            return Err(WeightsError::Length { found: rest.len(), expected });
+        }
+        let mut rest = rest;
+        let mut denses = Vec::new();
+        for (inputs, outputs) in sizes {
+            let (weights, after) = rest.split_at(inputs * outputs * 2);
+            let (bias, after) = after.split_at(outputs * 4);
+            rest = after;
+            let weights: Vec<f32> =
+                weights.chunks_exact(2).map(|pair| from_half(u16::from_le_bytes([pair[0], pair[1]]))).collect();
+            let bias: Vec<f32> =
+                bias.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
+            if let Some(place) = weights.iter().chain(&bias).position(|value| !value.is_finite()) {
+                return Err(WeightsError::NotFinite(place));
+            }
+            denses.push(Dense::new(inputs, &weights, &bias));
+        }
+        let heads = denses.pop().expect("the heads were pushed last");
+        let layers = LAYERS.iter().zip(denses).map(|((shape, _), dense)| Conv::new(*shape, dense)).collect();
+        Ok(Self { layers, heads, machine: Machine::detect() })
+    }
+}
+
+impl Model {
+    fn answer(&self, embedding: &[f32]) -> Answer {
+        let mut logits = [0.0; 1 + SOUNDS];
+        let whole = Stretches { count: 1, len: EMBEDDING, stride: 0 };
+        self.heads.apply(self.machine, embedding, whole, &[0], |_, first, values| {
+            logits[first..first + values.len()].copy_from_slice(values);
+        });
+        let [cat_logit, sound_logits @ ..] = logits;
+        let embedding = embedding.try_into().expect("the last layer has EMBEDDING channels and one band");
+        Answer { cat_logit, sound_logits, embedding }
+    }
+}
+
+/// IEEE 754 half precision to single.
+fn from_half(bits: u16) -> f32 {
+    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
+    let fraction = f32::from(bits & 0x3ff);
+    match (bits >> 10) & 0x1f {
+        0 => sign * fraction * 2_f32.powi(-24),
+        31 if fraction == 0.0 => sign * f32::INFINITY,
+        31 => f32::NAN,
+        exponent => sign * (1.0 + fraction / 1_024.0) * 2_f32.powi(i32::from(exponent) - 15),
+    }
+}
+
+/// What one stream's network remembers. Memory is constant.
+#[derive(Clone)]
+pub struct Hearing {
+    pending: [Pending; LAYERS.len()],
+    scratch: Scratch,
+    frames: u64,
+    answers: u64,
+}
+
+impl Hearing {
+    /// At the start of a stream; before it there was silence.
+    #[must_use]
+    pub fn new(model: &Model) -> Self {
+        let mut hearing = Self { pending: Default::default(), scratch: Scratch::default(), frames: 0, answers: 0 };
+        for _ in 0..LEFT_FRAMES {
+            model.layers[0].feed(&mut hearing.pending[0], &silent_frame());
+        }
+        hearing.run(model, &mut |_| {});
+        hearing
+    }
+
+    /// Takes the next frame; every [`BLOCK_FRAMES`] frames the answers that are due come out, in order.
+    pub fn push(&mut self, model: &Model, frame: &Frame, on_answer: &mut impl FnMut(&Answer)) {
+        model.layers[0].feed(&mut self.pending[0], frame);
+        self.frames += 1;
+        if self.frames.is_multiple_of(BLOCK_FRAMES as u64) {
+            self.run(model, on_answer);
+        }
+    }
+
+    /// The stream has ended, silence follows: hands out the answers still due, one for every [`STRIDE_FRAMES`] frames.
+    pub fn finish(mut self, model: &Model, on_answer: &mut impl FnMut(&Answer)) {
+        let due = self.frames.div_ceil(STRIDE_FRAMES as u64);
+        let mut made = self.answers;
+        while made < due {
+            self.push(model, &silent_frame(), &mut |answer| {
+                if made < due {
+                    on_answer(answer);
+                }
+                made += 1;
+            });
+        }
+    }
+
+    fn run(&mut self, model: &Model, on_answer: &mut impl FnMut(&Answer)) {
+        let last = model.layers.len() - 1;
+        for (number, layer) in model.layers.iter().enumerate() {
+            let (now, later) = self.pending.split_at_mut(number + 1);
+            if number < last {
+                let next = &model.layers[number + 1];
+                layer.run(model.machine, &mut now[number], &mut self.scratch, |row| next.feed(&mut later[0], row));
+            } else {
+                layer.run(model.machine, &mut now[number], &mut self.scratch, |row| {
+                    self.answers += 1;
+                    on_answer(&model.answer(row));
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(model: &Model, frames: &[Frame]) -> Vec<Answer> {
+        let mut heard = Vec::new();
+        let mut hearing = Hearing::new(model);
+        for frame in frames {
+            hearing.push(model, frame, &mut |answer| heard.push(answer.clone()));
+        }
+        hearing.finish(model, &mut |answer| heard.push(answer.clone()));
+        heard
+    }
+
+    fn frames(count: usize) -> Vec<Frame> {
+        (0..count).map(|n| std::array::from_fn(|band| ((n * 7 + band * 3) as f32 * 0.13).sin())).collect()
+    }
+
+    #[test]
+    fn there_is_one_answer_for_every_four_frames() {
+        for count in [0, 1, 4, 5, 31, 32, 33, 100, 319] {
+            assert_eq!(
+                answers(Model::shipped(), &frames(count)).len(),
+                count.div_ceil(STRIDE_FRAMES),
+                "{count} frames"
+            );
+        }
+    }
+
+    #[test]
+    fn memory_of_a_stream_does_not_grow() {
+        let model = Model::shipped();
+        let mut hearing = Hearing::new(model);
+        for (count, frame) in frames(BLOCK_FRAMES * 40).iter().enumerate() {
+            hearing.push(model, frame, &mut |_| {});
+            let bytes: usize = hearing.pending.iter().map(Pending::bytes).sum();
+            assert!(bytes <= 120 * 1_024, "{bytes} bytes after {count} frames");
+        }
+    }
+
+    #[test]
+    fn an_answer_hears_no_further_than_it_says() {
+        let mut changed = frames(400);
+        let plain = answers(Model::shipped(), &changed);
+        changed[200] = [3.0; BANDS];
+        let differs: Vec<usize> = answers(Model::shipped(), &changed)
+            .iter()
+            .zip(&plain)
+            .enumerate()
+            .filter(|(_, (a, b))| a != b)
+            .map(|(n, _)| n)
+            .collect();
+        assert_eq!(
+            (differs.first(), differs.last()),
+            (Some(&41), Some(&59)),
+            "frame 200 is 36 frames around 41 * 4 to 59 * 4"
+        );
+    }
+
+    #[test]
+    fn half_floats_are_read_exactly() {
+        for (bits, value) in
+            [(0, 0.0), (0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65_504.0), (1, 2_f32.powi(-24)), (0x3555, 0.333_251_95)]
+        {
+            assert_eq!(from_half(bits), value);
+        }
+        assert!(from_half(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn broken_weights_are_refused() {
+        assert_eq!(Model::from_bytes(b"MEOWNET0").err(), Some(WeightsError::Version));
+        assert!(matches!(Model::from_bytes(MAGIC).err(), Some(WeightsError::Length { found: 0, .. })));
+    }
+}

@@ -1,0 +1,175 @@
+//! The inner loop: rows of inputs times packed weights, on the widest vectors that the machine has.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Outputs computed together; weights are packed in panels this wide.
+const PANEL: usize = 16;
+
+/// Input rows computed together. Four rows by sixteen outputs fill the registers of AVX2.
+const TILE_ROWS: usize = 4;
+
+/// What the machine can do, found once.
+#[derive(Clone, Copy)]
+pub(crate) struct Machine(Arch);
+
+impl Machine {
+    pub(crate) fn detect() -> Self {
+        Self(Arch::new())
+    }
+}
+
+/// A dense layer: `outputs = weights * inputs + bias`, weights packed for the kernel.
+pub(crate) struct Dense {
+    inputs: usize,
+    outputs: usize,
+    /// Panels of [`PANEL`] outputs (the last filled up with zeros); in a panel, the weights of input 0, of input 1, ...
+    panels: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// Where the inputs of one output row lie: `count` stretches of `len` values, `stride` apart, the first at `start`.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretches {
+    pub(crate) count: usize,
+    pub(crate) len: usize,
+    pub(crate) stride: usize,
+}
+
+impl Dense {
+    /// From weights (`outputs` rows of `inputs`) and one bias an output.
+    pub(crate) fn new(inputs: usize, weights: &[f32], bias: &[f32]) -> Self {
+        let outputs = bias.len();
+        assert_eq!(weights.len(), inputs * outputs, "weights do not fit the layer");
+        let panel_count = outputs.div_ceil(PANEL);
+        let mut panels = vec![0.0; panel_count * PANEL * inputs];
+        for (output, row) in weights.chunks_exact(inputs).enumerate() {
+            let panel = &mut panels[output / PANEL * PANEL * inputs..][..PANEL * inputs];
+            for (input, weight) in row.iter().enumerate() {
+                panel[input * PANEL + output % PANEL] = *weight;
+            }
+        }
+        let mut padded_bias = bias.to_vec();
+        padded_bias.resize(panel_count * PANEL, 0.0);
+        Self { inputs, outputs, panels, bias: padded_bias }
+    }
+
+    pub(crate) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Computes one output row for each of `starts`; hands on its number, the number of its first output, and up to
+    /// [`PANEL`] outputs.
+    pub(crate) fn apply(
+        &self,
+        machine: Machine,
+        inputs: &[f32],
+        stretches: Stretches,
+        starts: &[usize],
+        mut put: impl FnMut(usize, usize, &[f32]),
+    ) {
+        debug_assert_eq!(stretches.count * stretches.len, self.inputs);
+        for (panel, (weights, bias)) in
+            self.panels.chunks_exact(PANEL * self.inputs).zip(self.bias.chunks_exact(PANEL)).enumerate()
+        {
+            let first_output = panel * PANEL;
+            let width = PANEL.min(self.outputs - first_output);
+            for (tile, starts) in starts.chunks(TILE_ROWS).enumerate() {
+                let mut sums = [[0.0; PANEL]; TILE_ROWS];
+                if let Ok(starts) = <[usize; TILE_ROWS]>::try_from(starts) {
+                    machine.0.dispatch(Tile { weights, bias, inputs, stretches, starts, sums: &mut sums });
+                } else {
+                    for (sums, start) in sums.iter_mut().zip(starts) {
+                        let one = std::array::from_mut(sums);
+                        machine.0.dispatch(Tile { weights, bias, inputs, stretches, starts: [*start], sums: one });
+                    }
+                }
+                for (row, sums) in sums.iter().enumerate().take(starts.len()) {
+                    put(tile * TILE_ROWS + row, first_output, &sums[..width]);
+                }
+            }
+        }
+    }
+}
+
+/// `ROWS` input rows against one panel.
+struct Tile<'a, const ROWS: usize> {
+    weights: &'a [f32],
+    bias: &'a [f32],
+    inputs: &'a [f32],
+    stretches: Stretches,
+    starts: [usize; ROWS],
+    sums: &'a mut [[f32; PANEL]; ROWS],
+}
+
+impl<const ROWS: usize> WithSimd for Tile<'_, ROWS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match S::F32_LANES {
+            16 => self.run::<S, 1>(simd),
+            8 => self.run::<S, 2>(simd),
+            4 => self.run::<S, 4>(simd),
+            _ => self.run::<S, PANEL>(simd),
+        }
+    }
+}
+
+impl<const ROWS: usize> Tile<'_, ROWS> {
+    /// `VECTORS` vectors make a panel.
+    #[inline(always)]
+    fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
+        let bias = S::as_simd_f32s(self.bias).0;
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+        for row in &mut sums {
+            row.copy_from_slice(&bias[..VECTORS]);
+        }
+        let mut weights = S::as_simd_f32s(self.weights).0.chunks_exact(VECTORS);
+        for stretch in 0..self.stretches.count {
+            let from = stretch * self.stretches.stride;
+            let rows = self.starts.map(|start| &self.inputs[start + from..][..self.stretches.len]);
+            for input in 0..self.stretches.len {
+                let Some(weights) = weights.next() else { break };
+                for (sums, row) in sums.iter_mut().zip(rows) {
+                    let value = simd.splat_f32s(row[input]);
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum = simd.mul_add_e_f32s(value, *weight, *sum);
+                    }
+                }
+            }
+        }
+        for (out, sums) in self.sums.iter_mut().zip(&sums) {
+            S::as_mut_simd_f32s(out).0.copy_from_slice(sums);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_the_plain_sum_for_any_number_of_rows_and_outputs() {
+        let (inputs, outputs) = (21, 19);
+        let weights: Vec<f32> = (0..inputs * outputs).map(|n| (n as f32 * 0.37).sin()).collect();
+        let bias: Vec<f32> = (0..outputs).map(|n| n as f32 * 0.1).collect();
+        let data: Vec<f32> = (0..200).map(|n| (n as f32 * 0.91).cos()).collect();
+        let dense = Dense::new(inputs, &weights, &bias);
+        let stretches = Stretches { count: 3, len: 7, stride: 11 };
+        for rows in 1..10 {
+            let starts: Vec<usize> = (0..rows).map(|row| row * 13).collect();
+            let mut seen = vec![vec![f32::NAN; outputs]; rows];
+            dense.apply(Machine::detect(), &data, stretches, &starts, |row, first, values| {
+                seen[row][first..first + values.len()].copy_from_slice(values);
+            });
+            for (row, start) in starts.iter().enumerate() {
+                let gathered: Vec<f32> = (0..3).flat_map(|s| data[start + s * 11..][..7].to_vec()).collect();
+                for output in 0..outputs {
+                    let products = weights[output * inputs..][..inputs].iter().zip(&gathered).map(|(w, x)| w * x);
+                    let expected = bias[output] + products.sum::<f32>();
+                    assert!((seen[row][output] - expected).abs() < 1e-4, "row {row}, output {output}");
+                }
+            }
+        }
+    }
+}

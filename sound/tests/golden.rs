@@ -1,0 +1,114 @@
+//! The shipped network on shipped recordings: the same numbers as in the training framework, the same answers however
+//! the audio comes.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use sound::detector::{Detector, DetectorConfig, Event};
+use sound::logmel::{LogMel, WINDOW_SAMPLES};
+use sound::model::{Answer, Hearing, Model};
+
+/// What the training framework made of a clip. It computes in 32 bits throughout; the shipped weights have 16.
+#[derive(Deserialize)]
+struct Golden {
+    is_cat: bool,
+    cat_logits: Vec<f32>,
+    sound_logits: Vec<f32>,
+}
+
+fn clips() -> Vec<(String, Vec<i16>, Golden)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clips");
+    let golden = std::fs::read_to_string(folder.join("golden.json")).expect("golden.json is in the repository");
+    let golden: std::collections::BTreeMap<String, Golden> =
+        serde_json::from_str(&golden).expect("golden.json is sound");
+    golden
+        .into_iter()
+        .map(|(name, golden)| {
+            let mut wav = hound::WavReader::open(folder.join(format!("{name}.wav"))).expect("the clip is there");
+            let samples = wav.samples::<i16>().map(|sample| sample.expect("the clip is whole")).collect();
+            (name, samples, golden)
+        })
+        .collect()
+}
+
+fn answers(samples: &[i16]) -> Vec<Answer> {
+    let model = Model::shipped();
+    let (mut front, mut hearing, mut heard) = (LogMel::new(), Hearing::new(model), Vec::new());
+    for piece in [samples, &[0; WINDOW_SAMPLES]] {
+        front.push(piece, |frame| hearing.push(model, frame, &mut |answer| heard.push(answer.clone())));
+    }
+    hearing.finish(model, &mut |answer| heard.push(answer.clone()));
+    heard
+}
+
+fn detect(samples: &[i16], chunk: usize) -> (f32, Vec<Event>) {
+    let mut events = Vec::new();
+    let mut detector = Detector::new(Model::shipped(), DetectorConfig::default());
+    for chunk in samples.chunks(chunk) {
+        detector.push(chunk, |event| events.push(event));
+    }
+    let score = detector.finish(|event| events.push(event));
+    (score, events)
+}
+
+#[test]
+fn the_network_computes_what_the_training_framework_did() {
+    for (name, samples, golden) in clips() {
+        let heard = answers(&samples);
+        assert_eq!(heard.len(), golden.cat_logits.len(), "{name}");
+        for (step, (answer, expected)) in heard.iter().zip(&golden.cat_logits).enumerate() {
+            assert!(
+                (answer.cat_logit - expected).abs() < 0.05,
+                "{name}, step {step}: {} for {expected}",
+                answer.cat_logit
+            );
+        }
+        for (sound, expected) in golden.sound_logits.iter().enumerate() {
+            let mean = heard.iter().map(|answer| answer.sound_logits[sound]).sum::<f32>() / heard.len() as f32;
+            assert!((mean - expected).abs() < 0.05, "{name}, sound {sound}: {mean} for {expected}");
+        }
+    }
+}
+
+#[test]
+fn cats_are_found_and_others_are_not() {
+    for (name, samples, golden) in clips() {
+        let (score, events) = detect(&samples, 320);
+        assert_eq!(score >= 0.5, golden.is_cat, "{name} scores {score}");
+        assert_eq!(!events.is_empty(), golden.is_cat, "{name}: {} events", events.len());
+        for event in events {
+            assert!(event.start_sample < event.end_sample && event.end_sample <= samples.len() as u64, "{name}");
+            assert!(event.score <= score, "{name}: an event scores above the clip");
+        }
+    }
+}
+
+#[test]
+fn chunking_changes_no_bit() {
+    for (name, samples, _) in clips() {
+        let whole = detect(&samples, samples.len());
+        for chunk in [1, 160, 320, 999, 16_000] {
+            assert!(detect(&samples, chunk) == whole, "{name} in chunks of {chunk}");
+        }
+    }
+}
+
+#[test]
+fn thirty_decibels_softer_is_still_a_cat() {
+    for (name, samples, golden) in clips().into_iter().filter(|(_, _, golden)| golden.is_cat) {
+        let soft: Vec<i16> = samples.iter().map(|sample| (f32::from(*sample) * 0.0316).round() as i16).collect();
+        assert_eq!(detect(&soft, 320).0 >= 0.5, golden.is_cat, "{name}");
+    }
+}
+
+#[test]
+fn silence_dc_and_clipping_hold_no_cat() {
+    let square =
+        |period: usize| (0..32_000).map(|n| if n % period < period / 2 { i16::MIN } else { i16::MAX }).collect();
+    let samples: [Vec<i16>; 6] =
+        [vec![], vec![0; 32_000], vec![12_000; 32_000], vec![i16::MAX; 32_000], square(40), square(320)];
+    for (number, samples) in samples.iter().enumerate() {
+        let (score, events) = detect(samples, 320);
+        assert!(score.is_finite() && score < 0.5 && events.is_empty(), "{number}: {score}, {} events", events.len());
+    }
+}

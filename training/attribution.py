@@ -1,0 +1,37 @@
+"""Writes who recorded what the weights were trained on: docs/ATTRIBUTION-training.csv, from the manifest."""
+
+import argparse
+import csv
+import pathlib
+
+import corpus
+
+CATMEOWS = "Ludovico, Ntalampiras, Presti, Cannas, Battini, Mattiello: CatMeows"
+
+
+def row(clip):
+    """Title, author, source and licence of one clip."""
+    name = pathlib.Path(clip.path).name
+    if clip.dataset == "esc50":
+        sound = clip.group.split("|")[0]
+        return [f"ESC-50 {name} ({clip.label})", clip.author, f"https://freesound.org/s/{sound}/", clip.licence]
+    return [f"CatMeows {name}", CATMEOWS, "https://doi.org/10.5281/zenodo.4008297", clip.licence]
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
+    parser.add_argument("--out", type=pathlib.Path, default=here / "../docs/ATTRIBUTION-training.csv")
+    arguments = parser.parse_args()
+    clips = [clip for clip in corpus.read_manifest(arguments.manifest) if clip.dataset in corpus.TRAINING_DATASETS]
+    arguments.out.parent.mkdir(exist_ok=True)
+    with open(arguments.out, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["recording", "author", "source", "licence"])
+        writer.writerows(row(clip) for clip in clips)
+    print(f"{len(clips)} recordings; licences: {sorted({clip.licence for clip in clips})}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Trains and evaluates the context classifier, leaving cats out, and writes it as the product reads it (sound/src/context.rs)."""
+
+import argparse
+import json
+import pathlib
+import struct
+
+import numpy as np
+from scipy.linalg import lu_factor, lu_solve
+
+import corpus
+import frontend
+import listen
+
+MAGIC = b"MEOWCTX1"
+GAMMA, PENALTY = 1.0, 1.0
+OUTLIER_DEVIATIONS = 3.0
+
+
+def softmax(logits):
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def kernel(a, b):
+    return np.exp(-GAMMA * ((a[:, None] - b[None]) ** 2).mean(axis=2))
+
+
+class Classifier:
+    """Kernel logistic regression. Every cat and context weighs alike, however many meows there are of it."""
+
+    def __init__(self, places, contexts, cats):
+        self.mean, self.deviation = places.mean(axis=0), places.std(axis=0) + 1e-6
+        self.known = self.standardised(places)
+        weight = np.ones(len(contexts))
+        for cat in np.unique(cats):
+            for context in range(3):
+                own = (cats == cat) & (contexts == context)
+                weight[own] = max(own.sum(), 1) ** -0.5
+        for context in range(3):
+            weight[contexts == context] /= weight[contexts == context].sum()
+        weight *= len(weight) / weight.sum()
+        likeness, truth = kernel(self.known, self.known), np.eye(3)[contexts]
+        # Newton steps with a fixed bound of the curvature (Boehning 1992): one factorisation serves all.
+        factors = lu_factor(likeness * (0.5 * weight)[:, None] + PENALTY * np.eye(len(weight)))
+        self.votes, self.bias = np.zeros((len(weight), 3)), np.zeros(3)
+        for _ in range(80):
+            error = weight[:, None] * (truth - softmax(likeness @ self.votes + self.bias))
+            self.votes += lu_solve(factors, error - PENALTY * self.votes)
+            self.bias += error.sum(axis=0) / weight.sum()
+
+    def standardised(self, places):
+        return ((places - self.mean) / self.deviation).clip(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
+
+    def logits(self, places):
+        return kernel(self.standardised(places), self.known) @ self.votes + self.bias
+
+
+def meows(manifest, hear, weights):
+    """One row a meow of CatMeows, from its best event: measurements, embedding, context, cat, session."""
+    listener, rows = listen.Listener(hear, "--min-score", "0.01", *(["--weights", str(weights)] if weights else [])), []
+    for clip in corpus.read_manifest(manifest):
+        if clip.dataset != "catmeows":
+            continue
+        samples = frontend.to_i16(corpus.load(pathlib.Path(manifest).parent, clip))
+        events = listener(samples)["events"]
+        if not events:
+            continue
+        best = max(events, key=lambda event: event["score"])
+        session = pathlib.Path(clip.path).stem.split("_")[-1][0]
+        rows.append({"prosody": best["prosody"], "embedding": best["embedding"], "context": corpus.CONTEXTS.index(clip.label),
+                     "cat": clip.group, "session": f"{clip.label}{session}"})
+    return rows
+
+
+def leave_cats_out(places, contexts, cats):
+    """Logits of each meow by a classifier that knows none of its cat."""
+    out = np.empty((len(contexts), 3))
+    for cat in np.unique(cats):
+        own = cats == cat
+        out[own] = Classifier(places[~own], contexts[~own], cats[~own]).logits(places[own])
+    return out
+
+
+def temperature_of(logits, contexts):
+    """The divisor that makes the logits' probabilities fit best."""
+    choices = np.geomspace(0.3, 5, 60)
+    rows = np.arange(len(contexts))
+    return choices[np.argmin([-np.log(softmax(logits / t)[rows, contexts] + 1e-9).mean() for t in choices])]
+
+
+def scores(predicted, contexts):
+    """Accuracy, unweighted recall and macro F1."""
+    recall, f1 = [], []
+    for context in range(3):
+        hits = ((predicted == context) & (contexts == context)).sum()
+        recall.append(hits / max((contexts == context).sum(), 1))
+        f1.append(2 * hits / max((predicted == context).sum() + (contexts == context).sum(), 1))
+    return (predicted == contexts).mean(), np.mean(recall), np.mean(f1)
+
+
+def with_interval(predicted, contexts, cats, rng, rounds=1_000):
+    """The scores, each with the 95 % interval of drawing other cats (bootstrap over cats)."""
+    names, drawn = np.unique(cats), []
+    for _ in range(rounds):
+        rows = np.concatenate([np.flatnonzero(cats == cat) for cat in rng.choice(names, len(names))])
+        drawn.append(scores(predicted[rows], contexts[rows]))
+    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    return [f"{value:.3f} [{a:.3f}, {b:.3f}]" for value, a, b in zip(scores(predicted, contexts), low, high)]
+
+
+def calibration_error(probabilities, contexts, bins=10):
+    """Expected calibration error of the likeliest context."""
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == contexts
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    return sum(abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any())
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
+    parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
+    parser.add_argument("--weights", type=pathlib.Path, help="another network than the shipped one")
+    parser.add_argument("--out", type=pathlib.Path, default=here / "../sound/weights/context.bin")
+    parser.add_argument("--meows", type=pathlib.Path, help="also write each meow, with the logits of a classifier that does not know its cat")
+    arguments = parser.parse_args()
+    rows = meows(arguments.manifest, arguments.hear, arguments.weights)
+    places = np.array([row["prosody"] for row in rows])
+    contexts, cats = np.array([row["context"] for row in rows]), np.array([row["cat"] for row in rows])
+
+    logits = leave_cats_out(places, contexts, cats)
+    # The temperature of a cat comes from the other cats.
+    calibrated = np.empty_like(logits)
+    for cat in np.unique(cats):
+        own = cats == cat
+        calibrated[own] = logits[own] / temperature_of(logits[~own], contexts[~own])
+    probabilities, rng = softmax(calibrated), np.random.default_rng(1)
+    named = probabilities.max(axis=1) >= 0.5
+    print(f"{len(rows)} meows of {len(np.unique(cats))} cats, each judged by a classifier that knows no meow of its cat")
+    print("columns: accuracy, unweighted recall, macro F1, with 95 % intervals over cats")
+    print("  classifier        ", *with_interval(calibrated.argmax(axis=1), contexts, cats, rng), sep="  ")
+    print("  always isolation  ", *with_interval(np.ones_like(contexts), contexts, cats, rng), sep="  ")
+    print("  length alone      ", *with_interval(leave_cats_out(places[:, :1], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
+    print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
+    brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
+    prior = np.bincount(contexts, minlength=3) / len(contexts)
+    print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (shares of the contexts alone: "
+          f"{((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean():.3f})")
+
+    final, temperature = Classifier(places, contexts, cats), temperature_of(logits, contexts)
+    numbers = [final.mean, final.deviation, [GAMMA], final.bias / temperature]
+    numbers += [np.concatenate([place, vote / temperature]) for place, vote in zip(final.known, final.votes)]
+    numbers = np.concatenate([np.asarray(part, float) for part in numbers])
+    arguments.out.write_bytes(MAGIC + struct.pack(f"<{len(numbers)}f", *numbers))
+    print(f"temperature {temperature:.2f}; {arguments.out}: {arguments.out.stat().st_size} bytes")
+    if arguments.meows:
+        with open(arguments.meows, "w") as file:
+            for row, general in zip(rows, calibrated):
+                file.write(json.dumps(row | {"general": general.tolist()}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Writes a trained network as the weights file that the product carries (read by sound/src/model.rs)."""
+
+import argparse
+import pathlib
+
+import numpy as np
+import torch
+
+import network
+
+MAGIC = b"MEOWNET1"
+
+
+def folded(layer):
+    """Convolution weights (output, time, band, channel) and biases with the batch norm folded in."""
+    scale = layer.norm.weight / torch.sqrt(layer.norm.running_var + layer.norm.eps)
+    weights = layer.conv.weight * scale[:, None, None, None]
+    return weights.permute(0, 2, 3, 1).flatten(1), layer.norm.bias - layer.norm.running_mean * scale
+
+
+@torch.no_grad()
+def to_bytes(net):
+    """The weights file: 16-bit weights, 32-bit biases, layer by layer, then the heads."""
+    rows = list(network.MIMICKED.values())
+    heads = (torch.cat([net.cat.weight, net.mimic.weight[rows]]), torch.cat([net.cat.bias, net.mimic.bias[rows]]))
+    out = MAGIC
+    for weights, bias in [folded(layer) for layer in net.layers] + [heads]:
+        half = weights.numpy().astype("<f2")
+        assert np.isfinite(half).all(), "a weight does not fit 16 bits"
+        out += half.tobytes() + bias.numpy().astype("<f4").tobytes()
+    return out
+
+
+def load(path):
+    """A network as train.py saved it."""
+    net = network.Network()
+    net.load_state_dict(torch.load(path))
+    return net.eval()
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trained", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, default=here / "../sound/weights/model.bin")
+    arguments = parser.parse_args()
+    arguments.out.parent.mkdir(exist_ok=True)
+    arguments.out.write_bytes(to_bytes(load(arguments.trained)))
+    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

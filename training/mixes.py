@@ -1,0 +1,244 @@
+"""Five-second mixes of cats and other sounds on shared backgrounds, made so that only the sound itself tells a cat.
+
+Cats and other foreground sounds pass through the same cutting, speed change, room, filter and level, and lie on the same
+backgrounds, so that length, padding, level, codec and band limit say nothing.
+"""
+
+import dataclasses
+
+import numpy as np
+import scipy.fft
+
+import corpus
+import synthesis
+
+RATE_HZ = corpus.RATE_HZ
+MIX_SAMPLES = 81_920
+
+# The network answers every 64 ms; answer j speaks of the time around sample j * STEP + 256 (see network.py).
+STEP_SAMPLES = 1_024
+STEPS = MIX_SAMPLES // STEP_SAMPLES
+
+# Step labels.
+CAT, OTHER, UNSURE = 1, 0, -1
+
+HARD_LABELS = {"Crying baby", "Door - wood creaks", "Crow", "Rooster", "Sheep", "Chirping birds", "Laughing", "Siren", "Dog", "Cow", "Hen",
+               "Snoring", "Frog", "Insects", "Car horn", "Sneezing", "Coughing", "Hand saw", "Pig", "Church bells"}
+
+
+@dataclasses.dataclass
+class Sources:
+    """What one part of the split has to mix: events to put in front, long sounds to put behind."""
+
+    cats: list           # (weight, samples)
+    cat_clips: list      # whole clips with cats in them
+    others: list         # (weight, samples): foreground events that are no cats
+    backgrounds: list    # whole clips without a cat
+    spoken: list
+
+
+def envelope(samples, block=320):
+    """Level of each 20 ms in decibels."""
+    blocks = samples[: len(samples) // block * block].reshape(-1, block)
+    return 10 * np.log10((blocks ** 2).mean(axis=1) + 1e-10)
+
+
+def active_runs(samples, gap_s=0.25, below_peak_db=26):
+    """Sample ranges in which a recording is louder than its own floor, neighbours merged."""
+    level = envelope(samples)
+    if len(level) < 5:
+        return [(0, len(samples))]
+    threshold = max(level.max() - below_peak_db, min(np.percentile(level, 10) + 8, level.max() - 10))
+    runs = []
+    for block in np.flatnonzero(level > threshold):
+        if runs and block - runs[-1][1] <= gap_s * 50:
+            runs[-1][1] = block + 1
+        else:
+            runs.append([block, block + 1])
+    return [(max(0, a * 320 - 640), min(len(samples), b * 320 + 960)) for a, b in runs if b - a >= 3]
+
+
+def events_of(samples, longest_s=4.5):
+    """The active stretches of a recording, each with short fades."""
+    events = []
+    for begin, end in active_runs(samples):
+        event = samples[begin:min(end, begin + int(longest_s * RATE_HZ))].copy()
+        fade = min(320, len(event) // 4)
+        ramp = np.linspace(0, 1, fade, dtype=np.float32)
+        event[:fade] *= ramp
+        event[len(event) - fade:] *= ramp[::-1]
+        events.append(synthesis.unit_peak(event))
+    return events
+
+
+def sources_of(folder, clips, part):
+    """Reads the clips of one part."""
+    cats, cat_clips, others, backgrounds = [], [], [], []
+    per_cat = {}
+    for clip in clips:
+        samples = corpus.load(folder, clip)
+        if np.abs(samples).max() < 1e-4:
+            continue
+        if clip.is_cat:
+            # Every animal (or recording) weighs alike, however many meows it gave; ESC-50's few cats weigh double.
+            events = events_of(samples)
+            # Shorter pieces are clicks and steps between the meows.
+            events = [event for event in events if len(event) > 0.3 * RATE_HZ] or events[:1]
+            per_cat.setdefault((clip.group, clip.dataset == "esc50"), []).extend(events)
+            if clip.dataset == "esc50":
+                cat_clips.append(samples)
+        else:
+            backgrounds.append(samples)
+            weight = 3.0 if clip.label in HARD_LABELS else 1.0
+            others += [(weight, event) for event in events_of(samples)[:3]]
+    for (_, is_esc), events in sorted(per_cat.items(), key=lambda item: item[0]):
+        cats += [((2.0 if is_esc else 1.0) / len(events) ** 0.7, event) for event in events]
+    return Sources(cats, cat_clips, others, backgrounds, synthesis.speech(part))
+
+
+def pick(rng, weighted):
+    """One of the sounds, by weight."""
+    weights = np.array([weight for weight, _ in weighted])
+    return weighted[rng.choice(len(weighted), p=weights / weights.sum())][1]
+
+
+def resped(rng, samples, low, high):
+    """Plays faster or slower, which moves pitch too."""
+    rate = np.exp(rng.uniform(np.log(low), np.log(high)))
+    positions = np.arange(0, len(samples) - 1, rate)
+    return np.interp(positions, np.arange(len(samples)), samples).astype(np.float32)
+
+
+def coloured(rng, samples, room=0.5):
+    """Through a random microphone (smooth filter, band edges) and, by chance, a random room."""
+    size = scipy.fft.next_fast_len(len(samples) + 8_000, real=True)
+    spectrum = scipy.fft.rfft(samples, size)
+    hz = np.arange(len(spectrum)) * RATE_HZ / size
+    octave = np.log2(hz + 30)
+    knots = np.linspace(octave[0], octave[-1], 7)
+    gain_db = np.interp(octave, knots, rng.normal(0, 3.5, 7)) + rng.normal(0, 1.2) * (octave - 10)
+    if rng.random() < 0.5:
+        gain_db -= 24 * np.maximum(0, octave - np.log2(rng.uniform(2_200, 7_000)))
+    if rng.random() < 0.5:
+        gain_db -= 18 * np.maximum(0, np.log2(rng.uniform(60, 350)) - octave)
+    spectrum *= 10 ** (gain_db / 20)
+    if rng.random() < room:
+        length = 8_000
+        decay = np.exp(-6.9 * np.arange(length) / (rng.uniform(0.08, 0.8) * RATE_HZ))
+        response = (rng.standard_normal(length) * decay).astype(np.float32)
+        response *= rng.uniform(0.1, 1.0) / np.sqrt((response ** 2).sum())
+        response[: int(rng.uniform(10, 100))] = 0
+        response[0] = 1
+        spectrum *= scipy.fft.rfft(response, size)
+    return scipy.fft.irfft(spectrum, size)[: len(samples) + 3_000].astype(np.float32)
+
+
+def fitted(rng, samples, count):
+    """A stretch of exactly `count` samples: a random crop, or the sound at a random place, or repeated."""
+    if len(samples) >= count:
+        begin = rng.integers(len(samples) - count + 1)
+        return samples[begin:begin + count]
+    if rng.random() < 0.5:
+        return np.tile(samples, count // len(samples) + 1)[:count]
+    out = np.zeros(count, np.float32)
+    begin = rng.integers(count - len(samples) + 1)
+    out[begin:begin + len(samples)] = samples
+    return out
+
+
+def background(rng, sources):
+    """Something to lie behind: recordings, noise, hum, music, talk, or next to nothing."""
+    kind = rng.choice(["clip", "clips", "noise", "hum", "music", "speech", "tones", "quiet"], p=[0.45, 0.12, 0.16, 0.06, 0.07, 0.06, 0.02, 0.06])
+    recorded = lambda: synthesis.unit_peak(fitted(rng, resped(rng, sources.backgrounds[rng.integers(len(sources.backgrounds))], 0.8, 1.25), MIX_SAMPLES))
+    if kind == "clip":
+        return recorded()
+    if kind == "clips":
+        return synthesis.unit_peak(recorded() + rng.uniform(0.05, 1) * recorded())
+    if kind == "noise":
+        return synthesis.noise(rng, MIX_SAMPLES)
+    if kind == "hum":
+        return synthesis.hum(rng, MIX_SAMPLES)
+    if kind == "music":
+        return synthesis.music(rng, MIX_SAMPLES)
+    if kind == "tones":
+        return synthesis.tones(rng, MIX_SAMPLES)
+    if kind == "speech":
+        return fitted(rng, sources.spoken[rng.integers(len(sources.spoken))], MIX_SAMPLES)
+    return 1e-3 * synthesis.noise(rng, MIX_SAMPLES)
+
+
+def other_event(rng, sources):
+    """A foreground sound that is no cat."""
+    kind = rng.random()
+    if kind < 0.80:
+        return pick(rng, sources.others)
+    if kind < 0.90:
+        spoken = sources.spoken[rng.integers(len(sources.spoken))]
+        return synthesis.unit_peak(fitted(rng, spoken, min(len(spoken), int(RATE_HZ * rng.uniform(0.3, 3)))) + 1e-6)
+    maker = synthesis.music if kind < 0.96 else synthesis.tones
+    return maker(rng, int(RATE_HZ * rng.uniform(0.3, 2)))
+
+
+def mix(rng, sources):
+    """One mix: (samples with peak at most 1, label of each step, whether a cat is to be heard)."""
+    kind = rng.choice(["cat", "whole cat", "other", "whole other"], p=[0.42, 0.08, 0.25, 0.25])
+    labels = np.full(STEPS, OTHER, np.int8)
+    if kind == "whole cat" and sources.cat_clips:
+        clip = resped(rng, sources.cat_clips[rng.integers(len(sources.cat_clips))], 0.85, 1.18)
+        out = coloured(rng, fitted(rng, clip, MIX_SAMPLES), room=0.3)[:MIX_SAMPLES]
+        labels = steps_of_clip(out)
+        out = synthesis.unit_peak(out) + 10 ** (rng.uniform(-60, -15) / 20) * background(rng, sources)
+    elif kind == "whole other":
+        out = background(rng, sources)
+        if rng.random() < 0.6:
+            out = coloured(rng, out, room=0.3)[:MIX_SAMPLES]
+    else:
+        out = coloured(rng, background(rng, sources), room=0.2)[:MIX_SAMPLES]
+        out = out / (np.sqrt((out ** 2).mean()) + 1e-9)
+        heard = np.zeros(MIX_SAMPLES, np.float32)
+        for _ in range(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
+            event = pick(rng, sources.cats) if kind != "other" else other_event(rng, sources)
+            event = resped(rng, event, 0.78, 1.3)
+            if rng.random() < 0.3:
+                # A gate that opens with its own hiss must not mean anything: cats and others both get it.
+                event = event + 10 ** (rng.uniform(-55, -30) / 20) * synthesis.noise(rng, len(event))
+            place(rng, heard, labels, coloured(rng, event), out, CAT if kind != "other" else OTHER)
+        out = out + heard
+    return synthesis.unit_peak(out), labels, bool((labels == CAT).any())
+
+
+def place(rng, heard, labels, event, behind, label):
+    """Adds one event at a random place, 0 to 35 dB above what lies behind, and labels the steps in which it is heard."""
+    event = event[:MIX_SAMPLES]
+    begin = int(rng.integers(-len(event) // 4, MIX_SAMPLES - len(event) // 2))
+    event = event[max(0, -begin):]
+    begin = max(0, begin)
+    event = event[: MIX_SAMPLES - begin]
+    if len(event) < 1_000:
+        return
+    loudest = np.percentile(envelope(event), 90)
+    floor = 10 * np.log10((behind[begin:begin + len(event)] ** 2).mean() + 1e-7)
+    event = event * 10 ** ((floor + rng.uniform(0, 35) - loudest) / 20)
+    heard[begin:begin + len(event)] += event
+    if label != CAT:
+        return
+    # A step is cat where the event is near its own peak; it is unsure in the tails.
+    level = np.full(MIX_SAMPLES // 320, -200.0)
+    own = envelope(np.concatenate([np.zeros(begin % 320, np.float32), event]))
+    level[begin // 320:begin // 320 + len(own)] = own[: len(level) - begin // 320]
+    per_step = np.array([level[int(step * 3.2) - (step > 0):int(step * 3.2) + 4].max() for step in range(STEPS)])
+    near = np.convolve(per_step > level.max() - 45, [1, 1, 1], "same") > 0
+    labels[near & (labels != CAT)] = UNSURE
+    labels[per_step > level.max() - 20] = CAT
+
+
+def steps_of_clip(samples):
+    """Step labels of a recording that is known to have a cat in it: loud is cat, quiet is not, between is unsure."""
+    level = envelope(samples)
+    per_step = np.array([level[int(step * 3.2) - (step > 0):int(step * 3.2) + 4].max() for step in range(STEPS)])
+    floor = np.percentile(level, 5)
+    labels = np.full(STEPS, UNSURE, np.int8)
+    labels[per_step > max(level.max() - 18, floor + 8)] = CAT
+    if level.max() - floor > 30:
+        labels[np.convolve(per_step > level.max() - 45, [1, 1, 1], "same") == 0] = OTHER
+    return labels

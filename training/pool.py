@@ -1,0 +1,64 @@
+"""Makes the pool of mixes that the network is trained on: frames, step labels and the teacher's logits, one file a part."""
+
+import argparse
+import multiprocessing
+import os
+import pathlib
+
+import numpy as np
+
+import corpus
+import frontend
+import mixes
+import teacher
+
+# Mixes of one piece of work; fixed, so that the number of workers does not change the pool.
+BATCH = 125
+
+
+def make_batch(job):
+    """One batch of mixes, made from its own seed."""
+    arguments, part, number = job
+    global _state
+    if "_state" not in globals() or _state[0] != part:
+        clips = [clip for clip in corpus.read_manifest(arguments.manifest) if clip.dataset in corpus.TRAINING_DATASETS]
+        part_of = corpus.split(clips)
+        own = [clip for clip in clips if part_of[clip.path] == part]
+        folder = pathlib.Path(arguments.manifest).parent
+        _state = (part, mixes.sources_of(folder, own, part), teacher.Teacher(arguments.teacher), frontend.FrontEnd(arguments.logmel))
+    _, sources, teach, front = _state
+    rng = np.random.default_rng([arguments.seed, part, number])
+    frames, labels, logits = [], [], []
+    for _ in range(BATCH):
+        samples, steps, _ = mixes.mix(rng, sources)
+        frames.append(front(frontend.to_i16(samples * 10 ** (rng.uniform(-20, 0) / 20))).astype(np.float16))
+        labels.append(steps)
+        logits.append(np.round(teach(samples * 0.7) * 4).clip(-127, 127).astype(np.int8))
+    return part, np.stack(frames), np.stack(labels), np.stack(logits)
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
+    parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: teacher/ beside the manifest")
+    parser.add_argument("--logmel", type=pathlib.Path, default=here / "../target/release/examples/logmel")
+    parser.add_argument("--out", type=pathlib.Path, default=here / "../target/training")
+    parser.add_argument("--mixes", type=int, default=7_000, help="mixes a part")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    arguments.teacher = arguments.teacher or arguments.manifest.parent / "teacher/yamnet.tflite"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for part in range(corpus.PARTS):
+        jobs = [(arguments, part, number) for number in range(arguments.mixes // BATCH)]
+        # A fresh set of workers a part: each reads only its own recordings.
+        with multiprocessing.get_context("spawn").Pool(arguments.workers) as workers:
+            made = list(workers.imap(make_batch, jobs))
+        _, frames, labels, logits = zip(*made)
+        np.savez(arguments.out / f"pool{part}.npz", frames=np.concatenate(frames), labels=np.concatenate(labels), logits=np.concatenate(logits))
+        print(f"part {part}: {sum(map(len, frames))} mixes", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Sounds made rather than recorded: noise, hum, tones, sirens, music and speech. None of them is a cat."""
+
+import io
+import subprocess
+
+import numpy as np
+import soundfile
+from scipy.signal import lfilter
+
+import corpus
+
+RATE_HZ = corpus.RATE_HZ
+
+SENTENCES = {
+    "en": ["Good morning, did you sleep well?", "One two three four five six seven eight nine zero", "Where did you put the keys?",
+           "No, I will call you back later this afternoon.", "Here kitty kitty, come and eat", "Well, you know, maybe now and how"],
+    "de": ["Guten Morgen, hast du gut geschlafen?", "Ich komme gleich nach Hause, mach bitte das Fenster zu."],
+    "fr": ["Bonjour, il est huit heures et quart.", "Viens ici mon petit, on va manger."],
+    "es": ["Buenos dias, la comida esta lista.", "No me digas que perdiste las llaves otra vez."],
+    "it": ["Andiamo, oggi fa molto caldo.", "Mamma mia, dove sono le chiavi?"],
+    "pl": ["Gdzie jest moja kawa?"],
+    "ru": ["Доброе утро, как дела?"],
+}
+VARIANTS = ["m1", "m3", "m5", "m7", "f1", "f2", "f3", "f4", "f5", "croak", "whisper"]
+
+
+def noise(rng, count):
+    """Noise whose power falls with a random slope, slowly swelling."""
+    spectrum = np.fft.rfft(rng.standard_normal(count).astype(np.float32))
+    hz = np.fft.rfftfreq(count, 1 / RATE_HZ) + 20
+    spectrum *= (hz / 500) ** (-rng.uniform(0, 1.2))
+    out = np.fft.irfft(spectrum, count).astype(np.float32)
+    knots = rng.uniform(-4, 4, 6)
+    swell = 10 ** (np.interp(np.linspace(0, 5, count), np.arange(6), knots) / 20)
+    return unit_peak(out * swell)
+
+
+def hum(rng, count):
+    """Mains or motor hum: harmonics of one low frequency."""
+    time = np.arange(count) / RATE_HZ
+    base = rng.choice([50, 60, 100, rng.uniform(30, 200)])
+    out = sum(rng.uniform(0, 1) / n * np.sin(2 * np.pi * base * n * time + rng.uniform(0, 6)) for n in range(1, 20))
+    return unit_peak(out.astype(np.float32) + 0.02 * noise(rng, count))
+
+
+def tones(rng, count):
+    """Beeps, alarms and sirens: a carrier that is keyed or swept, with overtones."""
+    time = np.arange(count) / RATE_HZ
+    carrier = rng.uniform(300, 3_000)
+    kind = rng.integers(3)
+    if kind == 0:
+        hz = np.full(count, carrier)
+        gate = ((time * rng.uniform(0.5, 6)) % 1 < rng.uniform(0.2, 0.8)).astype(np.float32)
+    elif kind == 1:
+        hz = carrier * (1 + rng.uniform(0.1, 0.5) * np.sin(2 * np.pi * rng.uniform(0.1, 4) * time))
+        gate = np.ones(count)
+    else:
+        hz = carrier * np.where((time * rng.uniform(0.5, 4)) % 1 < 0.5, 1, rng.uniform(1.1, 1.6))
+        gate = np.ones(count)
+    phase = 2 * np.pi * np.cumsum(hz) / RATE_HZ
+    out = sum(rng.uniform(0, 1) / n ** 1.5 * np.sin(n * phase) for n in range(1, 5))
+    return unit_peak(lfilter([0.1], [1, -0.9], gate) * out)
+
+
+def music(rng, count):
+    """Notes of a scale with decaying or held harmonics, now and then a drum."""
+    out = np.zeros(count, np.float32)
+    scale = np.array([0, 2, 4, 5, 7, 9, 11, 12]) + rng.integers(-5, 6)
+    beat = rng.uniform(0.15, 0.5)
+    held = rng.random() < 0.4
+    vibrato = rng.uniform(0, 0.012)
+    slope = rng.uniform(0.8, 2)
+    for step in range(int(count / RATE_HZ / beat) + 1):
+        begin = int(step * beat * RATE_HZ)
+        for _ in range(rng.integers(1, 4)):
+            hz = 220 * 2 ** ((rng.choice(scale) + 12 * rng.integers(-1, 3)) / 12)
+            length = min(int(RATE_HZ * rng.uniform(0.1, 1.2)), count - begin)
+            if length < 400:
+                continue
+            time = np.arange(length) / RATE_HZ
+            phase = 2 * np.pi * hz * time + hz * vibrato / 5.5 * np.sin(2 * np.pi * 5.5 * time)
+            note = sum(np.sin(n * phase) / n ** slope for n in range(1, 1 + min(10, int(7_000 / hz))))
+            decay = np.minimum(1, (time[-1] - time) * 20) if held else np.exp(-time * rng.uniform(2, 10))
+            out[begin:begin + length] += (note * decay * np.minimum(1, time * 100)).astype(np.float32)
+        if rng.random() < 0.3:
+            length = min(2_000, count - begin)
+            out[begin:begin + length] += rng.standard_normal(length).astype(np.float32) * np.exp(-np.arange(length) / 400)
+    return unit_peak(out)
+
+
+def speech(part):
+    """What espeak-ng says in the voices of one part: a list of utterances. Needs the program espeak-ng."""
+    spoken = []
+    for number, variant in enumerate(VARIANTS):
+        if number % corpus.PARTS != part:
+            continue
+        for language, sentences in SENTENCES.items():
+            for index, sentence in enumerate(sentences):
+                pitch, speed = 20 + (index * 37 + number * 11) % 75, 120 + (index * 29 + number * 17) % 90
+                command = ["espeak-ng", "-v", f"{language}+{variant}", "-p", str(pitch), "-s", str(speed), "--stdout", sentence]
+                done = subprocess.run(command, capture_output=True, check=True)
+                samples, rate_hz = soundfile.read(io.BytesIO(done.stdout), dtype="float32")
+                spoken.append(unit_peak(corpus.to_canonical(samples, rate_hz)))
+    return spoken
+
+
+def unit_peak(samples):
+    """Scales to a peak of 1."""
+    return (samples / max(float(np.abs(samples).max()), 1e-9)).astype(np.float32)

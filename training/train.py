@@ -1,0 +1,139 @@
+"""Trains the network on the pool of mixes (see pool.py); with --hold-out without one part of the split."""
+
+import argparse
+import os
+import pathlib
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+import corpus
+import mixes
+import network
+
+POWER_FLOOR = 1e-11
+
+
+def power_of(frames):
+    return (torch.exp(frames * 4 - 16) - POWER_FLOOR).clamp(min=0)
+
+
+def frames_of(power):
+    return (torch.log(power + POWER_FLOOR) + 16) / 4
+
+
+def augmented(frames, partners, generator):
+    """Other levels, microphones and company, on band powers. Returns frames and which ones got company.
+
+    Partners are mixes without a cat.
+    """
+    count = len(frames)
+    uniform = lambda low, high, *shape: torch.rand(*shape, generator=generator) * (high - low) + low
+    power = power_of(frames)
+    # Smooth change of colour, about 2.5 dB a knot.
+    knots = torch.randn(count, 1, 6, generator=generator) * 2.5
+    power = power * 10 ** (nn.functional.interpolate(knots, network.BANDS, mode="linear", align_corners=True).transpose(1, 2)[:, None, :, 0] / 10)
+    # Company from another mix, 30 dB below to 3 dB above.
+    company = torch.rand(count, generator=generator) < 0.3
+    other = power_of(partners)
+    relative = power.mean((1, 2)) / other.mean((1, 2)).clamp(min=1e-12) * 10 ** (uniform(-30, 3, count) / 10)
+    power = power + other * (relative * company)[:, None, None]
+    # Level: most recordings in a home are far below full scale.
+    gain_db = uniform(-32, 3, count) * (torch.rand(count, generator=generator) < 0.75)
+    frames = frames_of(power * 10 ** (gain_db / 10)[:, None, None])
+    # A few bands missing.
+    first = torch.randint(0, network.BANDS, (count,), generator=generator)
+    width = torch.randint(0, 7, (count,), generator=generator) * (torch.rand(count, generator=generator) < 0.4)
+    band = torch.arange(network.BANDS)
+    masked = (band >= first[:, None]) & (band < (first + width)[:, None])
+    mean = frames.mean(2, keepdim=True)
+    return torch.where(masked[:, None], mean, frames), company
+
+
+def load_pool(folder, parts):
+    """Frames, labels and teacher logits of some parts."""
+    files = [np.load(pathlib.Path(folder) / f"pool{part}.npz") for part in parts]
+    return [torch.from_numpy(np.concatenate([file[name] for file in files])) for name in ("frames", "labels", "logits")]
+
+
+def losses(net, frames, labels, teacher, imitate, half):
+    """Frame, clip and imitation loss of one batch; the convolutions in 16 bits if `half`."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        embedding = net.embed(frames)
+    embedding = net.drop(embedding.float())
+    logits = net.cat(embedding)[..., 0]
+    sure = labels != mixes.UNSURE
+    target = (labels == mixes.CAT).float()
+    frame = nn.functional.binary_cross_entropy_with_logits(logits[sure], (target * 0.98 + 0.005)[sure])
+    has_cat = target.any(1)
+    clear = has_cat | sure.all(1)
+    clip = nn.functional.binary_cross_entropy_with_logits(network.clip_logit(logits)[clear], has_cat[clear].float() * 0.98 + 0.005)
+    # The teacher hears patches: mean embedding over the same time, then its logits.
+    starts = [round(7.5 * patch) for patch in range(teacher.shape[1])]
+    patches = torch.stack([embedding[:, start:start + network.PATCH_STEPS].mean(1) for start in starts], 1)[imitate]
+    wanted = teacher[imitate].clamp(-9, 5)
+    error = (net.mimic(patches) - wanted) ** 2
+    # What the teacher is fairly sure to hear counts most.
+    weight = 0.3 + torch.sigmoid(wanted + 2) * 3
+    weight[..., list(network.MIMICKED.values())] *= 6
+    return frame, clip, (error * weight).mean()
+
+
+def train(arguments, parts):
+    torch.manual_seed(arguments.seed)
+    torch.set_num_threads(arguments.threads)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    frames, labels, teacher = load_pool(arguments.pool, parts)
+    no_cat = torch.nonzero((labels == mixes.OTHER).all(1))[:, 0]
+    net = network.Network().to(memory_format=torch.channels_last)
+    if arguments.start:
+        net.load_state_dict(torch.load(arguments.start))
+    half = arguments.half == "on" or (arguments.half == "auto" and torch.cpu._is_avx512_bf16_supported())
+    print(f"{sum(p.numel() for p in net.layers.parameters())} weights, {len(frames)} mixes, {len(no_cat)} without a cat", flush=True)
+    optimizer = torch.optim.AdamW(net.parameters(), arguments.rate, weight_decay=0.02)
+    steps = arguments.epochs * (len(frames) // arguments.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, steps, pct_start=0.15)
+    began = time.monotonic()
+    for epoch in range(arguments.epochs):
+        net.train()
+        totals = torch.zeros(3)
+        order = torch.randperm(len(frames), generator=generator)
+        batches = order[: len(order) // arguments.batch * arguments.batch].split(arguments.batch)
+        for batch in batches:
+            partners = no_cat[torch.randint(0, len(no_cat), (len(batch),), generator=generator)]
+            heard, company = augmented(frames[batch].float(), frames[partners].float(), generator)
+            parts_of_loss = torch.stack(losses(net, heard, labels[batch], teacher[batch].float() / 4, ~company, half))
+            # The teacher knows thousands of cats, the labels thirty: imitation leads.
+            loss = (parts_of_loss * torch.tensor([0.3, 0.15, 0.5])).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5)
+            optimizer.step()
+            schedule.step()
+            totals += parts_of_loss.detach()
+        frame, clip, imitation = (totals / len(batches)).tolist()
+        print(f"epoch {epoch + 1}: frame {frame:.4f} clip {clip:.4f} imitation {imitation:.3f} after {time.monotonic() - began:.0f} s", flush=True)
+        torch.save(net.state_dict(), arguments.out)
+
+
+def main():
+    here = pathlib.Path(__file__).resolve().parent
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pool", type=pathlib.Path, default=here / "../target/training")
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    parser.add_argument("--hold-out", type=int, choices=range(corpus.PARTS), help="leave this part out")
+    parser.add_argument("--start", type=pathlib.Path, help="go on from these weights")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--half", choices=("auto", "on", "off"), default="auto", help="convolve in bfloat16: twice as fast on CPUs that can")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    train(arguments, [part for part in range(corpus.PARTS) if part != arguments.hold_out])
+
+
+if __name__ == "__main__":
+    main()
