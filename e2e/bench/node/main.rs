@@ -1,0 +1,258 @@
+//! What the node costs and how late it is. Started by `run` beside this file; see there.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A benchmark fails as a test does, and prints.
+
+mod process;
+#[allow(dead_code)] // Tests use more of it.
+#[path = "../../microphone/pulse.rs"]
+mod pulse;
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use e2e::binaries::{binaries, workspace};
+use e2e::daemon::{Daemon, Signal};
+use e2e::node::{Node, NodeOptions, channel};
+use e2e::ports;
+use e2e::wait::{SOON, until, within};
+use process::{Cost, Usage, instructions_a_second};
+use proto::cat_client::CatClient;
+use proto::listen_response::Event;
+use proto::{DescribeRequest, ListenRequest};
+use pulse::{Player, Pulse};
+use tonic::transport::Channel;
+
+/// Seconds that each line is measured for.
+const SECONDS: u64 = 20;
+
+/// Time that the node and its subscribers have to settle before they are measured.
+const SETTLE: Duration = Duration::from_secs(3);
+
+#[tokio::main]
+async fn main() {
+    let seconds = seconds();
+    let _server = Pulse::start().await;
+    let noise = pulse::folder().join("noise.wav");
+    let made = Command::new("sox")
+        .args(["-n", "-r", "48000", "-b", "16", "-c", "1"])
+        .arg(&noise)
+        .args(["synth", "1200", "pinknoise", "gain", "-20"])
+        .status()
+        .expect("sox starts");
+    assert!(made.success());
+    let _player = Player::play(&noise).await;
+
+    let meows = format!("wav:{}", workspace().join("demo/meows").display());
+    println!("| what | subscribers | CPU µs/s | share of a core | Minstr/s | RSS MiB | latency ms p50 | p99 |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    for source in ["synthetic", &meows, "microphone"] {
+        let name = source.split(':').next().unwrap();
+        for subscribers in [0, 1, 10] {
+            let mut line = measure_node(source, subscribers, seconds).await;
+            if subscribers == 1 && line.cost.instructions_a_second.is_none() {
+                line.cost.instructions_a_second = emulated_instructions_a_second(source, seconds).await;
+            }
+            print_line(&format!("cat-node {name}"), subscribers, &line);
+        }
+    }
+    for (name, program, arguments) in PEERS {
+        let cost = measure_peer(program, arguments, seconds).await;
+        print_line(name, 1, &Line { cost, latency: None });
+    }
+}
+
+/// Programs of others that give the same audio to one listener: 16 kHz, mono, 16 bits, 20 ms at a time.
+const PEERS: [(&str, &str, &[&str]); 2] = [
+    (
+        "parecord to a socket",
+        "parecord",
+        &["--raw", "--format=s16le", "--rate=16000", "--channels=1", "--latency-msec=20", "--process-time-msec=20"],
+    ),
+    (
+        "arecord to a socket",
+        "arecord",
+        &[
+            "-q",
+            "-D",
+            "default",
+            "-t",
+            "raw",
+            "-f",
+            "S16_LE",
+            "-r",
+            "16000",
+            "-c",
+            "1",
+            "--period-time=20000",
+            "--buffer-time=80000",
+        ],
+    ),
+];
+
+/// `--seconds N`.
+fn seconds() -> u64 {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => SECONDS,
+        ["--seconds", seconds] => seconds.parse().expect("--seconds takes a number"),
+        _ => panic!("usage: run [--seconds N]"),
+    }
+}
+
+/// What was measured.
+struct Line {
+    cost: Cost,
+    /// Median and 99th percentile of the time from the capture of a frame's first sample to its arrival, in milliseconds.
+    latency: Option<(f64, f64)>,
+}
+
+fn print_line(what: &str, subscribers: usize, line: &Line) {
+    let Cost { cpu_us_a_second, instructions_a_second, rss_kib } = line.cost;
+    let instructions = instructions_a_second.map_or("-".into(), |count| format!("{:.2}", count / 1e6));
+    let (p50, p99) =
+        line.latency.map_or(("-".into(), "-".into()), |(p50, p99)| (format!("{p50:.1}"), format!("{p99:.1}")));
+    println!(
+        "| {what} | {subscribers} | {cpu_us_a_second:.0} | {:.3} % | {instructions} | {:.1} | {p50} | {p99} |",
+        cpu_us_a_second / 1e4,
+        rss_kib as f64 / 1024.0,
+    );
+}
+
+async fn measure_node(source: &str, subscribers: usize, seconds: u64) -> Line {
+    let node = Node::start(NodeOptions { source: source.into(), ..NodeOptions::new("http://127.0.0.1:1") }).await;
+    until(SOON, "the node captures", || async {
+        (node.describe().await.counters.unwrap().frames_captured > 0).then_some(())
+    })
+    .await;
+    let listeners: Vec<_> = (0..subscribers)
+        .map(|_| tokio::spawn(listen_for(node.client(), SETTLE + Duration::from_secs(seconds))))
+        .collect();
+    tokio::time::sleep(SETTLE).await;
+    let cost = measure(node.daemon.pid(), seconds).await;
+    let mut late_ms = Vec::new();
+    for listener in listeners {
+        late_ms.extend(within(SOON, "the subscriber ends", listener).await.unwrap());
+    }
+    late_ms.sort_by(f64::total_cmp);
+    let latency = (!late_ms.is_empty()).then(|| (percentile(&late_ms, 0.5), percentile(&late_ms, 0.99)));
+    Line { cost, latency }
+}
+
+async fn measure(pid: u32, seconds: u64) -> Cost {
+    let before = Usage::of(pid);
+    let counted = tokio::task::spawn_blocking(move || instructions_a_second(pid, seconds));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let after = Usage::of(pid);
+    Usage::between(&before, &after, counted.await.unwrap())
+}
+
+/// Instructions a second with one subscriber, counted by valgrind where the processor does not count: the difference between a
+/// long and a short run, so that starting and stopping drop out. `None`: there is no valgrind.
+async fn emulated_instructions_a_second(source: &str, seconds: u64) -> Option<f64> {
+    Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().ok()?;
+    let mut counts = Vec::new();
+    for seconds in [SHORT_SECONDS, SHORT_SECONDS + seconds] {
+        let listen_at = ports::free();
+        let listen = listen_at.to_string();
+        let node = binaries().cat_node.to_str().unwrap();
+        let mut arguments = vec!["--tool=callgrind", "--callgrind-out-file=/dev/null", node, "serve"];
+        arguments.extend(["--listen", &listen, "--owner", "http://127.0.0.1:1", "--source", source]);
+        let mut daemon = Daemon::start("cat-node under valgrind", Path::new("valgrind"), &arguments);
+        let client = CatClient::new(channel(&format!("http://{listen}")));
+        until(EMULATED, "the node captures", || {
+            let mut client = client.clone();
+            async move {
+                let counters = client.describe(DescribeRequest {}).await.ok()?.into_inner().counters?;
+                (counters.frames_captured > 0).then_some(())
+            }
+        })
+        .await;
+        listen_for(client, Duration::from_secs(seconds)).await;
+        daemon.signal(Signal::TERM);
+        daemon.exit(EMULATED).await;
+        // "==PID== Collected : COUNT"
+        let log = daemon.log();
+        let count = log.lines().find_map(|line| line.split_once("Collected :")?.1.trim().parse::<f64>().ok());
+        counts.push(count.unwrap_or_else(|| panic!("valgrind counted nothing:\n{log}")));
+    }
+    Some((counts[1] - counts[0]) / seconds as f64)
+}
+
+/// Length of the short run.
+const SHORT_SECONDS: u64 = 5;
+
+/// What takes milliseconds takes seconds under valgrind.
+const EMULATED: Duration = Duration::from_secs(120);
+
+/// Listens live for so long, and gives how late each frame was, in milliseconds.
+async fn listen_for(mut client: CatClient<Channel>, time: Duration) -> Vec<f64> {
+    let mut stream = client.listen(ListenRequest::default()).await.expect("the node lets us listen").into_inner();
+    let mut late_ms = Vec::new();
+    let _ = tokio::time::timeout(time, async {
+        while let Ok(Some(message)) = stream.message().await {
+            let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64;
+            if let Some(Event::Frame(frame)) = message.event
+                && frame.captured_unix_ns != 0
+            {
+                late_ms.push((now_ns - frame.captured_unix_ns) as f64 / 1e6);
+            }
+        }
+    })
+    .await;
+    late_ms
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+/// Lets a program write to a socket, and reads the other end.
+async fn measure_peer(program: &str, arguments: &[&str], seconds: u64) -> Cost {
+    let address = ports::free();
+    let listener = TcpListener::bind(address).unwrap();
+    let sink = std::net::TcpStream::connect(address).unwrap();
+    let (mut heard, _) = listener.accept().unwrap();
+    let child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::from(OwnedFd::from(sink)))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut child = Killed(child);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut buffer = [0; 65_536];
+        let mut bytes = 0_u64;
+        while let Ok(count @ 1..) = heard.read(&mut buffer) {
+            bytes += count as u64;
+        }
+        bytes
+    });
+    tokio::time::sleep(SETTLE).await;
+    let cost = measure(child.0.id(), seconds).await;
+    child.end();
+    let bytes = within(SOON, "the socket is closed", read).await.unwrap();
+    let wanted = seconds * 32_000;
+    assert!(bytes >= wanted, "{program} gave {bytes} bytes in {seconds} s, not {wanted}");
+    cost
+}
+
+/// A child that does not outlive us.
+struct Killed(Child);
+
+impl Killed {
+    fn end(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
