@@ -25,7 +25,7 @@ pub struct SynthConfig {
 pub enum VocalisationKind {
     /// A voiced call of 0.4 to 1.2 s whose pitch rises and falls between about 400 and 900 Hz.
     Meow,
-    /// Pulses, about 26 a second, for 1.5 to 3.5 s.
+    /// Pulses, about 29 a second, for 1.5 to 3.5 s.
     Purr,
     /// A burst of shaped noise of 0.4 to 0.9 s.
     Hiss,
