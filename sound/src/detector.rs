@@ -72,8 +72,11 @@ const SCORE_WINDOWS: [usize; 3] = [3, 7, 15];
 /// Logits beyond this count as this, so that one wild step does not decide.
 const LOGIT_LIMIT: f32 = 8.0;
 
-/// From the best windows' mean logit to the log-odds of the score; fitted on held-out recordings (docs/MODEL.md).
-const SCORE_SLOPE: f32 = 1.0;
+/// Window, in answers, over which what the larger network would say of "cat" and "meow" is averaged for the score.
+const NAMED_WINDOW: usize = 3;
+
+/// From the best windows' logits to the log-odds of the score; fitted on held-out recordings (docs/MODEL.md).
+const SCORE_SLOPE: f32 = 0.7;
 const SCORE_OFFSET: f32 = 0.0;
 
 /// Finds cat events in one stream. Memory is constant, and how the stream is cut into pushes changes nothing.
@@ -152,6 +155,8 @@ struct Events {
     steps: u64,
     /// The last answers, newest last; as many as the longest score window.
     recent: VecDeque<f32>,
+    /// As `recent`, of the mean logit of "cat" and "meow".
+    recent_named: VecDeque<f32>,
     previous: Option<Answer>,
     probability: f32,
     best: Best,
@@ -169,22 +174,26 @@ struct Open {
     sound_logits: [f32; SOUNDS],
 }
 
-/// Best mean logit of each score window.
+/// Best mean logit of each score window, and last the best of the window of names.
 #[derive(Clone, Copy)]
-struct Best([f32; SCORE_WINDOWS.len()]);
+struct Best(Means);
+
+type Means = [f32; SCORE_WINDOWS.len() + 1];
 
 impl Best {
-    const NOTHING: Self = Self([-LOGIT_LIMIT; SCORE_WINDOWS.len()]);
+    const NOTHING: Self = Self([-LOGIT_LIMIT; SCORE_WINDOWS.len() + 1]);
 
-    fn raise(&mut self, means: &[f32; SCORE_WINDOWS.len()]) {
+    fn raise(&mut self, means: &Means) {
         for (best, mean) in self.0.iter_mut().zip(means) {
             *best = best.max(*mean);
         }
     }
 
     fn score(&self) -> f32 {
-        let mean = self.0.iter().sum::<f32>() / self.0.len() as f32;
-        sigmoid(SCORE_SLOPE * mean + SCORE_OFFSET)
+        let [own @ .., named] = &self.0;
+        // What was learnt from labels, and what was learnt from the larger network: each errs where the other does not.
+        let logit = own.iter().sum::<f32>() / own.len() as f32 + named;
+        sigmoid(SCORE_SLOPE * logit + SCORE_OFFSET)
     }
 }
 
@@ -203,6 +212,7 @@ impl Events {
             samples: 0,
             steps: 0,
             recent: [-LOGIT_LIMIT; SCORE_WINDOWS[SCORE_WINDOWS.len() - 1]].into(),
+            recent_named: [-LOGIT_LIMIT; NAMED_WINDOW].into(),
             previous: None,
             probability: 0.0,
             best: Best::NOTHING,
@@ -214,7 +224,13 @@ impl Events {
     fn take(&mut self, answer: &Answer, on_event: &mut impl FnMut(Event)) {
         self.recent.pop_front();
         self.recent.push_back(answer.cat_logit.clamp(-LOGIT_LIMIT, LOGIT_LIMIT));
-        let means = SCORE_WINDOWS.map(|window| self.recent.iter().rev().take(window).sum::<f32>() / window as f32);
+        let named = (answer.sound_logits[Sound::Cat as usize] + answer.sound_logits[Sound::Meow as usize]) / 2.0;
+        self.recent_named.pop_front();
+        self.recent_named.push_back(named.clamp(-LOGIT_LIMIT, LOGIT_LIMIT));
+        let mut means: Means = [self.recent_named.iter().sum::<f32>() / NAMED_WINDOW as f32; SCORE_WINDOWS.len() + 1];
+        for (mean, window) in means.iter_mut().zip(SCORE_WINDOWS) {
+            *mean = self.recent.iter().rev().take(window).sum::<f32>() / window as f32;
+        }
         self.best.raise(&means);
         if let Some(open) = &mut self.open {
             open.best.raise(&means);
@@ -234,7 +250,7 @@ impl Events {
         self.close(on_event);
     }
 
-    fn decide(&mut self, answer: &Answer, means: &[f32; SCORE_WINDOWS.len()], on_event: &mut impl FnMut(Event)) {
+    fn decide(&mut self, answer: &Answer, means: &Means, on_event: &mut impl FnMut(Event)) {
         let step = self.steps;
         self.steps += 1;
         self.probability = sigmoid(self.recent.iter().rev().take(SMOOTH_STEPS).sum::<f32>() / SMOOTH_STEPS as f32);

@@ -281,7 +281,7 @@ mod tests {
         for (count, frame) in frames(BLOCK_FRAMES * 40).iter().enumerate() {
             hearing.push(model, frame, &mut |_| {});
             let bytes: usize = hearing.pending.iter().map(Pending::bytes).sum();
-            assert!(bytes <= 120 * 1_024, "{bytes} bytes after {count} frames");
+            assert!(bytes <= 192 * 1_024, "{bytes} bytes after {count} frames");
         }
     }
 

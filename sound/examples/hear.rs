@@ -1,0 +1,82 @@
+//! Feeds evaluation: recordings on standard input, what the detector says of each on standard output, as lines of JSON.
+//!
+//! In, for each recording: the sample count (u32), then that many samples (i16) of canonical audio, little-endian. Out:
+//! `{"cat_score":..,"logits":[..],"events":[{"start_sample":..,"end_sample":..,"score":..,"kind":..,"embedding":[..],
+//! "prosody":[..],"context":{..}}]}`.
+//! With `--weights FILE` another network than the shipped one listens; with `--min-score X` events down to that score come out; `--steps` adds embeddings of all steps.
+
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
+
+use serde_json::json;
+use sound::analysis::{Analyzer, AnalyzerConfig, Heard};
+use sound::logmel::{LogMel, WINDOW_SAMPLES};
+use sound::model::{Hearing, Model};
+
+fn main() -> io::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let after = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
+    let mut config = AnalyzerConfig::default();
+    if let Some(score) = after("--min-score") {
+        config.min_score = score.parse().map_err(io::Error::other)?;
+        config.on_probability = config.on_probability.min(config.min_score);
+        config.off_probability = config.off_probability.min(config.min_score / 2.0);
+    }
+    let model: &'static Model = match after("--weights") {
+        Some(path) => Box::leak(Box::new(Model::from_bytes(&std::fs::read(path)?).map_err(io::Error::other)?)),
+        None => Model::shipped(),
+    };
+    let with_steps = arguments.iter().any(|argument| argument == "--steps");
+    let mut input = BufReader::with_capacity(1 << 20, io::stdin().lock());
+    let mut output = BufWriter::new(io::stdout().lock());
+    let mut length = [0; 4];
+    loop {
+        match input.read_exact(&mut length) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return output.flush(),
+            Err(error) => return Err(error),
+        }
+        let mut bytes = vec![0; u32::from_le_bytes(length) as usize * 2];
+        input.read_exact(&mut bytes)?;
+        let samples: Vec<i16> = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
+
+        let mut analyzer = Analyzer::with_model(model, config);
+        analyzer.push(&samples);
+        let (analysis, heard) = analyzer.finish_heard();
+        let (logits, steps) = steps_of(model, &samples);
+        let events: Vec<_> = heard.iter().map(line_of).collect();
+        let mut line = json!({ "cat_score": analysis.cat_score, "logits": logits, "events": events });
+        if with_steps {
+            line["steps"] = json!(steps);
+        }
+        writeln!(output, "{line}")?;
+        output.flush()?;
+    }
+}
+
+fn line_of(heard: &Heard) -> serde_json::Value {
+    json!({
+        "start_sample": heard.detection.start_sample,
+        "end_sample": heard.detection.end_sample,
+        "score": heard.detection.score,
+        "kind": format!("{:?}", heard.kind),
+        "embedding": heard.features.embedding.to_vec(),
+        "prosody": heard.features.prosody,
+        "context": heard.detection.context,
+    })
+}
+
+/// Cat logit and embedding of every step.
+fn steps_of(model: &Model, samples: &[i16]) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let (mut logits, mut steps) = (Vec::new(), Vec::new());
+    let mut on_answer = |answer: &sound::model::Answer| {
+        logits.push(answer.cat_logit);
+        steps.push(answer.embedding.to_vec());
+    };
+    let mut hearing = Hearing::new(model);
+    let mut front = LogMel::new();
+    for piece in [samples, &[0; WINDOW_SAMPLES]] {
+        front.push(piece, |frame| hearing.push(model, frame, &mut on_answer));
+    }
+    hearing.finish(model, &mut on_answer);
+    (logits, steps)
+}
