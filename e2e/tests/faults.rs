@@ -197,22 +197,25 @@ async fn node_that_is_killed_in_mid_stream_leaves_a_partial_analysis() {
 async fn hub_that_is_killed_in_the_middle_says_so_when_it_is_back() {
     let owner = FakeOwner::start(Mood::Answers).await;
     let mut node = Node::start(NodeOptions::new(owner.url())).await;
-    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let mut hub = Hub::start(&[("Tom", &node.url())]).await;
     let path = hub.analyze("Tom").await;
-    until(SOON, "the node streams", || async {
-        (node.describe().await.counters.unwrap().subscribers > 0).then_some(())
+    // Opened after the hub's stream: when this has messages, the hub has some.
+    let mut stream = node.client().analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap().into_inner();
+    for _ in 0..2 {
+        within(SOON, "a message", stream.message()).await.unwrap().expect("the stream goes on");
+    }
+    drop(stream);
+
+    hub.daemon.kill();
+    until(SOON, "the node notices", || async {
+        (node.describe().await.counters.unwrap().subscribers == 0).then_some(())
     })
     .await;
-
     let hub = hub.restart().await;
     let analysis = hub.ended(&path, SOON).await;
     assert_eq!(analysis["status"], "failed", "{analysis}");
     assert!(analysis["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{analysis}");
     assert!(node.daemon.is_running());
-    until(SOON, "the node notices", || async {
-        (node.describe().await.counters.unwrap().subscribers == 0).then_some(())
-    })
-    .await;
     assert_eq!(hub.get("/cat/Tom").await.status, 200);
     let next = hub.analyze("Tom").await;
     assert_ne!(next, path, "a number is given once");

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is no
 def curl(hub, *arguments):
     *options, path = arguments
     command = ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", str(meowlink.SOON_S), *options]
-    finished = subprocess.run([*command, f"http://127.0.0.1:{hub.http}{path}"], capture_output=True, text=True)
+    finished = subprocess.run([*command, f"http://127.0.0.1:{hub.http}{path}"], capture_output=True)
     assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+    return finished.stdout.decode()
 
 
 def test_bodies(hub):
