@@ -1,7 +1,9 @@
 //! The catAnalysis service: answers at once, listens in the background, stores what it heard.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::cat_analysis_server::CatAnalysis;
 use proto::{AnalysisRequest, AnalysisResponse};
@@ -22,6 +24,9 @@ pub mod verdict;
 /// Reason of analyses that a hub left running when it was killed.
 const CUT_OFF: &str = "the hub was stopped during the analysis";
 
+/// How often failed analyses are logged. All are stored.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+
 /// Starts analyses. Clones share them.
 #[derive(Debug, Clone)]
 pub struct AnalysisService {
@@ -37,6 +42,7 @@ struct Inner {
     max_analyses: usize,
     tasks: TaskTracker,
     stop: CancellationToken,
+    failures: Arc<Mutex<Quiet>>,
 }
 
 impl AnalysisService {
@@ -52,7 +58,9 @@ impl AnalysisService {
     ) -> Result<Self, crate::store::StoreError> {
         store.fail_running_analyses(CUT_OFF).await?;
         let places = Arc::new(Semaphore::new(max_analyses));
-        Ok(Self { inner: Arc::new(Inner { store, nodes, places, max_analyses, tasks: TaskTracker::new(), stop }) })
+        let failures = Arc::new(Mutex::new(Quiet::new(LOG_PERIOD)));
+        let tasks = TaskTracker::new();
+        Ok(Self { inner: Arc::new(Inner { store, nodes, places, max_analyses, tasks, stop, failures }) })
     }
 
     /// Waits until the analyses that run are stored. Cancel the token first.
@@ -78,7 +86,13 @@ impl AnalysisService {
         // The task stores the beginning too: a caller that hangs up now leaves no analysis behind that nobody runs.
         let (begun, has_begun) = oneshot::channel();
         let node = inner.nodes.for_cat(&cat);
-        let task = task::Task { cat: cat.clone(), node, metadata: task::passed_on(metadata), stop: inner.stop.clone() };
+        let task = task::Task {
+            cat: cat.clone(),
+            node,
+            metadata: task::passed_on(metadata),
+            stop: inner.stop.clone(),
+            failures: Arc::clone(&inner.failures),
+        };
         let store = inner.store.clone();
         inner.tasks.spawn(async move {
             let id = match store.begin_analysis(task.cat.clone(), task.node.url().to_owned()).await {

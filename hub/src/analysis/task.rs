@@ -1,8 +1,10 @@
 //! One analysis, from opening the stream to what is stored of it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
+use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::{AnalyzeCatSoundResponse, SourceState};
 use tokio::time::{Instant, timeout_at};
@@ -57,6 +59,8 @@ pub(super) struct Task {
     pub(super) node: Node,
     pub(super) metadata: MetadataMap,
     pub(super) stop: CancellationToken,
+    /// Holds failures back: a client may ask again and again of a node that refuses.
+    pub(super) failures: Arc<Mutex<Quiet>>,
 }
 
 /// What of a caller's metadata the node gets.
@@ -106,7 +110,12 @@ impl Task {
                 "{}",
                 verdict.sentence(&one_line(&self.cat))
             ),
-            None => warn!(analysis_id, node, cat = self.cat, reason, "analysis failed"),
+            None => {
+                let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
+                if let Some(held_back) = allowed {
+                    warn!(analysis_id, node, cat = self.cat, reason, held_back, "analysis failed");
+                }
+            }
         }
         outcome
     }

@@ -8,6 +8,12 @@ use sound::level::Level;
 use super::{Store, StoreError, now_ns};
 use crate::analysis::verdict::Verdict;
 
+/// Analyses that are kept. The oldest are forgotten above this many.
+const KEEP_ANALYSES: i64 = 100_000;
+
+/// How many analyses begin between two looks for those to forget.
+const FORGET_PERIOD: i64 = 256;
+
 /// How far an analysis came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnalysisStatus {
@@ -116,7 +122,11 @@ impl Store {
         self.write(move |db| {
             db.prepare_cached("INSERT INTO analyses (cat, node, status, started_at_ns) VALUES (?, ?, 'running', ?)")?
                 .execute(params![cat, node, now_ns()])?;
-            Ok(db.last_insert_rowid())
+            let id = db.last_insert_rowid();
+            if id % FORGET_PERIOD == 0 {
+                forget_oldest(db, KEEP_ANALYSES)?;
+            }
+            Ok(id)
         })
         .await
     }
@@ -232,6 +242,14 @@ impl AnalysisStatus {
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Running, Self::Complete, Self::Partial, Self::Failed].into_iter().find(|status| status.as_str() == word)
     }
+}
+
+/// Forgets all but the latest `keep`, and none that runs.
+fn forget_oldest(db: &Transaction<'_>, keep: i64) -> Result<usize, StoreError> {
+    // Numbers are given out in order.
+    let sql = "DELETE FROM analyses WHERE status != 'running' \
+               AND id <= (SELECT id FROM analyses ORDER BY id DESC LIMIT 1 OFFSET ?)";
+    Ok(db.prepare_cached(sql)?.execute([keep])?)
 }
 
 const SELECT: &str = "SELECT id, cat, node, status, reason, started_at_ns, ended_at_ns, verdict, cat_score, messages, \
@@ -478,6 +496,25 @@ mod tests {
         let (failed, _) = store.analysis(running).await.unwrap().unwrap();
         assert_eq!((failed.status, failed.reason.as_deref()), (AnalysisStatus::Failed, Some("the hub was stopped")));
         assert!(failed.ended_at_ns.is_some());
+    }
+
+    #[tokio::test]
+    async fn oldest_are_forgotten_with_what_was_found_in_them() {
+        let (_dir, store) = open();
+        for _ in 0..5 {
+            store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
+        }
+        for id in [1, 3, 5] {
+            store.end_analysis(id, outcome()).await.unwrap();
+        }
+        assert_eq!(store.write(|db| forget_oldest(db, 2)).await.unwrap(), 2);
+        let ids: Vec<_> = store.analyses(AnalysisFilter { limit: 10, ..AnalysisFilter::default() }).await.unwrap();
+        assert_eq!(ids.iter().map(|analysis| analysis.id).collect::<Vec<_>>(), [5, 4, 2], "2 and 4 run");
+        let found: i64 = store
+            .read(|db| Ok(db.query_row("SELECT count(*) FROM analysis_detections", [], |row| row.get(0))?))
+            .await
+            .unwrap();
+        assert_eq!(found, 2, "those of 1 and 3 are still there");
     }
 
     #[tokio::test]
