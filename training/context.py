@@ -12,7 +12,7 @@ import corpus
 import frontend
 import listen
 
-MAGIC = b"MEOWCTX1"
+MAGIC = b"MEOWCTX2"
 GAMMA, PENALTY = 1.0, 1.0
 OUTLIER_DEVIATIONS = 3.0
 
@@ -151,7 +151,8 @@ def main():
           f"{((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean():.3f})")
 
     final, temperature = Classifier(places, contexts, cats), temperature_of(logits, contexts)
-    numbers = [final.mean, final.deviation, [GAMMA], final.bias / temperature]
+    numbers = [final.mean, final.deviation, [GAMMA], final.bias / temperature,
+               np.mean([row["embedding"] for row in rows], axis=0)]
     numbers += [np.concatenate([place, vote / temperature]) for place, vote in zip(final.known, final.votes)]
     numbers = np.concatenate([np.asarray(part, float) for part in numbers])
     arguments.out.write_bytes(MAGIC + struct.pack(f"<{len(numbers)}f", *numbers))

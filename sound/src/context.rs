@@ -6,6 +6,7 @@
 use std::sync::OnceLock;
 
 use crate::detection::{Context, ContextLabel, ContextProbabilities};
+use crate::model::EMBEDDING;
 use crate::prosody::{PROSODY, Prosody};
 
 /// Contexts told apart. Order everywhere: waiting for food, isolation, brushing.
@@ -21,7 +22,7 @@ const NAMED_FROM: f32 = 0.5;
 const OUTLIER_DEVIATIONS: f32 = 3.0;
 
 /// First bytes of a weights file.
-const MAGIC: &[u8; 8] = b"MEOWCTX1";
+const MAGIC: &[u8; 8] = b"MEOWCTX2";
 
 /// The general classifier: for cats of which nothing is known yet.
 pub struct ContextModel {
@@ -30,6 +31,7 @@ pub struct ContextModel {
     /// How fast likeness falls with distance.
     gamma: f32,
     bias: ContextLogits,
+    mean_embedding: [f32; EMBEDDING],
     known: Vec<Known>,
 }
 
@@ -50,7 +52,7 @@ impl ContextModel {
     }
 
     /// Reads what `training/context.py` writes, all 32-bit little-endian floats after the magic: mean and deviation of the
-    /// measurements, gamma, bias, then place and vote of each known meow. `None`: not such a file.
+    /// measurements, gamma, bias, mean embedding, then place and vote of each known meow. `None`: not such a file.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, []) = bytes.strip_prefix(MAGIC)?.as_chunks::<4>() else { return None };
@@ -62,6 +64,7 @@ impl ContextModel {
         let (deviation, rest) = rest.split_first_chunk::<PROSODY>()?;
         let (gamma, rest) = rest.split_first()?;
         let (bias, rest) = rest.split_first_chunk::<CONTEXTS>()?;
+        let (mean_embedding, rest) = rest.split_first_chunk::<EMBEDDING>()?;
         let (known, []) = rest.as_chunks::<{ PROSODY + CONTEXTS }>() else { return None };
         let known = known
             .iter()
@@ -70,7 +73,14 @@ impl ContextModel {
                 vote: std::array::from_fn(|n| numbers[PROSODY + n]),
             })
             .collect();
-        Some(Self { mean: *mean, deviation: *deviation, gamma: *gamma, bias: *bias, known })
+        Some(Self {
+            mean: *mean,
+            deviation: *deviation,
+            gamma: *gamma,
+            bias: *bias,
+            mean_embedding: *mean_embedding,
+            known,
+        })
     }
 
     /// Calibrated log-odds for one vocalisation.
@@ -94,6 +104,15 @@ impl ContextModel {
         std::array::from_fn(|n| {
             ((prosody[n] - self.mean[n]) / self.deviation[n]).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
         })
+    }
+
+    /// In which direction an embedding differs from the mean meow's, as a vector of length 1; how far it does is rather a
+    /// matter of how loud and clear the meow was.
+    #[must_use]
+    pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
+        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean_embedding[n]);
+        let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+        difference.map(|value| value / length)
     }
 }
 
@@ -140,6 +159,7 @@ mod tests {
         let mut numbers = vec![0.0_f32; PROSODY];
         numbers.extend([1.0; PROSODY]);
         numbers.extend([1.0, 0.0, 0.0, 0.0]);
+        numbers.extend([0.0; EMBEDDING]);
         for (place, vote) in [(-2.0, [1.0, 0.0, 0.0]), (2.0, [0.0, 0.0, 1.0])] {
             numbers.extend([place; PROSODY]);
             numbers.extend(vote);

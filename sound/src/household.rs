@@ -13,14 +13,14 @@ const FEATURES: usize = 1 + PROSODY + EMBEDDING;
 
 /// Weight of each group of features; a group that matters more is penalised less. Chosen by the simulation of
 /// docs/MODEL.md.
-const CONSTANT_WEIGHT: f32 = 1.0;
-const PROSODY_WEIGHT: f32 = 0.15;
-const EMBEDDING_WEIGHT: f32 = 0.5;
+const CONSTANT_WEIGHT: f32 = 0.3;
+const PROSODY_WEIGHT: f32 = 0.1;
+const EMBEDDING_WEIGHT: f32 = 2.0;
 
 /// Strength of the penalty that holds the classifier near the general one, a label.
-const PENALTY: f32 = 0.5;
+const PENALTY: f32 = 0.1;
 
-/// Steps of gradient descent: enough for the penalised problem to settle.
+/// Steps of gradient descent. Stopping here, a little before it settles, holds the classifier near the general one too.
 const ITERATIONS: usize = 200;
 
 /// What is stored of a vocalisation so that a classifier can learn from it.
@@ -123,10 +123,8 @@ fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {
     for (out, value) in prosody.iter_mut().zip(general.standardised(&features.prosody)) {
         *out = PROSODY_WEIGHT * value;
     }
-    // Only the direction of an embedding counts; its length says how loud and clear the sound was.
-    let length = features.embedding.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
-    for (out, value) in embedding.iter_mut().zip(&features.embedding) {
-        *out = EMBEDDING_WEIGHT * value / length;
+    for (out, value) in embedding.iter_mut().zip(general.direction(&features.embedding)) {
+        *out = EMBEDDING_WEIGHT * value;
     }
     out
 }
