@@ -3,6 +3,9 @@
 //! Reads what `training/context.py --meows` wrote, on standard input: meows with the answer of a general classifier that
 //! does not know the cat. For each cat, labels come from some recording sessions and are tested on the others.
 
+// Printing is what it is for.
+#![allow(clippy::print_stdout)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead};
 

@@ -2,6 +2,9 @@
 //!
 //! `cargo run --release -p sound --example speed [seconds of audio]`
 
+// Printing is what it is for.
+#![allow(clippy::print_stdout)]
+
 use std::time::{Duration, Instant};
 
 use sound::SAMPLE_RATE_HZ;
