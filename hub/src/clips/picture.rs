@@ -166,9 +166,9 @@ fn draw_time_axis(canvas: &mut Canvas, plot: Plot, sample_count: usize) {
     let duration_s = sample_count as f64 / f64::from(SAMPLE_RATE_HZ);
     let bottom = plot.y + plot.height_px;
     let step_ms = tick_step_ms(duration_s, plot.width_px);
-    let decimals = if step_ms % 1_000 == 0 {
+    let decimals = if step_ms.is_multiple_of(1_000) {
         0
-    } else if step_ms % 100 == 0 {
+    } else if step_ms.is_multiple_of(100) {
         1
     } else {
         2

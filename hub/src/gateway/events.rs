@@ -269,3 +269,6 @@ fn accepts_csv(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/csv"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,12 @@ const ANCHOR_EVERY_SAMPLES: u64 = SAMPLE_RATE_HZ as u64;
 /// Anchors that are kept: longer than any event with its wait for the post-roll. The oldest go.
 const ANCHORS: usize = 128;
 
-const NS_A_SAMPLE: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
+/// A node whose clock is further from the hub's than this is taken not to know the time: one hour. A node without a clock that
+/// starts in 1970 would have its events forgotten as too old.
+const MAX_DISAGREEMENT_NS: u64 = 3_600 * 1_000_000_000;
+
+/// Nanoseconds from one sample to the next.
+pub(super) const NS_A_SAMPLE: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
 /// When a sample was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +52,15 @@ impl CaptureClock {
     /// not know the time. Returns the node's start when this is the first frame of this boot that knows it.
     pub fn take(&mut self, frames: &Frames, first_sample: u64, hub_start_unix_ns: i64) -> Option<i64> {
         let monotonic_ns = i64::try_from(frames.captured_monotonic_ns).unwrap_or(i64::MAX);
+        let by_hub_ns = hub_start_unix_ns.saturating_add(monotonic_ns);
         let (unix_ns, clock) = match frames.captured_unix_ns {
-            Some(unix_ns) => (unix_ns, EventClock::Node),
-            None => (hub_start_unix_ns.saturating_add(monotonic_ns), EventClock::Hub),
+            Some(unix_ns) if unix_ns.abs_diff(by_hub_ns) <= MAX_DISAGREEMENT_NS => (unix_ns, EventClock::Node),
+            _ => (by_hub_ns, EventClock::Hub),
         };
-        let due = self.anchors.back().is_none_or(|last| {
-            first_sample >= last.sample.saturating_add(ANCHOR_EVERY_SAMPLES) || last.clock != clock
-        });
+        let due = self
+            .anchors
+            .back()
+            .is_none_or(|last| first_sample >= last.sample.saturating_add(ANCHOR_EVERY_SAMPLES) || last.clock != clock);
         if due {
             if self.anchors.len() == ANCHORS {
                 self.anchors.pop_front();
@@ -117,6 +124,15 @@ mod tests {
         assert_eq!(clock.take(&frames(1_040_000_000, Some(9_040_000_000)), 16_640, 50), None, "learned once");
         assert_eq!(clock.moment(16_320).unwrap().clock, EventClock::Node);
         assert_eq!(clock.moment(16_320).unwrap().unix_ns, 9_020_000_000);
+    }
+
+    #[test]
+    fn node_that_believes_in_1970_is_dated_by_the_hub() {
+        let mut clock = CaptureClock::default();
+        let hub_start_unix_ns = 1_795_000_000_000_000_000;
+        assert_eq!(clock.take(&frames(1_000, Some(1_000)), 0, hub_start_unix_ns), None);
+        let moment = clock.moment(0).unwrap();
+        assert_eq!((moment.unix_ns, moment.clock), (hub_start_unix_ns + 1_000, EventClock::Hub));
     }
 
     #[test]

@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analyzer, AnalyzerConfig};
+use sound::analysis::{Analyzer, AnalyzerConfig, Heard as Call};
 use sound::detection::Detection;
+use sound::detector::Kind;
 use sound::level::{Level, LevelMeter};
 
-use super::clock::CaptureClock;
+use super::clock::{self, CaptureClock};
 use super::sequencer::{Frames, Heard, Lost};
 use crate::clips::ring::Ring;
 use crate::clips::{ClipsConfig, Cut};
@@ -23,6 +24,13 @@ const WARM_UP_SAMPLES: u64 = 5 * SAMPLE_RATE_HZ as u64;
 
 /// What is kept in memory beyond the longest clip: the time from an event's end until the analysis is sure of it.
 const DECISION_SAMPLES: u64 = 5 * SAMPLE_RATE_HZ as u64;
+
+/// After so many times that nothing came for a while, a sound that goes on is taken to have ended: half a minute.
+const QUIETS_THAT_END: u32 = 10;
+
+/// Listening goes on at a multiple of so many frames: 5,120 samples, which the front end's hop and the network's step divide, so
+/// that they fall as they did and find the same.
+const RESUME_FRAMES: u64 = 16;
 
 const FRAME_SAMPLES: u64 = proto::FRAME_SAMPLES as u64;
 
@@ -83,8 +91,10 @@ struct Boot {
     stored_before: u64,
     recent: Ring,
     clock: CaptureClock,
+    /// Times in a row that nothing came.
+    quiets: u32,
     /// Found, and waiting for the post-roll.
-    waiting: VecDeque<Detection>,
+    waiting: VecDeque<Call>,
 }
 
 impl Ear {
@@ -99,8 +109,19 @@ impl Ear {
         match heard {
             Heard::Frames(frames) => self.hear_frames(&frames, hub_start_unix_ns, &mut find),
             Heard::Lost(lost) => self.lose(lost, &mut find),
-            Heard::Quiet => self.flush(&mut find),
+            Heard::Quiet => self.wait_no_longer(&mut find),
         }
+    }
+
+    /// Nothing has come for a while: hands out what waits, and at length ends a sound whose end would have come long ago.
+    fn wait_no_longer(&mut self, find: &mut impl FnMut(Finding)) {
+        let Some(boot) = &mut self.boot else { return };
+        boot.quiets += 1;
+        if boot.quiets == QUIETS_THAT_END {
+            boot.analyzer.push_gap(0);
+            boot.take_detections();
+        }
+        boot.hand_out(true, find);
     }
 
     /// Hands out what waits for its post-roll, for it may not come: the node is away or the hub stops.
@@ -131,6 +152,7 @@ impl Ear {
         if let Some(unix_ns) = boot.clock.take(frames, first_sample, hub_start_unix_ns) {
             find(Finding::StartedAt { boot_id: frames.boot_id, unix_ns });
         }
+        boot.quiets = 0;
         boot.recent.push(&frames.samples);
         boot.next_sample = first_sample + frames.samples.len() as u64;
         boot.analyzer.push(&frames.samples);
@@ -194,6 +216,7 @@ impl Ear {
                 stored_before: stored.map_or(0, |mark| mark.settled_sample),
                 recent: Ring::new(capacity as usize, first_sample),
                 clock: CaptureClock::default(),
+                quiets: 0,
                 waiting: VecDeque::new(),
             }
         })
@@ -203,8 +226,8 @@ impl Ear {
     fn leave(&mut self, find: &mut impl FnMut(Finding)) {
         if let Some(mut boot) = self.boot.take() {
             let fresh = Analyzer::new(self.setting.analyzer);
-            let last = std::mem::replace(&mut boot.analyzer, fresh).finish();
-            boot.wait(last.detections);
+            let (_, last) = std::mem::replace(&mut boot.analyzer, fresh).finish_heard();
+            boot.wait(last);
             boot.hand_out(true, find);
         }
     }
@@ -212,26 +235,25 @@ impl Ear {
 
 impl Boot {
     fn take_detections(&mut self) {
-        let found = self.analyzer.take_detections();
+        let found = self.analyzer.take_heard();
         self.wait(found);
     }
 
-    fn wait(&mut self, found: Vec<Detection>) {
+    fn wait(&mut self, found: Vec<Call>) {
         let base = self.base_sample;
-        let placed = found.into_iter().map(|found| Detection {
-            start_sample: base + found.start_sample,
-            end_sample: base + found.end_sample,
-            ..found
+        let placed = found.into_iter().map(|call| {
+            let (start_sample, end_sample) = (base + call.detection.start_sample, base + call.detection.end_sample);
+            Call { detection: Detection { start_sample, end_sample, ..call.detection }, ..call }
         });
         // The warm-up is heard a second time.
         let stored_before = self.stored_before;
-        self.waiting.extend(placed.filter(|found| found.end_sample > stored_before));
+        self.waiting.extend(placed.filter(|call| call.detection.end_sample > stored_before));
     }
 
     /// Where everything before is decided and handed out.
     fn settled_sample(&self) -> u64 {
         let decided = (self.base_sample + self.analyzer.decided_until()).min(self.next_sample);
-        self.waiting.front().map_or(decided, |first| decided.min(first.start_sample)).max(self.stored_before)
+        self.waiting.front().map_or(decided, |first| decided.min(first.detection.start_sample)).max(self.stored_before)
     }
 
     fn watermark(&self) -> Watermark {
@@ -240,7 +262,7 @@ impl Boot {
         Watermark {
             node: self.setting.node.clone(),
             boot_id: self.id,
-            resume_sequence: settled_sample.saturating_sub(again) / FRAME_SAMPLES,
+            resume_sequence: settled_sample.saturating_sub(again) / FRAME_SAMPLES / RESUME_FRAMES * RESUME_FRAMES,
             settled_sample,
         }
     }
@@ -250,11 +272,12 @@ impl Boot {
         let setting = Arc::clone(&self.setting);
         let clips = &setting.clips;
         while let Some(first) = self.waiting.front() {
-            let clip_end = first.end_sample + clips.post_roll_samples();
+            let clip_end = first.detection.end_sample + clips.post_roll_samples();
             if !all && self.recent.end_sample() < clip_end {
                 return;
             }
-            let Some(found) = self.waiting.pop_front() else { return };
+            let Some(call) = self.waiting.pop_front() else { return };
+            let found = &call.detection;
             let clip_start = found
                 .start_sample
                 .max(found.end_sample.saturating_sub(clips.max_length_samples()))
@@ -264,15 +287,17 @@ impl Boot {
                 start_sample,
                 samples,
             });
-            let event = Box::new(self.event(found));
+            let event = Box::new(self.event(call));
             find(Finding::Event { event, cut, watermark: self.watermark() });
         }
     }
 
-    fn event(&self, found: Detection) -> NewEvent {
+    fn event(&self, call: Call) -> NewEvent {
+        let found = call.detection;
         // Frames that gave a detection gave an anchor; the moments are never made up.
         let start = self.clock.moment(found.start_sample);
-        let end = self.clock.moment(found.end_sample);
+        // By samples: capture times jitter, the length of a sound does not.
+        let length_ns = (found.end_sample - found.start_sample).cast_signed() * clock::NS_A_SAMPLE;
         NewEvent {
             node: self.setting.node.clone(),
             cat: String::new(),
@@ -280,14 +305,24 @@ impl Boot {
             start_sample: found.start_sample,
             end_sample: found.end_sample,
             started_at_ns: start.map_or(0, |moment| moment.unix_ns),
-            ended_at_ns: end.map_or(0, |moment| moment.unix_ns),
+            ended_at_ns: start.map_or(0, |moment| moment.unix_ns.saturating_add(length_ns)),
             started_monotonic_ns: start.map_or(0, |moment| moment.monotonic_ns),
             clock: start.map_or(EventClock::Hub, |moment| moment.clock),
             score: found.score,
-            kind: None,
+            kind: Some(kind_word(call.kind).into()),
             context: found.context,
             measurements: found.measurements,
+            features: Some(Box::new(call.features)),
         }
+    }
+}
+
+/// The word for a kind of sound in the database and in the API.
+fn kind_word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Meow => "meow",
+        Kind::Purr => "purr",
+        Kind::HissOrGrowl => "hiss_or_growl",
     }
 }
 
@@ -305,4 +340,4 @@ impl Lost {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::listen) mod tests;

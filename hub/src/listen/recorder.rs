@@ -30,6 +30,9 @@ const LAST_TRIES: u32 = 2;
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
+/// How often a gap is logged. All of them are stored.
+const GAP_LOG_PERIOD: Duration = Duration::from_secs(10);
+
 /// How often old clips and events are looked for.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 
@@ -65,7 +68,8 @@ pub(super) struct Recorder {
     pub(super) nodes: Vec<Node>,
     pub(super) live: Live,
     pub(super) stop: daemon::shutdown::CancellationToken,
-    quiet: Quiet,
+    failure_log: Quiet,
+    gap_log: Quiet,
 }
 
 impl Recorder {
@@ -77,7 +81,16 @@ impl Recorder {
         live: Live,
         stop: daemon::shutdown::CancellationToken,
     ) -> Self {
-        Self { store, clips, events, nodes, live, stop, quiet: Quiet::new(LOG_PERIOD) }
+        Self {
+            store,
+            clips,
+            events,
+            nodes,
+            live,
+            stop,
+            failure_log: Quiet::new(LOG_PERIOD),
+            gap_log: Quiet::new(GAP_LOG_PERIOD),
+        }
     }
 
     /// Stores until the analysis has ended and everything that it found is stored.
@@ -105,8 +118,17 @@ impl Recorder {
             match report {
                 Report::Progress(one) => progress.push(one),
                 Report::Found { finding: Finding::Gap { gap, watermark }, .. } => {
-                    info!(node = gap.node, first = gap.first_sequence, frames = gap.frame_count,
-                        reason = gap.reason.as_str(), detail = gap.detail, "gap");
+                    if let Some(held_back) = self.gap_log.allow() {
+                        info!(
+                            node = gap.node,
+                            first = gap.first_sequence,
+                            frames = gap.frame_count,
+                            reason = gap.reason.as_str(),
+                            detail = gap.detail,
+                            held_back,
+                            "gap"
+                        );
+                    }
                     self.live.tell(News::Gap(gap.clone()));
                     progress.push(Progress { watermark, gaps: vec![gap] });
                 }
@@ -155,8 +177,15 @@ impl Recorder {
         loop {
             match store.commit_event(event.clone(), clip.clone(), watermark.clone()).await {
                 Ok(Committed::Stored(stored)) => {
-                    info!(id = stored.id, node = event.node, cat = event.cat, score = event.score,
-                        duration_s = stored.duration_s(), clip = clip.is_ok(), "cat heard");
+                    info!(
+                        id = stored.id,
+                        node = event.node,
+                        cat = event.cat,
+                        score = event.score,
+                        duration_s = stored.duration_s(),
+                        clip = clip.is_ok(),
+                        "cat heard"
+                    );
                     self.live.tell(News::Event(stored));
                     return;
                 }
@@ -189,7 +218,10 @@ impl Recorder {
     }
 
     /// Tries until it works. `None`: the hub stops, and it did not.
-    async fn until_stored<T, F: Future<Output = Result<T, StoreError>>>(&mut self, mut work: impl FnMut() -> F) -> Option<T> {
+    async fn until_stored<T, F: Future<Output = Result<T, StoreError>>>(
+        &mut self,
+        mut work: impl FnMut() -> F,
+    ) -> Option<T> {
         let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
         let mut last_tries = LAST_TRIES;
         loop {
@@ -206,7 +238,7 @@ impl Recorder {
 
     /// Waits before the next try. `false`: no more tries.
     async fn wait(&mut self, error: &StoreError, backoff: &mut Backoff, last_tries: &mut u32) -> bool {
-        if let Some(held_back) = self.quiet.allow() {
+        if let Some(held_back) = self.failure_log.allow() {
             error!(%error, held_back, "what was heard cannot be stored; trying again");
         }
         let wait = backoff.next_wait();

@@ -172,11 +172,26 @@ impl Sequencer {
     }
 }
 
+/// `None`: the bytes are not what the message says.
 fn decode(frame: &AudioFrame) -> Option<Vec<i16>> {
-    let (pairs, rest) = frame.audio.as_chunks::<2>();
-    let complete = rest.is_empty() && pairs.len() == frame.sample_count as usize;
-    (frame.encoding == Encoding::PcmS16le as i32 && complete)
-        .then(|| pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect())
+    let samples = match frame.encoding() {
+        Encoding::PcmS16le => {
+            let (pairs, rest) = frame.audio.as_chunks::<2>();
+            rest.is_empty().then(|| pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect())
+        }
+        Encoding::Flac => decode_flac(&frame.audio, frame.sample_count as usize),
+    };
+    samples.filter(|samples: &Vec<i16>| samples.len() == frame.sample_count as usize)
+}
+
+/// Decodes no more samples than one above `expected`.
+fn decode_flac(bytes: &[u8], expected: usize) -> Option<Vec<i16>> {
+    let mut reader = claxon::FlacReader::new(bytes).ok()?;
+    let info = reader.streaminfo();
+    if info.channels != 1 || info.bits_per_sample != 16 {
+        return None;
+    }
+    reader.samples().take(expected + 1).map(|sample| i16::try_from(sample.ok()?).ok()).collect()
 }
 
 fn reason_of(reason: proto::GapReason) -> GapReason {
@@ -255,7 +270,8 @@ mod tests {
     #[test]
     fn what_comes_twice_is_taken_once() {
         let mut sequencer = Sequencer::resume(BOOT, 10);
-        let out = run(&mut sequencer, vec![frames(BOOT, 5, 5), frames(BOOT, 8, 5), frames(BOOT, 10, 3), frames(BOOT, 13, 1)]);
+        let out =
+            run(&mut sequencer, vec![frames(BOOT, 5, 5), frames(BOOT, 8, 5), frames(BOOT, 10, 3), frames(BOOT, 13, 1)]);
         assert_eq!(out, ["+10..13", "+13..14"]);
         assert_eq!(sequencer.duplicates(), 5 + 2 + 3);
     }
@@ -273,7 +289,14 @@ mod tests {
         let out = run(&mut sequencer, messages);
         assert_eq!(
             out,
-            ["-10..15 device_lost", "+15..16", "-16..20 unaccounted", "+20..21", "-21..30 unaccounted", "-30..32 overrun"]
+            [
+                "-10..15 device_lost",
+                "+15..16",
+                "-16..20 unaccounted",
+                "+20..21",
+                "-21..30 unaccounted",
+                "-30..32 overrun"
+            ]
         );
     }
 
@@ -315,6 +338,23 @@ mod tests {
     }
 
     #[test]
+    fn flac_is_the_same_audio() {
+        let Some(Sent::Frame(mut frame)) = frames(BOOT, 7, 5).event else { unreachable!("it is a frame") };
+        let plain = decode(&frame).unwrap();
+        let mut flac = Vec::new();
+        sound::flac::encode(&plain, &mut flac);
+        (frame.encoding, frame.audio) = (Encoding::Flac as i32, flac.into());
+        assert_eq!(decode(&frame), Some(plain));
+        frame.sample_count = 320;
+        assert_eq!(decode(&frame), None, "more than the message says");
+        for cut in 0..frame.audio.len() - 1 {
+            frame.sample_count = 1_600;
+            let short = AudioFrame { audio: frame.audio.slice(..cut), ..frame.clone() };
+            assert_eq!(decode(&short), None, "cut after {cut} bytes");
+        }
+    }
+
+    #[test]
     fn nonsense_is_skipped_and_then_missed() {
         let broken = |change: fn(&mut AudioFrame)| {
             let mut message = frames(BOOT, 0, 1);
@@ -335,11 +375,10 @@ mod tests {
         ];
         assert_eq!(run(&mut sequencer, messages), Vec::<String>::new());
         let short = broken(|frame| frame.audio.truncate(639));
-        assert_eq!(run(&mut sequencer, vec![short, frames(BOOT, 2, 1)]), [
-            "-0..1 undecodable",
-            "-1..2 unaccounted",
-            "+2..3"
-        ]);
+        assert_eq!(
+            run(&mut sequencer, vec![short, frames(BOOT, 2, 1)]),
+            ["-0..1 undecodable", "-1..2 unaccounted", "+2..3"]
+        );
         let endless = gap(BOOT, 3, u64::MAX, proto::GapReason::Overrun);
         assert_eq!(run(&mut sequencer, vec![endless]).len(), 1);
     }

@@ -42,6 +42,7 @@ pub(super) struct Subscriber {
     pub(super) node: Node,
     pub(super) sequencer: Sequencer,
     pub(super) frame_ms: u32,
+    pub(super) encoding: proto::Encoding,
     pub(super) max_lag: Duration,
     pub(super) audio: mpsc::Sender<Audio>,
     pub(super) live: Live,
@@ -87,6 +88,11 @@ impl Subscriber {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
                 () = self.stop.cancelled() => return,
             }
+            // A full queue is not quiet.
+            let quiet = Audio { node: self.number, heard: Heard::Quiet, captured: None, hub_start_unix_ns: 0 };
+            if matches!(self.audio.try_send(quiet), Err(TrySendError::Closed(_))) {
+                return;
+            }
         }
     }
 
@@ -100,10 +106,15 @@ impl Subscriber {
             Ok(opened) => opened,
             Err(error) => return Ended::Lost { error, had_sent: false },
         };
-        info!(node = self.node.url(), cat = description.cat_name, boot_id = format!("{:016x}", description.boot_id),
-            from = self.sequencer.cursor().sequence, "listening");
+        info!(
+            node = self.node.url(),
+            cat = description.cat_name,
+            boot_id = format!("{:016x}", description.boot_id),
+            from = self.sequencer.cursor().sequence,
+            "listening"
+        );
         let mut clock = NodeClock::of(&description);
-        let mut patience = Patience::new(self.max_lag, self.behind(&description));
+        let mut patience = Patience::new(self.max_lag, self.behind(&description), Instant::now());
         let mut had_sent = false;
         let mut messages = Vec::new();
         let mut ask = tokio::time::interval(DESCRIBE_PERIOD);
@@ -131,7 +142,10 @@ impl Subscriber {
                     }
                 },
                 _ = ask.tick() => match self.node.describe().await {
-                    Ok(description) => clock = NodeClock::of(&description),
+                    Ok(description) => {
+                        clock = NodeClock::of(&description);
+                        patience.look_again(self.behind(&description), Instant::now());
+                    }
                     Err(error) => return Ended::Lost { error, had_sent },
                 },
             }
@@ -145,7 +159,8 @@ impl Subscriber {
 
     async fn open(&self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
         let description = self.node.describe().await?;
-        let request = ListenRequest { frame_ms: self.frame_ms, from: Some(self.sequencer.cursor()), encoding: 0 };
+        let (frame_ms, encoding) = (self.frame_ms, self.encoding as i32);
+        let request = ListenRequest { frame_ms, from: Some(self.sequencer.cursor()), encoding };
         // No timeout on the request: it would end the stream.
         let mut client = self.node.client();
         let call = client.listen(Request::new(request));
@@ -172,6 +187,7 @@ impl Subscriber {
             }
             Heard::Lost(_) | Heard::Quiet => (None, Duration::ZERO),
         };
+        let lag = patience.receive(&heard, lag, Instant::now());
         if patience.skips(&heard, lag) {
             return true;
         }
@@ -188,7 +204,7 @@ impl Subscriber {
                 true
             }
             Err(TrySendError::Full(audio)) => {
-                if patience.is_over(lag) && patience.skip_from(&audio.heard) {
+                if patience.is_over(lag, Instant::now()) && patience.skip_from(&audio.heard) {
                     warn!(node = self.node.url(), lag_ms = lag.as_millis() as u64, "overloaded, skipping audio");
                     return true;
                 }
@@ -222,11 +238,18 @@ impl NodeClock {
 /// than it may. While a node sends what it kept during an outage, it may be behind as far as it was, less half of the
 /// time since: catching up must go at one and a half times real time at least. What is skipped is one stretch, until
 /// the audio is nearly live, for the sake of the sound before and after it.
+///
+/// The lag is the smaller of two: by the node's clock, and by the numbers of its frames. So a clock that jumps, or a device
+/// that delivers nothing for an hour, is not taken for an overload.
 #[derive(Debug)]
-pub(super) struct Patience {
+struct Patience {
     max_lag: Duration,
-    behind_at_start: Duration,
     started: Instant,
+    behind_at_start: Duration,
+    looked: Instant,
+    behind: Duration,
+    /// Audio and gaps since `looked`.
+    received: Duration,
     skipped: Option<Lost>,
 }
 
@@ -234,40 +257,56 @@ pub(super) struct Patience {
 const SKIP_DOWN_TO: u32 = 4;
 
 impl Patience {
-    pub(super) fn new(max_lag: Duration, behind_at_start: Duration) -> Self {
-        Self { max_lag, behind_at_start, started: Instant::now(), skipped: None }
+    /// At the start of a session with a node that has kept so much audio.
+    fn new(max_lag: Duration, behind: Duration, now: Instant) -> Self {
+        Self {
+            max_lag,
+            started: now,
+            behind_at_start: behind,
+            looked: now,
+            behind,
+            received: Duration::ZERO,
+            skipped: None,
+        }
     }
 
-    fn allowed(&self) -> Duration {
-        self.max_lag.max((self.behind_at_start + self.max_lag).saturating_sub(self.started.elapsed() / 2))
+    /// The node has said anew how much it has kept.
+    fn look_again(&mut self, behind: Duration, now: Instant) {
+        (self.looked, self.behind, self.received) = (now, behind, Duration::ZERO);
+    }
+
+    /// Notes what has come, and how old it is by the node's clock; says how old it is to be taken for.
+    fn receive(&mut self, heard: &Heard, lag_by_clock: Duration, now: Instant) -> Duration {
+        self.received = self.received.saturating_add(Duration::from_nanos(frame_count(heard).saturating_mul(FRAME_NS)));
+        let lag_by_number = (self.behind + now.duration_since(self.looked)).saturating_sub(self.received);
+        lag_by_clock.min(lag_by_number)
     }
 
     /// Whether audio of that age is older than it may be.
-    pub(super) fn is_over(&self, lag: Duration) -> bool {
-        lag > self.allowed()
+    fn is_over(&self, lag: Duration, now: Instant) -> bool {
+        let catching_up = (self.behind_at_start + self.max_lag).saturating_sub(now.duration_since(self.started) / 2);
+        lag > self.max_lag.max(catching_up)
     }
 
     /// Begins to skip with this. `false`: it is no audio, and must be passed on.
-    pub(super) fn skip_from(&mut self, heard: &Heard) -> bool {
+    fn skip_from(&mut self, heard: &Heard) -> bool {
         let Heard::Frames(frames) = heard else { return false };
-        let frame_count = (frames.samples.len() / proto::FRAME_SAMPLES) as u64;
-        self.skipped = Some(Lost::skipped(frames.boot_id, frames.sequence, frame_count));
+        self.skipped = Some(Lost::skipped(frames.boot_id, frames.sequence, frame_count(heard)));
         true
     }
 
     /// Whether this is skipped too.
-    pub(super) fn skips(&mut self, heard: &Heard, lag: Duration) -> bool {
+    fn skips(&mut self, heard: &Heard, lag: Duration) -> bool {
         let (Some(skipped), Heard::Frames(frames)) = (&mut self.skipped, heard) else { return false };
         if lag <= self.max_lag / SKIP_DOWN_TO || frames.boot_id != skipped.boot_id {
             return false;
         }
-        let frame_count = (frames.samples.len() / proto::FRAME_SAMPLES) as u64;
-        skipped.frame_count = skipped.frame_count.map(|count| count + frame_count);
+        skipped.frame_count = skipped.frame_count.map(|count| count + frame_count(heard));
         true
     }
 
     /// What was skipped, once it is over.
-    pub(super) fn take_skipped(&mut self) -> Option<Lost> {
+    fn take_skipped(&mut self) -> Option<Lost> {
         self.skipped.take()
     }
 
@@ -276,6 +315,14 @@ impl Patience {
         if lag <= self.max_lag {
             self.behind_at_start = Duration::ZERO;
         }
+    }
+}
+
+fn frame_count(heard: &Heard) -> u64 {
+    match heard {
+        Heard::Frames(frames) => (frames.samples.len() / proto::FRAME_SAMPLES) as u64,
+        Heard::Lost(lost) => lost.frame_count.unwrap_or(0),
+        Heard::Quiet => 0,
     }
 }
 
@@ -299,9 +346,10 @@ mod tests {
 
     #[test]
     fn one_stretch_is_skipped_until_audio_is_nearly_live() {
-        let mut patience = Patience::new(20 * SECOND, Duration::ZERO);
-        assert!(!patience.is_over(19 * SECOND));
-        assert!(patience.is_over(21 * SECOND));
+        let now = Instant::now();
+        let mut patience = Patience::new(20 * SECOND, Duration::ZERO, now);
+        assert!(!patience.is_over(19 * SECOND, now));
+        assert!(patience.is_over(21 * SECOND, now));
         assert!(patience.skip_from(&frames(100)));
         assert!(patience.skips(&frames(105), 15 * SECOND));
         assert!(patience.skips(&frames(110), 6 * SECOND));
@@ -314,7 +362,7 @@ mod tests {
 
     #[test]
     fn gaps_are_never_skipped_and_end_the_stretch() {
-        let mut patience = Patience::new(SECOND, Duration::ZERO);
+        let mut patience = Patience::new(SECOND, Duration::ZERO, Instant::now());
         let gap = Heard::Lost(Lost::skipped(9, 5, 5));
         assert!(!patience.skip_from(&gap));
         assert!(patience.skip_from(&frames(0)));
@@ -323,12 +371,28 @@ mod tests {
     }
 
     #[test]
-    fn catching_up_after_an_outage_is_no_overload() {
-        let patience = Patience::new(20 * SECOND, 600 * SECOND);
-        assert!(!patience.is_over(600 * SECOND));
-        assert!(patience.is_over(630 * SECOND));
-        let long_ago = Patience { started: Instant::now().checked_sub(60 * SECOND).unwrap(), ..patience };
-        assert!(!long_ago.is_over(580 * SECOND));
-        assert!(long_ago.is_over(595 * SECOND));
+    fn catching_up_after_an_outage_is_no_overload_unless_it_crawls() {
+        let now = Instant::now();
+        let mut patience = Patience::new(20 * SECOND, 600 * SECOND, now);
+        assert!(!patience.is_over(600 * SECOND, now));
+        assert!(patience.is_over(630 * SECOND, now));
+        assert!(!patience.is_over(580 * SECOND, now + 60 * SECOND));
+        assert!(patience.is_over(595 * SECOND, now + 60 * SECOND));
+        // Once live, the outage is no excuse any more.
+        patience.passed(SECOND);
+        assert!(patience.is_over(21 * SECOND, now + 61 * SECOND));
+    }
+
+    #[test]
+    fn lag_is_by_numbers_when_the_clock_is_wrong_and_by_the_clock_when_numbers_stood_still() {
+        let now = Instant::now();
+        let mut patience = Patience::new(20 * SECOND, 10 * SECOND, now);
+        // Ten seconds kept, one since, 0.1 s of it received.
+        let lag = patience.receive(&frames(0), 9_999 * SECOND, now + SECOND);
+        assert_eq!(lag, Duration::from_millis(10_900));
+        // The device was away for an hour, and the node does not count it.
+        assert_eq!(patience.receive(&frames(5), SECOND, now + 3_600 * SECOND), SECOND);
+        patience.look_again(Duration::ZERO, now + 3_600 * SECOND);
+        assert_eq!(patience.receive(&frames(10), 9_999 * SECOND, now + 3_600 * SECOND), Duration::ZERO);
     }
 }

@@ -1,0 +1,482 @@
+//! Listening against a real gRPC server whose tape the test writes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use proto::cat_server::{Cat, CatServer};
+use proto::listen_response::Event as Sent;
+use proto::*;
+use tokio::sync::watch;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status};
+
+use super::ear::tests::{heard_in_one_go, room, same};
+use super::live::{News, NodeState};
+use super::*;
+use crate::clips::ClipsConfig;
+use crate::config::NodeConfig;
+use crate::store::events::{EventFilter, NewGap};
+use crate::store::{Access, now_ns};
+
+/// What any wait may take before it counts as a failure. Nothing is expected to come near it.
+const SOON: Duration = Duration::from_secs(120);
+
+const MINUTE: usize = 60 * 16_000;
+
+/// A node whose tape the test writes. Clones are the same node.
+#[derive(Clone)]
+struct FakeNode {
+    tape: Arc<watch::Sender<Tape>>,
+    /// Cursors of all who ever listened.
+    asked: Arc<Mutex<Vec<Cursor>>>,
+}
+
+#[derive(Clone, Default)]
+struct Tape {
+    boot_id: u64,
+    audio: Arc<Vec<i16>>,
+    oldest: u64,
+    next: u64,
+    /// Frames that the node has captured and lost: it sends a gap instead.
+    lost: Option<std::ops::Range<u64>>,
+    /// Frames before the cursor that it sends again.
+    repeats: u64,
+    /// Connections are cut when this changes.
+    cut: u64,
+    knows_the_time: bool,
+    /// The node's start, in nanoseconds since 1970 UTC.
+    started_unix_ns: i64,
+}
+
+impl FakeNode {
+    fn new(tape: Tape) -> Self {
+        Self { tape: Arc::new(watch::channel(tape).0), asked: Arc::default() }
+    }
+
+    /// A tape that holds all of a recording.
+    fn with(audio: Vec<i16>) -> Self {
+        let next = audio.len() as u64 / 320;
+        Self::new(Tape {
+            boot_id: 0xB007,
+            audio: Arc::new(audio),
+            next,
+            knows_the_time: true,
+            started_unix_ns: now_ns(),
+            ..Tape::default()
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Tape)) {
+        self.tape.send_modify(change);
+    }
+
+    async fn serve(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder().add_service(CatServer::new(self.clone()));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        address
+    }
+}
+
+impl Tape {
+    fn frame(&self, sequence: u64, count: u64) -> ListenResponse {
+        let samples = &self.audio[sequence as usize * 320..(sequence + count) as usize * 320];
+        let monotonic_ns = sequence * 20_000_000;
+        ListenResponse {
+            event: Some(Sent::Frame(AudioFrame {
+                boot_id: self.boot_id,
+                sequence,
+                first_sample: sequence * 320,
+                captured_monotonic_ns: monotonic_ns,
+                captured_unix_ns: if self.knows_the_time {
+                    self.started_unix_ns + monotonic_ns.cast_signed()
+                } else {
+                    0
+                },
+                sample_count: count as u32 * 320,
+                encoding: 0,
+                audio: samples.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>().into(),
+            })),
+        }
+    }
+
+    fn gap(&self, boot_id: u64, first: u64, count: u64, reason: GapReason) -> ListenResponse {
+        let gap =
+            Gap { boot_id, first_sequence: first, frame_count: count, reason: reason as i32, detail: String::new() };
+        ListenResponse { event: Some(Sent::Gap(gap)) }
+    }
+
+    /// What comes at a place, and the place after it.
+    fn at(&self, place: u64) -> (ListenResponse, u64) {
+        if place < self.oldest {
+            let gap = self.gap(self.boot_id, place, self.oldest - place, GapReason::TapeOverwritten);
+            return (gap, self.oldest);
+        }
+        let lost = self.lost.clone().unwrap_or(u64::MAX..u64::MAX);
+        if lost.contains(&place) {
+            let gap = self.gap(self.boot_id, place, lost.end - place, GapReason::DeviceLost);
+            return (gap, lost.end);
+        }
+        let until = if place < lost.start { lost.start } else { u64::MAX };
+        let count = 5.min(self.next - place).min(until - place);
+        (self.frame(place, count), place + count)
+    }
+}
+
+#[tonic::async_trait]
+impl Cat for FakeNode {
+    type AnalyzeCatSoundStream = ReceiverStream<Result<AnalyzeCatSoundResponse, Status>>;
+    type ListenStream = ReceiverStream<Result<ListenResponse, Status>>;
+
+    async fn call_cat(&self, _: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn analyze_cat_sound(
+        &self,
+        _: Request<AnalyzeCatSoundRequest>,
+    ) -> Result<Response<Self::AnalyzeCatSoundStream>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        let asked = request.into_inner().from.unwrap_or_default();
+        self.asked.lock().unwrap().push(asked);
+        let (sender, stream) = mpsc::channel(8);
+        let mut tape = self.tape.subscribe();
+        tokio::spawn(async move {
+            let now = tape.borrow_and_update().clone();
+            let mut place = asked.sequence.saturating_sub(now.repeats);
+            if asked.boot_id != 0 && asked.boot_id != now.boot_id {
+                let over = now.gap(asked.boot_id, asked.sequence, 0, GapReason::NodeRestarted);
+                if sender.send(Ok(over)).await.is_err() {
+                    return;
+                }
+                place = 0;
+            }
+            loop {
+                let tape_now = tape.borrow_and_update().clone();
+                if tape_now.cut != now.cut || tape_now.boot_id != now.boot_id {
+                    let _ = sender.send(Err(Status::unavailable("cut"))).await;
+                    return;
+                }
+                if place < tape_now.next {
+                    let (message, next) = tape_now.at(place);
+                    place = next;
+                    if sender.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                } else if tape.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        let tape = self.tape.borrow();
+        Ok(Response::new(DescribeResponse {
+            cat_name: "Tom".into(),
+            boot_id: tape.boot_id,
+            uptime_ns: tape.next * 20_000_000,
+            tape: Some(TapeInfo { oldest_sequence: tape.oldest, next_sequence: tape.next, ..TapeInfo::default() }),
+            ..DescribeResponse::default()
+        }))
+    }
+}
+
+/// A hub's listening, on a runtime of its own: dropping that is a kill, as far as a test can do it.
+struct Hub {
+    runtime: Option<tokio::runtime::Runtime>,
+    listening: Listening,
+    store: Store,
+    clips: Clips,
+    stop: CancellationToken,
+}
+
+impl Hub {
+    async fn start(data_dir: &Path, node: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let data_dir = data_dir.to_owned();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let started = runtime.spawn(async move {
+            let store = open(&data_dir).await;
+            let clips = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
+            let clips = Clips::open(&data_dir, clips, store.clone()).await.unwrap();
+            let nodes = Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}") }]).unwrap();
+            let (config, events) = (ListenConfig::default(), EventsConfig::default());
+            let started = Listening::start(&config, events, &nodes, store.clone(), clips.clone(), &stopped);
+            (started.await.unwrap(), store, clips)
+        });
+        let (listening, store, clips) = started.await.unwrap();
+        Self { runtime: Some(runtime), listening, store, clips, stop }
+    }
+
+    async fn spans(&self) -> Vec<(u64, u64)> {
+        let page = self.store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+        let mut spans: Vec<_> =
+            page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
+        spans.sort_unstable();
+        spans
+    }
+
+    fn report(&self) -> live::NodeReport {
+        self.listening.live().nodes()[0].report()
+    }
+
+    /// Waits until so many frames are analysed or lost.
+    async fn heard(&self, frames: u64) {
+        until("audio is heard", || async {
+            let report = self.report();
+            report.frames + report.lost_frames.values().sum::<u64>() >= frames
+        })
+        .await;
+    }
+
+    async fn gaps(&self) -> Vec<NewGap> {
+        self.store.gaps(None, 100).await.unwrap()
+    }
+
+    /// As SIGKILL: tasks stop where they stand.
+    fn kill(mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    /// As SIGTERM.
+    async fn stop(mut self) -> Store {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.listening.finish()).await.expect("it finishes");
+        self.runtime.take().unwrap().shutdown_background();
+        self.store
+    }
+}
+
+/// The store of a hub that has just been killed is free once its last thread has gone.
+async fn open(data_dir: &Path) -> Store {
+    loop {
+        match Store::open(data_dir, Access::Keeper) {
+            Ok(store) => return store,
+            Err(StoreError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"));
+}
+
+fn assert_same(stored: &[(u64, u64)], truth: &[(u64, u64)]) {
+    let all_same = stored.len() == truth.len() && stored.iter().zip(truth).all(|(a, b)| same(*a, *b));
+    assert!(all_same, "stored {stored:?}\ntruth  {truth:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tape_holds_is_caught_up_with_and_then_what_comes() {
+    let audio = room(1, 2 * MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let node = FakeNode::with(audio);
+    node.change(|tape| tape.next = 3_000);
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    let mut news = hub.listening.live().watch();
+    hub.heard(3_000).await;
+    node.change(|tape| tape.next = 6_000);
+    hub.heard(6_000).await;
+    assert_eq!(hub.report().state, NodeState::Live);
+    assert_eq!(hub.report().gaps, 0);
+    until("all events are stored", || async { hub.spans().await.len() >= truth.len() - 1 }).await;
+    let store = hub.stop().await;
+    let page = store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+    let mut spans: Vec<_> =
+        page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
+    spans.sort_unstable();
+    assert_same(&spans, &truth);
+    assert!(page.events.iter().all(|event| event.clip.is_ok() && event.found.cat == "Tom"));
+    let mut told = 0;
+    while let Ok(one) = news.try_recv() {
+        told += usize::from(matches!(*one, News::Event(_)));
+    }
+    assert_eq!(told, truth.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_hub_goes_on_with_nothing_missing_and_nothing_twice() {
+    let audio = room(2, 3 * MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let node = FakeNode::with(audio);
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    // Each life stores something, and is killed while it is busy with the rest.
+    for _ in 0..6 {
+        let hub = Hub::start(dir.path(), address).await;
+        let before = hub.spans().await.len();
+        until("this life stores something", || async {
+            let now = hub.spans().await.len();
+            now > before || now == truth.len()
+        })
+        .await;
+        hub.kill();
+    }
+    let hub = Hub::start(dir.path(), address).await;
+    until("the end of the tape is heard", || async {
+        hub.store
+            .watermark(&format!("http://{address}"))
+            .await
+            .unwrap()
+            .is_some_and(|mark| mark.settled_sample > truth.last().unwrap().1)
+            || hub.spans().await.len() >= truth.len()
+    })
+    .await;
+    let clips = hub.clips.clone();
+    let store = hub.stop().await;
+    let page = store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+    let mut spans: Vec<_> =
+        page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
+    spans.sort_unstable();
+    assert_same(&spans, &truth);
+    assert_eq!(store.gaps(None, 100).await.unwrap(), []);
+    // Every event has its clip, every clip its event.
+    let on_disk = std::fs::read_dir(dir.path().join("clips")).unwrap().count();
+    assert_eq!(on_disk, truth.len());
+    for event in &page.events {
+        assert_eq!(
+            clips.read(event.clip.as_ref().unwrap()).await.unwrap().len() as u64,
+            event.clip.as_ref().unwrap().bytes
+        );
+    }
+    let resumed = node.asked.lock().unwrap().clone();
+    assert_eq!(resumed[0], Cursor { boot_id: 0, sequence: 0 });
+    assert!(resumed[1..].iter().any(|cursor| cursor.boot_id == 0xB007 && cursor.sequence > 0), "{resumed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_connection_resumes_and_what_comes_twice_is_taken_once() {
+    let audio = room(3, 2 * MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let node = FakeNode::with(audio);
+    node.change(|tape| (tape.next, tape.repeats) = (2_003, 7));
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(2_003).await;
+    node.change(|tape| (tape.next, tape.cut) = (4_001, 1));
+    hub.heard(4_001).await;
+    node.change(|tape| (tape.next, tape.cut) = (6_000, 2));
+    hub.heard(6_000).await;
+    let report = hub.report();
+    assert_eq!((report.frames, report.gaps, report.disconnects), (6_000, 0, 2));
+    assert_eq!(report.duplicate_frames, 14);
+    let last = node.asked.lock().unwrap().last().copied();
+    assert_eq!(last, Some(Cursor { boot_id: 0xB007, sequence: 4_001 }));
+    until("all events are stored", || async { hub.spans().await.len() >= truth.len() - 1 }).await;
+    let store = hub.stop().await;
+    assert_eq!(store.events(&EventFilter::default(), None, 1_000).await.unwrap().events.len(), truth.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_gone_is_one_exact_gap() {
+    let node = FakeNode::with(room(4, MINUTE));
+    node.change(|tape| (tape.oldest, tape.lost) = (500, Some(1_000..1_250)));
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(3_000).await;
+    until("both gaps are stored", || async { hub.gaps().await.len() >= 2 }).await;
+    let expected = |first, count, reason| (first, Some(count), reason);
+    let stored: Vec<_> =
+        hub.gaps().await.iter().map(|gap| (gap.first_sequence, gap.frame_count, gap.reason.as_str())).collect();
+    assert_eq!(stored, [expected(1_000, 250, "device_lost"), expected(0, 500, "tape_overwritten"),]);
+    assert_eq!(hub.report().frames, 3_000 - 750);
+    // Heard again after a kill, they are the same gaps.
+    hub.kill();
+    node.change(|tape| tape.cut += 1);
+    let hub = Hub::start(dir.path(), address).await;
+    until("it hears on", || async { hub.report().frames > 0 }).await;
+    assert_eq!(hub.stop().await.gaps(None, 100).await.unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarted_node_is_heard_from_its_beginning() {
+    let audio = room(5, MINUTE);
+    let truth = heard_in_one_go(77, &audio);
+    let node = FakeNode::with(audio);
+    node.change(|tape| tape.next = 1_000);
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(1_000).await;
+    let before = hub.spans().await;
+    node.change(|tape| (tape.boot_id, tape.next) = (77, 3_000));
+    hub.heard(4_000).await;
+    until("the restart is stored", || async { hub.gaps().await.len() == 1 }).await;
+    let gap = &hub.gaps().await[0];
+    assert_eq!((gap.boot_id, gap.first_sequence, gap.frame_count), (0xB007, 1_000, None));
+    assert_eq!(gap.reason.as_str(), "node_restarted");
+    let store = hub.stop().await;
+    let page = store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+    let of_new: Vec<_> = page.events.iter().rev().filter(|event| event.found.boot_id == 77).collect();
+    let spans: Vec<_> = of_new.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
+    assert_same(&spans, &truth);
+    assert!(page.events.len() >= of_new.len() + before.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_learns_the_time_later_has_its_events_dated_anew() {
+    let audio = room(1, MINUTE);
+    let node = FakeNode::with(audio);
+    node.change(|tape| (tape.next, tape.knows_the_time) = (2_000, false));
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    until("an event is stored", || async { !hub.spans().await.is_empty() }).await;
+    hub.heard(2_000).await;
+    let clock_of = |event: &crate::store::events::Event| (event.found.clock.as_str(), event.found.started_at_ns);
+    let first = hub.store.event(1).await.unwrap().unwrap();
+    assert_eq!(clock_of(&first).0, "hub");
+    assert!(clock_of(&first).1 > 1_700_000_000_000_000_000, "by the hub's clock it is now: {first:?}");
+    node.change(|tape| (tape.next, tape.knows_the_time) = (3_000, true));
+    hub.heard(3_000).await;
+    until("it is dated anew", || async { clock_of(&hub.store.event(1).await.unwrap().unwrap()).0 == "node" }).await;
+    let first = hub.store.event(1).await.unwrap().unwrap();
+    let started_unix_ns = node.tape.borrow().started_unix_ns;
+    assert_eq!(first.found.started_at_ns, started_unix_ns + first.found.started_monotonic_ns.cast_signed());
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_is_down_is_found_when_it_comes() {
+    let address = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), address).await;
+    until("it is known to be away", || async { hub.report().state == NodeState::Away }).await;
+    assert!(!hub.report().error.is_empty());
+    let node = FakeNode::with(room(1, MINUTE / 4));
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let server = tonic::transport::Server::builder().add_service(CatServer::new(node.clone()));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    hub.heard(750).await;
+    let report = hub.report();
+    assert_eq!((report.error.as_str(), report.gaps), ("", 0));
+    hub.stop().await;
+}
+
+#[test]
+fn config_that_makes_no_sense_names_its_key() {
+    assert!(ListenConfig::default().check().is_ok());
+    for (bad, key) in [
+        (ListenConfig { frame_ms: 0, ..ListenConfig::default() }, "listen.frame_ms: "),
+        (ListenConfig { threads: 1_000, ..ListenConfig::default() }, "listen.threads: "),
+        (ListenConfig { max_lag_s: 0, ..ListenConfig::default() }, "listen.max_lag_s: "),
+    ] {
+        let error = bad.check().unwrap_err().to_string();
+        assert!(error.starts_with(key), "{error}");
+    }
+    let config = ListenConfig { threads: 8, ..ListenConfig::default() };
+    assert_eq!((config.threads_for(3), config.threads_for(100), config.threads_for(0)), (3, 8, 1));
+}

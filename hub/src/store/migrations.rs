@@ -5,7 +5,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::StoreError;
 
 /// The steps in order. Append only: a released step is never edited, for databases have taken it already.
-const STEPS: &[&str] = &[include_str!("migrations/0001_analyses.sql"), include_str!("migrations/0002_events.sql")];
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001_analyses.sql"),
+    include_str!("migrations/0002_events.sql"),
+    include_str!("migrations/0003_event_features.sql"),
+];
 
 /// Takes the steps that the database has not taken yet, each in a transaction of its own. Safe when two processes do it
 /// at once.

@@ -33,7 +33,7 @@ pub(in crate::gateway) struct EventAnswer {
     clock: &'static str,
     /// How sure it is a cat, 0 to 1.
     score: f32,
-    /// Kind of sound, such as `meow`. Null: not told apart.
+    /// Kind of sound: `meow`, `purr` or `hiss_or_growl`. Null: not told apart.
     kind: Option<String>,
     /// In which context, by the analysis.
     context: ContextAnswer,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE, RANGE,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, IF_RANGE,
+    RANGE,
 };
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -129,7 +130,8 @@ async fn png(
     };
     let place = DRAWINGS.acquire().await.map_err(|closed| Error::new(Code::Internal, closed.to_string()))?;
     let drawn = tokio::task::spawn_blocking(move || {
-        let samples = hound::WavReader::new(&bytes[..]).and_then(|wav| wav.into_samples().collect::<Result<Vec<i16>, _>>());
+        let samples =
+            hound::WavReader::new(&bytes[..]).and_then(|wav| wav.into_samples().collect::<Result<Vec<i16>, _>>());
         let samples = samples.map_err(|why| format!("the clip cannot be read: {why}"))?;
         picture::png(&samples, Some(mark), size).map_err(|why| format!("the picture cannot be written: {why}"))
     });
@@ -157,9 +159,10 @@ impl PictureParams {
 }
 
 fn clip_of(event: &Event) -> Result<&Clip, Error> {
-    event.clip.as_ref().map_err(|reason| {
-        Error::new(Code::NotFound, format!("event {} has no clip: {}", event.id, reason.as_str()))
-    })
+    event
+        .clip
+        .as_ref()
+        .map_err(|reason| Error::new(Code::NotFound, format!("event {} has no clip: {}", event.id, reason.as_str())))
 }
 
 async fn read(app: &App, event: &Event, clip: &Clip) -> Result<Bytes, Error> {

@@ -109,7 +109,8 @@ async fn counts(State(app): State<Arc<App>>, Params(params): Params<CountParams>
     };
     let mut filter = params.filter()?;
     let name = params.tz.unwrap_or_else(|| "UTC".into());
-    let zone = TimeZone::get(&name).map_err(|_| bad(format!("tz: {name:?} is no IANA time zone such as Europe/Berlin")))?;
+    let zone =
+        TimeZone::get(&name).map_err(|_| bad(format!("tz: {name:?} is no IANA time zone such as Europe/Berlin")))?;
     let starts = bucket_starts(unit, &zone, &filter, now_ns()).map_err(|why| match why {
         NoBuckets::Backwards => bad("from: is not before to".into()),
         NoBuckets::TooMany => bad(format!("from, to: more than {MAX_BUCKETS} of them lie between")),
@@ -251,14 +252,17 @@ mod tests {
     fn hour_that_comes_twice_is_two_and_one_that_is_skipped_is_none() {
         let autumn = starts(Unit::Hour, "Europe/Berlin", "2026-10-24T22:30:00Z", "2026-10-25T03:00:00Z").unwrap();
         let labels: Vec<String> = autumn.iter().map(rfc3339).collect();
-        assert_eq!(labels, [
-            "2026-10-25T00:00:00+02:00",
-            "2026-10-25T01:00:00+02:00",
-            "2026-10-25T02:00:00+02:00",
-            "2026-10-25T02:00:00+01:00",
-            "2026-10-25T03:00:00+01:00",
-            "2026-10-25T04:00:00+01:00",
-        ]);
+        assert_eq!(
+            labels,
+            [
+                "2026-10-25T00:00:00+02:00",
+                "2026-10-25T01:00:00+02:00",
+                "2026-10-25T02:00:00+02:00",
+                "2026-10-25T02:00:00+01:00",
+                "2026-10-25T03:00:00+01:00",
+                "2026-10-25T04:00:00+01:00",
+            ]
+        );
         let spring = starts(Unit::Hour, "Europe/Berlin", "2026-03-29T00:00:00Z", "2026-03-29T02:00:00Z").unwrap();
         let labels: Vec<String> = spring.iter().map(rfc3339).collect();
         assert_eq!(labels, ["2026-03-29T01:00:00+01:00", "2026-03-29T03:00:00+02:00", "2026-03-29T04:00:00+02:00"]);
@@ -288,7 +292,10 @@ mod tests {
         ];
         let filled = fill(&starts, &tallies).unwrap();
         assert_eq!(filled.iter().map(|bucket| bucket.count).collect::<Vec<_>>(), [2, 1]);
-        assert_eq!((filled[0].contexts.isolation, filled[0].contexts.brushing, filled[1].contexts.uncertain), (1, 1, 1));
+        assert_eq!(
+            (filled[0].contexts.isolation, filled[0].contexts.brushing, filled[1].contexts.uncertain),
+            (1, 1, 1)
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
+use sound::household::Features;
 
 use super::StoreError;
 
@@ -94,6 +95,8 @@ pub struct NewEvent {
     pub context: Context,
     /// What was measured.
     pub measurements: Measurements,
+    /// What a cat's own classifier learns from. `None`: not kept.
+    pub features: Option<Box<Features>>,
 }
 
 /// An event as stored.
@@ -193,7 +196,7 @@ impl Event {
 const COLUMNS: &str = "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
     started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, \
     snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness, \
-    clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns";
+    clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features";
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
     let context = match word(row, 12)? {
@@ -240,6 +243,8 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
                 spectral_centroid_hz: row.get(23)?,
                 spectral_flatness: row.get(24)?,
             },
+            // Of another length: an earlier network's, of no use to this one's classifier.
+            features: row.get::<_, Option<Vec<u8>>>(32)?.and_then(|bytes| Features::from_bytes(&bytes)).map(Box::new),
         },
         clip,
         label,

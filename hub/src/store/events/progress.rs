@@ -207,9 +207,9 @@ fn insert(db: &Transaction<'_>, event: &NewEvent, clip: &Result<Clip, NoClip>) -
         "INSERT INTO events (node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
          started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, \
          rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, \
-         spectral_flatness, clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason) VALUES \
+         spectral_flatness, clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, features) VALUES \
          (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-         ?25, ?26, ?27, ?28, ?29)",
+         ?25, ?26, ?27, ?28, ?29, ?30)",
     )?
     .execute(params![
         event.node,
@@ -241,6 +241,7 @@ fn insert(db: &Transaction<'_>, event: &NewEvent, clip: &Result<Clip, NoClip>) -
         kept.map(|clip| signed(clip.start_sample)),
         kept.map(|clip| signed(clip.samples)),
         clip.as_ref().err().map(|reason| reason.as_str()),
+        event.features.as_ref().map(|features| features.to_bytes()),
     ])?;
     Ok(())
 }

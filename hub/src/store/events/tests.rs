@@ -32,6 +32,10 @@ pub(crate) fn event(node: &str, start_sample: u64) -> NewEvent {
             spectral_centroid_hz: 1_500.0,
             spectral_flatness: 0.02,
         },
+        features: Some(Box::new(Features {
+            prosody: [0.25; sound::prosody::PROSODY],
+            embedding: [-1.5; sound::model::EMBEDDING],
+        })),
     }
 }
 

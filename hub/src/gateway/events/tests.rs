@@ -1,0 +1,380 @@
+//! The API over stored events, at the level of a client.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use bytes::Bytes;
+use daemon::shutdown::CancellationToken;
+use futures_util::StreamExt;
+use proto::cat_analysis_client::CatAnalysisClient;
+use proto::dog_client::DogClient;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::clips::{Clips, ClipsConfig, Cut};
+use crate::config::NodeConfig;
+use crate::gateway::{App, router};
+use crate::health::Checks;
+use crate::listen::Live;
+use crate::listen::live::{LiveLevel, NEWS_QUEUE, News};
+use crate::node_client::Nodes;
+use crate::peer;
+use crate::store::events::tests::event;
+use crate::store::events::{Committed, Event, NewEvent, NoClip, Watermark};
+use crate::store::{Access, Store};
+
+/// A gateway over a store that the test fills.
+struct Gateway {
+    _dir: tempfile::TempDir,
+    store: Store,
+    clips: Clips,
+    live: Live,
+    stop: CancellationToken,
+    router: Router,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Gateway {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
+        let clips = Clips::open(dir.path(), config, store.clone()).await.unwrap();
+        let (live, stop) = (Live::new(["http://kitchen:1".to_owned()]), CancellationToken::new());
+        let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
+        let router = router(App {
+            nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".into() }]).unwrap(),
+            dog: DogClient::new(nobody()),
+            analysis: CatAnalysisClient::new(nobody()),
+            store: store.clone(),
+            clips: clips.clone(),
+            live: Some(live.clone()),
+            stop: stop.clone(),
+            checks: Checks::default(),
+        });
+        Self { _dir: dir, store, clips, live, stop, router }
+    }
+
+    /// Stores an event with half a second of sound, or none.
+    async fn put(&self, event: NewEvent, with_clip: bool) -> Event {
+        let clip = if with_clip {
+            let samples = (0..8_000).map(|n| (n % 100 * 200) as i16).collect();
+            self.clips.keep(Cut { boot_id: event.boot_id, start_sample: event.start_sample, samples }).await
+        } else {
+            Err(NoClip::DiskFull)
+        };
+        let watermark = Watermark { node: event.node.clone(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+        match self.store.commit_event(event, clip, watermark).await.unwrap() {
+            Committed::Stored(event) => *event,
+            Committed::KnownAlready => panic!("known already"),
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], "").await
+    }
+
+    async fn label(&self, id: i64, body: &str) -> Answer {
+        self.ask("PUT", &format!("/api/v1/events/{id}/label"), &[("content-type", "application/json")], body).await
+    }
+
+    /// The messages of a live stream, each as its lines.
+    async fn stream(&self, query: &str, last_id: Option<&str>) -> impl StreamExt<Item = String> + Unpin {
+        let mut request = Request::builder().uri(format!("/api/v1/stream{query}"));
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let answer = self.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        answer.into_body().into_data_stream().map(|bytes| String::from_utf8(bytes.unwrap().to_vec()).unwrap()).boxed()
+    }
+}
+
+fn level(node: &str) -> News {
+    let node = node.to_owned();
+    News::Level(LiveLevel { node, rms_dbfs: -40.0, peak_dbfs: -20.0, score: 0.5, lag_ms: 120 })
+}
+
+#[tokio::test]
+async fn event_says_all_that_is_known_of_it() {
+    let gateway = Gateway::new().await;
+    let stored = gateway.put(event("http://kitchen:1", 16_000), true).await;
+    let answer = gateway.get("/api/v1/events/1").await.json();
+    assert_eq!(answer["id"], stored.id);
+    assert_eq!((&answer["node"], &answer["cat"]), (&"http://kitchen:1".into(), &"Tom".into()));
+    assert_eq!(answer["boot_id"], "fffffffffffffffc");
+    assert_eq!(answer["started_at"], "2023-11-14T22:13:21Z");
+    assert_eq!(answer["duration_s"], 0.5);
+    assert_eq!(answer["context"]["label"], "isolation");
+    assert_eq!(answer["counts_as"], "isolation");
+    assert_eq!(answer["clip"]["url"], "/api/v1/events/1/clip.wav");
+    assert_eq!(answer["clip"]["duration_s"], 0.5);
+    assert_eq!((&answer["label"], &answer["no_clip_reason"]), (&Value::Null, &Value::Null));
+    let bare = gateway.put(event("http://kitchen:1", 48_000), false).await;
+    let answer = gateway.get(&format!("/api/v1/events/{}", bare.id)).await.json();
+    assert_eq!((&answer["clip"], &answer["no_clip_reason"]), (&Value::Null, &"disk_full".into()));
+    assert_eq!(gateway.get("/api/v1/events/99").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn list_is_paged_filtered_and_strict() {
+    let gateway = Gateway::new().await;
+    for n in 0..5 {
+        gateway.put(event("http://kitchen:1", n * 16_000), false).await;
+    }
+    let first = gateway.get("/api/v1/events?limit=3&cat=Tom&min_score=0.5").await.json();
+    let ids = |answer: &Value| -> Vec<i64> {
+        answer["events"].as_array().unwrap().iter().map(|event| event["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(ids(&first), [5, 4, 3]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = gateway.get(&format!("/api/v1/events?limit=3&cursor={cursor}")).await.json();
+    assert_eq!((ids(&second), &second["next_cursor"]), (vec![2, 1], &Value::Null));
+    let some = gateway.get("/api/v1/events?from=2023-11-14T22:13:22Z&to=2023-11-14T23:13:23%2B01:00").await.json();
+    assert_eq!(ids(&some), [3]);
+    for (bad, key) in [
+        ("limit=0", "limit"),
+        ("limit=501", "limit"),
+        ("cursor=x", "cursor"),
+        ("context=hungry", "context"),
+        ("min_score=2", "min_score"),
+        ("min_score=NaN", "min_score"),
+        ("from=yesterday", "from"),
+        ("format=xml", "format"),
+        ("colour=red", "colour"),
+    ] {
+        let answer = gateway.get(&format!("/api/v1/events?{bad}")).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{bad}");
+        assert!(answer.json()["error"]["message"].as_str().unwrap().contains(key), "{bad}: {:?}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn csv_is_asked_for_in_three_ways() {
+    let gateway = Gateway::new().await;
+    gateway.put(event("http://kitchen:1", 0), false).await;
+    let ways = [
+        gateway.get("/api/v1/events?format=csv").await,
+        gateway.get("/api/v1/events.csv?cat=Tom").await,
+        gateway.ask("GET", "/api/v1/events", &[("accept", "text/csv, */*;q=0.1")], "").await,
+    ];
+    for answer in ways {
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "text/csv; charset=utf-8"));
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.starts_with("id,started_at,"), "{text}");
+    }
+    assert_eq!(
+        gateway.get("/api/v1/events.csv?cat=Nobody").await.body.iter().filter(|byte| **byte == b'\n').count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn clip_comes_whole_in_parts_and_not_twice() {
+    let gateway = Gateway::new().await;
+    gateway.put(event("http://kitchen:1", 0), true).await;
+    let path = "/api/v1/events/1/clip.wav";
+    let whole = gateway.get(path).await;
+    assert_eq!((whole.status, whole.header("content-type")), (StatusCode::OK, "audio/wav"));
+    assert_eq!(whole.header("accept-ranges"), "bytes");
+    let wav = hound::WavReader::new(&whole.body[..]).unwrap();
+    assert_eq!(wav.len(), 8_000);
+
+    let part = gateway.ask("GET", path, &[("range", "bytes=44-143")], "").await;
+    assert_eq!((part.status, part.header("content-range")), (StatusCode::PARTIAL_CONTENT, "bytes 44-143/16044"));
+    assert_eq!(part.body, whole.body.slice(44..144));
+    let tail = gateway.ask("GET", path, &[("range", "bytes=-10")], "").await;
+    assert_eq!(tail.body, whole.body.slice(whole.body.len() - 10..));
+    let beyond = gateway.ask("GET", path, &[("range", "bytes=99999-")], "").await;
+    assert_eq!(beyond.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(beyond.header("content-range"), "bytes */16044");
+    assert_eq!(beyond.json()["error"]["code"], "range_not_satisfiable");
+
+    let head = gateway.ask("HEAD", path, &[], "").await;
+    assert_eq!((head.status, head.body.len(), head.header("content-length")), (StatusCode::OK, 0, "16044"));
+    let again = gateway.ask("GET", path, &[("if-none-match", whole.header("etag"))], "").await;
+    assert_eq!((again.status, again.body.len()), (StatusCode::NOT_MODIFIED, 0));
+
+    let bare = gateway.put(event("http://kitchen:1", 48_000), false).await;
+    let none = gateway.get(&format!("/api/v1/events/{}/clip.wav", bare.id)).await;
+    assert_eq!(none.status, StatusCode::NOT_FOUND);
+    assert!(none.json()["error"]["message"].as_str().unwrap().ends_with("disk_full"));
+}
+
+#[tokio::test]
+async fn spectrogram_is_a_picture_of_the_size_asked_for() {
+    let gateway = Gateway::new().await;
+    gateway.put(event("http://kitchen:1", 0), true).await;
+    for (query, size) in
+        [("", (900, 400)), ("?width=320&height=160", (320, 160)), ("?axes=false&width=200", (200, 400))]
+    {
+        let answer = gateway.get(&format!("/api/v1/events/1/spectrogram.png{query}")).await;
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "image/png"));
+        let picture = png::Decoder::new(std::io::Cursor::new(&answer.body)).read_info().unwrap();
+        assert_eq!((picture.info().width, picture.info().height), size);
+    }
+    let answer = gateway.get("/api/v1/events/1/spectrogram.png?width=99999").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn owner_labels_takes_back_and_deletes() {
+    let gateway = Gateway::new().await;
+    let stored = gateway.put(event("http://kitchen:1", 0), true).await;
+    let mut news = gateway.live.watch();
+    let labelled = gateway.label(1, r#"{"label":"not_a_cat"}"#).await.json();
+    assert_eq!((&labelled["label"], &labelled["counts_as"]), (&"not_a_cat".into(), &"not_a_cat".into()));
+    assert_eq!(gateway.get("/api/v1/events?context=not_a_cat").await.json()["events"].as_array().unwrap().len(), 1);
+    assert!(matches!(&*news.recv().await.unwrap(), News::Labelled(event) if event.id == 1));
+    assert_eq!(gateway.label(1, r#"{"label":null}"#).await.json()["counts_as"], "isolation");
+    for bad in [r#"{"label":"uncertain"}"#, r#"{"label":"hungry"}"#, "{}", r#"{"label":"isolation","x":1}"#, "x"] {
+        let answer = gateway.label(1, bad).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (StatusCode::BAD_REQUEST, Some("bad_request")),
+            "{bad}"
+        );
+    }
+    assert_eq!(gateway.label(9, r#"{"label":"isolation"}"#).await.status, StatusCode::NOT_FOUND);
+
+    let clip = stored.clip.unwrap();
+    assert!(gateway.clips.read(&clip).await.is_ok());
+    assert_eq!(gateway.ask("DELETE", "/api/v1/events/1", &[], "").await.status, StatusCode::NO_CONTENT);
+    assert!(gateway.clips.read(&clip).await.is_err(), "the clip is still there");
+    for path in ["/api/v1/events/1", "/api/v1/events/1/clip.wav", "/api/v1/events/1/spectrogram.png"] {
+        assert_eq!(gateway.get(path).await.status, StatusCode::NOT_FOUND);
+    }
+    assert_eq!(gateway.ask("DELETE", "/api/v1/events/1", &[], "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn counts_are_of_the_viewers_days() {
+    let gateway = Gateway::new().await;
+    // 22:13:20 UTC: still the 14th in London, the 14th in Berlin at 23:13, and the 15th in Tokyo.
+    let first = gateway.put(event("http://kitchen:1", 0), false).await;
+    gateway.put(event("http://kitchen:1", 3_600 * 16_000), false).await;
+    let range = "from=2023-11-14T12:00:00Z&to=2023-11-15T12:00:00Z";
+    let counts = async |tz: &str| -> Vec<(String, u64)> {
+        let answer = gateway.get(&format!("/api/v1/counts?by=day&tz={tz}&{range}")).await.json();
+        assert_eq!(answer["total"], 2, "{answer}");
+        let counts = answer["counts"].as_array().unwrap().iter();
+        counts.map(|one| (one["start"].as_str().unwrap()[..10].into(), one["count"].as_u64().unwrap())).collect()
+    };
+    assert_eq!(counts("Europe/London").await, [("2023-11-14".into(), 2), ("2023-11-15".into(), 0)]);
+    assert_eq!(counts("Europe/Berlin").await, [("2023-11-14".into(), 1), ("2023-11-15".into(), 1)]);
+    assert_eq!(counts("Asia/Tokyo").await, [("2023-11-14".into(), 0), ("2023-11-15".into(), 2)]);
+    gateway.label(first.id, r#"{"label":"not_a_cat"}"#).await;
+    let hours = gateway.get(&format!("/api/v1/counts?by=hour&{range}")).await.json();
+    assert_eq!((&hours["total"], hours["counts"].as_array().unwrap().len()), (&1.into(), 24));
+    for bad in ["by=week", "tz=Mars/Olympus", "from=2023-11-15T00:00:00Z&to=2023-11-14T00:00:00Z", "limit=5"] {
+        assert_eq!(gateway.get(&format!("/api/v1/counts?{bad}")).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn stream_tells_what_was_missed_what_comes_and_what_was_lost() {
+    let gateway = Gateway::new().await;
+    for n in 0..3 {
+        gateway.put(event("http://kitchen:1", n * 16_000), false).await;
+    }
+    let mut stream = gateway.stream("", Some("1")).await;
+    for id in [2, 3] {
+        let message = stream.next().await.unwrap();
+        assert!(message.contains("event: event\n") && message.contains(&format!("id: {id}\n")), "{message}");
+    }
+    // Told in the backlog already.
+    let third = gateway.store.event(3).await.unwrap().unwrap();
+    gateway.live.tell(News::Event(Box::new(third)));
+    gateway.live.tell(level("http://kitchen:1"));
+    let message = stream.next().await.unwrap();
+    assert!(message.contains("event: level\n") && message.contains("\"rms_dbfs\":-40.0"), "{message}");
+
+    for _ in 0..NEWS_QUEUE + 10 {
+        gateway.live.tell(level("http://kitchen:1"));
+    }
+    let message = stream.next().await.unwrap();
+    assert!(message.contains("event: lagged\n") && message.contains("{\"lost\":10}"), "{message}");
+    gateway.stop.cancel();
+    assert!(stream.map(|_| ()).count().await <= NEWS_QUEUE, "it ends when the hub stops");
+}
+
+#[tokio::test]
+async fn stream_tells_only_what_is_wanted() {
+    let gateway = Gateway::new().await;
+    let mut stream = gateway.stream("?kinds=deleted,level&node=http://kitchen:1", None).await;
+    gateway.live.tell(level("http://attic:1"));
+    gateway.live.tell(News::State { node: "http://kitchen:1".into(), state: Default::default() });
+    gateway.live.tell(News::Deleted { id: 7 });
+    let message = stream.next().await.unwrap();
+    assert!(message.contains("event: deleted\n") && message.contains("{\"id\":7}"), "{message}");
+    let answer = gateway.get("/api/v1/stream?kinds=smell").await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn listening_says_how_it_stands() {
+    let gateway = Gateway::new().await;
+    gateway.put(event("http://kitchen:1", 0), true).await;
+    let answer = gateway.get("/api/v1/listening").await.json();
+    assert_eq!(
+        (&answer["nodes"][0]["node"], &answer["nodes"][0]["state"]),
+        (&"http://kitchen:1".into(), &"connecting".into())
+    );
+    assert_eq!((&answer["clips"]["written"], &answer["clips"]["kept_bytes"]), (&1.into(), &16_044.into()));
+}
+
+#[tokio::test]
+async fn openapi_knows_all_of_it() {
+    let gateway = Gateway::new().await;
+    let document = gateway.get("/api/v1/openapi.json").await.json();
+    for (path, method) in [
+        ("/api/v1/events", "get"),
+        ("/api/v1/events.csv", "get"),
+        ("/api/v1/events/{id}", "get"),
+        ("/api/v1/events/{id}", "delete"),
+        ("/api/v1/events/{id}/label", "put"),
+        ("/api/v1/events/{id}/clip.wav", "get"),
+        ("/api/v1/events/{id}/spectrogram.png", "get"),
+        ("/api/v1/counts", "get"),
+        ("/api/v1/stream", "get"),
+        ("/api/v1/listening", "get"),
+    ] {
+        assert!(document["paths"][path][method].is_object(), "{method} {path} is missing");
+    }
+    let names: Vec<&str> = document["paths"]["/api/v1/events"]["get"]["parameters"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|parameter| parameter["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "min_score"]);
+}
