@@ -13,10 +13,10 @@ pub mod level;
 pub mod logmel;
 pub mod measure;
 pub mod model;
+mod nn;
 pub mod prosody;
 pub mod spectrogram;
 pub mod synth;
-mod nn;
 
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;
