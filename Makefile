@@ -31,7 +31,7 @@ lint: ## Check format, clippy, dependencies and scripts
 
 docs: ## Build the documentation of the code
 	@scripts/setup build
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 deb: ## Make Debian packages for this machine
 	@scripts/setup build deb
