@@ -76,7 +76,8 @@ impl World {
     }
 
     fn open(self: &Arc<Self>) -> Result<Box<dyn Source>, SourceError> {
-        self.opened_at_ms.lock().unwrap().push(self.now_ns() / MS);
+        // Rounded up, so that rounding up to whole frames afterwards gives what the nanoseconds give.
+        self.opened_at_ms.lock().unwrap().push(self.now_ns().div_ceil(MS));
         // What opening a device takes.
         self.pass_ns(30 * MS);
         let mut script = self.script.lock().unwrap();
