@@ -4,10 +4,9 @@
 
 mod common;
 
-use common::{BOOT_ID, FIRST_SEQUENCE, Hub, Node, NodeScript, Script, Then, nobody, url};
+use common::{BOOT_ID, FIRST_SEQUENCE, Hub, Node, NodeScript, Script, Then, nobody, rebind, url};
 use proto::AnalysisRequest;
 use proto::cat_analysis_client::CatAnalysisClient;
-use tokio::net::TcpListener;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 
@@ -124,7 +123,7 @@ async fn node_that_comes_up_in_time_is_heard() {
     let hub = Hub::start(dir.path(), &url(address)).await;
     let path = hub.analyze("Tom").await;
     assert_eq!(hub.get("/cat/Tom").await.problem().1, "node_unavailable");
-    let _node = Node::start_on(TcpListener::bind(address).await.unwrap(), NodeScript::default());
+    let _node = Node::start_on(rebind(address).await, NodeScript::default());
     assert_eq!(hub.ended(&path).await["status"], "complete");
 }
 

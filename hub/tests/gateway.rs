@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Answer, CallCat, FakeOwner, Hub, Mood, Node, NodeScript, nobody, request, url, within};
+use common::{Answer, CallCat, FakeOwner, Hub, Mood, Node, NodeScript, nobody, rebind, request, url, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Status;
@@ -147,7 +147,7 @@ async fn node_that_comes_up_is_found_by_the_next_call() {
     let address = nobody().await;
     let hub = Hub::start(dir.path(), &url(address)).await;
     assert_eq!(hub.get("/cat/Tom").await.problem(), (503, "node_unavailable".into()));
-    let _node = Node::start_on(TcpListener::bind(address).await.unwrap(), NodeScript::default());
+    let _node = Node::start_on(rebind(address).await, NodeScript::default());
     assert_eq!(hub.get("/cat/Tom").await.status, 200);
 }
 
@@ -193,7 +193,7 @@ async fn dog_tells_its_owner_and_says_when_it_cannot() {
     let address = owner.address;
     drop(owner);
     assert_eq!(hub.get("/dog/Rex").await.problem(), (503, "owner_unavailable".into()));
-    let owner = FakeOwner::start_on(TcpListener::bind(address).await.unwrap(), Mood::Answers);
+    let owner = FakeOwner::start_on(rebind(address).await, Mood::Answers);
     assert_eq!(hub.get("/dog/Ada").await.status, 200, "the owner is back");
     assert_eq!(owner.notified(), [("Ada".into(), "Dog".into())]);
     hub.stop().await;

@@ -44,6 +44,22 @@ pub fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
+/// Listens where somebody listened a moment ago: a server that was dropped may take that moment to let go.
+pub async fn rebind(address: SocketAddr) -> TcpListener {
+    within("the port is free again", async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{address}: {error}"),
+            }
+        }
+    })
+    .await
+}
+
 /// A port that nobody listens on.
 pub async fn nobody() -> SocketAddr {
     listener().await.local_addr().unwrap()
