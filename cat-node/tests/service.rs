@@ -54,7 +54,8 @@ impl Node {
     }
 
     async fn describe(&mut self) -> DescribeResponse {
-        self.client.describe(DescribeRequest {}).await.unwrap().into_inner()
+        let answer = tokio::time::timeout(DEADLINE, self.client.describe(DescribeRequest {})).await;
+        answer.expect("described in time").unwrap().into_inner()
     }
 
     /// Asks until the answer is as wanted.
@@ -308,9 +309,11 @@ async fn what_a_node_does_not_know_is_an_invalid_argument() {
 #[tokio::test]
 async fn subscribers_are_limited_and_one_that_hangs_up_makes_room_at_once() {
     let mut node = Node::synthetic().await;
+    // On a connection of their own: what nobody reads fills its flow-control window, and no other answer would get through.
+    let mut listener = CatClient::new(connect(node.address).await);
     let mut streams = Vec::new();
     for _ in 0..cat_node::service::MAX_SUBSCRIBERS {
-        streams.push(node.listen(ListenRequest::default()).await);
+        streams.push(listener.listen(ListenRequest::default()).await.unwrap().into_inner());
     }
     let error = node.client.listen(ListenRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
