@@ -1,7 +1,7 @@
 //! From the messages of a stream to an analysis: every sample once, in its place, and what is missing counted.
 
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, ListenResponse, listen_response::Event};
-use sound::analysis::{Analysis, Analyzer, AnalyzerConfig};
+use sound::analysis::{Analysis, Analyzer, AnalyzerConfig, Heard as Call};
 
 use crate::store::analyses::Origin;
 
@@ -42,7 +42,10 @@ pub(super) struct Hearing {
 
 /// All that was heard.
 pub(super) struct Heard {
+    /// What was found, without the detections.
     pub(super) analysis: Analysis,
+    /// The detections, with what a cat's own classifier goes by.
+    pub(super) calls: Vec<Call>,
     /// Where the first frame or gap lies on the node's tape.
     pub(super) origin: Option<Origin>,
     pub(super) heard_samples: u64,
@@ -77,8 +80,10 @@ impl Hearing {
     }
 
     pub(super) fn finish(self) -> Heard {
+        let (analysis, calls) = self.analyzer.finish_heard();
         Heard {
-            analysis: self.analyzer.finish(),
+            analysis,
+            calls,
             origin: self.origin,
             heard_samples: self.heard_samples,
             lost_samples: self.lost_samples,

@@ -18,6 +18,7 @@ use crate::node_client::Nodes;
 use crate::store::Store;
 
 mod hearing;
+pub mod household;
 mod task;
 pub mod verdict;
 
@@ -87,6 +88,7 @@ impl AnalysisService {
         let (begun, has_begun) = oneshot::channel();
         let node = inner.nodes.for_cat(&cat);
         let task = task::Task {
+            store: inner.store.clone(),
             cat: cat.clone(),
             node,
             metadata: task::passed_on(metadata),

@@ -7,6 +7,8 @@ use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::{AnalyzeCatSoundResponse, SourceState};
+use sound::analysis::{Analysis, Heard as Call};
+use sound::detection::Detection;
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 use tonic::metadata::{KeyRef, MetadataMap};
@@ -14,9 +16,11 @@ use tracing::{info, warn};
 
 use super::CUT_OFF;
 use super::hearing::{Heard, Hearing};
+use super::household::Household;
 use super::verdict::Verdict;
 use crate::error::{Code, Error, Who};
 use crate::node_client::{Node, state_word};
+use crate::store::Store;
 use crate::store::analyses::{AnalysisStatus, Outcome};
 
 /// Messages in a whole stream, as in the contract.
@@ -55,6 +59,7 @@ const NOT_PASSED_ON: &[&str] = &[
 /// An analysis to run.
 #[derive(Debug)]
 pub(super) struct Task {
+    pub(super) store: Store,
     pub(super) cat: String,
     pub(super) node: Node,
     pub(super) metadata: MetadataMap,
@@ -96,7 +101,7 @@ impl Task {
             Ok(stream) => self.listen(stream, deadline).await,
             Err(error) => Listened::nothing(error.message),
         };
-        let outcome = listened.outcome();
+        let outcome = listened.outcome(&self.household().await);
         let node = self.node.url();
         let reason = outcome.reason.as_deref();
         match outcome.verdict {
@@ -118,6 +123,18 @@ impl Task {
             }
         }
         outcome
+    }
+
+    /// What the owner's labels taught about this cat. When they cannot be read, the general model answers.
+    async fn household(&self) -> Household {
+        let taught = self.store.household(&self.cat).await;
+        taught.unwrap_or_else(|error| {
+            let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(held_back) = allowed {
+                warn!(cat = self.cat, %error, held_back, "labels not read");
+            }
+            Household::default()
+        })
     }
 
     /// Opens the stream; a node that cannot be reached is given some seconds to come up.
@@ -207,7 +224,7 @@ impl Listened {
         Self { heard: None, messages: 0, state: SourceState::Unspecified, ended: Some(reason) }
     }
 
-    fn outcome(self) -> Outcome {
+    fn outcome(self, household: &Household) -> Outcome {
         let heard = self.heard.filter(|heard| heard.heard_samples > 0);
         let (status, reason) = match (&heard, self.ended) {
             (Some(_), None) => (AnalysisStatus::Complete, None),
@@ -222,8 +239,9 @@ impl Listened {
         let failed = status == AnalysisStatus::Failed;
         let (heard_samples, lost_samples) = heard.as_ref().map_or((0, 0), |it| (it.heard_samples, it.lost_samples));
         let origin = heard.as_ref().and_then(|heard| heard.origin);
-        let analysis = heard.map(|heard| heard.analysis);
-        let detections = analysis.as_ref().map_or_else(Vec::new, |analysis| analysis.detections.clone());
+        let (analysis, calls) = heard.map(|heard| (heard.analysis, heard.calls)).unzip();
+        let judged = |call: Call| Detection { context: household.context(&call.features), ..call.detection };
+        let detections: Vec<Detection> = calls.into_iter().flatten().map(judged).collect();
         Outcome {
             status,
             reason,
@@ -233,7 +251,8 @@ impl Listened {
             heard_samples,
             lost_samples,
             origin,
-            level: analysis.map(|analysis| analysis.level),
+            level: analysis.map(|analysis: Analysis| analysis.level),
+            context_labels: household.labels(),
             detections,
         }
     }

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 
 use super::problem::{Id, Params, Problem};
 use super::{App, Line, time};
+use crate::analysis::household::model_name;
 use crate::error::{Code, Error};
 use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis, context_word};
 
@@ -141,6 +142,10 @@ pub(super) struct ContextAnswer {
     label: &'static str,
     /// What the label was chosen from.
     probabilities: ProbabilitiesAnswer,
+    /// Who says so: `general`, the model for any cat, or `household`, what the owner's labels taught about this one.
+    model: &'static str,
+    /// How many labels of this cat the answer rests on.
+    labels: u32,
 }
 
 /// Probabilities of the contexts, each 0 to 1, together 1.
@@ -227,7 +232,8 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<FullAnswer>
     let found = app.store.analysis(id).await?;
     let (analysis, detections) =
         found.ok_or_else(|| Error::new(Code::NotFound, format!("there is no analysis {id}")))?;
-    Ok(Line(FullAnswer { analysis: analysis.into(), detections: detections.iter().map(Into::into).collect() }))
+    let detections = detections.iter().map(|found| DetectionAnswer::new(found, analysis.context_labels)).collect();
+    Ok(Line(FullAnswer { analysis: analysis.into(), detections }))
 }
 
 fn bad(message: String) -> Error {
@@ -267,20 +273,21 @@ impl From<StoredAnalysis> for AnalysisAnswer {
     }
 }
 
-impl From<&Detection> for DetectionAnswer {
-    fn from(found: &Detection) -> Self {
+impl DetectionAnswer {
+    fn new(found: &Detection, context_labels: u32) -> Self {
         Self {
             start_s: seconds(found.start_sample),
             end_s: seconds(found.end_sample),
             score: found.score,
-            context: (&found.context).into(),
+            context: ContextAnswer::new(&found.context, context_labels),
             measurements: (&found.measurements).into(),
         }
     }
 }
 
-impl From<&Context> for ContextAnswer {
-    fn from(context: &Context) -> Self {
+impl ContextAnswer {
+    /// The answer, resting on so many labels of the cat.
+    pub(super) fn new(context: &Context, labels: u32) -> Self {
         let probabilities = &context.probabilities;
         Self {
             label: context_word(context.label),
@@ -289,6 +296,8 @@ impl From<&Context> for ContextAnswer {
                 isolation: probabilities.isolation,
                 brushing: probabilities.brushing,
             },
+            model: model_name(labels),
+            labels,
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct StoredAnalysis {
     pub origin: Option<Origin>,
     /// How loud it was.
     pub level: Option<Level>,
+    /// Labels of the cat that the contexts rest on. 0: the general model said them.
+    pub context_labels: u32,
     /// How many detections are stored with it.
     pub detection_count: u32,
 }
@@ -92,6 +94,8 @@ pub struct Outcome {
     pub origin: Option<Origin>,
     /// How loud it was.
     pub level: Option<Level>,
+    /// Labels of the cat that the contexts rest on. 0: the general model said them.
+    pub context_labels: u32,
     /// What was found, in order of time.
     pub detections: Vec<Detection>,
 }
@@ -143,7 +147,8 @@ impl Store {
                      verdict = :verdict, cat_score = :cat_score, messages = :messages, \
                      heard_samples = :heard_samples, lost_samples = :lost_samples, \
                      boot_id = :boot_id, first_sample = :first_sample, rms_dbfs = :rms_dbfs, \
-                     peak_dbfs = :peak_dbfs, clipped_fraction = :clipped_fraction, zero_fraction = :zero_fraction \
+                     peak_dbfs = :peak_dbfs, clipped_fraction = :clipped_fraction, zero_fraction = :zero_fraction, \
+                     context_labels = :context_labels \
                      WHERE id = :id AND status = 'running'",
                 )?
                 .execute(named_params! {
@@ -162,6 +167,7 @@ impl Store {
                     ":peak_dbfs": outcome.level.map(|level| level.peak_dbfs),
                     ":clipped_fraction": outcome.level.map(|level| level.clipped_fraction),
                     ":zero_fraction": outcome.level.map(|level| level.zero_fraction),
+                    ":context_labels": outcome.context_labels,
                 })?;
             if ended == 1 {
                 insert_detections(db, id, &outcome.detections)?;
@@ -253,7 +259,7 @@ fn forget_oldest(db: &Transaction<'_>, keep: i64) -> Result<usize, StoreError> {
 }
 
 const SELECT: &str = "SELECT id, cat, node, status, reason, started_at_ns, ended_at_ns, verdict, cat_score, messages, \
-     heard_samples, lost_samples, boot_id, first_sample, rms_dbfs, peak_dbfs, clipped_fraction, zero_fraction, \
+     heard_samples, lost_samples, boot_id, first_sample, rms_dbfs, peak_dbfs, clipped_fraction, zero_fraction, context_labels, \
      (SELECT count(*) FROM analysis_detections WHERE analysis_id = analyses.id) AS detection_count FROM analyses";
 
 fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
@@ -287,6 +293,7 @@ fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
         lost_samples: row.get::<_, i64>("lost_samples")?.unsigned_abs(),
         origin,
         level,
+        context_labels: row.get("context_labels")?,
         detection_count: row.get("detection_count")?,
     })
 }
@@ -441,6 +448,7 @@ mod tests {
             lost_samples: 320,
             origin: Some(Origin { boot_id: u64::MAX, first_sample: 960 }),
             level: Some(Level { rms_dbfs: -30.0, peak_dbfs: -3.0, clipped_fraction: 0.0, zero_fraction: 0.5 }),
+            context_labels: 3,
             detections: vec![detection(16_000), detection(48_000)],
         }
     }

@@ -88,7 +88,7 @@ impl From<&Event> for EventAnswer {
             clock: found.clock.as_str(),
             score: found.score,
             kind: found.kind.clone(),
-            context: (&found.context).into(),
+            context: ContextAnswer::new(&found.context, event.context_labels),
             label: event.label.map(|label| label.as_str()),
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),

@@ -11,6 +11,7 @@ use proto::dog_client::DogClient;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use crate::analysis::household::tests::features;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::config::NodeConfig;
 use crate::gateway::{App, router};
@@ -134,6 +135,7 @@ async fn event_says_all_that_is_known_of_it() {
     assert_eq!(answer["started_at"], "2023-11-14T22:13:21Z");
     assert_eq!(answer["duration_s"], 0.5);
     assert_eq!(answer["context"]["label"], "isolation");
+    assert_eq!((&answer["context"]["model"], &answer["context"]["labels"]), (&"general".into(), &0.into()));
     assert_eq!(answer["counts_as"], "isolation");
     assert_eq!(answer["clip"]["url"], "/api/v1/events/1/clip.wav");
     assert_eq!(answer["clip"]["duration_s"], 0.5);
@@ -274,6 +276,30 @@ async fn owner_labels_takes_back_and_deletes() {
         assert_eq!(gateway.get(path).await.status, StatusCode::NOT_FOUND);
     }
     assert_eq!(gateway.ask("DELETE", "/api/v1/events/1", &[], "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn label_changes_what_other_events_of_the_cat_are() {
+    let gateway = Gateway::new().await;
+    let heard = |start_sample: u64| NewEvent {
+        features: Some(Box::new(features(1, start_sample as u32))),
+        ..event("http://kitchen:1", start_sample)
+    };
+    gateway.put(heard(0), false).await;
+    gateway.put(heard(16_000), false).await;
+    let context = async |id: i64| gateway.get(&format!("/api/v1/events/{id}")).await.json()["context"].clone();
+    let general = context(1).await;
+    gateway.label(2, r#"{"label":"brushing"}"#).await;
+    let taught = context(1).await;
+    assert_eq!((&taught["model"], &taught["labels"]), (&"household".into(), &1.into()));
+    let brushing = |context: &Value| context["probabilities"]["brushing"].as_f64().unwrap();
+    assert!(brushing(&taught) > brushing(&general) + 0.1, "{general} {taught}");
+    gateway.put(heard(32_000), false).await;
+    assert_eq!(context(3).await["model"], "household");
+    gateway.label(2, r#"{"label":null}"#).await;
+    for id in 1..=3 {
+        assert_eq!(context(id).await["model"], "general", "{id}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use sound::household::Features;
 
 use super::StoreError;
 
+mod household;
 mod progress;
 mod query;
 mod retention;
@@ -104,8 +105,10 @@ pub struct NewEvent {
 pub struct Event {
     /// Number of the event. Never given out twice.
     pub id: i64,
-    /// What was found.
+    /// What was found, the context as judged since.
     pub found: NewEvent,
+    /// Labels of this cat that the context rests on. 0: the general model said it.
+    pub context_labels: u32,
     /// The clip, or why there is none.
     pub clip: Result<Clip, NoClip>,
     /// What the owner says it was.
@@ -196,7 +199,7 @@ impl Event {
 const COLUMNS: &str = "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
     started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, \
     snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness, \
-    clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features";
+    clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels";
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
     let context = match word(row, 12)? {
@@ -246,6 +249,7 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
             // Of another length: an earlier network's, of no use to this one's classifier.
             features: row.get::<_, Option<Vec<u8>>>(32)?.and_then(|bytes| Features::from_bytes(&bytes)).map(Box::new),
         },
+        context_labels: row.get(33)?,
         clip,
         label,
         labelled_at_ns: row.get(31)?,

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
 
-use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, words};
+use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, household, words};
 use crate::store::{Store, StoreError, now_ns};
 
 /// How far a node has been heard.
@@ -125,13 +125,13 @@ impl Store {
     }
 
     /// Stores an event with its clip and how far its node has been heard, so that it survives a power cut. The clip's file
-    /// must be complete and under its final name.
+    /// must be complete and under its final name. Its context is judged by what the labels of its cat teach.
     ///
     /// # Errors
     /// See [`StoreError`]. Then nothing is stored.
     pub async fn commit_event(
         &self,
-        event: NewEvent,
+        mut event: NewEvent,
         clip: Result<Clip, NoClip>,
         watermark: Watermark,
     ) -> Result<Committed, StoreError> {
@@ -140,7 +140,13 @@ impl Store {
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
                 return Ok(Committed::KnownAlready);
             }
-            insert(db, &event, &clip)?;
+            let household = household::learn(db, &event.cat, &event.node)?;
+            let taught = event.features.as_ref().filter(|_| household.labels() > 0);
+            let labels = taught.map_or(0, |_| household.labels());
+            if let Some(features) = taught {
+                event.context = household.context(features);
+            }
+            insert(db, &event, labels, &clip)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             Ok(Committed::Stored(Box::new(db.query_row(&sql, [db.last_insert_rowid()], from_row)?)))
         })
@@ -200,16 +206,21 @@ fn is_known(db: &rusqlite::Connection, node: &str, boot_id: u64, start: u64, end
     Ok(db.query_row(sql, parameters, |row| row.get(0))?)
 }
 
-fn insert(db: &Transaction<'_>, event: &NewEvent, clip: &Result<Clip, NoClip>) -> Result<(), StoreError> {
+fn insert(
+    db: &Transaction<'_>,
+    event: &NewEvent,
+    context_labels: u32,
+    clip: &Result<Clip, NoClip>,
+) -> Result<(), StoreError> {
     let (found, measured) = (&event.context.probabilities, &event.measurements);
     let kept = clip.as_ref().ok();
     db.prepare_cached(
         "INSERT INTO events (node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
          started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, \
          rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, \
-         spectral_flatness, clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, features) VALUES \
+         spectral_flatness, clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, features, context_labels) VALUES \
          (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-         ?25, ?26, ?27, ?28, ?29, ?30)",
+         ?25, ?26, ?27, ?28, ?29, ?30, ?31)",
     )?
     .execute(params![
         event.node,
@@ -242,6 +253,7 @@ fn insert(db: &Transaction<'_>, event: &NewEvent, clip: &Result<Clip, NoClip>) -
         kept.map(|clip| signed(clip.samples)),
         clip.as_ref().err().map(|reason| reason.as_str()),
         event.features.as_ref().map(|features| features.to_bytes()),
+        context_labels,
     ])?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use rusqlite::{OptionalExtension, ToSql, params};
 
-use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, word};
+use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, household, word};
 use crate::store::{Store, StoreError, now_ns};
 
 /// Which events are asked for. All that is given must hold.
@@ -169,7 +169,8 @@ impl Store {
         .await
     }
 
-    /// Keeps what the owner says an event was, `None` to take it back. Returns the event, `None` when there is none.
+    /// Keeps what the owner says an event was, `None` to take it back, and judges the context of that cat's latest unlabelled
+    /// events by it. Returns the event, `None` when there is none.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -182,6 +183,7 @@ impl Store {
             }
             let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
             db.execute(sql, params![id, label, now_ns])?;
+            household::judge_anew(db, id)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             Ok(Some(db.query_row(&sql, [id], from_row)?))
         })

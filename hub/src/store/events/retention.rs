@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::NoClip;
+use super::{NoClip, household};
 use crate::store::{Store, StoreError, now_ns};
 
 /// How much the clips take.
@@ -109,18 +109,21 @@ impl Store {
         .await
     }
 
-    /// Deletes an event for its owner. Returns its clip's file name, to be removed; `None` inside when it had none, `None`
+    /// Deletes an event for its owner; its label teaches nothing any more. Returns its clip's file name, to be removed; `None` inside when it had none, `None`
     /// outside when there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn delete_event(&self, id: i64) -> Result<Option<Option<String>>, StoreError> {
         self.write_durably(move |db| {
-            let sql = "SELECT clip_file FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
-            let Some(file) = db.query_row(sql, [id], |row| row.get::<_, Option<String>>(0)).optional()? else {
-                return Ok(None);
-            };
+            let sql = "SELECT clip_file, label IS NOT NULL FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
+            let found =
+                db.query_row(sql, [id], |row| Ok((row.get::<_, Option<String>>(0)?, row.get(1)?))).optional()?;
+            let Some((file, was_labelled)) = found else { return Ok(None) };
             db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns()])?;
+            if was_labelled {
+                household::judge_anew(db, id)?;
+            }
             if file.is_some() {
                 db.execute(RELEASE_CLIP, params![id, NoClip::Expired.as_str()])?;
             }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::analysis::household::Household;
+use crate::analysis::household::tests::features;
 use crate::store::{Access, Store};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -254,4 +256,85 @@ async fn forgetting_takes_old_deleted_and_surplus_events_without_clips() {
     assert_eq!(store.forget_events(0, event("", 16_000).started_at_ns, 10, 100).await.unwrap(), 1);
     assert_eq!(store.forget_events(0, 0, 3, 100).await.unwrap(), 1);
     assert_eq!(listed(&store, EventFilter::default()).await, [64_000, 48_000, 32_000]);
+}
+
+/// Stores a sound of Tom's, in a voice, and returns its number.
+async fn say(store: &Store, voice: u32, take: u32) -> i64 {
+    let features = Some(Box::new(features(voice, take)));
+    put(store, NewEvent { features, ..event("kitchen", u64::from(voice * 1_000 + take) * 16_000) }).await.id
+}
+
+async fn judged(store: &Store, id: i64) -> (ContextLabel, u32) {
+    let event = store.event(id).await.unwrap().unwrap();
+    (event.found.context.label, event.context_labels)
+}
+
+#[tokio::test]
+async fn labels_teach_about_this_cat_earlier_events_and_later_ones() {
+    let (dir, store) = open();
+    let (chirp, growl) = (say(&store, 1, 0).await, say(&store, 2, 0).await);
+    let others = put(&store, NewEvent { cat: "Ada".into(), ..event("attic", 16_000) }).await;
+    for take in 1..4 {
+        let (chirp, growl) = (say(&store, 1, take).await, say(&store, 2, take).await);
+        store.label_event(chirp, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
+        store.label_event(growl, Some(OwnerLabel::Context(ContextLabel::WaitingForFood))).await.unwrap();
+    }
+    // Earlier ones are judged anew, and later ones as they come.
+    assert_eq!(judged(&store, chirp).await, (ContextLabel::Brushing, 6));
+    assert_eq!(judged(&store, growl).await, (ContextLabel::WaitingForFood, 6));
+    let later = say(&store, 1, 9).await;
+    assert_eq!(judged(&store, later).await, (ContextLabel::Brushing, 6));
+    let brushed =
+        EventFilter { counts_as: Some(OwnerLabel::Context(ContextLabel::Brushing)), ..EventFilter::default() };
+    assert_eq!(listed(&store, brushed).await.len(), 5, "three by label, two by what they taught");
+    // Another cat is not concerned.
+    assert_eq!(store.event(others.id).await.unwrap().unwrap(), others);
+    assert_eq!(store.household("Ada").await.unwrap().labels(), 0);
+
+    // A restart says the same: there is nothing but the labels.
+    let before = store.event(later).await.unwrap();
+    let learnt = store.household("Tom").await.unwrap().context(&features(1, 11));
+    drop(store);
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    assert_eq!(store.event(later).await.unwrap(), before);
+    assert_eq!(store.household("Tom").await.unwrap().context(&features(1, 11)), learnt);
+}
+
+#[tokio::test]
+async fn labels_that_are_taken_back_or_deleted_teach_no_more() {
+    let (_dir, store) = open();
+    let early = say(&store, 1, 0).await;
+    let general = judge(&features(1, 0));
+    let (first, second) = (say(&store, 1, 1).await, say(&store, 1, 2).await);
+    store.label_event(first, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
+    store.label_event(second, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
+    assert_eq!(judged(&store, early).await, (ContextLabel::Brushing, 2));
+    store.delete_event(second).await.unwrap();
+    assert_eq!(judged(&store, early).await.1, 1);
+    store.label_event(first, Some(OwnerLabel::NotACat)).await.unwrap();
+    assert_eq!(store.event(early).await.unwrap().unwrap().found.context, general);
+    assert_eq!(judged(&store, early).await.1, 0);
+    store.label_event(first, None).await.unwrap();
+    assert_eq!(judged(&store, first).await.1, 0);
+}
+
+/// What the general model says.
+fn judge(features: &Features) -> Context {
+    Household::default().context(features)
+}
+
+#[tokio::test]
+async fn cats_without_a_name_are_told_apart_by_their_node() {
+    let (_dir, store) = open();
+    let nameless = |node: &str, take: u32| NewEvent {
+        cat: String::new(),
+        features: Some(Box::new(features(1, take))),
+        ..event(node, u64::from(take) * 16_000)
+    };
+    let kitchen = put(&store, nameless("kitchen", 1)).await;
+    let hall = put(&store, nameless("hall", 1)).await;
+    let taught = put(&store, nameless("kitchen", 2)).await;
+    store.label_event(taught.id, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
+    assert_eq!(judged(&store, kitchen.id).await.1, 1);
+    assert_eq!(judged(&store, hall.id).await.1, 0);
 }
