@@ -286,6 +286,7 @@ where
         if let Some(missing) = arrival.missing {
             self.mark(missing);
         }
+        self.status.source_read(count as u64 * 1_000_000_000 / u64::from(format.sample_rate_hz));
         let samples = &mut samples[arrival.skip as usize * channels..];
         let clipped = amplify(samples, self.gain);
         self.status.counters.clipped_samples.fetch_add(clipped, Ordering::Relaxed);

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
+use daemon::metrics::Histogram;
 use daemon::quiet::Quiet;
 use proto::NotifyRequest;
 use proto::owner_client::OwnerClient;
@@ -40,6 +41,7 @@ pub struct Owner {
     url: OwnerUrl,
     timeout: Duration,
     failure_log: Mutex<Quiet>,
+    latency: Histogram,
 }
 
 impl Owner {
@@ -61,6 +63,7 @@ impl Owner {
             url,
             timeout,
             failure_log: Mutex::new(Quiet::new(LOG_PERIOD)),
+            latency: Histogram::default(),
         })
     }
 
@@ -71,6 +74,18 @@ impl Owner {
     /// # Errors
     /// `UNAVAILABLE` when the owner cannot be reached or refuses, `DEADLINE_EXCEEDED` when it is too slow.
     pub async fn notify(&self, cat_name: &str) -> Result<(), Status> {
+        let began = Instant::now();
+        let told = self.tell(cat_name).await;
+        self.latency.observe(began.elapsed());
+        told
+    }
+
+    /// How long calls took, failed ones too.
+    pub fn latency(&self) -> &Histogram {
+        &self.latency
+    }
+
+    async fn tell(&self, cat_name: &str) -> Result<(), Status> {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut not_reached = None;

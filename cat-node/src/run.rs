@@ -15,6 +15,7 @@ use crate::announce::announce;
 use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::Config;
+use crate::metrics;
 use crate::owner::Owner;
 use crate::server;
 use crate::service::{CatService, Node};
@@ -64,8 +65,10 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
 
     let (health, health_service) = health_reporter();
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
-    let service = CatService::new(Node { cat: config.cat.clone(), owner, tape, status, stop: stop.clone() });
-    let mut server = tokio::spawn(server::serve(service, health_service, listeners, stop.clone()));
+    let node = Arc::new(Node { cat: config.cat.clone(), owner, tape, status, stop: stop.clone() });
+    let meter = metrics::meter(Arc::clone(&node));
+    let service = CatService::new(node);
+    let mut server = tokio::spawn(server::serve(service, health_service, meter, listeners, stop.clone()));
     let announcement = if config.announce { announce(&config.cat, &addresses) } else { None };
     systemd::ready("listening");
 

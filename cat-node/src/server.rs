@@ -1,7 +1,8 @@
-//! The gRPC port: the `cat` service, with health and reflection beside it.
+//! The gRPC port: the `cat` service, with health and reflection beside it, and `/metrics` for plain HTTP.
 
 use std::time::Duration;
 
+use daemon::metrics::Meter;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
@@ -37,6 +38,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(30);
 pub async fn serve(
     service: CatService,
     health: HealthServer<impl Health>,
+    meter: Meter,
     listeners: Vec<TcpListener>,
     stop: CancellationToken,
 ) {
@@ -54,6 +56,8 @@ pub async fn serve(
             .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .accept_http1(true)
+            .layer(meter.clone())
             .add_routes(routes.clone())
             .serve_with_incoming_shutdown(connections(listener), stop.clone().cancelled_owned());
         servers.spawn(async move {

@@ -21,6 +21,7 @@ pub struct Status {
     level: Mutex<LevelMeter>,
     heartbeat_ns: AtomicU64,
     last_frame_ns: AtomicU64,
+    waited_ns: AtomicU64,
     /// What was counted since the start.
     pub counters: Counters,
 }
@@ -81,6 +82,7 @@ impl Status {
             level: Mutex::default(),
             heartbeat_ns: AtomicU64::new(0),
             last_frame_ns: AtomicU64::new(0),
+            waited_ns: AtomicU64::new(0),
             counters: Counters::default(),
         }
     }
@@ -125,6 +127,16 @@ impl Status {
     /// When the last frame went onto the tape, in nanoseconds of the node's clock. 0: never.
     pub fn last_frame_ns(&self) -> u64 {
         self.last_frame_ns.load(Ordering::Relaxed)
+    }
+
+    /// A read of the source found so much audio, in nanoseconds of it.
+    pub fn source_read(&self, audio_ns: u64) {
+        self.waited_ns.store(audio_ns, Ordering::Relaxed);
+    }
+
+    /// How much audio had waited at the last read of the source, in nanoseconds.
+    pub fn waited_ns(&self) -> u64 {
+        self.waited_ns.load(Ordering::Relaxed)
     }
 
     /// The capture thread is alive and at work, be it capturing or looking for a device. The watchdog is fed by this.

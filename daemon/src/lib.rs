@@ -1,10 +1,11 @@
 //! What both daemons of Meowlink do alike, and nothing else: logs, stopping, systemd, config files, listening addresses,
-//! back-off and rate-limited logging.
+//! metrics, back-off and rate-limited logging.
 
 pub mod backoff;
 pub mod config;
 pub mod listen;
 pub mod logs;
+pub mod metrics;
 pub mod quiet;
 pub mod shutdown;
 pub mod systemd;

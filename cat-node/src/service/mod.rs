@@ -59,9 +59,9 @@ pub struct Node {
 
 impl CatService {
     /// The service of a node.
-    pub fn new(node: Node) -> Self {
+    pub fn new(node: Arc<Node>) -> Self {
         Self {
-            node: Arc::new(node),
+            node,
             subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
             analyses: Arc::new(Semaphore::new(MAX_ANALYSES)),
         }

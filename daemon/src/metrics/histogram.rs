@@ -1,0 +1,52 @@
+//! A histogram of durations that many threads add to.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the buckets in nanoseconds, with the same in seconds as Prometheus writes it. From an answer out of
+/// memory to the longest deadline of the daemons.
+const BOUNDS: [(u64, &str); 14] = [
+    (500_000, "0.0005"),
+    (1_000_000, "0.001"),
+    (2_500_000, "0.0025"),
+    (5_000_000, "0.005"),
+    (10_000_000, "0.01"),
+    (25_000_000, "0.025"),
+    (50_000_000, "0.05"),
+    (100_000_000, "0.1"),
+    (250_000_000, "0.25"),
+    (500_000_000, "0.5"),
+    (1_000_000_000, "1"),
+    (2_500_000_000, "2.5"),
+    (5_000_000_000, "5"),
+    (15_000_000_000, "15"),
+];
+
+/// Durations since the start of the process.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// Durations within each bound and above the one before; the last has no bound.
+    within: [AtomicU64; BOUNDS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.partition_point(|(bound_ns, _)| *bound_ns < ns);
+        self.within[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Each bound as Prometheus writes it, and how many durations are within it and above the one before.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let bounds = BOUNDS.iter().map(|(_, text)| *text).chain(["+Inf"]);
+        bounds.zip(self.within.iter().map(|count| count.load(Ordering::Relaxed)))
+    }
+
+    /// All durations together.
+    pub(super) fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,202 @@
+//! A gRPC port that counts its calls, and that answers `/metrics` to plain HTTP besides.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::body::Body;
+use tonic::codegen::http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use tonic::codegen::http::{HeaderMap, Method, Request, Response, StatusCode};
+use tonic::codegen::{BoxFuture, Bytes, Service};
+use tonic::{Code, Status};
+
+use super::Calls;
+use super::calls::Call;
+
+/// Where a scrape finds the page.
+const PATH: &str = "/metrics";
+
+/// Makes the page for a scrape.
+pub type Render = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
+/// A tower layer for the services of a gRPC port. The server must let plain HTTP in too (`accept_http1`).
+#[derive(Clone)]
+pub struct Meter {
+    calls: Arc<Calls>,
+    render: Render,
+}
+
+impl Meter {
+    /// Counts calls by `calls`, named `proto.cat/Listen`, and answers a scrape with what `render` makes.
+    pub fn new(calls: Arc<Calls>, render: Render) -> Self {
+        Self { calls, render }
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Meter").field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
+impl<S> tower::Layer<S> for Meter {
+    type Service = Metered<S>;
+
+    fn layer(&self, inner: S) -> Metered<S> {
+        Metered { inner, meter: self.clone() }
+    }
+}
+
+/// The services behind a [`Meter`].
+#[derive(Debug, Clone)]
+pub struct Metered<S> {
+    inner: S,
+    meter: Meter,
+}
+
+impl<S> Service<Request<Body>> for Metered<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response<Counted>;
+    type Error = S::Error;
+    type Future = BoxFuture<Self::Response, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if !is_grpc(request.headers()) {
+            let (method, path) = (request.method().clone(), request.uri().path() == PATH);
+            let render = Arc::clone(&self.meter.render);
+            return Box::pin(async move { Ok(plain(&method, path, render).await) });
+        }
+        let name = request.uri().path().trim_start_matches('/');
+        let mut call = self.meter.calls.begin(name, word(Code::Cancelled));
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            call.answered();
+            // A call that fails at once has its status among the headers and no body.
+            if let Some(code) = code_in(answer.headers()) {
+                call.end(word(code));
+            }
+            Ok(answer.map(|body| Counted { body, call: Some(call) }))
+        })
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// What plain HTTP gets. Errors look as on the hub's gateway.
+async fn plain(method: &Method, is_page: bool, render: Render) -> Response<Counted> {
+    const JSON: &str = "application/json";
+    let error = |code, message| format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}\n");
+    let (status, content_type, text) = if !is_page {
+        let text = error("not_found", "this port speaks gRPC; to plain HTTP it has only /metrics");
+        (StatusCode::NOT_FOUND, JSON, text)
+    } else if method == Method::GET || method == Method::HEAD {
+        (StatusCode::OK, super::CONTENT_TYPE, render().await)
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, JSON, error("method_not_allowed", "/metrics knows GET and HEAD"))
+    };
+    let mut answer = Response::new(Counted { body: Body::new(Whole(Some(text.into()))), call: None });
+    *answer.status_mut() = status;
+    let mut set =
+        |name: HeaderName, value: &'static str| answer.headers_mut().insert(name, value.parse().expect("ASCII"));
+    set(CONTENT_TYPE, content_type);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        set(ALLOW, "GET,HEAD");
+    }
+    answer
+}
+
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get(Status::GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
+}
+
+/// The word that gRPC has for a code.
+fn word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// An answer's body, which ends its call with the status in its trailers. Dropped before, the caller has hung up.
+#[derive(Debug)]
+pub struct Counted {
+    body: Body,
+    call: Option<Call>,
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(call) = &mut self.call {
+            match &frame {
+                Some(Ok(frame)) => {
+                    if let Some(code) = frame.trailers_ref().and_then(code_in) {
+                        call.end(word(code));
+                    }
+                }
+                Some(Err(status)) => call.end(word(status.code())),
+                None => {}
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that is there as a whole.
+struct Whole(Option<Bytes>);
+
+impl HttpBody for Whole {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
