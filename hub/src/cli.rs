@@ -168,6 +168,8 @@ impl ServeArgs {
             listen: None,
             clips: None,
             events: None,
+            owners: None,
+            notices: None,
         };
         Config::new(flags.over(file))
     }

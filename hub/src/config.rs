@@ -11,6 +11,10 @@ use serde::Deserialize;
 
 use crate::clips::ClipsConfig;
 use crate::listen::{EventsConfig, ListenConfig};
+use crate::owner::{
+    self,
+    config::{NoticesConfig, OwnerConfig},
+};
 
 /// Default ports, those of the original system.
 pub mod port {
@@ -150,6 +154,10 @@ pub struct Layer {
     pub clips: Option<ClipsConfig>,
     /// How long events are kept.
     pub events: Option<EventsConfig>,
+    /// Who is told.
+    pub owners: Option<Vec<OwnerConfig>>,
+    /// How long it is tried to tell them.
+    pub notices: Option<NoticesConfig>,
 }
 
 impl Layer {
@@ -172,6 +180,8 @@ impl Layer {
             listen: self.listen.or(lower.listen),
             clips: self.clips.or(lower.clips),
             events: self.events.or(lower.events),
+            owners: self.owners.or(lower.owners),
+            notices: self.notices.or(lower.notices),
         }
     }
 }
@@ -209,6 +219,10 @@ pub struct Config {
     pub clips: ClipsConfig,
     /// How long events are kept.
     pub events: EventsConfig,
+    /// Who is told. Empty: nobody.
+    pub owners: Vec<OwnerConfig>,
+    /// How long it is tried to tell them.
+    pub notices: NoticesConfig,
 }
 
 impl Config {
@@ -245,6 +259,8 @@ impl Config {
         let (listening, clips) = (layer.listen.unwrap_or_default(), layer.clips.unwrap_or_default());
         listening.check()?;
         clips.check()?;
+        let (owners, notices) = (layer.owners.unwrap_or_default(), layer.notices.unwrap_or_default());
+        owner::config::check(&owners, &notices)?;
         let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
         Ok(Self {
             roles,
@@ -262,6 +278,8 @@ impl Config {
             listen: listening,
             clips,
             events: layer.events.unwrap_or_default(),
+            owners,
+            notices,
         })
     }
 

@@ -35,6 +35,8 @@ pub enum Code {
     BadRequest,
     /// There is no such route, cat or analysis.
     NotFound,
+    /// It is not in the state for that: look at it again.
+    Conflict,
     /// The route knows other methods.
     MethodNotAllowed,
     /// The name or the whole URI is too long.
@@ -70,6 +72,7 @@ const ALL: &[Code] = {
     &[
         BadRequest,
         NotFound,
+        Conflict,
         MethodNotAllowed,
         NameTooLong,
         BodyTooLarge,
@@ -116,6 +119,7 @@ impl Code {
         match self {
             Self::BadRequest => ("bad_request", StatusCode::BAD_REQUEST, GrpcCode::InvalidArgument),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND, GrpcCode::NotFound),
+            Self::Conflict => ("conflict", StatusCode::CONFLICT, GrpcCode::FailedPrecondition),
             Self::MethodNotAllowed => ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, GrpcCode::Unimplemented),
             Self::NameTooLong => ("name_too_long", StatusCode::URI_TOO_LONG, GrpcCode::InvalidArgument),
             Self::BodyTooLarge => ("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, GrpcCode::InvalidArgument),

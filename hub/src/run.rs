@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use daemon::config::ConfigError;
 use daemon::listen::BindError;
 use daemon::shutdown::{CancellationToken, STOP_DEADLINE};
 use daemon::systemd;
@@ -24,7 +25,9 @@ use crate::grpc;
 use crate::health::Checks;
 use crate::listen::Listening;
 use crate::node_client::Nodes;
-use crate::owner::OwnerService;
+use crate::owner::channels::Channel;
+use crate::owner::dispatch::Dispatcher;
+use crate::owner::{Outbox, OwnerService};
 use crate::peer::{self, Peer};
 use crate::store::{Access, Store, StoreError};
 
@@ -84,6 +87,9 @@ pub enum RunError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A secret of the config cannot be read.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A URL of the config cannot be used.
     #[error("{key}: {source}")]
     Url {
@@ -105,11 +111,29 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let mut checks = Checks::default();
 
     let url = |key| move |source| RunError::Url { key, source };
-    let store =
-        if config.has(Role::Analysis) || config.has(Role::Gateway) { Some(open_store(&config).await?) } else { None };
+    let outbox = Outbox::new(&config.owners);
+    let hears_or_shows = config.has(Role::Analysis) || config.has(Role::Gateway);
+    let tells = outbox.clone().filter(|_| config.has(Role::Owner));
+    let store = if hears_or_shows || tells.is_some() { Some(open_store(&config).await?) } else { None };
     let nodes = Nodes::new(&config.nodes).map_err(url("node"))?;
 
-    let owner = OwnerServer::new(OwnerService);
+    let owner = match (tells, &store) {
+        (Some(outbox), Some(store)) => {
+            let channels = Channel::all(&config.owners, &config.notices)?;
+            let dispatcher = Dispatcher {
+                store: store.clone(),
+                outbox: outbox.clone(),
+                config: config.notices.clone(),
+                stop: stop.clone(),
+            };
+            dispatcher.start(channels, &tasks);
+            let (service, keeper) = OwnerService::keeping(outbox, store.clone());
+            tasks.spawn(keeper.run(stop.clone()));
+            service
+        }
+        _ => OwnerService::default(),
+    };
+    let owner = OwnerServer::new(owner);
     if config.has(Role::Owner) {
         checks.add_here(Role::Owner);
         tasks.spawn(grpc::serve(owner.clone(), listeners.owner, stop.clone()));
@@ -146,7 +170,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 
     let mut clips = None;
     let mut listening = None;
-    if let Some(store) = &store {
+    if let Some(store) = store.as_ref().filter(|_| hears_or_shows) {
         let keeps = config.has(Role::Analysis);
         let opened = if keeps {
             Clips::open(&config.data_dir, config.clips.clone(), store.clone()).await?
@@ -154,9 +178,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
             Clips::guest(&config.data_dir, config.clips.clone(), store.clone())
         };
         if keeps && config.listen.enabled {
-            let (store, clips) = (store.clone(), opened.clone());
-            let started = Listening::start(&config.listen, config.events.clone(), &nodes, store, clips, &stop).await?;
-            listening = Some(started);
+            let (events, store, clips) = (config.events.clone(), store.clone(), opened.clone());
+            let started = Listening::start(&config.listen, events, &nodes, store, clips, outbox.clone(), &stop);
+            listening = Some(started.await?);
         }
         clips = Some(opened);
     }
@@ -178,6 +202,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 store: store.clone(),
                 clips,
                 live: listening.as_ref().map(|listening| listening.live().clone()),
+                outbox,
                 stop: stop.clone(),
                 checks,
             };

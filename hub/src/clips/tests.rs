@@ -27,8 +27,8 @@ async fn record(store: &Store, clips: &Clips, event: NewEvent, count: usize) -> 
     let clip = clips.keep(cut(&event, count)).await;
     let watermark =
         Watermark { node: event.node.clone(), boot_id: event.boot_id, resume_sequence: 0, settled_sample: 0 };
-    let committed = store.commit_event(event, clip.clone(), watermark).await.unwrap();
-    assert!(matches!(committed, Committed::Stored(_)));
+    let committed = store.commit_event(event, clip.clone(), watermark, |_| vec![]).await.unwrap();
+    assert!(matches!(committed, Committed::Stored(..)));
     clip
 }
 

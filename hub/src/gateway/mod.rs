@@ -19,6 +19,7 @@ use crate::error::{Code, Error};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::node_client::Nodes;
+use crate::owner::Outbox;
 use crate::peer::Peer;
 use crate::store::Store;
 
@@ -28,6 +29,7 @@ mod events;
 mod health;
 mod index;
 mod nodes;
+mod notices;
 mod openapi;
 mod problem;
 mod server;
@@ -54,6 +56,8 @@ pub struct App {
     pub clips: Clips,
     /// What is going on. `None`: this process does not listen.
     pub live: Option<Live>,
+    /// What owners are told. `None`: there are no owners.
+    pub outbox: Option<Outbox>,
     /// Ends what would go on for ever.
     pub stop: CancellationToken,
     /// What `/readyz` looks at.
@@ -80,6 +84,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(events::routes())
         .merge(stream::routes())
         .merge(nodes::routes())
+        .merge(notices::routes())
         .merge(health::routes())
 }
 

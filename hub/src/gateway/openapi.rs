@@ -19,6 +19,7 @@ use super::App;
         (name = "events", description = "What the hub hears of the cats all the time, with its sound"),
         (name = "live", description = "What is going on right now"),
         (name = "nodes", description = "The microphones"),
+        (name = "notices", description = "What the owners are told"),
         (name = "health", description = "Whether all is well"),
     )
 )]

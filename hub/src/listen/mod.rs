@@ -20,6 +20,7 @@ use tracing::info;
 
 use crate::clips::Clips;
 use crate::node_client::{Node, Nodes};
+use crate::owner::Outbox;
 use crate::store::{Store, StoreError};
 
 pub mod clock;
@@ -122,6 +123,7 @@ impl Listening {
         nodes: &Nodes,
         store: Store,
         clips: Clips,
+        outbox: Option<Outbox>,
         stop: &CancellationToken,
     ) -> Result<Self, StoreError> {
         let nodes: Vec<Node> = nodes.iter().cloned().collect();
@@ -133,7 +135,7 @@ impl Listening {
 
         let (reports, reported) = mpsc::channel(REPORT_QUEUE);
         let clips_config = clips.config().clone();
-        let recorder = Recorder::new(store, clips, events, nodes.clone(), live.clone(), stop.clone());
+        let recorder = Recorder::new(store, clips, outbox, events, nodes.clone(), live.clone(), stop.clone());
         let recording = TaskTracker::new();
         recording.spawn(recorder.run(reported));
         recording.close();

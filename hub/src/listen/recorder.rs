@@ -12,7 +12,8 @@ use super::live::{Live, News};
 use super::worker::Report;
 use crate::clips::{Clips, Cut};
 use crate::node_client::Node;
-use crate::store::events::{Clip, Committed, NewEvent, NoClip, Progress, Watermark};
+use crate::owner::Outbox;
+use crate::store::events::{Clip, Committed, Event, NewEvent, NoClip, Progress, Watermark};
 use crate::store::{Store, StoreError, now_ns};
 
 /// Findings that wait for the recorder. When it is full, the analysis waits, and everything before it.
@@ -64,6 +65,7 @@ impl Default for EventsConfig {
 pub(super) struct Recorder {
     pub(super) store: Store,
     pub(super) clips: Clips,
+    pub(super) outbox: Option<Outbox>,
     pub(super) events: EventsConfig,
     pub(super) nodes: Vec<Node>,
     pub(super) live: Live,
@@ -76,6 +78,7 @@ impl Recorder {
     pub(super) fn new(
         store: Store,
         clips: Clips,
+        outbox: Option<Outbox>,
         events: EventsConfig,
         nodes: Vec<Node>,
         live: Live,
@@ -84,6 +87,7 @@ impl Recorder {
         Self {
             store,
             clips,
+            outbox,
             events,
             nodes,
             live,
@@ -175,8 +179,13 @@ impl Recorder {
         let mut last_tries = LAST_TRIES;
         let mut tried_before = false;
         loop {
-            match store.commit_event(event.clone(), clip.clone(), watermark.clone()).await {
-                Ok(Committed::Stored(stored)) => {
+            let outbox = self.outbox.clone();
+            let plan = move |event: &Event| outbox.map_or_else(Vec::new, |outbox| outbox.plan_event(event, now_ns()));
+            match store.commit_event(event.clone(), clip.clone(), watermark.clone(), plan).await {
+                Ok(Committed::Stored(stored, put_in)) => {
+                    if let Some(outbox) = &self.outbox {
+                        outbox.put_in(put_in);
+                    }
                     info!(
                         id = stored.id,
                         node = event.node,

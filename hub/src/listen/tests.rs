@@ -210,7 +210,7 @@ impl Hub {
             let clips = Clips::open(&data_dir, clips, store.clone()).await.unwrap();
             let nodes = Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}") }]).unwrap();
             let (config, events) = (ListenConfig::default(), EventsConfig::default());
-            let started = Listening::start(&config, events, &nodes, store.clone(), clips.clone(), &stopped);
+            let started = Listening::start(&config, events, &nodes, store.clone(), clips.clone(), None, &stopped);
             (started.await.unwrap(), store, clips)
         });
         let (listening, store, clips) = started.await.unwrap();

@@ -9,6 +9,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0001_analyses.sql"),
     include_str!("migrations/0002_events.sql"),
     include_str!("migrations/0003_event_features.sql"),
+    include_str!("migrations/0004_notices.sql"),
     include_str!("migrations/0005_household.sql"),
 ];
 

@@ -20,6 +20,7 @@ use tracing::{error, info};
 pub mod analyses;
 pub mod events;
 mod migrations;
+pub mod notices;
 
 /// File name of the database within the data directory.
 pub const DATABASE_FILE: &str = "hub.sqlite";

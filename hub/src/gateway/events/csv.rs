@@ -138,8 +138,8 @@ mod tests {
         for n in 0..PAGE as u64 + 20 {
             let found = NewEvent { cat: name.into(), ..event("kitchen", n * 16_000) };
             let watermark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
-            let committed = store.commit_event(found, Err(NoClip::Disabled), watermark).await.unwrap();
-            assert!(matches!(committed, Committed::Stored(_)));
+            let committed = store.commit_event(found, Err(NoClip::Disabled), watermark, |_| vec![]).await.unwrap();
+            assert!(matches!(committed, Committed::Stored(..)));
         }
         let answer = answer(store, EventFilter::default());
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();

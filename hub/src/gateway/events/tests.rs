@@ -65,6 +65,7 @@ impl Gateway {
             store: store.clone(),
             clips: clips.clone(),
             live: Some(live.clone()),
+            outbox: None,
             stop: stop.clone(),
             checks: Checks::default(),
         });
@@ -80,8 +81,8 @@ impl Gateway {
             Err(NoClip::DiskFull)
         };
         let watermark = Watermark { node: event.node.clone(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
-        match self.store.commit_event(event, clip, watermark).await.unwrap() {
-            Committed::Stored(event) => *event,
+        match self.store.commit_event(event, clip, watermark, |_| vec![]).await.unwrap() {
+            Committed::Stored(event, _) => *event,
             Committed::KnownAlready => panic!("known already"),
         }
     }

@@ -173,8 +173,8 @@ pub fn context_word(label: ContextLabel) -> &'static str {
 /// A word that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct UnknownWord {
-    word: String,
-    known: &'static [&'static str],
+    pub(in crate::store) word: String,
+    pub(in crate::store) known: &'static [&'static str],
 }
 
 impl fmt::Display for UnknownWord {
@@ -261,7 +261,7 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }
 
-fn word<T: FromStr<Err = UnknownWord>>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn word<T: FromStr<Err = UnknownWord>>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
     row.get_ref(column)?.as_str()?.parse().map_err(|error: UnknownWord| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
     })

@@ -3,6 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
 
 use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, household, words};
+use crate::store::notices::{NoticePlan, PutIn, Subject, put_notices};
 use crate::store::{Store, StoreError, now_ns};
 
 /// How far a node has been heard.
@@ -83,8 +84,8 @@ pub struct Progress {
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Committed {
-    /// It is stored.
-    Stored(Box<Event>),
+    /// It is stored, and notices about it are in the outbox.
+    Stored(Box<Event>, PutIn),
     /// It, or what it is another reading of, was stored before.
     KnownAlready,
 }
@@ -124,8 +125,9 @@ impl Store {
         self.read(move |db| is_known(db, &node, boot_id, start, end)).await
     }
 
-    /// Stores an event with its clip and how far its node has been heard, so that it survives a power cut. The clip's file
-    /// must be complete and under its final name. Its context is judged by what the labels of its cat teach.
+    /// Stores an event with its clip, the notices about it, and how far its node has been heard, so that it survives a power
+    /// cut. The clip's file must be complete and under its final name. Its context is judged by what the labels of its cat
+    /// teach; then `plan` says who is to be told.
     ///
     /// # Errors
     /// See [`StoreError`]. Then nothing is stored.
@@ -134,6 +136,7 @@ impl Store {
         mut event: NewEvent,
         clip: Result<Clip, NoClip>,
         watermark: Watermark,
+        plan: impl FnOnce(&Event) -> Vec<NoticePlan> + Send + 'static,
     ) -> Result<Committed, StoreError> {
         self.write_durably(move |db| {
             put_watermark(db, &watermark)?;
@@ -148,7 +151,9 @@ impl Store {
             }
             insert(db, &event, labels, &clip)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-            Ok(Committed::Stored(Box::new(db.query_row(&sql, [db.last_insert_rowid()], from_row)?)))
+            let stored = db.query_row(&sql, [db.last_insert_rowid()], from_row)?;
+            let put_in = put_notices(db, &Subject::of_event(&stored), &plan(&stored), now_ns())?;
+            Ok(Committed::Stored(Box::new(stored), put_in))
         })
         .await
     }

@@ -52,8 +52,8 @@ fn watermark(node: &str, settled_sample: u64) -> Watermark {
 
 async fn put(store: &Store, event: NewEvent) -> Event {
     let (clip, mark) = (clip_of(&event), watermark(&event.node, event.end_sample));
-    match store.commit_event(event, Ok(clip), mark).await.unwrap() {
-        Committed::Stored(event) => *event,
+    match store.commit_event(event, Ok(clip), mark, |_| vec![]).await.unwrap() {
+        Committed::Stored(event, _) => *event,
         Committed::KnownAlready => panic!("it was known"),
     }
 }
@@ -87,7 +87,8 @@ async fn second_reading_of_an_event_is_known_and_moves_the_watermark_alone() {
     put(&store, event("kitchen", 16_000)).await;
     let again = NewEvent { start_sample: 15_040, end_sample: 24_320, ..event("kitchen", 16_000) };
     assert!(store.knows_event(&again).await.unwrap());
-    let committed = store.commit_event(again, Err(NoClip::Disabled), watermark("kitchen", 30_000)).await.unwrap();
+    let mark = watermark("kitchen", 30_000);
+    let committed = store.commit_event(again, Err(NoClip::Disabled), mark, |_| vec![]).await.unwrap();
     assert_eq!(committed, Committed::KnownAlready);
     assert_eq!(store.watermark("kitchen").await.unwrap().unwrap().settled_sample, 30_000);
     // Next to it, on another node, or after another start of the node, it is another event.
@@ -107,7 +108,8 @@ async fn deleted_event_does_not_come_back() {
     assert_eq!(store.event(stored.id).await.unwrap(), None);
     assert_eq!(store.clip_totals().await.unwrap(), ClipTotals::default());
     assert!(listed(&store, EventFilter::default()).await.is_empty());
-    let again = store.commit_event(stored.found, Err(NoClip::Disabled), watermark("kitchen", 1)).await.unwrap();
+    let mark = watermark("kitchen", 1);
+    let again = store.commit_event(stored.found, Err(NoClip::Disabled), mark, |_| vec![]).await.unwrap();
     assert_eq!(again, Committed::KnownAlready);
 }
 

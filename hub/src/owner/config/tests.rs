@@ -1,0 +1,137 @@
+use super::*;
+
+fn check_toml(toml: &str) -> Result<(), String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        #[serde(default)]
+        owners: Vec<OwnerConfig>,
+        #[serde(default)]
+        notices: NoticesConfig,
+    }
+    let file: File = toml::from_str(toml).map_err(|error| error.to_string())?;
+    check(&file.owners, &file.notices).map_err(|error| error.to_string())
+}
+
+const ANNA: &str = "[[owners]]\nname = \"Anna\"\n";
+const LOG: &str = "[[owners.channels]]\ntype = \"log\"\n";
+
+#[test]
+fn all_that_can_be_said_is_understood() {
+    let toml = r#"
+        [notices]
+        public_url = "http://hub.local:5000"
+        max_tries = 5
+        max_age_h = 2
+        keep_days = 7
+
+        [[owners]]
+        name = "Anna"
+        animals = ["Tom", "Ada"]
+        contexts = ["waiting_for_food", "isolation"]
+        kinds = ["meow"]
+        min_score = 0.8
+        calls = false
+        alerts = true
+        cooldown_s = 600
+        digest_at = "20:00"
+        quiet_hours = "22:00-07:00"
+        time_zone = "Europe/Berlin"
+
+        [[owners.channels]]
+        type = "webhook"
+        url = "https://example.org/hook?a=b"
+        secret = "shh"
+
+        [[owners.channels]]
+        type = "ntfy"
+        name = "phone"
+        server = "http://ntfy.local"
+        topic = "cats"
+        token = "tk_1"
+        priority = 4
+        tags = ["cat", "bell"]
+        attach = true
+
+        [[owners]]
+        name = "Bert"
+        [[owners.channels]]
+        type = "log"
+    "#;
+    check_toml(toml).unwrap();
+}
+
+#[test]
+fn what_makes_no_sense_names_its_key() {
+    let hook = "[[owners.channels]]\ntype = \"webhook\"\n";
+    let ntfy = "[[owners.channels]]\ntype = \"ntfy\"\n";
+    for (toml, key) in [
+        (ANNA.into(), "owners.Anna.channels: "),
+        (format!("{ANNA}{LOG}{LOG}"), "owners.Anna.channels: "),
+        (format!("{ANNA}{LOG}{ANNA}{LOG}"), "owners.name: "),
+        (format!("{ANNA}contexts = [\"hunger\"]\n{LOG}"), "owners.Anna.contexts: "),
+        (format!("{ANNA}contexts = [\"not_a_cat\"]\n{LOG}"), "owners.Anna.contexts: "),
+        (format!("{ANNA}kinds = [\"bark\"]\n{LOG}"), "owners.Anna.kinds: "),
+        (format!("{ANNA}min_score = 2\n{LOG}"), "owners.Anna.min_score: "),
+        (format!("{ANNA}cooldown_s = 604801\n{LOG}"), "owners.Anna.cooldown_s: "),
+        (format!("{ANNA}alerts = false\n{LOG}"), "owners.Anna.alerts: "),
+        (format!("{ANNA}digest_at = \"20:00\"\n{LOG}"), "owners.Anna.time_zone: "),
+        (format!("{ANNA}{hook}url = \"ftp://a\""), "owners.Anna.channels.webhook.url: "),
+        (
+            format!("{ANNA}{hook}url = \"http://a\"\nsecret = \"a\"\nsecret_file = \"b\""),
+            "owners.Anna.channels.webhook.secret_file: ",
+        ),
+        (format!("{ANNA}{ntfy}topic = \"a b\""), "owners.Anna.channels.ntfy.topic: "),
+        (format!("{ANNA}{ntfy}topic = \"a\"\npriority = 6"), "owners.Anna.channels.ntfy.priority: "),
+        (format!("{ANNA}{ntfy}topic = \"a\"\nattach = true"), "owners.Anna.channels.ntfy.attach: "),
+        ("[notices]\nmax_tries = 0".into(), "notices.max_tries: "),
+        ("[notices]\npublic_url = \"hub\"".into(), "notices.public_url: "),
+    ] {
+        let error = check_toml(&toml).unwrap_err();
+        assert!(error.starts_with(key), "{toml}: {error}");
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_an_error_that_says_where() {
+    for (toml, words) in [
+        (format!("{ANNA}animal = \"Tom\""), ["animal", "line 3"]),
+        (format!("{ANNA}{LOG}urll = \"a\""), ["urll", "owners"]),
+        (format!("{ANNA}[[owners.channels]]\ntype = \"fax\""), ["fax", "webhook"]),
+        (format!("{ANNA}[[owners.channels]]\ntype = \"webhook\""), ["url", "owners"]),
+        (format!("{ANNA}quiet_hours = \"22-7\""), ["22-7", "HH:MM"]),
+        (format!("{ANNA}quiet_hours = \"22:00-22:00\""), ["22:00-22:00", "line 3"]),
+        (format!("{ANNA}digest_at = \"24:00\""), ["24:00", "HH:MM"]),
+        (format!("{ANNA}time_zone = \"Mars\""), ["Mars", "Europe/Berlin"]),
+    ] {
+        let error = check_toml(&toml).unwrap_err();
+        assert!(words.iter().all(|word| error.contains(word)), "{toml}: {error}");
+    }
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("secret");
+    std::fs::write(&file, "shh \nsecond line\n").unwrap();
+    assert_eq!(secret("key", None, Some(&file)).unwrap(), Some(Secret("shh".into())));
+    assert_eq!(secret("key", Some(&Secret("a".into())), None).unwrap(), Some(Secret("a".into())));
+    std::fs::write(&file, "\n").unwrap();
+    assert!(secret("key", None, Some(&file)).unwrap_err().to_string().starts_with("key: "));
+    assert!(secret("key", None, Some(&dir.path().join("none"))).is_err());
+    let toml = "type = \"webhook\"\nurl = \"http://a\"\nsecret = \"shh\"";
+    let channel: ChannelConfig = toml::from_str(toml).unwrap();
+    assert!(!format!("{channel:?}").contains("shh"));
+}
+
+#[test]
+fn what_the_example_shows_is_understood() {
+    let example = include_str!("../../../../systemd/hub.toml");
+    let from = example.find("# [[owners]]").unwrap();
+    let is_toml =
+        |line: &&str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let lines = example[from..].lines().filter_map(|line| line.strip_prefix("# ")).filter(is_toml);
+    let toml = lines.collect::<Vec<_>>().join("\n");
+    assert!(toml.contains("[notices]") && toml.contains("quiet_hours"), "{toml}");
+    check_toml(&toml).unwrap();
+}

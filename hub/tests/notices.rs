@@ -1,0 +1,293 @@
+//! What the owners are told: by real calls, to a receiver that does as it is told.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Hub, Node, NodeScript, request, url, within};
+use hub::store::notices::{ChannelKind, NoticePlan, Subject};
+use hub::store::{Access, Store, now_ns};
+use proto::NotifyRequest;
+use proto::owner_client::OwnerClient;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What a receiver got.
+#[derive(Debug, Clone)]
+struct Got {
+    head: String,
+    body: String,
+}
+
+impl Got {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn key(&self) -> &str {
+        self.header("idempotency-key").expect("an idempotency key")
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// An HTTP server that answers each request with the next of its answers, and the last one for ever.
+struct Receiver {
+    address: SocketAddr,
+    got: Arc<Mutex<Vec<Got>>>,
+}
+
+const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
+const DOWN: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 9\r\n\r\nit is ill";
+/// Takes the request and says nothing.
+const HANGS: &str = "";
+
+impl Receiver {
+    async fn start(answers: &[&'static str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, got) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<Got>>>::default());
+        let (all, mut answers) = (Arc::clone(&got), VecDeque::from(answers.to_vec()));
+        tokio::spawn(async move {
+            let mut hanging = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let one = read_request(&mut stream).await;
+                let answer = if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0] };
+                all.lock().unwrap().push(one);
+                if answer == HANGS {
+                    hanging.push(stream);
+                } else {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        Self { address, got }
+    }
+
+    /// Waits until it got so many.
+    async fn got(&self, count: usize) -> Vec<Got> {
+        within("the owner is told", async {
+            loop {
+                let got = self.got.lock().unwrap().clone();
+                if got.len() >= count {
+                    return got;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> Got {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+            let got = Got { head, body: String::new() };
+            let length: usize = got.header("content-length").unwrap().parse().unwrap();
+            if bytes.len() >= end + 4 + length {
+                return Got { body: String::from_utf8(bytes[end + 4..].to_vec()).unwrap(), ..got };
+            }
+        }
+        assert_ne!(stream.read_buf(&mut bytes).await.unwrap(), 0, "cut short");
+    }
+}
+
+fn webhook(owner: &str, to: SocketAddr, more: &str) -> String {
+    format!(
+        "[[owners]]\nname = {owner:?}\n{more}\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"{}/hook?a=b\"\nsecret = \"shh\"\n",
+        url(to)
+    )
+}
+
+async fn start(toml: &str) -> (Hub, Node, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeScript::default()).await;
+    let hub = Hub::start_with(dir.path(), &format!("node = [{:?}]\n{toml}", node.url())).await;
+    (hub, node, dir)
+}
+
+async fn bark(hub: &Hub, name: &str) {
+    let answer = hub.get(&format!("/dog/{name}")).await;
+    assert_eq!(answer.body, format!("{{\"dogBark\":\"{name} is going to bark!\"}}\n"));
+}
+
+/// Waits until the notices of a status are so many.
+async fn notices(hub: &Hub, status: &str, count: usize) -> Vec<Value> {
+    within("notices", async {
+        loop {
+            let page = hub.json(&format!("/api/v1/notices?status={status}")).await;
+            let notices = page["notices"].as_array().unwrap();
+            if notices.len() >= count {
+                assert_eq!(notices.len(), count, "{page}");
+                return notices.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn call_is_told_signed_and_with_a_key() {
+    let receiver = Receiver::start(&[OK]).await;
+    let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, "")).await;
+    bark(&hub, "Rex").await;
+    let got = receiver.got(1).await.remove(0);
+    assert!(got.head.starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{}", got.head);
+    let json = got.json();
+    assert_eq!((&json["kind"], &json["animal"], &json["owner"]), (&"call".into(), &"Rex".into(), &"Anna".into()));
+    assert_eq!((&json["key"], &json["message"]), (&got.key().into(), &"Rex was called (Dog)".into()));
+    let signature = got.header("meowlink-signature").unwrap();
+    let (time, hex) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"shh");
+    let tag: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
+    ring::hmac::verify(&key, format!("{time}.{}", got.body).as_bytes(), &tag).unwrap();
+    let told = notices(&hub, "delivered", 1).await;
+    assert_eq!((&told[0]["key"], &told[0]["channel_kind"]), (&got.key().into(), &"webhook".into()));
+}
+
+#[tokio::test]
+async fn receiver_that_is_ill_for_a_while_is_told_once_it_is_well_with_the_same_key() {
+    let receiver = Receiver::start(&[DOWN, DOWN, OK]).await;
+    let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, "")).await;
+    bark(&hub, "Rex").await;
+    let got = receiver.got(3).await;
+    assert!(got.iter().all(|one| one.key() == got[0].key() && one.body == got[0].body));
+    let told = notices(&hub, "delivered", 1).await;
+    assert_eq!(told[0]["tries"], 2);
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_listed_and_can_be_sent_again() {
+    const MOVED: &str = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n";
+    let receiver = Receiver::start(&[MOVED, OK]).await;
+    let toml = format!("{}[notices]\nmax_tries = 1\n", webhook("Anna", receiver.address, ""));
+    let (hub, _node, _dir) = start(&toml).await;
+    bark(&hub, "Rex").await;
+    let dead = notices(&hub, "dead", 1).await.remove(0);
+    assert!(dead["error"].as_str().unwrap().contains("redirections are not followed"), "{dead}");
+    let post = |path: String| {
+        let bytes = format!("POST {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        let http = hub.http;
+        async move { request(http, &bytes).await }
+    };
+    let retry = format!("/api/v1/notices/{}/retry", dead["id"]);
+    let answer = post(retry.clone()).await;
+    assert_eq!((answer.status, &answer.json()["status"]), (200, &"pending".into()));
+    let got = receiver.got(2).await;
+    assert_eq!(got[0].key(), got[1].key());
+    notices(&hub, "delivered", 1).await;
+    assert_eq!(post(retry).await.problem(), (409, "conflict".into()));
+    assert_eq!(post("/api/v1/notices/99/retry".into()).await.problem(), (404, "not_found".into()));
+    assert_eq!(hub.get("/api/v1/notices?status=lost").await.problem(), (400, "bad_request".into()));
+    assert_eq!(hub.get("/api/v1/notices?limit=0").await.problem(), (400, "bad_request".into()));
+}
+
+#[tokio::test]
+async fn owner_that_hangs_holds_up_neither_the_answer_nor_another_owner() {
+    let (hanging, well) = (Receiver::start(&[HANGS]).await, Receiver::start(&[OK]).await);
+    let toml = webhook("Anna", hanging.address, "") + &webhook("Bert", well.address, "");
+    let (hub, _node, _dir) = start(&toml).await;
+    for name in ["Rex", "Bello", "Hasso"] {
+        bark(&hub, name).await;
+    }
+    let animals: Vec<_> = well.got(3).await.iter().map(|one| one.json()["animal"].clone()).collect();
+    assert_eq!(animals, ["Rex", "Bello", "Hasso"]);
+    assert_eq!(hanging.got(1).await.len(), 1, "one at a time");
+    // Nor the end.
+    hub.stop().await;
+}
+
+#[tokio::test]
+async fn cooldown_spares_the_owner_and_keeps_what_it_spared() {
+    let receiver = Receiver::start(&[OK]).await;
+    let more = "animals = [\"Rex\", \"Bello\"]\ncooldown_s = 3600";
+    let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, more)).await;
+    for name in ["Rex", "Rex", "Hasso", "Rex", "Bello"] {
+        bark(&hub, name).await;
+    }
+    let animals: Vec<_> = receiver.got(2).await.iter().map(|one| one.json()["animal"].clone()).collect();
+    assert_eq!(animals, ["Rex", "Bello"]);
+    let spared = notices(&hub, "suppressed", 2).await;
+    assert_eq!((&spared[0]["reason"], &spared[0]["animal"]), (&"cooldown".into(), &"Rex".into()));
+    let page = hub.json("/api/v1/notices?limit=3").await;
+    let next = hub.json(&format!("/api/v1/notices?limit=3&cursor={}", page["next_cursor"])).await;
+    assert_eq!((next["notices"].as_array().unwrap().len(), &next["next_cursor"]), (1, &Value::Null));
+}
+
+#[tokio::test]
+async fn phone_gets_what_ntfy_takes() {
+    let receiver = Receiver::start(&[OK]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "tk_123\n").unwrap();
+    let toml = format!(
+        "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\nserver = \"{}\"\ntopic = \"cats\"\n\
+         token_file = {token:?}\npriority = 4\n",
+        url(receiver.address)
+    );
+    let (hub, _node, _dir) = start(&toml).await;
+    bark(&hub, "Rex").await;
+    let got = receiver.got(1).await.remove(0);
+    assert!(got.head.starts_with("POST / HTTP/1.1\r\n"), "{}", got.head);
+    assert_eq!(got.header("authorization"), Some("Bearer tk_123"));
+    let expected = serde_json::json!({
+        "topic": "cats", "title": "Rex", "message": "Rex was called (Dog)", "priority": 4, "tags": ["cat"]
+    });
+    assert_eq!(got.json(), expected);
+}
+
+#[tokio::test]
+async fn owner_in_a_process_of_its_own_finds_what_another_has_put_in() {
+    let receiver = Receiver::start(&[OK]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let toml = format!("only = [\"owner\"]\n{}", webhook("Anna", receiver.address, ""));
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let mut owner = OwnerClient::new(hub::peer::channel(&url(hub.owner)).unwrap());
+    let notice = NotifyRequest { animal_name: "Tom".into(), animal_type: "cat".into() };
+    assert_eq!(owner.notify(notice).await.unwrap().into_inner().message, "Owner of Tom cat is notified");
+    receiver.got(1).await;
+
+    let other = Store::open(dir.path(), Access::Guest).unwrap();
+    let subject = Subject::Call { animal: "Ada".into(), animal_type: "cat".into(), called_at_ns: now_ns() };
+    let plan = NoticePlan {
+        owner: "Anna".into(),
+        channels: vec![("webhook".into(), ChannelKind::Webhook)],
+        cooldown_ns: 0,
+        hold: None,
+        digest_due_ns: None,
+    };
+    other.commit_calls(vec![(subject, vec![plan])], now_ns()).await.unwrap();
+    assert_eq!(receiver.got(2).await[1].json()["animal"], "Ada");
+}
+
+#[tokio::test]
+async fn without_owners_nothing_is_kept() {
+    let (hub, _node, _dir) = start("").await;
+    bark(&hub, "Rex").await;
+    let page = hub.json("/api/v1/notices").await;
+    assert_eq!(page, serde_json::json!({ "notices": [], "next_cursor": null }));
+}
+
+#[tokio::test]
+async fn secret_that_cannot_be_read_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\nsecret_file = \"/none\"";
+    let mut layer: hub::config::Layer = toml::from_str(toml).unwrap();
+    layer.data_dir = Some(dir.path().into());
+    let config = hub::config::Config::new(layer).unwrap();
+    let stop = daemon::shutdown::CancellationToken::new();
+    let error = hub::run::run(config, hub::run::Listeners::default(), stop).await.unwrap_err();
+    assert!(error.to_string().starts_with("owners.Anna.channels.webhook.secret_file: /none"), "{error}");
+}
