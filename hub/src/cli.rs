@@ -170,6 +170,7 @@ impl ServeArgs {
             events: None,
             owners: None,
             notices: None,
+            mqtt: None,
         };
         Config::new(flags.over(file))
     }

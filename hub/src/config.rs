@@ -13,7 +13,7 @@ use crate::clips::ClipsConfig;
 use crate::listen::{EventsConfig, ListenConfig};
 use crate::owner::{
     self,
-    config::{NoticesConfig, OwnerConfig},
+    config::{MqttConfig, NoticesConfig, OwnerConfig},
 };
 
 /// Default ports, those of the original system.
@@ -158,6 +158,8 @@ pub struct Layer {
     pub owners: Option<Vec<OwnerConfig>>,
     /// How long it is tried to tell them.
     pub notices: Option<NoticesConfig>,
+    /// The broker, for owners and for Home Assistant.
+    pub mqtt: Option<MqttConfig>,
 }
 
 impl Layer {
@@ -182,6 +184,7 @@ impl Layer {
             events: self.events.or(lower.events),
             owners: self.owners.or(lower.owners),
             notices: self.notices.or(lower.notices),
+            mqtt: self.mqtt.or(lower.mqtt),
         }
     }
 }
@@ -223,6 +226,8 @@ pub struct Config {
     pub owners: Vec<OwnerConfig>,
     /// How long it is tried to tell them.
     pub notices: NoticesConfig,
+    /// The broker, for owners and for Home Assistant. `None`: there is none.
+    pub mqtt: Option<MqttConfig>,
 }
 
 impl Config {
@@ -260,7 +265,7 @@ impl Config {
         listening.check()?;
         clips.check()?;
         let (owners, notices) = (layer.owners.unwrap_or_default(), layer.notices.unwrap_or_default());
-        owner::config::check(&owners, &notices)?;
+        owner::config::check(&owners, &notices, layer.mqtt.as_ref())?;
         let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
         Ok(Self {
             roles,
@@ -280,6 +285,7 @@ impl Config {
             events: layer.events.unwrap_or_default(),
             owners,
             notices,
+            mqtt: layer.mqtt,
         })
     }
 

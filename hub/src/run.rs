@@ -27,8 +27,11 @@ use crate::listen::Listening;
 use crate::node_client::Nodes;
 use crate::owner::channels::Channel;
 use crate::owner::dispatch::Dispatcher;
+use crate::owner::homeassistant::HomeAssistant;
+use crate::owner::mqtt::Mqtt;
 use crate::owner::{Outbox, OwnerService};
 use crate::peer::{self, Peer};
+use crate::store::notices::ChannelKind;
 use crate::store::{Access, Store, StoreError};
 
 /// Part of [`STOP_DEADLINE`] in which requests and analyses in flight may finish. The rest is for the store.
@@ -117,9 +120,11 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let store = if hears_or_shows || tells.is_some() { Some(open_store(&config).await?) } else { None };
     let nodes = Nodes::new(&config.nodes).map_err(url("node"))?;
 
+    let shows_nodes = config.has(Role::Analysis) && config.listen.enabled;
+    let mqtt = start_mqtt(&config, shows_nodes, tells.is_some(), &tasks, &stop)?;
     let owner = match (tells, &store) {
         (Some(outbox), Some(store)) => {
-            let channels = Channel::all(&config.owners, &config.notices)?;
+            let channels = Channel::all(&config.owners, &config.notices, mqtt.as_ref())?;
             let dispatcher = Dispatcher {
                 store: store.clone(),
                 outbox: outbox.clone(),
@@ -180,7 +185,12 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         if keeps && config.listen.enabled {
             let (events, store, clips) = (config.events.clone(), store.clone(), opened.clone());
             let started = Listening::start(&config.listen, events, &nodes, store, clips, outbox.clone(), &stop);
-            listening = Some(started.await?);
+            let started = started.await?;
+            if let Some(mqtt) = mqtt.clone().filter(|mqtt| mqtt.config().home_assistant) {
+                let told = HomeAssistant::new(mqtt, started.live().clone(), config.notices.public_url.clone());
+                tasks.spawn(told.run(stop.clone()));
+            }
+            listening = Some(started);
         }
         clips = Some(opened);
     }
@@ -203,6 +213,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 clips,
                 live: listening.as_ref().map(|listening| listening.live().clone()),
                 outbox,
+                mqtt,
                 stop: stop.clone(),
                 checks,
             };
@@ -228,6 +239,26 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     };
     within_stop_deadline(drained).await;
     Ok(())
+}
+
+/// Starts the connection to the broker, if this process has something to say there: about its nodes, or to its owners.
+fn start_mqtt(
+    config: &Config,
+    listens: bool,
+    tells: bool,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Mqtt>, ConfigError> {
+    let Some(broker) = &config.mqtt else { return Ok(None) };
+    let speaks_for_the_hub = listens && broker.home_assistant;
+    let has_channel = config.owners.iter().flat_map(|owner| &owner.channels).any(|one| one.kind() == ChannelKind::Mqtt);
+    let speaks_to_owners = tells && has_channel;
+    if !speaks_for_the_hub && !speaks_to_owners {
+        return Ok(None);
+    }
+    let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;
+    tasks.spawn(keeper);
+    Ok(Some(mqtt))
 }
 
 async fn open_store(config: &Config) -> Result<Store, RunError> {

@@ -20,6 +20,7 @@ use crate::health::Checks;
 use crate::listen::Live;
 use crate::node_client::Nodes;
 use crate::owner::Outbox;
+use crate::owner::mqtt::Mqtt;
 use crate::peer::Peer;
 use crate::store::Store;
 
@@ -58,6 +59,8 @@ pub struct App {
     pub live: Option<Live>,
     /// What owners are told. `None`: there are no owners.
     pub outbox: Option<Outbox>,
+    /// The connection to the broker. `None`: this process has none.
+    pub mqtt: Option<Mqtt>,
     /// Ends what would go on for ever.
     pub stop: CancellationToken,
     /// What `/readyz` looks at.

@@ -162,7 +162,7 @@ impl Live {
     }
 
     /// Notes how a node fares, and tells when it is a change.
-    pub(super) fn set_state(&self, node: usize, state: NodeState, error: &str) {
+    pub(crate) fn set_state(&self, node: usize, state: NodeState, error: &str) {
         let watched = &self.nodes[node];
         let before = {
             let mut report = watched.lock();

@@ -1,4 +1,4 @@
-//! `[[owners]]` and `[notices]` of the config file: who is told what, and how.
+//! `[[owners]]`, `[notices]` and `[mqtt]` of the config file: who is told what, and how.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -102,6 +102,13 @@ pub enum ChannelConfig {
         #[serde(default)]
         attach: bool,
     },
+    /// A message to the broker of `[mqtt]`.
+    Mqtt {
+        /// Name among the owner's channels. Without: the type.
+        name: Option<String>,
+        /// Topic. Without: `notices/OWNER` below the topic of `[mqtt]`.
+        topic: Option<String>,
+    },
 }
 
 /// `[notices]` of the config file.
@@ -116,6 +123,38 @@ pub struct NoticesConfig {
     pub max_age_h: u32,
     /// Notices are forgotten after this many days, 1 to 3650.
     pub keep_days: u32,
+}
+
+/// `[mqtt]` of the config file: a broker.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MqttConfig {
+    /// The broker: `mqtt://HOST:PORT`, or `mqtts://HOST:PORT` with TLS.
+    pub url: String,
+    /// Name to log in with.
+    pub username: Option<String>,
+    /// Password to log in with.
+    pub password: Option<Secret>,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// What the broker knows the hub as; must be unique there.
+    #[serde(default = "default_topic")]
+    pub client_id: String,
+    /// Everything is published below this topic.
+    #[serde(default = "default_topic")]
+    pub topic: String,
+    /// Whether Home Assistant is told of the nodes.
+    #[serde(default = "yes")]
+    pub home_assistant: bool,
+    /// Where Home Assistant looks for what is new.
+    #[serde(default = "default_discovery_prefix")]
+    pub discovery_prefix: String,
+    /// Levels and scores of a node are published at most once in so many seconds, 1 to 3600.
+    #[serde(default = "default_level_period_s")]
+    pub level_period_s: u32,
+    /// The sensor 'cat heard' goes off after so many seconds without a cat, 1 to 3600.
+    #[serde(default = "default_heard_off_s")]
+    pub heard_off_s: u32,
 }
 
 /// Something that must not be shown.
@@ -204,6 +243,22 @@ fn default_tags() -> Vec<String> {
     vec!["cat".into()]
 }
 
+fn default_topic() -> String {
+    "meowlink".into()
+}
+
+fn default_discovery_prefix() -> String {
+    "homeassistant".into()
+}
+
+fn default_level_period_s() -> u32 {
+    5
+}
+
+fn default_heard_off_s() -> u32 {
+    30
+}
+
 impl Default for NoticesConfig {
     fn default() -> Self {
         Self { public_url: None, max_tries: 100, max_age_h: 24, keep_days: 30 }
@@ -212,7 +267,7 @@ impl Default for NoticesConfig {
 
 impl OwnerConfig {
     /// Whether the values make sense.
-    fn check(&self, has_public_url: bool) -> Result<(), ConfigError> {
+    fn check(&self, has_broker: bool, has_public_url: bool) -> Result<(), ConfigError> {
         let bad = |key: &str, why: String| Err(ConfigError::value(format!("owners.{}.{key}", self.name), why));
         if let Some(error) = self.contexts.iter().find_map(|word| word.parse::<OwnerLabel>().err()) {
             return bad("contexts", error.to_string());
@@ -275,6 +330,14 @@ impl OwnerConfig {
                         );
                     }
                 }
+                ChannelConfig::Mqtt { topic, .. } => {
+                    if !has_broker {
+                        return bad("channels", "one is of the type mqtt, and there is no [mqtt]".into());
+                    }
+                    if let Some(topic) = topic {
+                        check_topic(topic).or_else(|why| bad(&key("topic"), why))?;
+                    }
+                }
             }
         }
         Ok(())
@@ -284,7 +347,8 @@ impl OwnerConfig {
 impl ChannelConfig {
     /// Name among the owner's channels.
     pub fn name(&self) -> &str {
-        let (Self::Log { name } | Self::Webhook { name, .. } | Self::Ntfy { name, .. }) = self;
+        let (Self::Log { name } | Self::Webhook { name, .. } | Self::Ntfy { name, .. } | Self::Mqtt { name, .. }) =
+            self;
         name.as_deref().unwrap_or(self.kind().as_str())
     }
 
@@ -294,15 +358,16 @@ impl ChannelConfig {
             Self::Log { .. } => ChannelKind::Log,
             Self::Webhook { .. } => ChannelKind::Webhook,
             Self::Ntfy { .. } => ChannelKind::Ntfy,
+            Self::Mqtt { .. } => ChannelKind::Mqtt,
         }
     }
 }
 
-/// Whether the two tables make sense, together.
+/// Whether the three tables make sense, together.
 ///
 /// # Errors
 /// Names the key.
-pub fn check(owners: &[OwnerConfig], notices: &NoticesConfig) -> Result<(), ConfigError> {
+pub fn check(owners: &[OwnerConfig], notices: &NoticesConfig, mqtt: Option<&MqttConfig>) -> Result<(), ConfigError> {
     if owners.len() > MOST_OWNERS {
         return Err(ConfigError::value("owners", format!("has more than {MOST_OWNERS}")));
     }
@@ -311,7 +376,7 @@ pub fn check(owners: &[OwnerConfig], notices: &NoticesConfig) -> Result<(), Conf
         if owner.name.is_empty() || !names.insert(&owner.name) {
             return Err(ConfigError::value("owners.name", format!("{:?} is empty or given twice", owner.name)));
         }
-        owner.check(notices.public_url.is_some())?;
+        owner.check(mqtt.is_some(), notices.public_url.is_some())?;
     }
     let within = |key: &str, value: u32, most: u32| {
         let why = || ConfigError::value(key, format!("{value} is not within 1 to {most}"));
@@ -323,7 +388,41 @@ pub fn check(owners: &[OwnerConfig], notices: &NoticesConfig) -> Result<(), Conf
     if let Some(url) = &notices.public_url {
         check_url(url).map_err(|why| ConfigError::value("notices.public_url", why))?;
     }
+    if let Some(mqtt) = mqtt {
+        within("mqtt.level_period_s", mqtt.level_period_s, 3_600)?;
+        within("mqtt.heard_off_s", mqtt.heard_off_s, 3_600)?;
+        mqtt.address().map_err(|why| ConfigError::value("mqtt.url", why))?;
+        check_topic(&mqtt.topic).map_err(|why| ConfigError::value("mqtt.topic", why))?;
+        check_topic(&mqtt.discovery_prefix).map_err(|why| ConfigError::value("mqtt.discovery_prefix", why))?;
+        if mqtt.password.is_some() && mqtt.password_file.is_some() {
+            return Err(ConfigError::value("mqtt.password_file", "is given beside password"));
+        }
+        if mqtt.username.is_none() && (mqtt.password.is_some() || mqtt.password_file.is_some()) {
+            return Err(ConfigError::value("mqtt.username", "is needed with a password"));
+        }
+        if mqtt.client_id.is_empty() {
+            return Err(ConfigError::value("mqtt.client_id", "is empty"));
+        }
+    }
     Ok(())
+}
+
+impl MqttConfig {
+    /// Host, port, and whether TLS is wanted.
+    ///
+    /// # Errors
+    /// What is wrong with the URL.
+    pub fn address(&self) -> Result<(String, u16, bool), String> {
+        let bad = || format!("{:?} is no URL of the form mqtt://HOST:PORT or mqtts://HOST:PORT", self.url);
+        let url: http::Uri = self.url.parse().map_err(|_| bad())?;
+        let tls = match url.scheme_str() {
+            Some("mqtt") => false,
+            Some("mqtts") => true,
+            _ => return Err(bad()),
+        };
+        let host = url.host().filter(|host| !host.is_empty() && url.path().len() <= 1).ok_or_else(bad)?;
+        Ok((host.trim_matches(['[', ']']).to_owned(), url.port_u16().unwrap_or(if tls { 8883 } else { 1883 }), tls))
+    }
 }
 
 /// A secret as it is given, or the first line of its file. A file without a folder lies among the credentials that systemd
@@ -349,6 +448,13 @@ fn check_url(url: &str) -> Result<(), String> {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),
         _ => Err(format!("{url:?} is no URL of the form http://HOST or https://HOST")),
     }
+}
+
+fn check_topic(topic: &str) -> Result<(), String> {
+    if topic.is_empty() || topic.len() > 1_000 || topic.contains(['+', '#', '\0']) {
+        return Err(format!("{topic:?} is no topic to publish to: empty, too long, or with one of + and #"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ pub(super) fn clip_url(subject: &Subject, public_url: Option<&str>) -> Option<St
 }
 
 /// A moment as the API writes it.
-fn rfc3339(unix_ns: i64) -> String {
+pub(super) fn rfc3339(unix_ns: i64) -> String {
     Timestamp::from_nanosecond(i128::from(unix_ns)).expect("jiff reaches beyond all of i64").to_string()
 }
 

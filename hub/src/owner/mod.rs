@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! event (recorder) ─┐                                                  ┌─> log
-//! Notify (service) ─┴─> rules ─> outbox (store) ─> a task a channel ───┼─> webhook
-//!                                     └─> digests ─┘                   └─> ntfy
+//! Notify (service) ─┴─> rules ─> outbox (store) ─> a task a channel ───┼─> webhook, ntfy
+//!                                     └─> digests ─┘                   └─> mqtt ─> broker
+//! news (listen) ──────────────────────────────────────> homeassistant ─────┘
 //! ```
 //!
 //! What is to be told is stored in the transaction of what it is about. The process with the owner role tells it, by one
@@ -12,7 +13,9 @@
 pub mod channels;
 pub mod config;
 pub mod dispatch;
+pub mod homeassistant;
 mod message;
+pub mod mqtt;
 pub mod outbox;
 mod rules;
 pub mod service;

@@ -66,6 +66,7 @@ impl Gateway {
             clips: clips.clone(),
             live: Some(live.clone()),
             outbox: None,
+            mqtt: None,
             stop: stop.clone(),
             checks: Checks::default(),
         });

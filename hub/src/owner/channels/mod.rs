@@ -7,12 +7,15 @@ use tracing::info;
 
 use super::config::{ChannelConfig, NoticesConfig, OwnerConfig, secret};
 use super::message::Message;
+use super::mqtt::Mqtt;
 use crate::store::notices::{ChannelKind, Notice};
 
+mod mqtt;
 mod ntfy;
 mod post;
 mod webhook;
 
+use mqtt::MqttTopic;
 use ntfy::Ntfy;
 use post::Poster;
 use webhook::Webhook;
@@ -34,14 +37,15 @@ enum Way {
     Log,
     Webhook(Webhook),
     Ntfy(Ntfy),
+    Mqtt(MqttTopic),
 }
 
 impl Channel {
-    /// All channels of all owners.
+    /// All channels of all owners. `mqtt` is the connection for those that need one.
     ///
     /// # Errors
     /// Names the key: of a secret that cannot be read, or of one that cannot be sent.
-    pub fn all(owners: &[OwnerConfig], notices: &NoticesConfig) -> Result<Vec<Self>, ConfigError> {
+    pub fn all(owners: &[OwnerConfig], notices: &NoticesConfig, mqtt: Option<&Mqtt>) -> Result<Vec<Self>, ConfigError> {
         let poster = Arc::new(Poster::new());
         let public_url: Option<Arc<str>> = notices.public_url.as_deref().map(Into::into);
         let mut all = Vec::new();
@@ -68,6 +72,12 @@ impl Channel {
                             public_url: public_url.clone(),
                         })
                     }
+                    ChannelConfig::Mqtt { topic, .. } => {
+                        let mqtt = mqtt.expect("a checked config has a broker for its channels").clone();
+                        let default_topic = || format!("{}/notices/{}", mqtt.config().topic, owner.name);
+                        let topic = topic.clone().unwrap_or_else(default_topic);
+                        Way::Mqtt(MqttTopic { mqtt, topic, public_url: public_url.clone() })
+                    }
                 };
                 let (owner, name) = (owner.name.clone(), channel.name().to_owned());
                 all.push(Self { owner, name, kind: channel.kind(), way });
@@ -89,6 +99,7 @@ impl Channel {
             }
             Way::Webhook(webhook) => webhook.deliver(notice).await,
             Way::Ntfy(ntfy) => ntfy.deliver(notice).await,
+            Way::Mqtt(topic) => topic.deliver(notice).await,
         }
     }
 }

@@ -8,9 +8,10 @@ fn check_toml(toml: &str) -> Result<(), String> {
         owners: Vec<OwnerConfig>,
         #[serde(default)]
         notices: NoticesConfig,
+        mqtt: Option<MqttConfig>,
     }
     let file: File = toml::from_str(toml).map_err(|error| error.to_string())?;
-    check(&file.owners, &file.notices).map_err(|error| error.to_string())
+    check(&file.owners, &file.notices, file.mqtt.as_ref()).map_err(|error| error.to_string())
 }
 
 const ANNA: &str = "[[owners]]\nname = \"Anna\"\n";
@@ -53,10 +54,25 @@ fn all_that_can_be_said_is_understood() {
         tags = ["cat", "bell"]
         attach = true
 
+        [[owners.channels]]
+        type = "mqtt"
+        topic = "cats/anna"
+
         [[owners]]
         name = "Bert"
         [[owners.channels]]
         type = "log"
+
+        [mqtt]
+        url = "mqtts://broker.local"
+        username = "hub"
+        password_file = "mqtt.password"
+        client_id = "hub"
+        topic = "cats"
+        home_assistant = true
+        discovery_prefix = "homeassistant"
+        level_period_s = 5
+        heard_off_s = 30
     "#;
     check_toml(toml).unwrap();
 }
@@ -84,7 +100,13 @@ fn what_makes_no_sense_names_its_key() {
         (format!("{ANNA}{ntfy}topic = \"a b\""), "owners.Anna.channels.ntfy.topic: "),
         (format!("{ANNA}{ntfy}topic = \"a\"\npriority = 6"), "owners.Anna.channels.ntfy.priority: "),
         (format!("{ANNA}{ntfy}topic = \"a\"\nattach = true"), "owners.Anna.channels.ntfy.attach: "),
+        (format!("{ANNA}[[owners.channels]]\ntype = \"mqtt\""), "owners.Anna.channels: "),
         ("[notices]\nmax_tries = 0".into(), "notices.max_tries: "),
+        ("[mqtt]\nurl = \"http://broker\"".into(), "mqtt.url: "),
+        ("[mqtt]\nurl = \"mqtt://broker/path\"".into(), "mqtt.url: "),
+        ("[mqtt]\nurl = \"mqtt://broker\"\ntopic = \"a/#\"".into(), "mqtt.topic: "),
+        ("[mqtt]\nurl = \"mqtt://broker\"\nlevel_period_s = 0".into(), "mqtt.level_period_s: "),
+        ("[mqtt]\nurl = \"mqtt://broker\"\npassword = \"a\"".into(), "mqtt.username: "),
         ("[notices]\npublic_url = \"hub\"".into(), "notices.public_url: "),
     ] {
         let error = check_toml(&toml).unwrap_err();
@@ -107,6 +129,14 @@ fn what_nobody_knows_is_an_error_that_says_where() {
         let error = check_toml(&toml).unwrap_err();
         assert!(words.iter().all(|word| error.contains(word)), "{toml}: {error}");
     }
+}
+
+#[test]
+fn broker_has_the_ports_of_the_standard() {
+    let of = |url: &str| toml::from_str::<MqttConfig>(&format!("url = {url:?}")).unwrap().address().unwrap();
+    assert_eq!(of("mqtt://broker"), ("broker".into(), 1883, false));
+    assert_eq!(of("mqtts://10.0.0.7"), ("10.0.0.7".into(), 8883, true));
+    assert_eq!(of("mqtt://[::1]:1/"), ("::1".into(), 1, false));
 }
 
 #[test]

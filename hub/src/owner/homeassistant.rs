@@ -1,0 +1,165 @@
+//! Home Assistant: each node a device, found by MQTT discovery.
+//!
+//! All of it is said anew after each connection, and when Home Assistant says that it has started, so neither it nor the
+//! broker needs to remember anything. While there is no connection nothing is kept for later: an automation that runs an hour
+//! late is worse than none, and states are said when they are known again.
+
+use std::collections::BTreeMap;
+
+use daemon::shutdown::CancellationToken;
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::MissedTickBehavior;
+
+use super::message::{event_url, rfc3339};
+use super::mqtt::Mqtt;
+use crate::listen::Live;
+use crate::listen::live::{LiveLevel, News, NodeReport, NodeState};
+use crate::store::events::Event;
+use crate::store::notices::Subject;
+
+mod discovery;
+
+use discovery::Names;
+
+/// A node that is no louder, in dB of full scale, hears zeros: its microphone is muted or broken.
+const SILENCE_DBFS: f32 = -119.0;
+
+/// Tells Home Assistant about the nodes.
+#[derive(Debug)]
+pub struct HomeAssistant {
+    mqtt: Mqtt,
+    live: Live,
+    public_url: Option<String>,
+    /// By node: the state that was said last. A node that is in here has been announced.
+    said: BTreeMap<String, String>,
+    /// By node: what has been measured since levels were said.
+    levels: BTreeMap<String, LiveLevel>,
+}
+
+impl HomeAssistant {
+    /// Nothing is said yet.
+    pub fn new(mqtt: Mqtt, live: Live, public_url: Option<String>) -> Self {
+        Self { mqtt, live, public_url, said: BTreeMap::new(), levels: BTreeMap::new() }
+    }
+
+    /// Tells until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let (mut news, mut ready) = (self.live.watch(), self.mqtt.ready());
+        let mut tick = tokio::time::interval(std::time::Duration::from_secs(self.mqtt.config().level_period_s.into()));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ready.mark_changed();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                // An error cannot be: this task holds the sender too.
+                _ = ready.changed() => {
+                    self.said.clear();
+                    self.levels.clear();
+                    self.say_states().await;
+                }
+                one = news.recv() => match one {
+                    Ok(one) => self.tell(&one).await,
+                    // Levels and triggers that were missed are stale by now, states are not.
+                    Err(RecvError::Lagged(_)) => self.say_states().await,
+                    Err(RecvError::Closed) => return,
+                },
+                _ = tick.tick() => {
+                    self.say_states().await;
+                    self.say_levels().await;
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self, news: &News) {
+        match news {
+            News::Event(event) => self.say_event(event).await,
+            News::State { .. } => self.say_states().await,
+            News::Level(level) => {
+                self.levels.insert(level.node.clone(), level.clone());
+            }
+            News::Labelled(_) | News::Deleted { .. } | News::Gap(_) => {}
+        }
+    }
+
+    /// Announces the nodes that have not been, and says the states that have changed.
+    async fn say_states(&mut self) {
+        if !self.mqtt.is_connected() {
+            return;
+        }
+        let nodes: Vec<_> = self.live.nodes().iter().map(|node| (node.name().to_owned(), node.report())).collect();
+        for (node, report) in nodes {
+            let names = Names::new(self.mqtt.config(), &node);
+            if !self.said.contains_key(&node) {
+                for (topic, config) in discovery::configs(self.mqtt.config(), &names, self.public_url.as_deref()) {
+                    self.mqtt.say(topic, true, config.to_string()).await;
+                }
+            }
+            let state = state_of(&report);
+            if self.said.get(&node) != Some(&state) {
+                let there = if is_connected(&report) { "online" } else { "offline" };
+                self.mqtt.say(names.topic("availability"), true, there.into()).await;
+                self.mqtt.say(names.topic("state"), true, state.clone()).await;
+                self.said.insert(node, state);
+            }
+        }
+    }
+
+    async fn say_levels(&mut self) {
+        for (node, level) in std::mem::take(&mut self.levels) {
+            let names = Names::new(self.mqtt.config(), &node);
+            let LiveLevel { rms_dbfs, peak_dbfs, score, lag_ms, .. } = level;
+            let level = json!({
+                "rms_dbfs": tenths(rms_dbfs), "peak_dbfs": tenths(peak_dbfs), "score": hundredths(score), "lag_ms": lag_ms
+            });
+            self.mqtt.say(names.topic("level"), false, level.to_string()).await;
+        }
+    }
+
+    async fn say_event(&self, event: &Event) {
+        let (names, found) = (Names::new(self.mqtt.config(), &event.found.node), &event.found);
+        let url = event_url(&Subject::of_event(event), self.public_url.as_deref());
+        let said = json!({
+            "event_type": event.counts_as().as_str(),
+            "id": event.id,
+            "cat": found.cat,
+            "score": hundredths(found.score),
+            "sound": found.kind,
+            "started_at": rfc3339(found.started_at_ns),
+            "duration_s": event.duration_s(),
+            "url": url,
+        });
+        self.mqtt.say(names.topic("event"), false, said.to_string()).await;
+        self.mqtt.say(names.topic("last"), true, said.to_string()).await;
+    }
+}
+
+/// What a node is like now, as JSON that stays the same as long as nothing changes.
+fn state_of(report: &NodeReport) -> String {
+    let hears = matches!(report.state, NodeState::Live | NodeState::CatchingUp);
+    let silent = hears && report.level.as_ref().is_some_and(|level| level.peak_dbfs <= SILENCE_DBFS);
+    let state = if silent { "silent" } else { report.state.as_str() };
+    json!({
+        "state": state,
+        "connected": is_connected(report),
+        "problem": !hears || silent,
+        "error": report.error,
+    })
+    .to_string()
+}
+
+fn is_connected(report: &NodeReport) -> bool {
+    matches!(report.state, NodeState::Live | NodeState::CatchingUp | NodeState::Quiet)
+}
+
+fn tenths(value: f32) -> f64 {
+    (f64::from(value) * 10.0).round() / 10.0
+}
+
+fn hundredths(value: f32) -> f64 {
+    (f64::from(value) * 100.0).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests;

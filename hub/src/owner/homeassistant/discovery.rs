@@ -1,0 +1,188 @@
+//! What Home Assistant has to know of a node: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
+
+use serde_json::{Value, json};
+
+use crate::owner::config::MqttConfig;
+
+/// What listening says a cat is up to.
+const CONTEXTS: [&str; 4] = ["waiting_for_food", "isolation", "brushing", "uncertain"];
+
+/// What a node is called over there.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// Of the node, without letters that topics and ids do not take.
+    id: String,
+    /// As people know it.
+    host: String,
+    base: String,
+}
+
+impl Names {
+    pub(super) fn new(config: &MqttConfig, node: &str) -> Self {
+        let host = node.split_once("://").map_or(node, |(_, rest)| rest).trim_end_matches('/');
+        Self { id: slug(host), host: host.to_owned(), base: config.topic.clone() }
+    }
+
+    /// A topic of the node.
+    pub(super) fn topic(&self, what: &str) -> String {
+        format!("{}/{}/{what}", self.base, self.id)
+    }
+}
+
+fn slug(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' }).collect()
+}
+
+/// Topics and payloads that announce a node. To be retained.
+pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&str>) -> Vec<(String, Value)> {
+    let device_id = format!("{}_{}", slug(&config.topic), names.id);
+    let device = {
+        let mut device = json!({
+            "identifiers": [device_id],
+            "name": format!("Cat node {}", names.host),
+            "manufacturer": "Meowlink",
+            "model": "cat-node",
+        });
+        if let Some(url) = public_url {
+            device["configuration_url"] = url.into();
+        }
+        device
+    };
+    let hub_is_there = json!({ "topic": format!("{}/status", config.topic) });
+    let node_is_there = json!({ "topic": names.topic("availability") });
+    let entity = |component: &str, object: &str, needs_node: bool, more: Value| {
+        let mut entity = json!({
+            "unique_id": format!("{device_id}_{object}"),
+            "object_id": format!("{device_id}_{object}"),
+            "device": device,
+            "origin": { "name": "Meowlink", "sw_version": env!("CARGO_PKG_VERSION") },
+            "availability_mode": "all",
+            "availability": if needs_node { json!([hub_is_there, node_is_there]) } else { json!([hub_is_there]) },
+        });
+        let (all, more) = (entity.as_object_mut(), more.as_object().cloned().unwrap_or_default());
+        all.expect("an object, from just above").extend(more);
+        (format!("{}/{component}/{device_id}/{object}/config", config.discovery_prefix), entity)
+    };
+    vec![
+        entity(
+            "binary_sensor",
+            "connection",
+            false,
+            json!({
+                "name": "Connection",
+                "device_class": "connectivity",
+                "entity_category": "diagnostic",
+                "state_topic": names.topic("state"),
+                "value_template": "{{ 'ON' if value_json.connected else 'OFF' }}",
+            }),
+        ),
+        entity(
+            "binary_sensor",
+            "problem",
+            false,
+            json!({
+                "name": "Problem",
+                "device_class": "problem",
+                "entity_category": "diagnostic",
+                "state_topic": names.topic("state"),
+                "value_template": "{{ 'ON' if value_json.problem else 'OFF' }}",
+                "json_attributes_topic": names.topic("state"),
+            }),
+        ),
+        entity(
+            "sensor",
+            "level",
+            true,
+            json!({
+                "name": "Level",
+                "icon": "mdi:microphone",
+                "unit_of_measurement": "dBFS",
+                "state_class": "measurement",
+                "state_topic": names.topic("level"),
+                "value_template": "{{ value_json.rms_dbfs }}",
+            }),
+        ),
+        entity(
+            "sensor",
+            "score",
+            true,
+            json!({
+                "name": "Score",
+                "icon": "mdi:cat",
+                "state_class": "measurement",
+                "state_topic": names.topic("level"),
+                "value_template": "{{ value_json.score }}",
+            }),
+        ),
+        entity(
+            "binary_sensor",
+            "heard",
+            true,
+            json!({
+                "name": "Cat heard",
+                "icon": "mdi:cat",
+                "device_class": "sound",
+                "state_topic": names.topic("event"),
+                "value_template": "ON",
+                "off_delay": config.heard_off_s,
+            }),
+        ),
+        entity(
+            "sensor",
+            "context",
+            false,
+            json!({
+                "name": "Last context",
+                "icon": "mdi:message-question",
+                "device_class": "enum",
+                "options": CONTEXTS,
+                "state_topic": names.topic("last"),
+                "value_template": "{{ value_json.event_type }}",
+                "json_attributes_topic": names.topic("last"),
+            }),
+        ),
+        entity(
+            "event",
+            "cat",
+            true,
+            json!({
+                "name": "Cat",
+                "icon": "mdi:cat",
+                "event_types": CONTEXTS,
+                "state_topic": names.topic("event"),
+            }),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> MqttConfig {
+        toml::from_str("url = \"mqtt://broker\"").unwrap()
+    }
+
+    #[test]
+    fn node_is_one_device_with_ids_of_its_own() {
+        let of = |node: &str| configs(&config(), &Names::new(&config(), node), Some("http://hub:5000"));
+        let (kitchen, attic) = (of("http://kitchen-pi:50056"), of("http://10.0.0.7:50056"));
+        assert_eq!(kitchen[0].0, "homeassistant/binary_sensor/meowlink_kitchen-pi_50056/connection/config");
+        assert_eq!(attic[0].0, "homeassistant/binary_sensor/meowlink_10_0_0_7_50056/connection/config");
+        let ids: std::collections::HashSet<_> =
+            kitchen.iter().chain(&attic).map(|(_, config)| config["unique_id"].to_string()).collect();
+        assert_eq!(ids.len(), kitchen.len() + attic.len());
+        for (topic, config) in &kitchen {
+            assert_eq!(config["device"]["identifiers"], json!(["meowlink_kitchen-pi_50056"]), "{topic}");
+            assert_eq!(config["device"]["configuration_url"], "http://hub:5000");
+            assert_eq!(config["availability"][0]["topic"], "meowlink/status", "{topic}");
+        }
+    }
+
+    #[test]
+    fn contexts_are_those_of_the_detector() {
+        use sound::detection::ContextLabel::{Brushing, Isolation, Uncertain, WaitingForFood};
+        let words = [WaitingForFood, Isolation, Brushing, Uncertain].map(crate::store::events::context_word);
+        assert_eq!(words, CONTEXTS);
+    }
+}

@@ -1,0 +1,325 @@
+//! Against a real Mosquitto, which the test starts, kills and starts again.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event as Seen, Incoming, MqttOptions, QoS};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::owner::channels::Channel;
+use crate::owner::config::{MqttConfig, NoticesConfig};
+use crate::store::events::NoClip;
+use crate::store::notices::tests::event_notice;
+
+/// What any wait may take before it counts as a failure.
+const SOON: Duration = Duration::from_secs(60);
+
+const NODE: &str = "http://kitchen:50056";
+
+/// A broker on a port of its own. It keeps nothing over a restart.
+struct Broker {
+    child: Child,
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+impl Broker {
+    async fn start() -> Self {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let child = Self::spawn(address, &folder);
+        let mut broker = Self { child, address, folder };
+        broker.answers().await;
+        broker
+    }
+
+    fn spawn(address: SocketAddr, folder: &tempfile::TempDir) -> Child {
+        let config = folder.path().join("mosquitto.conf");
+        let text = format!("listener {} 127.0.0.1\nallow_anonymous true\npersistence false\n", address.port());
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("mosquitto");
+        // Debian keeps it where only root looks.
+        command.env("PATH", format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default()));
+        command.arg("-c").arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("mosquitto: 'scripts/setup test' installs it")
+    }
+
+    async fn answers(&mut self) {
+        until("the broker answers", || std::net::TcpStream::connect(self.address).is_ok()).await;
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    async fn start_again(&mut self) {
+        self.child = Self::spawn(self.address, &self.folder);
+        self.answers().await;
+    }
+
+    fn config(&self, more: &str) -> MqttConfig {
+        toml::from_str(&format!("url = \"mqtt://{}\"\nlevel_period_s = 1\n{more}", self.address)).unwrap()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"));
+}
+
+/// Somebody who reads everything, from its connection on: as Home Assistant would.
+struct Reader {
+    client: AsyncClient,
+    read: Arc<Mutex<Vec<(String, String, bool)>>>,
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    async fn start(broker: &Broker) -> Self {
+        let mut options = MqttOptions::new("reader", "127.0.0.1", broker.address.port());
+        options.set_max_packet_size(1 << 20, 1 << 20);
+        let (client, mut events) = AsyncClient::new(options, 16);
+        let (read, subscribed) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(tokio::sync::Notify::new()));
+        let (all, is_subscribed) = (Arc::clone(&read), Arc::clone(&subscribed));
+        client.subscribe("#", QoS::AtMostOnce).await.unwrap();
+        let task = tokio::spawn(async move {
+            while let Ok(event) = events.poll().await {
+                match event {
+                    Seen::Incoming(Incoming::SubAck(_)) => is_subscribed.notify_one(),
+                    Seen::Incoming(Incoming::Publish(message)) => {
+                        let payload = String::from_utf8(message.payload.to_vec()).unwrap();
+                        all.lock().unwrap().push((message.topic, payload, message.retain));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        subscribed.notified().await;
+        Self { client, read, task }
+    }
+
+    fn of(&self, topic: &str) -> Vec<String> {
+        let read = self.read.lock().unwrap();
+        read.iter().filter(|(name, _, _)| name == topic).map(|(_, payload, _)| payload.clone()).collect()
+    }
+
+    fn last_json(&self, topic: &str) -> Value {
+        self.of(topic).last().map_or(Value::Null, |payload| serde_json::from_str(payload).unwrap())
+    }
+
+    fn announced(&self) -> usize {
+        let read = self.read.lock().unwrap();
+        read.iter().filter(|(topic, _, _)| topic.starts_with("homeassistant/") && topic.ends_with("/config")).count()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A hub's end of it.
+struct Hub {
+    mqtt: Mqtt,
+    live: Live,
+    stop: CancellationToken,
+    keeper: JoinHandle<()>,
+    _home_assistant: JoinHandle<()>,
+}
+
+impl Hub {
+    fn start(config: &MqttConfig) -> Self {
+        let (stop, live) = (CancellationToken::new(), Live::new([NODE.to_owned()]));
+        let (mqtt, keeper) = Mqtt::new(config, true, stop.clone()).unwrap();
+        let home_assistant = HomeAssistant::new(mqtt.clone(), live.clone(), Some("http://hub:5000".into()));
+        let home_assistant = tokio::spawn(home_assistant.run(stop.clone()));
+        Self { mqtt, live, stop, keeper: tokio::spawn(keeper), _home_assistant: home_assistant }
+    }
+
+    fn meow(&self, id: i64) {
+        let found = crate::store::events::tests::event(NODE, 0);
+        let event =
+            Event { id, found, context_labels: 0, clip: Err(NoClip::Disabled), label: None, labelled_at_ns: None };
+        self.live.tell(News::Event(Box::new(event)));
+    }
+
+    fn level(&self, rms_dbfs: f32) {
+        let (node, peak_dbfs) = (NODE.to_owned(), rms_dbfs + 6.0);
+        self.live.tell(News::Level(LiveLevel { node, rms_dbfs, peak_dbfs, score: 0.123, lag_ms: 100 }));
+    }
+}
+
+const STATE: &str = "meowlink/kitchen_50056/state";
+const EVENT: &str = "meowlink/kitchen_50056/event";
+const LAST: &str = "meowlink/kitchen_50056/last";
+const LEVEL: &str = "meowlink/kitchen_50056/level";
+const STATUS: &str = "meowlink/status";
+
+#[tokio::test]
+async fn node_is_found_and_what_it_does_is_told() {
+    let broker = Broker::start().await;
+    let hub = Hub::start(&broker.config(""));
+    until("the hub is connected", || hub.mqtt.is_connected()).await;
+    let reader = Reader::start(&broker).await;
+    until("the node is announced", || reader.announced() >= 7).await;
+    until("its state is said", || reader.last_json(STATE)["state"] == "connecting").await;
+    assert_eq!(reader.of(STATUS).last().unwrap(), "online");
+    assert_eq!(reader.of("meowlink/kitchen_50056/availability"), ["offline"]);
+
+    hub.live.set_state(0, NodeState::Live, "");
+    until("its new state is said", || reader.last_json(STATE)["state"] == "live").await;
+    let state = reader.last_json(STATE);
+    assert_eq!((&state["connected"], &state["problem"]), (&true.into(), &false.into()));
+    assert_eq!(reader.of("meowlink/kitchen_50056/availability"), ["offline", "online"]);
+
+    hub.meow(7);
+    until("the meow is told", || reader.last_json(LAST)["id"] == 7).await;
+    let event = reader.last_json(EVENT);
+    assert_eq!((&event["event_type"], &event["cat"]), (&"isolation".into(), &"Tom".into()));
+    assert_eq!(event["url"], "http://hub:5000/api/v1/events/7");
+
+    // A thousand levels are a few messages.
+    for n in 0..1_000 {
+        hub.level(-50.0 + n as f32 / 100.0);
+        tokio::task::yield_now().await;
+    }
+    until("a level is told", || !reader.of(LEVEL).is_empty()).await;
+    assert!(reader.of(LEVEL).len() < 100, "{}", reader.of(LEVEL).len());
+    assert_eq!(reader.last_json(LEVEL)["score"], 0.12);
+
+    // Who comes later finds what is retained, and no old meow.
+    let late = Reader::start(&broker).await;
+    until("what is retained comes", || late.announced() == 7 && late.last_json(LAST)["id"] == 7).await;
+    assert_eq!((late.of(EVENT).len(), late.of(LEVEL).len()), (0, 0));
+}
+
+#[tokio::test]
+async fn broker_that_comes_back_is_told_everything_anew_and_nothing_stale() {
+    let mut broker = Broker::start().await;
+    let hub = Hub::start(&broker.config(""));
+    until("the hub is connected", || hub.mqtt.is_connected()).await;
+    broker.kill();
+    until("the hub notices", || !hub.mqtt.is_connected()).await;
+    // Far more than any queue holds.
+    for id in 0..10_000 {
+        hub.meow(id);
+        hub.level(-50.0);
+        if id % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    hub.live.set_state(0, NodeState::Live, "");
+    broker.start_again().await;
+    let reader = Reader::start(&broker).await;
+    until("the node is announced anew", || reader.announced() >= 7).await;
+    until("its state is said", || reader.last_json(STATE)["state"] == "live").await;
+    hub.meow(20_000);
+    until("a new meow is told", || reader.last_json(EVENT)["id"] == 20_000).await;
+    assert_eq!(reader.of(EVENT).len(), 1, "old meows are not told");
+    let messages = reader.read.lock().unwrap().len();
+    assert!(messages < 40, "a storm of {messages} messages");
+}
+
+#[tokio::test]
+async fn home_assistant_that_starts_is_told_everything_anew() {
+    let broker = Broker::start().await;
+    let hub = Hub::start(&broker.config(""));
+    until("the hub is connected", || hub.mqtt.is_connected()).await;
+    let reader = Reader::start(&broker).await;
+    until("the node is announced", || reader.announced() >= 7).await;
+    let before = reader.announced();
+    // The hub's subscription may be a moment behind its connection.
+    until("it is announced anew", || {
+        let _ = reader.client.try_publish("homeassistant/status", QoS::AtMostOnce, false, "online");
+        reader.announced() >= before + 7
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hub_that_dies_or_leaves_is_offline() {
+    let broker = Broker::start().await;
+    let reader = Reader::start(&broker).await;
+    let hub = Hub::start(&broker.config(""));
+    until("the hub is there", || reader.of(STATUS) == ["online"]).await;
+    // Without a word: its socket closes.
+    hub.keeper.abort();
+    until("its last will is known", || reader.of(STATUS) == ["online", "offline"]).await;
+    let hub = Hub::start(&broker.config(""));
+    until("the hub is there", || reader.of(STATUS).len() == 3).await;
+    hub.stop.cancel();
+    until("it has left", || reader.of(STATUS) == ["online", "offline", "online", "offline"]).await;
+    tokio::time::timeout(SOON, hub.keeper).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn notice_is_confirmed_by_the_broker_or_not_told() {
+    let mut broker = Broker::start().await;
+    let hub = Hub::start(&broker.config("topic = \"cats\""));
+    until("the hub is connected", || hub.mqtt.is_connected()).await;
+    let reader = Reader::start(&broker).await;
+    hub.mqtt.confirmed("cats/notices/Anna", "first".into()).await.unwrap();
+    until("it arrives", || reader.of("cats/notices/Anna") == ["first"]).await;
+    broker.kill();
+    until("the hub notices", || !hub.mqtt.is_connected()).await;
+    hub.mqtt.confirmed("cats/notices/Anna", "lost".into()).await.unwrap_err();
+    broker.start_again().await;
+    until("the hub is connected again", || hub.mqtt.is_connected()).await;
+    let reader = Reader::start(&broker).await;
+    hub.mqtt.confirmed("cats/notices/Anna", "second".into()).await.unwrap();
+    until("it arrives", || reader.of("cats/notices/Anna") == ["second"]).await;
+}
+
+#[tokio::test]
+async fn broker_that_confirms_nothing_is_left() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = format!("url = \"mqtt://{}\"\nhome_assistant = false", listener.local_addr().unwrap());
+    let (mqtt, keeper) = Mqtt::new(&toml::from_str(&config).unwrap(), false, CancellationToken::new()).unwrap();
+    tokio::spawn(keeper);
+    // Lets the hub in and says nothing more.
+    let let_in = async || {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_buf(&mut Vec::with_capacity(1_024)).await.unwrap();
+        stream.write_all(&[0x20, 2, 0, 0]).await.unwrap();
+        stream
+    };
+    let first = let_in().await;
+    until("the hub is connected", || mqtt.is_connected()).await;
+    let error = mqtt.confirmed("a", "b".into()).await.unwrap_err();
+    assert!(error.contains("did not confirm"), "{error}");
+    // Or a late confirmation would be taken for that of the next message.
+    let _second = tokio::time::timeout(SOON, let_in()).await.unwrap();
+    drop(first);
+}
+
+#[tokio::test]
+async fn owner_is_told_by_the_broker() {
+    let broker = Broker::start().await;
+    let hub = Hub::start(&broker.config(""));
+    until("the hub is connected", || hub.mqtt.is_connected()).await;
+    let reader = Reader::start(&broker).await;
+    let anna = toml::from_str("name = \"Anna\"\n[[channels]]\ntype = \"mqtt\"").unwrap();
+    let channels = Channel::all(&[anna], &NoticesConfig::default(), Some(&hub.mqtt)).unwrap();
+    let notice = event_notice(7);
+    channels[0].deliver(&notice).await.unwrap();
+    until("it arrives", || reader.last_json("meowlink/notices/Anna")["key"] == notice.key).await;
+    assert_eq!(reader.last_json("meowlink/notices/Anna")["event"]["id"], 7);
+}
