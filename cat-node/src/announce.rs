@@ -1,13 +1,11 @@
 //! Announces the node on the local network by mDNS, so that a hub finds it without being told.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use mdns_sd::{ServiceDaemon, ServiceInfo};
+use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
+use proto::NODE_SERVICE;
 use tracing::{info, warn};
-
-/// DNS-SD type of a node (RFC 6763).
-pub const SERVICE_TYPE: &str = "_cat-node._tcp.local.";
 
 /// How long the farewell may take that tells others that the node is gone.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -19,10 +17,10 @@ pub struct Announcement {
 }
 
 /// Announces a node that listens on `addresses`, with the keys `cat` and `version`. A node that can be reached from this
-/// machine alone is not announced, and a network without multicast is no reason not to run: both are logged.
+/// machine alone is not announced; a network without multicast is no reason not to run, and is logged.
 pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
     let Some(info) = service_info(cat, addresses, &host_name()) else {
-        warn!("not announced: the node listens on loopback only");
+        info!("not announced: the node listens on loopback only");
         return None;
     };
     let info = match info {
@@ -65,9 +63,18 @@ fn service_info(cat: &str, addresses: &[SocketAddr], host: &str) -> Option<mdns_
         reachable.iter().map(|address| address.ip()).filter(|address| !address.is_unspecified()).collect();
     let name = if cat.is_empty() { format!("{host} {port}") } else { format!("{cat} at {host} {port}") };
     let keys = [("cat", cat), ("version", env!("CARGO_PKG_VERSION"))];
-    let info = ServiceInfo::new(SERVICE_TYPE, &name, &format!("{host}.local."), &named[..], port, &keys[..]);
-    // Without an address of its own it listens on all that the machine has, and may get later.
-    Some(info.map(|info| if named.is_empty() { info.enable_addr_auto() } else { info }))
+    let info = ServiceInfo::new(NODE_SERVICE, &name, &format!("{host}.local."), &named[..], port, &keys[..]);
+    Some(info.map(|mut info| {
+        if !named.is_empty() {
+            return info;
+        }
+        // 0.0.0.0 is reached by IPv4 alone.
+        if reachable.iter().all(|address| address.ip() == Ipv4Addr::UNSPECIFIED) {
+            info.set_interfaces(vec![IfKind::IPv4]);
+        }
+        // Without an address of its own it listens on all that the machine has, and may get later.
+        info.enable_addr_auto()
+    }))
 }
 
 fn host_name() -> String {
@@ -94,7 +101,7 @@ mod tests {
     fn cat_version_and_port_are_announced() {
         let info = info("Tom", &["127.0.0.1:1", "0.0.0.0:50056"]).unwrap();
         assert_eq!(info.get_port(), 50056);
-        assert_eq!(info.get_type(), SERVICE_TYPE);
+        assert_eq!(info.get_type(), NODE_SERVICE);
         assert_eq!(info.get_property_val_str("cat"), Some("Tom"));
         assert_eq!(info.get_property_val_str("version"), Some(env!("CARGO_PKG_VERSION")));
         assert!(info.is_addr_auto());

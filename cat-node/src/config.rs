@@ -59,7 +59,7 @@ pub struct Config {
     pub capture: CaptureSettings,
     /// Bytes of plain samples that the tape is made for.
     pub tape_bytes: u64,
-    /// Whether it announces itself by mDNS.
+    /// Whether it announces itself by mDNS, when it listens beyond loopback.
     pub announce: bool,
     /// How a line of the log looks.
     pub log_format: LogFormat,
@@ -76,7 +76,7 @@ impl Default for Config {
             source: default_source(),
             capture: CaptureSettings::default(),
             tape_bytes: DEFAULT_TAPE_BYTES,
-            announce: false,
+            announce: true,
             log_format: LogFormat::default(),
         }
     }
@@ -156,6 +156,7 @@ pub struct ConfigArgs {
     tape_bytes: Option<u64>,
 
     /// Announce this node by mDNS (_cat-node._tcp), so that a hub finds it; only when it listens beyond loopback
+    /// [default: true]
     #[arg(long, env = "CAT_NODE_ANNOUNCE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_name = "BOOL")]
     announce: Option<bool>,

@@ -99,7 +99,8 @@ class Hub(Daemon):
         self.http, self.owner, self.dog, self.analysis = (free_port() for _ in range(4))
         flags = [("http", self.http), ("owner", self.owner), ("dog", self.dog), ("analysis", self.analysis)]
         arguments = [word for flag, port in flags for word in (f"--{flag}", f"127.0.0.1:{port}")]
-        super().__init__("hub", "serve", *arguments, "--node", f"{cat}=http://{node_target}", "--data-dir", self.folder.name)
+        super().__init__("hub", "serve", *arguments, "--node", f"{cat}=http://{node_target}", "--data-dir", self.folder.name,
+                         "--discover=false")
         for _, port in flags:
             wait_for_port(port)
 

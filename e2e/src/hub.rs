@@ -41,6 +41,7 @@ pub struct Hub {
     /// Where it listens.
     pub at: Addresses,
     nodes: Vec<(String, String)>,
+    discover: bool,
     data: Arc<tempfile::TempDir>,
 }
 
@@ -58,8 +59,16 @@ impl Hub {
     /// # Panics
     /// When it does not serve.
     pub async fn start_at(at: Addresses, nodes: &[(&str, &str)]) -> Self {
-        let nodes = nodes.iter().map(|(name, url)| ((*name).to_owned(), (*url).to_owned())).collect();
-        Self::start_with(at, nodes, Arc::new(tempfile::tempdir().expect("a temporary folder"))).await
+        Self::start_with(at, owned(nodes), false, Arc::new(tempfile::tempdir().expect("a temporary folder"))).await
+    }
+
+    /// As [`Hub::start`], and it looks for more nodes by mDNS.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub async fn start_discovering(nodes: &[(&str, &str)]) -> Self {
+        let data = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        Self::start_with(Addresses::free(), owned(nodes), true, data).await
     }
 
     /// Starts a hub in the place of this one, once that is gone: same addresses, nodes and store.
@@ -68,11 +77,20 @@ impl Hub {
     /// When it does not serve.
     pub async fn restart(mut self) -> Self {
         self.daemon.kill();
-        Self::start_with(self.at, self.nodes.clone(), Arc::clone(&self.data)).await
+        Self::start_with(self.at, self.nodes.clone(), self.discover, Arc::clone(&self.data)).await
     }
 
-    async fn start_with(at: Addresses, nodes: Vec<(String, String)>, data: Arc<tempfile::TempDir>) -> Self {
+    async fn start_with(
+        at: Addresses,
+        nodes: Vec<(String, String)>,
+        discover: bool,
+        data: Arc<tempfile::TempDir>,
+    ) -> Self {
         let mut arguments = vec!["serve".to_owned()];
+        if !discover {
+            // Other tests, or nodes of the developer, may be on the same network.
+            arguments.push("--discover=false".to_owned());
+        }
         for (flag, address) in
             [("--http", at.http), ("--owner", at.owner), ("--dog", at.dog), ("--analysis", at.analysis)]
         {
@@ -83,7 +101,7 @@ impl Hub {
         }
         arguments.extend(["--data-dir".to_owned(), data.path().display().to_string()]);
         let daemon = Daemon::start("hub", &binaries().hub, &arguments);
-        let hub = Self { daemon, at, nodes, data };
+        let hub = Self { daemon, at, nodes, discover, data };
         until(SOON, "the hub is healthy", || async {
             http::try_exchange(at.http, "GET", "/healthz").await.ok().filter(|answer| answer.status == 200)
         })
@@ -134,4 +152,8 @@ impl Hub {
         })
         .await
     }
+}
+
+fn owned(nodes: &[(&str, &str)]) -> Vec<(String, String)> {
+    nodes.iter().map(|(name, url)| ((*name).to_owned(), (*url).to_owned())).collect()
 }

@@ -83,6 +83,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME=URL", env = "HUB_NODE", value_delimiter = ',')]
     node: Option<Vec<NodeConfig>>,
 
+    /// Look for more cat-nodes on the local network, by mDNS [default: true]
+    #[arg(long, env = "HUB_DISCOVER", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL")]
+    discover: Option<bool>,
+
     /// Where the database is kept [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
     #[arg(long, value_name = "DIR", env = "HUB_DATA_DIR")]
     data_dir: Option<PathBuf>,
@@ -156,6 +161,7 @@ impl ServeArgs {
             dog: self.dog,
             analysis: self.analysis,
             node: self.node,
+            discover: self.discover,
             data_dir: self.data_dir,
             only: self.only,
             owner_url: self.owner_url,

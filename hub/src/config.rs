@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::clips::ClipsConfig;
 use crate::listen::{EventsConfig, ListenConfig};
+use crate::node_client::MAX_NODES;
 use crate::owner::{
     self,
     config::{MqttConfig, NoticesConfig, OwnerConfig},
@@ -132,6 +133,8 @@ pub struct Layer {
     pub analysis: Option<Vec<SocketAddr>>,
     /// The cat-nodes.
     pub node: Option<Vec<NodeConfig>>,
+    /// Whether to look for more cat-nodes by mDNS.
+    pub discover: Option<bool>,
     /// Where the database is.
     pub data_dir: Option<PathBuf>,
     /// The roles of this process.
@@ -171,6 +174,7 @@ impl Layer {
             dog: self.dog.or(lower.dog),
             analysis: self.analysis.or(lower.analysis),
             node: self.node.or(lower.node),
+            discover: self.discover.or(lower.discover),
             data_dir: self.data_dir.or(lower.data_dir),
             only: self.only.or(lower.only),
             owner_url: self.owner_url.or(lower.owner_url),
@@ -204,6 +208,8 @@ pub struct Config {
     pub analysis: Listen,
     /// The cat-nodes, one or more.
     pub nodes: Vec<NodeConfig>,
+    /// Whether to look for more cat-nodes by mDNS.
+    pub discover: bool,
     /// Where the database is.
     pub data_dir: PathBuf,
     /// The Owner service when this process does not have it.
@@ -250,6 +256,10 @@ impl Config {
         let nodes = match layer.node {
             None => vec![NodeConfig { cat: None, url: localhost(port::NODE) }],
             Some(nodes) if nodes.is_empty() => return Err(ConfigError::value("node", "names no node")),
+            Some(nodes) if nodes.len() > MAX_NODES => {
+                let why = format!("names {} nodes; a hub listens to {MAX_NODES} at most", nodes.len());
+                return Err(ConfigError::value("node", why));
+            }
             Some(nodes) => nodes,
         };
         let mut cats = std::collections::HashSet::new();
@@ -274,6 +284,7 @@ impl Config {
             dog: listen("dog", layer.dog, port::DOG)?,
             analysis: listen("analysis", layer.analysis, port::ANALYSIS)?,
             nodes,
+            discover: layer.discover.unwrap_or(true),
             data_dir: layer.data_dir.map_or_else(default_data_dir, Ok)?,
             owner_url: url(layer.owner_url, port::OWNER),
             dog_url: url(layer.dog_url, port::DOG),
@@ -341,6 +352,7 @@ mod tests {
         assert_eq!(config.dog, Listen::Loopback(50055));
         assert_eq!(config.analysis, Listen::Loopback(50057));
         assert_eq!(config.nodes, ["http://localhost:50056".parse().unwrap()]);
+        assert!(config.discover);
     }
 
     #[test]
@@ -360,6 +372,20 @@ mod tests {
         let upper: Layer = toml::from_str("max_analyses = 2").unwrap();
         let both = upper.over(lower);
         assert_eq!((both.max_analyses, both.only), (Some(2), Some(vec![Role::Dog])));
+    }
+
+    #[test]
+    fn nodes_are_looked_for_unless_told_not_to() {
+        assert!(!config("discover = false").unwrap().discover);
+        assert!(config("node = [\"http://a:1\"]").unwrap().discover);
+    }
+
+    #[test]
+    fn more_nodes_than_a_hub_listens_to_are_refused() {
+        let nodes = |count| format!("node = {:?}", vec!["http://a:1"; count]);
+        assert!(config(&nodes(MAX_NODES)).is_ok());
+        let error = config(&nodes(MAX_NODES + 1)).unwrap_err().to_string();
+        assert!(error.starts_with("node: ") && error.contains("65"), "{error}");
     }
 
     #[test]

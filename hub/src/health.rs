@@ -57,7 +57,8 @@ impl Checks {
         let here = self.here.iter().map(|role| Check::good(role.name(), true));
         let elsewhere =
             futures_util::future::join_all(self.elsewhere.iter().map(|(role, client)| role_check(*role, client)));
-        let node_checks = futures_util::future::join_all(nodes.iter().map(node_check));
+        let node_checks =
+            futures_util::future::join_all(nodes.iter().map(|node| async move { node_check(&node).await }));
         let (stored, elsewhere, mut node_checks) = tokio::join!(store.check(), elsewhere, node_checks);
         // One node that answers is work to do. With none there is nothing to listen to.
         let alone = !node_checks.iter().any(|check| check.ok);

@@ -4,6 +4,7 @@ pub mod analysis;
 pub mod cli;
 pub mod clips;
 pub mod config;
+pub mod discover;
 pub mod dog;
 pub mod error;
 pub mod files;

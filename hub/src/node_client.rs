@@ -1,15 +1,20 @@
 //! The cat-nodes: one shared, reconnecting channel to each, and which one hears a given cat.
 
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
 };
+use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Extensions, Request, Streaming};
@@ -17,7 +22,11 @@ use tracing::{info, warn};
 
 use crate::config::NodeConfig;
 use crate::error::{Code, Error, Who, within};
-use crate::peer;
+use crate::peer::{self, Announced};
+
+/// Nodes that a hub listens to at most, those of the config among them. A further one that is found is not taken; that is
+/// counted and logged.
+pub const MAX_NODES: usize = 64;
 
 /// How long a node may take for `CallCat`. Longer than it gives the owner, so that its own answer about the owner comes
 /// first.
@@ -35,10 +44,21 @@ const DESCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Durati
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// The nodes of the hub, in the order of the config.
+/// A boot id that a node named so long ago still counts for telling whether another is the same node: three times
+/// [`DESCRIBE_PERIOD`].
+const BOOT_ID_HOLDS: Duration = Duration::from_secs(15);
+
+/// The nodes of the hub: those of the config in its order, then those that were found. One that is here stays, and keeps its
+/// place: a node that is away is not forgotten. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Nodes {
-    nodes: Arc<[Node]>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    nodes: watch::Sender<Vec<Node>>,
+    refused: AtomicU64,
 }
 
 /// A cat-node. Clones share its channel.
@@ -51,10 +71,25 @@ pub struct Node {
 struct Inner {
     url: String,
     configured_cat: Option<String>,
-    /// What the node called its cat when it was last asked.
-    described_cat: Mutex<Option<String>>,
+    /// It was found, not configured.
+    discovered: bool,
+    /// Where it is, when its name is one that is announced.
+    announced: Announced,
+    described: Mutex<Described>,
     client: CatClient<Channel>,
 }
+
+/// What a node said of itself when it last answered.
+#[derive(Debug, Default)]
+struct Described {
+    cat: Option<String>,
+    /// With the time of the answer. `None`: it has not answered, or knows no boot ids.
+    boot_id: Option<(u64, Instant)>,
+}
+
+/// There are [`MAX_NODES`] nodes already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
 
 impl Nodes {
     /// The nodes of a config; nothing is connected yet. There must be at least one.
@@ -63,45 +98,128 @@ impl Nodes {
     /// When a URL is not one.
     pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
         assert!(!configs.is_empty(), "the config has a default node");
-        Ok(Self { nodes: configs.iter().map(Node::new).collect::<Result<_, _>>()? })
+        let nodes = configs.iter().map(Node::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { shared: Arc::new(Shared { nodes: watch::Sender::new(nodes), refused: AtomicU64::new(0) }) })
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter()
+    /// All of them, as they are now.
+    pub fn iter(&self) -> impl Iterator<Item = Node> + use<> {
+        self.shared.nodes.borrow().clone().into_iter()
+    }
+
+    /// Wakes when nodes are added.
+    pub fn watch(&self) -> watch::Receiver<Vec<Node>> {
+        self.shared.nodes.subscribe()
+    }
+
+    /// The node of that URL.
+    pub fn get(&self, url: &str) -> Option<Node> {
+        self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
+    }
+
+    /// Adds a node after the others.
+    ///
+    /// # Errors
+    /// When there are [`MAX_NODES`].
+    pub fn add(&self, node: Node) -> Result<(), Full> {
+        let added = self.shared.nodes.send_if_modified(|nodes| {
+            let fits = nodes.len() < MAX_NODES;
+            if fits {
+                nodes.push(node);
+            }
+            fits
+        });
+        if added { Ok(()) } else { Err(Full) }
+    }
+
+    /// Counts a node that was found and not taken.
+    pub fn count_refused(&self) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a node was found that was not taken, for there are [`MAX_NODES`].
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// The node that this one is under another name: one that stands before it and has just answered with the same boot id.
+    /// Those of the config are never taken for another.
+    pub fn twin_of(&self, node: &Node) -> Option<Node> {
+        let boot_id = node.boot_id().filter(|_| node.is_discovered())?;
+        self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
     }
 
     /// The node that hears this cat: the one that is configured for it, else the one that says so, else the first, so
     /// that every name is answered.
     pub fn for_cat(&self, cat: &str) -> Node {
-        let configured = || self.iter().find(|node| node.inner.configured_cat.as_deref() == Some(cat));
+        let nodes = self.shared.nodes.borrow();
+        let configured = || nodes.iter().find(|node| node.inner.configured_cat.as_deref() == Some(cat));
         let described = || {
-            self.iter().find(|node| node.inner.configured_cat.is_none() && node.cat().is_some_and(|name| name == cat))
+            nodes.iter().find(|node| node.inner.configured_cat.is_none() && node.cat().is_some_and(|name| name == cat))
         };
-        configured().or_else(described).unwrap_or(&self.nodes[0]).clone()
+        configured().or_else(described).unwrap_or(&nodes[0]).clone()
     }
 
     /// Asks each node again and again which cat it hears, until `stop`. Keeps the connections up besides, so that the
     /// first call after an outage finds one.
     pub async fn keep_known(&self, stop: &CancellationToken) {
-        let known = futures_util::future::join_all(self.iter().map(Node::keep_known));
-        tokio::select! {
-            _ = known => {}
-            () = stop.cancelled() => {}
+        let mut nodes = self.watch();
+        let mut known = FuturesUnordered::new();
+        loop {
+            let added: Vec<Node> = nodes.borrow_and_update().iter().skip(known.len()).cloned().collect();
+            known.extend(added.into_iter().map(|node| async move { node.keep_known().await }));
+            tokio::select! {
+                _ = known.next() => {}
+                _ = nodes.changed() => {}
+                () = stop.cancelled() => return,
+            }
         }
     }
 }
 
 impl Node {
     fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Ok(Self {
-            inner: Arc::new(Inner {
-                url: config.url.clone(),
-                configured_cat: config.cat.clone(),
-                described_cat: Mutex::new(None),
-                client: CatClient::new(peer::channel(&config.url)?),
-            }),
-        })
+        Self::with(config.url.clone(), config.cat.clone(), false)
+    }
+
+    /// A node that was found, under the name that it keeps. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// When `url` is not one.
+    pub fn discovered(url: String) -> Result<Self, tonic::transport::Error> {
+        Self::with(url, None, true)
+    }
+
+    fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
+        let announced = Announced::default();
+        let channel = peer::channel_to_announced(&url, announced.clone())?;
+        let (described, client) = (Mutex::default(), CatClient::new(channel));
+        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, described, client }) })
+    }
+
+    /// Whether it was found, not configured.
+    pub fn is_discovered(&self) -> bool {
+        self.inner.discovered
+    }
+
+    /// Notes where it is now by what it announces. Counts from the next connection on. Whether that is a change.
+    pub fn set_addresses(&self, addresses: Vec<SocketAddr>) -> bool {
+        self.inner.announced.set(addresses)
+    }
+
+    /// Where it is by its last announcement.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.inner.announced.get()
+    }
+
+    /// The boot id that it has just answered with.
+    fn boot_id(&self) -> Option<u64> {
+        let boot_id = self.described().boot_id;
+        boot_id.filter(|(_, at)| at.elapsed() < BOOT_ID_HOLDS).map(|(boot_id, _)| boot_id)
+    }
+
+    fn described(&self) -> std::sync::MutexGuard<'_, Described> {
+        self.inner.described.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where it listens.
@@ -111,8 +229,7 @@ impl Node {
 
     /// The cat it hears: as configured, else as it says itself. `None`: not known (yet).
     pub fn cat(&self) -> Option<String> {
-        let described = || self.inner.described_cat.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.inner.configured_cat.clone().or_else(described)
+        self.inner.configured_cat.clone().or_else(|| self.described().cat.clone())
     }
 
     /// A client on the shared channel.
@@ -169,7 +286,8 @@ impl Node {
         request.set_timeout(ANSWER_DEADLINE);
         let description = within(Who::Node, ANSWER_DEADLINE, self.client().describe(request)).await?.into_inner();
         let cat = Some(description.cat_name.clone()).filter(|name| !name.is_empty());
-        *self.inner.described_cat.lock().unwrap_or_else(PoisonError::into_inner) = cat;
+        let boot_id = (description.boot_id != 0).then(|| (description.boot_id, Instant::now()));
+        *self.described() = Described { cat, boot_id };
         Ok(description)
     }
 
@@ -230,7 +348,7 @@ mod tests {
 
     fn describe_as(nodes: &Nodes, url: &str, cat: &str) {
         let node = nodes.iter().find(|node| node.url() == url).unwrap();
-        *node.inner.described_cat.lock().unwrap() = Some(cat.to_owned());
+        node.described().cat = Some(cat.to_owned());
     }
 
     #[tokio::test]
@@ -262,5 +380,53 @@ mod tests {
         describe_as(&nodes, "http://two:1", "Tom");
         assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
         assert_eq!(nodes.for_cat("Tom").url(), "http://one:1");
+    }
+
+    fn answer_with(node: &Node, boot_id: u64) {
+        node.described().boot_id = Some((boot_id, Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn nodes_are_added_at_the_end_and_up_to_the_limit() {
+        let nodes = nodes(&[(Some("Tom"), "http://one:1")]);
+        let mut watch = nodes.watch();
+        for number in 1..MAX_NODES {
+            nodes.add(Node::discovered(format!("http://pi-{number}.local:1")).unwrap()).unwrap();
+        }
+        assert!(watch.has_changed().unwrap());
+        watch.mark_unchanged();
+        assert_eq!(nodes.add(Node::discovered("http://one-more.local:1".into()).unwrap()), Err(Full));
+        assert!(!watch.has_changed().unwrap());
+        assert_eq!(nodes.iter().count(), MAX_NODES);
+        assert_eq!(nodes.iter().next().unwrap().url(), "http://one:1");
+        assert!(nodes.get("http://pi-63.local:1").is_some_and(|node| node.is_discovered()));
+        describe_as(&nodes, "http://pi-9.local:1", "Ada");
+        assert_eq!(nodes.for_cat("Ada").url(), "http://pi-9.local:1");
+    }
+
+    #[tokio::test]
+    async fn node_with_the_boot_id_of_one_before_it_is_that_one() {
+        let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+        let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
+        let found = Node::discovered("http://pi.local:1".into()).unwrap();
+        assert!(nodes.twin_of(&found).is_none(), "nothing is known of either");
+        answer_with(&two, 7);
+        answer_with(&found, 7);
+        assert_eq!(nodes.twin_of(&found).unwrap().url(), "http://two:1");
+        // What is configured twice is meant.
+        answer_with(&one, 7);
+        assert!(nodes.twin_of(&two).is_none());
+        // One that has restarted, or no longer answers, is no longer known to be the same.
+        answer_with(&one, 8);
+        let long_ago = Instant::now().checked_sub(BOOT_ID_HOLDS).unwrap();
+        two.described().boot_id = Some((7, long_ago));
+        assert!(nodes.twin_of(&found).is_none());
+        // It is none of those after it.
+        nodes.add(found.clone()).unwrap();
+        let other = Node::discovered("http://other.local:1".into()).unwrap();
+        answer_with(&other, 7);
+        nodes.add(other.clone()).unwrap();
+        assert!(nodes.twin_of(&found).is_none());
+        assert_eq!(nodes.twin_of(&other).unwrap().url(), "http://pi.local:1");
     }
 }

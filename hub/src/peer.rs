@@ -1,8 +1,13 @@
 //! How one role of the hub reaches another: over gRPC, or by a function call when both live in this process.
 
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, StdError};
@@ -54,13 +59,76 @@ pub fn remote(url: &str) -> Result<Peer, tonic::transport::Error> {
 /// # Errors
 /// When `url` is not one.
 pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?
+    Ok(endpoint(url)?.connect_lazy())
+}
+
+/// As [`channel`]; where a peer in `.local` is, its announcements say. Without any, and for other names, the system is asked.
+///
+/// # Errors
+/// When `url` is not one.
+pub fn channel_to_announced(url: &str, announced: Announced) -> Result<Channel, tonic::transport::Error> {
+    let endpoint = endpoint(url)?;
+    if !endpoint.uri().host().is_some_and(is_local_name) {
+        return Ok(endpoint.connect_lazy());
+    }
+    let dial = tower::service_fn(move |uri: Uri| dial(uri, announced.get()));
+    Ok(endpoint.connect_with_connector_lazy(dial))
+}
+
+/// Whether mDNS is who knows the name.
+fn is_local_name(host: &str) -> bool {
+    host.to_ascii_lowercase().ends_with(".local")
+}
+
+/// Addresses of a peer as it announced them last. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Announced {
+    addresses: Arc<Mutex<Vec<SocketAddr>>>,
+}
+
+/// Addresses of one peer that are tried at most.
+pub const MAX_ADDRESSES: usize = 16;
+
+impl Announced {
+    /// Replaces them; those above [`MAX_ADDRESSES`] are left out. Whether that is a change.
+    pub fn set(&self, mut addresses: Vec<SocketAddr>) -> bool {
+        addresses.truncate(MAX_ADDRESSES);
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != addresses;
+        *known = addresses;
+        changed
+    }
+
+    /// As they are now.
+    pub fn get(&self) -> Vec<SocketAddr> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Tries all addresses at once, for some may lead nowhere from here, and takes the first that answers.
+async fn dial(uri: Uri, announced: Vec<SocketAddr>) -> io::Result<TokioIo<TcpStream>> {
+    let addresses = if announced.is_empty() {
+        let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
+        tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect()
+    } else {
+        announced
+    };
+    if addresses.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    let tries = addresses.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
+    let (stream, _) = futures_util::future::select_ok(tries).await?;
+    stream.set_nodelay(true)?;
+    Ok(TokioIo::new(stream))
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(url.to_owned())?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    Ok(endpoint.connect_lazy())
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
 }

@@ -19,6 +19,7 @@ use tracing::{info, warn};
 use crate::analysis::AnalysisService;
 use crate::clips::Clips;
 use crate::config::{Config, Role};
+use crate::discover::discover;
 use crate::dog::DogService;
 use crate::gateway::{self, App};
 use crate::grpc;
@@ -198,6 +199,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     if let (Some(store), Some(clips)) = (&store, clips) {
         let (known, stopped) = (nodes.clone(), stop.clone());
         tasks.spawn(async move { known.keep_known(&stopped).await });
+        if config.discover {
+            tasks.spawn(discover(nodes.clone(), stop.clone()));
+        }
         if config.has(Role::Gateway) {
             if !config.has(Role::Dog) {
                 checks.add_elsewhere(Role::Dog, &config.dog_url).map_err(url("dog_url"))?;

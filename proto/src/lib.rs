@@ -25,3 +25,6 @@ pub const FRAME_MS: u32 = 20;
 
 /// Samples in the frame that sequence numbers count: 20 ms at 16 kHz.
 pub const FRAME_SAMPLES: usize = 320;
+
+/// DNS-SD type under which a node announces itself (RFC 6763), with the TXT keys `cat` and `version`.
+pub const NODE_SERVICE: &str = "_cat-node._tcp.local.";

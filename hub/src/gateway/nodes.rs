@@ -20,8 +20,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 /// The nodes.
 #[derive(Debug, Serialize, ToSchema)]
 struct NodesAnswer {
-    /// In the order of the config.
+    /// In the order of the config, then those that were discovered.
     nodes: Vec<NodeAnswer>,
+    /// How often a node was discovered that was not taken, for there are 64 already.
+    refused: u64,
 }
 
 /// A node.
@@ -32,6 +34,8 @@ struct NodeAnswer {
     url: String,
     /// The cat it hears: as configured, else as it says itself.
     cat: Option<String>,
+    /// It was found by mDNS, and is not in the config.
+    discovered: bool,
     /// It answered just now.
     reachable: bool,
     /// Why it did not answer.
@@ -139,8 +143,8 @@ struct Level {
 /// The nodes, asked just now.
 #[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", responses((status = 200, body = NodesAnswer)))]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
-    let asked = app.nodes.iter().map(|node| async { NodeAnswer::new(node, node.describe().await) });
-    Line(NodesAnswer { nodes: futures_util::future::join_all(asked).await })
+    let asked = app.nodes.iter().map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
+    Line(NodesAnswer { nodes: futures_util::future::join_all(asked).await, refused: app.nodes.refused() })
 }
 
 impl NodeAnswer {
@@ -150,7 +154,8 @@ impl NodeAnswer {
             Ok(description) => (Some(description.into()), None),
             Err(error) => (None, Some(NodeError { code: error.code.as_str(), message: error.message })),
         };
-        Self { url: node.url().to_owned(), cat: node.cat(), reachable, error, description }
+        let (url, cat, discovered) = (node.url().to_owned(), node.cat(), node.is_discovered());
+        Self { url, cat, discovered, reachable, error, description }
     }
 }
 

@@ -119,7 +119,8 @@ pub struct WatchedNode {
 #[derive(Debug, Clone)]
 pub struct Live {
     news: broadcast::Sender<Arc<News>>,
-    nodes: Arc<[WatchedNode]>,
+    /// At most as many as [`Nodes`](crate::node_client::Nodes).
+    nodes: Arc<Mutex<Vec<Arc<WatchedNode>>>>,
 }
 
 impl WatchedNode {
@@ -141,8 +142,18 @@ impl WatchedNode {
 impl Live {
     /// Nobody watches yet, and nothing was heard.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let nodes = names.into_iter().map(|name| WatchedNode { name, report: Mutex::default() });
-        Self { news: broadcast::channel(NEWS_QUEUE).0, nodes: nodes.collect() }
+        let live = Self { news: broadcast::channel(NEWS_QUEUE).0, nodes: Arc::default() };
+        for name in names {
+            live.add(name);
+        }
+        live
+    }
+
+    /// One more node.
+    pub(super) fn add(&self, name: String) -> Arc<WatchedNode> {
+        let node = Arc::new(WatchedNode { name, report: Mutex::default() });
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
+        node
     }
 
     /// Everything from now on. Bounded by [`NEWS_QUEUE`].
@@ -150,9 +161,9 @@ impl Live {
         self.news.subscribe()
     }
 
-    /// The nodes, in the order of the config.
-    pub fn nodes(&self) -> &[WatchedNode] {
-        &self.nodes
+    /// The nodes as they are now: in the order of the config, then those that were found.
+    pub fn nodes(&self) -> Vec<Arc<WatchedNode>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells everybody who watches.
@@ -162,8 +173,7 @@ impl Live {
     }
 
     /// Notes how a node fares, and tells when it is a change.
-    pub(crate) fn set_state(&self, node: usize, state: NodeState, error: &str) {
-        let watched = &self.nodes[node];
+    pub(crate) fn set_state(&self, watched: &WatchedNode, state: NodeState, error: &str) {
         let before = {
             let mut report = watched.lock();
             report.error.clear();

@@ -8,9 +8,7 @@
 //! same is a gap with a reason, stored like an event. The watermark is stored with the events, so that a hub that is killed
 //! at any moment goes on without missing or doubling one.
 
-use std::collections::BTreeMap;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use daemon::config::ConfigError;
 use daemon::shutdown::CancellationToken;
@@ -19,12 +17,13 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::clips::Clips;
-use crate::node_client::{Node, Nodes};
+use crate::node_client::{MAX_NODES, Nodes};
 use crate::owner::Outbox;
 use crate::store::{Store, StoreError};
 
 pub mod clock;
 pub mod ear;
+mod joiner;
 pub mod live;
 mod recorder;
 pub mod sequencer;
@@ -34,11 +33,9 @@ mod worker;
 pub use live::Live;
 pub use recorder::EventsConfig;
 
-use ear::Ear;
+use joiner::Joiner;
 use recorder::{REPORT_QUEUE, Recorder};
-use sequencer::Sequencer;
-use subscriber::Subscriber;
-use worker::{AUDIO_QUEUE, Listener};
+use worker::WORK_QUEUE;
 
 /// `[listen]` of the config file.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -50,7 +47,7 @@ pub struct ListenConfig {
     pub frame_ms: u32,
     /// How audio comes over the network.
     pub encoding: AudioEncoding,
-    /// Threads that analyse, 1 to 64. 0: one for each core, and no more than there are nodes.
+    /// Threads that analyse, 1 to 64. 0: one for each core.
     pub threads: usize,
     /// How far behind the analysis may fall before it skips audio, in seconds, 1 to 3600.
     pub max_lag_s: u32,
@@ -93,15 +90,15 @@ impl ListenConfig {
         Ok(())
     }
 
-    fn threads_for(&self, nodes: usize) -> usize {
+    fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let wanted = if self.threads == 0 { cores } else { self.threads };
-        wanted.clamp(1, nodes.max(1)).min(MOST_THREADS)
+        wanted.clamp(1, MOST_THREADS)
     }
 }
 
-/// Threads that may be configured to analyse.
-const MOST_THREADS: usize = 64;
+/// Threads that may be configured to analyse: one for each node.
+const MOST_THREADS: usize = MAX_NODES;
 
 /// Listening, under way.
 #[derive(Debug)]
@@ -113,7 +110,8 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Begins to listen to all nodes, each from where it was last heard, until `stop`. Within a tokio runtime.
+    /// Begins to listen to all nodes, each from where it was last heard, until `stop`; later too to those that are added.
+    /// Within a tokio runtime.
     ///
     /// # Errors
     /// When the store cannot be asked, or a thread cannot be had.
@@ -126,59 +124,44 @@ impl Listening {
         outbox: Option<Outbox>,
         stop: &CancellationToken,
     ) -> Result<Self, StoreError> {
-        let nodes: Vec<Node> = nodes.iter().cloned().collect();
-        let live = Live::new(nodes.iter().map(|node| node.url().to_owned()));
-        let mut watermarks = Vec::with_capacity(nodes.len());
-        for node in &nodes {
-            watermarks.push(store.watermark(node.url()).await?);
-        }
-
+        let live = Live::new([]);
         let (reports, reported) = mpsc::channel(REPORT_QUEUE);
         let clips_config = clips.config().clone();
-        let recorder = Recorder::new(store, clips, outbox, events, nodes.clone(), live.clone(), stop.clone());
+        let recorder = Recorder::new(store.clone(), clips, outbox, events, live.clone(), stop.clone());
         let recording = TaskTracker::new();
         recording.spawn(recorder.run(reported));
         recording.close();
 
-        let threads = config.threads_for(nodes.len());
-        let mut listeners: Vec<BTreeMap<usize, Listener>> = (0..threads).map(|_| BTreeMap::new()).collect();
-        for (number, (node, watermark)) in nodes.iter().zip(&watermarks).enumerate() {
-            let ear = Ear::new(node.url().to_owned(), clips_config.clone(), watermark.clone());
-            listeners[number % threads].insert(number, Listener::new(ear));
-        }
+        let threads = config.threads();
         let mut queues = Vec::with_capacity(threads);
         let mut workers = Vec::with_capacity(threads);
-        for (number, listeners) in listeners.into_iter().enumerate() {
-            let (queue, audio) = mpsc::channel(AUDIO_QUEUE);
+        for number in 0..threads {
+            let (queue, work) = mpsc::channel(WORK_QUEUE);
             let (reports, live) = (reports.clone(), live.clone());
             let worker = std::thread::Builder::new().name(format!("listen-{number}"));
-            let worker = worker.spawn(move || worker::run(listeners, audio, &reports, &live));
+            let worker = worker.spawn(move || worker::run(work, &reports, &live));
             workers.push(worker.map_err(|error| StoreError::Cut(format!("no thread to listen on: {error}")))?);
             queues.push(queue);
         }
 
         let subscribers = TaskTracker::new();
-        for (number, (node, watermark)) in nodes.into_iter().zip(watermarks).enumerate() {
-            let sequencer =
-                watermark.map_or_else(Sequencer::default, |mark| Sequencer::resume(mark.boot_id, mark.resume_sequence));
-            let subscriber = Subscriber {
-                number,
-                node,
-                sequencer,
-                frame_ms: config.frame_ms,
-                encoding: match config.encoding {
-                    AudioEncoding::Pcm => proto::Encoding::PcmS16le,
-                    AudioEncoding::Flac => proto::Encoding::Flac,
-                },
-                max_lag: Duration::from_secs(u64::from(config.max_lag_s)),
-                audio: queues[number % threads].clone(),
-                live: live.clone(),
-                stop: stop.clone(),
-            };
-            subscribers.spawn(subscriber.run());
+        let mut joiner = Joiner {
+            nodes: nodes.clone(),
+            joined: 0,
+            config: config.clone(),
+            clips: clips_config,
+            store,
+            live: live.clone(),
+            queues,
+            subscribers: subscribers.clone(),
+            stop: stop.clone(),
+        };
+        for node in nodes.iter() {
+            joiner.join(node).await?;
         }
-        subscribers.close();
         info!(nodes = live.nodes().len(), threads, "listening starts");
+        subscribers.spawn(joiner.follow());
+        subscribers.close();
         Ok(Self { live, subscribers, recorder: recording, workers })
     }
 
@@ -201,4 +184,4 @@ impl Listening {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -67,7 +67,6 @@ pub(super) struct Recorder {
     pub(super) clips: Clips,
     pub(super) outbox: Option<Outbox>,
     pub(super) events: EventsConfig,
-    pub(super) nodes: Vec<Node>,
     pub(super) live: Live,
     pub(super) stop: daemon::shutdown::CancellationToken,
     failure_log: Quiet,
@@ -80,7 +79,6 @@ impl Recorder {
         clips: Clips,
         outbox: Option<Outbox>,
         events: EventsConfig,
-        nodes: Vec<Node>,
         live: Live,
         stop: daemon::shutdown::CancellationToken,
     ) -> Self {
@@ -89,7 +87,6 @@ impl Recorder {
             clips,
             outbox,
             events,
-            nodes,
             live,
             stop,
             failure_log: Quiet::new(LOG_PERIOD),
@@ -138,11 +135,11 @@ impl Recorder {
                 }
                 Report::Found { node, finding: Finding::StartedAt { boot_id, unix_ns } } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    self.date(node, boot_id, unix_ns).await;
+                    self.date(&node, boot_id, unix_ns).await;
                 }
                 Report::Found { node, finding: Finding::Event { event, cut, watermark } } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    let cat = self.nodes[node].cat().unwrap_or_default();
+                    let cat = node.cat().unwrap_or_default();
                     self.store_event(NewEvent { cat, ..*event }, cut, watermark).await;
                 }
             }
@@ -158,8 +155,8 @@ impl Recorder {
         self.until_stored(|| store.commit_progress(progress.clone())).await;
     }
 
-    async fn date(&mut self, node: usize, boot_id: u64, unix_ns: i64) {
-        let (store, name) = (self.store.clone(), self.nodes[node].url().to_owned());
+    async fn date(&mut self, node: &Node, boot_id: u64, unix_ns: i64) {
+        let (store, name) = (self.store.clone(), node.url().to_owned());
         let moved = self.until_stored(|| store.date_by_node_clock(&name, boot_id, unix_ns)).await;
         if let Some(moved) = moved.filter(|moved| *moved > 0) {
             info!(node = name, moved, "the node has learned the time, its events are dated anew");

@@ -1,5 +1,6 @@
 //! The task that listens to one node: connects, resumes, reconnects, and passes the audio on.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
@@ -11,11 +12,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tonic::{Request, Streaming};
 use tracing::{info, warn};
 
-use super::live::{Live, NodeState};
+use super::live::{Live, NodeState, WatchedNode};
 use super::sequencer::{Heard, Lost, Sequencer};
-use super::worker::Audio;
+use super::worker::{Audio, Work};
 use crate::error::{Code, Error, Who, within};
-use crate::node_client::Node;
+use crate::node_client::{Node, Nodes};
 use crate::store::now_ns;
 
 /// First and longest wait before a node that was lost is tried again.
@@ -40,11 +41,13 @@ const FRAME_NS: u64 = proto::FRAME_MS as u64 * 1_000_000;
 pub(super) struct Subscriber {
     pub(super) number: usize,
     pub(super) node: Node,
+    pub(super) nodes: Nodes,
+    pub(super) watched: Arc<WatchedNode>,
     pub(super) sequencer: Sequencer,
     pub(super) frame_ms: u32,
     pub(super) encoding: proto::Encoding,
     pub(super) max_lag: Duration,
-    pub(super) audio: mpsc::Sender<Audio>,
+    pub(super) work: mpsc::Sender<Work>,
     pub(super) live: Live,
     pub(super) stop: CancellationToken,
 }
@@ -79,8 +82,8 @@ impl Subscriber {
                 backoff.reset();
                 quiet.reset();
             }
-            self.live.nodes()[self.number].lock().disconnects += 1;
-            self.live.set_state(self.number, NodeState::Away, &error.message);
+            self.watched.lock().disconnects += 1;
+            self.live.set_state(&self.watched, NodeState::Away, &error.message);
             if let Some(held_back) = quiet.allow() {
                 warn!(node = self.node.url(), code = error.code.as_str(), %error, held_back, "not listening");
             }
@@ -90,7 +93,7 @@ impl Subscriber {
             }
             // A full queue is not quiet.
             let quiet = Audio { node: self.number, heard: Heard::Quiet, captured: None, hub_start_unix_ns: 0 };
-            if matches!(self.audio.try_send(quiet), Err(TrySendError::Closed(_))) {
+            if matches!(self.work.try_send(Work::Audio(quiet)), Err(TrySendError::Closed(_))) {
                 return;
             }
         }
@@ -127,7 +130,7 @@ impl Subscriber {
                     Ok(Ok(Some(message))) => {
                         had_sent = true;
                         self.sequencer.take(message, |heard| messages.push(heard));
-                        self.live.nodes()[self.number].lock().duplicate_frames = self.sequencer.duplicates();
+                        self.watched.lock().duplicate_frames = self.sequencer.duplicates();
                     }
                     Ok(Ok(None)) => {
                         let error = Error::new(Code::Unavailable(Who::Node), "the node ended the stream");
@@ -137,11 +140,11 @@ impl Subscriber {
                         return Ended::Lost { error: Error::from_status(Who::Node, &status), had_sent };
                     }
                     Err(_) => {
-                        self.live.set_state(self.number, NodeState::Quiet, "");
+                        self.live.set_state(&self.watched, NodeState::Quiet, "");
                         messages.push(Heard::Quiet);
                     }
                 },
-                _ = ask.tick() => match self.node.describe().await {
+                _ = ask.tick() => match self.describe().await {
                     Ok(description) => {
                         clock = NodeClock::of(&description);
                         patience.look_again(self.behind(&description), Instant::now());
@@ -158,13 +161,24 @@ impl Subscriber {
     }
 
     async fn open(&self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
-        let description = self.node.describe().await?;
+        let description = self.describe().await?;
         let (frame_ms, encoding) = (self.frame_ms, self.encoding as i32);
         let request = ListenRequest { frame_ms, from: Some(self.sequencer.cursor()), encoding };
         // No timeout on the request: it would end the stream.
         let mut client = self.node.client();
         let call = client.listen(Request::new(request));
         Ok((description, within(Who::Node, LISTEN_DEADLINE, call).await?.into_inner()))
+    }
+
+    /// What the node says of itself. An error too when it turns out to be one that is listened to under another name.
+    async fn describe(&self) -> Result<DescribeResponse, Error> {
+        let description = self.node.describe().await?;
+        match self.nodes.twin_of(&self.node) {
+            Some(twin) => {
+                Err(Error::new(Code::Unavailable(Who::Node), format!("it is the same node as {}", twin.url())))
+            }
+            None => Ok(description),
+        }
     }
 
     /// How much audio the node has kept for this hub.
@@ -198,12 +212,13 @@ impl Subscriber {
             }
         }
         let audio = self.audio_of(heard, captured, clock);
-        match self.audio.try_send(audio) {
-            Ok(()) => {
+        match self.work.try_reserve() {
+            Ok(place) => {
+                place.send(Work::Audio(audio));
                 patience.passed(lag);
                 true
             }
-            Err(TrySendError::Full(audio)) => {
+            Err(TrySendError::Full(())) => {
                 if patience.is_over(lag, Instant::now()) && patience.skip_from(&audio.heard) {
                     warn!(node = self.node.url(), lag_ms = lag.as_millis() as u64, "overloaded, skipping audio");
                     return true;
@@ -220,7 +235,7 @@ impl Subscriber {
 
     async fn send(&self, audio: Audio) -> bool {
         tokio::select! {
-            sent = self.audio.send(audio) => sent.is_ok(),
+            sent = self.work.send(Work::Audio(audio)) => sent.is_ok(),
             () = self.stop.cancelled() => false,
         }
     }

@@ -17,6 +17,7 @@ use super::live::{News, NodeState};
 use super::*;
 use crate::clips::ClipsConfig;
 use crate::config::NodeConfig;
+use crate::node_client::Node;
 use crate::store::events::{EventFilter, NewGap};
 use crate::store::{Access, now_ns};
 
@@ -27,15 +28,15 @@ const MINUTE: usize = 60 * 16_000;
 
 /// A node whose tape the test writes. Clones are the same node.
 #[derive(Clone)]
-struct FakeNode {
+pub(crate) struct FakeNode {
     tape: Arc<watch::Sender<Tape>>,
     /// Cursors of all who ever listened.
     asked: Arc<Mutex<Vec<Cursor>>>,
 }
 
 #[derive(Clone, Default)]
-struct Tape {
-    boot_id: u64,
+pub(crate) struct Tape {
+    pub(crate) boot_id: u64,
     audio: Arc<Vec<i16>>,
     oldest: u64,
     next: u64,
@@ -56,7 +57,7 @@ impl FakeNode {
     }
 
     /// A tape that holds all of a recording.
-    fn with(audio: Vec<i16>) -> Self {
+    pub(crate) fn with(audio: Vec<i16>) -> Self {
         let next = audio.len() as u64 / 320;
         Self::new(Tape {
             boot_id: 0xB007,
@@ -68,11 +69,11 @@ impl FakeNode {
         })
     }
 
-    fn change(&self, change: impl FnOnce(&mut Tape)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Tape)) {
         self.tape.send_modify(change);
     }
 
-    async fn serve(&self) -> SocketAddr {
+    pub(crate) async fn serve(&self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tonic::transport::Server::builder().add_service(CatServer::new(self.clone()));
@@ -192,6 +193,7 @@ impl Cat for FakeNode {
 /// A hub's listening, on a runtime of its own: dropping that is a kill, as far as a test can do it.
 struct Hub {
     runtime: Option<tokio::runtime::Runtime>,
+    nodes: Nodes,
     listening: Listening,
     store: Store,
     clips: Clips,
@@ -211,10 +213,10 @@ impl Hub {
             let nodes = Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}") }]).unwrap();
             let (config, events) = (ListenConfig::default(), EventsConfig::default());
             let started = Listening::start(&config, events, &nodes, store.clone(), clips.clone(), None, &stopped);
-            (started.await.unwrap(), store, clips)
+            (started.await.unwrap(), nodes, store, clips)
         });
-        let (listening, store, clips) = started.await.unwrap();
-        Self { runtime: Some(runtime), listening, store, clips, stop }
+        let (listening, nodes, store, clips) = started.await.unwrap();
+        Self { runtime: Some(runtime), nodes, listening, store, clips, stop }
     }
 
     async fn spans(&self) -> Vec<(u64, u64)> {
@@ -477,6 +479,52 @@ fn config_that_makes_no_sense_names_its_key() {
         let error = bad.check().unwrap_err().to_string();
         assert!(error.starts_with(key), "{error}");
     }
-    let config = ListenConfig { threads: 8, ..ListenConfig::default() };
-    assert_eq!((config.threads_for(3), config.threads_for(100), config.threads_for(0)), (3, 8, 1));
+}
+
+#[test]
+fn threads_are_as_many_as_said_or_one_a_core() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(ListenConfig::default().threads(), cores.min(MOST_THREADS));
+    assert_eq!(ListenConfig { threads: 8, ..ListenConfig::default() }.threads(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_is_found_later_is_listened_to_from_where_it_was_last_heard() {
+    let first = FakeNode::with(vec![0; MINUTE / 60]);
+    let found = FakeNode::with(vec![0; MINUTE]);
+    found.change(|tape| tape.boot_id = 0xF0);
+    let (dir, address, found_address) = (tempfile::tempdir().unwrap(), first.serve().await, found.serve().await);
+    let url = format!("http://{found_address}");
+    let heard = |hub: &Hub| hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(50).await;
+    assert_eq!(hub.listening.live().nodes().len(), 1);
+    hub.nodes.add(Node::discovered(url.clone()).unwrap()).unwrap();
+    until("the found node is heard", || async { heard(&hub).frames >= 3_000 }).await;
+    assert_eq!(hub.listening.live().nodes()[1].name(), url);
+    hub.stop().await;
+
+    let hub = Hub::start(dir.path(), address).await;
+    hub.nodes.add(Node::discovered(url.clone()).unwrap()).unwrap();
+    until("the found node is asked again", || async { found.asked.lock().unwrap().len() == 2 }).await;
+    let asked = found.asked.lock().unwrap()[1];
+    assert_eq!(asked.boot_id, 0xF0);
+    assert!(asked.sequence > 2_000, "{asked:?}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_under_a_second_name_is_not_heard_twice() {
+    let node = FakeNode::with(vec![0; MINUTE / 60]);
+    let (dir, address, second) = (tempfile::tempdir().unwrap(), node.serve().await, node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(50).await;
+    hub.nodes.iter().next().unwrap().describe().await.unwrap();
+    hub.nodes.add(Node::discovered(format!("http://{second}")).unwrap()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the second name is known to be the same node", || async { report().state == NodeState::Away }).await;
+    assert!(report().error.contains(&address.to_string()), "{}", report().error);
+    assert_eq!((report().frames, node.asked.lock().unwrap().len()), (0, 1));
+    hub.stop().await;
 }

@@ -1,19 +1,21 @@
 //! The threads that analyse: each owns the ears of its nodes and never waits but for audio and for the recorder.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::ear::{Ear, Finding};
-use super::live::{Live, LiveLevel, News, NodeState};
+use super::live::{Live, LiveLevel, News, NodeState, WatchedNode};
 use super::sequencer::Heard;
+use crate::node_client::Node;
 use crate::store::events::{Progress, Watermark};
 use crate::store::now_ns;
 
-/// Messages of audio that wait for a thread. When it is full, the subscribers wait, and with them the nodes, whose tapes keep
+/// Messages of audio, and new nodes, that wait for a thread. When it is full, the subscribers wait, and with them the nodes, whose tapes keep
 /// the rest; one that waits too long skips frames and says so.
-pub(super) const AUDIO_QUEUE: usize = 256;
+pub(super) const WORK_QUEUE: usize = 256;
 
 /// Levels are told after this much audio: 0.2 s.
 const LEVEL_SAMPLES: u64 = 3_200;
@@ -26,6 +28,14 @@ pub(super) const WATERMARK_PERIOD: Duration = Duration::from_secs(5);
 
 /// Audio younger than this is live.
 const LIVE_LAG: Duration = Duration::from_millis(1_500);
+
+/// Work on its way to a thread.
+pub(super) enum Work {
+    /// A node that this thread listens to from now on, and its number.
+    Node(usize, Box<Listener>),
+    /// Audio of such a node.
+    Audio(Audio),
+}
 
 /// Audio on its way to a thread.
 #[derive(Debug)]
@@ -44,45 +54,49 @@ pub(super) struct Audio {
 #[derive(Debug)]
 pub(super) enum Report {
     /// Something was found.
-    Found { node: usize, finding: Finding },
+    Found { node: Node, finding: Finding },
     /// Nothing was found, and so far it was heard.
     Progress(Progress),
 }
 
 /// A node as its thread sees it.
 pub(super) struct Listener {
-    pub(super) ear: Ear,
+    node: Node,
+    watched: Arc<WatchedNode>,
+    ear: Ear,
     told_level: Instant,
     stored_watermark: Instant,
     watermark: Option<Watermark>,
 }
 
 impl Listener {
-    pub(super) fn new(ear: Ear) -> Self {
+    pub(super) fn new(node: Node, watched: Arc<WatchedNode>, ear: Ear) -> Self {
         let now = Instant::now();
-        Self { ear, told_level: now, stored_watermark: now, watermark: None }
+        Self { node, watched, ear, told_level: now, stored_watermark: now, watermark: None }
     }
 }
 
 /// Analyses until all senders are gone or the recorder is, then hands out what waits. Blocks.
-pub(super) fn run(
-    mut listeners: BTreeMap<usize, Listener>,
-    mut audio: mpsc::Receiver<Audio>,
-    reports: &mpsc::Sender<Report>,
-    live: &Live,
-) {
+pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>, live: &Live) {
+    let mut listeners: BTreeMap<usize, Box<Listener>> = BTreeMap::new();
     let mut findings = Vec::new();
-    while let Some(audio) = audio.blocking_recv() {
-        let node = audio.node;
-        let Some(listener) = listeners.get_mut(&node) else { continue };
-        note(live, &audio);
+    while let Some(work) = work.blocking_recv() {
+        let audio = match work {
+            Work::Audio(audio) => audio,
+            Work::Node(number, listener) => {
+                listeners.insert(number, listener);
+                continue;
+            }
+        };
+        let Some(listener) = listeners.get_mut(&audio.node) else { continue };
+        note(live, &listener.watched, &audio);
         listener.ear.hear(audio.heard, audio.hub_start_unix_ns, |finding| findings.push(finding));
-        tell_level(live, node, listener);
+        tell_level(live, listener);
         for finding in findings.drain(..) {
             if matches!(finding, Finding::Event { .. }) {
-                live.nodes()[node].lock().events += 1;
+                listener.watched.lock().events += 1;
             }
-            if reports.blocking_send(Report::Found { node, finding }).is_err() {
+            if reports.blocking_send(Report::Found { node: listener.node.clone(), finding }).is_err() {
                 return;
             }
         }
@@ -90,10 +104,10 @@ pub(super) fn run(
             return;
         }
     }
-    for (node, mut listener) in listeners {
+    for mut listener in listeners.into_values() {
         listener.ear.flush(|finding| findings.push(finding));
         for finding in findings.drain(..) {
-            if reports.blocking_send(Report::Found { node, finding }).is_err() {
+            if reports.blocking_send(Report::Found { node: listener.node.clone(), finding }).is_err() {
                 return;
             }
         }
@@ -116,9 +130,8 @@ fn store_watermark(listener: &mut Listener, reports: &mpsc::Sender<Report>) -> b
 }
 
 /// Counts what comes.
-fn note(live: &Live, audio: &Audio) {
+fn note(live: &Live, watched: &WatchedNode, audio: &Audio) {
     let lag = audio.captured.map(|captured| captured.elapsed());
-    let watched = &live.nodes()[audio.node];
     match &audio.heard {
         Heard::Frames(frames) => {
             {
@@ -129,7 +142,7 @@ fn note(live: &Live, audio: &Audio) {
                 report.lag_ms = lag.map_or(report.lag_ms, |lag| lag.as_millis() as u64);
             }
             let is_live = lag.is_none_or(|lag| lag < LIVE_LAG);
-            live.set_state(audio.node, if is_live { NodeState::Live } else { NodeState::CatchingUp }, "");
+            live.set_state(watched, if is_live { NodeState::Live } else { NodeState::CatchingUp }, "");
         }
         Heard::Lost(lost) => {
             let mut report = watched.lock();
@@ -140,13 +153,13 @@ fn note(live: &Live, audio: &Audio) {
     }
 }
 
-fn tell_level(live: &Live, node: usize, listener: &mut Listener) {
+fn tell_level(live: &Live, listener: &mut Listener) {
     if listener.told_level.elapsed() < LEVEL_PERIOD {
         return;
     }
     let Some(level) = listener.ear.take_level(LEVEL_SAMPLES) else { return };
     listener.told_level = Instant::now();
-    let watched = &live.nodes()[node];
+    let watched = &listener.watched;
     let score = listener.ear.score();
     let level = {
         let mut report = watched.lock();

@@ -184,7 +184,7 @@ async fn node_is_found_and_what_it_does_is_told() {
     assert_eq!(reader.of(STATUS).last().unwrap(), "online");
     assert_eq!(reader.of("meowlink/kitchen_50056/availability"), ["offline"]);
 
-    hub.live.set_state(0, NodeState::Live, "");
+    hub.live.set_state(&hub.live.nodes()[0], NodeState::Live, "");
     until("its new state is said", || reader.last_json(STATE)["state"] == "live").await;
     let state = reader.last_json(STATE);
     assert_eq!((&state["connected"], &state["problem"]), (&true.into(), &false.into()));
@@ -226,7 +226,7 @@ async fn broker_that_comes_back_is_told_everything_anew_and_nothing_stale() {
             tokio::task::yield_now().await;
         }
     }
-    hub.live.set_state(0, NodeState::Live, "");
+    hub.live.set_state(&hub.live.nodes()[0], NodeState::Live, "");
     broker.start_again().await;
     let reader = Reader::start(&broker).await;
     until("the node is announced anew", || reader.announced() >= 7).await;

@@ -1,0 +1,135 @@
+//! Nodes that announce themselves and hubs that were told of nothing, on a network of their own: the test starts itself a second
+//! time in new network and host name namespaces, so that nothing else on this machine is found or disturbed.
+
+use std::io::Write;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::binaries::binaries;
+use e2e::daemon::{Daemon, Signal};
+use e2e::hub::Hub;
+use e2e::ports;
+use e2e::wait::until;
+use serde_json::Value;
+
+/// Set in the second process.
+const INSIDE: &str = "MEOWLINK_TEST_NETWORK";
+
+/// Announcements, repairs and time-outs take seconds each; nothing is expected to come near this.
+const SOON: Duration = Duration::from_secs(120);
+
+/// A machine called attic with one interface.
+const NETWORK: &str = "hostname attic && ip link set lo up && ip link add cats0 type veth peer name cats1 \
+    && ip link set cats1 up && ip link set cats0 up && ip address add 10.99.0.5/24 dev cats0";
+
+const MOVE: &str = "ip address delete 10.99.0.5/24 dev cats0 && ip address add 10.99.0.9/24 dev cats0";
+
+#[test]
+fn hub_finds_a_node_that_announces_itself_and_follows_it() {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        return runtime.block_on(find_and_follow());
+    }
+    let own_network = || {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--net", "--uts"]);
+        command
+    };
+    match own_network().args(["sh", "-c", NETWORK]).output() {
+        Ok(tried) if tried.status.success() => {}
+        tried => {
+            let why =
+                tried.map_or_else(|error| error.to_string(), |tried| String::from_utf8_lossy(&tried.stderr).into());
+            // Past the test harness, which shows nothing of a test that passed; the second line is counted in the sum.
+            writeln!(std::io::stderr(), "\nSKIPPED: discovery: this machine gives no network of one's own: {why}")
+                .unwrap();
+            writeln!(std::io::stderr(), "0 passed, 0 failed, 1 skipped").unwrap();
+            return;
+        }
+    }
+    // Built out here, where cargo finds everything.
+    let folder = binaries().hub.parent().unwrap();
+    let inside = own_network()
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "hub_finds_a_node_that_announces_itself_and_follows_it", "--nocapture"])
+        .env(INSIDE, "1")
+        .env("MEOWLINK_BINARIES", folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&inside.stdout) + String::from_utf8_lossy(&inside.stderr);
+    assert!(inside.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn find_and_follow() {
+    shell(NETWORK);
+    let hub = Hub::start_discovering(&[("Nobody", "http://127.0.0.1:1")]).await;
+    let port = ports::free().port();
+    let url = format!("http://attic.local:{port}");
+    let node = start_node(port, &hub.owner_url());
+
+    until(SOON, "the node is found and heard", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
+    })
+    .await;
+    let found = nodes(&hub).await;
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((&found[0]["discovered"], &found[0]["reachable"]), (&false.into(), &false.into()));
+    assert_eq!((&found[1]["url"], &found[1]["cat"]), (&url.as_str().into(), &"Tom".into()));
+    assert_eq!((&found[1]["discovered"], &found[1]["reachable"]), (&true.into(), &true.into()));
+    assert_eq!(hub.get("/cat/Tom").await.text(), "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n");
+
+    // One that is configured is not taken in a second time.
+    let told = Hub::start_discovering(&[("Tom", &format!("http://127.0.0.1:{port}"))]).await;
+    until(SOON, "the announcement is known to be of the same node", || async {
+        told.daemon.log().contains("announced node is known already").then_some(())
+    })
+    .await;
+    assert_eq!(nodes(&told).await.len(), 1);
+    drop(told);
+
+    // Another address, as from a router that was switched off and on.
+    let before = frames(&hub, &url, "live").await.unwrap_or(0);
+    shell(MOVE);
+    until(SOON, "the node is heard at its new address", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > before + 1_000)
+    })
+    .await;
+
+    // A node that says farewell is away, and not forgotten.
+    node.signal(Signal::TERM);
+    until(SOON, "the node is away", || async { frames(&hub, &url, "away").await }).await;
+    assert_eq!(nodes(&hub).await.len(), 2);
+    drop(node);
+    let before = frames(&hub, &url, "away").await.expect("it is away");
+    let _node = start_node(port, &hub.owner_url());
+    until(SOON, "the node is heard again", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > before)
+    })
+    .await;
+    assert_eq!(nodes(&hub).await.len(), 2);
+}
+
+fn shell(commands: &str) {
+    assert!(Command::new("sh").args(["-c", commands]).status().expect("a shell").success(), "{commands}");
+}
+
+fn start_node(port: u16, owner_url: &str) -> Daemon {
+    let listen = format!("0.0.0.0:{port}");
+    let arguments =
+        ["serve", "--listen", &listen, "--insecure", "--owner", owner_url, "--cat", "Tom", "--source", "synthetic"];
+    Daemon::start("cat-node", &binaries().cat_node, &arguments)
+}
+
+async fn nodes(hub: &Hub) -> Vec<Value> {
+    hub.get("/api/v1/nodes").await.json()["nodes"].as_array().expect("a list of nodes").clone()
+}
+
+/// Frames heard of a node that is in a state; `None` when it is not there or not in that state.
+async fn frames(hub: &Hub, url: &str, state: &str) -> Option<u64> {
+    let listening = hub.get("/api/v1/listening").await.json();
+    let node = listening["nodes"].as_array()?.iter().find(|node| node["node"] == url)?;
+    (node["state"] == state).then(|| node["frames"].as_u64())?
+}

@@ -1,0 +1,111 @@
+//! Begins to listen to nodes: to those of the start, and to those that are found later.
+
+use std::time::Duration;
+
+use daemon::backoff::Backoff;
+use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+use super::ear::Ear;
+use super::live::Live;
+use super::sequencer::Sequencer;
+use super::subscriber::Subscriber;
+use super::worker::{Listener, Work};
+use super::{AudioEncoding, ListenConfig};
+use crate::clips::ClipsConfig;
+use crate::node_client::{Node, Nodes};
+use crate::store::{Store, StoreError};
+
+/// First and longest wait before the store is asked again where a node was last heard. Without that answer a node would be
+/// heard twice, so it waits.
+const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
+
+/// How often a failure of the store is logged.
+const LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// Gives each node its ear and its subscriber.
+pub(super) struct Joiner {
+    pub(super) nodes: Nodes,
+    /// So many of them are listened to: the first ones.
+    pub(super) joined: usize,
+    pub(super) config: ListenConfig,
+    pub(super) clips: ClipsConfig,
+    pub(super) store: Store,
+    pub(super) live: Live,
+    /// To the threads that analyse, one or more.
+    pub(super) queues: Vec<mpsc::Sender<Work>>,
+    pub(super) subscribers: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Joiner {
+    /// Listens to nodes as they are added, until the stop.
+    pub(super) async fn follow(mut self) {
+        let mut nodes = self.nodes.watch();
+        let mut quiet = Quiet::new(LOG_PERIOD);
+        let mut again = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
+        loop {
+            let next = nodes.borrow_and_update().get(self.joined).cloned();
+            let wait = match next {
+                Some(node) => match self.join(node).await {
+                    Ok(()) => {
+                        again.reset();
+                        continue;
+                    }
+                    Err(error) => {
+                        if let Some(held_back) = quiet.allow() {
+                            error!(%error, held_back, "a node cannot be listened to; trying again");
+                        }
+                        again.next_wait()
+                    }
+                },
+                None => Duration::MAX,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = nodes.changed() => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Begins to listen to the next node, from where it was last heard.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub(super) async fn join(&mut self, node: Node) -> Result<(), StoreError> {
+        let watermark = self.store.watermark(node.url()).await?;
+        let watched = self.live.add(node.url().to_owned());
+        let sequencer = watermark
+            .as_ref()
+            .map_or_else(Sequencer::default, |mark| Sequencer::resume(mark.boot_id, mark.resume_sequence));
+        let ear = Ear::new(node.url().to_owned(), self.clips.clone(), watermark);
+        let number = self.joined;
+        let work = self.queues[number % self.queues.len()].clone();
+        let listener = Listener::new(node.clone(), watched.clone(), ear);
+        // An error means that the analysis has ended, and the subscriber will find that too.
+        let _ = work.send(Work::Node(number, Box::new(listener))).await;
+        let subscriber = Subscriber {
+            number,
+            node,
+            nodes: self.nodes.clone(),
+            watched,
+            sequencer,
+            frame_ms: self.config.frame_ms,
+            encoding: match self.config.encoding {
+                AudioEncoding::Pcm => proto::Encoding::PcmS16le,
+                AudioEncoding::Flac => proto::Encoding::Flac,
+            },
+            max_lag: Duration::from_secs(u64::from(self.config.max_lag_s)),
+            work,
+            live: self.live.clone(),
+            stop: self.stop.clone(),
+        };
+        self.subscribers.spawn(subscriber.run());
+        self.joined += 1;
+        Ok(())
+    }
+}
