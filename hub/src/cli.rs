@@ -177,6 +177,7 @@ impl ServeArgs {
             owners: None,
             notices: None,
             mqtt: None,
+            page: None,
         };
         Config::new(flags.over(file))
     }

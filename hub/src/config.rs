@@ -10,6 +10,7 @@ use daemon::logs::LogFormat;
 use serde::Deserialize;
 
 use crate::clips::ClipsConfig;
+use crate::gateway::PageConfig;
 use crate::listen::{EventsConfig, ListenConfig};
 use crate::node_client::MAX_NODES;
 use crate::owner::{
@@ -163,6 +164,8 @@ pub struct Layer {
     pub notices: Option<NoticesConfig>,
     /// The broker, for owners and for Home Assistant.
     pub mqtt: Option<MqttConfig>,
+    /// The web page.
+    pub page: Option<PageConfig>,
 }
 
 impl Layer {
@@ -189,6 +192,7 @@ impl Layer {
             owners: self.owners.or(lower.owners),
             notices: self.notices.or(lower.notices),
             mqtt: self.mqtt.or(lower.mqtt),
+            page: self.page.or(lower.page),
         }
     }
 }
@@ -234,6 +238,8 @@ pub struct Config {
     pub notices: NoticesConfig,
     /// The broker, for owners and for Home Assistant. `None`: there is none.
     pub mqtt: Option<MqttConfig>,
+    /// The web page.
+    pub page: PageConfig,
 }
 
 impl Config {
@@ -297,6 +303,7 @@ impl Config {
             owners,
             notices,
             mqtt: layer.mqtt,
+            page: layer.page.unwrap_or_default(),
         })
     }
 

@@ -49,6 +49,10 @@ pub enum Code {
     TooManyStreams,
     /// As many analyses as the hub allows are running: try again later.
     TooManyAnalyses,
+    /// As many people as the hub allows listen to a microphone live: try again later.
+    TooManyListeners,
+    /// The owner of the hub has switched it off.
+    SwitchedOff,
     /// It cannot be reached: try again later.
     Unavailable(Who),
     /// It did not answer in time.
@@ -79,6 +83,8 @@ const ALL: &[Code] = {
         RangeNotSatisfiable,
         TooManyStreams,
         TooManyAnalyses,
+        TooManyListeners,
+        SwitchedOff,
         Unavailable(Node),
         Unavailable(Owner),
         Unavailable(Dog),
@@ -128,6 +134,10 @@ impl Code {
             }
             Self::TooManyStreams => ("too_many_streams", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::TooManyAnalyses => ("too_many_analyses", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
+            Self::TooManyListeners => {
+                ("too_many_listeners", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
+            }
+            Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::Unavailable(who) => {
                 let word = match who {
                     Who::Node => "node_unavailable",

@@ -219,6 +219,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 outbox,
                 mqtt,
                 stop: stop.clone(),
+                page: config.page,
                 checks,
             };
             tasks.spawn(gateway::serve(listeners.http, gateway::router(app), stop.clone()));

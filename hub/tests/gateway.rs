@@ -334,6 +334,31 @@ async fn index_tells_what_to_try() {
 }
 
 #[tokio::test]
+async fn browser_gets_the_page_and_every_part_of_it_once() {
+    let (hub, _node, _dir) = hub().await;
+    let ask = async |path: &str, header: &str| {
+        request(hub.http, &format!("GET {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n{header}\r\n\r\n")).await
+    };
+    let page = ask("/", "Accept: text/html,application/xhtml+xml,*/*;q=0.8").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = page.header("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(page.header("vary"), Some("Accept"));
+    let parts: Vec<&str> = page.body.split("\"page/").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(parts.contains(&"app.js") && parts.contains(&"style.css"), "{parts:?}");
+    for part in parts {
+        let path = format!("/page/{part}");
+        let whole = hub.get(&path).await;
+        assert_eq!(whole.status, 200, "{part}");
+        let again = ask(&path, &format!("If-None-Match: {}", whole.header("etag").unwrap())).await;
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{part}");
+        assert_eq!(ask(&path, "If-None-Match: \"older\"").await.status, 200);
+    }
+    assert_eq!(hub.get("/page/nothing.js").await.problem(), (404, "not_found".into()));
+}
+
+#[tokio::test]
 async fn connection_is_kept_for_further_requests() {
     let (hub, _node, _dir) = hub().await;
     let mut stream = TcpStream::connect(hub.http).await.unwrap();

@@ -3,11 +3,16 @@
 //! Pure: samples in, a matrix of levels out. The frequency axis is mel, which gives the harmonics of a meow (300 Hz to
 //! 3 kHz) most of the height and still shows a hiss up to 8 kHz.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use realfft::RealFftPlanner;
+use realfft::num_complex::Complex32;
+use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::SAMPLE_RATE_HZ;
+
+mod columns;
+
+pub use columns::{COLUMN_DB, COLUMN_FLOOR_DBFS, COLUMN_ROWS, COLUMN_SAMPLES, Column, Columns};
 
 /// Samples that one column looks at: 32 ms, short enough for an onset, long enough to part harmonics.
 const WINDOW_SAMPLES: usize = 512;
@@ -130,42 +135,74 @@ fn mel_of_hz(hz: f32) -> f32 {
 /// Level of each cell in dB of full scale, top row first: the loudest of all that falls into the cell, so that a short
 /// or narrow sound does not fade when the picture is small.
 fn decibels(samples: &[i16], width_px: usize, height_px: usize) -> Vec<f32> {
-    let fft = RealFftPlanner::<f32>::new().plan_fft_forward(FFT_SAMPLES);
-    let (mut input, mut spectrum) = (fft.make_input_vec(), fft.make_output_vec());
-    let mut scratch = fft.make_scratch_vec();
-    let phase = std::f32::consts::TAU / WINDOW_SAMPLES as f32;
-    let window: Vec<f32> = (0..WINDOW_SAMPLES).map(|n| 0.5 - 0.5 * (n as f32 * phase).cos()).collect();
-    // A full-scale sine in the middle of a bin has magnitude WINDOW_SAMPLES / 4 behind a Hann window.
-    let full_scale = (WINDOW_SAMPLES as f32 / 4.0).powi(2).recip();
-
-    let rows = row_bins(height_px);
+    let mut eye = Eye::new(height_px);
     let mut cells = vec![0.0_f32; width_px * height_px];
-    let mut power = vec![0.0_f32; spectrum.len()];
     for x in 0..width_px {
         let (first, last) = (samples.len() * x / width_px, samples.len() * (x + 1) / width_px);
         // One look in the middle of each stretch of half a window, at least one a column.
         let looks = ((last - first) / (WINDOW_SAMPLES / 2)).max(1);
         for look in 0..looks {
             let middle = first + (last - first) * (2 * look + 1) / (2 * looks);
-            input.fill(0.0);
-            for (n, (slot, weight)) in input.iter_mut().zip(&window).enumerate() {
-                let place = (middle + n).checked_sub(WINDOW_SAMPLES / 2);
-                let sample = place.and_then(|place| samples.get(place)).copied().unwrap_or(0);
-                *slot = f32::from(sample) / 32_768.0 * weight;
-            }
-            fft.process_with_scratch(&mut input, &mut spectrum, &mut scratch)
-                .expect("the buffers were made by the plan");
-            for (power, bin) in power.iter_mut().zip(&spectrum) {
-                *power = bin.norm_sqr() * full_scale;
-            }
-            for (y, row) in rows.iter().enumerate() {
+            eye.look(samples, middle, |y, power| {
                 let cell = &mut cells[y * width_px + x];
-                *cell = cell.max(row.power(&power));
-            }
+                *cell = cell.max(power);
+            });
         }
     }
+    cells.into_iter().map(decibels_of).collect()
+}
+
+fn decibels_of(power: f32) -> f32 {
     // 1e-14: -140 dBFS, below what 16 bits can say.
-    cells.iter().map(|power| 10.0 * (power + 1e-14).log10()).collect()
+    10.0 * (power + 1e-14).log10()
+}
+
+/// Looks at a window of samples, row by row.
+struct Eye {
+    fft: Arc<dyn RealToComplex<f32>>,
+    input: Vec<f32>,
+    spectrum: Vec<Complex32>,
+    scratch: Vec<Complex32>,
+    window: Vec<f32>,
+    power: Vec<f32>,
+    rows: Vec<RowBins>,
+}
+
+impl Eye {
+    fn new(height_px: usize) -> Self {
+        let fft = RealFftPlanner::<f32>::new().plan_fft_forward(FFT_SAMPLES);
+        let phase = std::f32::consts::TAU / WINDOW_SAMPLES as f32;
+        Self {
+            input: fft.make_input_vec(),
+            spectrum: fft.make_output_vec(),
+            scratch: fft.make_scratch_vec(),
+            window: (0..WINDOW_SAMPLES).map(|n| 0.5 - 0.5 * (n as f32 * phase).cos()).collect(),
+            power: vec![0.0; FFT_SAMPLES / 2 + 1],
+            rows: row_bins(height_px),
+            fft,
+        }
+    }
+
+    /// Hands out the power of each row, the top one first, as a share of full scale. What lies beyond the samples is silence.
+    fn look(&mut self, samples: &[i16], middle: usize, mut on_row: impl FnMut(usize, f32)) {
+        // A full-scale sine in the middle of a bin has magnitude WINDOW_SAMPLES / 4 behind a Hann window.
+        let full_scale = (WINDOW_SAMPLES as f32 / 4.0).powi(2).recip();
+        self.input.fill(0.0);
+        for (n, (slot, weight)) in self.input.iter_mut().zip(&self.window).enumerate() {
+            let place = (middle + n).checked_sub(WINDOW_SAMPLES / 2);
+            let sample = place.and_then(|place| samples.get(place)).copied().unwrap_or(0);
+            *slot = f32::from(sample) / 32_768.0 * weight;
+        }
+        self.fft
+            .process_with_scratch(&mut self.input, &mut self.spectrum, &mut self.scratch)
+            .expect("the buffers were made by the plan");
+        for (power, bin) in self.power.iter_mut().zip(&self.spectrum) {
+            *power = bin.norm_sqr() * full_scale;
+        }
+        for (y, row) in self.rows.iter().enumerate() {
+            on_row(y, row.power(&self.power));
+        }
+    }
 }
 
 /// Which bins a row of the picture shows, in bins and parts of bins.

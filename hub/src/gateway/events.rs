@@ -35,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(label))
         .merge(clip::routes())
         .merge(counts::routes())
+        .merge(labels::routes())
 }
 
 /// Parameters of a query: those given, and after them the ones that filter events. (`serde(flatten)` would forbid numbers,
@@ -77,6 +78,7 @@ mod answer;
 mod clip;
 mod counts;
 mod csv;
+mod labels;
 
 params_with_filter! {
     /// Which events are wanted. All that is given must hold.

@@ -1,21 +1,26 @@
-//! `/`: what there is, for somebody who found the port.
+//! `/`: the page for browsers, and for everybody else what there is to try.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, VARY};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::App;
+use super::{App, page};
 
 /// Commands to try, with the address that the reader used.
 const TEXT: &str = "\
 Meowlink hub
 
+  http://HOST/                              in a browser: see and hear it
+
   curl http://HOST/cat/Tom                  call a cat
   curl http://HOST/dog/Rex                  call a dog
   curl -i http://HOST/analyze/Tom           listen to a cat for half a minute
   curl http://HOST/api/v1/analyses          what was heard
+  curl http://HOST/api/v1/events            what the cats said
   curl http://HOST/api/v1/nodes             the microphones
   curl http://HOST/readyz                   whether all is well
   curl http://HOST/api/v1/openapi.json      the whole API
@@ -25,7 +30,11 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/", get(index))
 }
 
-async fn index(headers: HeaderMap) -> String {
+async fn index(headers: HeaderMap) -> Response {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepted.any(|value| value.contains("text/html")) {
+        return page::document(&headers);
+    }
     let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost:5000");
-    TEXT.replace("HOST", host)
+    ([(VARY, "Accept")], TEXT.replace("HOST", host)).into_response()
 }

@@ -29,14 +29,17 @@ mod contract;
 mod events;
 mod health;
 mod index;
+mod live_audio;
 mod nodes;
 mod notices;
 mod openapi;
+mod page;
 mod problem;
 mod server;
 mod stream;
 mod time;
 
+pub use page::PageConfig;
 pub use server::serve;
 
 /// Longest body that the gateway takes, in bytes. Longer ones get 413.
@@ -63,6 +66,8 @@ pub struct App {
     pub mqtt: Option<Mqtt>,
     /// Ends what would go on for ever.
     pub stop: CancellationToken,
+    /// What the page may do.
+    pub page: PageConfig,
     /// What `/readyz` looks at.
     pub checks: Checks,
 }
@@ -72,6 +77,7 @@ pub fn router(app: App) -> Router {
     let (routes, api) = api().split_for_parts();
     routes
         .merge(index::routes())
+        .merge(page::routes())
         .merge(openapi::routes(&api))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -88,6 +94,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(stream::routes())
         .merge(nodes::routes())
         .merge(notices::routes())
+        .merge(live_audio::routes())
         .merge(health::routes())
 }
 

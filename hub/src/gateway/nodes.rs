@@ -24,6 +24,8 @@ struct NodesAnswer {
     nodes: Vec<NodeAnswer>,
     /// How often a node was discovered that was not taken, for there are 64 already.
     refused: u64,
+    /// Whether a node can be heard at `/api/v1/nodes/live.wav`.
+    live_audio: bool,
 }
 
 /// A node.
@@ -144,7 +146,11 @@ struct Level {
 #[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", responses((status = 200, body = NodesAnswer)))]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
     let asked = app.nodes.iter().map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
-    Line(NodesAnswer { nodes: futures_util::future::join_all(asked).await, refused: app.nodes.refused() })
+    Line(NodesAnswer {
+        nodes: futures_util::future::join_all(asked).await,
+        refused: app.nodes.refused(),
+        live_audio: app.page.live_audio,
+    })
 }
 
 impl NodeAnswer {

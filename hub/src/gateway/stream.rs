@@ -12,6 +12,8 @@ use axum::http::header::CACHE_CONTROL;
 use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
@@ -25,7 +27,7 @@ use super::events::EventAnswer;
 use super::problem::{Params, Problem};
 use super::{App, Line, time};
 use crate::error::{Code, Error, Who};
-use crate::listen::live::{Live, LiveLevel, News, NodeReport};
+use crate::listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
 use crate::store::events::{Event, NewGap};
 
 /// Streams that are open at the same time. Further ones get 429.
@@ -51,12 +53,15 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 struct StreamParams {
     /// Only of this node (its URL).
     node: Option<String>,
-    /// Only these kinds, separated by commas: `event`, `labelled`, `deleted`, `gap`, `level`, `state`.
+    /// Only these kinds, separated by commas: `event`, `labelled`, `deleted`, `gap`, `level`, `state`, `spectrum`. Without it:
+    /// all but `spectrum`.
     kinds: Option<String>,
 }
 
-/// Kinds of news, as the `event` field of a message names them.
-const KINDS: [&str; 6] = ["event", "labelled", "deleted", "gap", "level", "state"];
+/// Kinds of news, as the `event` field of a message names them. The last is sent to those only who name it.
+const KINDS: [&str; 7] = ["event", "labelled", "deleted", "gap", "level", "state", SPECTRUM];
+
+const SPECTRUM: &str = "spectrum";
 
 /// What is going on, as server-sent events (`text/event-stream`). The `event` field of a message names its kind, `data` is
 /// JSON:
@@ -67,6 +72,10 @@ const KINDS: [&str; 6] = ["event", "labelled", "deleted", "gap", "level", "state
 /// - `level`: `{"node","rms_dbfs","peak_dbfs","score","lag_ms"}`, about five times a second for each node.
 /// - `gap`: audio was lost: `{"node","boot_id","first_sequence","frame_count","reason","detail"}`.
 /// - `state`: a node is now `connecting`, `catching_up`, `live`, `quiet` or `away`: `{"node","state"}`.
+/// - `spectrum`: what a node sounds like: `{"node","boot_id","first_sample","columns"}`, about ten times a second for each live
+///   node. `columns` is base64: columns of 48 bytes, each of 1024 samples (64 ms). The first byte of a column is its lowest
+///   frequency, 60 Hz, the last its highest, 8 kHz, evenly spaced in mel; 0 is -100 dB of full scale or less, 255 is 0 dB.
+///   Columns that were lost on the way show as a jump of `first_sample`.
 /// - `lagged`: this client was too slow, and `{"lost"}` messages were dropped.
 #[utoipa::path(
     get, path = "/api/v1/stream", tag = "live", params(StreamParams),
@@ -88,6 +97,7 @@ async fn stream(
     let place = place.map_err(|_| Error::new(Code::TooManyStreams, format!("{MAX_STREAMS} live streams are open")))?;
     // Watch first, look back second: nothing falls between.
     let news = live.watch();
+    let spectra = wanted.wants(SPECTRUM, None).then(|| live.watch_spectra());
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse::<i64>().ok());
     let backlog = match seen {
         Some(id) => app.store.events_stored_after(id, MAX_BACKLOG).await?,
@@ -95,6 +105,7 @@ async fn stream(
     };
     let watcher = Watcher {
         news,
+        spectra,
         backlog: backlog.into(),
         told_id: seen.unwrap_or(0),
         wanted,
@@ -123,7 +134,7 @@ struct Wanted {
 impl Wanted {
     fn parse(params: StreamParams) -> Result<Self, Error> {
         let kinds: Vec<String> = match params.kinds {
-            None => KINDS.map(str::to_owned).to_vec(),
+            None => KINDS.into_iter().filter(|kind| *kind != SPECTRUM).map(str::to_owned).collect(),
             Some(kinds) => kinds.split(',').map(|kind| kind.trim().to_owned()).collect(),
         };
         if let Some(unknown) = kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
@@ -145,6 +156,8 @@ impl Wanted {
 /// One client.
 struct Watcher {
     news: broadcast::Receiver<Arc<News>>,
+    /// `None`: not wanted, and then not drawn.
+    spectra: Option<broadcast::Receiver<Arc<LiveSpectrum>>>,
     backlog: VecDeque<Event>,
     /// Events up to this number have been told.
     told_id: i64,
@@ -173,6 +186,14 @@ impl Watcher {
             }
             let received = tokio::select! {
                 received = self.news.recv() => received,
+                spectrum = next_of(&mut self.spectra) => match spectrum {
+                    Ok(spectrum) if self.wanted.wants(SPECTRUM, Some(&spectrum.node)) => {
+                        return Some(Message::default().event(SPECTRUM).json_data(SpectrumAnswer::from(&*spectrum)));
+                    }
+                    // What this client was too slow for is missing in the samples that follow.
+                    Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                    Err(RecvError::Closed) => return None,
+                },
                 () = self.stop.cancelled() => return None,
             };
             match received {
@@ -194,6 +215,33 @@ impl Watcher {
                 }
                 Err(RecvError::Closed) => return None,
             }
+        }
+    }
+}
+
+/// Never, when there are none to wait for.
+async fn next_of(spectra: &mut Option<broadcast::Receiver<Arc<LiveSpectrum>>>) -> Result<Arc<LiveSpectrum>, RecvError> {
+    match spectra {
+        Some(spectra) => spectra.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[derive(Serialize)]
+struct SpectrumAnswer<'a> {
+    node: &'a str,
+    boot_id: String,
+    first_sample: u64,
+    columns: String,
+}
+
+impl<'a> From<&'a LiveSpectrum> for SpectrumAnswer<'a> {
+    fn from(spectrum: &'a LiveSpectrum) -> Self {
+        Self {
+            node: &spectrum.node,
+            boot_id: format!("{:016x}", spectrum.boot_id),
+            first_sample: spectrum.first_sample,
+            columns: STANDARD.encode(spectrum.columns.as_flattened()),
         }
     }
 }

@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sound::spectrogram::Column;
 use tokio::sync::broadcast;
 
 use crate::store::events::{Event, NewGap};
 
 /// News that wait for a watcher. One that is further behind loses the oldest and is told how many.
 pub const NEWS_QUEUE: usize = 256;
+
+/// Pieces of spectrogram that wait for a watcher: 6 s of one node. One that is further behind loses the oldest, and sees by the
+/// samples which.
+const SPECTRA_QUEUE: usize = 64;
 
 /// Something that has just happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +53,19 @@ pub struct LiveLevel {
     pub score: f32,
     /// Age of the audio when it was analysed, in milliseconds.
     pub lag_ms: u64,
+}
+
+/// What a node sounds like now: a piece of its spectrogram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSpectrum {
+    /// Name of the node.
+    pub node: String,
+    /// Boot id of the node.
+    pub boot_id: u64,
+    /// First sample of the first column, on the node's count.
+    pub first_sample: u64,
+    /// The columns, in order.
+    pub columns: Vec<Column>,
 }
 
 /// How listening to a node fares.
@@ -119,6 +137,8 @@ pub struct WatchedNode {
 #[derive(Debug, Clone)]
 pub struct Live {
     news: broadcast::Sender<Arc<News>>,
+    /// Apart from the news, for they are many, and drawn only while somebody watches.
+    spectra: broadcast::Sender<Arc<LiveSpectrum>>,
     /// At most as many as [`Nodes`](crate::node_client::Nodes).
     nodes: Arc<Mutex<Vec<Arc<WatchedNode>>>>,
 }
@@ -142,7 +162,11 @@ impl WatchedNode {
 impl Live {
     /// Nobody watches yet, and nothing was heard.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let live = Self { news: broadcast::channel(NEWS_QUEUE).0, nodes: Arc::default() };
+        let live = Self {
+            news: broadcast::channel(NEWS_QUEUE).0,
+            spectra: broadcast::channel(SPECTRA_QUEUE).0,
+            nodes: Arc::default(),
+        };
         for name in names {
             live.add(name);
         }
@@ -159,6 +183,22 @@ impl Live {
     /// Everything from now on. Bounded by [`NEWS_QUEUE`].
     pub fn watch(&self) -> broadcast::Receiver<Arc<News>> {
         self.news.subscribe()
+    }
+
+    /// What the nodes sound like from now on. Bounded by [`SPECTRA_QUEUE`].
+    pub fn watch_spectra(&self) -> broadcast::Receiver<Arc<LiveSpectrum>> {
+        self.spectra.subscribe()
+    }
+
+    /// Whether anybody watches what the nodes sound like.
+    pub fn spectra_are_watched(&self) -> bool {
+        self.spectra.receiver_count() > 0
+    }
+
+    /// Shows everybody who watches.
+    pub fn show_spectrum(&self, spectrum: LiveSpectrum) {
+        // An error means that nobody does any more.
+        let _ = self.spectra.send(Arc::new(spectrum));
     }
 
     /// The nodes as they are now: in the order of the config, then those that were found.

@@ -25,6 +25,7 @@ pub mod clock;
 pub mod ear;
 mod joiner;
 pub mod live;
+pub mod monitor;
 mod recorder;
 pub mod sequencer;
 mod subscriber;

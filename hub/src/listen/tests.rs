@@ -528,3 +528,91 @@ async fn node_under_a_second_name_is_not_heard_twice() {
     assert_eq!((report().frames, node.asked.lock().unwrap().len()), (0, 1));
     hub.stop().await;
 }
+
+fn node_at(address: SocketAddr) -> Node {
+    let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}") }]).unwrap();
+    nodes.iter().next().unwrap()
+}
+
+/// So many samples of what a live listener hears.
+async fn heard_live(audio: &mut mpsc::Receiver<bytes::Bytes>, samples: usize) -> Vec<i16> {
+    let mut bytes = Vec::new();
+    while bytes.len() < 2 * samples {
+        let piece = tokio::time::timeout(SOON, audio.recv()).await.expect("audio comes");
+        bytes.extend(piece.expect("the audio goes on"));
+    }
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    assert_eq!(rest, [0_u8; 0]);
+    pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect()
+}
+
+#[tokio::test]
+async fn who_listens_live_hears_the_last_second_and_what_comes_and_silence_for_what_is_lost() {
+    let audio: Vec<i16> = (0..1_000 * 320).map(|n| (n % 30_000) as i16 + 1).collect();
+    let node = FakeNode::with(audio.clone());
+    node.change(|tape| {
+        tape.next = 500;
+        tape.lost = Some(510..515);
+    });
+    let stop = CancellationToken::new();
+    let mut live = monitor::open(&node_at(node.serve().await), stop.clone()).await.unwrap();
+    assert_eq!(heard_live(&mut live, 16_000).await, audio[450 * 320..500 * 320]);
+    node.change(|tape| tape.next = 520);
+    let heard = heard_live(&mut live, 20 * 320).await;
+    assert_eq!(heard[..3_200], audio[500 * 320..510 * 320]);
+    assert_eq!(heard[3_200..4_800], [0; 1_600]);
+    assert_eq!(heard[4_800..], audio[515 * 320..520 * 320]);
+    stop.cancel();
+    assert!(tokio::time::timeout(SOON, live.recv()).await.expect("it ends").is_none());
+}
+
+#[tokio::test]
+async fn live_listener_that_falls_behind_is_cut_off_and_one_that_hangs_up_is_let_go() {
+    let node = FakeNode::with(room(7, MINUTE));
+    node.change(|tape| tape.next = 100);
+    let address = node.serve().await;
+    let mut slow = monitor::open(&node_at(address), CancellationToken::new()).await.unwrap();
+    let gone = monitor::open(&node_at(address), CancellationToken::new()).await.unwrap();
+    drop(gone);
+    // Ten seconds are kept for it, a minute comes.
+    node.change(|tape| tape.next = 3_000);
+    let heard = tokio::time::timeout(SOON, async {
+        let mut pieces = 0;
+        // Slower than the node sends, which does so at once.
+        until("the listener is cut off", || async { slow.is_closed() }).await;
+        while slow.recv().await.is_some() {
+            pieces += 1;
+        }
+        pieces
+    });
+    assert_eq!(heard.await.expect("it is cut off"), 100);
+    until("nobody listens any more", || async { node.tape.receiver_count() == 0 }).await;
+}
+
+#[tokio::test]
+async fn spectrum_is_drawn_while_somebody_watches_and_not_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = FakeNode::with(room(7, MINUTE));
+    node.change(|tape| tape.next = 50);
+    let hub = Hub::start(folder.path(), node.serve().await).await;
+    hub.heard(50).await;
+    let live = hub.listening.live();
+    assert!(!live.spectra_are_watched());
+    let mut spectra = live.watch_spectra();
+    node.change(|tape| tape.next = 100);
+    hub.heard(100).await;
+    let mut columns = 0;
+    let first = tokio::time::timeout(SOON, spectra.recv()).await.expect("a spectrum comes").unwrap();
+    let mut next = first.first_sample;
+    assert_eq!((first.boot_id, next % 320), (0xB007, 0));
+    for spectrum in std::iter::once(first).chain(std::iter::from_fn(|| spectra.try_recv().ok())) {
+        assert_eq!(spectrum.first_sample, next, "each follows the one before");
+        next += spectrum.columns.len() as u64 * 1_024;
+        columns += spectrum.columns.len();
+        assert!(spectrum.columns.iter().flatten().any(|level| *level > 0), "a room is not silent");
+    }
+    assert!((10..=16).contains(&columns), "{columns} columns of a second");
+    drop(spectra);
+    assert!(!live.spectra_are_watched());
+    hub.stop().await;
+}

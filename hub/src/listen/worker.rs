@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sound::spectrogram::Columns;
 use tokio::sync::mpsc;
 
 use super::ear::{Ear, Finding};
-use super::live::{Live, LiveLevel, News, NodeState, WatchedNode};
+use super::live::{Live, LiveLevel, LiveSpectrum, News, NodeState, WatchedNode};
 use super::sequencer::Heard;
 use crate::node_client::Node;
 use crate::store::events::{Progress, Watermark};
@@ -67,12 +68,14 @@ pub(super) struct Listener {
     told_level: Instant,
     stored_watermark: Instant,
     watermark: Option<Watermark>,
+    /// `None` while nobody watches.
+    columns: Option<Columns>,
 }
 
 impl Listener {
     pub(super) fn new(node: Node, watched: Arc<WatchedNode>, ear: Ear) -> Self {
         let now = Instant::now();
-        Self { node, watched, ear, told_level: now, stored_watermark: now, watermark: None }
+        Self { node, watched, ear, told_level: now, stored_watermark: now, watermark: None, columns: None }
     }
 }
 
@@ -90,6 +93,7 @@ pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>
         };
         let Some(listener) = listeners.get_mut(&audio.node) else { continue };
         note(live, &listener.watched, &audio);
+        show_spectrum(live, listener, &audio.heard);
         listener.ear.hear(audio.heard, audio.hub_start_unix_ns, |finding| findings.push(finding));
         tell_level(live, listener);
         for finding in findings.drain(..) {
@@ -174,4 +178,25 @@ fn tell_level(live: &Live, listener: &mut Listener) {
         level
     };
     live.tell(News::Level(level));
+}
+
+/// Draws what comes, while somebody watches and the node is live: what it kept during an outage comes too fast to be watched.
+fn show_spectrum(live: &Live, listener: &mut Listener, heard: &Heard) {
+    let watched = &listener.watched;
+    let drawn = match heard {
+        Heard::Frames(frames) if live.spectra_are_watched() && watched.report().state == NodeState::Live => frames,
+        _ => {
+            listener.columns = None;
+            return;
+        }
+    };
+    let columns = listener.columns.get_or_insert_default();
+    let first_sample = drawn.sequence * proto::FRAME_SAMPLES as u64;
+    let first_sample = first_sample.saturating_sub(columns.pending() as u64);
+    let mut made = Vec::new();
+    columns.push(&drawn.samples, |column| made.push(column));
+    if !made.is_empty() {
+        let node = watched.name().to_owned();
+        live.show_spectrum(LiveSpectrum { node, boot_id: drawn.boot_id, first_sample, columns: made });
+    }
 }

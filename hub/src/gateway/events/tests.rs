@@ -14,10 +14,10 @@ use tower::ServiceExt;
 use crate::analysis::household::tests::features;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::config::NodeConfig;
-use crate::gateway::{App, router};
+use crate::gateway::{App, PageConfig, router};
 use crate::health::Checks;
 use crate::listen::Live;
-use crate::listen::live::{LiveLevel, NEWS_QUEUE, News};
+use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use crate::node_client::Nodes;
 use crate::peer;
 use crate::store::events::tests::event;
@@ -52,6 +52,10 @@ impl Answer {
 
 impl Gateway {
     async fn new() -> Self {
+        Self::with(PageConfig::default()).await
+    }
+
+    async fn with(page: PageConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
@@ -68,6 +72,7 @@ impl Gateway {
             outbox: None,
             mqtt: None,
             stop: stop.clone(),
+            page,
             checks: Checks::default(),
         });
         Self { _dir: dir, store, clips, live, stop, router }
@@ -369,6 +374,73 @@ async fn stream_tells_only_what_is_wanted() {
 }
 
 #[tokio::test]
+async fn spectrum_is_for_those_who_ask_for_it() {
+    let gateway = Gateway::new().await;
+    let mut usual = gateway.stream("", None).await;
+    assert!(!gateway.live.spectra_are_watched(), "nobody asked");
+    let mut asked = gateway.stream("?kinds=spectrum,deleted&node=http://kitchen:1", None).await;
+    for node in ["http://attic:1", "http://kitchen:1"] {
+        let columns = vec![[7; 48]; 2];
+        gateway.live.show_spectrum(LiveSpectrum { node: node.into(), boot_id: 9, first_sample: 320, columns });
+    }
+    let message = asked.next().await.unwrap();
+    assert!(message.contains("event: spectrum\n") && message.contains("\"node\":\"http://kitchen:1\""), "{message}");
+    // Three sevens are "BwcH".
+    let columns = format!("\"first_sample\":320,\"columns\":\"{}\"", "BwcH".repeat(32));
+    assert!(message.contains(&columns), "{message}");
+    gateway.live.tell(News::Deleted { id: 7 });
+    for stream in [&mut usual, &mut asked] {
+        let message = stream.next().await.unwrap();
+        assert!(message.contains("event: deleted\n"), "{message}");
+    }
+    drop(asked);
+    assert!(!gateway.live.spectra_are_watched(), "nobody is there any more");
+}
+
+#[tokio::test]
+async fn owners_words_can_be_read_with_their_history() {
+    let gateway = Gateway::new().await;
+    for n in 0..3 {
+        gateway.put(event("http://kitchen:1", n * 16_000), false).await;
+    }
+    for (id, body) in [(1, r#"{"label":"brushing"}"#), (2, r#"{"label":"not_a_cat"}"#), (1, r#"{"label":null}"#)] {
+        gateway.label(id, body).await;
+    }
+    gateway.label(3, r#"{"label":"isolation"}"#).await;
+    gateway.ask("DELETE", "/api/v1/events/3", &[], "").await;
+    let answer = gateway.get("/api/v1/labels?limit=2").await.json();
+    let said = |answer: &Value| -> Vec<(Value, Value)> {
+        let labels = answer["labels"].as_array().unwrap().iter();
+        labels.map(|one| (one["event"]["id"].clone(), one["label"].clone())).collect()
+    };
+    assert_eq!(said(&answer), [(1.into(), "brushing".into()), (2.into(), "not_a_cat".into())]);
+    let rest = gateway.get(&format!("/api/v1/labels?cursor={}", answer["next_cursor"])).await.json();
+    assert_eq!((said(&rest), &rest["next_cursor"]), (vec![(1.into(), Value::Null)], &Value::Null));
+    let csv = gateway.get("/api/v1/labels.csv").await;
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
+    let mut reader = csv::Reader::from_reader(&csv.body[..]);
+    let rows: Vec<_> = reader.records().map(|row| row.unwrap()).collect();
+    let words: Vec<_> = rows.iter().map(|row| (row[3].to_owned(), row[2].to_owned())).collect();
+    let expected = [("1", "brushing"), ("2", "not_a_cat"), ("1", "")];
+    assert_eq!(words, expected.map(|(id, label)| (id.to_owned(), label.to_owned())));
+    for bad in ["limit=0", "cursor=x", "colour=red"] {
+        assert_eq!(gateway.get(&format!("/api/v1/labels?{bad}")).await.status, StatusCode::BAD_REQUEST, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn live_listening_needs_a_node_and_the_owners_leave() {
+    let gateway = Gateway::new().await;
+    for (query, code) in [("", "bad_request"), ("?node=http://attic:1", "not_found")] {
+        let answer = gateway.get(&format!("/api/v1/nodes/live.wav{query}")).await;
+        assert_eq!(answer.json()["error"]["code"], code, "{query}");
+    }
+    let gateway = Gateway::with(PageConfig { live_audio: false }).await;
+    let answer = gateway.get("/api/v1/nodes/live.wav?node=http://kitchen:1").await;
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (StatusCode::FORBIDDEN, &"switched_off".into()));
+}
+
+#[tokio::test]
 async fn listening_says_how_it_stands() {
     let gateway = Gateway::new().await;
     gateway.put(event("http://kitchen:1", 0), true).await;
@@ -393,6 +465,9 @@ async fn openapi_knows_all_of_it() {
         ("/api/v1/events/{id}/clip.wav", "get"),
         ("/api/v1/events/{id}/spectrogram.png", "get"),
         ("/api/v1/counts", "get"),
+        ("/api/v1/labels", "get"),
+        ("/api/v1/labels.csv", "get"),
+        ("/api/v1/nodes/live.wav", "get"),
         ("/api/v1/stream", "get"),
         ("/api/v1/listening", "get"),
     ] {

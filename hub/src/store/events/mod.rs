@@ -9,10 +9,12 @@ use sound::household::Features;
 use super::StoreError;
 
 mod household;
+mod labels;
 mod progress;
 mod query;
 mod retention;
 
+pub use labels::Saying;
 pub use progress::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub use retention::{ClipTotals, RetiredClip};

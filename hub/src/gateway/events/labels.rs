@@ -1,0 +1,169 @@
+//! `/api/v1/labels`: what the owner said about events, with its history, as JSON and as CSV.
+
+#![allow(unused_qualifications, reason = "in what utoipa makes of `params(LabelParams)`")]
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::{DEFAULT_LIMIT, EventAnswer, MAX_LIMIT, bad};
+use crate::error::Error;
+use crate::gateway::problem::{Params, Problem};
+use crate::gateway::{App, Line, time};
+use crate::store::events::{Saying, context_word};
+
+/// Sayings that are read at a time for CSV.
+const PAGE: usize = 500;
+
+const HEADER: [&str; 17] = [
+    "id",
+    "labelled_at",
+    "label",
+    "event_id",
+    "node",
+    "cat",
+    "boot_id",
+    "start_sample",
+    "end_sample",
+    "started_at",
+    "score",
+    "kind",
+    "context",
+    "p_waiting_for_food",
+    "p_isolation",
+    "p_brushing",
+    "clip",
+];
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(labels)).routes(routes!(export))
+}
+
+/// Which of them are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LabelParams {
+    /// Labels in the answer, 1 to 500.
+    #[param(default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<i64>,
+}
+
+/// A page of labels.
+#[derive(Debug, Serialize, ToSchema)]
+struct LabelsAnswer {
+    /// In the order in which the owner gave them; the last one of an event counts.
+    labels: Vec<LabelAnswer>,
+    /// Give it as `cursor` to get the next page. Null: this is the last.
+    next_cursor: Option<i64>,
+}
+
+/// One thing that the owner said about an event.
+#[derive(Debug, Serialize, ToSchema)]
+struct LabelAnswer {
+    /// Its number.
+    id: i64,
+    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: an earlier label was taken back.
+    label: Option<&'static str>,
+    /// When it was said, RFC 3339 in UTC.
+    labelled_at: String,
+    /// The event as it is now.
+    event: EventAnswer,
+}
+
+/// What the owner said about events, with what was said before: feedback to learn from. Deleted events are left out.
+#[utoipa::path(
+    get, path = "/api/v1/labels", tag = "events", params(LabelParams),
+    responses(
+        (status = 200, body = LabelsAnswer),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
+)]
+async fn labels(State(app): State<Arc<App>>, Params(params): Params<LabelParams>) -> Result<Line<LabelsAnswer>, Error> {
+    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
+    }
+    // One more than asked for tells whether there is another page.
+    let mut said = app.store.sayings(params.cursor.unwrap_or(0), limit as usize + 1).await?;
+    let more = said.len() > limit as usize;
+    said.truncate(limit as usize);
+    let next_cursor = said.last().filter(|_| more).map(|last| last.id);
+    Ok(Line(LabelsAnswer { labels: said.iter().map(LabelAnswer::from).collect(), next_cursor }))
+}
+
+/// The same as CSV, all of them.
+#[utoipa::path(
+    get, path = "/api/v1/labels.csv", tag = "events",
+    responses((status = 200, body = String, content_type = "text/csv"))
+)]
+async fn export(State(app): State<Arc<App>>) -> Response {
+    let store = app.store.clone();
+    // Written page by page. A store that fails on the way breaks the answer off.
+    let pages = futures_util::stream::try_unfold(None, move |after: Option<i64>| {
+        let store = store.clone();
+        async move {
+            let Some(after) = after else { return Ok(Some((records([HEADER.map(str::to_owned)]), Some(0)))) };
+            let said = store.sayings(after, PAGE).await.map_err(Error::from)?;
+            let last = said.last().map(|last| last.id);
+            Ok::<_, Error>(last.map(|last| (records(said.iter().map(fields_of)), Some(last))))
+        }
+    });
+    let headers =
+        [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"labels.csv\"")];
+    (headers, Body::from_stream(pages)).into_response()
+}
+
+fn records(rows: impl IntoIterator<Item = [String; HEADER.len()]>) -> Bytes {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.write_record(row).expect("every row has the same fields, and memory takes every byte");
+    }
+    writer.into_inner().expect("memory takes every byte").into()
+}
+
+fn fields_of(saying: &Saying) -> [String; HEADER.len()] {
+    let (event, found) = (&saying.event, &saying.event.found);
+    let probabilities = &found.context.probabilities;
+    [
+        saying.id.to_string(),
+        time::rfc3339(saying.said_at_ns),
+        saying.label.map_or("", |label| label.as_str()).into(),
+        event.id.to_string(),
+        found.node.clone(),
+        found.cat.clone(),
+        format!("{:016x}", found.boot_id),
+        found.start_sample.to_string(),
+        found.end_sample.to_string(),
+        time::rfc3339(found.started_at_ns),
+        found.score.to_string(),
+        found.kind.clone().unwrap_or_default(),
+        context_word(found.context.label).into(),
+        probabilities.waiting_for_food.to_string(),
+        probabilities.isolation.to_string(),
+        probabilities.brushing.to_string(),
+        event.clip.as_ref().map_or_else(|_| String::new(), |_| format!("/api/v1/events/{}/clip.wav", event.id)),
+    ]
+}
+
+impl From<&Saying> for LabelAnswer {
+    fn from(saying: &Saying) -> Self {
+        Self {
+            id: saying.id,
+            label: saying.label.map(|label| label.as_str()),
+            labelled_at: time::rfc3339(saying.said_at_ns),
+            event: EventAnswer::from(&saying.event),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The web page, embedded: one document at `/` for browsers, and its parts under `/page/`. Hand-written, no build step; the
+//! files lie in `page/` as they are served.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::App;
+use crate::error::{Code, Error};
+
+/// Only this hub's own files, and nothing written into the document: what a cat is called cannot become a program.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \
+    connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The browser asks each time whether its copy is still right, so that the parts are always of one version.
+const CACHE: &str = "no-cache";
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// `[page]` of the config file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PageConfig {
+    /// Whether whoever reaches the page can hear a room as it is now.
+    pub live_audio: bool,
+}
+
+impl Default for PageConfig {
+    fn default() -> Self {
+        Self { live_audio: true }
+    }
+}
+
+/// A file of the page.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    name: &'static str,
+    content_type: &'static str,
+    content: &'static str,
+}
+
+macro_rules! part {
+    ($name:literal, $content_type:expr) => {
+        Part { name: $name, content_type: $content_type, content: include_str!(concat!("page/", $name)) }
+    };
+}
+
+const DOCUMENT: Part = part!("index.html", "text/html; charset=utf-8");
+
+const PARTS: &[Part] = &[
+    part!("analysis.js", SCRIPT),
+    part!("api.js", SCRIPT),
+    part!("app.js", SCRIPT),
+    part!("dom.js", SCRIPT),
+    part!("event.js", SCRIPT),
+    part!("events.js", SCRIPT),
+    part!("icon.svg", "image/svg+xml"),
+    part!("listening.js", SCRIPT),
+    part!("node.js", SCRIPT),
+    part!("now.js", SCRIPT),
+    part!("player.js", SCRIPT),
+    part!("rhythm.js", SCRIPT),
+    part!("row.js", SCRIPT),
+    part!("spectrum.js", SCRIPT),
+    part!("stream.js", SCRIPT),
+    part!("style.css", "text/css; charset=utf-8"),
+    part!("theme.js", SCRIPT),
+    part!("wave.js", SCRIPT),
+    part!("words.js", SCRIPT),
+];
+
+pub(super) fn routes() -> Router<Arc<App>> {
+    Router::new().route("/page/{name}", get(part))
+}
+
+/// The document. It is served at `/` for those who ask for HTML.
+pub(super) fn document(headers: &HeaderMap) -> Response {
+    answer(DOCUMENT, headers)
+}
+
+async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Error> {
+    let part = PARTS.iter().find(|part| part.name == name);
+    let part = part.ok_or_else(|| Error::new(Code::NotFound, format!("the page has no part {name:?}")))?;
+    Ok(answer(*part, &headers))
+}
+
+fn answer(part: Part, headers: &HeaderMap) -> Response {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(part.content.as_bytes());
+    let tag = format!("\"{:016x}\"", hasher.finish());
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    let has_it = known.flat_map(|tags| tags.split(',')).any(|one| one.trim().trim_start_matches("W/") == tag);
+    let common = [(ETAG, tag.as_str()), (CACHE_CONTROL, CACHE), (VARY, "Accept"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    if has_it {
+        return (StatusCode::NOT_MODIFIED, common).into_response();
+    }
+    let about = [
+        (CONTENT_TYPE, part.content_type),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        // Addresses of a home network are nobody else's business.
+        (REFERRER_POLICY, "no-referrer"),
+    ];
+    (common, about, part.content).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page is for phones on a slow link too.
+    const MOST_BYTES: usize = 100_000;
+
+    #[test]
+    fn the_page_is_small() {
+        let bytes: usize = PARTS.iter().chain([&DOCUMENT]).map(|part| part.content.len()).sum();
+        assert!(bytes < MOST_BYTES, "{bytes} bytes");
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_served_and_every_import_is_there() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/gateway/page");
+        for file in std::fs::read_dir(folder).unwrap() {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            assert!(name == DOCUMENT.name || PARTS.iter().any(|part| part.name == name), "{name} is not served");
+        }
+        for part in PARTS {
+            for (_, rest) in
+                part.content.match_indices(" from './").map(|(at, found)| part.content.split_at(at + found.len()))
+            {
+                let name = rest.split('\'').next().unwrap();
+                assert!(PARTS.iter().any(|other| other.name == name), "{}: {name} is missing", part.name);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_comes_from_elsewhere_and_nothing_is_written_into_the_document() {
+        for part in PARTS.iter().chain([&DOCUMENT]) {
+            let content = part.content.replace("http://www.w3.org/2000/svg", "").replace("http://ADDRESS", "");
+            for foreign in
+                ["http://", "https://", "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("]
+            {
+                assert!(!content.contains(foreign), "{}: {foreign}", part.name);
+            }
+        }
+        for inline in [" onclick=", " onload=", " style=", "<style", "<script>"] {
+            assert!(!DOCUMENT.content.contains(inline), "{inline}");
+        }
+    }
+}

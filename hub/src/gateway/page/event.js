@@ -1,0 +1,162 @@
+// One event: its sound, what was measured, and what the owner says it was.
+
+import * as api from './api.js';
+import * as words from './words.js';
+import { el, problem, say } from './dom.js';
+import { relative, tag } from './row.js';
+import { waveform } from './wave.js';
+
+export function show(main, { id }) {
+  const heading = el('h1', {}, `Event ${id}`);
+  const body = el('div');
+  const trouble = el('div');
+  main.append(el('p', { class: 'back' }, el('a', { href: '#/events' }, '← All events')), heading, trouble, body);
+  let closed = false;
+  let wave = null;
+  let said = null;
+
+  api.get(`api/v1/events/${id}`).then((event) => {
+    if (!closed) draw(event);
+  }).catch((error) => {
+    if (!closed) trouble.append(problem(error));
+  });
+
+  function draw(event) {
+    wave?.close();
+    wave = event.clip && waveform(event);
+    said = el('div', { class: 'card' });
+    drawSaid(event);
+    body.replaceChildren(
+      el('p', { class: 'faint' }, el('time', { datetime: event.started_at }, words.longMoment(event.started_at)),
+        event.clock === 'hub' && ' by the hub’s clock: the node did not know the time'),
+      event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `There is no sound: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
+      el('div', { class: 'columns' }, said, judged(event), measured(event)),
+      el('p', { class: 'actions' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete this event')));
+  }
+
+  // The heading, and the part that a label changes.
+  function drawSaid(event) {
+    heading.replaceChildren(words.catOf(event), ' ', tag(event));
+    document.title = `${words.catOf(event)}, ${words.contexts[event.counts_as]} · Meowlink`;
+    const held = said.contains(document.activeElement) && document.activeElement.dataset.word;
+    said.replaceChildren(...whatWasIt(event));
+    if (held) said.querySelector(`[data-word="${held}"]`).focus();
+  }
+
+  function whatWasIt(event) {
+    const failed = el('div');
+    async function put(word) {
+      failed.replaceChildren();
+      try {
+        drawSaid(await api.label(event.id, word));
+        say(word ? `Kept: ${words.contexts[word]}` : 'Taken back');
+      } catch (error) {
+        failed.replaceChildren(problem(error));
+      }
+    }
+    const choices = Object.entries(words.contexts).filter(([word]) => word !== 'uncertain');
+    return [
+      el('h2', { id: 'what' }, 'What was it?'),
+      el('div', { class: 'choices', role: 'group', 'aria-labelledby': 'what' },
+        choices.map(([word, text]) => el('button', {
+          type: 'button', class: `choice ${word}`, 'data-word': word, 'aria-pressed': String(event.label === word),
+          onclick: () => put(event.label === word ? null : word),
+        }, text))),
+      el('p', { class: 'faint' }, event.label
+        ? `You said so ${words.moment(event.labelled_at)}. Press it again to take it back.`
+        : 'What you say counts, and teaches the hub about this cat.'),
+      failed,
+    ];
+  }
+
+  function askToDelete(event) {
+    const failed = el('div');
+    const dialog = el('dialog', { 'aria-labelledby': 'sure', onclose: () => dialog.remove() },
+      el('h2', { id: 'sure' }, 'Delete this event?'),
+      el('p', {}, 'It goes with its sound, for good.'),
+      failed,
+      el('div', { class: 'actions' },
+        el('button', { type: 'button', class: 'danger', onclick: remove }, 'Delete'),
+        el('button', { type: 'button', autofocus: true, onclick: () => dialog.close() }, 'Keep')));
+    async function remove() {
+      try {
+        await api.remove(event.id);
+        dialog.close();
+        say('Deleted');
+        location.hash = '#/events';
+      } catch (error) {
+        failed.replaceChildren(problem(error));
+      }
+    }
+    main.append(dialog);
+    dialog.showModal();
+  }
+
+  return {
+    news(kind, data) {
+      if (String(data.id) !== id) return;
+      if (kind === 'labelled' && said) drawSaid(data);
+      else if (kind === 'deleted' && !closed) {
+        wave?.close();
+        body.replaceChildren(el('p', { class: 'empty' }, 'This event was deleted.'));
+      }
+    },
+    close() {
+      closed = true;
+      wave?.close();
+    },
+  };
+}
+
+function sound(event, wave) {
+  const { clip } = event;
+  // As many pixels as the screen has, within what the hub draws.
+  const room = Math.min(1_060, document.documentElement.clientWidth - 32);
+  const width = Math.round(Math.min(2_000, Math.max(640, room * Math.min(2, devicePixelRatio))));
+  const height = Math.round(width * (room < 600 ? 0.55 : 0.36));
+  return el('section', { class: 'sound', 'aria-label': 'Sound' },
+    wave.element,
+    wave.audio,
+    el('figure', {},
+      el('img', {
+        class: 'spectrogram', width, height, src: `${relative(clip.spectrogram_url)}?width=${width}&height=${height}`,
+        alt: `Spectrogram of ${words.length(clip.duration_s)}: seconds from left to right, 0 to 8 kHz from bottom to top. A bar below marks the event.`,
+      })),
+    el('p', { class: 'faint' }, el('a', { href: relative(clip.url), download: `event-${event.id}.wav` }, 'Download the clip'),
+      ` (${words.length(clip.duration_s)}, ${words.number(clip.bytes / 1000)} kB)`));
+}
+
+function judged(event) {
+  const rows = Object.entries(event.context.probabilities).map(([word, part]) => {
+    const bar = el('span', { class: `bar ${word}` });
+    bar.style.transform = `scaleX(${part})`;
+    return el('tr', {}, el('th', { scope: 'row' }, words.contexts[word]),
+      el('td', { class: 'track' }, bar), el('td', { class: 'value' }, words.share(part)));
+  });
+  return el('section', { class: 'card', 'aria-labelledby': 'judged' },
+    el('h2', { id: 'judged' }, 'What the hub hears'),
+    el('table', { class: 'probabilities' }, el('tbody', {}, rows)),
+    el('p', {}, `It is a cat: ${words.share(event.score)}. Context: ${words.contexts[event.context.label]}.`),
+    event.context.model === 'household' && el('p', { class: 'faint' },
+      `You taught it so: this rests on ${words.count(event.context.labels, 'label')} of yours.`));
+}
+
+function measured(event) {
+  const m = event.measurements;
+  const hertz = (value) => `${words.number(value)} Hz`;
+  const rows = [
+    ['Kind', words.kinds[event.kind] ?? event.kind ?? 'not told apart'],
+    ['Length', words.length(event.duration_s)],
+    ['Pitch', m.pitch_median_hz ? `${hertz(m.pitch_median_hz)} (${words.number(m.pitch_min_hz)} to ${hertz(m.pitch_max_hz)})` : 'none found'],
+    ['Voiced', words.share(m.voiced_fraction)],
+    ['Peak', `${words.number(m.peak_dbfs, 1)} dBFS`],
+    ['Mean level', `${words.number(m.rms_dbfs, 1)} dBFS`],
+    ['Above the room', `${words.number(m.snr_db, 1)} dB`],
+    ['Centre of the spectrum', hertz(m.spectral_centroid_hz)],
+    ['Flatness', words.number(m.spectral_flatness, 2)],
+    ['Node', event.node],
+    ['Samples', `${words.number(event.start_sample)} to ${words.number(event.end_sample)}, boot ${event.boot_id}`],
+  ];
+  return el('section', { class: 'card', 'aria-labelledby': 'measured' }, el('h2', { id: 'measured' }, 'Measured'),
+    el('dl', { class: 'details' }, rows.map(([term, text]) => el('div', {}, el('dt', {}, term), el('dd', {}, text)))));
+}
