@@ -66,6 +66,7 @@ const PARTS: &[Part] = &[
     part!("icon.svg", "image/svg+xml"),
     part!("listening.js", SCRIPT),
     part!("node.js", SCRIPT),
+    part!("notices.js", SCRIPT),
     part!("now.js", SCRIPT),
     part!("player.js", SCRIPT),
     part!("rhythm.js", SCRIPT),

@@ -46,3 +46,8 @@ export async function analyze(cat) {
   const answer = await ask(`analyze/${encodeURIComponent(cat)}`);
   return answer.headers.get('location')?.replace(/^\//, '');
 }
+
+// Tries to tell an owner again what could not be told.
+export async function retry(notice) {
+  await ask(`api/v1/notices/${notice}/retry`, { method: 'POST' });
+}

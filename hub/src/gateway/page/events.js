@@ -84,7 +84,7 @@ function form(filter) {
   const to = el('input', { name: 'to', type: 'datetime-local', value: local(filter.to) });
   const score = el('input', { name: 'min_score', type: 'number', min: 0, max: 100, step: 1, placeholder: '0', inputmode: 'numeric',
     value: filter.min_score === '' ? '' : Math.round(filter.min_score * 100) });
-  const field = (label, control) => el('label', {}, el('span', {}, label), control);
+  const field = (label, control) => el('label', { class: control.type === 'datetime-local' && 'date' }, el('span', {}, label), control);
 
   function apply(submit) {
     submit.preventDefault();

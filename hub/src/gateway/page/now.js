@@ -4,6 +4,7 @@ import * as words from './words.js';
 import { get } from './api.js';
 import { el, problem, say, setText } from './dom.js';
 import { card } from './node.js';
+import { undelivered } from './notices.js';
 import { drop, put, replace } from './row.js';
 
 // How often the nodes are asked how they are.
@@ -23,10 +24,11 @@ export function show(main) {
     'No cat yet today. A meow appears here a few seconds after it is heard.');
   const more = el('a', { class: 'more', hidden: true, href: '#/events' }, 'All events of today');
   const listTrouble = el('div');
+  const untold = undelivered();
 
   main.append(el('h1', { class: 'hidden' }, 'Now'),
     el('div', { class: 'now' },
-      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes),
+      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes, untold.element),
       el('section', { 'aria-labelledby': 'today' },
         el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more)));
 
@@ -129,6 +131,7 @@ export function show(main) {
       clearTimeout(looking);
       clearTimeout(atMidnight);
       clearInterval(ticking);
+      untold.close();
       cards.forEach((one) => one.close());
     },
   };
@@ -144,7 +147,7 @@ function howToBegin() {
     el('pre', {}, el('code', {}, 'cat-node serve --cat Tom --source synthetic')),
     el('p', {}, 'A node on another device is started there with'),
     el('pre', {}, el('code', {}, 'cat-node serve --cat Tom --listen 0.0.0.0:50056 --insecure')),
-    el('p', {}, 'and the hub is told where it is:'),
+    el('p', {}, 'and the hub finds it by itself on the local network. Elsewhere, tell the hub where it is:'),
     el('pre', {}, el('code', {}, 'hub serve --node Tom=http://ADDRESS:50056')),
     el('p', { class: 'faint' }, `This page looks again every few seconds. ${location.hostname}${port} is the hub itself.`));
 }
