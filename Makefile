@@ -1,7 +1,7 @@
 # What a person types; `make help` lists it. Each target first installs what it lacks, from Debian's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-device bench evaluate clean
+.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
@@ -48,6 +48,14 @@ test-arm: ## Run the tests as 64-bit ARM programs, emulated
 test-microphone: ## Capture for real from a sound server, and kill it
 	@scripts/setup build test microphone
 	e2e/microphone/run
+
+test-page: ## Look at the hub's page with a real browser, and use it
+	@scripts/setup build page
+	e2e/page/run
+
+screenshots: ## Take the pictures of the page that are in the README
+	@scripts/setup build page
+	e2e/page/run screenshots
 
 test-device: ## Boot an ARM Debian, install the package, listen to its sound card (about 15 minutes)
 	@scripts/setup build deb arm device

@@ -1,0 +1,81 @@
+"""Pages that fail their test when the console has an error or a request goes wrong."""
+
+import pytest
+from playwright.sync_api import expect
+
+import browser as stage
+from meowlink import SOON_S, until
+
+expect.set_options(timeout=SOON_S * 1000)
+
+# A cat whose name would be a program if the page wrote it as markup.
+EVIL = "<img src=x onerror=\"window.pwned=1\">"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    with stage.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory):
+    """A hub that listens to a node which meows all the time."""
+    with stage.MeowingNode("Tom") as node, stage.Hub(tmp_path_factory.mktemp("live"), node.url) as hub:
+        hub.node = node
+        hub.wait_for_events(1)
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def settled(tmp_path_factory):
+    """A hub with a dozen events whose node has gone, so that nothing changes but by the test."""
+    with stage.MeowingNode(EVIL) as node, stage.Hub(tmp_path_factory.mktemp("settled"), node.url) as hub:
+        hub.wait_for_events(12)
+        node.stop()
+        until("the node is away", lambda: hub.get("/api/v1/listening")["nodes"][0]["state"] == "away")
+        # What waited for its last half second has been stored since.
+        seen = []
+
+        def nothing_comes():
+            seen.append(len(hub.events()))
+            return len(seen) > 50 and len(set(seen[-50:])) == 1
+
+        until("all is stored", nothing_comes)
+        yield hub
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def size(request):
+    """Each test that takes it runs at both widths."""
+    return stage.PHONE if request.param == "phone" else stage.DESKTOP
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens pages; when the test ends, nothing may have gone wrong in any of them."""
+    contexts, wrong = [], []
+
+    def open_page(url, size=stage.DESKTOP, **options):
+        options = {"locale": "en-GB", "timezone_id": "Asia/Kathmandu", **options}
+        context = chromium.new_context(viewport=size, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        page.on("requestfailed", failed)
+        page.goto(url)
+        return page
+
+    def failed(request):
+        # What the page hangs up on by itself: streams, and clips that are stopped.
+        if request.failure != "net::ERR_ABORTED":
+            wrong.append(f"{request.failure} {request.url}")
+
+    open_page.wrong = wrong
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -1,0 +1,157 @@
+"""What moves: a node that meows while the page is open."""
+
+import re
+import time
+
+import cat_pb2
+import cat_pb2_grpc
+import grpc
+import pytest
+from browser import becomes
+from playwright.sync_api import expect
+
+from meowlink import until
+
+# A clip as a browser decodes it, as 16-bit samples.
+DECODED = """async (url) => {
+  const file = await (await fetch(url)).arrayBuffer();
+  const sound = await new OfflineAudioContext(1, 1, 16000).decodeAudioData(file);
+  return { rate: sound.sampleRate, samples: Array.from(sound.getChannelData(0), (x) => Math.round(x * 32768)) };
+}"""
+
+
+def test_event_is_on_the_page_soon_after_it_is_stored(live, open_page, size):
+    page = open_page(f"{live.url}/", size)
+    page.locator("li.event").first.wait_for()
+    page.evaluate("""() => {
+      window.seen = {};
+      new MutationObserver(() => document.querySelectorAll('li.event').forEach((row) => {
+        window.seen[row.dataset.id] ??= Date.now();
+      })).observe(document.querySelector('ol.events'), { childList: true });
+    }""")
+    known = live.events("limit=1")[0]["id"]
+    stored = {}
+
+    def five_more():
+        for event in live.events("limit=5"):
+            if event["id"] > known:
+                stored.setdefault(event["id"], time.time())
+        page.wait_for_timeout(20)
+        return len(stored) >= 5
+
+    until("five more events", five_more, 120)
+    becomes(page, "(ids) => ids.every((id) => window.seen[id])", list(stored))
+    seen = page.evaluate("window.seen")
+    # Any machine may pause for a moment; not five times.
+    late = sorted(seen[str(event)] / 1000 - at for event, at in stored.items())
+    assert late[0] < 2, late
+    newest = page.locator("li.event").first
+    expect(newest.locator(".cat")).to_have_text("Tom")
+    expect(newest.locator(".score")).to_have_text(re.compile(r"\d+%"))
+    expect(newest.locator("time")).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+
+
+def test_node_is_shown_as_it_hears(live, open_page, size):
+    page = open_page(f"{live.url}/", size)
+    card = page.locator("article.node")
+    expect(card.locator("h2")).to_have_text("Tom")
+    expect(card.locator(".state")).to_have_text("Live")
+    for name in ("Level", "Cat"):
+        meter = card.get_by_role("meter", name=name)
+        values = set()
+
+        def moves(meter=meter, values=values):
+            values.add(meter.get_attribute("aria-valuenow"))
+            return len(values) > 2
+
+        until(f"{name} moves", moves)
+    coloured = """(canvas) => {
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      return data.filter((value, n) => n % 4 === 0 && value > 100).length;
+    }"""
+    canvas = card.locator("canvas").element_handle()
+    until("a meow is on the spectrogram", lambda: canvas.evaluate(coloured) > 200)
+    expect(card.locator(".facts")).to_contain_text("Sound: now")
+
+
+def test_clip_plays_and_is_what_the_node_heard(live, open_page):
+    event = live.events("limit=1")[0]
+    page = open_page(f"{live.url}/#/events/{event['id']}")
+    expect(page.locator("h1")).to_contain_text("Tom")
+    heard = page.evaluate(DECODED, event["clip"]["url"])
+    assert heard["rate"] == 16_000
+    first = event["start_sample"] - round(event["clip"]["event_start_s"] * 16_000)
+    assert heard["samples"] == samples_of(live.node, event["boot_id"], first, len(heard["samples"]))
+    assert max(heard["samples"]) > 500
+
+    audio = page.locator("audio")
+    audio.evaluate("(audio) => audio.play()")
+    becomes(page, "document.querySelector('audio').ended")
+    assert audio.evaluate("(audio) => audio.currentTime") == pytest.approx(event["clip"]["duration_s"], abs=0.1)
+
+
+def samples_of(node, boot_id, first, count):
+    """Samples that a node still has on its tape."""
+    cursor = cat_pb2.Cursor(boot_id=int(boot_id, 16), sequence=first // 320)
+    audio, start = b"", first // 320 * 320
+    with grpc.insecure_channel(f"127.0.0.1:{node.port}") as channel:
+        stream = cat_pb2_grpc.catStub(channel).Listen(getattr(cat_pb2, "ListenRequest")(**{"from": cursor}), timeout=60)
+        for message in stream:
+            assert message.WhichOneof("event") == "frame", message
+            audio += message.frame.audio
+            if len(audio) >= 2 * (first - start + count):
+                break
+        stream.cancel()
+    wanted = audio[2 * (first - start) : 2 * (first - start + count)]
+    return list(memoryview(wanted).cast("h"))
+
+
+def test_row_plays_one_clip_at_a_time(live, open_page):
+    page = open_page(f"{live.url}/#/events")
+    ids = [event["id"] for event in live.events("limit=2")]
+    buttons = [page.locator(f"li[data-id='{one}'] button.play") for one in ids]
+    buttons[0].click()
+    expect(buttons[0]).to_have_attribute("aria-label", re.compile("^Stop Tom"))
+    buttons[1].click()
+    expect(buttons[0]).to_have_attribute("aria-label", re.compile("^Play Tom"))
+    # It ends by itself.
+    expect(buttons[1]).to_have_attribute("aria-label", re.compile("^Play Tom"), timeout=60_000)
+
+
+def test_microphone_can_be_heard_live(live, open_page):
+    page = open_page(f"{live.url}/")
+    button = page.get_by_role("button", name="Listen live")
+    button.click()
+    becomes(page, "document.querySelector('article audio').currentTime > 2")
+    # What it plays is sound, not silence.
+    page.evaluate("""() => {
+      const context = new AudioContext();
+      window.ear = new AnalyserNode(context);
+      new MediaElementAudioSourceNode(context, { mediaElement: document.querySelector('article audio') })
+        .connect(window.ear).connect(context.destination);
+      context.resume();
+    }""")
+    becomes(page, """() => {
+      const samples = new Float32Array(2048);
+      window.ear.getFloatTimeDomainData(samples);
+      return Math.max(...samples) > 0.02;
+    }""")
+    stop = page.get_by_role("button", name="Stop listening")
+    expect(stop).to_have_attribute("aria-pressed", "true")
+    stop.click()
+    expect(page.locator("article audio")).to_have_count(0)
+    subscribers = lambda: live.get("/api/v1/nodes")["nodes"][0]["description"]["counters"]["subscribers"]
+    until("the hub has hung up on the node", lambda: subscribers() == 1)
+
+
+def test_analysis_shows_progress_and_the_verdict(live, open_page):
+    page = open_page(f"{live.url}/")
+    card = page.locator("article.node")
+    card.get_by_role("button", name="Analyze Tom").click()
+    progress = card.get_by_role("progressbar")
+    expect(progress).to_be_visible()
+    becomes(page, "document.querySelector('progress').value > 20")
+    expect(card.locator(".verdict")).to_have_text(re.compile(r"^Tom is (Hungry|Good|Bad|Smelly) Cat\."), timeout=120_000)
+    expect(progress).to_be_hidden()
+    newest = live.get("/api/v1/analyses?limit=1")["analyses"][0]
+    expect(card.locator(".verdict")).to_contain_text(newest["result"])

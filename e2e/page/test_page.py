@@ -1,0 +1,288 @@
+"""What is kept: lists, filters, the heat map, labels, and who can use the page how."""
+
+import collections
+import datetime
+import pathlib
+import urllib.request
+import zoneinfo
+
+import axe_playwright_python
+import pytest
+from conftest import EVIL
+from playwright.sync_api import expect
+
+import browser as stage
+from meowlink import until
+
+AXE = pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js"
+
+# Each view, and what is there when it has been drawn.
+VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img"}
+
+
+def shown(page):
+    """The events of the list, from the top."""
+    return [int(row.get_attribute("data-id")) for row in page.locator("li.event").all()]
+
+
+def expect_events(page, events):
+    """Waits until the list has these events and no others."""
+    wanted = [event["id"] for event in events]
+    until(f"the list shows {wanted}", lambda: shown(page) == wanted)
+
+
+def test_no_view_is_wider_than_the_screen(settled, open_page, size):
+    page = open_page(f"{settled.url}/", size)
+    for view, drawn in VIEWS.items():
+        page.goto(f"{settled.url}/{view}")
+        page.locator(drawn).first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_every_view(settled, open_page, size, scheme):
+    page = open_page(f"{settled.url}/", size, color_scheme=scheme, reduced_motion="reduce")
+    broken = []
+    for view, drawn in VIEWS.items():
+        page.goto(f"{settled.url}/{view}")
+        page.locator(drawn).first.wait_for()
+        page.evaluate(AXE.read_text())
+        found = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")
+        broken += [(view, rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]]
+    assert broken == []
+
+
+def test_name_of_a_cat_is_text(settled, open_page):
+    page = open_page(f"{settled.url}/")
+    expect(page.locator("article.node h2")).to_have_text(EVIL)
+    expect(page.locator("li.event .cat").first).to_have_text(EVIL)
+    page.goto(f"{settled.url}/#/events/1")
+    expect(page.locator("h1")).to_contain_text(EVIL)
+    page.goto(f"{settled.url}/#/events")
+    page.locator("li.event").first.wait_for()
+    assert page.locator("main img[src='x']").count() == 0
+    assert page.evaluate("window.pwned") is None
+
+
+def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
+    page = open_page(f"{settled.url}/#/rhythm", size)
+    zone = zoneinfo.ZoneInfo("Asia/Kathmandu")
+    expected = collections.Counter()
+    for event in settled.events():
+        # Hours begin at a quarter past in UTC there.
+        at = datetime.datetime.fromisoformat(event["started_at"][:19] + "+00:00").astimezone(zone)
+        expected[at.date().isoformat(), at.hour] += event["counts_as"] != "not_a_cat"
+    page.locator(".hour a").first.wait_for()
+    cells = page.locator("td.hour").all()
+    assert len(cells) == 7 * 24
+    drawn = collections.Counter()
+    for row in page.locator(".heat tbody tr").all():
+        counts = row.locator("td.hour").evaluate_all("(cells) => cells.map((cell) => [cell.dataset.hour, cell.dataset.count])")
+        for hour, count in counts:
+            drawn[row.get_attribute("data-date"), int(hour)] += int(count)
+    assert +drawn == +expected
+    total = settled.get("/api/v1/counts?by=day&tz=Asia/Kathmandu")["total"]
+    expect(page.locator(".totals .all dd")).to_have_text(str(total))
+    # An hour leads to its events.
+    (date, hour), count = +expected and expected.most_common(1)[0]
+    page.locator(f"tr[data-date='{date}'] td[data-hour='{hour}'] a").click()
+    page.locator("li.event").first.wait_for()
+    until("the events of that hour", lambda: len(shown(page)) == count)
+
+
+def test_filters_show_what_the_api_says(settled, open_page):
+    page = open_page(f"{settled.url}/#/events")
+    events = settled.events()
+    expect_events(page, events)
+    # The score in the middle, so that some are left out.
+    middle = sorted(event["score"] for event in events)[len(events) // 2]
+    percent = int(middle * 100)
+    page.get_by_label("Score from, %").fill(str(percent))
+    page.get_by_role("button", name="Filter").click()
+    expect_events(page, [event for event in events if event["score"] >= percent / 100])
+
+    page.get_by_role("link", name="Show all").click()
+    page.get_by_label("Sounds like").select_option(label="Being brushed")
+    page.get_by_role("button", name="Filter").click()
+    expect_events(page, [event for event in events if event["counts_as"] == "brushing"])
+
+    page.goto(f"{settled.url}/#/events?cat=Nobody")
+    expect(page.locator("main [role='status']")).to_have_text("No event is like that.")
+    page.get_by_label("Cat", exact=True).fill(EVIL)
+    page.get_by_role("button", name="Filter").click()
+    expect_events(page, events)
+    # An address can be kept and opened again.
+    assert "cat=" in page.url
+    page.reload()
+    expect(page.get_by_label("Cat", exact=True)).to_have_value(EVIL)
+    expect_events(page, events)
+
+    page.get_by_role("link", name="Show all").click()
+    page.get_by_label("From", exact=True).fill("2100-01-01T00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect_events(page, [])
+    page.goto(f"{settled.url}/#/events")
+    page.get_by_label("To", exact=True).fill("2100-01-01T00:00")
+    page.get_by_role("button", name="Filter").click()
+    expect_events(page, events)
+
+
+def test_owner_says_what_it_was_and_takes_it_back(settled, open_page):
+    event = settled.events("limit=1")[0]["id"]
+    page = open_page(f"{settled.url}/#/events/{event}")
+    # Another page sees it at once.
+    other = open_page(f"{settled.url}/#/")
+    label = lambda: settled.get(f"/api/v1/events/{event}")["label"]
+    page.get_by_role("button", name="Not a cat").click()
+    expect(page.locator("h1 .tag")).to_contain_text("Not a cat")
+    assert label() == "not_a_cat"
+    expect(other.locator(f"li[data-id='{event}'] .tag")).to_contain_text("Not a cat")
+    page.get_by_role("button", name="Being brushed").click()
+    expect(page.locator("h1 .tag")).to_contain_text("Being brushed")
+    assert label() == "brushing"
+    pressed = page.get_by_role("button", name="Being brushed", pressed=True)
+    expect(pressed).to_be_focused()
+    pressed.click()
+    expect(page.locator(".choice[aria-pressed='true']")).to_have_count(0)
+    assert label() is None
+    words = [one["label"] for one in settled.get("/api/v1/labels?limit=500")["labels"] if one["event"]["id"] == event]
+    assert words == ["not_a_cat", "brushing", None]
+
+
+def test_event_is_deleted_after_a_question(settled, open_page):
+    event = settled.events("limit=1")[0]["id"]
+    page = open_page(f"{settled.url}/#/events/{event}")
+    page.get_by_role("button", name="Delete this event").click()
+    page.get_by_role("button", name="Keep").click()
+    assert settled.get(f"/api/v1/events/{event}")["id"] == event
+    page.get_by_role("button", name="Delete this event").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    page.wait_for_url("**/#/events")
+    expect_events(page, settled.events())
+    assert event not in shown(page)
+
+
+def test_keyboard_alone_is_enough(settled, open_page):
+    page = open_page(f"{settled.url}/#/events")
+    page.locator("li.event").first.wait_for()
+    focused = lambda: page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id")
+    page.keyboard.press("Tab")
+    assert focused() == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    first = page.locator("li.event a").first
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if first.evaluate("(link) => link === document.activeElement"):
+            break
+    outline = first.evaluate("(link) => getComputedStyle(link).outlineStyle")
+    assert outline == "solid", "the focus is seen"
+    page.keyboard.press("Enter")
+    choice = page.locator(".choice.isolation")
+    choice.wait_for()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if choice.evaluate("(button) => button === document.activeElement"):
+            break
+    page.keyboard.press("Space")
+    expect(choice).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Delete this event").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.locator(".choice[aria-pressed='true']").click()
+
+
+def test_colours_are_the_systems_until_the_viewer_chooses(settled, open_page):
+    page = open_page(f"{settled.url}/", color_scheme="dark")
+    paper = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")
+    dark = paper()
+    page.get_by_label("Colours").select_option("light")
+    light = paper()
+    assert dark != light
+    page.reload()
+    assert paper() == light
+    page.get_by_label("Colours").select_option("auto")
+    assert paper() == dark
+
+
+def test_page_says_what_to_do_when_no_node_answers(settled, open_page, size):
+    page = open_page(f"{settled.url}/", size)
+    expect(page.locator(".help")).to_contain_text("cat-node serve --cat Tom")
+    expect(page.locator(".help")).to_contain_text("hub serve --node Tom=http://ADDRESS:50056")
+    expect(page.locator("article.node .state")).to_have_text("Away")
+    expect(page.locator("article.node .problem").first).to_contain_text("cannot be reached")
+
+
+def test_what_goes_wrong_is_said_in_a_sentence(settled, open_page):
+    page = open_page(f"{settled.url}/#/events/999999")
+    expect(page.get_by_role("alert")).to_have_text("There is no event 999999.")
+    page.goto(f"{settled.url}/#/nothing")
+    expect(page.get_by_role("alert")).to_have_text("There is no view /nothing.")
+    # These two are the test's own doing.
+    expected = [one for one in open_page.wrong if "999999" in one or "404 (Not Found)" in one]
+    assert len(expected) == 2
+    for one in expected:
+        open_page.wrong.remove(one)
+
+
+def test_page_mends_itself_when_the_hub_comes_back(open_page, tmp_path):
+    with stage.MeowingNode("Tom") as node:
+        with stage.Hub(tmp_path, node.url) as hub:
+            hub.wait_for_events(1)
+            page = open_page(f"{hub.url}/")
+            page.locator("li.event").first.wait_for()
+            hub.stop()
+        expect(page.locator("#offline")).to_contain_text("does not answer")
+        with stage.Hub(tmp_path, node.url, http=hub.http) as again:
+            expect(page.locator("#offline")).to_be_hidden()
+            # What was heard meanwhile is there too.
+            known = len(again.events())
+            until("all events are on the page", lambda: len(shown(page)) >= known)
+            page.context.close()
+    # A hub that is away cannot but fail requests.
+    open_page.wrong.clear()
+
+
+def test_what_could_not_be_told_is_shown_and_tried_again(open_page, tmp_path):
+    config = tmp_path / "hub.toml"
+    config.write_text("""
+        notices.max_tries = 1
+        [[owners]]
+        name = "Anna"
+        animals = ["Tom"]
+        cooldown_s = 3600
+        [[owners.channels]]
+        type = "webhook"
+        url = "http://127.0.0.1:1/"
+    """)
+    with stage.MeowingNode("Tom") as node, stage.Hub(tmp_path / "data", node.url, config=config) as hub:
+        dead = lambda: hub.get("/api/v1/notices?status=dead")["notices"]
+        notice = until("a notice is given up", dead, 120)[0]
+        page = open_page(f"{hub.url}/")
+        told = page.get_by_role("region", name="Could not be told")
+        expect(told).to_contain_text("Anna by ")
+        expect(told.get_by_role("link", name="Tom")).to_have_attribute("href", f"#/events/{notice['event_id']}")
+        with page.expect_response(f"**/api/v1/notices/{notice['id']}/retry") as answered:
+            told.get_by_role("button", name="Try again").click()
+        assert answered.value.status == 200
+        ended = lambda: [one for one in dead() if one["id"] == notice["id"] and one["ended_at"] != notice["ended_at"]]
+        until("it is given up again", ended, 120)
+        # Before the hub goes.
+        page.context.close()
+
+
+def test_page_works_from_the_hub_alone(settled, open_page):
+    page = open_page(f"{settled.url}/")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    for view, drawn in VIEWS.items():
+        page.goto(f"{settled.url}/{view}")
+        page.locator(drawn).first.wait_for()
+    assert asked and all(url.startswith(settled.url) for url in asked)
+    request = urllib.request.Request(settled.url, headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    with urllib.request.urlopen(settled.url, timeout=30) as answer:
+        assert answer.read().startswith(b"Meowlink hub")
