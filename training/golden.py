@@ -12,6 +12,7 @@ import corpus
 import export
 import frontend
 import network
+import synthesis
 
 # Name of the clip: path in the manifest, begin and end in seconds, whether a cat is to be heard. All CC0 or CC BY.
 CLIPS = {
@@ -51,6 +52,9 @@ def main():
         author = clip.author or "Ludovico, Ntalampiras, Presti, Cannas, Battini, Mattiello (CatMeows, doi.org/10.5281/zenodo.4008297)"
         source = f"freesound.org/s/{clip.group.split('|')[0]}, by way of ESC-50" if clip.dataset == "esc50" else path
         lines.append(f"- `{name}.wav`: {author}; {source}; {clip.licence}")
+    # Speech for the tests of the speech gate; the network says nothing of it that is compared.
+    soundfile.write(arguments.out / "speech.wav", frontend.to_i16(synthesis.speech(0)[0] * 0.5), corpus.RATE_HZ, subtype="PCM_16")
+    lines.append("- `speech.wav`: made by espeak-ng for the tests; CC0")
     (arguments.out / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")
     (arguments.out / "ATTRIBUTION.md").write_text("\n".join(lines) + "\n")
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::ConfigError;
 use daemon::logs::LogFormat;
+use sound::detector::DetectorConfig;
 
 use crate::config::{Config, Layer, NodeConfig, Role, Url};
 
@@ -132,6 +133,78 @@ pub struct AnalyzeArgs {
     /// One line of JSON for each file
     #[arg(long)]
     pub json: bool,
+
+    /// CSV instead: a row for each detection, or with --csv=files a row for each file
+    #[arg(long, value_enum, value_name = "ROWS", num_args = 0..=1, require_equals = true, default_missing_value = "detections",
+        conflicts_with = "json")]
+    pub csv: Option<Rows>,
+
+    /// Files analysed at once, 1 to 64 [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub threads: Option<u8>,
+
+    /// What counts as a cat.
+    #[command(flatten)]
+    pub detector: DetectorArgs,
+}
+
+/// What a row of the CSV is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rows {
+    /// A detection.
+    Detections,
+    /// A file, with what is wrong with it if it cannot be analysed.
+    Files,
+}
+
+/// What counts as a cat, where it differs from `[detector]` of a hub without config.
+#[derive(Debug, Clone, Default, Args)]
+pub struct DetectorArgs {
+    /// Leave out detections with a lower score, 0 to 1 [default: 0.5]
+    #[arg(long, value_name = "SCORE")]
+    min_score: Option<f32>,
+
+    /// A detection begins where the smoothed probability reaches this [default: 0.5]
+    #[arg(long, value_name = "P")]
+    on_probability: Option<f32>,
+
+    /// It goes on while the smoothed probability is at least this [default: 0.2]
+    #[arg(long, value_name = "P")]
+    off_probability: Option<f32>,
+
+    /// Leave out detections shorter than this [default: 128]
+    #[arg(long, value_name = "MS")]
+    min_ms: Option<u32>,
+
+    /// Detections closer than this are one [default: 256]
+    #[arg(long, value_name = "MS")]
+    merge_gap_ms: Option<u32>,
+
+    /// Cut longer detections here [default: 10000]
+    #[arg(long, value_name = "MS")]
+    max_ms: Option<u32>,
+}
+
+impl DetectorArgs {
+    /// The config, what is not said by default.
+    ///
+    /// # Errors
+    /// Names the flag that is out of bounds.
+    pub fn config(&self) -> Result<DetectorConfig, ConfigError> {
+        let default = DetectorConfig::default();
+        let config = DetectorConfig {
+            on_probability: self.on_probability.unwrap_or(default.on_probability),
+            off_probability: self.off_probability.unwrap_or(default.off_probability),
+            min_ms: self.min_ms.unwrap_or(default.min_ms),
+            merge_gap_ms: self.merge_gap_ms.unwrap_or(default.merge_gap_ms),
+            max_ms: self.max_ms.unwrap_or(default.max_ms),
+            min_score: self.min_score.unwrap_or(default.min_score),
+        };
+        config
+            .check()
+            .map_err(|why| ConfigError::value(format!("--{}", why.key.replace('_', "-")), why.to_string()))?;
+        Ok(config)
+    }
 }
 
 impl Cli {
@@ -173,6 +246,7 @@ impl ServeArgs {
             // These are in the file alone.
             listen: None,
             clips: None,
+            detector: None,
             events: None,
             owners: None,
             notices: None,
@@ -250,6 +324,23 @@ mod tests {
         let cli = Cli::try_parse_from(["hub", "analyze", "--json", "a.wav", "b.wav"]).unwrap();
         let Command::Analyze(analyze) = cli.command() else { panic!("not analyze") };
         assert!(analyze.json && analyze.files.len() == 2);
+    }
+
+    #[test]
+    fn detector_flags_are_checked_like_the_config() {
+        let config =
+            |args: &[&str]| match Cli::try_parse_from([&["hub", "analyze", "a.wav"], args].concat()).unwrap().command()
+            {
+                Command::Analyze(analyze) => analyze.detector.config(),
+                Command::Serve(_) => panic!("not analyze"),
+            };
+        assert_eq!(config(&[]).unwrap(), DetectorConfig::default());
+        assert_eq!(
+            config(&["--min-score", "0.9", "--max-ms", "5000"]).unwrap(),
+            DetectorConfig { min_score: 0.9, max_ms: 5_000, ..DetectorConfig::default() }
+        );
+        let error = config(&["--merge-gap-ms", "9999"]).unwrap_err().to_string();
+        assert!(error.starts_with("--merge-gap-ms: 9999 is not within 0 to 2000"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use daemon::config::ConfigError;
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use serde::Deserialize;
+use sound::detector::DetectorConfig;
 
 use crate::clips::ClipsConfig;
 use crate::gateway::PageConfig;
@@ -156,6 +157,8 @@ pub struct Layer {
     pub listen: Option<ListenConfig>,
     /// Clips of what was heard.
     pub clips: Option<ClipsConfig>,
+    /// What counts as a cat event.
+    pub detector: Option<DetectorConfig>,
     /// How long events are kept.
     pub events: Option<EventsConfig>,
     /// Who is told.
@@ -188,6 +191,7 @@ impl Layer {
             log_format: self.log_format.or(lower.log_format),
             listen: self.listen.or(lower.listen),
             clips: self.clips.or(lower.clips),
+            detector: self.detector.or(lower.detector),
             events: self.events.or(lower.events),
             owners: self.owners.or(lower.owners),
             notices: self.notices.or(lower.notices),
@@ -230,6 +234,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Clips of what was heard.
     pub clips: ClipsConfig,
+    /// What counts as a cat event, live and in analyses.
+    pub detector: DetectorConfig,
     /// How long events are kept.
     pub events: EventsConfig,
     /// Who is told. Empty: nobody.
@@ -282,6 +288,8 @@ impl Config {
         clips.check()?;
         let (owners, notices) = (layer.owners.unwrap_or_default(), layer.notices.unwrap_or_default());
         owner::config::check(&owners, &notices, layer.mqtt.as_ref())?;
+        let detector = layer.detector.unwrap_or_default();
+        detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
         Ok(Self {
             roles,
@@ -299,6 +307,7 @@ impl Config {
             log_format: layer.log_format.unwrap_or_default(),
             listen: listening,
             clips,
+            detector,
             events: layer.events.unwrap_or_default(),
             owners,
             notices,
@@ -412,6 +421,10 @@ mod tests {
             ("[listen]\nthreads = 65", "listen.threads: "),
             ("[listen]\nmax_lag_s = 0", "listen.max_lag_s: "),
             ("[clips]\npre_roll_ms = 2001", "clips.pre_roll_ms: "),
+            ("[detector]\non_probability = 1.0", "detector.on_probability: 1 is not"),
+            ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
+            ("[detector]\nmax_ms = 60000", "detector.max_ms: "),
+            ("[detector]\nmin_score = nan", "detector.min_score: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
         ] {
             let error = config(toml).unwrap_err().to_string();

@@ -1,138 +1,115 @@
 //! `hub analyze`: recordings instead of nodes, and no server.
 
-use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analysis, Analyzer, AnalyzerConfig};
-use sound::detection::{Context, Detection};
-use sound::framer::{Framer, FramerError};
+use daemon::EXIT_USAGE;
+use sound::analysis::{Analysis, AnalyzerConfig, Heard};
 
-use crate::analysis::verdict::Verdict;
 use crate::cli::AnalyzeArgs;
-use crate::store::analyses::context_word;
 
-/// Moments (samples of all channels) that are read at a time: what a long file takes of memory.
-const CHUNK_MOMENTS: usize = 4096;
+mod output;
+mod recording;
 
-/// Silence that is pushed after the end at most, in seconds, until the last sample has come through the resampler. Its
-/// filter delays by some hundredths of a second.
-const MAX_FLUSH_S: u32 = 2;
+pub use recording::{FileError, analyze_file, analyze_wav};
 
-/// Why a file cannot be analysed.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {
-    /// It cannot be read, or is no WAV file that we understand.
-    #[error("{0}")]
-    Wav(#[from] hound::Error),
-    /// It cannot be looked at.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// Its format makes no sense.
-    #[error("{0}")]
-    Format(#[from] FramerError),
-    /// Its samples have a size that we do not know.
-    #[error("samples of {0} bits are not understood")]
-    Bits(u16),
-    /// A folder without anything to analyse.
-    #[error("no WAV file in this folder")]
-    EmptyFolder,
-}
+use output::Format;
 
-/// Analyses the files in order and prints what was found; a file that cannot be analysed is named on standard error, and
-/// the others go on. The exit code is 1 when there was one.
+/// Files that each thread may be ahead of what is printed. Their answers wait in memory; a thread that is further ahead waits.
+const AHEAD: usize = 8;
+
+/// How often the progress is shown.
+const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
+
+/// What became of a file.
+type Outcome = Result<(Analysis, Vec<Heard>), FileError>;
+
+/// Analyses the files on all cores and prints what was found, in their order; a file that cannot be analysed is named on
+/// standard error, and the others go on. The exit code is 1 when there was one. On a terminal, standard error shows how far
+/// it is.
 pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
-    let mut out = io::stdout().lock();
-    let mut all_good = true;
-    for file in args.files.iter().flat_map(|path| expand(path)) {
-        let printed = match file
-            .and_then(|path| analyze_file(&path).map(|found| (path.clone(), found)).map_err(|why| (path, why)))
-        {
-            Ok((path, analysis)) if args.json => print_json(&mut out, &path, &analysis),
-            Ok((path, analysis)) => print_table(&mut out, &path, &analysis),
-            Err((path, why)) => {
-                all_good = false;
-                writeln!(io::stderr(), "{}: {why}", path.display())
-            }
-        };
-        if let Err(error) = printed {
-            // The reader has seen enough, as in `hub analyze ... | head`.
-            return if error.kind() == io::ErrorKind::BrokenPipe { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let config = match args.detector.config() {
+        Ok(config) => config,
+        Err(error) => {
+            // Nobody listens on a standard error that is closed.
+            let _ = writeln!(io::stderr(), "{error}");
+            return ExitCode::from(EXIT_USAGE);
         }
-    }
-    if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Analyses a WAV file in constant memory, whatever its length.
-///
-/// # Errors
-/// See [`FileError`].
-pub fn analyze_file(path: &Path) -> Result<Analysis, FileError> {
-    analyze_wav(hound::WavReader::open(path)?)
-}
-
-fn analyze_wav(reader: hound::WavReader<BufReader<File>>) -> Result<Analysis, FileError> {
-    let spec = reader.spec();
-    let mut framer = Framer::new(spec.sample_rate, spec.channels)?;
-    let mut analyzer = Analyzer::new(AnalyzerConfig::default());
-    let moments = u64::from(reader.duration());
-    let mut left = rescaled(moments, spec.sample_rate);
-    let mut push = |samples: &[f32]| {
-        framer.push(samples, |frame| {
-            let whole = usize::try_from(left).unwrap_or(usize::MAX).min(frame.len());
-            analyzer.push(&frame[..whole]);
-            left -= whole as u64;
-        });
-        left
     };
-
-    let channels = usize::from(spec.channels);
-    let mut chunk = Vec::with_capacity(CHUNK_MOMENTS * channels);
-    for sample in samples(reader)? {
-        chunk.push(sample?);
-        if chunk.len() == chunk.capacity() {
-            push(&chunk);
-            chunk.clear();
-        }
+    let format = match (args.json, args.csv) {
+        (true, _) => Format::Json,
+        (false, Some(rows)) => Format::Csv(rows),
+        (false, None) => Format::Table,
+    };
+    let files: Vec<_> = args.files.iter().flat_map(|path| expand(path)).collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.map_or(cores, usize::from).min(files.len());
+    match print_all(files, threads, config, format) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        // The reader has seen enough, as in `hub analyze ... | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
-    // Half a moment at the end of a broken file is no sound.
-    chunk.truncate(chunk.len() / channels * channels);
-    push(&chunk);
-    let silence = vec![0.0; channels * (spec.sample_rate as usize / 50).max(1)];
-    for _ in 0..MAX_FLUSH_S * 50 {
-        if push(&[]) == 0 {
-            break;
-        }
-        push(&silence);
-    }
-    Ok(analyzer.finish())
 }
 
-/// Length at 16 kHz of so many samples at another rate, rounded up.
-fn rescaled(samples: u64, sample_rate_hz: u32) -> u64 {
-    (samples * u64::from(SAMPLE_RATE_HZ)).div_ceil(u64::from(sample_rate_hz))
+/// Returns how many files could not be analysed.
+fn print_all(files: Expanded, threads: usize, config: AnalyzerConfig, format: Format) -> io::Result<usize> {
+    let mut out = io::stdout().lock();
+    let mut progress = Progress::new(files.len());
+    let mut bad = 0;
+    output::begin(&mut out, format)?;
+    for (path, outcome) in outcomes(files, threads, config) {
+        progress.clear()?;
+        match outcome {
+            Ok((analysis, heard)) => {
+                output::found(&mut out, format, &path, &analysis, &heard)?;
+                progress.sound_s += analysis.duration_s;
+            }
+            Err(why) => {
+                bad += 1;
+                writeln!(io::stderr(), "{}: {why}", path.display())?;
+                output::failed(&mut out, format, &path, &why)?;
+            }
+        }
+        progress.step()?;
+    }
+    progress.end(bad)?;
+    Ok(bad)
 }
 
-type Samples = Box<dyn Iterator<Item = Result<f32, hound::Error>>>;
-
-/// The samples of a file, -1 to 1, channels interleaved.
-fn samples(reader: hound::WavReader<BufReader<File>>) -> Result<Samples, FileError> {
-    let spec = reader.spec();
-    Ok(match (spec.sample_format, spec.bits_per_sample) {
-        (hound::SampleFormat::Float, _) => {
-            // A float can be anything at all.
-            let clean = |sample: f32| if sample.is_finite() { sample } else { 0.0 };
-            Box::new(reader.into_samples::<f32>().map(move |sample| sample.map(clean)))
-        }
-        (hound::SampleFormat::Int, bits @ 1..=32) => {
-            let scale = 1.0 / (1_u64 << (bits - 1)) as f32;
-            Box::new(reader.into_samples::<i32>().map(move |sample| sample.map(|sample| sample as f32 * scale)))
-        }
-        (hound::SampleFormat::Int, bits) => return Err(FileError::Bits(bits)),
-    })
+/// The outcomes in the order of the files. Thread `k` of `n` takes the files `k`, `k + n`, ...: so they come in order, and no more
+/// than [`AHEAD`] of each wait. Threads end when nobody takes their outcomes any more.
+fn outcomes(files: Expanded, threads: usize, config: AnalyzerConfig) -> impl Iterator<Item = (PathBuf, Outcome)> {
+    let mut shares: Vec<Expanded> = (0..threads).map(|_| Vec::new()).collect();
+    for (number, file) in files.into_iter().enumerate() {
+        shares[number % threads].push(file);
+    }
+    let queues: Vec<Receiver<(PathBuf, Outcome)>> = shares
+        .into_iter()
+        .map(|share| {
+            let (sender, receiver) = sync_channel(AHEAD);
+            std::thread::spawn(move || {
+                for file in share {
+                    let outcome = match file {
+                        Ok(path) => {
+                            let analysed = std::panic::catch_unwind(|| analyze_file(&path, config));
+                            (path, analysed.unwrap_or(Err(FileError::Crash)))
+                        }
+                        Err((path, why)) => (path, Err(why)),
+                    };
+                    if sender.send(outcome).is_err() {
+                        return;
+                    }
+                }
+            });
+            receiver
+        })
+        .collect();
+    (0..threads).cycle().map_while(move |number| queues[number].recv().ok())
 }
 
 type Expanded = Vec<Result<PathBuf, (PathBuf, FileError)>>;
@@ -153,82 +130,61 @@ fn expand(path: &Path) -> Expanded {
     if files.is_empty() { fail(FileError::EmptyFolder) } else { files.into_iter().map(Ok).collect() }
 }
 
-#[derive(Serialize)]
-struct FileLine<'a> {
-    file: String,
-    duration_s: f64,
-    cat_score: f32,
-    detections: Vec<DetectionLine<'a>>,
+/// How far it is, on standard error when that is a terminal and there is more than one file.
+struct Progress {
+    files: usize,
+    done: usize,
+    sound_s: f64,
+    began: Instant,
+    shown: Instant,
+    visible: bool,
 }
 
-#[derive(Serialize)]
-struct DetectionLine<'a> {
-    start_s: f64,
-    end_s: f64,
-    score: f32,
-    context: &'a Context,
-}
-
-fn print_json(out: &mut impl Write, path: &Path, analysis: &Analysis) -> io::Result<()> {
-    let line = FileLine {
-        file: path.display().to_string(),
-        duration_s: analysis.duration_s,
-        cat_score: analysis.cat_score,
-        detections: analysis.detections.iter().map(DetectionLine::from).collect(),
-    };
-    serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
-    out.write_all(b"\n")?;
-    out.flush()
-}
-
-impl<'a> From<&'a Detection> for DetectionLine<'a> {
-    fn from(found: &'a Detection) -> Self {
-        let (start_s, end_s) = (seconds(found.start_sample), seconds(found.end_sample));
-        Self { start_s, end_s, score: found.score, context: &found.context }
+impl Progress {
+    fn new(files: usize) -> Self {
+        let now = Instant::now();
+        Self { files, done: 0, sound_s: 0.0, began: now, shown: now, visible: files > 1 && io::stderr().is_terminal() }
     }
-}
 
-fn print_table(out: &mut impl Write, path: &Path, analysis: &Analysis) -> io::Result<()> {
-    let count = analysis.detections.len();
-    writeln!(
-        out,
-        "{}: {:.2} s, cat score {:.2}, {} ({})",
-        path.display(),
-        analysis.duration_s,
-        analysis.cat_score,
-        if count == 1 { "1 vocalisation".to_owned() } else { format!("{count} vocalisations") },
-        Verdict::of(&analysis.detections).as_str(),
-    )?;
-    if count > 0 {
-        writeln!(out, "     from s      to s  score  context            food  isol. brush  pitch Hz")?;
+    /// Takes the line away, so that something else can be printed.
+    fn clear(&self) -> io::Result<()> {
+        if self.visible { write!(io::stderr(), "\r\x1b[K") } else { Ok(()) }
     }
-    for found in &analysis.detections {
-        let probabilities = &found.context.probabilities;
+
+    fn step(&mut self) -> io::Result<()> {
+        self.done += 1;
+        if self.visible && self.shown.elapsed() >= PROGRESS_PERIOD {
+            self.shown = Instant::now();
+            write!(io::stderr(), "\r{} of {} files, {:.0} files/s", self.done, self.files, self.files_a_second())?;
+        }
+        Ok(())
+    }
+
+    fn end(&self, bad: usize) -> io::Result<()> {
+        if !self.visible {
+            return Ok(());
+        }
+        self.clear()?;
+        let (minutes, seconds) = (self.sound_s / 60.0, self.began.elapsed().as_secs_f64());
+        let speed = self.files_a_second();
         writeln!(
-            out,
-            "  {:9.2} {:9.2}   {:.2}  {:16}   {:.2}  {:.2}  {:.2}   {:7.0}",
-            seconds(found.start_sample),
-            seconds(found.end_sample),
-            found.score,
-            context_word(found.context.label),
-            probabilities.waiting_for_food,
-            probabilities.isolation,
-            probabilities.brushing,
-            found.measurements.pitch_median_hz,
-        )?;
+            io::stderr(),
+            "{} files, {minutes:.1} min of sound, in {seconds:.1} s ({speed:.0} files/s), {bad} bad",
+            self.done
+        )
     }
-    out.flush()
-}
 
-fn seconds(samples: u64) -> f64 {
-    samples as f64 / f64::from(SAMPLE_RATE_HZ)
+    fn files_a_second(&self) -> f64 {
+        self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn wav(dir: &Path, name: &str, spec: hound::WavSpec, seconds: f64) -> PathBuf {
+    /// A recording of a tone.
+    pub(super) fn wav(dir: &Path, name: &str, spec: hound::WavSpec, seconds: f64) -> PathBuf {
         let path = dir.join(name);
         let mut writer = hound::WavWriter::create(&path, spec).unwrap();
         for moment in 0..(f64::from(spec.sample_rate) * seconds) as u32 {
@@ -247,56 +203,13 @@ mod tests {
         path
     }
 
-    fn spec(
+    pub(super) fn spec(
         sample_rate: u32,
         channels: u16,
         bits_per_sample: u16,
         sample_format: hound::SampleFormat,
     ) -> hound::WavSpec {
         hound::WavSpec { channels, sample_rate, bits_per_sample, sample_format }
-    }
-
-    #[test]
-    fn any_format_gives_the_same_length_and_level() {
-        use hound::SampleFormat::{Float, Int};
-        let dir = tempfile::tempdir().unwrap();
-        for (rate, channels, bits, format) in [
-            (16_000, 1, 16, Int),
-            (8_000, 1, 8, Int),
-            (44_100, 2, 16, Int),
-            (48_000, 2, 24, Int),
-            (22_050, 1, 32, Int),
-            (96_000, 3, 32, Float),
-            (44_101, 1, 16, Int),
-        ] {
-            let path = wav(dir.path(), "tone.wav", spec(rate, channels, bits, format), 1.5);
-            let analysis = analyze_file(&path).unwrap();
-            assert!((analysis.duration_s - 1.5).abs() < 1e-3, "{rate} Hz: {} s", analysis.duration_s);
-            // A sine of half of full scale.
-            let rms_dbfs = analysis.level.rms_dbfs;
-            assert!((rms_dbfs - -9.03).abs() < 0.3, "{rate} Hz, {channels} x {bits} bits: {rms_dbfs} dBFS");
-        }
-    }
-
-    #[test]
-    fn empty_recording_has_no_length() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = wav(dir.path(), "empty.wav", spec(44_100, 2, 16, hound::SampleFormat::Int), 0.0);
-        let analysis = analyze_file(&path).unwrap();
-        assert_eq!((analysis.duration_s, analysis.detections.len()), (0.0, 0));
-    }
-
-    #[test]
-    fn what_is_no_recording_is_an_error() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = dir.path().join("text.wav");
-        std::fs::write(&text, "meow").unwrap();
-        assert!(analyze_file(&text).is_err());
-        assert!(analyze_file(&dir.path().join("missing.wav")).is_err());
-        let cut = wav(dir.path(), "cut.wav", spec(16_000, 1, 16, hound::SampleFormat::Int), 1.0);
-        let bytes = std::fs::read(&cut).unwrap();
-        std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-        assert!(analyze_file(&cut).is_err(), "half a recording passed for a whole one");
     }
 
     #[test]
@@ -314,15 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn line_of_json_has_the_promised_keys() {
+    fn outcomes_come_in_the_order_of_the_files_from_any_number_of_threads() {
         let dir = tempfile::tempdir().unwrap();
-        let path = wav(dir.path(), "tone.wav", spec(16_000, 1, 16, hound::SampleFormat::Int), 0.5);
-        let mut line = Vec::new();
-        print_json(&mut line, &path, &analyze_file(&path).unwrap()).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!(json["file"], path.display().to_string());
-        assert_eq!(json["duration_s"], 0.5);
-        assert!(json["cat_score"].is_number() && json["detections"].is_array());
-        assert_eq!(line.last(), Some(&b'\n'));
+        let mono = spec(16_000, 1, 16, hound::SampleFormat::Int);
+        // More than may wait, the first ones longest.
+        let files: Vec<PathBuf> =
+            (0..40).map(|n| wav(dir.path(), &format!("{n:02}.wav"), mono, f64::from(41 - n) * 0.02)).collect();
+        for threads in [1, 3, 8] {
+            let wanted: Expanded = files.iter().cloned().map(Ok).collect();
+            let got: Vec<_> = outcomes(wanted, threads, AnalyzerConfig::default()).collect();
+            let paths: Vec<_> = got.iter().map(|(path, _)| path.clone()).collect();
+            assert_eq!(paths, files, "{threads} threads");
+            assert!(got.iter().all(|(_, outcome)| outcome.is_ok()));
+        }
     }
 }

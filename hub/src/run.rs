@@ -24,7 +24,7 @@ use crate::dog::DogService;
 use crate::gateway::{self, App};
 use crate::grpc;
 use crate::health::Checks;
-use crate::listen::Listening;
+use crate::listen::{Listening, Settings};
 use crate::node_client::Nodes;
 use crate::owner::channels::Channel;
 use crate::owner::dispatch::Dispatcher;
@@ -164,8 +164,14 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let analysis: Peer = match &store {
         Some(store) if config.has(Role::Analysis) => {
             checks.add_here(Role::Analysis);
-            let service =
-                AnalysisService::start(store.clone(), nodes.clone(), config.max_analyses, stop.clone()).await?;
+            let service = AnalysisService::start(
+                store.clone(),
+                nodes.clone(),
+                config.max_analyses,
+                config.detector,
+                stop.clone(),
+            )
+            .await?;
             analyses = Some(service.clone());
             let server = CatAnalysisServer::new(service);
             tasks.spawn(grpc::serve(server.clone(), listeners.analysis, stop.clone()));
@@ -184,8 +190,10 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
             Clips::guest(&config.data_dir, config.clips.clone(), store.clone())
         };
         if keeps && config.listen.enabled {
-            let (events, store, clips) = (config.events.clone(), store.clone(), opened.clone());
-            let started = Listening::start(&config.listen, events, &nodes, store, clips, outbox.clone(), &stop);
+            let (listen, events) = (config.listen.clone(), config.events.clone());
+            let settings = Settings { listen, detector: config.detector, events };
+            let (store, clips) = (store.clone(), opened.clone());
+            let started = Listening::start(&settings, &nodes, store, clips, outbox.clone(), &stop);
             let started = started.await?;
             if let Some(mqtt) = mqtt.clone().filter(|mqtt| mqtt.config().home_assistant) {
                 let told = HomeAssistant::new(mqtt, started.live().clone(), config.notices.public_url.clone());

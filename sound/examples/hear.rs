@@ -2,7 +2,8 @@
 //!
 //! In, for each recording: the sample count (u32), then that many samples (i16) of canonical audio, little-endian. Out:
 //! `{"cat_score":..,"logits":[..],"events":[{"start_sample":..,"end_sample":..,"score":..,"kind":..,"embedding":[..],
-//! "prosody":[..],"context":{..}}]}`.
+//! "prosody":[..],"context":{..},"clip":[..]}]}`. `clip` is what the speech gate leaves of the event with half a second before and after
+//! it, as first sample and the one after the last; null: nothing.
 //! With `--weights FILE` another network than the shipped one listens; with `--min-score X` events down to that score come out; `--steps` adds embeddings of all steps.
 
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
@@ -11,6 +12,7 @@ use serde_json::json;
 use sound::analysis::{Analyzer, AnalyzerConfig, Heard};
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Hearing, Model};
+use sound::speech::without_speech;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
@@ -43,7 +45,7 @@ fn main() -> io::Result<()> {
         analyzer.push(&samples);
         let (analysis, heard) = analyzer.finish_heard();
         let (logits, steps) = steps_of(model, &samples);
-        let events: Vec<_> = heard.iter().map(line_of).collect();
+        let events: Vec<_> = heard.iter().map(|heard| line_of(heard, model, &samples)).collect();
         let mut line = json!({ "cat_score": analysis.cat_score, "logits": logits, "events": events });
         if with_steps {
             line["steps"] = json!(steps);
@@ -53,7 +55,14 @@ fn main() -> io::Result<()> {
     }
 }
 
-fn line_of(heard: &Heard) -> serde_json::Value {
+/// Half a second.
+const ROLL_SAMPLES: usize = 8_000;
+
+fn line_of(heard: &Heard, model: &Model, samples: &[i16]) -> serde_json::Value {
+    let (start, end) = (heard.detection.start_sample as usize, heard.detection.end_sample as usize);
+    let from = start.saturating_sub(ROLL_SAMPLES);
+    let clip = &samples[from..(end + ROLL_SAMPLES).min(samples.len())];
+    let kept = without_speech(model, clip, start - from..end - from).map(|kept| [kept.start + from, kept.end + from]);
     json!({
         "start_sample": heard.detection.start_sample,
         "end_sample": heard.detection.end_sample,
@@ -62,6 +71,7 @@ fn line_of(heard: &Heard) -> serde_json::Value {
         "embedding": heard.features.embedding.to_vec(),
         "prosody": heard.features.prosody,
         "context": heard.detection.context,
+        "clip": kept,
     })
 }
 

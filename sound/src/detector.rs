@@ -2,21 +2,25 @@
 
 use std::collections::VecDeque;
 
+use serde::Deserialize;
+use thiserror::Error;
+
 use crate::logmel::{LogMel, WINDOW_SAMPLES};
 use crate::model::{Answer, EMBEDDING, Hearing, Model, SOUNDS, STEP_SAMPLES, Sound};
 
 /// What counts as an event. Times are multiples of a step (64 ms); others are rounded up.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct DetectorConfig {
-    /// An event begins where the smoothed probability reaches this.
+    /// An event begins where the smoothed probability reaches this, 0.05 to 0.99.
     pub on_probability: f32,
-    /// It goes on while the smoothed probability is at least this.
+    /// It goes on while the smoothed probability is at least this, 0.01 to `on_probability`.
     pub off_probability: f32,
-    /// Events shorter than this are dropped, in milliseconds.
+    /// Events shorter than this are dropped, in milliseconds, 64 to 2,000.
     pub min_ms: u32,
-    /// Events closer than this are one, in milliseconds.
+    /// Events closer than this are one, in milliseconds, 0 to 2,000.
     pub merge_gap_ms: u32,
-    /// Longest event, in milliseconds: it is cut there and goes on as another.
+    /// Longest event, in milliseconds, 2,000 to 30,000: it is cut there and goes on as another. So much audio is remembered.
     pub max_ms: u32,
     /// Events with a lower score are dropped, 0 to 1.
     pub min_score: f32,
@@ -32,6 +36,53 @@ impl Default for DetectorConfig {
             max_ms: 10_000,
             min_score: 0.5,
         }
+    }
+}
+
+/// A value of [`DetectorConfig`] that is out of its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{value} is not within {bounds}")]
+pub struct OutOfBounds {
+    /// The field.
+    pub key: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it may be.
+    pub bounds: String,
+}
+
+impl DetectorConfig {
+    /// Whether all values are within their bounds.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        let shares = [
+            ("on_probability", self.on_probability, 0.05, 0.99),
+            ("off_probability", self.off_probability, 0.01, self.on_probability),
+            ("min_score", self.min_score, 0.0, 1.0),
+        ];
+        let times = [
+            ("min_ms", self.min_ms, 64, 2_000),
+            ("merge_gap_ms", self.merge_gap_ms, 0, 2_000),
+            ("max_ms", self.max_ms, 2_000, 30_000),
+        ];
+        let bad = |key, value: String, low: String, high: String| OutOfBounds {
+            key,
+            value,
+            bounds: format!("{low} to {high}"),
+        };
+        for (key, value, low, high) in shares {
+            if !(low..=high).contains(&value) {
+                return Err(bad(key, value.to_string(), low.to_string(), high.to_string()));
+            }
+        }
+        for (key, value, low, high) in times {
+            if !(low..=high).contains(&value) {
+                return Err(bad(key, value.to_string(), low.to_string(), high.to_string()));
+            }
+        }
+        Ok(())
     }
 }
 

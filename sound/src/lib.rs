@@ -16,6 +16,7 @@ pub mod model;
 mod nn;
 pub mod prosody;
 pub mod spectrogram;
+pub mod speech;
 pub mod synth;
 
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.

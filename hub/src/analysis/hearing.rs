@@ -53,14 +53,8 @@ pub(super) struct Heard {
 }
 
 impl Hearing {
-    pub(super) fn new() -> Self {
-        Self {
-            analyzer: Analyzer::new(AnalyzerConfig::default()),
-            expected: None,
-            origin: None,
-            heard_samples: 0,
-            lost_samples: 0,
-        }
+    pub(super) fn new(detector: AnalyzerConfig) -> Self {
+        Self { analyzer: Analyzer::new(detector), expected: None, origin: None, heard_samples: 0, lost_samples: 0 }
     }
 
     /// Takes the audio of a message. Computes, for milliseconds: not for an async thread.
@@ -175,7 +169,7 @@ mod tests {
 
     /// Frames heard, frames lost, and length of the analysis in frames.
     fn hear(pieces: Vec<ListenResponse>) -> (u64, u64, f64) {
-        let mut hearing = Hearing::new();
+        let mut hearing = Hearing::new(AnalyzerConfig::default());
         hearing.take(pieces).unwrap();
         let heard = hearing.finish();
         let frames = |samples| samples / FRAME_SAMPLES as u64;
@@ -218,13 +212,16 @@ mod tests {
             let mut piece = frame(7, 0, 1);
             let Some(Event::Frame(frame)) = &mut piece.event else { unreachable!() };
             change(frame);
-            Hearing::new().take(vec![piece]).unwrap_err()
+            Hearing::new(AnalyzerConfig::default()).take(vec![piece]).unwrap_err()
         };
         assert_eq!(refuse(|frame| frame.encoding = 1), BadAudio::Encoding(1));
         assert_eq!(refuse(|frame| frame.audio.truncate(639)), BadAudio::Length { sample_count: 320, bytes: 639 });
         assert_eq!(refuse(|frame| frame.sample_count = 0), BadAudio::Length { sample_count: 0, bytes: 640 });
-        assert_eq!(Hearing::new().take(vec![gap(7, 0, u64::MAX)]).unwrap_err(), BadAudio::Hole(u64::MAX));
+        assert_eq!(
+            Hearing::new(AnalyzerConfig::default()).take(vec![gap(7, 0, u64::MAX)]).unwrap_err(),
+            BadAudio::Hole(u64::MAX)
+        );
         let far = vec![frame(7, 0, 1), frame(7, u64::MAX, 1)];
-        assert_eq!(Hearing::new().take(far).unwrap_err(), BadAudio::Hole(u64::MAX - 1));
+        assert_eq!(Hearing::new(AnalyzerConfig::default()).take(far).unwrap_err(), BadAudio::Hole(u64::MAX - 1));
     }
 }

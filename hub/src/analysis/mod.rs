@@ -7,6 +7,7 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::cat_analysis_server::CatAnalysis;
 use proto::{AnalysisRequest, AnalysisResponse};
+use sound::detector::DetectorConfig;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
@@ -41,6 +42,7 @@ struct Inner {
     /// One for each analysis that may run. When all are taken, a further one is refused with `RESOURCE_EXHAUSTED`.
     places: Arc<Semaphore>,
     max_analyses: usize,
+    detector: DetectorConfig,
     tasks: TaskTracker,
     stop: CancellationToken,
     failures: Arc<Mutex<Quiet>>,
@@ -55,13 +57,14 @@ impl AnalysisService {
         store: Store,
         nodes: Nodes,
         max_analyses: usize,
+        detector: DetectorConfig,
         stop: CancellationToken,
     ) -> Result<Self, crate::store::StoreError> {
         store.fail_running_analyses(CUT_OFF).await?;
         let places = Arc::new(Semaphore::new(max_analyses));
         let failures = Arc::new(Mutex::new(Quiet::new(LOG_PERIOD)));
         let tasks = TaskTracker::new();
-        Ok(Self { inner: Arc::new(Inner { store, nodes, places, max_analyses, tasks, stop, failures }) })
+        Ok(Self { inner: Arc::new(Inner { store, nodes, places, max_analyses, detector, tasks, stop, failures }) })
     }
 
     /// Waits until the analyses that run are stored. Cancel the token first.
@@ -89,6 +92,7 @@ impl AnalysisService {
         let node = inner.nodes.for_cat(&cat);
         let task = task::Task {
             store: inner.store.clone(),
+            detector: inner.detector,
             cat: cat.clone(),
             node,
             metadata: task::passed_on(metadata),

@@ -9,6 +9,7 @@ use daemon::shutdown::CancellationToken;
 use proto::{AnalyzeCatSoundResponse, SourceState};
 use sound::analysis::{Analysis, Heard as Call};
 use sound::detection::Detection;
+use sound::detector::DetectorConfig;
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 use tonic::metadata::{KeyRef, MetadataMap};
@@ -60,6 +61,7 @@ const NOT_PASSED_ON: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) store: Store,
+    pub(super) detector: DetectorConfig,
     pub(super) cat: String,
     pub(super) node: Node,
     pub(super) metadata: MetadataMap,
@@ -155,7 +157,7 @@ impl Task {
     }
 
     async fn listen(&self, mut stream: Streaming<AnalyzeCatSoundResponse>, deadline: Instant) -> Listened {
-        let mut hearing = Hearing::new();
+        let mut hearing = Hearing::new(self.detector);
         let mut messages = 0;
         let mut state = SourceState::Unspecified;
         let ended = loop {

@@ -1,8 +1,8 @@
 //! Clips: the sound of each event as a WAV file, within a quota.
 //!
 //! Clips are all the audio that the hub ever writes, and there is one only around a cat event: at most
-//! [`ClipsConfig::max_length_s`] with at most [`MAX_ROLL_MS`] before and after it. What people say when no cat calls is never
-//! on disk.
+//! [`ClipsConfig::max_length_s`] with at most [`MAX_ROLL_MS`] before and after it, and none that is mostly speech. What people
+//! say when no cat calls is never on disk.
 //!
 //! A file is complete, synced and under its final name before the database points to it, and removed only after the
 //! database has let go of it. So a crash leaves at worst a file that nobody needs, which [`Clips::open`] sweeps away.
@@ -54,6 +54,9 @@ pub struct ClipsConfig {
     pub pre_roll_ms: u32,
     /// Audio after the event, in milliseconds, at most [`MAX_ROLL_MS`].
     pub post_roll_ms: u32,
+    /// Whether what people say is kept out: rolls in which somebody speaks are cut off, and a clip that is mostly speech is not
+    /// written (see [`sound::speech`] for the rule).
+    pub speech_gate: bool,
     /// Longest clip without its rolls, in seconds, 1 to [`MAX_LENGTH_S`]. Of a longer event the last part is kept.
     pub max_length_s: u32,
     /// Clips are removed after this many days. 0: by count and size alone.
@@ -72,6 +75,7 @@ impl Default for ClipsConfig {
             enabled: true,
             pre_roll_ms: 500,
             post_roll_ms: 500,
+            speech_gate: true,
             max_length_s: 10,
             keep_days: 90,
             keep_count: 20_000,
@@ -140,6 +144,8 @@ pub struct ClipCounters {
     pub disk_full: AtomicU64,
     /// Not written because of an I/O error.
     pub write_failed: AtomicU64,
+    /// Not written because they were mostly human speech.
+    pub speech: AtomicU64,
     /// Removed by retention.
     pub expired: AtomicU64,
 }

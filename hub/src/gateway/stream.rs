@@ -384,6 +384,8 @@ struct ClipCountsAnswer {
     disk_full: u64,
     /// Not written because of an I/O error.
     write_failed: u64,
+    /// Not written because they were mostly human speech.
+    speech: u64,
     /// Removed by retention.
     expired: u64,
     /// On disk now.
@@ -410,6 +412,7 @@ async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>,
             written: counters.written.load(Ordering::Relaxed),
             disk_full: counters.disk_full.load(Ordering::Relaxed),
             write_failed: counters.write_failed.load(Ordering::Relaxed),
+            speech: counters.speech.load(Ordering::Relaxed),
             expired: counters.expired.load(Ordering::Relaxed),
             kept: kept.count,
             kept_bytes: kept.bytes,

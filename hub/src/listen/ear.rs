@@ -11,12 +11,14 @@ use sound::analysis::{Analyzer, AnalyzerConfig, Heard as Call};
 use sound::detection::Detection;
 use sound::detector::Kind;
 use sound::level::{Level, LevelMeter};
+use sound::model::Model;
+use sound::speech;
 
 use super::clock::{self, CaptureClock};
 use super::sequencer::{Frames, Heard, Lost};
 use crate::clips::ring::Ring;
 use crate::clips::{ClipsConfig, Cut};
-use crate::store::events::{EventClock, GapReason, NewEvent, NewGap, Watermark};
+use crate::store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
 
 /// Audio that is heard again after a restart, before the watermark: the detector's view of the background and the network's
 /// context need a few seconds until they are what they were.
@@ -41,8 +43,8 @@ pub enum Finding {
     Event {
         /// The event. Its cat is not known here.
         event: Box<NewEvent>,
-        /// Its sound. `None`: no longer in memory.
-        cut: Option<Cut>,
+        /// Its sound, or why there is none.
+        cut: Result<Cut, NoClip>,
         /// How far everything is decided once the event is stored.
         watermark: Watermark,
     },
@@ -99,8 +101,8 @@ struct Boot {
 
 impl Ear {
     /// An ear for a node, which goes on where `resumed_from` says.
-    pub fn new(node: String, clips: ClipsConfig, resumed_from: Option<Watermark>) -> Self {
-        let setting = Arc::new(Setting { node, clips, analyzer: AnalyzerConfig::default() });
+    pub fn new(node: String, clips: ClipsConfig, analyzer: AnalyzerConfig, resumed_from: Option<Watermark>) -> Self {
+        let setting = Arc::new(Setting { node, clips, analyzer });
         Self { setting, resumed_from, boot: None, level: LevelMeter::default() }
     }
 
@@ -282,11 +284,13 @@ impl Boot {
                 .start_sample
                 .max(found.end_sample.saturating_sub(clips.max_length_samples()))
                 .saturating_sub(clips.pre_roll_samples());
-            let cut = self.recent.cut(clip_start..clip_end).map(|(start_sample, samples)| Cut {
-                boot_id: self.id,
-                start_sample,
-                samples,
-            });
+            let cut = match self.recent.cut(clip_start..clip_end) {
+                Some((start_sample, samples)) => {
+                    let cut = Cut { boot_id: self.id, start_sample, samples };
+                    if clips.speech_gate { without_speech(cut, found) } else { Ok(cut) }
+                }
+                None => Err(NoClip::AudioGone),
+            };
             let event = Box::new(self.event(call));
             find(Finding::Event { event, cut, watermark: self.watermark() });
         }
@@ -317,8 +321,19 @@ impl Boot {
     }
 }
 
+/// The clip without what somebody says before and after the event, or no clip when it is mostly speech.
+fn without_speech(mut cut: Cut, found: &Detection) -> Result<Cut, NoClip> {
+    let place = |sample: u64| (sample.saturating_sub(cut.start_sample) as usize).min(cut.samples.len());
+    let event = place(found.start_sample)..place(found.end_sample);
+    let kept = speech::without_speech(Model::shipped(), &cut.samples, event).ok_or(NoClip::Speech)?;
+    cut.start_sample += kept.start as u64;
+    cut.samples.truncate(kept.end);
+    cut.samples.drain(..kept.start);
+    Ok(cut)
+}
+
 /// The word for a kind of sound in the database and in the API.
-fn kind_word(kind: Kind) -> &'static str {
+pub fn kind_word(kind: Kind) -> &'static str {
     match kind {
         Kind::Meow => "meow",
         Kind::Purr => "purr",

@@ -14,7 +14,7 @@ use super::live::Live;
 use super::sequencer::Sequencer;
 use super::subscriber::Subscriber;
 use super::worker::{Listener, Work};
-use super::{AudioEncoding, ListenConfig};
+use super::{AudioEncoding, Settings};
 use crate::clips::ClipsConfig;
 use crate::node_client::{Node, Nodes};
 use crate::store::{Store, StoreError};
@@ -31,7 +31,7 @@ pub(super) struct Joiner {
     pub(super) nodes: Nodes,
     /// So many of them are listened to: the first ones.
     pub(super) joined: usize,
-    pub(super) config: ListenConfig,
+    pub(super) settings: Settings,
     pub(super) clips: ClipsConfig,
     pub(super) store: Store,
     pub(super) live: Live,
@@ -82,7 +82,7 @@ impl Joiner {
         let sequencer = watermark
             .as_ref()
             .map_or_else(Sequencer::default, |mark| Sequencer::resume(mark.boot_id, mark.resume_sequence));
-        let ear = Ear::new(node.url().to_owned(), self.clips.clone(), watermark);
+        let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, watermark);
         let number = self.joined;
         let work = self.queues[number % self.queues.len()].clone();
         let listener = Listener::new(node.clone(), watched.clone(), ear);
@@ -94,12 +94,12 @@ impl Joiner {
             nodes: self.nodes.clone(),
             watched,
             sequencer,
-            frame_ms: self.config.frame_ms,
-            encoding: match self.config.encoding {
+            frame_ms: self.settings.listen.frame_ms,
+            encoding: match self.settings.listen.encoding {
                 AudioEncoding::Pcm => proto::Encoding::PcmS16le,
                 AudioEncoding::Flac => proto::Encoding::Flac,
             },
-            max_lag: Duration::from_secs(u64::from(self.config.max_lag_s)),
+            max_lag: Duration::from_secs(u64::from(self.settings.listen.max_lag_s)),
             work,
             live: self.live.clone(),
             stop: self.stop.clone(),

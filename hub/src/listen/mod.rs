@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 
 use daemon::config::ConfigError;
 use daemon::shutdown::CancellationToken;
+use sound::detector::DetectorConfig;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -101,6 +102,17 @@ impl ListenConfig {
 /// Threads that may be configured to analyse: one for each node.
 const MOST_THREADS: usize = MAX_NODES;
 
+/// What the config says about listening.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// How it is listened.
+    pub listen: ListenConfig,
+    /// What counts as a cat event.
+    pub detector: DetectorConfig,
+    /// How long events are kept.
+    pub events: EventsConfig,
+}
+
 /// Listening, under way.
 #[derive(Debug)]
 pub struct Listening {
@@ -117,8 +129,7 @@ impl Listening {
     /// # Errors
     /// When the store cannot be asked, or a thread cannot be had.
     pub async fn start(
-        config: &ListenConfig,
-        events: EventsConfig,
+        settings: &Settings,
         nodes: &Nodes,
         store: Store,
         clips: Clips,
@@ -128,12 +139,12 @@ impl Listening {
         let live = Live::new([]);
         let (reports, reported) = mpsc::channel(REPORT_QUEUE);
         let clips_config = clips.config().clone();
-        let recorder = Recorder::new(store.clone(), clips, outbox, events, live.clone(), stop.clone());
+        let recorder = Recorder::new(store.clone(), clips, outbox, settings.events.clone(), live.clone(), stop.clone());
         let recording = TaskTracker::new();
         recording.spawn(recorder.run(reported));
         recording.close();
 
-        let threads = config.threads();
+        let threads = settings.listen.threads();
         let mut queues = Vec::with_capacity(threads);
         let mut workers = Vec::with_capacity(threads);
         for number in 0..threads {
@@ -149,7 +160,7 @@ impl Listening {
         let mut joiner = Joiner {
             nodes: nodes.clone(),
             joined: 0,
-            config: config.clone(),
+            settings: settings.clone(),
             clips: clips_config,
             store,
             live: live.clone(),

@@ -1,5 +1,6 @@
 //! Stores what listening finds: clip first, then event and watermark in one transaction.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -163,14 +164,20 @@ impl Recorder {
         }
     }
 
-    async fn store_event(&mut self, event: NewEvent, cut: Option<Cut>, watermark: Watermark) {
+    async fn store_event(&mut self, event: NewEvent, cut: Result<Cut, NoClip>, watermark: Watermark) {
         let store = self.store.clone();
         // Heard again after a restart: no clip is written for what is stored.
         let known = self.until_stored(|| store.knows_event(&event)).await;
         let mut clip = match (known, cut) {
             (None, _) => return,
-            (Some(true), _) | (Some(false), None) => Err(NoClip::AudioGone),
-            (Some(false), Some(cut)) => self.clips.keep(cut).await,
+            (Some(true), _) => Err(NoClip::AudioGone),
+            (Some(false), Ok(cut)) => self.clips.keep(cut).await,
+            (Some(false), Err(why)) => {
+                if why == NoClip::Speech {
+                    self.clips.counters().speech.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(why)
+            }
         };
         let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
         let mut last_tries = LAST_TRIES;

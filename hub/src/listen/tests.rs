@@ -211,8 +211,8 @@ impl Hub {
             let clips = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
             let clips = Clips::open(&data_dir, clips, store.clone()).await.unwrap();
             let nodes = Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}") }]).unwrap();
-            let (config, events) = (ListenConfig::default(), EventsConfig::default());
-            let started = Listening::start(&config, events, &nodes, store.clone(), clips.clone(), None, &stopped);
+            let settings = Settings::default();
+            let started = Listening::start(&settings, &nodes, store.clone(), clips.clone(), None, &stopped);
             (started.await.unwrap(), nodes, store, clips)
         });
         let (listening, nodes, store, clips) = started.await.unwrap();

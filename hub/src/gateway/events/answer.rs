@@ -47,7 +47,8 @@ pub(in crate::gateway) struct EventAnswer {
     measurements: MeasurementsAnswer,
     /// Its sound. Null: there is none.
     clip: Option<ClipAnswer>,
-    /// Why there is no clip: `disabled`, `disk_full`, `over_quota`, `write_failed`, `audio_gone`, `expired` or `missing`.
+    /// Why there is no clip: `disabled`, `disk_full`, `over_quota`, `write_failed`, `audio_gone`, `speech`, `expired`
+    /// or `missing`.
     no_clip_reason: Option<&'static str>,
 }
 

@@ -13,7 +13,7 @@ pub(in crate::listen) fn room(seed: u64, samples: usize) -> Vec<i16> {
 }
 
 fn ear(resumed_from: Option<Watermark>) -> Ear {
-    Ear::new("kitchen".into(), ClipsConfig::default(), resumed_from)
+    Ear::new("kitchen".into(), ClipsConfig::default(), AnalyzerConfig::default(), resumed_from)
 }
 
 /// Frames from `sequence` on, as they come in messages of 100 ms.
@@ -39,7 +39,7 @@ fn hear_all(ear: &mut Ear, heard: impl Iterator<Item = Heard>) -> Vec<Finding> {
     found
 }
 
-fn events(found: &[Finding]) -> Vec<(&NewEvent, Option<&Cut>, &Watermark)> {
+fn events(found: &[Finding]) -> Vec<(&NewEvent, Result<&Cut, &NoClip>, &Watermark)> {
     let mut events = Vec::new();
     for finding in found {
         if let Finding::Event { event, cut, watermark } = finding {
@@ -203,7 +203,7 @@ fn quiet_node_is_not_waited_for() {
     let first = heard_in_one_go(BOOT, &audio)[0];
     // So long a post-roll never comes.
     let clips = ClipsConfig { post_roll_ms: 600_000, ..ClipsConfig::default() };
-    let mut ear = Ear::new("kitchen".into(), clips, None);
+    let mut ear = Ear::new("kitchen".into(), clips, AnalyzerConfig::default(), None);
     let found = hear_all(&mut ear, messages(BOOT, &audio, 0));
     assert!(events(&found).is_empty(), "handed out before its post-roll came");
     let found = hear_all(&mut ear, std::iter::once(Heard::Quiet));
@@ -262,4 +262,32 @@ fn memory_is_bounded_however_long_it_listens() {
     let (start, samples) = boot.recent.cut(0..u64::MAX).unwrap();
     assert!(samples.len() as u64 <= 16 * 16_000 && start > 0, "{}", samples.len());
     assert!(boot.waiting.is_empty());
+}
+
+/// A recording that the tests of the signal code play.
+fn recorded(name: &str) -> Vec<i16> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../sound/tests/clips").join(name);
+    hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect()
+}
+
+#[test]
+fn what_somebody_says_before_a_cat_is_not_in_its_clip() {
+    let (said, meow) = (recorded("speech.wav"), recorded("meow_alone.wav"));
+    let mut audio = [vec![0; 16_000], said, vec![0; 4_800]].concat();
+    let silent_from = audio.len() as u64 - 4_800;
+    audio.extend([meow, vec![0; 48_000]].concat());
+    let cut = |speech_gate: bool| {
+        let clips = ClipsConfig { pre_roll_ms: 2_000, speech_gate, ..ClipsConfig::default() };
+        let mut ear = Ear::new("kitchen".into(), clips, AnalyzerConfig::default(), None);
+        let found = hear_all(&mut ear, messages(BOOT, &audio, 0));
+        let [(event, cut, _)] = events(&found)[..] else { panic!("not one event: {found:?}") };
+        let cut = cut.unwrap();
+        assert!(
+            cut.start_sample + 1_600 < event.start_sample
+                && cut.start_sample + cut.samples.len() as u64 > event.end_sample
+        );
+        cut.start_sample
+    };
+    assert!(cut(false) < silent_from - 4_800, "the control: there are words in it without the gate");
+    assert!(cut(true) > silent_from - 3_200, "there are words in it");
 }

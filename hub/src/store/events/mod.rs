@@ -58,6 +58,8 @@ pub enum NoClip {
     Missing,
     /// The audio was no longer in memory.
     AudioGone,
+    /// It is mostly human speech.
+    Speech,
 }
 
 /// What the owner says a sound was.
@@ -155,6 +157,7 @@ words!(NoClip {
     NoClip::Expired => "expired" => NoClip::Expired,
     NoClip::Missing => "missing" => NoClip::Missing,
     NoClip::AudioGone => "audio_gone" => NoClip::AudioGone,
+    NoClip::Speech => "speech" => NoClip::Speech,
 });
 
 words!(OwnerLabel {
