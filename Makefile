@@ -1,7 +1,7 @@
 # What a person types; `make help` lists it. Each target first installs what it lacks, from Debian's packages.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench evaluate clean
+.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench soak evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
@@ -61,9 +61,13 @@ test-device: ## Boot an ARM Debian, install the package, listen to its sound car
 	@scripts/setup build deb arm device
 	e2e/device/run
 
-bench: ## Measure the node and the gateway
+bench: ## Measure the node, the gateway and what listening costs
 	@scripts/setup build test bench
 	e2e/bench/run
+
+soak: ## Listen to a day of audio as fast as it goes; fails when memory grows
+	@scripts/setup build
+	$(CARGO) run --release --locked --quiet -p hub --example listening -- soak 24
 
 evaluate: ## Measure the detector and the classifier on recordings they have not seen
 	@scripts/setup build

@@ -15,7 +15,7 @@ import listen
 import synthesis
 
 ROLL_SAMPLES = 8_000
-ROUNDS = 150
+ROUNDS = 60
 
 
 def talk(rng, spoken, seconds):

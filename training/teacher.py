@@ -10,11 +10,14 @@ CLASSES = 521
 class Teacher:
     """Runs the TFLite file patch by patch (0.975 s every 0.48 s)."""
 
-    def __init__(self, path):
+    def __init__(self, path, keep_all=True):
+        """`keep_all`: logits can be asked for; without it, scores alone, and it runs as fast as it can."""
         from ai_edge_litert.interpreter import Interpreter
 
-        self.interpreter = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=True)
+        self.interpreter = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=keep_all)
         self.interpreter.allocate_tensors()
+        if not keep_all:
+            return
         details = {tensor["name"].split("/")[-1]: tensor for tensor in self.interpreter.get_tensor_details()}
         # The logits before the last sigmoid: int8 with one scale.
         self.logits = next(t for n, t in details.items() if n == "BiasAdd")
@@ -25,6 +28,17 @@ class Teacher:
         samples = np.pad(samples, (0, max(0, PATCH_SAMPLES - len(samples))))
         starts = range(0, len(samples) - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES)
         return np.stack([self.patch(samples[start:start + PATCH_SAMPLES]) for start in starts])
+
+    def scores(self, samples):
+        """Scores of each patch, shape (patches, CLASSES)."""
+        output = self.interpreter.get_output_details()[0]["index"]
+        starts = range(0, len(samples) - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES)
+        found = []
+        for start in starts:
+            self.interpreter.set_tensor(self.interpreter.get_input_details()[0]["index"], samples[start:start + PATCH_SAMPLES])
+            self.interpreter.invoke()
+            found.append(self.interpreter.get_tensor(output)[0])
+        return np.stack(found)
 
     def patch(self, samples):
         self.interpreter.set_tensor(self.interpreter.get_input_details()[0]["index"], samples.astype(np.float32))

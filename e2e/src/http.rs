@@ -65,14 +65,31 @@ pub async fn exchange(server: SocketAddr, method: &str, path: &str) -> Answer {
     .await
 }
 
+/// PUTs JSON to a path.
+///
+/// # Panics
+/// As [`exchange`].
+pub async fn put_json(server: SocketAddr, path: &str, body: &Value) -> Answer {
+    let body = body.to_string();
+    let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    within(ANSWER_DEADLINE, &format!("PUT {path}"), async {
+        let sent = send(server, &format!("PUT {path} HTTP/1.1\r\n{headers}"), &body).await;
+        sent.unwrap_or_else(|error| panic!("PUT {path}: {error}"))
+    })
+    .await
+}
+
 /// As [`exchange`], for a server that may not be there.
 ///
 /// # Errors
 /// When the connection fails, or what comes is no HTTP.
 pub async fn try_exchange(server: SocketAddr, method: &str, path: &str) -> std::io::Result<Answer> {
+    send(server, &format!("{method} {path} HTTP/1.1\r\n"), "").await
+}
+
+async fn send(server: SocketAddr, head: &str, body: &str) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(server).await?;
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
+    stream.write_all(format!("{head}Host: {server}\r\nConnection: close\r\n\r\n{body}").as_bytes()).await?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;
     parse(&bytes).ok_or_else(|| {

@@ -124,6 +124,11 @@ impl Hub {
         http::get(self.at.http, path).await
     }
 
+    /// PUTs JSON to a path of the gateway.
+    pub async fn put_json(&self, path: &str, body: &Value) -> Answer {
+        http::put_json(self.at.http, path, body).await
+    }
+
     /// Starts an analysis as `curl /analyze/NAME` does, and gives the path of the stored analysis.
     ///
     /// # Panics
