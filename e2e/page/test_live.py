@@ -1,7 +1,12 @@
 """What moves: a node that meows while the page is open."""
 
+import contextlib
+import json
 import re
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 
 import cat_pb2
 import cat_pb2_grpc
@@ -142,6 +147,29 @@ def test_microphone_can_be_heard_live(live, open_page):
     expect(page.locator("article audio")).to_have_count(0)
     subscribers = lambda: live.get("/api/v1/nodes")["nodes"][0]["description"]["counters"]["subscribers"]
     until("the hub has hung up on the node", lambda: subscribers() == 1)
+
+
+def test_a_bounded_number_of_people_listens_live(live):
+    address = f"{live.url}/api/v1/nodes/live.wav?node={urllib.parse.quote(live.node.url, safe='')}"
+    with contextlib.ExitStack() as listeners:
+        for _ in range(8):
+            sound = listeners.enter_context(urllib.request.urlopen(address, timeout=30))
+            assert sound.headers["Content-Type"] == "audio/wav"
+            assert sound.read(44 + 3_200)[:4] == b"RIFF"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address, timeout=30)
+        assert refused.value.code == 429
+        assert json.load(refused.value)["error"]["code"] == "too_many_listeners"
+
+    # Who hangs up makes room.
+    def there_is_room():
+        try:
+            with urllib.request.urlopen(address, timeout=30) as sound:
+                return sound.read(44)
+        except urllib.error.HTTPError:
+            return None
+
+    until("there is room again", there_is_room)
 
 
 def test_analysis_shows_progress_and_the_verdict(live, open_page):
