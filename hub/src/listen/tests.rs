@@ -405,6 +405,38 @@ async fn what_is_gone_is_one_exact_gap() {
     assert_eq!(hub.stop().await.gaps(None, 100).await.unwrap().len(), 2);
 }
 
+/// The node's side of it is in `cat-node/tests/resume.rs`.
+#[tokio::test(flavor = "multi_thread")]
+async fn hub_that_was_away_for_ten_minutes_has_the_events_of_one_that_was_not() {
+    const MINUTE_FRAMES: u64 = 3_000;
+    let audio = room(8, 11 * MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let node = FakeNode::with(audio);
+    node.change(|tape| tape.next = MINUTE_FRAMES);
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(MINUTE_FRAMES).await;
+    hub.kill();
+    node.change(|tape| (tape.next, tape.cut) = (11 * MINUTE_FRAMES, 1));
+    let hub = Hub::start(dir.path(), address).await;
+    let mut heard_before = None;
+    for minute in 1..=10 {
+        hub.heard(minute * MINUTE_FRAMES).await;
+        heard_before.get_or_insert(node.asked.lock().unwrap()[1].sequence);
+    }
+    let resumed_from = heard_before.unwrap();
+    assert!(resumed_from > 0, "it began anew");
+    hub.heard(11 * MINUTE_FRAMES - resumed_from).await;
+    assert_eq!(hub.report().frames, 11 * MINUTE_FRAMES - resumed_from);
+    assert_eq!(hub.gaps().await, []);
+    let store = hub.stop().await;
+    let page = store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+    let mut spans: Vec<_> =
+        page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
+    spans.sort_unstable();
+    assert_same(&spans, &truth);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_node_is_heard_from_its_beginning() {
     let audio = room(5, MINUTE);
