@@ -16,7 +16,7 @@ use tonic::transport::Uri;
 
 use crate::capture::CaptureSettings;
 use crate::source::{DEFAULT_SEED, SourceSpec};
-use crate::tape::FRAME_BYTES;
+use crate::tape::{FRAME_BYTES, SpillConfig};
 
 /// Port that original clients dial.
 pub const DEFAULT_PORT: u16 = 50056;
@@ -30,6 +30,12 @@ pub const DEFAULT_TAPE_BYTES: u64 = 600 * 50 * FRAME_BYTES as u64;
 /// From one second to about nine hours. A tape must hold at least the second that `AnalyzeCatSound` sends, and needs up to so
 /// much memory.
 pub const TAPE_BYTES: RangeInclusive<u64> = 50 * FRAME_BYTES as u64..=1 << 30;
+
+/// Disk that a spill of the tape may take: a day and more of a quiet room when nothing is said.
+pub const DEFAULT_SPILL_BYTES: u64 = 1_000_000_000;
+
+/// From about a minute to about two months.
+pub const SPILL_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 36;
 
 /// Longest that a caller may be kept waiting for the owner, in milliseconds.
 pub const OWNER_TIMEOUT_MS: RangeInclusive<u64> = 1..=60_000;
@@ -59,6 +65,8 @@ pub struct Config {
     pub capture: CaptureSettings,
     /// Bytes of plain samples that the tape is made for.
     pub tape_bytes: u64,
+    /// Where the tape goes on when it is too long for that. `None`: nowhere.
+    pub spill: Option<SpillConfig>,
     /// Whether it announces itself by mDNS, when it listens beyond loopback.
     pub announce: bool,
     /// How a line of the log looks.
@@ -76,6 +84,7 @@ impl Default for Config {
             source: default_source(),
             capture: CaptureSettings::default(),
             tape_bytes: DEFAULT_TAPE_BYTES,
+            spill: None,
             announce: true,
             log_format: LogFormat::default(),
         }
@@ -155,6 +164,14 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "BYTES", env = "CAT_NODE_TAPE_BYTES")]
     tape_bytes: Option<u64>,
 
+    /// Folder where the tape goes on, on disk, when memory is full; its own, for files in it are removed [default: none]
+    #[arg(long, value_name = "DIR", env = "CAT_NODE_SPILL_DIR")]
+    spill_dir: Option<PathBuf>,
+
+    /// Disk that the tape may take there, in bytes: about 12000 a second in a quiet room [default: 1000000000]
+    #[arg(long, value_name = "BYTES", env = "CAT_NODE_SPILL_BYTES")]
+    spill_bytes: Option<u64>,
+
     /// Announce this node by mDNS (_cat-node._tcp), so that a hub finds it; only when it listens beyond loopback
     /// [default: true]
     #[arg(long, env = "CAT_NODE_ANNOUNCE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
@@ -211,6 +228,8 @@ struct FileConfig {
     gain_db: Option<f32>,
     silent_after_s: Option<u64>,
     tape_bytes: Option<u64>,
+    spill_dir: Option<PathBuf>,
+    spill_bytes: Option<u64>,
     announce: Option<bool>,
     insecure: Option<bool>,
     log_format: Option<LogFormat>,
@@ -249,6 +268,8 @@ impl ConfigArgs {
             &SILENT_AFTER_S,
             defaults.capture.silent_after.as_secs(),
         )?;
+        let spill_bytes =
+            within("spill_bytes", self.spill_bytes.or(file.spill_bytes), &SPILL_BYTES, DEFAULT_SPILL_BYTES)?;
         let gain_db = within("gain_db", self.source.gain_db.or(file.gain_db), &GAIN_DB, defaults.capture.gain_db)?;
         Ok(Config {
             listen,
@@ -261,6 +282,7 @@ impl ConfigArgs {
                 .with_once(self.source.wav_once.or(file.wav_once).unwrap_or(false)),
             capture: CaptureSettings { gain_db, silent_after: Duration::from_secs(silent_after_s) },
             tape_bytes: within("tape_bytes", self.tape_bytes.or(file.tape_bytes), &TAPE_BYTES, defaults.tape_bytes)?,
+            spill: self.spill_dir.or(file.spill_dir).map(|dir| SpillConfig { dir, bytes: spill_bytes }),
             announce: self.announce.or(file.announce).unwrap_or(defaults.announce),
             log_format: self.log_format.or(file.log_format).unwrap_or(defaults.log_format),
         })
@@ -346,7 +368,7 @@ mod tests {
         for key in ["listen", "owner", "owner_timeout_ms", "cat", "source", "seed", "wav_once", "gain_db"] {
             assert!(settings.contains(&format!("{key} = ")), "{key} is missing");
         }
-        for key in ["silent_after_s", "tape_bytes", "announce", "insecure", "log_format"] {
+        for key in ["silent_after_s", "tape_bytes", "spill_bytes", "announce", "insecure", "log_format"] {
             assert!(settings.contains(&format!("{key} = ")), "{key} is missing");
         }
     }
@@ -380,6 +402,7 @@ mod tests {
         for (line, key) in [
             (["--tape-bytes", "31999"], "tape_bytes"),
             (["--tape-bytes", "1073741825"], "tape_bytes"),
+            (["--spill-bytes", "1048575"], "spill_bytes"),
             (["--owner-timeout-ms", "0"], "owner_timeout_ms"),
             (["--gain-db", "-61"], "gain_db"),
             (["--gain-db", "NaN"], "gain_db"),
@@ -389,6 +412,14 @@ mod tests {
             let error = resolve(&[&["--source", "synthetic"], &line[..]].concat()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{key}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn tape_goes_to_disk_only_when_told_where() {
+        assert_eq!(resolve_file("spill_bytes = 2000000\nsource = \"synthetic\"", &[]).unwrap().spill, None);
+        let config = resolve_file("spill_dir = \"/var/lib/cat-node/tape\"\nsource = \"synthetic\"", &[]).unwrap();
+        let spill = SpillConfig { dir: "/var/lib/cat-node/tape".into(), bytes: DEFAULT_SPILL_BYTES };
+        assert_eq!(config.spill, Some(spill));
     }
 
     #[test]

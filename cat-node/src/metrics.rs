@@ -117,6 +117,12 @@ fn tape(page: &mut Page, node: &Node) {
         .value(extent.bytes as f64);
     page.gauge("meowlink_node_tape_capacity_bytes", "Bytes that a full tape would take unpacked.")
         .value((extent.capacity_frames * FRAME_BYTES as u64) as f64);
+    let spill = node.tape.spill_counts().unwrap_or_default();
+    page.gauge("meowlink_node_spill_bytes", "Bytes of the tape on disk.").value(spill.bytes as f64);
+    page.counter("meowlink_node_spill_failures_total", "Times that the disk failed or was too slow, and was given up.")
+        .value(spill.failures as f64);
+    page.counter("meowlink_node_spill_frames_lost_total", "Frames that left the memory and did not get to disk.")
+        .value(spill.lost_frames as f64);
 }
 
 fn owner(page: &mut Page, node: &Node) {

@@ -50,7 +50,11 @@ pub enum RunError {
 /// When it cannot start.
 pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
     let clock = NodeClock::start();
-    let tape = Arc::new(Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX)));
+    let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
+    let tape = Arc::new(match &config.spill {
+        Some(spill) => tape.spill_to(spill),
+        None => tape,
+    });
     let status = Arc::new(Status::new(config.source.kind()));
     let owner = Owner::new(config.owner.clone(), config.owner_timeout).map_err(RunError::Owner)?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();

@@ -9,17 +9,24 @@
 //! Audio lies in blocks of one second. The newest few are plain samples, for those who listen live; older ones are coded
 //! as FLAC, which is lossless and costs the writer well under a millisecond a second: ten minutes are 19.2 MB of samples, but
 //! a quiet room packs to a third of that, and the whole node shall fit into 12 MB. The capacity is counted in frames of plain
-//! samples all the same, so that it does not depend on how loud the room is. A spill of packed blocks to disk would begin
-//! where they are dropped ([`Ring::trim`]).
+//! samples all the same, so that it does not depend on how loud the room is. Where there is a spill ([`spill`]), blocks that
+//! leave the memory go there, whole, and readers of them wait for the disk.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::{FRAME_SAMPLES, GapReason};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tracing::warn;
 
 use crate::clock::NodeClock;
+
+mod spill;
+
+pub use spill::{SpillConfig, SpillCounts};
+
+use spill::{Run, RunAudio, Spill};
 
 /// Bytes of a frame of plain samples, by which the capacity of a tape is counted.
 pub const FRAME_BYTES: usize = 2 * FRAME_SAMPLES;
@@ -39,6 +46,7 @@ pub struct Tape {
     boot_id: u64,
     clock: NodeClock,
     capacity_frames: usize,
+    spill: Option<Spill>,
     ring: Mutex<Ring>,
     /// The number of the next frame to be written; readers wait for its change.
     next_sequence: watch::Sender<u64>,
@@ -51,9 +59,9 @@ pub struct Extent {
     pub oldest_sequence: u64,
     /// Number of the frame that will be written next.
     pub next_sequence: u64,
-    /// Frames that the tape holds at most.
+    /// Frames that the tape holds in memory at most.
     pub capacity_frames: u64,
-    /// Bytes that the audio takes now, packed or not.
+    /// Bytes of memory that the audio takes now, packed or not.
     pub bytes: u64,
 }
 
@@ -78,9 +86,25 @@ impl Tape {
             boot_id: rand::random::<u64>().max(1),
             clock,
             capacity_frames: (capacity_bytes / FRAME_BYTES).max(1),
+            spill: None,
             ring: Mutex::default(),
             next_sequence: watch::Sender::new(0),
         }
+    }
+
+    /// The same tape, which lets go of nothing before the disk is full too. A disk that cannot be had is logged, and the tape
+    /// is in memory alone.
+    pub fn spill_to(mut self, config: &SpillConfig) -> Self {
+        match Spill::start(config) {
+            Ok(spill) => self.spill = Some(spill),
+            Err(error) => warn!(%error, dir = %config.dir.display(), "the tape is not spilled to disk"),
+        }
+        self
+    }
+
+    /// What became of the spill. `None`: there is none.
+    pub fn spill_counts(&self) -> Option<SpillCounts> {
+        self.spill.as_ref().map(Spill::counts)
     }
 
     /// Names this tape for ever, never 0.
@@ -102,7 +126,7 @@ impl Tape {
     pub fn extent(&self) -> Extent {
         let ring = self.lock();
         Extent {
-            oldest_sequence: ring.oldest_sequence(),
+            oldest_sequence: self.oldest_sequence(&ring),
             next_sequence: ring.next_sequence,
             capacity_frames: self.capacity_frames as u64,
             bytes: ring.bytes as u64,
@@ -116,7 +140,7 @@ impl Tape {
             let mut ring = self.lock();
             let sequence = ring.next_sequence;
             let began_block = ring.push_frame(samples, captured_monotonic_ns);
-            ring.trim(self.capacity_frames);
+            self.trim(&mut ring);
             (sequence, began_block)
         };
         self.next_sequence.send_replace(sequence + 1);
@@ -135,7 +159,7 @@ impl Tape {
         let next = {
             let mut ring = self.lock();
             ring.push_gap(frame_count, reason, detail);
-            ring.trim(self.capacity_frames);
+            self.trim(&mut ring);
             ring.next_sequence
         };
         self.next_sequence.send_replace(next);
@@ -145,12 +169,31 @@ impl Tape {
     pub fn reader_at(self: &Arc<Self>, from: u64) -> Reader {
         let written = self.next_sequence.subscribe();
         let cursor = from.min(*written.borrow());
-        Reader { tape: Arc::clone(self), written, cursor, started: false, unpacked: None }
+        let (unpacked, fetching, run) = (None, None, None);
+        Reader { tape: Arc::clone(self), written, cursor, started: false, unpacked, fetching, run }
     }
 
     /// A reader whose first frame is the next one to be written.
     pub fn reader_live(self: &Arc<Self>) -> Reader {
         self.reader_at(u64::MAX)
+    }
+
+    /// Lets go of what is too much. The lock is held until it is handed on, so that no reader finds it in neither place.
+    fn trim(&self, ring: &mut Ring) {
+        match &self.spill {
+            None => ring.trim(self.capacity_frames),
+            Some(spill) => {
+                while let Some(entry) = ring.take_surplus(self.capacity_frames) {
+                    spill.keep(entry);
+                }
+            }
+        }
+    }
+
+    /// Number of the oldest frame (or gap) that can be had, from disk or memory.
+    fn oldest_sequence(&self, ring: &Ring) -> u64 {
+        let in_memory = ring.oldest_sequence();
+        self.spill.as_ref().and_then(Spill::oldest).map_or(in_memory, |on_disk| on_disk.min(in_memory))
     }
 
     /// Packs the blocks that have become old. Readers go on meanwhile: the lock is not held while a block is coded.
@@ -189,7 +232,8 @@ pub enum Piece {
 /// How much a reader wants in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
-    /// Frames of audio in a piece: at most so many, and no fewer unless a gap or `before` ends the piece.
+    /// Frames of audio in a piece: at most so many, and no fewer unless a gap, `before`, or the end of what is on disk ends the
+    /// piece.
     pub frames: usize,
     /// Nothing from this number on.
     pub before: u64,
@@ -213,6 +257,10 @@ pub struct Reader {
     started: bool,
     /// The last packed block that was decoded, for the reads that follow: number of its first frame and its samples.
     unpacked: Option<(u64, Vec<i16>)>,
+    /// What the disk was asked for, at the cursor.
+    fetching: Option<oneshot::Receiver<Option<Run>>>,
+    /// What it gave.
+    run: Option<Run>,
 }
 
 impl Reader {
@@ -236,8 +284,18 @@ impl Reader {
         if self.cursor >= end {
             return None;
         }
-        let oldest = ring.oldest_sequence();
-        let piece = if self.cursor < oldest {
+        let oldest = tape.oldest_sequence(&ring);
+        let piece = if let Some(piece) = self.piece_of_run(want, end, samples) {
+            piece
+        } else if let Some(spill) = &tape.spill
+            && self.cursor >= oldest
+            && self.cursor < ring.oldest_sequence()
+        {
+            if self.fetching.is_none() {
+                self.fetching = spill.fetch(self.cursor);
+            }
+            return None;
+        } else if self.cursor < oldest {
             let reason = if self.started { GapReason::SubscriberTooSlow } else { GapReason::TapeOverwritten };
             let frame_count = oldest.min(end) - self.cursor;
             Piece::Gap(GapRecord { first_sequence: self.cursor, frame_count, reason, detail: String::new() })
@@ -256,8 +314,15 @@ impl Reader {
         Some(piece)
     }
 
-    /// Waits until something was written after what this reader knows of. Never misses a write, and may return early.
+    /// Waits until there may be something to read: something was written after what this reader knows of, or the disk has
+    /// answered. Never misses either, and may return early.
     pub async fn written(&mut self) {
+        if let Some(fetching) = &mut self.fetching {
+            // An error means that the spill has ended; then the memory has all there is.
+            self.run = fetching.await.ok().flatten();
+            self.fetching = None;
+            return;
+        }
         // The sender lives in the tape, which this reader holds.
         let _ = self.written.changed().await;
     }
@@ -267,13 +332,43 @@ impl Reader {
         let block = match &mut self.unpacked {
             Some((first_sequence, block)) if *first_sequence == part.block_first_sequence => block,
             other => {
-                let mut reader = claxon::FlacReader::new(&*part.packed).expect("the tape coded this block itself");
-                let block = reader.samples().map(|sample| sample.expect("the tape coded this block itself") as i16);
-                &mut other.insert((part.block_first_sequence, block.collect())).1
+                let mut block = Vec::with_capacity(BLOCK_FRAMES * FRAME_SAMPLES);
+                unpack(&part.packed, &mut block).expect("the tape coded this block itself");
+                &mut other.insert((part.block_first_sequence, block)).1
             }
         };
         samples[part.to.clone()].copy_from_slice(&block[part.from.clone()]);
     }
+
+    /// The piece at the cursor, up to `end`, from what was read from disk. `None`: it is not there, or not all of it.
+    fn piece_of_run(&mut self, want: Want, end: u64, samples: &mut Vec<i16>) -> Option<Piece> {
+        let run = self.run.as_ref()?;
+        let frames = run.frames_from(self.cursor).min(end - self.cursor);
+        match &run.audio {
+            _ if frames == 0 => {}
+            RunAudio::Gap(gap) => {
+                return Some(Piece::Gap(GapRecord { first_sequence: self.cursor, frame_count: frames, ..gap.clone() }));
+            }
+            RunAudio::Frames { last, .. } if frames < want.frames as u64 && !last && end > self.cursor + frames => {}
+            RunAudio::Frames { captured_ns, samples: read, .. } => {
+                let offset = (self.cursor - run.first_sequence) as usize;
+                let until = offset + (frames as usize).min(want.frames);
+                samples.extend_from_slice(&read[offset * FRAME_SAMPLES..until * FRAME_SAMPLES]);
+                let captured_monotonic_ns = captured_ns[offset];
+                return Some(Piece::Audio { first_sequence: self.cursor, captured_monotonic_ns });
+            }
+        }
+        self.run = None;
+        None
+    }
+}
+
+/// Decodes a packed block to the end of `samples`.
+fn unpack(packed: &[u8], samples: &mut Vec<i16>) -> Result<(), claxon::Error> {
+    for sample in claxon::FlacReader::new(packed)?.samples() {
+        samples.push(sample? as i16);
+    }
+    Ok(())
 }
 
 /// Samples of a packed block that a piece needs.
@@ -412,7 +507,9 @@ impl Ring {
                         self.drop_front();
                     }
                 }
-                _ => self.drop_front(),
+                _ => {
+                    self.drop_front();
+                }
             }
         }
         // A tape of less than one block: its only block loses frames from the front.
@@ -425,13 +522,31 @@ impl Ring {
         }
     }
 
-    fn drop_front(&mut self) {
-        match self.entries.pop_front() {
+    /// Takes the oldest entry, if at least `capacity` frames are left without it.
+    fn take_surplus(&mut self, capacity: usize) -> Option<Entry> {
+        let frames = match self.entries.front()? {
+            Entry::Audio(block) => block.captured_ns.len(),
+            Entry::Gap(_) => 1,
+        };
+        if self.audio_frames + self.gaps < capacity + frames || self.entries.len() == 1 {
+            return None;
+        }
+        let entry = self.drop_front();
+        if let Some(Entry::Audio(_)) = &entry {
+            self.audio_frames -= frames;
+        }
+        entry
+    }
+
+    fn drop_front(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front();
+        match &entry {
             Some(Entry::Audio(block)) => self.bytes -= block.samples.bytes(),
             Some(Entry::Gap(_)) => self.gaps -= 1,
             None => {}
         }
         self.skipped = 0;
+        entry
     }
 
     /// Puts the packed form in the place of a block's samples, if the block is still there.
