@@ -26,6 +26,7 @@ export const noClip = {
   over_quota: 'it was over the quota',
   write_failed: 'it could not be written',
   audio_gone: 'the sound was gone already',
+  speech: 'somebody was speaking',
   expired: 'it was old and made room',
   missing: 'its file is missing',
 };
