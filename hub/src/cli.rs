@@ -252,6 +252,7 @@ impl ServeArgs {
             notices: None,
             mqtt: None,
             page: None,
+            health: None,
         };
         Config::new(flags.over(file))
     }

@@ -14,6 +14,7 @@ use crate::clips::ClipsConfig;
 use crate::gateway::PageConfig;
 use crate::listen::{EventsConfig, ListenConfig};
 use crate::node_client::MAX_NODES;
+use crate::node_health::HealthConfig;
 use crate::owner::{
     self,
     config::{MqttConfig, NoticesConfig, OwnerConfig},
@@ -169,6 +170,8 @@ pub struct Layer {
     pub mqtt: Option<MqttConfig>,
     /// The web page.
     pub page: Option<PageConfig>,
+    /// When a node counts as deaf.
+    pub health: Option<HealthConfig>,
 }
 
 impl Layer {
@@ -197,6 +200,7 @@ impl Layer {
             notices: self.notices.or(lower.notices),
             mqtt: self.mqtt.or(lower.mqtt),
             page: self.page.or(lower.page),
+            health: self.health.or(lower.health),
         }
     }
 }
@@ -246,6 +250,8 @@ pub struct Config {
     pub mqtt: Option<MqttConfig>,
     /// The web page.
     pub page: PageConfig,
+    /// When a node counts as deaf.
+    pub health: HealthConfig,
 }
 
 impl Config {
@@ -290,6 +296,8 @@ impl Config {
         owner::config::check(&owners, &notices, layer.mqtt.as_ref())?;
         let detector = layer.detector.unwrap_or_default();
         detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
+        let health = layer.health.unwrap_or_default();
+        health.check()?;
         let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
         Ok(Self {
             roles,
@@ -313,6 +321,7 @@ impl Config {
             notices,
             mqtt: layer.mqtt,
             page: layer.page.unwrap_or_default(),
+            health,
         })
     }
 
@@ -425,6 +434,7 @@ mod tests {
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
             ("[detector]\nmax_ms = 60000", "detector.max_ms: "),
             ("[detector]\nmin_score = nan", "detector.min_score: "),
+            ("[health]\nno_sound_after_h = 0", "health.no_sound_after_h: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
         ] {
             let error = config(toml).unwrap_err().to_string();

@@ -1,8 +1,9 @@
-//! A gRPC port: one role, with health and reflection beside it.
+//! A gRPC port: one role, with health and reflection beside it, and `/metrics` for plain HTTP.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
+use daemon::metrics::Meter;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
@@ -32,7 +33,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LOG_PERIOD: Duration = Duration::from_secs(30);
 
 /// Serves a role on its addresses until `stop`, then finishes the calls that are in flight and returns.
-pub async fn serve<S>(service: S, listeners: Vec<TcpListener>, stop: CancellationToken)
+pub async fn serve<S>(service: S, meter: Meter, listeners: Vec<TcpListener>, stop: CancellationToken)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + NamedService
@@ -57,6 +58,8 @@ where
             .max_concurrent_streams(MAX_STREAMS)
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            .accept_http1(true)
+            .layer(meter.clone())
             .add_routes(routes.clone())
             .serve_with_incoming_shutdown(connections(listener), stop.clone().cancelled_owned());
         servers.spawn(async move {

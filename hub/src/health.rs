@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use proto::SourceState;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -10,7 +9,9 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::config::Role;
 use crate::error::{Error, Who, within};
+use crate::listen::Live;
 use crate::node_client::{Node, Nodes};
+use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use crate::peer;
 use crate::store::Store;
 
@@ -28,6 +29,8 @@ pub struct Check {
     pub ok: bool,
     /// Why it does not, or what there is to say. Empty: nothing.
     pub detail: String,
+    /// Of a node: how it is, and how old what was heard of it is.
+    pub node: Option<NodeHealth>,
 }
 
 /// The roles that are looked at. Those in this process live as long as it does; the others are asked.
@@ -35,9 +38,15 @@ pub struct Check {
 pub struct Checks {
     here: Vec<Role>,
     elsewhere: Vec<(Role, HealthClient<Channel>)>,
+    config: HealthConfig,
 }
 
 impl Checks {
+    /// Nothing but store and nodes, which count as deaf by this config.
+    pub fn new(config: HealthConfig) -> Self {
+        Self { config, ..Self::default() }
+    }
+
     /// A role in this process.
     pub fn add_here(&mut self, role: Role) {
         self.here.push(role);
@@ -53,15 +62,19 @@ impl Checks {
     }
 
     /// Looks at everything at once, now.
-    pub async fn run(&self, store: &Store, nodes: &Nodes) -> Vec<Check> {
+    ///
+    /// A node that answers and does not hear is not ok, but it takes no hub out of service: that is required of a node only
+    /// when no other answers.
+    pub async fn run(&self, store: &Store, nodes: &Nodes, live: Option<&Live>) -> Vec<Check> {
         let here = self.here.iter().map(|role| Check::good(role.name(), true));
         let elsewhere =
             futures_util::future::join_all(self.elsewhere.iter().map(|(role, client)| role_check(*role, client)));
-        let node_checks =
-            futures_util::future::join_all(nodes.iter().map(|node| async move { node_check(&node).await }));
+        let node_checks = futures_util::future::join_all(
+            nodes.distinct().into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
+        );
         let (stored, elsewhere, mut node_checks) = tokio::join!(store.check(), elsewhere, node_checks);
         // One node that answers is work to do. With none there is nothing to listen to.
-        let alone = !node_checks.iter().any(|check| check.ok);
+        let alone = node_checks.iter().all(|check| check.required);
         node_checks.iter_mut().for_each(|check| check.required = alone);
         let stored = match stored {
             Ok(()) => Check::good("store", true),
@@ -73,11 +86,11 @@ impl Checks {
 
 impl Check {
     fn good(name: impl Into<String>, required: bool) -> Self {
-        Self { name: name.into(), required, ok: true, detail: String::new() }
+        Self { name: name.into(), required, ok: true, detail: String::new(), node: None }
     }
 
     fn bad(name: impl Into<String>, required: bool, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), required, ok: false, detail: detail.into() }
+        Self { name: name.into(), required, ok: false, detail: detail.into(), node: None }
     }
 }
 
@@ -96,21 +109,15 @@ async fn role_check(role: Role, client: &HealthClient<Channel>) -> Check {
     }
 }
 
-async fn node_check(node: &Node) -> Check {
-    let name = format!("node:{}", node.url());
-    match node.describe().await {
-        Ok(description) => {
-            let source = description.source.unwrap_or_default();
-            match source.state() {
-                SourceState::NoDevice | SourceState::Silent => {
-                    let state = crate::node_client::state_word(source.state());
-                    let detail =
-                        if source.detail.is_empty() { state.to_owned() } else { format!("{state}: {}", source.detail) };
-                    Check { detail, ..Check::good(name, false) }
-                }
-                _ => Check::good(name, false),
-            }
-        }
-        Err(error) => Check::bad(name, false, error.message),
+/// Required, for now, is a node that does not answer.
+async fn node_check(node: &Node, live: Option<&Live>, config: &HealthConfig) -> Check {
+    let asked = node.describe().await;
+    let mut health = NodeHealth::of(node, live, config);
+    let answers = asked.is_ok();
+    // What it said a moment ago counts less than that it does not answer now.
+    if let Err(error) = asked {
+        (health.condition, health.detail) = (Condition::Away, error.message);
     }
+    let (ok, detail) = (health.condition == Condition::Ok, health.detail.clone());
+    Check { name: format!("node:{}", node.url()), required: !answers, ok, detail, node: Some(health) }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
@@ -17,7 +18,7 @@ use proto::{
 use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
-use tonic::{Extensions, Request, Streaming};
+use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::config::NodeConfig;
@@ -40,6 +41,12 @@ const DESCRIBE_PERIOD: Duration = Duration::from_secs(5);
 
 /// First and longest wait before a node that did not answer is asked again.
 const DESCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What a node said of itself is old after so long: three times [`DESCRIBE_PERIOD`].
+const TOLD_HOLDS: Duration = Duration::from_secs(15);
+
+/// The calls to a node, by their names in `/metrics`.
+const METHODS: [&str; 4] = ["describe", "call_cat", "analyze_cat_sound", "listen"];
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -76,6 +83,7 @@ struct Inner {
     /// Where it is, when its name is one that is announced.
     announced: Announced,
     described: Mutex<Described>,
+    calls: Calls,
     client: CatClient<Channel>,
 }
 
@@ -85,6 +93,22 @@ struct Described {
     cat: Option<String>,
     /// With the time of the answer. `None`: it has not answered, or knows no boot ids.
     boot_id: Option<(u64, Instant)>,
+    told: Option<Told>,
+}
+
+/// The part of it that others ask for.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// When it did.
+    pub at: Instant,
+    /// Names its tape.
+    pub boot_id: u64,
+    /// Version of its program.
+    pub version: String,
+    /// How its source fares.
+    pub state: SourceState,
+    /// One sentence about that, or empty.
+    pub detail: String,
 }
 
 /// There are [`MAX_NODES`] nodes already.
@@ -149,6 +173,11 @@ impl Nodes {
         self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
     }
 
+    /// All of them, each under one name.
+    pub fn distinct(&self) -> Vec<Node> {
+        self.iter().filter(|node| self.twin_of(node).is_none()).collect()
+    }
+
     /// The node that hears this cat: the one that is configured for it, else the one that says so, else the first, so
     /// that every name is answered.
     pub fn for_cat(&self, cat: &str) -> Node {
@@ -193,8 +222,8 @@ impl Node {
     fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let announced = Announced::default();
         let channel = peer::channel_to_announced(&url, announced.clone())?;
-        let (described, client) = (Mutex::default(), CatClient::new(channel));
-        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, described, client }) })
+        let (described, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
+        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, described, calls, client }) })
     }
 
     /// Whether it was found, not configured.
@@ -232,6 +261,35 @@ impl Node {
         self.inner.configured_cat.clone().or_else(|| self.described().cat.clone())
     }
 
+    /// What it said of itself when it last answered. `None`: it never has.
+    pub fn told(&self) -> Option<Told> {
+        self.described().told.clone()
+    }
+
+    /// What it said of itself just now. `None`: it does not answer.
+    pub fn told_lately(&self) -> Option<Told> {
+        self.told().filter(|told| told.at.elapsed() < TOLD_HOLDS)
+    }
+
+    /// The calls to it.
+    pub fn calls(&self) -> &Calls {
+        &self.inner.calls
+    }
+
+    /// Waits for the answer to a call, `deadline` long at most, and counts it under a name of [`METHODS`].
+    pub(crate) async fn ask<T>(
+        &self,
+        method: &str,
+        deadline: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Error> {
+        let mut counted = self.inner.calls.begin(method, "given_up");
+        let answer = within(Who::Node, deadline, call).await;
+        counted.answered();
+        counted.end(answer.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok"));
+        Ok(answer?.into_inner())
+    }
+
     /// A client on the shared channel.
     pub fn client(&self) -> CatClient<Channel> {
         self.inner.client.clone()
@@ -244,7 +302,7 @@ impl Node {
     pub async fn call_cat(&self, cat: String) -> Result<String, Error> {
         let mut request = Request::new(CatRequest { cat_name: cat });
         request.set_timeout(CALL_DEADLINE);
-        let answer = within(Who::Node, CALL_DEADLINE, async {
+        let answer = self.ask("call_cat", CALL_DEADLINE, async {
             self.client().call_cat(request).await.map_err(|status| {
                 // An answer, not a broken connection: the contract says that these two are about the owner.
                 let from_node = std::error::Error::source(&status).is_none();
@@ -259,7 +317,7 @@ impl Node {
                 }
             })
         });
-        Ok(answer.await?.into_inner().cat_meaw)
+        Ok(answer.await?.cat_meaw)
     }
 
     /// Opens the stream of 30 messages, with the caller's metadata.
@@ -274,7 +332,7 @@ impl Node {
         let request = Request::from_parts(metadata, Extensions::default(), AnalyzeCatSoundRequest { cat_name: cat });
         // The first message is due after a second, and a node of the original sends its headers with it.
         let deadline = ANSWER_DEADLINE + Duration::from_secs(2);
-        Ok(within(Who::Node, deadline, self.client().analyze_cat_sound(request)).await?.into_inner())
+        self.ask("analyze_cat_sound", deadline, self.client().analyze_cat_sound(request)).await
     }
 
     /// What the node says of itself now.
@@ -284,10 +342,18 @@ impl Node {
     pub async fn describe(&self) -> Result<DescribeResponse, Error> {
         let mut request = Request::new(DescribeRequest {});
         request.set_timeout(ANSWER_DEADLINE);
-        let description = within(Who::Node, ANSWER_DEADLINE, self.client().describe(request)).await?.into_inner();
+        let description = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
+        let source = description.source.clone().unwrap_or_default();
+        let told = Some(Told {
+            at: Instant::now(),
+            boot_id: description.boot_id,
+            version: description.version.clone(),
+            state: source.state(),
+            detail: source.detail,
+        });
         let cat = Some(description.cat_name.clone()).filter(|name| !name.is_empty());
         let boot_id = (description.boot_id != 0).then(|| (description.boot_id, Instant::now()));
-        *self.described() = Described { cat, boot_id };
+        *self.described() = Described { cat, boot_id, told };
         Ok(description)
     }
 

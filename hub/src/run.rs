@@ -25,7 +25,9 @@ use crate::gateway::{self, App};
 use crate::grpc;
 use crate::health::Checks;
 use crate::listen::{Listening, Settings};
+use crate::metrics::{Metrics, Parts};
 use crate::node_client::Nodes;
+use crate::node_health;
 use crate::owner::channels::Channel;
 use crate::owner::dispatch::Dispatcher;
 use crate::owner::homeassistant::HomeAssistant;
@@ -112,7 +114,8 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let roles: Vec<_> = config.roles.iter().map(|role| role.name()).collect();
     let roles = roles.join(",");
     let tasks = TaskTracker::new();
-    let mut checks = Checks::default();
+    let mut checks = Checks::new(config.health.clone());
+    let metrics = Metrics::default();
 
     let url = |key| move |source| RunError::Url { key, source };
     let outbox = Outbox::new(&config.owners);
@@ -142,7 +145,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let owner = OwnerServer::new(owner);
     if config.has(Role::Owner) {
         checks.add_here(Role::Owner);
-        tasks.spawn(grpc::serve(owner.clone(), listeners.owner, stop.clone()));
+        tasks.spawn(grpc::serve(owner.clone(), metrics.meter(), listeners.owner, stop.clone()));
     }
 
     let dog: Peer = if config.has(Role::Dog) {
@@ -154,7 +157,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
             peer::remote(&config.owner_url).map_err(url("owner_url"))?
         };
         let dog = DogServer::new(DogService::new(owner));
-        tasks.spawn(grpc::serve(dog.clone(), listeners.dog, stop.clone()));
+        tasks.spawn(grpc::serve(dog.clone(), metrics.meter(), listeners.dog, stop.clone()));
         peer::local(dog)
     } else {
         peer::remote(&config.dog_url).map_err(url("dog_url"))?
@@ -174,7 +177,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
             .await?;
             analyses = Some(service.clone());
             let server = CatAnalysisServer::new(service);
-            tasks.spawn(grpc::serve(server.clone(), listeners.analysis, stop.clone()));
+            tasks.spawn(grpc::serve(server.clone(), metrics.meter(), listeners.analysis, stop.clone()));
             peer::local(server)
         }
         _ => peer::remote(&config.analysis_url).map_err(url("analysis_url"))?,
@@ -204,11 +207,25 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         clips = Some(opened);
     }
 
+    metrics.look_at(Parts {
+        nodes: hears_or_shows.then(|| nodes.clone()),
+        live: listening.as_ref().map(|listening| listening.live().clone()),
+        store: store.clone(),
+        clips: clips.clone(),
+        analyses: analyses.clone(),
+        outbox: outbox.clone(),
+        health: config.health.clone(),
+    });
+
     if let (Some(store), Some(clips)) = (&store, clips) {
         let (known, stopped) = (nodes.clone(), stop.clone());
         tasks.spawn(async move { known.keep_known(&stopped).await });
         if config.discover {
             tasks.spawn(discover(nodes.clone(), stop.clone()));
+        }
+        if config.has(Role::Analysis) {
+            let live = listening.as_ref().map(|listening| listening.live().clone());
+            tasks.spawn(node_health::watch(nodes.clone(), live, config.health.clone(), stop.clone()));
         }
         if config.has(Role::Gateway) {
             if !config.has(Role::Dog) {
@@ -229,6 +246,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 stop: stop.clone(),
                 page: config.page,
                 checks,
+                metrics,
             };
             tasks.spawn(gateway::serve(listeners.http, gateway::router(app), stop.clone()));
         }

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Answer, CallCat, FakeOwner, Hub, Mood, Node, NodeScript, nobody, rebind, request, url, within};
+use proto::SourceState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Status;
@@ -234,6 +235,46 @@ async fn readiness_follows_the_nodes() {
     };
     within("the hub is not ready", not_ready).await;
     assert_eq!(hub.get("/healthz").await.status, 200, "it lives all the same");
+}
+
+#[tokio::test]
+async fn node_that_answers_and_is_deaf_is_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    for (source, condition) in [(SourceState::NoDevice, "no_device"), (SourceState::Silent, "silent")] {
+        let node = Node::start(NodeScript { source, ..NodeScript::default() }).await;
+        let hub = Hub::start(dir.path(), &node.url()).await;
+        let ready = hub.get("/readyz").await;
+        let json = ready.json();
+        assert_eq!((ready.status, &json["ready"], &json["status"]), (200, &true.into(), &"degraded".into()), "{json}");
+        let check = &json["checks"][format!("node:{}", node.url())];
+        assert_eq!((&check["ok"], &check["condition"]), (&false.into(), &condition.into()), "{json}");
+        assert!(!check["detail"].as_str().unwrap().is_empty(), "{json}");
+        assert!(check["last_audio_age_s"].is_u64() && check["last_sound_age_s"].is_u64(), "{json}");
+        let strict = hub.get("/readyz?strict=true").await;
+        assert_eq!((strict.status, &strict.json()["ready"]), (503, &true.into()));
+        assert_eq!(hub.get("/readyz?strict=perhaps").await.problem(), (400, "bad_request".into()));
+        let shown = format!("meowlink_hub_node_condition{{node=\"{}\",state=\"{condition}\"}} 1\n", node.url());
+        let page = hub.get("/metrics").await.body;
+        assert!(page.contains(&shown), "{page}");
+        hub.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn hub_that_hears_its_node_is_ok_even_strictly() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeScript::default()).await;
+    let toml = format!("node = [{:?}]\nlisten = {{ enabled = false }}", node.url());
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let ready = hub.get("/readyz?strict=true").await;
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &"ok".into()), "{ready:?}");
+    drop(node);
+    let failed = async {
+        while hub.json("/readyz").await["status"] != "failed" {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    within("it has failed", failed).await;
 }
 
 #[tokio::test]

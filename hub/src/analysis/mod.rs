@@ -1,5 +1,6 @@
 //! The catAnalysis service: answers at once, listens in the background, stores what it heard.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::MAX_NAME_BYTES;
 use crate::error::{Code, Error};
 use crate::node_client::Nodes;
 use crate::store::Store;
+use crate::store::analyses::AnalysisStatus;
 
 mod hearing;
 pub mod household;
@@ -46,6 +48,31 @@ struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
     failures: Arc<Mutex<Quiet>>,
+    counters: AnalysisCounters,
+}
+
+/// How analyses ended since the start.
+#[derive(Debug, Default)]
+pub struct AnalysisCounters {
+    /// All of the half minute was heard.
+    pub complete: AtomicU64,
+    /// Part of it.
+    pub partial: AtomicU64,
+    /// Nothing.
+    pub failed: AtomicU64,
+    /// Not begun, for as many as may run were running.
+    pub refused: AtomicU64,
+}
+
+impl AnalysisCounters {
+    fn count(&self, status: AnalysisStatus) {
+        match status {
+            AnalysisStatus::Complete => self.complete.fetch_add(1, Ordering::Relaxed),
+            AnalysisStatus::Partial => self.partial.fetch_add(1, Ordering::Relaxed),
+            AnalysisStatus::Failed => self.failed.fetch_add(1, Ordering::Relaxed),
+            AnalysisStatus::Running => return,
+        };
+    }
 }
 
 impl AnalysisService {
@@ -64,13 +91,30 @@ impl AnalysisService {
         let places = Arc::new(Semaphore::new(max_analyses));
         let failures = Arc::new(Mutex::new(Quiet::new(LOG_PERIOD)));
         let tasks = TaskTracker::new();
-        Ok(Self { inner: Arc::new(Inner { store, nodes, places, max_analyses, detector, tasks, stop, failures }) })
+        let counters = AnalysisCounters::default();
+        let inner = Inner { store, nodes, places, max_analyses, detector, tasks, stop, failures, counters };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Waits until the analyses that run are stored. Cancel the token first.
     pub async fn finish(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    /// How analyses ended.
+    pub fn counters(&self) -> &AnalysisCounters {
+        &self.inner.counters
+    }
+
+    /// How many may run.
+    pub fn limit(&self) -> usize {
+        self.inner.max_analyses
+    }
+
+    /// How many run.
+    pub fn running(&self) -> usize {
+        self.inner.max_analyses - self.inner.places.available_permits()
     }
 
     async fn begin(&self, request: Request<AnalysisRequest>) -> Result<AnalysisResponse, Error> {
@@ -84,6 +128,7 @@ impl AnalysisService {
             return Err(Error::new(Code::Stopping, "the hub is stopping"));
         }
         let place = Arc::clone(&inner.places).try_acquire_owned().map_err(|_| {
+            inner.counters.refused.fetch_add(1, Ordering::Relaxed);
             Error::new(Code::TooManyAnalyses, format!("{} analyses are running, try again later", inner.max_analyses))
         })?;
 
@@ -99,7 +144,7 @@ impl AnalysisService {
             stop: inner.stop.clone(),
             failures: Arc::clone(&inner.failures),
         };
-        let store = inner.store.clone();
+        let (store, service) = (inner.store.clone(), self.clone());
         inner.tasks.spawn(async move {
             let id = match store.begin_analysis(task.cat.clone(), task.node.url().to_owned()).await {
                 Ok(id) => id,
@@ -108,6 +153,7 @@ impl AnalysisService {
             // The caller may have hung up; the analysis goes on all the same.
             drop(begun.send(Ok(id)));
             let outcome = task.run(id).await;
+            service.inner.counters.count(outcome.status);
             if let Err(error) = store.end_analysis(id, outcome).await {
                 error!(analysis_id = id, %error, "analysis not stored");
             }

@@ -208,6 +208,12 @@ impl Clips {
         &self.inner.counters
     }
 
+    /// Free bytes on the disk. `None`: it cannot be asked.
+    pub async fn disk_free_bytes(&self) -> Option<u64> {
+        let directory = self.inner.directory.clone();
+        blocking(move || free_bytes(&directory)).await.ok()
+    }
+
     /// Writes a clip, after making room for it within the quota. When it cannot be kept, says why; the event is to be
     /// stored all the same.
     pub async fn keep(&self, cut: Cut) -> Result<Clip, NoClip> {
@@ -363,8 +369,7 @@ fn wav_of(samples: &[i16]) -> Vec<u8> {
 
 /// Writes a file so that it is complete or not there, whatever happens, and never touches the reserve.
 fn write(directory: &Path, file: &str, bytes: &[u8], reserve: u64) -> Result<(), WriteError> {
-    let room = rustix::fs::statvfs(directory).map_err(std::io::Error::from)?;
-    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let free = free_bytes(directory)?;
     if free < reserve.saturating_add(bytes.len() as u64) {
         return Err(WriteError::Reserve { free_mb: free / 1_000_000, reserve_mb: reserve / 1_000_000 });
     }
@@ -380,6 +385,11 @@ fn write(directory: &Path, file: &str, bytes: &[u8], reserve: u64) -> Result<(),
         let _ = std::fs::remove_file(&unfinished);
     }
     Ok(written?)
+}
+
+fn free_bytes(directory: &Path) -> std::io::Result<u64> {
+    let room = rustix::fs::statvfs(directory)?;
+    Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
 /// Removes files that nobody wants; returns how many, and which wanted ones are not there.

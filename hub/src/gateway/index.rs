@@ -23,6 +23,7 @@ Meowlink hub
   curl http://HOST/api/v1/events            what the cats said
   curl http://HOST/api/v1/nodes             the microphones
   curl http://HOST/readyz                   whether all is well
+  curl http://HOST/metrics                  the same for Prometheus
   curl http://HOST/api/v1/openapi.json      the whole API
 ";
 

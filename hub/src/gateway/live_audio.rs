@@ -27,6 +27,11 @@ const MAX_LISTENERS: usize = 8;
 
 static LISTENERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_LISTENERS)));
 
+/// People who listen now.
+pub(super) fn open() -> usize {
+    MAX_LISTENERS - LISTENERS.available_permits()
+}
+
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(live))
 }

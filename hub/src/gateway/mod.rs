@@ -18,6 +18,7 @@ use crate::clips::Clips;
 use crate::error::{Code, Error};
 use crate::health::Checks;
 use crate::listen::Live;
+use crate::metrics::Metrics;
 use crate::node_client::Nodes;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
@@ -30,6 +31,7 @@ mod events;
 mod health;
 mod index;
 mod live_audio;
+mod metrics;
 mod nodes;
 mod notices;
 mod openapi;
@@ -44,6 +46,9 @@ pub use server::serve;
 
 /// Longest body that the gateway takes, in bytes. Longer ones get 413.
 const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// Routes that the OpenAPI document leaves out. They are counted by name all the same.
+const UNDOCUMENTED_ROUTES: [&str; 3] = ["/", "/page/{name}", "/api/v1/openapi.json"];
 
 /// What the handlers work with.
 #[derive(Debug)]
@@ -70,11 +75,21 @@ pub struct App {
     pub page: PageConfig,
     /// What `/readyz` looks at.
     pub checks: Checks,
+    /// What `/metrics` says.
+    pub metrics: Metrics,
+}
+
+/// Streams that are open now, by what they are of.
+pub fn open_streams() -> [(&'static str, usize); 2] {
+    [("news", stream::open()), ("sound", live_audio::open())]
 }
 
 /// The routes.
 pub fn router(app: App) -> Router {
     let (routes, api) = api().split_for_parts();
+    let documented = api.paths.paths.keys().cloned();
+    app.metrics.set_routes(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)));
+    let count = metrics::Count::new(app.metrics.clone());
     routes
         .merge(index::routes())
         .merge(page::routes())
@@ -82,6 +97,7 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(count)
         .with_state(Arc::new(app))
 }
 
@@ -96,6 +112,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(notices::routes())
         .merge(live_audio::routes())
         .merge(health::routes())
+        .merge(metrics::routes())
 }
 
 /// An answer of compact JSON with a newline at its end.

@@ -42,6 +42,11 @@ const MAX_BACKLOG: usize = 500;
 static STREAMS: std::sync::LazyLock<Arc<Semaphore>> =
     std::sync::LazyLock::new(|| Arc::new(Semaphore::new(MAX_STREAMS)));
 
+/// Streams that are open now.
+pub(super) fn open() -> usize {
+    MAX_STREAMS - STREAMS.available_permits()
+}
+
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(stream)).routes(routes!(listening))
 }

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use sound::spectrogram::Column;
 use tokio::sync::broadcast;
 
+use super::fill::Fill;
 use crate::store::events::{Event, NewGap};
+
+/// A peak above this is a sound: steps, a door, a cat. A room that is as quiet as a room can be stays below it, and so does a
+/// microphone that is muted or dead and gives nothing but its own noise.
+pub const SOUND_PEAK_DBFS: f32 = -55.0;
 
 /// News that wait for a watcher. One that is further behind loses the oldest and is told how many.
 pub const NEWS_QUEUE: usize = 256;
@@ -116,12 +122,18 @@ pub struct NodeReport {
     pub gaps: u64,
     /// Events found since the hub's start, those stored before among them.
     pub events: u64,
+    /// The same by context.
+    pub events_by_context: BTreeMap<&'static str, u64>,
     /// Connections that ended.
     pub disconnects: u64,
     /// Age of the audio that was analysed last, when it was, in milliseconds.
     pub lag_ms: u64,
     /// Levels and score that were reported last.
     pub level: Option<LiveLevel>,
+    /// When a sound was heard last: a level above [`SOUND_PEAK_DBFS`]. `None`: never.
+    pub sound_at: Option<Instant>,
+    /// When audio was analysed last, by a clock that is never set. `None`: never.
+    pub heard_at: Option<Instant>,
     /// When audio was analysed last, by the hub's clock, in nanoseconds since 1970 UTC. 0: never.
     pub heard_at_ns: i64,
 }
@@ -130,6 +142,7 @@ pub struct NodeReport {
 #[derive(Debug)]
 pub struct WatchedNode {
     name: String,
+    since: Instant,
     report: Mutex<NodeReport>,
 }
 
@@ -141,12 +154,21 @@ pub struct Live {
     spectra: broadcast::Sender<Arc<LiveSpectrum>>,
     /// At most as many as [`Nodes`](crate::node_client::Nodes).
     nodes: Arc<Mutex<Vec<Arc<WatchedNode>>>>,
+    /// Audio that waits for its analysis.
+    pub audio_fill: Fill,
+    /// Findings that wait to be stored.
+    pub report_fill: Fill,
 }
 
 impl WatchedNode {
     /// Name of the node.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// When the hub began to listen to it.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// What is known of it now.
@@ -166,6 +188,8 @@ impl Live {
             news: broadcast::channel(NEWS_QUEUE).0,
             spectra: broadcast::channel(SPECTRA_QUEUE).0,
             nodes: Arc::default(),
+            audio_fill: Fill::default(),
+            report_fill: Fill::default(),
         };
         for name in names {
             live.add(name);
@@ -175,7 +199,7 @@ impl Live {
 
     /// One more node.
     pub(super) fn add(&self, name: String) -> Arc<WatchedNode> {
-        let node = Arc::new(WatchedNode { name, report: Mutex::default() });
+        let node = Arc::new(WatchedNode { name, since: Instant::now(), report: Mutex::default() });
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         node
     }
@@ -199,6 +223,11 @@ impl Live {
     pub fn show_spectrum(&self, spectrum: LiveSpectrum) {
         // An error means that nobody does any more.
         let _ = self.spectra.send(Arc::new(spectrum));
+    }
+
+    /// Who watches, and how much news waits for the slowest of them.
+    pub fn watchers(&self) -> (usize, usize) {
+        (self.news.receiver_count(), self.news.len())
     }
 
     /// The nodes as they are now: in the order of the config, then those that were found.

@@ -24,6 +24,7 @@ use crate::store::{Store, StoreError};
 
 pub mod clock;
 pub mod ear;
+pub mod fill;
 mod joiner;
 pub mod live;
 pub mod monitor;

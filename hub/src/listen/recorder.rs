@@ -118,7 +118,7 @@ impl Recorder {
         let mut progress: Vec<Progress> = Vec::new();
         for report in batch {
             match report {
-                Report::Progress(one) => progress.push(one),
+                Report::Progress(one, _weight) => progress.push(one),
                 Report::Found { finding: Finding::Gap { gap, watermark }, .. } => {
                     if let Some(held_back) = self.gap_log.allow() {
                         info!(
@@ -134,11 +134,11 @@ impl Recorder {
                     self.live.tell(News::Gap(gap.clone()));
                     progress.push(Progress { watermark, gaps: vec![gap] });
                 }
-                Report::Found { node, finding: Finding::StartedAt { boot_id, unix_ns } } => {
+                Report::Found { node, finding: Finding::StartedAt { boot_id, unix_ns }, .. } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
                     self.date(&node, boot_id, unix_ns).await;
                 }
-                Report::Found { node, finding: Finding::Event { event, cut, watermark } } => {
+                Report::Found { node, finding: Finding::Event { event, cut, watermark }, weight: _weight } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
                     let cat = node.cat().unwrap_or_default();
                     self.store_event(NewEvent { cat, ..*event }, cut, watermark).await;

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::live::{Live, NodeState, WatchedNode};
 use super::sequencer::{Heard, Lost, Sequencer};
 use super::worker::{Audio, Work};
-use crate::error::{Code, Error, Who, within};
+use crate::error::{Code, Error, Who};
 use crate::node_client::{Node, Nodes};
 use crate::store::now_ns;
 
@@ -92,7 +92,9 @@ impl Subscriber {
                 () = self.stop.cancelled() => return,
             }
             // A full queue is not quiet.
-            let quiet = Audio { node: self.number, heard: Heard::Quiet, captured: None, hub_start_unix_ns: 0 };
+            let weight = self.live.audio_fill.weigh(0);
+            let quiet =
+                Audio { node: self.number, heard: Heard::Quiet, captured: None, hub_start_unix_ns: 0, _weight: weight };
             if matches!(self.work.try_send(Work::Audio(quiet)), Err(TrySendError::Closed(_))) {
                 return;
             }
@@ -167,7 +169,7 @@ impl Subscriber {
         // No timeout on the request: it would end the stream.
         let mut client = self.node.client();
         let call = client.listen(Request::new(request));
-        Ok((description, within(Who::Node, LISTEN_DEADLINE, call).await?.into_inner()))
+        Ok((description, self.node.ask("listen", LISTEN_DEADLINE, call).await?))
     }
 
     /// What the node says of itself. An error too when it turns out to be one that is listened to under another name.
@@ -230,7 +232,9 @@ impl Subscriber {
     }
 
     fn audio_of(&self, heard: Heard, captured: Option<Instant>, clock: &NodeClock) -> Audio {
-        Audio { node: self.number, heard, captured, hub_start_unix_ns: clock.hub_start_unix_ns }
+        let samples = if let Heard::Frames(frames) = &heard { frames.samples.len() } else { 0 };
+        let weight = self.live.audio_fill.weigh(samples * size_of::<i16>());
+        Audio { node: self.number, heard, captured, hub_start_unix_ns: clock.hub_start_unix_ns, _weight: weight }
     }
 
     async fn send(&self, audio: Audio) -> bool {

@@ -8,10 +8,11 @@ use sound::spectrogram::Columns;
 use tokio::sync::mpsc;
 
 use super::ear::{Ear, Finding};
-use super::live::{Live, LiveLevel, LiveSpectrum, News, NodeState, WatchedNode};
+use super::fill::{Fill, Weight};
+use super::live::{Live, LiveLevel, LiveSpectrum, News, NodeState, SOUND_PEAK_DBFS, WatchedNode};
 use super::sequencer::Heard;
 use crate::node_client::Node;
-use crate::store::events::{Progress, Watermark};
+use crate::store::events::{Progress, Watermark, context_word};
 use crate::store::now_ns;
 
 /// Messages of audio, and new nodes, that wait for a thread. When it is full, the subscribers wait, and with them the nodes, whose tapes keep
@@ -49,15 +50,17 @@ pub(super) struct Audio {
     pub(super) captured: Option<Instant>,
     /// The node's start by the hub's wall clock, in nanoseconds since 1970 UTC.
     pub(super) hub_start_unix_ns: i64,
+    /// What it takes in the queue.
+    pub(super) _weight: Weight,
 }
 
 /// What the recorder is to store.
 #[derive(Debug)]
 pub(super) enum Report {
     /// Something was found.
-    Found { node: Node, finding: Finding },
+    Found { node: Node, finding: Finding, weight: Weight },
     /// Nothing was found, and so far it was heard.
-    Progress(Progress),
+    Progress(Progress, Weight),
 }
 
 /// A node as its thread sees it.
@@ -97,32 +100,44 @@ pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>
         listener.ear.hear(audio.heard, audio.hub_start_unix_ns, |finding| findings.push(finding));
         tell_level(live, listener);
         for finding in findings.drain(..) {
-            if matches!(finding, Finding::Event { .. }) {
-                listener.watched.lock().events += 1;
+            if let Finding::Event { event, .. } = &finding {
+                let mut report = listener.watched.lock();
+                report.events += 1;
+                *report.events_by_context.entry(context_word(event.context.label)).or_default() += 1;
             }
-            if reports.blocking_send(Report::Found { node: listener.node.clone(), finding }).is_err() {
+            if reports.blocking_send(found(listener.node.clone(), finding, &live.report_fill)).is_err() {
                 return;
             }
         }
-        if listener.stored_watermark.elapsed() >= WATERMARK_PERIOD && !store_watermark(listener, reports) {
+        if listener.stored_watermark.elapsed() >= WATERMARK_PERIOD
+            && !store_watermark(listener, reports, &live.report_fill)
+        {
             return;
         }
     }
     for mut listener in listeners.into_values() {
         listener.ear.flush(|finding| findings.push(finding));
         for finding in findings.drain(..) {
-            if reports.blocking_send(Report::Found { node: listener.node.clone(), finding }).is_err() {
+            if reports.blocking_send(found(listener.node.clone(), finding, &live.report_fill)).is_err() {
                 return;
             }
         }
-        if !store_watermark(&mut listener, reports) {
+        if !store_watermark(&mut listener, reports, &live.report_fill) {
             return;
         }
     }
 }
 
+fn found(node: Node, finding: Finding, fill: &Fill) -> Report {
+    let samples = match &finding {
+        Finding::Event { cut: Ok(cut), .. } => cut.samples.len(),
+        _ => 0,
+    };
+    Report::Found { node, finding, weight: fill.weigh(samples * size_of::<i16>()) }
+}
+
 /// Whether the recorder is still there.
-fn store_watermark(listener: &mut Listener, reports: &mpsc::Sender<Report>) -> bool {
+fn store_watermark(listener: &mut Listener, reports: &mpsc::Sender<Report>, fill: &Fill) -> bool {
     listener.stored_watermark = Instant::now();
     let watermark = listener.ear.watermark();
     if watermark == listener.watermark {
@@ -130,7 +145,7 @@ fn store_watermark(listener: &mut Listener, reports: &mpsc::Sender<Report>) -> b
     }
     listener.watermark = watermark;
     let progress = listener.watermark.clone().map(|watermark| Progress { watermark, gaps: Vec::new() });
-    progress.is_none_or(|progress| reports.blocking_send(Report::Progress(progress)).is_ok())
+    progress.is_none_or(|progress| reports.blocking_send(Report::Progress(progress, fill.weigh(0))).is_ok())
 }
 
 /// Counts what comes.
@@ -143,6 +158,7 @@ fn note(live: &Live, watched: &WatchedNode, audio: &Audio) {
                 report.boot_id = frames.boot_id;
                 report.frames += (frames.samples.len() / proto::FRAME_SAMPLES) as u64;
                 report.heard_at_ns = now_ns();
+                report.heard_at = Some(Instant::now());
                 report.lag_ms = lag.map_or(report.lag_ms, |lag| lag.as_millis() as u64);
             }
             let is_live = lag.is_none_or(|lag| lag < LIVE_LAG);
@@ -167,6 +183,9 @@ fn tell_level(live: &Live, listener: &mut Listener) {
     let score = listener.ear.score();
     let level = {
         let mut report = watched.lock();
+        if level.peak_dbfs > SOUND_PEAK_DBFS {
+            report.sound_at = Some(listener.told_level);
+        }
         let level = LiveLevel {
             node: watched.name().to_owned(),
             rms_dbfs: level.rms_dbfs,

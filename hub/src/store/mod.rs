@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use daemon::metrics::Calls;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 use tracing::{error, info};
@@ -36,6 +37,11 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that read at the same time. More readers wait for their turn.
 const READERS: usize = 4;
+
+/// Names of what the store does, in `/metrics`.
+const READ: &str = "read";
+const WRITE: &str = "write";
+const WRITE_DURABLY: &str = "write_durably";
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +100,7 @@ struct Inner {
     writer: Arc<tokio::sync::Mutex<Connection>>,
     readers: Mutex<Vec<Connection>>,
     reader_turns: Arc<Semaphore>,
+    operations: Calls,
     /// Held for its lock.
     _lock: Option<File>,
 }
@@ -129,6 +136,7 @@ impl Store {
                 writer: Arc::new(tokio::sync::Mutex::new(writer)),
                 readers: Mutex::new(readers),
                 reader_turns: Arc::new(Semaphore::new(READERS)),
+                operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 _lock: lock,
             }),
         })
@@ -137,6 +145,11 @@ impl Store {
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// What it did and failed to do since the start, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].
+    pub fn operations(&self) -> &Calls {
+        &self.inner.operations
     }
 
     /// Whether the database takes a write lock now. For health and the watchdog.
@@ -152,7 +165,7 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.transact("NORMAL", work).await
+        self.counted(WRITE, self.transact("NORMAL", work)).await
     }
 
     /// As [`Store::write`], and what it commits survives a power cut.
@@ -160,7 +173,7 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.transact("FULL", work).await
+        self.counted(WRITE_DURABLY, self.transact("FULL", work)).await
     }
 
     async fn transact<T: Send + 'static>(
@@ -180,9 +193,28 @@ impl Store {
         .await
     }
 
+    async fn counted<T>(
+        &self,
+        operation: &str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut call = self.inner.operations.begin(operation, "given_up");
+        let done = work.await;
+        call.answered();
+        call.end(done.as_ref().map_or_else(StoreError::word, |_| "ok"));
+        done
+    }
+
     /// Runs `work` on a connection that can only read. All that it reads is of one moment when it reads within one
     /// statement or transaction.
     pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.counted(READ, self.read_in_turn(work)).await
+    }
+
+    async fn read_in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

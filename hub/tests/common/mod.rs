@@ -255,11 +255,14 @@ pub struct NodeScript {
     pub cat: &'static str,
     pub call_cat: CallCat,
     pub stream: Script,
+    /// What it says of its source.
+    pub source: SourceState,
 }
 
 impl Default for NodeScript {
     fn default() -> Self {
-        Self { cat: "Tom", call_cat: CallCat::Answer, stream: Script { messages: 30, audio: true, then: Then::End } }
+        let stream = Script { messages: 30, audio: true, then: Then::End };
+        Self { cat: "Tom", call_cat: CallCat::Answer, stream, source: SourceState::Capturing }
     }
 }
 
@@ -382,7 +385,9 @@ impl Cat for FakeCat {
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         let cat_name = self.0.script.cat.to_owned();
-        Ok(Response::new(DescribeResponse { version: "1.2.3".into(), cat_name, boot_id: 7, ..Default::default() }))
+        let source = Some(SourceInfo { state: self.0.script.source.into(), ..Default::default() });
+        let version = "1.2.3".into();
+        Ok(Response::new(DescribeResponse { version, cat_name, boot_id: 7, source, ..Default::default() }))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::gateway::{App, PageConfig, router};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
+use crate::metrics::Metrics;
 use crate::node_client::Nodes;
 use crate::peer;
 use crate::store::events::tests::event;
@@ -74,6 +75,7 @@ impl Gateway {
             stop: stop.clone(),
             page,
             checks: Checks::default(),
+            metrics: Metrics::default(),
         });
         Self { _dir: dir, store, clips, live, stop, router }
     }

@@ -277,6 +277,15 @@ impl StoreError {
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
     }
+
+    /// The word for it in `/metrics`.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            _ if self.is_disk_full() => "disk_full",
+            _ => "failed",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,21 @@ pub enum GapReason {
     Undecodable,
 }
 
+impl GapReason {
+    /// Every reason.
+    pub const ALL: [Self; 9] = [
+        Self::TapeOverwritten,
+        Self::SubscriberTooSlow,
+        Self::DeviceLost,
+        Self::Overrun,
+        Self::NodeRestarted,
+        Self::Unspecified,
+        Self::HubOverloaded,
+        Self::Unaccounted,
+        Self::Undecodable,
+    ];
+}
+
 words!(GapReason {
     GapReason::TapeOverwritten => "tape_overwritten" => GapReason::TapeOverwritten,
     GapReason::SubscriberTooSlow => "subscriber_too_slow" => GapReason::SubscriberTooSlow,

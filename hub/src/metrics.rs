@@ -1,0 +1,143 @@
+//! What a scrape of `/metrics` is told. Every HTTP and gRPC port of the hub answers it, so that roles in processes of their
+//! own can be scraped too.
+
+mod nodes;
+mod parts;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use daemon::metrics::{Call, CallFamilies, Calls, Meter, Page, build_info, process};
+
+use crate::analysis::AnalysisService;
+use crate::clips::Clips;
+use crate::listen::Live;
+use crate::node_client::Nodes;
+use crate::node_health::HealthConfig;
+use crate::owner::Outbox;
+use crate::store::Store;
+
+/// The gRPC calls that are counted by name; all others are one.
+const METHODS: [&str; 5] = [
+    "proto.Owner/Notify",
+    "proto.dog/CallDog",
+    "proto.catAnalysis/AnalyzeSound",
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+];
+
+const RPCS: CallFamilies = CallFamilies {
+    ended: ("meowlink_hub_rpcs_total", "Calls over gRPC that ended, by method and gRPC code."),
+    latency: ("meowlink_hub_rpc_seconds", "Time from a call to the beginning of its answer."),
+    under_way: ("meowlink_hub_rpcs_in_flight", "Calls over gRPC under way."),
+};
+
+const HTTP: CallFamilies = CallFamilies {
+    ended: ("meowlink_hub_http_requests_total", "HTTP requests that ended, by route and status."),
+    latency: ("meowlink_hub_http_request_seconds", "Time from the head of a request to that of its answer."),
+    under_way: ("meowlink_hub_http_requests_in_flight", "HTTP requests whose handler is at work."),
+};
+
+/// What the hub counts, and what a scrape looks at. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    started: Instant,
+    rpcs: Arc<Calls>,
+    http: OnceLock<Calls>,
+    parts: OnceLock<Parts>,
+}
+
+/// The parts of the hub that a scrape looks at, those that this process has.
+#[derive(Debug)]
+pub struct Parts {
+    /// The nodes. `None`: this process has nothing to do with them.
+    pub nodes: Option<Nodes>,
+    /// What is going on.
+    pub live: Option<Live>,
+    /// The database.
+    pub store: Option<Store>,
+    /// The clips, with the database.
+    pub clips: Option<Clips>,
+    /// Analyses on demand.
+    pub analyses: Option<AnalysisService>,
+    /// What owners are told. `None`: there are none.
+    pub outbox: Option<Outbox>,
+    /// When a node counts as deaf.
+    pub health: HealthConfig,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let rpcs = Arc::new(Calls::new(METHODS));
+        let (http, parts) = (OnceLock::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { started: Instant::now(), rpcs, http, parts }) }
+    }
+}
+
+impl Metrics {
+    /// Counts the calls of a gRPC port, and serves the page there to plain HTTP.
+    pub fn meter(&self) -> Meter {
+        let metrics = self.clone();
+        let render = move || {
+            let metrics = metrics.clone();
+            Box::pin(async move { metrics.page().await }) as _
+        };
+        Meter::new(Arc::clone(&self.inner.rpcs), Arc::new(render))
+    }
+
+    /// What a scrape looks at from now on. Only the first call counts.
+    pub fn look_at(&self, parts: Parts) {
+        // An error means that it was told before.
+        let _ = self.inner.parts.set(parts);
+    }
+
+    /// The routes of the gateway; requests for others count as one. Only the first call counts.
+    pub fn set_routes(&self, routes: impl IntoIterator<Item = String>) {
+        // As above.
+        let _ = self.inner.http.set(Calls::new(routes));
+    }
+
+    /// A request to a route begins. `None`: there is no gateway here.
+    pub fn http_request(&self, route: &str) -> Option<Call> {
+        Some(self.inner.http.get()?.begin(route, "given_up"))
+    }
+
+    /// The page for a scrape.
+    pub async fn page(&self) -> String {
+        let mut page = Page::default();
+        build_info(&mut page, "meowlink_hub_build_info", env!("CARGO_PKG_VERSION"));
+        page.gauge("meowlink_hub_uptime_seconds", "Time since the hub started.")
+            .value(self.inner.started.elapsed().as_secs_f64());
+        if let Some(parts) = self.inner.parts.get() {
+            if let Some(known) = &parts.nodes {
+                nodes::write(&mut page, known, parts.live.as_ref(), &parts.health);
+            }
+            if let Some(live) = &parts.live {
+                parts::queues(&mut page, live);
+            }
+            if let Some(analyses) = &parts.analyses {
+                parts::analyses(&mut page, analyses);
+            }
+            parts::notices(&mut page, parts.store.as_ref(), parts.outbox.as_ref()).await;
+            if let (Some(store), Some(clips)) = (&parts.store, &parts.clips) {
+                parts::store(&mut page, store);
+                parts::clips(&mut page, store, clips).await;
+            }
+        }
+        if let Some(http) = self.inner.http.get() {
+            Calls::write(&mut page, &HTTP, "route", &[(&[], http)]);
+            let mut family = page.gauge("meowlink_hub_streams", "Streams that are open, of news and of sound.");
+            for (kind, open) in crate::gateway::open_streams() {
+                family.with(&[("kind", kind)], open as f64);
+            }
+        }
+        Calls::write(&mut page, &RPCS, "method", &[(&[], &self.inner.rpcs)]);
+        process(&mut page);
+        page.into_text()
+    }
+}

@@ -1,0 +1,115 @@
+//! Queues, analyses, store and clips.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use daemon::metrics::{CallFamilies, Calls, Page};
+
+use crate::analysis::AnalysisService;
+use crate::clips::Clips;
+use crate::listen::Live;
+use crate::owner::Outbox;
+use crate::owner::outbox::{Counters, PerKind};
+use crate::store::Store;
+use crate::store::notices::ChannelKind;
+
+const STORE: CallFamilies = CallFamilies {
+    ended: ("meowlink_hub_store_operations_total", "Operations of the database that ended, by kind and how."),
+    latency: ("meowlink_hub_store_seconds", "Time that operations of the database took, the wait for a turn included."),
+    under_way: ("meowlink_hub_store_in_flight", "Operations of the database that wait or are at work."),
+};
+
+pub(super) fn queues(page: &mut Page, live: &Live) {
+    let (watchers, news) = live.watchers();
+    page.gauge(
+        "meowlink_hub_queue_items",
+        "Items in the queue or in work; of the news, those the slowest has yet to take.",
+    )
+    .with(&[("queue", "audio")], live.audio_fill.items() as f64)
+    .with(&[("queue", "reports")], live.report_fill.items() as f64)
+    .with(&[("queue", "news")], news as f64);
+    page.gauge("meowlink_hub_queue_bytes", "Bytes of audio in the queue or in work.")
+        .with(&[("queue", "audio")], live.audio_fill.bytes() as f64)
+        .with(&[("queue", "reports")], live.report_fill.bytes() as f64);
+    page.gauge("meowlink_hub_news_watchers", "Watchers of the news.").value(watchers as f64);
+}
+
+pub(super) fn analyses(page: &mut Page, analyses: &AnalysisService) {
+    let counters = analyses.counters();
+    page.gauge("meowlink_hub_analyses_running", "Analyses on demand that run.").value(analyses.running() as f64);
+    page.gauge("meowlink_hub_analyses_limit", "Analyses on demand that may run.").value(analyses.limit() as f64);
+    page.counter("meowlink_hub_analyses_total", "Analyses on demand that ended, by result.")
+        .with(&[("result", "complete")], get(&counters.complete))
+        .with(&[("result", "partial")], get(&counters.partial))
+        .with(&[("result", "failed")], get(&counters.failed))
+        .with(&[("result", "refused")], get(&counters.refused));
+}
+
+pub(super) fn store(page: &mut Page, store: &Store) {
+    Calls::write(page, &STORE, "operation", &[(&[], store.operations())]);
+    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let log = std::path::PathBuf::from(format!("{}-wal", store.path().display()));
+    let bytes = size(store.path()) + size(&log);
+    page.gauge("meowlink_hub_store_bytes", "Size of the database with its log.").value(bytes as f64);
+}
+
+pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
+    let (counters, config) = (clips.counters(), clips.config());
+    page.counter("meowlink_hub_clips_total", "Clips by what became of them.")
+        .with(&[("result", "written")], get(&counters.written))
+        .with(&[("result", "disk_full")], get(&counters.disk_full))
+        .with(&[("result", "write_failed")], get(&counters.write_failed))
+        .with(&[("result", "expired")], get(&counters.expired));
+    // Without them when the database does not answer: what that costs is among its operations.
+    if let Ok(kept) = store.clip_totals().await {
+        page.gauge("meowlink_hub_clips_kept", "Clips on disk.").value(kept.count as f64);
+        page.gauge("meowlink_hub_clips_kept_bytes", "Bytes of all clips.").value(kept.bytes as f64);
+    }
+    page.gauge("meowlink_hub_clips_quota", "Clips that are kept at most.").value(config.keep_count as f64);
+    page.gauge("meowlink_hub_clips_quota_bytes", "Bytes of clips that are kept at most.")
+        .value(config.keep_mb as f64 * 1e6);
+    page.gauge("meowlink_hub_disk_reserve_bytes", "Free bytes below which no clip is written.")
+        .value(config.reserve_mb as f64 * 1e6);
+    if let Some(free) = clips.disk_free_bytes().await {
+        page.gauge("meowlink_hub_disk_free_bytes", "Free bytes on the disk of the data directory.").value(free as f64);
+    }
+}
+
+pub(super) async fn notices(page: &mut Page, store: Option<&Store>, outbox: Option<&Outbox>) {
+    let counters = outbox.map(Outbox::counters);
+    let of_kind = |figure: fn(&Counters) -> &PerKind, kind| counters.map_or(0.0, |all| figure(all).get(kind) as f64);
+    let mut family = page.counter("meowlink_hub_notices_total", "Notices that a channel took, or that were given up.");
+    for kind in ChannelKind::ALL {
+        family
+            .with(&[("channel", kind.as_str()), ("result", "delivered")], of_kind(|all| &all.delivered, kind))
+            .with(&[("channel", kind.as_str()), ("result", "dead")], of_kind(|all| &all.dead, kind));
+    }
+    let help = "Tries to deliver a notice that failed; it is tried again.";
+    let mut family = page.counter("meowlink_hub_notice_failures_total", help);
+    for kind in ChannelKind::ALL {
+        family.with(&[("channel", kind.as_str())], of_kind(|all| &all.failed, kind));
+    }
+    let count = |figure: fn(&Counters) -> &AtomicU64| counters.map_or(0.0, |all| get(figure(all)));
+    page.counter("meowlink_hub_notices_not_sent_total", "Notices that were not sent by themselves, by reason.")
+        .with(&[("reason", "suppressed")], count(|all| &all.suppressed))
+        .with(&[("reason", "outbox_full")], count(|all| &all.crowded_out));
+    page.counter(
+        "meowlink_hub_owner_calls_total",
+        "Calls of Notify with which the store could not keep up, by outcome.",
+    )
+    .with(&[("outcome", "late")], count(|all| &all.calls_late))
+    .with(&[("outcome", "dropped")], count(|all| &all.calls_dropped));
+    // Without them when the database does not answer.
+    if let Some(store) = store
+        && let Ok(pending) = store.pending_notices().await
+    {
+        let mut family = page.gauge("meowlink_hub_notices_pending", "Notices that wait to be delivered.");
+        for kind in ChannelKind::ALL {
+            let waiting = pending.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
+            family.with(&[("channel", kind.as_str())], waiting as f64);
+        }
+    }
+}
+
+fn get(count: &AtomicU64) -> f64 {
+    count.load(Ordering::Relaxed) as f64
+}

@@ -1,0 +1,308 @@
+//! Whether a node hears. A node that answers and is deaf must not look healthy: it shows in `/readyz`, in `/metrics` and, once it
+//! lasts, in the log.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use daemon::config::ConfigError;
+use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
+use proto::SourceState;
+use tracing::{info, warn};
+
+use crate::listen::Live;
+use crate::listen::live::{NodeReport, NodeState};
+use crate::node_client::{Node, Nodes};
+
+/// How often the nodes are looked at for the log.
+const LOOK_PERIOD: Duration = Duration::from_secs(10);
+
+/// Trouble that is over sooner is not logged here: a restart, a plug that is moved.
+const LOG_AFTER: Duration = Duration::from_secs(60);
+
+/// How often trouble that lasts is logged again.
+const LOG_PERIOD: Duration = Duration::from_secs(6 * 3_600);
+
+/// Most that can be configured, in hours: a year.
+const MOST_HOURS: u32 = 8_784;
+
+/// `[health]` of the config file.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthConfig {
+    /// A node that heard nothing louder than a quiet room for so many hours is taken for deaf, 1 to 8784.
+    pub no_sound_after_h: u32,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { no_sound_after_h: 24 }
+    }
+}
+
+impl HealthConfig {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=MOST_HOURS).contains(&self.no_sound_after_h) {
+            let why = format!("{} is not within 1 to {MOST_HOURS}", self.no_sound_after_h);
+            return Err(ConfigError::value("health.no_sound_after_h", why));
+        }
+        Ok(())
+    }
+
+    fn no_sound_after(&self) -> Duration {
+        Duration::from_secs(u64::from(self.no_sound_after_h) * 3_600)
+    }
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It hears, as far as anybody can tell.
+    Ok,
+    /// It does not answer.
+    Away,
+    /// Its microphone is gone.
+    NoDevice,
+    /// Its microphone gives nothing but zeros: muted, or dead.
+    Silent,
+    /// Its recording is over.
+    Ended,
+    /// It answers, and sends no audio.
+    Quiet,
+    /// It sends audio in which there has been no sound for long.
+    NoSound,
+}
+
+impl Condition {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound];
+
+    /// The word for it in `/readyz` and `/metrics`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Away => "away",
+            Self::NoDevice => "no_device",
+            Self::Silent => "silent",
+            Self::Ended => "ended",
+            Self::Quiet => "quiet",
+            Self::NoSound => "no_sound",
+        }
+    }
+}
+
+/// How a node is, and what tells so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeHealth {
+    /// How it is.
+    pub condition: Condition,
+    /// One sentence about it. Empty: nothing to say.
+    pub detail: String,
+    /// What listening brings. `None`: this process does not listen to it.
+    pub heard: Option<HeardAges>,
+}
+
+/// How old what was heard of a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeardAges {
+    /// Time since audio came, or since the hub knows the node when none did.
+    pub audio: Duration,
+    /// Time since there was a sound in it, likewise.
+    pub sound: Duration,
+    /// Age of the last audio when it was analysed.
+    pub lag: Duration,
+}
+
+impl NodeHealth {
+    /// How a node is by what it said of itself lately, and by what is heard of it.
+    pub fn of(node: &Node, live: Option<&Live>, config: &HealthConfig) -> Self {
+        let watched = live.and_then(|live| {
+            let nodes = live.nodes();
+            let watched = nodes.iter().find(|watched| watched.name() == node.url())?;
+            Some((watched.report(), watched.since()))
+        });
+        let told = node.told_lately();
+        let source = told.as_ref().map(|told| (told.state, told.detail.as_str()));
+        let now = Instant::now();
+        let heard = watched.as_ref().map(|(report, since)| HeardAges::of(report, *since, now));
+        let (condition, detail) = judge(source, watched.as_ref().map(|(report, _)| report), heard, config);
+        Self { condition, detail, heard }
+    }
+}
+
+impl HeardAges {
+    fn of(report: &NodeReport, since: Instant, now: Instant) -> Self {
+        Self {
+            audio: now.saturating_duration_since(report.heard_at.unwrap_or(since)),
+            sound: now.saturating_duration_since(report.sound_at.unwrap_or(since)),
+            lag: Duration::from_millis(report.lag_ms),
+        }
+    }
+}
+
+/// `source`: what the node said just now; `None`: it does not answer.
+fn judge(
+    source: Option<(SourceState, &str)>,
+    report: Option<&NodeReport>,
+    heard: Option<HeardAges>,
+    config: &HealthConfig,
+) -> (Condition, String) {
+    let Some((state, detail)) = source else {
+        let why = report.map(|report| report.error.clone()).filter(|why| !why.is_empty());
+        return (Condition::Away, why.unwrap_or_else(|| "the node does not answer".into()));
+    };
+    let or = |sentence: &str| if detail.is_empty() { sentence.to_owned() } else { detail.to_owned() };
+    match state {
+        SourceState::NoDevice => return (Condition::NoDevice, or("the node has no microphone")),
+        SourceState::Silent => return (Condition::Silent, or("the microphone gives nothing but zeros")),
+        SourceState::Ended => return (Condition::Ended, or("the recording has ended")),
+        SourceState::Unspecified | SourceState::Starting | SourceState::Capturing => {}
+    }
+    let Some((report, heard)) = report.zip(heard) else { return (Condition::Ok, String::new()) };
+    match report.state {
+        NodeState::Away => return (Condition::Away, report.error.clone()),
+        NodeState::Quiet => return (Condition::Quiet, "the node is connected and sends no audio".into()),
+        NodeState::Connecting | NodeState::CatchingUp | NodeState::Live => {}
+    }
+    if heard.sound >= config.no_sound_after() {
+        let detail = format!("nothing louder than a quiet room for {} h", heard.sound.as_secs() / 3_600);
+        return (Condition::NoSound, detail);
+    }
+    (Condition::Ok, String::new())
+}
+
+/// Logs nodes that do not hear, once it lasts, until `stop`.
+pub async fn watch(nodes: Nodes, live: Option<Live>, config: HealthConfig, stop: CancellationToken) {
+    let mut logs = HashMap::new();
+    let mut ticks = tokio::time::interval(LOOK_PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        for node in nodes.distinct() {
+            let health = NodeHealth::of(&node, live.as_ref(), &config);
+            // As many as there are nodes.
+            let log: &mut NodeLog = logs.entry(node.url().to_owned()).or_default();
+            log.look(node.url(), &health, Instant::now());
+        }
+    }
+}
+
+/// What of a node's trouble was logged.
+#[derive(Debug)]
+struct NodeLog {
+    trouble: Option<(Condition, Instant)>,
+    logged: bool,
+    quiet: Quiet,
+}
+
+impl Default for NodeLog {
+    fn default() -> Self {
+        Self { trouble: None, logged: false, quiet: Quiet::new(LOG_PERIOD) }
+    }
+}
+
+impl NodeLog {
+    /// Returns whether it logged.
+    fn look(&mut self, node: &str, health: &NodeHealth, now: Instant) -> bool {
+        if health.condition == Condition::Ok {
+            self.trouble = None;
+            self.quiet.reset();
+            let had_logged = std::mem::take(&mut self.logged);
+            if had_logged {
+                info!(node, "the node hears again");
+            }
+            return had_logged;
+        }
+        let (condition, since) = *self.trouble.get_or_insert((health.condition, now));
+        if condition != health.condition {
+            // Another trouble: that is news.
+            self.trouble = Some((health.condition, since));
+            self.quiet.reset();
+        }
+        let lasts = now.duration_since(since);
+        if lasts < LOG_AFTER || self.quiet.allow().is_none() {
+            return false;
+        }
+        self.logged = true;
+        let sound_s = health.heard.map(|heard| heard.sound.as_secs());
+        let (state, why, for_s) = (health.condition.as_str(), &health.detail, lasts.as_secs());
+        warn!(node, state, why, for_s, last_sound_s = sound_s, "THE NODE HEARS NOTHING");
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn heard(state: NodeState, sound: Duration) -> (NodeReport, HeardAges) {
+        let report = NodeReport { state, error: "gone".into(), ..NodeReport::default() };
+        (report, HeardAges { audio: Duration::ZERO, sound, lag: Duration::ZERO })
+    }
+
+    #[test]
+    fn node_that_answers_and_is_deaf_is_not_ok() {
+        use Condition::*;
+        let recent = Duration::from_secs(5);
+        for (source, state, sound, expected) in [
+            (Some(SourceState::Capturing), NodeState::Live, recent, Ok),
+            (Some(SourceState::Capturing), NodeState::CatchingUp, recent, Ok),
+            // Started a moment ago.
+            (Some(SourceState::Starting), NodeState::Connecting, recent, Ok),
+            (Some(SourceState::NoDevice), NodeState::Live, recent, NoDevice),
+            (Some(SourceState::Silent), NodeState::Live, recent, Silent),
+            (Some(SourceState::Ended), NodeState::Quiet, recent, Ended),
+            (Some(SourceState::Capturing), NodeState::Quiet, recent, Quiet),
+            (Some(SourceState::Capturing), NodeState::Away, recent, Away),
+            (Some(SourceState::Capturing), NodeState::Live, 7 * DAY, NoSound),
+            (None, NodeState::Live, recent, Away),
+        ] {
+            let (report, ages) = heard(state, sound);
+            let source = source.map(|state| (state, ""));
+            let (condition, detail) = judge(source, Some(&report), Some(ages), &HealthConfig::default());
+            assert_eq!(condition, expected, "{source:?} {state:?} {sound:?}");
+            assert_eq!(detail.is_empty(), condition == Ok, "{condition:?}: {detail}");
+        }
+    }
+
+    #[test]
+    fn without_listening_the_nodes_word_counts() {
+        let judged = |state| judge(Some((state, "unplugged")), None, None, &HealthConfig::default());
+        assert_eq!(judged(SourceState::Capturing), (Condition::Ok, String::new()));
+        assert_eq!(judged(SourceState::NoDevice), (Condition::NoDevice, "unplugged".into()));
+    }
+
+    #[test]
+    fn trouble_that_lasts_is_logged_once_and_so_is_its_end() {
+        let start = Instant::now();
+        let mut log = NodeLog::default();
+        let health = |condition| NodeHealth { condition, detail: String::new(), heard: None };
+        let mut logged = Vec::new();
+        for second in (0..600).step_by(10) {
+            let condition = if second < 500 { Condition::Silent } else { Condition::Ok };
+            if log.look("http://kitchen:1", &health(condition), start + Duration::from_secs(second)) {
+                logged.push(second);
+            }
+        }
+        assert_eq!(logged, [60, 500]);
+        assert!(!log.look("http://kitchen:1", &health(Condition::Away), start), "one that is over at once");
+    }
+
+    #[test]
+    fn hours_that_make_no_sense_name_their_key() {
+        for no_sound_after_h in [0, MOST_HOURS + 1] {
+            let error = HealthConfig { no_sound_after_h }.check().unwrap_err().to_string();
+            assert!(error.starts_with("health.no_sound_after_h: "), "{error}");
+        }
+    }
+}
