@@ -28,6 +28,7 @@ lint: ## Check format, clippy, dependencies and scripts
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/tool cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/lint-scripts
+	scripts/lint-monitoring
 
 docs: ## Build the documentation of the code
 	@scripts/setup build

@@ -1,0 +1,143 @@
+//! What Prometheus gets from the real daemons, and what the files of `docs/monitoring` make of it.
+
+#![allow(clippy::unwrap_used)] // A test fails by panicking.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use e2e::daemon::Daemon;
+use e2e::http::{self, get};
+use e2e::hub::{Addresses, Hub};
+use e2e::node::{Node, NodeOptions};
+use e2e::ports;
+use e2e::wait::{SOON, until};
+
+/// Prometheus opens its database and scrapes once a second.
+const SCRAPED: Duration = Duration::from_secs(60);
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// A program of Debian's package `prometheus`.
+fn program(name: &str) -> PathBuf {
+    let found = Command::new(workspace().join("scripts/debian-program")).args(["prometheus", name]).output().unwrap();
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim_end())
+}
+
+fn document(name: &str) -> String {
+    std::fs::read_to_string(workspace().join("docs/monitoring").join(name)).unwrap()
+}
+
+/// A hub and its node, which have been at work: audio was analysed, every kind of call was made.
+async fn at_work() -> (Hub, Node) {
+    let at = Addresses::free();
+    let node = Node::start(NodeOptions::new(format!("http://{}", at.owner))).await;
+    let hub = Hub::start_at(at, &[("Tom", &node.url())]).await;
+    for path in ["/cat/Tom", "/dog/Rex", "/readyz", "/nowhere"] {
+        hub.get(path).await;
+    }
+    hub.analyze("Tom").await;
+    until(SOON, "audio is analysed", || async {
+        let page = hub.get("/metrics").await;
+        page.text().contains("meowlink_hub_node_score{").then_some(())
+    })
+    .await;
+    (hub, node)
+}
+
+/// The families of a page, and the names of their samples.
+fn names(page: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').unwrap();
+        assert!(names.insert(name.to_owned()), "{name} is there twice");
+        if kind == "histogram" {
+            names.extend(["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")));
+        }
+    }
+    names
+}
+
+/// The metrics that a document speaks of.
+fn spoken_of(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours =
+        |word: &&str| ["meowlink_hub_", "meowlink_node_", "process_"].iter().any(|prefix| word.starts_with(prefix));
+    words.filter(ours).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_speak_of_metrics_that_exist() {
+    let (hub, node) = at_work().await;
+    let hub_page = get(hub.at.http, "/metrics").await;
+    let node_page = get(node.address(), "/metrics").await;
+    let mut known = names(hub_page.text());
+    known.extend(names(node_page.text()));
+    for (name, at_least) in [("grafana.json", 50), ("alerts.yml", 12), ("alerts.test.yml", 12)] {
+        let wanted = spoken_of(&document(name));
+        assert!(wanted.len() >= at_least, "{name} speaks of {wanted:?}");
+        let unknown: Vec<_> = wanted.difference(&known).collect();
+        assert!(unknown.is_empty(), "{name} speaks of {unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_are_clean_by_promtool() {
+    let (hub, node) = at_work().await;
+    for (daemon, address) in [("hub", hub.at.http), ("dog", hub.at.dog), ("node", node.address())] {
+        let page = get(address, "/metrics").await;
+        let mut promtool = Command::new(program("promtool"))
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        promtool.stdin.take().unwrap().write_all(&page.body).unwrap();
+        let said = promtool.wait_with_output().unwrap();
+        let words = String::from_utf8_lossy(&said.stdout).into_owned() + &String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success() && words.is_empty(), "{daemon}: {words}\n{}", page.text());
+    }
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_both_daemons_by_the_config_of_the_documentation() {
+    let (hub, node) = at_work().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (hub_at, node_at) = (hub.at.http.to_string(), node.address().to_string());
+    let config = document("prometheus.yml");
+    assert!(config.contains("localhost:5000") && config.contains("localhost:50056") && config.contains("15s"));
+    let config = config
+        .replace("localhost:5000\"", &format!("{hub_at}\""))
+        .replace("localhost:50056", &node_at)
+        .replace("15s", "1s");
+    std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+    std::fs::write(folder.path().join("alerts.yml"), document("alerts.yml")).unwrap();
+    let own = ports::free();
+    let arguments = [
+        format!("--config.file={}", folder.path().join("prometheus.yml").display()),
+        format!("--storage.tsdb.path={}", folder.path().join("data").display()),
+        format!("--web.listen-address={own}"),
+    ];
+    let _prometheus = Daemon::start("prometheus", &program("prometheus"), &arguments);
+    let query = |query: &'static str| async move {
+        let answer = http::try_exchange(own, "GET", &format!("/api/v1/query?query={query}")).await.ok()?;
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+        let value = json["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()?;
+        Some(value)
+    };
+    until(SCRAPED, "both daemons are up", || async { query("sum(up)").await.filter(|up| *up == 2.0) }).await;
+    let hears = "sum(meowlink_hub_node_frames_total)>0";
+    until(SCRAPED, "the hub's figures are there", || query(hears)).await;
+    let captures = "sum(meowlink_node_frames_captured_total)>0";
+    until(SCRAPED, "the node's figures are there", || query(captures)).await;
+    // A node that is killed is an alert that waits for its time.
+    drop(node);
+    let away = "count(ALERTS%7Balertname%3D%22MeowlinkNodeDown%22,alertstate%3D%22pending%22%7D)";
+    until(SCRAPED, "the alert is pending", || query(away)).await;
+}
