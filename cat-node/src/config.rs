@@ -246,6 +246,12 @@ impl ConfigArgs {
     /// # Errors
     /// Names the key, and the file when it is there that something is wrong.
     pub fn resolve(self) -> Result<Config, ConfigError> {
+        let alone = Self { config: self.config.clone(), ..Self::default() };
+        let path = alone.config.clone();
+        self.layered().map_err(|error| error.in_file(path.as_deref(), || alone.layered()))
+    }
+
+    fn layered(self) -> Result<Config, ConfigError> {
         let file: FileConfig = match &self.config {
             Some(path) => load(path)?,
             None => FileConfig::default(),

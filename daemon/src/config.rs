@@ -38,6 +38,19 @@ impl ConfigError {
     pub fn value(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Value { key: key.into(), message: message.into() }
     }
+
+    /// Names the file too when it is there that the value is wrong: when `alone`, which knows the file and no other layer,
+    /// fails in the same way.
+    #[must_use]
+    pub fn in_file<T>(self, file: Option<&Path>, alone: impl FnOnce() -> Result<T, Self>) -> Self {
+        let message = self.to_string();
+        match (self, file) {
+            (Self::Value { .. }, Some(path)) if alone().is_err_and(|error| error.to_string() == message) => {
+                Self::Parse { path: path.into(), message }
+            }
+            (other, _) => other,
+        }
+    }
 }
 
 /// Reads a config file. Give `T` `#[serde(deny_unknown_fields, default)]` on every struct.

@@ -22,7 +22,12 @@ pub enum LogFormat {
 pub fn init(format: LogFormat) {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref());
     let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(std::io::stderr);
+    // A log that nobody takes (a reader that is gone, a full disk) must not stop anybody: the report of such an error would
+    // panic in whoever logs.
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // An error here means that a subscriber is set already.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),

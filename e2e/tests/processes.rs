@@ -78,6 +78,29 @@ async fn second_signal_ends_a_daemon_at_once() {
     }
 }
 
+#[tokio::test]
+async fn reader_of_the_log_that_is_gone_stops_nobody() {
+    use std::process::{Command, Stdio};
+    let (listen, data) = (e2e::ports::free().to_string(), tempfile::tempdir().unwrap());
+    let data = data.path().to_str().unwrap();
+    let programs = binaries();
+    for (program, arguments) in [
+        (&programs.cat_node, vec!["--listen", &listen, "--source", "synthetic"]),
+        (&programs.hub, vec!["--only", "gateway", "--http", &listen, "--data-dir", data]),
+    ] {
+        let mut child = Command::new(program).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        until(SOON, "it listens", || async { std::net::TcpStream::connect(&listen).ok() }).await;
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
+        let status = until(SOON, "it stops", || {
+            let ended = child.try_wait().unwrap();
+            async move { ended }
+        })
+        .await;
+        assert_eq!(status.code(), Some(0), "{status}");
+    }
+}
+
 fn assert_usage(finished: &Finished, words: &[&str]) {
     assert_eq!(finished.code, USAGE, "{finished:?}");
     for word in words {
@@ -124,6 +147,10 @@ fn bad_config_is_64_and_names_file_and_key() {
             std::fs::write(&path, text).unwrap();
             assert_usage(&run(program, &["serve", "--config", file], &[]), &[file, key]);
         }
+        let (text, key) =
+            if name == "hub" { ("max_analyses = 0", "max_analyses") } else { ("gain_db = 1000.0", "gain_db") };
+        std::fs::write(&path, text).unwrap();
+        assert_usage(&run(program, &["serve", "--config", file], &[]), &[file, key]);
         std::fs::write(&path, "not toml at all").unwrap();
         assert_usage(&run(program, &["--config", file], &[]), &[file]);
         let missing = folder.path().join("missing.toml");

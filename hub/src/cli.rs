@@ -254,7 +254,8 @@ impl ServeArgs {
             page: None,
             health: None,
         };
-        Config::new(flags.over(file))
+        let alone = file.clone();
+        Config::new(flags.over(file)).map_err(|error| error.in_file(self.config.as_deref(), || Config::new(alone)))
     }
 }
 
