@@ -33,6 +33,9 @@ impl Addresses {
     }
 }
 
+/// The config file of a hub, beside its store.
+const CONFIG: &str = "hub.toml";
+
 /// A hub with all roles.
 #[derive(Debug)]
 pub struct Hub {
@@ -59,7 +62,15 @@ impl Hub {
     /// # Panics
     /// When it does not serve.
     pub async fn start_at(at: Addresses, nodes: &[(&str, &str)]) -> Self {
-        Self::start_with(at, owned(nodes), false, Arc::new(tempfile::tempdir().expect("a temporary folder"))).await
+        Self::start_with_config(at, nodes, "").await
+    }
+
+    /// As [`Hub::start_at`], with a config file of this TOML.
+    ///
+    /// # Panics
+    /// When it does not serve.
+    pub async fn start_with_config(at: Addresses, nodes: &[(&str, &str)], toml: &str) -> Self {
+        Self::start_with(at, owned(nodes), false, data_with_config(toml)).await
     }
 
     /// As [`Hub::start`], and it looks for more nodes by mDNS.
@@ -67,8 +78,7 @@ impl Hub {
     /// # Panics
     /// When it does not serve.
     pub async fn start_discovering(nodes: &[(&str, &str)]) -> Self {
-        let data = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        Self::start_with(Addresses::free(), owned(nodes), true, data).await
+        Self::start_with(Addresses::free(), owned(nodes), true, data_with_config("")).await
     }
 
     /// Starts a hub in the place of this one, once that is gone: same addresses, nodes and store.
@@ -100,6 +110,7 @@ impl Hub {
             arguments.extend(["--node".to_owned(), format!("{name}={url}")]);
         }
         arguments.extend(["--data-dir".to_owned(), data.path().display().to_string()]);
+        arguments.extend(["--config".to_owned(), data.path().join(CONFIG).display().to_string()]);
         let daemon = Daemon::start("hub", &binaries().hub, &arguments);
         let hub = Self { daemon, at, nodes, discover, data };
         until(SOON, "the hub is healthy", || async {
@@ -157,6 +168,13 @@ impl Hub {
         })
         .await
     }
+}
+
+/// A store that is empty but for the config.
+fn data_with_config(toml: &str) -> Arc<tempfile::TempDir> {
+    let data = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(data.path().join(CONFIG), toml).expect("a config file");
+    Arc::new(data)
 }
 
 fn owned(nodes: &[(&str, &str)]) -> Vec<(String, String)> {

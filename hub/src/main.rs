@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
-use hub::run::{Listeners, run};
+use hub::run::{Listeners, RunError, run};
 use tracing::error;
 
 /// Threads for blocking work at most: the store's turns and the analyses' seconds are short, further ones wait.
@@ -53,7 +53,9 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = %format!("{error:#}"), "hub failed");
-            ExitCode::from(EXIT_FAILURE)
+            // systemd does not start it again: somebody has to look at the config first.
+            let bad_config = matches!(error.downcast_ref(), Some(RunError::Config(_)));
+            ExitCode::from(if bad_config { EXIT_USAGE } else { EXIT_FAILURE })
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Hub, Node, NodeScript, request, url, within};
-use hub::store::notices::{ChannelKind, NoticePlan, Subject};
+use hub::store::notices::{ChannelKind, NoticePlan, Subject, SuppressReason};
 use hub::store::{Access, Store, now_ns};
 use proto::NotifyRequest;
 use proto::owner_client::OwnerClient;
@@ -268,8 +268,15 @@ async fn owner_in_a_process_of_its_own_finds_what_another_has_put_in() {
         hold: None,
         digest_due_ns: None,
     };
-    other.commit_calls(vec![(subject, vec![plan])], now_ns()).await.unwrap();
+    other.commit_calls(vec![(subject.clone(), vec![plan.clone()])], now_ns()).await.unwrap();
     assert_eq!(receiver.got(2).await[1].json()["animal"], "Ada");
+
+    // Held back until now: a digest.
+    let held = NoticePlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(now_ns()), ..plan };
+    other.commit_calls(vec![(subject, vec![held]); 3], now_ns()).await.unwrap();
+    let digest = receiver.got(3).await[2].json();
+    assert_eq!((&digest["kind"], &digest["animal"]), (&"digest".into(), &Value::Null));
+    assert_eq!(digest["counts"], serde_json::json!({ "Ada": { "call": 3 } }));
 }
 
 #[tokio::test]
