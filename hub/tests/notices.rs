@@ -233,9 +233,9 @@ async fn phone_gets_what_ntfy_takes() {
     let token = dir.path().join("token");
     std::fs::write(&token, "tk_123\n").unwrap();
     let toml = format!(
-        "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\nserver = \"{}\"\ntopic = \"cats\"\n\
+        "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\nserver = \"http://localhost:{}\"\ntopic = \"cats\"\n\
          token_file = {token:?}\npriority = 4\n",
-        url(receiver.address)
+        receiver.address.port()
     );
     let (hub, _node, _dir) = start(&toml).await;
     bark(&hub, "Rex").await;

@@ -198,7 +198,7 @@ impl Live {
     }
 
     /// One more node.
-    pub(super) fn add(&self, name: String) -> Arc<WatchedNode> {
+    pub(crate) fn add(&self, name: String) -> Arc<WatchedNode> {
         let node = Arc::new(WatchedNode { name, since: Instant::now(), report: Mutex::default() });
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         node

@@ -88,8 +88,8 @@ impl HomeAssistant {
         if !self.mqtt.is_connected() {
             return;
         }
-        let nodes: Vec<_> = self.live.nodes().iter().map(|node| (node.name().to_owned(), node.report())).collect();
-        for (node, report) in nodes {
+        for node in self.live.nodes() {
+            let (report, node) = (node.report(), node.name().to_owned());
             let names = Names::new(self.mqtt.config(), &node);
             if !self.said.contains_key(&node) {
                 for (topic, config) in discovery::configs(self.mqtt.config(), &names, self.public_url.as_deref()) {

@@ -133,7 +133,7 @@ impl<'a> Payload<'a> {
 /// Where an event is to be seen. `None`: it is no event, or the hub was not told its public URL.
 pub(super) fn event_url(subject: &Subject, public_url: Option<&str>) -> Option<String> {
     let Subject::Event { id, .. } = subject else { return None };
-    Some(format!("{}/api/v1/events/{id}", public_url?.trim_end_matches('/')))
+    Some(format!("{}/#/events/{id}", public_url?.trim_end_matches('/')))
 }
 
 /// Where an event's sound is. `None`: as above, or none was kept.
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(json["key"], notice.key);
         assert_eq!((&json["kind"], &json["animal"], &json["owner"]), (&"event".into(), &"Tom".into(), &"Anna".into()));
         assert_eq!(json["at"], "2023-11-14T22:13:20Z");
-        assert_eq!(json["event"]["url"], "http://hub:5000/api/v1/events/7");
+        assert_eq!(json["event"]["url"], "http://hub:5000/#/events/7");
         assert_eq!(json["event"]["clip_url"], "http://hub:5000/api/v1/events/7/clip.wav");
         let json: serde_json::Value = serde_json::from_str(&Payload::new(&notice, None).to_json()).unwrap();
         assert_eq!(json["event"]["url"], serde_json::Value::Null);

@@ -1,6 +1,9 @@
 //! HTTP POST to somebody else's server. Deadlines are the caller's.
 
-use std::sync::OnceLock;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +13,10 @@ use http_body_util::{BodyExt, Full};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::Semaphore;
+use tonic::codegen::Service;
 
 use crate::owner::tls;
 
@@ -20,7 +26,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a refusal that are read and kept, to say why. The rest is left unread.
 const MAX_REASON_BYTES: usize = 300;
 
-type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+/// Names that are looked up at the same time. Further ones wait: a lookup that hangs holds a thread that the store may need,
+/// and cannot be cut short.
+const LOOKUPS: usize = 4;
+
+type Https = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// Posts. A connection for each: notices are rare, and one that was kept might have died.
 #[derive(Debug, Default)]
@@ -72,13 +82,42 @@ impl Poster {
     }
 
     fn client(&self) -> &Https {
-        self.client.get_or_init(|| {
-            let mut plain = HttpConnector::new();
-            plain.enforce_http(false);
-            plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
-            let secure = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls::client_config());
-            let connector = secure.https_or_http().enable_http1().wrap_connector(plain);
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+        self.client.get_or_init(|| client(tls::client_config()))
+    }
+}
+
+fn client(tls: rustls::ClientConfig) -> Https {
+    let mut plain = HttpConnector::new_with_resolver(Resolver(Arc::new(Semaphore::new(LOOKUPS))));
+    plain.enforce_http(false);
+    plain.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let secure = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
+    let connector = secure.https_or_http().enable_http1().wrap_connector(plain);
+    Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+}
+
+/// Looks names up as the system does, [`LOOKUPS`] at a time.
+#[derive(Debug, Clone)]
+struct Resolver(Arc<Semaphore>);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let turns = Arc::clone(&self.0);
+        Box::pin(async move {
+            let turn = turns.acquire_owned().await.map_err(std::io::Error::other)?;
+            let found = tokio::task::spawn_blocking(move || {
+                let found = (name.as_str(), 0).to_socket_addrs();
+                drop(turn);
+                found
+            });
+            found.await.map_err(std::io::Error::other)?
         })
     }
 }
@@ -93,3 +132,6 @@ fn causes(error: &dyn std::error::Error) -> String {
     }
     all
 }
+
+#[cfg(test)]
+mod tests;

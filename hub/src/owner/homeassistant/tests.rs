@@ -194,7 +194,7 @@ async fn node_is_found_and_what_it_does_is_told() {
     until("the meow is told", || reader.last_json(LAST)["id"] == 7).await;
     let event = reader.last_json(EVENT);
     assert_eq!((&event["event_type"], &event["cat"]), (&"isolation".into(), &"Tom".into()));
-    assert_eq!(event["url"], "http://hub:5000/api/v1/events/7");
+    assert_eq!(event["url"], "http://hub:5000/#/events/7");
 
     // A thousand levels are a few messages.
     for n in 0..1_000 {
@@ -205,9 +205,13 @@ async fn node_is_found_and_what_it_does_is_told() {
     assert!(reader.of(LEVEL).len() < 100, "{}", reader.of(LEVEL).len());
     assert_eq!(reader.last_json(LEVEL)["score"], 0.12);
 
+    // A node that is found later is announced too.
+    hub.live.add("http://attic:50056".into());
+    until("the new node is announced", || reader.announced() == 14).await;
+
     // Who comes later finds what is retained, and no old meow.
     let late = Reader::start(&broker).await;
-    until("what is retained comes", || late.announced() == 7 && late.last_json(LAST)["id"] == 7).await;
+    until("what is retained comes", || late.announced() == 14 && late.last_json(LAST)["id"] == 7).await;
     assert_eq!((late.of(EVENT).len(), late.of(LEVEL).len()), (0, 0));
 }
 
