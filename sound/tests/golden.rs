@@ -3,8 +3,10 @@
 
 use std::path::Path;
 
+use realfft::RealFftPlanner;
 use serde::Deserialize;
 use sound::detector::{Detector, DetectorConfig, Event};
+use sound::framer::Framer;
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Answer, Hearing, Model};
 
@@ -98,6 +100,55 @@ fn thirty_decibels_softer_is_still_a_cat() {
     for (name, samples, golden) in clips().into_iter().filter(|(_, _, golden)| golden.is_cat) {
         let soft: Vec<i16> = samples.iter().map(|sample| (f32::from(*sample) * 0.0316).round() as i16).collect();
         assert_eq!(detect(&soft, 320).0 >= 0.5, golden.is_cat, "{name}");
+    }
+}
+
+/// The same sound at another rate, by way of its spectrum.
+fn at_rate(samples: &[i16], rate_hz: usize) -> Vec<f32> {
+    let mut planner = RealFftPlanner::<f32>::new();
+    // A whole number of seconds, so that any rate gives a whole number of samples.
+    let mut input: Vec<f32> = samples.iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+    input.resize(input.len().next_multiple_of(16_000), 0.0);
+    let count = input.len();
+    let forward = planner.plan_fft_forward(count);
+    let mut spectrum = forward.make_output_vec();
+    forward.process(&mut input, &mut spectrum).expect("the lengths fit");
+    let wanted = count / 16_000 * rate_hz;
+    spectrum.resize(wanted / 2 + 1, Default::default());
+    spectrum[wanted / 2].im = 0.0;
+    let mut output = vec![0.0; wanted];
+    planner.plan_fft_inverse(wanted).process(&mut spectrum, &mut output).expect("the lengths fit");
+    output.iter().map(|value| value / count as f32).collect()
+}
+
+#[test]
+fn the_rate_of_the_recording_changes_no_answer() {
+    for (name, samples, golden) in clips() {
+        let (score, _) = detect(&samples, 320);
+        for rate_hz in [8_000, 22_050, 44_100, 48_000] {
+            let mut framer = Framer::new(rate_hz, 1).expect("a common rate");
+            let mut canonical = Vec::new();
+            framer.push(&at_rate(&samples, rate_hz as usize), |frame| canonical.extend_from_slice(frame));
+            let (other, _) = detect(&canonical, 320);
+            assert_eq!(other >= 0.5, golden.is_cat, "{name} at {rate_hz} Hz: {other}");
+            assert!((other - score).abs() < 0.15, "{name} at {rate_hz} Hz: {other} for {score}");
+        }
+    }
+}
+
+#[test]
+fn every_number_is_a_number_at_any_level() {
+    for (name, samples, _) in clips() {
+        for gain in [1e-4, 0.03, 1.0, 40.0] {
+            let samples: Vec<i16> = samples.iter().map(|sample| (f32::from(*sample) * gain) as i16).collect();
+            for answer in answers(&samples) {
+                let mut numbers = answer.sound_logits.iter().chain(&answer.embedding).chain([&answer.cat_logit]);
+                assert!(numbers.all(|number| number.is_finite()), "{name} times {gain}");
+            }
+            let (score, events) = detect(&samples, 320);
+            let mut embedded = events.iter().flat_map(|event| event.embedding.iter().chain([&event.score]));
+            assert!(score.is_finite() && embedded.all(|number| number.is_finite()), "{name} times {gain}");
+        }
     }
 }
 
