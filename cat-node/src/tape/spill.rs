@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -120,7 +120,7 @@ impl Run {
             RunAudio::Frames { captured_ns, .. } => captured_ns.len() as u64,
             RunAudio::Gap(gap) => gap.frame_count,
         };
-        if cursor < self.first_sequence { 0 } else { (self.first_sequence + frames).saturating_sub(cursor) }
+        if cursor < self.first_sequence { 0 } else { self.first_sequence.saturating_add(frames).saturating_sub(cursor) }
     }
 }
 
@@ -323,7 +323,7 @@ impl Disk {
         let is_full = self.files.back().is_some_and(|file| file.bytes + bytes > self.file_bytes());
         if self.writing.is_none() || is_full {
             let first_sequence = entry.first_sequence();
-            self.writing = Some(File::create_new(self.path(first_sequence))?);
+            self.writing = Some(create(&self.path(first_sequence))?);
             self.files.push_back(Spilled { first_sequence, bytes: 0 });
         }
         while self.bytes() + bytes > self.quota && self.files.len() > 1 {
@@ -356,7 +356,7 @@ impl Disk {
                 let head = Head::read(&mut reader)?;
                 left = left.saturating_sub(HEAD_BYTES as u64 + head.bytes);
                 let RunAudio::Frames { captured_ns, samples, last } = &mut run.audio else { return Ok(Some(run)) };
-                if head.first_sequence + head.frames <= from {
+                if head.first_sequence.saturating_add(head.frames) <= from {
                     reader.seek_relative(head.bytes as i64)?;
                     continue;
                 }
@@ -418,6 +418,11 @@ const NAME_END: &str = ".spill";
 /// Sound of a home is for nobody else to read.
 fn make_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// A new file, likewise: the folder may have been there before, and open to all.
+fn create(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Removes what a spill has left in a folder, and nothing else. How many files.
