@@ -173,6 +173,10 @@ impl Finder {
     /// A candidate has answered.
     fn admit(&mut self, node: Node) {
         self.candidates.remove(node.url());
+        // It left and came back while it was asked, and was asked twice.
+        if self.nodes.iter().any(|known| known.url() == node.url()) {
+            return;
+        }
         if let Some(twin) = self.nodes.twin_of(&node) {
             info!(url = node.url(), node = twin.url(), "announced node is known already");
             return;
@@ -228,7 +232,7 @@ impl Announcement {
 /// `None`: nothing that another machine can be reached by.
 fn socket_address(address: &ScopedIp, port: u16) -> Option<SocketAddr> {
     let ip = address.to_ip_addr();
-    if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() {
+    if ip.to_canonical().is_loopback() || ip.is_unspecified() || ip.is_multicast() {
         return None;
     }
     match (ip, address) {

@@ -15,6 +15,7 @@ use crate::listen::Live;
 use crate::node_client::Nodes;
 use crate::node_health::HealthConfig;
 use crate::owner::Outbox;
+use crate::owner::mqtt::Mqtt;
 use crate::store::Store;
 
 /// The gRPC calls that are counted by name; all others are one.
@@ -67,6 +68,8 @@ pub struct Parts {
     pub analyses: Option<AnalysisService>,
     /// What owners are told. `None`: there are none.
     pub outbox: Option<Outbox>,
+    /// The broker. `None`: there is none.
+    pub mqtt: Option<Mqtt>,
     /// When a node counts as deaf.
     pub health: HealthConfig,
 }
@@ -124,6 +127,10 @@ impl Metrics {
                 parts::analyses(&mut page, analyses);
             }
             parts::notices(&mut page, parts.store.as_ref(), parts.outbox.as_ref()).await;
+            if let Some(mqtt) = &parts.mqtt {
+                page.gauge("meowlink_hub_mqtt_connected", "1 while the MQTT broker is connected; absent without one.")
+                    .value(f64::from(u8::from(mqtt.is_connected())));
+            }
             if let (Some(store), Some(clips)) = (&parts.store, &parts.clips) {
                 parts::store(&mut page, store);
                 parts::clips(&mut page, store, clips).await;

@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
+use crate::MAX_NAME_BYTES;
 use crate::config::NodeConfig;
 use crate::error::{Code, Error, Who, within};
 use crate::peer::{self, Announced};
@@ -28,6 +29,9 @@ use crate::peer::{self, Announced};
 /// Nodes that a hub listens to at most, those of the config among them. A further one that is found is not taken; that is
 /// counted and logged.
 pub const MAX_NODES: usize = 64;
+
+/// Longest version, device or sentence of a node that is taken, in bytes of UTF-8. Longer ones are cut.
+const MAX_WORD_BYTES: usize = 300;
 
 /// How long a node may take for `CallCat`. Longer than it gives the owner, so that its own answer about the owner comes
 /// first.
@@ -342,7 +346,14 @@ impl Node {
     pub async fn describe(&self) -> Result<DescribeResponse, Error> {
         let mut request = Request::new(DescribeRequest {});
         request.set_timeout(ANSWER_DEADLINE);
-        let description = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
+        let mut description = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
+        shorten(&mut description.cat_name, MAX_NAME_BYTES);
+        shorten(&mut description.version, MAX_WORD_BYTES);
+        if let Some(source) = &mut description.source {
+            for word in [&mut source.kind, &mut source.device, &mut source.detail] {
+                shorten(word, MAX_WORD_BYTES);
+            }
+        }
         let source = description.source.clone().unwrap_or_default();
         let told = Some(Told {
             at: Instant::now(),
@@ -390,6 +401,16 @@ impl Node {
     }
 }
 
+/// Cuts a text of a node to so many bytes, at the end of a character: it goes into every event, and the node may be a
+/// stranger's.
+fn shorten(text: &mut String, most_bytes: usize) {
+    let mut end = text.len().min(most_bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}
+
 /// The word for a source's state in the API.
 pub fn state_word(state: SourceState) -> &'static str {
     match state {
@@ -415,6 +436,15 @@ mod tests {
     fn describe_as(nodes: &Nodes, url: &str, cat: &str) {
         let node = nodes.iter().find(|node| node.url() == url).unwrap();
         node.described().cat = Some(cat.to_owned());
+    }
+
+    #[test]
+    fn text_of_a_node_is_cut_between_characters() {
+        for (text, most_bytes, left) in [("Tom", 3, "Tom"), ("Tom", 2, "To"), ("Jürgen", 2, "J"), ("", 0, "")] {
+            let mut cut = text.to_owned();
+            shorten(&mut cut, most_bytes);
+            assert_eq!(cut, left, "{text:?} to {most_bytes}");
+        }
     }
 
     #[tokio::test]

@@ -214,6 +214,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         clips: clips.clone(),
         analyses: analyses.clone(),
         outbox: outbox.clone(),
+        mqtt: mqtt.clone(),
         health: config.health.clone(),
     });
 

@@ -57,6 +57,7 @@ pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
     page.counter("meowlink_hub_clips_total", "Clips by what became of them.")
         .with(&[("result", "written")], get(&counters.written))
         .with(&[("result", "disk_full")], get(&counters.disk_full))
+        .with(&[("result", "speech")], get(&counters.speech))
         .with(&[("result", "write_failed")], get(&counters.write_failed))
         .with(&[("result", "expired")], get(&counters.expired));
     // Without them when the database does not answer: what that costs is among its operations.

@@ -261,7 +261,7 @@ fn default_heard_off_s() -> u32 {
 
 impl Default for NoticesConfig {
     fn default() -> Self {
-        Self { public_url: None, max_tries: 100, max_age_h: 24, keep_days: 30 }
+        Self { public_url: None, max_tries: 1_000, max_age_h: 24, keep_days: 30 }
     }
 }
 
@@ -334,9 +334,8 @@ impl OwnerConfig {
                     if !has_broker {
                         return bad("channels", "one is of the type mqtt, and there is no [mqtt]".into());
                     }
-                    if let Some(topic) = topic {
-                        check_topic(topic).or_else(|why| bad(&key("topic"), why))?;
-                    }
+                    // The default ends in the owner's name.
+                    check_topic(topic.as_ref().unwrap_or(&self.name)).or_else(|why| bad(&key("topic"), why))?;
                 }
             }
         }
@@ -420,6 +419,10 @@ impl MqttConfig {
             Some("mqtts") => true,
             _ => return Err(bad()),
         };
+        if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            // Not shown: there may be a password in it.
+            return Err("the URL names a user; give username and password_file instead".into());
+        }
         let host = url.host().filter(|host| !host.is_empty() && url.path().len() <= 1).ok_or_else(bad)?;
         Ok((host.trim_matches(['[', ']']).to_owned(), url.port_u16().unwrap_or(if tls { 8883 } else { 1883 }), tls))
     }

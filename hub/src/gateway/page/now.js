@@ -96,8 +96,16 @@ export function show(main) {
     }
   }
 
-  const tomorrow = new Date(words.midnight()).getTime() + 86_400_000 - Date.now();
-  const atMidnight = setTimeout(read, tomorrow + 1_000);
+  let atMidnight;
+  const waitForMidnight = () => {
+    const now = new Date();
+    const midnight = new Date(now.getFullYear(), now.getMonth(), now.getDate() + 1);
+    atMidnight = setTimeout(() => {
+      read();
+      waitForMidnight();
+    }, midnight - now + 1_000);
+  };
+  waitForMidnight();
   const ticking = setInterval(() => cards.forEach((one) => one.tick()), 1_000);
   look();
   read();

@@ -104,6 +104,7 @@ fn what_makes_no_sense_names_its_key() {
         ("[notices]\nmax_tries = 0".into(), "notices.max_tries: "),
         ("[mqtt]\nurl = \"http://broker\"".into(), "mqtt.url: "),
         ("[mqtt]\nurl = \"mqtt://broker/path\"".into(), "mqtt.url: "),
+        ("[mqtt]\nurl = \"mqtt://anna:secret@broker\"".into(), "mqtt.url: "),
         ("[mqtt]\nurl = \"mqtt://broker\"\ntopic = \"a/#\"".into(), "mqtt.topic: "),
         ("[mqtt]\nurl = \"mqtt://broker\"\nlevel_period_s = 0".into(), "mqtt.level_period_s: "),
         ("[mqtt]\nurl = \"mqtt://broker\"\npassword = \"a\"".into(), "mqtt.username: "),
