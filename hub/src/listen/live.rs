@@ -176,7 +176,7 @@ impl WatchedNode {
         self.lock().clone()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, NodeReport> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, NodeReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

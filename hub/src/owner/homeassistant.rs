@@ -25,6 +25,9 @@ use discovery::Names;
 /// A node that is no louder, in dB of full scale, hears zeros: its microphone is muted or broken.
 const SILENCE_DBFS: f32 = -119.0;
 
+/// An event in audio older than this starts no automation: its node is catching up after an outage.
+const STALE_AFTER_MS: u64 = 60_000;
+
 /// Tells Home Assistant about the nodes.
 #[derive(Debug)]
 pub struct HomeAssistant {
@@ -130,7 +133,10 @@ impl HomeAssistant {
             "duration_s": event.duration_s(),
             "url": url,
         });
-        self.mqtt.say(names.topic("event"), false, said.to_string()).await;
+        let heard_by = self.live.nodes().into_iter().find(|node| node.name() == found.node);
+        if heard_by.is_none_or(|node| node.report().lag_ms <= STALE_AFTER_MS) {
+            self.mqtt.say(names.topic("event"), false, said.to_string()).await;
+        }
         self.mqtt.say(names.topic("last"), true, said.to_string()).await;
     }
 }

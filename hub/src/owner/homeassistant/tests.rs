@@ -214,6 +214,13 @@ async fn node_is_found_and_what_it_does_is_told() {
     assert_eq!((&event["event_type"], &event["cat"]), (&"isolation".into(), &"Tom".into()));
     assert_eq!(event["url"], "http://hub:5000/#/events/7");
 
+    // What is heard long after it was said starts no automation.
+    hub.live.nodes()[0].lock().lag_ms = 600_000;
+    hub.meow(8);
+    until("the old meow is the last one", || reader.last_json(LAST)["id"] == 8).await;
+    assert_eq!(reader.last_json(EVENT)["id"], 7);
+    hub.live.nodes()[0].lock().lag_ms = 0;
+
     // A thousand levels are a few messages.
     for n in 0..1_000 {
         hub.level(-50.0 + n as f32 / 100.0);
@@ -229,7 +236,7 @@ async fn node_is_found_and_what_it_does_is_told() {
 
     // Who comes later finds what is retained, and no old meow.
     let late = Reader::start(&broker).await;
-    until("what is retained comes", || late.entities() == 14 && late.last_json(LAST)["id"] == 7).await;
+    until("what is retained comes", || late.entities() == 14 && late.last_json(LAST)["id"] == 8).await;
     assert_eq!((late.of(EVENT).len(), late.of(LEVEL).len()), (0, 0));
 }
 
