@@ -74,7 +74,7 @@ def load(url, connections, seconds, processes):
     assert "Non-2xx" not in report and "Socket errors" not in report, report
     requests = int(re.search(r"(\d+) requests in", report)[1])
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1])
-    p50, p99 = (milliseconds(re.search(rf"{percent}%\s+(\S+)", report)[1]) for percent in (50, 99))
+    p50, p99 = (milliseconds(re.search(rf"^ +{percent}%\s+(\S+)", report, re.MULTILINE)[1]) for percent in (50, 99))
     return {"rate": rate, "cpu": [1e6 * one / requests for one in used], "p50": p50, "p99": p99}
 
 
