@@ -80,9 +80,10 @@ impl FromStr for NodeConfig {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (cat, url) = match text.split_once('=') {
-            Some((cat, url)) if !cat.contains("://") => (Some(cat), url),
-            _ => (None, text),
+        // A name may hold '=' too, and so may what follows a host.
+        let (cat, url) = match text.find("://").and_then(|scheme| text[..scheme].rfind('=')) {
+            Some(sign) => (Some(&text[..sign]), &text[sign + 1..]),
+            None => (None, text),
         };
         if cat == Some("") {
             return Err(format!("{text:?} has no name before its '='; write NAME=URL"));
@@ -386,6 +387,8 @@ mod tests {
         assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("Tom"), "http://10.0.0.7:50056"));
         let node: NodeConfig = "http://10.0.0.7:50056/?a=b".parse().unwrap();
         assert_eq!(node.cat, None);
+        let node: NodeConfig = "a=b=http://10.0.0.7:50056/?c=d".parse().unwrap();
+        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("a=b"), "http://10.0.0.7:50056/?c=d"));
         for bad in ["Tom", "=http://a:1", "Tom=", "Tom=a:1", "Tom=ftp://a:1", "Tom=http://", "Tom=http:// a"] {
             assert!(bad.parse::<NodeConfig>().is_err(), "{bad}");
         }
