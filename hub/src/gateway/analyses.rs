@@ -12,17 +12,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::{Id, Params, Problem};
+use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line, time};
 use crate::analysis::household::model_name;
 use crate::error::{Code, Error};
 use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis, context_word};
-
-/// Analyses in a page when the client does not say.
-const DEFAULT_LIMIT: u32 = 50;
-
-/// Analyses in a page at most.
-const MAX_LIMIT: u32 = 500;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))
@@ -192,10 +186,7 @@ pub(super) struct MeasurementsAnswer {
     )
 )]
 async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<ListAnswer>, Error> {
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
-    }
+    let limit = page_limit(params.limit)?;
     let cursor =
         |text: String| text.parse::<i64>().map_err(|_| bad(format!("cursor: {text:?} was not given out here")));
     let status = |word: String| {
@@ -212,8 +203,8 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
         limit: limit + 1,
     };
     let mut stored = app.store.analyses(filter).await?;
-    let more = stored.len() > limit as usize;
-    stored.truncate(limit as usize);
+    let more = stored.len() > limit;
+    stored.truncate(limit);
     let next_cursor = stored.last().filter(|_| more).map(|last| last.id.to_string());
     Ok(Line(ListAnswer { analyses: stored.into_iter().map(AnalysisAnswer::from).collect(), next_cursor }))
 }
@@ -234,10 +225,6 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<FullAnswer>
         found.ok_or_else(|| Error::new(Code::NotFound, format!("there is no analysis {id}")))?;
     let detections = detections.iter().map(|found| DetectionAnswer::new(found, analysis.context_labels)).collect();
     Ok(Line(FullAnswer { analysis: analysis.into(), detections }))
-}
-
-fn bad(message: String) -> Error {
-    Error::new(Code::BadRequest, message)
 }
 
 fn seconds(samples: u64) -> f64 {

@@ -13,19 +13,13 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::{Body, Id, Params, Problem};
+use super::problem::{Body, Id, Params, Problem, bad, page_limit};
 use super::{App, Line, time};
 use crate::error::{Code, Error};
 use crate::listen::live::News;
 use crate::store::events::{Event, EventFilter, OwnerLabel, PageCursor};
 
 pub(super) use answer::EventAnswer;
-
-/// Events in a page when the client does not say.
-const DEFAULT_LIMIT: u32 = 50;
-
-/// Events in a page at most.
-const MAX_LIMIT: u32 = 500;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -141,14 +135,11 @@ async fn list(
     if wants_csv {
         return Ok(csv::answer(app.store.clone(), filter));
     }
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
-    }
+    let limit = page_limit(params.limit)?;
     let cursor =
         |text: String| text.parse::<PageCursor>().map_err(|()| bad(format!("cursor: {text:?} was not given out here")));
     let after = params.cursor.map(cursor).transpose()?;
-    let page = app.store.events(&filter, after, limit as usize).await?;
+    let page = app.store.events(&filter, after, limit).await?;
     let answer = EventsAnswer {
         events: page.events.iter().map(EventAnswer::from).collect(),
         next_cursor: page.next.map(|next| next.to_string()),
@@ -261,10 +252,6 @@ async fn find(app: &App, id: i64) -> Result<Event, Error> {
 
 fn no_event(id: i64) -> Error {
     Error::new(Code::NotFound, format!("there is no event {id}"))
-}
-
-fn bad(message: String) -> Error {
-    Error::new(Code::BadRequest, message)
 }
 
 fn accepts_csv(headers: &HeaderMap) -> bool {

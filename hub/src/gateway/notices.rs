@@ -11,17 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::{Id, Params, Problem};
+use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line, time};
 use crate::error::{Code, Error};
 use crate::store::notices::{Notice, NoticeState, Subject};
 use crate::store::now_ns;
-
-/// Notices in a page when the client does not say.
-const DEFAULT_LIMIT: u32 = 50;
-
-/// Notices in a page at most.
-const MAX_LIMIT: u32 = 500;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))
@@ -63,13 +57,13 @@ struct NoticeAnswer {
     channel: Option<String>,
     /// `log`, `webhook`, `ntfy` or `mqtt`. Null: suppressed.
     channel_kind: Option<&'static str>,
-    /// `call`, `event` or `digest`.
+    /// `call`, `event`, `node` (one that does not hear, or hears again) or `digest`.
     kind: &'static str,
     /// The animal. Null: a digest, or a cat without a name.
     animal: Option<String>,
     /// Number of the event that it is about. Null: it is about none.
     event_id: Option<i64>,
-    /// Of a digest: how often, by animal and then by context or `call`. Null: it is none.
+    /// Of a digest: how often, by animal and then by context, `call`, or `node_` and how the node was. Null: it is none.
     counts: Option<BTreeMap<String, BTreeMap<String, u64>>>,
     /// `pending`, `delivered`, `dead` (given up) or `suppressed` (not told by itself).
     status: &'static str,
@@ -119,16 +113,12 @@ impl From<Notice> for NoticeAnswer {
     )
 )]
 async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<NoticesAnswer>, Error> {
-    let bad = |why: String| Error::new(Code::BadRequest, why);
     let state = params.status.map(|word| word.parse::<NoticeState>().map_err(|why| bad(format!("status: {why}"))));
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
-    }
+    let limit = page_limit(params.limit)?;
     // One more than asked for tells whether there is a next page.
-    let mut notices = app.store.notices(state.transpose()?, params.cursor, limit as usize + 1).await?;
-    let more = notices.len() > limit as usize;
-    notices.truncate(limit as usize);
+    let mut notices = app.store.notices(state.transpose()?, params.cursor, limit + 1).await?;
+    let more = notices.len() > limit;
+    notices.truncate(limit);
     let next_cursor = notices.last().filter(|_| more).map(|last| last.id);
     Ok(Line(NoticesAnswer { notices: notices.into_iter().map(NoticeAnswer::from).collect(), next_cursor }))
 }

@@ -49,6 +49,29 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
     }
 }
 
+/// How many a page holds when the client says nothing.
+const DEFAULT_LIMIT: u32 = 50;
+
+/// How many a page holds at most.
+const MAX_LIMIT: u32 = 500;
+
+/// How many a page is to hold, of the parameter `limit`.
+///
+/// # Errors
+/// [`Code::BadRequest`] when it is not within 1 to 500.
+pub(super) fn page_limit(limit: Option<u32>) -> Result<usize, Error> {
+    let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
+    }
+    Ok(limit as usize)
+}
+
+/// A parameter or body that makes no sense; the message says why.
+pub(super) fn bad(message: String) -> Error {
+    Error::new(Code::BadRequest, message)
+}
+
 /// The number of something stored, from the path. What is no number names nothing: `not_found`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Id(pub(super) i64);

@@ -114,7 +114,7 @@ pub struct AnalysisFilter {
     /// Only with this status.
     pub status: Option<AnalysisStatus>,
     /// At most so many.
-    pub limit: u32,
+    pub limit: usize,
 }
 
 impl Store {
@@ -223,7 +223,7 @@ impl Store {
                     ":from_ns": filter.from_ns,
                     ":to_ns": filter.to_ns,
                     ":status": filter.status,
-                    ":limit": filter.limit,
+                    ":limit": filter.limit as i64,
                 },
                 stored_analysis,
             )?;

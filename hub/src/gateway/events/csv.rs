@@ -58,11 +58,11 @@ pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
         let (store, filter) = (store.clone(), filter.clone());
         async move {
             match place {
-                Place::Header => Ok(Some((line_of(HEADER), Place::Page(None)))),
+                Place::Header => Ok(Some((records([HEADER]), Place::Page(None)))),
                 Place::Page(after) => {
                     let page = store.events(&filter, after, PAGE).await.map_err(Error::from)?;
                     let next = page.next.map_or(Place::End, |next| Place::Page(Some(next)));
-                    Ok::<_, Error>(Some((lines_of(&page.events), next)))
+                    Ok::<_, Error>(Some((records(page.events.iter().map(fields_of)), next)))
                 }
                 Place::End => Ok(None),
             }
@@ -73,16 +73,11 @@ pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
     (headers, Body::from_stream(pages)).into_response()
 }
 
-fn line_of<'a>(fields: impl IntoIterator<Item = &'a str>) -> Bytes {
+/// Rows as text.
+pub(super) fn records<const N: usize>(rows: impl IntoIterator<Item = [impl AsRef<[u8]>; N]>) -> Bytes {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(fields).expect("memory takes every byte");
-    writer.into_inner().expect("memory takes every byte").into()
-}
-
-fn lines_of(events: &[Event]) -> Bytes {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for event in events {
-        writer.write_record(fields_of(event)).expect("every row has the same fields, and memory takes every byte");
+    for row in rows {
+        writer.write_record(row).expect("every row has the same fields, and memory takes every byte");
     }
     writer.into_inner().expect("memory takes every byte").into()
 }

@@ -8,15 +8,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{DEFAULT_LIMIT, EventAnswer, MAX_LIMIT, bad};
+use super::{EventAnswer, csv};
 use crate::error::Error;
-use crate::gateway::problem::{Params, Problem};
+use crate::gateway::problem::{Params, Problem, page_limit};
 use crate::gateway::{App, Line, time};
 use crate::store::events::{Saying, context_word};
 
@@ -91,14 +90,11 @@ struct LabelAnswer {
     )
 )]
 async fn labels(State(app): State<Arc<App>>, Params(params): Params<LabelParams>) -> Result<Line<LabelsAnswer>, Error> {
-    let limit = params.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
-    }
+    let limit = page_limit(params.limit)?;
     // One more than asked for tells whether there is another page.
-    let mut said = app.store.sayings(params.cursor.unwrap_or(0), limit as usize + 1).await?;
-    let more = said.len() > limit as usize;
-    said.truncate(limit as usize);
+    let mut said = app.store.sayings(params.cursor.unwrap_or(0), limit + 1).await?;
+    let more = said.len() > limit;
+    said.truncate(limit);
     let next_cursor = said.last().filter(|_| more).map(|last| last.id);
     Ok(Line(LabelsAnswer { labels: said.iter().map(LabelAnswer::from).collect(), next_cursor }))
 }
@@ -114,23 +110,15 @@ async fn export(State(app): State<Arc<App>>) -> Response {
     let pages = futures_util::stream::try_unfold(None, move |after: Option<i64>| {
         let store = store.clone();
         async move {
-            let Some(after) = after else { return Ok(Some((records([HEADER.map(str::to_owned)]), Some(0)))) };
+            let Some(after) = after else { return Ok(Some((csv::records([HEADER]), Some(0)))) };
             let said = store.sayings(after, PAGE).await.map_err(Error::from)?;
             let last = said.last().map(|last| last.id);
-            Ok::<_, Error>(last.map(|last| (records(said.iter().map(fields_of)), Some(last))))
+            Ok::<_, Error>(last.map(|last| (csv::records(said.iter().map(fields_of)), Some(last))))
         }
     });
     let headers =
         [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"labels.csv\"")];
     (headers, Body::from_stream(pages)).into_response()
-}
-
-fn records(rows: impl IntoIterator<Item = [String; HEADER.len()]>) -> Bytes {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.write_record(row).expect("every row has the same fields, and memory takes every byte");
-    }
-    writer.into_inner().expect("memory takes every byte").into()
 }
 
 fn fields_of(saying: &Saying) -> [String; HEADER.len()] {
