@@ -53,6 +53,8 @@ pub enum Code {
     TooManyListeners,
     /// The owner of the hub has switched it off.
     SwitchedOff,
+    /// A page of another site tried to change something here.
+    ForeignOrigin,
     /// It cannot be reached: try again later.
     Unavailable(Who),
     /// It did not answer in time.
@@ -85,6 +87,7 @@ const ALL: &[Code] = {
         TooManyAnalyses,
         TooManyListeners,
         SwitchedOff,
+        ForeignOrigin,
         Unavailable(Node),
         Unavailable(Owner),
         Unavailable(Dog),
@@ -138,6 +141,7 @@ impl Code {
                 ("too_many_listeners", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
             }
             Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
+            Self::ForeignOrigin => ("foreign_origin", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::Unavailable(who) => {
                 let word = match who {
                     Who::Node => "node_unavailable",

@@ -437,3 +437,42 @@ async fn request_in_flight_is_answered_while_the_hub_stops() {
     hub.stop().await;
     drop(idle);
 }
+
+#[tokio::test]
+async fn page_of_another_site_changes_nothing() {
+    let (hub, _node, _dir) = hub().await;
+    let delete = async |headers: &str| {
+        let head = format!("DELETE /api/v1/events/77 HTTP/1.1\r\nHost: hub:8080\r\nConnection: close\r\n{headers}\r\n");
+        request(hub.http, &head).await
+    };
+    // There is no such event: who gets so far may change things.
+    for ours in [
+        "",
+        "Origin: http://hub:8080\r\n",
+        "Origin: https://HUB:8080\r\n",
+        "Origin: http://a\r\nSec-Fetch-Site: same-origin\r\n",
+    ] {
+        let answer = delete(ours).await;
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (404, Some("not_found")), "{ours}");
+    }
+    for foreign in [
+        "Origin: http://evil.example\r\n",
+        "Origin: http://hub:8081\r\n",
+        "Origin: null\r\n",
+        "Origin: http://hub:8080\r\nSec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+    ] {
+        let answer = delete(foreign).await;
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (403, Some("foreign_origin")),
+            "{foreign}"
+        );
+    }
+    let read = request(
+        hub.http,
+        "GET /healthz HTTP/1.1\r\nHost: hub\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(read.status, 200);
+}

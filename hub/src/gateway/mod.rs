@@ -35,6 +35,7 @@ mod metrics;
 mod nodes;
 mod notices;
 mod openapi;
+mod origin;
 mod page;
 mod problem;
 mod server;
@@ -97,6 +98,7 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn(origin::check))
         .layer(count)
         .with_state(Arc::new(app))
 }
