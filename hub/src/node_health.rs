@@ -26,17 +26,22 @@ const LOG_PERIOD: Duration = Duration::from_secs(6 * 3_600);
 /// Most that can be configured, in hours: a year.
 const MOST_HOURS: u32 = 8_784;
 
+/// Most that can be configured, in seconds: a week.
+const MOST_TELL_AFTER_S: u32 = 604_800;
+
 /// `[health]` of the config file.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
     /// A node that heard nothing louder than a quiet room for so many hours is taken for deaf, 1 to 8784.
     pub no_sound_after_h: u32,
+    /// Owners are told of a node that has not heard for so many seconds, 1 to 604800 (a week).
+    pub tell_after_s: u32,
 }
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { no_sound_after_h: 24 }
+        Self { no_sound_after_h: 24, tell_after_s: 3_600 }
     }
 }
 
@@ -49,6 +54,10 @@ impl HealthConfig {
         if !(1..=MOST_HOURS).contains(&self.no_sound_after_h) {
             let why = format!("{} is not within 1 to {MOST_HOURS}", self.no_sound_after_h);
             return Err(ConfigError::value("health.no_sound_after_h", why));
+        }
+        if !(1..=MOST_TELL_AFTER_S).contains(&self.tell_after_s) {
+            let why = format!("{} is not within 1 to {MOST_TELL_AFTER_S}", self.tell_after_s);
+            return Err(ConfigError::value("health.tell_after_s", why));
         }
         Ok(())
     }
@@ -299,10 +308,17 @@ mod tests {
     }
 
     #[test]
-    fn hours_that_make_no_sense_name_their_key() {
-        for no_sound_after_h in [0, MOST_HOURS + 1] {
-            let error = HealthConfig { no_sound_after_h }.check().unwrap_err().to_string();
-            assert!(error.starts_with("health.no_sound_after_h: "), "{error}");
+    fn times_that_make_no_sense_name_their_key() {
+        let well = HealthConfig::default();
+        well.check().unwrap();
+        for (config, key) in [
+            (HealthConfig { no_sound_after_h: 0, ..well.clone() }, "health.no_sound_after_h: "),
+            (HealthConfig { no_sound_after_h: MOST_HOURS + 1, ..well.clone() }, "health.no_sound_after_h: "),
+            (HealthConfig { tell_after_s: 0, ..well.clone() }, "health.tell_after_s: "),
+            (HealthConfig { tell_after_s: MOST_TELL_AFTER_S + 1, ..well }, "health.tell_after_s: "),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Hub, Node, NodeScript, request, url, within};
+use common::{Hub, Node, NodeScript, nobody, rebind, request, url, within};
 use hub::store::notices::{ChannelKind, NoticePlan, Subject, SuppressReason};
 use hub::store::{Access, Store, now_ns};
 use proto::NotifyRequest;
@@ -268,12 +268,12 @@ async fn owner_in_a_process_of_its_own_finds_what_another_has_put_in() {
         hold: None,
         digest_due_ns: None,
     };
-    other.commit_calls(vec![(subject.clone(), vec![plan.clone()])], now_ns()).await.unwrap();
+    other.commit_notices(vec![(subject.clone(), vec![plan.clone()])], now_ns()).await.unwrap();
     assert_eq!(receiver.got(2).await[1].json()["animal"], "Ada");
 
     // Held back until now: a digest.
     let held = NoticePlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(now_ns()), ..plan };
-    other.commit_calls(vec![(subject, vec![held]); 3], now_ns()).await.unwrap();
+    other.commit_notices(vec![(subject, vec![held]); 3], now_ns()).await.unwrap();
     let digest = receiver.got(3).await[2].json();
     assert_eq!((&digest["kind"], &digest["animal"]), (&"digest".into(), &Value::Null));
     assert_eq!(digest["counts"], serde_json::json!({ "Ada": { "call": 3 } }));
@@ -297,4 +297,27 @@ async fn secret_that_cannot_be_read_stops_the_start() {
     let stop = daemon::shutdown::CancellationToken::new();
     let error = hub::run::run(config, hub::run::Listeners::default(), stop).await.unwrap_err();
     assert!(error.to_string().starts_with("owners.Anna.channels.webhook.secret_file: /none"), "{error}");
+}
+
+#[tokio::test]
+async fn owner_is_told_of_a_node_that_does_not_answer_and_when_it_does() {
+    let receiver = Receiver::start(&[OK]).await;
+    let address = nobody().await;
+    let dir = tempfile::tempdir().unwrap();
+    let toml = format!(
+        "node = [\"Tom={}\"]\nlisten.enabled = false\nhealth.tell_after_s = 1\n{}",
+        url(address),
+        webhook("Anna", receiver.address, "animals = [\"Tom\"]")
+    );
+    let _hub = Hub::start_with(dir.path(), &toml).await;
+    let told = receiver.got(1).await[0].json();
+    assert_eq!(
+        (&told["kind"], &told["animal"], &told["node"]["condition"]),
+        (&"node".into(), &"Tom".into(), &"away".into())
+    );
+    assert!(told["message"].as_str().unwrap().starts_with("Tom's node has not heard for "), "{told}");
+    let _node = Node::start_on(rebind(address).await, NodeScript::default());
+    let told = receiver.got(2).await[1].json();
+    assert_eq!((&told["kind"], &told["node"]["condition"]), (&"node".into(), &"ok".into()));
+    assert!(told["node"]["lasted_s"].as_u64().unwrap() >= 1, "{told}");
 }

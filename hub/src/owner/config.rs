@@ -42,6 +42,9 @@ pub struct OwnerConfig {
     /// Whether the owner is told of calls: `/cat/NAME`, `/dog/NAME`, and the rpc `Notify`.
     #[serde(default = "yes")]
     pub calls: bool,
+    /// Whether the owner is told of nodes that do not hear. Of all whose cat is not known, and those of the owner's cats.
+    #[serde(default = "yes")]
+    pub nodes: bool,
     /// Whether the owner is told of things one by one. Without, everything waits for the digest.
     #[serde(default = "yes")]
     pub alerts: bool,

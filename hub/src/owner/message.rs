@@ -27,6 +27,15 @@ impl Message {
                 title: named(cat).to_owned(),
                 text: format!("{} {} (score {score:.2})", named(cat), said(context)),
             },
+            Subject::Node { node, cat, condition, detail, lasted_s, .. } => {
+                let title = if cat.is_empty() { "A cat-node".to_owned() } else { format!("{cat}'s node") };
+                let long = in_words(*lasted_s);
+                let text = match condition.as_str() {
+                    "ok" => format!("{title} hears again, after {long} ({node})"),
+                    _ => format!("{title} has not heard for {long}: {detail} ({node})"),
+                };
+                Self { title, text }
+            }
             Subject::Digest { counts, .. } => {
                 let total: u64 = counts.values().flat_map(BTreeMap::values).sum();
                 let times = if total == 1 { "once".to_owned() } else { format!("{total} times") };
@@ -45,6 +54,16 @@ fn named(animal: &str) -> &str {
     if animal.is_empty() { "A cat" } else { animal }
 }
 
+/// A length of time, roughly.
+fn in_words(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 fn said(context: &str) -> &'static str {
     match context {
         "waiting_for_food" => "seems to be waiting for food",
@@ -61,7 +80,7 @@ pub(super) struct Payload<'a> {
     key: &'a str,
     /// Whom it is for.
     owner: &'a str,
-    /// `call`, `event` or `digest`.
+    /// `call`, `event`, `node` or `digest`.
     kind: &'static str,
     /// What there is to say, for people.
     title: String,
@@ -77,9 +96,23 @@ pub(super) struct Payload<'a> {
     /// Of an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<EventPayload<'a>>,
-    /// Of a digest: how often, by animal and then by context or `call`.
+    /// Of a node that does not hear, or hears again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<NodePayload<'a>>,
+    /// Of a digest: how often, by animal and then by context, `call`, or `node_` and how the node was.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<&'a BTreeMap<String, BTreeMap<String, u64>>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodePayload<'a> {
+    name: &'a str,
+    /// How it is, as in `/readyz`. `ok`: it hears again.
+    condition: &'a str,
+    /// One sentence about it. Empty: it hears again.
+    detail: &'a str,
+    /// How long it has not heard, or did not, in seconds.
+    lasted_s: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,27 +134,41 @@ impl<'a> Payload<'a> {
     pub(super) fn new(notice: &'a Notice, public_url: Option<&str>) -> Self {
         let Message { title, text } = Message::new(&notice.subject);
         let subject = &notice.subject;
-        let (at_ns, animal_type, event, counts) = match subject {
-            Subject::Call { animal_type, called_at_ns, .. } => (*called_at_ns, Some(animal_type.as_str()), None, None),
-            Subject::Event { id, node, context, sound, score, started_at_ns, .. } => {
-                let (url, clip_url) = (event_url(subject, public_url), clip_url(subject, public_url));
-                let (id, score, sound) = (*id, *score, sound.as_deref());
-                (*started_at_ns, None, Some(EventPayload { id, node, context, sound, score, url, clip_url }), None)
-            }
-            Subject::Digest { to_ns, counts, .. } => (*to_ns, None, None, Some(counts)),
-        };
-        Self {
+        let mut payload = Self {
             key: &notice.key,
             owner: &notice.owner,
             kind: subject.kind(),
             title,
             message: text,
             animal: Some(subject.animal()).filter(|animal| !animal.is_empty()),
-            at: rfc3339(at_ns),
-            animal_type,
-            event,
-            counts,
-        }
+            at: String::new(),
+            animal_type: None,
+            event: None,
+            node: None,
+            counts: None,
+        };
+        let at_ns = match subject {
+            Subject::Call { animal_type, called_at_ns, .. } => {
+                payload.animal_type = Some(animal_type);
+                called_at_ns
+            }
+            Subject::Event { id, node, context, sound, score, started_at_ns, .. } => {
+                let (url, clip_url) = (event_url(subject, public_url), clip_url(subject, public_url));
+                let (id, score, sound) = (*id, *score, sound.as_deref());
+                payload.event = Some(EventPayload { id, node, context, sound, score, url, clip_url });
+                started_at_ns
+            }
+            Subject::Node { node: name, condition, detail, lasted_s, at_ns, .. } => {
+                payload.node = Some(NodePayload { name, condition, detail, lasted_s: *lasted_s });
+                at_ns
+            }
+            Subject::Digest { to_ns, counts, .. } => {
+                payload.counts = Some(counts);
+                to_ns
+            }
+        };
+        payload.at = rfc3339(*at_ns);
+        payload
     }
 
     /// As JSON.
@@ -166,6 +213,40 @@ mod tests {
         assert_eq!(json["event"]["clip_url"], "http://hub:5000/api/v1/events/7/clip.wav");
         let json: serde_json::Value = serde_json::from_str(&Payload::new(&notice, None).to_json()).unwrap();
         assert_eq!(json["event"]["url"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn deaf_node_is_said_in_words_and_in_json() {
+        let node = |condition: &str, detail: &str, cat: &str, lasted_s| Subject::Node {
+            node: "http://kitchen:1".into(),
+            cat: cat.into(),
+            condition: condition.into(),
+            detail: detail.into(),
+            at_ns: 1_700_000_000_000_000_000,
+            lasted_s,
+        };
+        for (subject, title, text) in [
+            (
+                node("away", "no route", "", 119),
+                "A cat-node",
+                "A cat-node has not heard for 119 s: no route (http://kitchen:1)",
+            ),
+            (
+                node("silent", "muted", "Tom", 3_600),
+                "Tom's node",
+                "Tom's node has not heard for 60 min: muted (http://kitchen:1)",
+            ),
+            (node("ok", "", "Tom", 50_000), "Tom's node", "Tom's node hears again, after 13 h (http://kitchen:1)"),
+            (node("ok", "", "Tom", 900_000), "Tom's node", "Tom's node hears again, after 10 days (http://kitchen:1)"),
+        ] {
+            let message = Message::new(&subject);
+            assert_eq!((message.title.as_str(), message.text.as_str()), (title, text));
+        }
+        let notice = notice(node("silent", "muted", "Tom", 3_600));
+        let json: serde_json::Value = serde_json::from_str(&Payload::new(&notice, None).to_json()).unwrap();
+        let told = serde_json::json!({ "name": "http://kitchen:1", "condition": "silent", "detail": "muted", "lasted_s": 3_600 });
+        assert_eq!((&json["kind"], &json["animal"], &json["node"]), (&"node".into(), &"Tom".into(), &told));
+        assert_eq!((&json["at"], json.get("event")), (&"2023-11-14T22:13:20Z".into(), None));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! event (recorder) ─┐                                                  ┌─> log
-//! Notify (service) ─┴─> rules ─> outbox (store) ─> a task a channel ───┼─> webhook, ntfy
+//! Notify (service) ─┼─> rules ─> outbox (store) ─> a task a channel ───┼─> webhook, ntfy
+//! trouble (nodes) ──┘                  │                               │
 //!                                     └─> digests ─┘                   └─> mqtt ─> broker
 //! news (listen) ──────────────────────────────────────> homeassistant ─────┘
 //! ```
@@ -16,6 +17,7 @@ pub mod dispatch;
 pub mod homeassistant;
 mod message;
 pub mod mqtt;
+pub mod nodes;
 pub mod outbox;
 mod rules;
 pub mod service;

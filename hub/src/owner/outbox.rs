@@ -76,6 +76,11 @@ impl Outbox {
         self.inner.rules.iter().filter_map(|rules| rules.call(animal, now_ns)).collect()
     }
 
+    /// Who is to be told of a node, which hears this cat. `None`: nobody knows which.
+    pub fn plan_node(&self, cat: Option<&str>, now_ns: i64) -> Vec<NoticePlan> {
+        self.inner.rules.iter().filter_map(|rules| rules.node(cat, now_ns)).collect()
+    }
+
     /// Who may be sent a digest.
     pub fn plan_digests(&self) -> Vec<NoticePlan> {
         self.inner.rules.iter().map(Rules::digest).collect()

@@ -42,6 +42,14 @@ impl Rules {
         told.then(|| self.plan(now_ns))
     }
 
+    /// How the owner is to be told of a node. `None`: it is none of their business. There is no cool-down: trouble and its end
+    /// are told once.
+    pub(super) fn node(&self, cat: Option<&str>, now_ns: i64) -> Option<NoticePlan> {
+        let owner = &self.owner;
+        let is_theirs = |cat| owner.animals.is_empty() || owner.animals.iter().any(|one| one == cat);
+        (owner.nodes && cat.is_none_or(is_theirs)).then(|| NoticePlan { cooldown_ns: 0, ..self.plan(now_ns) })
+    }
+
     /// How the owner is told a digest: at once, by all channels.
     pub(super) fn digest(&self) -> NoticePlan {
         let (owner, channels) = (self.owner.name.clone(), self.channels.clone());
@@ -147,6 +155,16 @@ mod tests {
         }
         for (toml, told) in [("", true), ("animals = [\"Ada\"]", false), ("calls = false", false)] {
             assert_eq!(rules(toml).call("Tom", 0).is_some(), told, "{toml}");
+        }
+        for (toml, cat, told) in [
+            ("", Some("Tom"), true),
+            ("animals = [\"Ada\"]", Some("Tom"), false),
+            ("animals = [\"Tom\"]", Some("Tom"), true),
+            // It may be theirs.
+            ("animals = [\"Ada\"]", None, true),
+            ("nodes = false", Some("Tom"), false),
+        ] {
+            assert_eq!(rules(toml).node(cat, 0).is_some(), told, "{toml} {cat:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::owner_server::Owner;
 use proto::{NotifyRequest, NotifyResponse};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::{debug, error, warn};
@@ -96,11 +97,15 @@ impl Calls {
         let subject = Subject::Call { animal, animal_type: shortened(animal_type), called_at_ns: now_ns };
         let (stored, is_stored) = oneshot::channel();
         let counters = self.outbox.counters();
-        if self.queue.try_send(Call { subject, plans, stored }).is_err() {
+        if let Err(refused) = self.queue.try_send(Call { subject, plans, stored }) {
             counters.calls_dropped.fetch_add(1, Ordering::Relaxed);
+            let why = match refused {
+                TrySendError::Full(_) => "the store is too slow",
+                TrySendError::Closed(_) => "the hub is stopping",
+            };
             let held_back = self.full_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
             if let Some(held_back) = held_back {
-                warn!(held_back, "the store is too slow, owners are not told of a call");
+                warn!(why, held_back, "owners are not told of a call");
             }
         } else if tokio::time::timeout(STORED_WITHIN, is_stored).await.is_err() {
             counters.calls_late.fetch_add(1, Ordering::Relaxed);
@@ -145,7 +150,7 @@ impl CallKeeper {
             batch.drain(..).map(|call| ((call.subject, call.plans), call.stored)).unzip();
         let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
         loop {
-            match self.store.commit_calls(calls.clone(), now_ns()).await {
+            match self.store.commit_notices(calls.clone(), now_ns()).await {
                 Ok(put_in) => {
                     self.outbox.put_in(put_in);
                     break;

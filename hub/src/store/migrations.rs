@@ -11,6 +11,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0003_event_features.sql"),
     include_str!("migrations/0004_notices.sql"),
     include_str!("migrations/0005_household.sql"),
+    include_str!("migrations/0006_node_notices.sql"),
 ];
 
 /// Takes the steps that the database has not taken yet, each in a transaction of its own. Safe when two processes do it
@@ -63,6 +64,24 @@ mod tests {
         let row: (String, i64) =
             connection.query_row("SELECT name, lives FROM cats", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(row, ("Tom".into(), 9));
+    }
+
+    #[test]
+    fn notices_and_their_numbers_outlive_the_new_table() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_by(&mut connection, &STEPS[..5]).unwrap();
+        let put = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, subject, state, created_at_ns, queued_at_ns, \
+                   due_at_ns) VALUES (?1, 'Anna', 'log', 'log', ?2, 'Tom', '{}', 'pending', 1, 1, 1)";
+        for key in ["a", "b", "c"] {
+            connection.execute(put, [key, "call"]).unwrap();
+        }
+        connection.execute("DELETE FROM notices WHERE key <> 'a'", []).unwrap();
+        connection.execute(put, ["x", "node"]).unwrap_err();
+        migrate(&mut connection).unwrap();
+        connection.execute(put, ["d", "node"]).unwrap();
+        let mut statement = connection.prepare("SELECT id, key FROM notices ORDER BY id").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(rows.collect::<Result<Vec<(i64, String)>, _>>().unwrap(), [(1, "a".into()), (4, "d".into())]);
     }
 
     #[test]

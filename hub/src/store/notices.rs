@@ -45,13 +45,28 @@ pub enum Subject {
         /// Whether its sound was kept.
         clip: bool,
     },
+    /// A node does not hear, or hears again.
+    Node {
+        /// Name of the node.
+        node: String,
+        /// Name of its cat. Empty: none is known.
+        cat: String,
+        /// The word for how it is, as in `/readyz`. `ok`: it hears again.
+        condition: String,
+        /// One sentence about it. Empty: it hears again.
+        detail: String,
+        /// When that was seen, in nanoseconds since 1970 UTC.
+        at_ns: i64,
+        /// How long it has not heard, or did not, in seconds.
+        lasted_s: u64,
+    },
     /// What was gathered instead of being told one by one.
     Digest {
         /// When the first of it was gathered, in nanoseconds since 1970 UTC.
         from_ns: i64,
         /// When the last was.
         to_ns: i64,
-        /// How often, by animal and then by context or `call`.
+        /// How often, by animal and then by context, `call`, or `node_` and how the node was.
         counts: BTreeMap<String, BTreeMap<String, u64>>,
     },
 }
@@ -76,6 +91,7 @@ impl Subject {
         match self {
             Self::Call { .. } => "call",
             Self::Event { .. } => "event",
+            Self::Node { .. } => "node",
             Self::Digest { .. } => "digest",
         }
     }
@@ -83,7 +99,7 @@ impl Subject {
     /// The animal it is about. Empty: none in particular.
     pub fn animal(&self) -> &str {
         match self {
-            Self::Call { animal, .. } | Self::Event { cat: animal, .. } => animal,
+            Self::Call { animal, .. } | Self::Event { cat: animal, .. } | Self::Node { cat: animal, .. } => animal,
             Self::Digest { .. } => "",
         }
     }
@@ -222,14 +238,18 @@ impl std::ops::AddAssign for PutIn {
 pub const MAX_NOTICES: i64 = 20_000;
 
 impl Store {
-    /// Stores what somebody told the owners by `Notify`: for each call, when it is, what it is and the plans for it.
+    /// Stores what the owners are to be told: of each call or node, what there is to say and the plans for it.
     ///
     /// # Errors
     /// See [`StoreError`]. Then nothing is stored.
-    pub async fn commit_calls(&self, calls: Vec<(Subject, Vec<NoticePlan>)>, now_ns: i64) -> Result<PutIn, StoreError> {
+    pub async fn commit_notices(
+        &self,
+        notices: Vec<(Subject, Vec<NoticePlan>)>,
+        now_ns: i64,
+    ) -> Result<PutIn, StoreError> {
         self.write(move |db| {
             let mut all = PutIn::default();
-            for (subject, plans) in &calls {
+            for (subject, plans) in &notices {
                 all += put_notices(db, subject, plans, now_ns)?;
             }
             Ok(all)

@@ -196,6 +196,7 @@ fn digest_of(gathered: Vec<(String, i64)>) -> Option<Subject> {
         let (animal, what) = match serde_json::from_str(&json) {
             Ok(Subject::Call { animal, .. }) => (animal, "call".to_owned()),
             Ok(Subject::Event { cat, context, .. }) => (cat, context),
+            Ok(Subject::Node { cat, condition, .. }) => (cat, format!("node_{condition}")),
             Ok(Subject::Digest { .. }) | Err(_) => (String::new(), "other".to_owned()),
         };
         *counts.entry(animal).or_default().entry(what).or_default() += 1;

@@ -51,7 +51,7 @@ fn open() -> (tempfile::TempDir, Store) {
 }
 
 async fn put(store: &Store, animal: &str, plan: NoticePlan, now_ns: i64) -> PutIn {
-    store.commit_calls(vec![(call(animal), vec![plan])], now_ns).await.unwrap()
+    store.commit_notices(vec![(call(animal), vec![plan])], now_ns).await.unwrap()
 }
 
 async fn due(store: &Store, channel: &str, now_ns: i64) -> Vec<i64> {
@@ -89,7 +89,7 @@ async fn cooldown_is_for_each_owner_animal_and_kind() {
     // A clock that was set back does not silence anybody.
     assert!(pending(put(&store, "Tom", plan("Anna"), second(10)).await));
     let heard = Subject::of_event(&stored_event(&store).await);
-    let put_in = store.commit_calls(vec![(heard, vec![plan("Anna")])], second(161)).await.unwrap();
+    let put_in = store.commit_notices(vec![(heard, vec![plan("Anna")])], second(161)).await.unwrap();
     assert_eq!(put_in.pending, 2, "a call does not hide an event");
     let spared = store.notices(Some(NoticeState::Suppressed), None, 10).await.unwrap();
     assert_eq!(spared.len(), 1);
