@@ -18,14 +18,15 @@ pub fn process(page: &mut Page) {
         let help = "CPU time of the process, user and system.";
         page.counter("process_cpu_seconds_total", help).value((user + system) / TICKS_A_SECOND);
     }
-    if let Some(threads) = field(20) {
-        page.gauge("process_threads", "Threads of the process.").value(threads);
-    }
     if let (Some(started), Some(booted)) = (field(22), boot_time_s()) {
         let help = "When the process started, in seconds since 1970 UTC.";
         page.gauge("process_start_time_seconds", help).value(booted + started / TICKS_A_SECOND);
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Not from `stat`, in which emulators leave them out.
+    if let Some(threads) = value_after(&status, "Threads:") {
+        page.gauge("process_threads", "Threads of the process.").value(threads);
+    }
     if let Some(kilobytes) = value_after(&status, "VmRSS:") {
         page.gauge("process_resident_memory_bytes", "Memory of the process that is in RAM.").value(kilobytes * 1024.0);
     }
