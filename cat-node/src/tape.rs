@@ -17,7 +17,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::{FRAME_SAMPLES, GapReason};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
+use tokio::time::timeout_at;
 use tracing::warn;
 
 use crate::clock::NodeClock;
@@ -26,7 +27,7 @@ mod spill;
 
 pub use spill::{SpillConfig, SpillCounts};
 
-use spill::{Run, RunAudio, Spill};
+use spill::{Fetch, Run, RunAudio, Spill};
 
 /// Bytes of a frame of plain samples, by which the capacity of a tape is counted.
 pub const FRAME_BYTES: usize = 2 * FRAME_SAMPLES;
@@ -39,6 +40,9 @@ const PLAIN_BLOCKS: usize = 3;
 
 /// Longest sentence that a gap keeps, in bytes.
 const MAX_DETAIL_BYTES: usize = 200;
+
+/// Detail of a gap of frames that went to a disk which does not give them back.
+const DISK_HUNG: &str = "the disk of the tape did not answer";
 
 /// The tape. Share it by [`Arc`].
 #[derive(Debug)]
@@ -170,7 +174,7 @@ impl Tape {
         let written = self.next_sequence.subscribe();
         let cursor = from.min(*written.borrow());
         let (unpacked, fetching, run) = (None, None, None);
-        Reader { tape: Arc::clone(self), written, cursor, started: false, unpacked, fetching, run }
+        Reader { tape: Arc::clone(self), written, cursor, started: false, unpacked, fetching, run, disk_hung: false }
     }
 
     /// A reader whose first frame is the next one to be written.
@@ -258,9 +262,11 @@ pub struct Reader {
     /// The last packed block that was decoded, for the reads that follow: number of its first frame and its samples.
     unpacked: Option<(u64, Vec<i16>)>,
     /// What the disk was asked for, at the cursor.
-    fetching: Option<oneshot::Receiver<Option<Run>>>,
+    fetching: Option<Fetch>,
     /// What it gave.
     run: Option<Run>,
+    /// It gave no answer: what is missing next is missing for that.
+    disk_hung: bool,
 }
 
 impl Reader {
@@ -296,9 +302,13 @@ impl Reader {
             }
             return None;
         } else if self.cursor < oldest {
-            let reason = if self.started { GapReason::SubscriberTooSlow } else { GapReason::TapeOverwritten };
+            let (reason, detail) = match (std::mem::take(&mut self.disk_hung), self.started) {
+                (true, _) => (GapReason::TapeOverwritten, DISK_HUNG),
+                (false, true) => (GapReason::SubscriberTooSlow, ""),
+                (false, false) => (GapReason::TapeOverwritten, ""),
+            };
             let frame_count = oldest.min(end) - self.cursor;
-            Piece::Gap(GapRecord { first_sequence: self.cursor, frame_count, reason, detail: String::new() })
+            Piece::Gap(GapRecord { first_sequence: self.cursor, frame_count, reason, detail: detail.into() })
         } else {
             ring.find(self.cursor, end, want, samples, &mut packed)?
         };
@@ -315,11 +325,20 @@ impl Reader {
     }
 
     /// Waits until there may be something to read: something was written after what this reader knows of, or the disk has
-    /// answered. Never misses either, and may return early.
+    /// answered, or has had [`FETCH_DEADLINE`](spill::FETCH_DEADLINE) to do so: then the spill is given up, and what it held is a
+    /// gap. Never misses any of these, and may return early.
     pub async fn written(&mut self) {
         if let Some(fetching) = &mut self.fetching {
-            // An error means that the spill has ended; then the memory has all there is.
-            self.run = fetching.await.ok().flatten();
+            match timeout_at(fetching.deadline, &mut fetching.reply).await {
+                // An error means that the spill has ended; then the memory has all there is.
+                Ok(run) => self.run = run.ok().flatten(),
+                Err(_) => {
+                    self.disk_hung = true;
+                    if let Some(spill) = &self.tape.spill {
+                        spill.hangs();
+                    }
+                }
+            }
             self.fetching = None;
             return;
         }

@@ -71,6 +71,16 @@ impl Taping {
         self.client.listen(ListenRequest { frame_ms: 100, from, encoding: 0 }).await.unwrap().into_inner()
     }
 
+    /// Listens for the first minute, is away for ten, and asks for what came since.
+    async fn listen_again_after_ten_minutes(&mut self) -> Streaming<ListenResponse> {
+        self.capture_until(MINUTE_FRAMES);
+        let mut stream = self.listen(0).await;
+        self.assert_audio(&mut stream, 0, MINUTE_FRAMES).await;
+        drop(stream);
+        self.capture_until(11 * MINUTE_FRAMES);
+        self.listen(MINUTE_FRAMES).await
+    }
+
     /// Takes frames from `from` until `end`: each comes once, in order, with its own samples.
     async fn assert_audio(&self, stream: &mut Streaming<ListenResponse>, from: u64, end: u64) {
         let mut next_sequence = from;
@@ -94,12 +104,7 @@ async fn next(stream: &mut Streaming<ListenResponse>) -> Event {
 #[tokio::test]
 async fn ten_minutes_away_miss_nothing_and_repeat_nothing() {
     let mut node = Taping::start(10 * MINUTE_FRAMES, 12 * MINUTE_FRAMES).await;
-    node.capture_until(MINUTE_FRAMES);
-    let mut stream = node.listen(0).await;
-    node.assert_audio(&mut stream, 0, MINUTE_FRAMES).await;
-    drop(stream);
-    node.capture_until(11 * MINUTE_FRAMES);
-    let mut stream = node.listen(MINUTE_FRAMES).await;
+    let mut stream = node.listen_again_after_ten_minutes().await;
     node.assert_audio(&mut stream, MINUTE_FRAMES, 11 * MINUTE_FRAMES).await;
     // And then live.
     node.capture_until(12 * MINUTE_FRAMES);
@@ -109,12 +114,7 @@ async fn ten_minutes_away_miss_nothing_and_repeat_nothing() {
 #[tokio::test]
 async fn tape_that_is_too_short_for_ten_minutes_is_one_exact_gap() {
     let mut node = Taping::start(4 * MINUTE_FRAMES, 11 * MINUTE_FRAMES).await;
-    node.capture_until(MINUTE_FRAMES);
-    let mut stream = node.listen(0).await;
-    node.assert_audio(&mut stream, 0, MINUTE_FRAMES).await;
-    drop(stream);
-    node.capture_until(11 * MINUTE_FRAMES);
-    let mut stream = node.listen(MINUTE_FRAMES).await;
+    let mut stream = node.listen_again_after_ten_minutes().await;
     let Event::Gap(gap) = next(&mut stream).await else { panic!("not told what is lost") };
     let lost = Gap {
         boot_id: node.tape.boot_id(),

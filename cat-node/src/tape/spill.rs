@@ -51,6 +51,10 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Blocks that are read at once for a reader: five seconds.
 const RUN_BLOCKS: usize = 5;
 
+/// How long a reader waits for the disk. Less than [`TRY_AGAIN`], so that a spill which was given up for one reader is still
+/// closed for the others that waited with it.
+pub(super) const FETCH_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long the end of the thread is waited for, which removes the files.
 const END_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -60,6 +64,8 @@ pub(super) struct Spill {
     work: Option<SyncSender<Work>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// The thread has its own for what it sees; while the disk hangs it sees nothing.
+    hung_log: Mutex<Quiet>,
 }
 
 /// What was counted since the start, and what is there now.
@@ -87,6 +93,14 @@ struct State {
     /// Number of the oldest frame on disk or on the way there; from there to the memory nothing is missing.
     oldest: Option<u64>,
     counts: SpillCounts,
+}
+
+/// A question that the disk has not answered yet.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) reply: oneshot::Receiver<Option<Run>>,
+    /// A disk that has not answered by then hangs.
+    pub(super) deadline: tokio::time::Instant,
 }
 
 enum Work {
@@ -152,7 +166,7 @@ impl Spill {
             log: Quiet::new(LOG_PERIOD),
         };
         let thread = std::thread::Builder::new().name("spill".into()).spawn(move || disk.run(&waiting))?;
-        Ok(Self { work: Some(work), shared, thread: Some(thread) })
+        Ok(Self { work: Some(work), shared, thread: Some(thread), hung_log: Mutex::new(Quiet::new(LOG_PERIOD)) })
     }
 
     /// Takes what goes from memory, oldest first. Waits for nothing.
@@ -178,9 +192,25 @@ impl Spill {
     }
 
     /// Asks for what is at `from`. `None`: too much is asked already.
-    pub(super) fn fetch(&self, from: u64) -> Option<oneshot::Receiver<Option<Run>>> {
-        let (reply, fetched) = oneshot::channel();
-        self.work.as_ref()?.try_send(Work::Fetch { from, reply }).ok().map(|()| fetched)
+    pub(super) fn fetch(&self, from: u64) -> Option<Fetch> {
+        let (answer, reply) = oneshot::channel();
+        self.work.as_ref()?.try_send(Work::Fetch { from, reply: answer }).ok()?;
+        Some(Fetch { reply, deadline: tokio::time::Instant::now() + FETCH_DEADLINE })
+    }
+
+    /// Gives the spill up, for the disk did not answer.
+    pub(super) fn hangs(&self) {
+        {
+            let mut state = self.shared.lock();
+            if !state.open {
+                return;
+            }
+            state.give_up();
+        }
+        if let Some(held_back) = self.hung_log.lock().unwrap_or_else(PoisonError::into_inner).allow() {
+            let deadline_s = FETCH_DEADLINE.as_secs();
+            warn!(deadline_s, held_back, "the disk does not answer, the tape is as long as memory allows");
+        }
     }
 
     pub(super) fn counts(&self) -> SpillCounts {

@@ -47,7 +47,7 @@ impl Taping {
     /// Waits until the thread has done what it was given.
     async fn settle(&self) {
         let fetched = self.tape.spill.as_ref().unwrap().fetch(u64::MAX).expect("there is room");
-        tokio::time::timeout(DEADLINE, fetched).await.expect("the disk answers").unwrap();
+        tokio::time::timeout(DEADLINE, fetched.reply).await.expect("the disk answers").unwrap();
     }
 
     /// Reads all there is and checks each sample and time. Gives the gaps as (first, count, reason), and the pieces of audio that
@@ -197,6 +197,36 @@ async fn what_another_program_did_to_a_file_is_a_failure_and_no_audio() {
     let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
     assert_eq!(gaps, [(0, oldest_in_memory, GapReason::TapeOverwritten)]);
     assert_eq!(taping.counts().failures, 1);
+}
+
+#[tokio::test]
+async fn disk_that_hangs_costs_an_exact_gap_and_no_reader_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let taping = Taping::start(dir.path(), 1 << 20, 1_000);
+    taping.capture(1_000).await;
+    // A file whose opening does not return, until somebody writes to it.
+    let first = &files(dir.path())[0];
+    fs::remove_file(first).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(first).status().unwrap().success());
+    tokio::time::pause();
+    let asked = tokio::time::Instant::now();
+    let mut reader = taping.tape.reader_at(0);
+    let want = Want { partial: true, ..Want::whole(5) };
+    assert!(reader.read(want, &mut Vec::new()).is_none());
+    reader.written().await;
+    assert_eq!(asked.elapsed().as_secs(), FETCH_DEADLINE.as_secs());
+    let oldest_in_memory = taping.tape.lock().oldest_sequence();
+    let lost = GapRecord {
+        first_sequence: 0,
+        frame_count: oldest_in_memory,
+        reason: GapReason::TapeOverwritten,
+        detail: "the disk of the tape did not answer".into(),
+    };
+    assert_eq!(reader.read(want, &mut Vec::new()), Some(Piece::Gap(lost)));
+    assert_eq!(taping.read_all(&mut reader, 5).await.0, []);
+    assert_eq!((taping.counts().failures, taping.counts().bytes), (1, 0));
+    // Lets the thread go on, if it hangs there already. To open both ends waits for nobody.
+    drop(File::options().read(true).write(true).open(first));
 }
 
 #[test]
