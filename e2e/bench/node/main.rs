@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A benchmark fails as a test does, and prints.
 
+mod hub;
 mod process;
 #[allow(dead_code)] // Tests use more of it.
 #[path = "../../microphone/pulse.rs"]
@@ -19,6 +20,7 @@ use e2e::daemon::{Daemon, Signal};
 use e2e::node::{Node, NodeOptions, channel};
 use e2e::ports;
 use e2e::wait::{SOON, until, within};
+use hub::Lateness;
 use process::{Cost, Usage, instructions_a_second};
 use proto::cat_client::CatClient;
 use proto::listen_response::Event;
@@ -63,7 +65,21 @@ async fn main() {
         let cost = measure_peer(program, arguments, seconds).await;
         print_line(name, 1, &Line { cost, latency: None });
     }
+
+    println!("\n| capture to hub | frame ms | latency ms p50 | p99 | aim | frames |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    for (source, frame_ms) in [("synthetic", 20), ("microphone", 20), ("microphone", 100)] {
+        let Lateness { p50_ms, p99_ms, frames } = hub::measure(source, frame_ms, HUB_SECONDS.max(seconds)).await;
+        let aim_ms = frame_ms + ADDED_MS;
+        println!("| {source} | {frame_ms} | {p50_ms:.0} | {p99_ms:.0} | {aim_ms} | {frames} |");
+    }
 }
+
+/// The hub tells of five frames a second, so it takes longer until a hundredth of them are a few.
+const HUB_SECONDS: u64 = 60;
+
+/// What capture, node, wire and hub may add to the length of a frame, 99 times in 100: the aim.
+const ADDED_MS: u32 = 10;
 
 /// Programs of others that give the same audio to one listener: 16 kHz, mono, 16 bits, 20 ms at a time.
 const PEERS: [(&str, &str, &[&str]); 2] = [
