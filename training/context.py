@@ -13,7 +13,7 @@ import frontend
 import listen
 
 MAGIC = b"MEOWCTX2"
-GAMMA, PENALTY = 1.0, 1.0
+GAMMA, PENALTY = 1.0, 2.0
 OUTLIER_DEVIATIONS = 3.0
 
 
