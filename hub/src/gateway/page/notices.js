@@ -10,6 +10,12 @@ const LOOK_MS = 30_000;
 // Shown at most; the rest is in the API.
 const MOST = 10;
 
+function about({ kind, animal, event_id: event }) {
+  if (event) return el('a', { href: `#/events/${event}` }, animal ?? 'a cat');
+  if (kind === 'node') return animal ? `${animal}’s node` : 'a node';
+  return animal ?? 'a digest';
+}
+
 export function undelivered() {
   const element = el('div');
   let timer = 0;
@@ -33,7 +39,7 @@ export function undelivered() {
       el('ul', {}, notices.map((notice) => el('li', {},
         el('div', { class: 'what' },
           `${notice.owner} by ${notice.channel}: `,
-          notice.event_id ? el('a', { href: `#/events/${notice.event_id}` }, notice.animal ?? 'a cat') : (notice.animal ?? 'a digest'),
+          about(notice),
           el('p', { class: 'faint' }, `${words.moment(notice.created_at)}, ${words.count(notice.tries, 'try', 'tries')}. ${notice.error ?? ''}`)),
         el('button', { type: 'button', onclick: (click) => retry(notice, click.target) }, 'Try again')))),
       more && el('p', { class: 'faint' }, 'And earlier ones: ', el('a', { href: 'api/v1/notices?status=dead' }, 'all of them'), '.'));
