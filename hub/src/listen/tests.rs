@@ -416,6 +416,9 @@ async fn hub_that_was_away_for_ten_minutes_has_the_events_of_one_that_was_not() 
     let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
     let hub = Hub::start(dir.path(), address).await;
     hub.heard(MINUTE_FRAMES).await;
+    let name = format!("http://{address}");
+    let resumes_from = || async { hub.store.watermark(&name).await.unwrap().map_or(0, |mark| mark.resume_sequence) };
+    until("it is stored how far", || async { resumes_from().await > 0 }).await;
     hub.kill();
     node.change(|tape| (tape.next, tape.cut) = (11 * MINUTE_FRAMES, 1));
     let hub = Hub::start(dir.path(), address).await;
