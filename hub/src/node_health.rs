@@ -195,7 +195,9 @@ pub async fn watch(nodes: Nodes, live: Option<Live>, config: HealthConfig, stop:
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
-        for node in nodes.distinct() {
+        let known = nodes.distinct();
+        logs.retain(|url: &String, _| known.iter().any(|node| node.url() == url));
+        for node in known {
             let health = NodeHealth::of(&node, live.as_ref(), &config);
             // As many as there are nodes.
             let log: &mut NodeLog = logs.entry(node.url().to_owned()).or_default();

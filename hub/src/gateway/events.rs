@@ -181,6 +181,7 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer
     responses(
         (status = 200, body = EventAnswer, description = "The event with its label"),
         (status = 400, body = Problem, description = "`bad_request`: no such label"),
+        (status = 403, body = Problem, description = "`foreign_origin`: asked for by a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
@@ -210,6 +211,7 @@ async fn label(
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 204, description = "It is gone"),
+        (status = 403, body = Problem, description = "`foreign_origin`: asked for by a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )

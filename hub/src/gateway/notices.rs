@@ -129,6 +129,7 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
     params(("id" = i64, Path, description = "Its number")),
     responses(
         (status = 200, body = NoticeAnswer, description = "It is pending"),
+        (status = 403, body = Problem, description = "`foreign_origin`: asked for by a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
         (status = 409, body = Problem, description = "`conflict`: it was not given up"),
         (status = 503, body = Problem, description = "`store_unavailable`"),

@@ -1,4 +1,5 @@
-//! Keeps pages of other sites from changing anything here through the browser of somebody who looks at both.
+//! Keeps pages of other sites from labelling, deleting or sending anything again here, through the browser of somebody who looks at
+//! both. The calls of the original system are GETs, and open to all.
 
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};

@@ -95,7 +95,7 @@ pub(super) async fn notices(page: &mut Page, store: Option<&Store>, outbox: Opti
         .with(&[("reason", "outbox_full")], count(|all| &all.crowded_out));
     page.counter(
         "meowlink_hub_owner_calls_total",
-        "Calls of Notify with which the store could not keep up, by outcome.",
+        "Calls of Notify that were answered before they were stored (late) or are not (dropped), by outcome.",
     )
     .with(&[("outcome", "late")], count(|all| &all.calls_late))
     .with(&[("outcome", "dropped")], count(|all| &all.calls_dropped));

@@ -37,14 +37,18 @@ impl Message {
                 Self { title, text }
             }
             Subject::Digest { counts, .. } => {
-                let total: u64 = counts.values().flat_map(BTreeMap::values).sum();
-                let times = if total == 1 { "once".to_owned() } else { format!("{total} times") };
+                let heard = counts.values().flatten().filter(|(what, _)| !what.starts_with(NODE));
+                let title = match heard.map(|(_, count)| count).sum::<u64>() {
+                    0 => "Trouble with a node".to_owned(),
+                    1 => "Heard once".to_owned(),
+                    total => format!("Heard {total} times"),
+                };
                 let lines = counts.iter().map(|(animal, counts)| {
                     let counts: Vec<_> =
-                        counts.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
+                        counts.iter().map(|(what, count)| format!("{} {count}", counted(what))).collect();
                     format!("{}: {}", named(animal), counts.join(", "))
                 });
-                Self { title: format!("Heard {times}"), text: lines.collect::<Vec<_>>().join("\n") }
+                Self { title, text: lines.collect::<Vec<_>>().join("\n") }
             }
         }
     }
@@ -52,6 +56,18 @@ impl Message {
 
 fn named(animal: &str) -> &str {
     if animal.is_empty() { "A cat" } else { animal }
+}
+
+/// How the words of a digest's counts begin that are about nodes.
+const NODE: &str = "node_";
+
+/// What a digest has counted, in words.
+fn counted(what: &str) -> String {
+    match what.strip_prefix(NODE) {
+        Some("ok") => "node hears again".to_owned(),
+        Some(_) => "node did not hear".to_owned(),
+        None => what.replace('_', " "),
+    }
 }
 
 /// A length of time, roughly.
@@ -259,6 +275,10 @@ mod tests {
         let message = Message::new(&Subject::Digest { from_ns: 0, to_ns: 1, counts: counts.clone() });
         assert_eq!(message.title, "Heard 40 times");
         assert_eq!(message.text, "A cat: uncertain 1\nTom: call 2, waiting for food 37");
+        let node = BTreeMap::from([("Tom".to_owned(), of(&[("node_away", 1), ("node_ok", 1)]))]);
+        let message = Message::new(&Subject::Digest { from_ns: 0, to_ns: 1, counts: node });
+        assert_eq!(message.title, "Trouble with a node");
+        assert_eq!(message.text, "Tom: node did not hear 1, node hears again 1");
         let notice = notice(Subject::Digest { from_ns: 0, to_ns: 1, counts });
         let json: serde_json::Value = serde_json::from_str(&Payload::new(&notice, None).to_json()).unwrap();
         assert_eq!((&json["counts"]["Tom"]["call"], &json["animal"]), (&2.into(), &serde_json::Value::Null));

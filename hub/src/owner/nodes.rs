@@ -1,7 +1,7 @@
 //! Tells owners of nodes that do not hear: one that is silent for a week must not look healthy to somebody who only looks at
 //! their phone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use daemon::quiet::Quiet;
@@ -20,6 +20,10 @@ const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
+
+/// Trouble is over when a node has heard again for so long, or for `health.tell_after_s` when that is shorter: one that starts
+/// again and again is in trouble all the time.
+const CALM: Duration = Duration::from_secs(60);
 
 /// Looks after the nodes and puts notices into the outbox, until `stop`: once when trouble has lasted for `health.tell_after_s`,
 /// and once when it is over. A hub that is started anew counts from there.
@@ -41,17 +45,20 @@ pub async fn watch(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return,
         }
-        for node in nodes.distinct() {
+        let known = under_one_name(nodes.distinct());
+        troubles.retain(|url, _| known.iter().any(|node| node.url() == url));
+        for node in known {
             let health = NodeHealth::of(&node, live.as_ref(), &config);
             // As many as there are nodes.
             let trouble = troubles.entry(node.url().to_owned()).or_default();
-            let Some(lasted) = trouble.look(health.condition, tell_after, Instant::now()) else { continue };
-            let (subject, now_ns) = (subject_of(&node, &health, lasted), now_ns());
+            let is_ok = health.condition == Condition::Ok;
+            let Some(lasted) = trouble.look(is_ok, tell_after, Instant::now()) else { continue };
+            let now_ns = now_ns();
             let plans = outbox.plan_node(node.cat().as_deref(), now_ns);
-            match store.commit_notices(vec![(subject, plans)], now_ns).await {
+            match store.commit_notices(vec![(subject_of(&node, &health, lasted, now_ns), plans)], now_ns).await {
                 Ok(put_in) => {
                     outbox.put_in(put_in);
-                    trouble.told = health.condition != Condition::Ok;
+                    trouble.stored(is_ok);
                 }
                 Err(error) => {
                     if let Some(held_back) = log.allow() {
@@ -63,38 +70,58 @@ pub async fn watch(
     }
 }
 
+/// Without those that were an earlier one under another name when they last answered: of a node that is away, nobody knows better.
+fn under_one_name(nodes: Vec<Node>) -> Vec<Node> {
+    let mut boots = HashSet::new();
+    nodes.into_iter().filter(|node| node.told().is_none_or(|told| boots.insert(told.boot_id))).collect()
+}
+
 /// The trouble of a node.
 #[derive(Debug, Default)]
 struct Trouble {
     since: Option<Instant>,
-    /// How long it took, once it is over and that is to be told.
-    lasted: Option<Duration>,
+    /// Since when it hears again. `None`: it does not.
+    well_since: Option<Instant>,
     /// Whether the owners know of it.
     told: bool,
 }
 
 impl Trouble {
     /// How long it has lasted, or did, when that is to be told now.
-    fn look(&mut self, condition: Condition, tell_after: Duration, now: Instant) -> Option<Duration> {
-        if condition == Condition::Ok {
-            let lasted = self.since.take().map(|since| now.duration_since(since));
-            self.lasted = lasted.or(self.lasted);
-            return self.lasted.filter(|_| self.told);
+    fn look(&mut self, is_ok: bool, tell_after: Duration, now: Instant) -> Option<Duration> {
+        if !is_ok {
+            self.well_since = None;
+            let lasts = now.duration_since(*self.since.get_or_insert(now));
+            return (!self.told && lasts >= tell_after).then_some(lasts);
         }
-        let lasts = now.duration_since(*self.since.get_or_insert(now));
-        (!self.told && lasts >= tell_after).then_some(lasts)
+        let since = self.since?;
+        let well_since = *self.well_since.get_or_insert(now);
+        if now.duration_since(well_since) < CALM.min(tell_after) {
+            return None;
+        }
+        if !self.told {
+            *self = Self::default();
+            return None;
+        }
+        Some(well_since.duration_since(since))
+    }
+
+    /// What was to be told is in the outbox.
+    fn stored(&mut self, is_ok: bool) {
+        *self = if is_ok { Self::default() } else { Self { told: true, ..std::mem::take(self) } };
     }
 }
 
-fn subject_of(node: &Node, health: &NodeHealth, lasted: Duration) -> Subject {
-    let at_ns = now_ns();
+fn subject_of(node: &Node, health: &NodeHealth, lasted: Duration, now_ns: i64) -> Subject {
+    // It had heard nothing long before that was called trouble.
+    let without_sound = health.heard.filter(|_| health.condition == Condition::NoSound).map(|heard| heard.sound);
     Subject::Node {
         node: node.url().to_owned(),
         cat: node.cat().unwrap_or_default(),
         condition: health.condition.as_str().to_owned(),
         detail: health.detail.clone(),
-        at_ns,
-        lasted_s: lasted.as_secs(),
+        at_ns: now_ns,
+        lasted_s: without_sound.unwrap_or(lasted).as_secs(),
     }
 }
 
@@ -106,30 +133,29 @@ mod tests {
     fn trouble_that_lasts_is_told_once_and_so_is_its_end() {
         let (start, hour) = (Instant::now(), Duration::from_secs(3_600));
         let mut trouble = Trouble::default();
-        let mut told: Vec<(u64, Condition, u64)> = Vec::new();
-        for minute in 0..400_u64 {
-            // Ten minutes, then five hours in two ways, then well.
-            let condition = match minute {
-                10..20 => Condition::Away,
-                50..200 => Condition::Silent,
-                200..350 => Condition::Away,
-                _ => Condition::Ok,
-            };
-            let lasted = trouble.look(condition, hour, start + Duration::from_secs(60 * minute));
-            if let Some(lasted) = lasted {
+        let mut told: Vec<(u64, bool, u64)> = Vec::new();
+        for minute in 0..600_u64 {
+            // Ten minutes; then five hours, with starts that come to nothing; then ten minutes again.
+            let is_ok = !matches!(minute, 10..20 | 50..350 | 500..510) || matches!(minute, 80 | 300);
+            if let Some(lasted) = trouble.look(is_ok, hour, start + Duration::from_secs(60 * minute)) {
                 // The store fails the first time.
                 if told.last().is_some_and(|(at, ..)| at + 1 == minute) {
-                    trouble.told = condition != Condition::Ok;
+                    trouble.stored(is_ok);
                 }
-                told.push((minute, condition, lasted.as_secs() / 60));
+                told.push((minute, is_ok, lasted.as_secs() / 60));
             }
         }
-        let expected = [
-            (110, Condition::Silent, 60),
-            (111, Condition::Silent, 61),
-            (350, Condition::Ok, 300),
-            (351, Condition::Ok, 300),
-        ];
-        assert_eq!(told, expected);
+        assert_eq!(told, [(110, false, 60), (111, false, 61), (351, true, 300), (352, true, 300)]);
+    }
+
+    #[test]
+    fn short_waits_end_as_soon_as_they_began() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut trouble = Trouble::default();
+        assert_eq!(trouble.look(false, second, start), None);
+        assert_eq!(trouble.look(false, second, start + second), Some(second));
+        trouble.stored(false);
+        assert_eq!(trouble.look(true, second, start + 5 * second), None);
+        assert_eq!(trouble.look(true, second, start + 6 * second), Some(5 * second));
     }
 }

@@ -37,7 +37,8 @@ pub struct Counters {
     pub suppressed: AtomicU64,
     /// Notices that were lost, not delivered, because the outbox was full.
     pub crowded_out: AtomicU64,
-    /// Calls of `Notify` that nobody is told of, because the store was too slow for too long.
+    /// Calls of `Notify` that nobody is told of, because the store was too slow for too long, or the hub
+    /// was stopping.
     pub calls_dropped: AtomicU64,
     /// Calls of `Notify` that were answered before they were stored.
     pub calls_late: AtomicU64,

@@ -10,6 +10,7 @@ export class ApiError extends Error {
   }
 }
 
+// Requests that change something carry the page's Origin, which the hub asks for: not so with mode 'same-origin' or a form.
 async function ask(path, options = {}) {
   let answer;
   try {
