@@ -8,6 +8,10 @@ use hub::cli::{Cli, Command, ServeArgs};
 use hub::run::{Listeners, RunError, run};
 use tracing::error;
 
+/// Threads that wait for sockets: whatever takes long, analyses, the store, pictures, has threads of its own, and to hand requests from
+/// one to another costs more than to answer them. Measured on two cores: 80 us of CPU a `/cat/NAME` in the hub with one, 118 with two.
+const IO_THREADS: usize = 1;
+
 /// Threads for blocking work at most: the store's turns and the analyses' seconds are short, further ones wait.
 const MAX_BLOCKING_THREADS: usize = 16;
 
@@ -36,8 +40,11 @@ fn serve(args: ServeArgs) -> ExitCode {
         }
     };
     logs::init(config.log_format);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().max_blocking_threads(MAX_BLOCKING_THREADS).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .enable_all()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let done = runtime.block_on(async {
             let stop = shutdown::on_signal()?;
