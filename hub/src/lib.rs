@@ -15,6 +15,7 @@ pub mod listen;
 pub mod metrics;
 pub mod node_client;
 pub mod node_health;
+pub mod node_watch;
 pub mod owner;
 pub mod peer;
 pub mod run;

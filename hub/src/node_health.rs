@@ -1,27 +1,14 @@
 //! Whether a node hears. A node that answers and is deaf must not look healthy: it shows in `/readyz`, in `/metrics` and, once it
-//! lasts, in the log.
+//! lasts, in the log and with the owners (`node_watch`).
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use daemon::config::ConfigError;
-use daemon::quiet::Quiet;
-use daemon::shutdown::CancellationToken;
 use proto::SourceState;
-use tracing::{info, warn};
 
 use crate::listen::Live;
 use crate::listen::live::{NodeReport, NodeState};
-use crate::node_client::{Node, Nodes};
-
-/// How often the nodes are looked at for the log.
-const LOOK_PERIOD: Duration = Duration::from_secs(10);
-
-/// Trouble that is over sooner is not logged here: a restart, a plug that is moved.
-const LOG_AFTER: Duration = Duration::from_secs(60);
-
-/// How often trouble that lasts is logged again.
-const LOG_PERIOD: Duration = Duration::from_secs(6 * 3_600);
+use crate::node_client::Node;
 
 /// Most that can be configured, in hours: a year.
 const MOST_HOURS: u32 = 8_784;
@@ -185,71 +172,6 @@ fn judge(
     (Condition::Ok, String::new())
 }
 
-/// Logs nodes that do not hear, once it lasts, until `stop`.
-pub async fn watch(nodes: Nodes, live: Option<Live>, config: HealthConfig, stop: CancellationToken) {
-    let mut logs = HashMap::new();
-    let mut ticks = tokio::time::interval(LOOK_PERIOD);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let known = nodes.distinct();
-        logs.retain(|url: &String, _| known.iter().any(|node| node.url() == url));
-        for node in known {
-            let health = NodeHealth::of(&node, live.as_ref(), &config);
-            // As many as there are nodes.
-            let log: &mut NodeLog = logs.entry(node.url().to_owned()).or_default();
-            log.look(node.url(), &health, Instant::now());
-        }
-    }
-}
-
-/// What of a node's trouble was logged.
-#[derive(Debug)]
-struct NodeLog {
-    trouble: Option<(Condition, Instant)>,
-    logged: bool,
-    quiet: Quiet,
-}
-
-impl Default for NodeLog {
-    fn default() -> Self {
-        Self { trouble: None, logged: false, quiet: Quiet::new(LOG_PERIOD) }
-    }
-}
-
-impl NodeLog {
-    /// Returns whether it logged.
-    fn look(&mut self, node: &str, health: &NodeHealth, now: Instant) -> bool {
-        if health.condition == Condition::Ok {
-            self.trouble = None;
-            self.quiet.reset();
-            let had_logged = std::mem::take(&mut self.logged);
-            if had_logged {
-                info!(node, "the node hears again");
-            }
-            return had_logged;
-        }
-        let (condition, since) = *self.trouble.get_or_insert((health.condition, now));
-        if condition != health.condition {
-            // Another trouble: that is news.
-            self.trouble = Some((health.condition, since));
-            self.quiet.reset();
-        }
-        let lasts = now.duration_since(since);
-        if lasts < LOG_AFTER || self.quiet.allow().is_none() {
-            return false;
-        }
-        self.logged = true;
-        let sound_s = health.heard.map(|heard| heard.sound.as_secs());
-        let (state, why, for_s) = (health.condition.as_str(), &health.detail, lasts.as_secs());
-        warn!(node, state, why, for_s, last_sound_s = sound_s, "THE NODE HEARS NOTHING");
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,22 +213,6 @@ mod tests {
         let judged = |state| judge(Some((state, "unplugged")), None, None, &HealthConfig::default());
         assert_eq!(judged(SourceState::Capturing), (Condition::Ok, String::new()));
         assert_eq!(judged(SourceState::NoDevice), (Condition::NoDevice, "unplugged".into()));
-    }
-
-    #[test]
-    fn trouble_that_lasts_is_logged_once_and_so_is_its_end() {
-        let start = Instant::now();
-        let mut log = NodeLog::default();
-        let health = |condition| NodeHealth { condition, detail: String::new(), heard: None };
-        let mut logged = Vec::new();
-        for second in (0..600).step_by(10) {
-            let condition = if second < 500 { Condition::Silent } else { Condition::Ok };
-            if log.look("http://kitchen:1", &health(condition), start + Duration::from_secs(second)) {
-                logged.push(second);
-            }
-        }
-        assert_eq!(logged, [60, 500]);
-        assert!(!log.look("http://kitchen:1", &health(Condition::Away), start), "one that is over at once");
     }
 
     #[test]

@@ -27,12 +27,13 @@ use crate::health::Checks;
 use crate::listen::{Listening, Settings};
 use crate::metrics::{Metrics, Parts};
 use crate::node_client::Nodes;
-use crate::node_health;
+use crate::node_watch;
 use crate::owner::channels::Channel;
 use crate::owner::dispatch::Dispatcher;
 use crate::owner::homeassistant::HomeAssistant;
 use crate::owner::mqtt::Mqtt;
-use crate::owner::{Outbox, OwnerService, nodes as owner_nodes};
+use crate::owner::nodes::Troubles;
+use crate::owner::{Outbox, OwnerService};
 use crate::peer::{self, Peer};
 use crate::store::notices::ChannelKind;
 use crate::store::{Access, Store, StoreError};
@@ -226,11 +227,8 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         }
         if config.has(Role::Analysis) {
             let live = listening.as_ref().map(|listening| listening.live().clone());
-            let health = config.health.clone();
-            tasks.spawn(node_health::watch(nodes.clone(), live.clone(), health.clone(), stop.clone()));
-            if let Some(outbox) = outbox.clone() {
-                tasks.spawn(owner_nodes::watch(nodes.clone(), live, health, outbox, store.clone(), stop.clone()));
-            }
+            let troubles = outbox.clone().map(|outbox| Troubles::new(outbox, store.clone(), &config.health));
+            tasks.spawn(node_watch::watch(nodes.clone(), live, config.health.clone(), troubles, stop.clone()));
         }
         if config.has(Role::Gateway) {
             if !config.has(Role::Dog) {

@@ -1,22 +1,17 @@
 //! Tells owners of nodes that do not hear: one that is silent for a week must not look healthy to somebody who only looks at
 //! their phone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use daemon::quiet::Quiet;
-use daemon::shutdown::CancellationToken;
 use tracing::error;
 
 use super::Outbox;
-use crate::listen::Live;
-use crate::node_client::{Node, Nodes};
+use crate::node_client::Node;
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use crate::store::notices::Subject;
 use crate::store::{Store, now_ns};
-
-/// How often the nodes are looked at.
-const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -25,55 +20,49 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// again and again is in trouble all the time.
 const CALM: Duration = Duration::from_secs(60);
 
-/// Looks after the nodes and puts notices into the outbox, until `stop`: once when trouble has lasted for `health.tell_after_s`,
-/// and once when it is over. A hub that is started anew counts from there.
-pub async fn watch(
-    nodes: Nodes,
-    live: Option<Live>,
-    config: HealthConfig,
+/// The troubles of the nodes, each told once when it has lasted for `health.tell_after_s`, and once when it is over. A hub that is
+/// started anew counts from there.
+#[derive(Debug)]
+pub struct Troubles {
     outbox: Outbox,
     store: Store,
-    stop: CancellationToken,
-) {
-    let tell_after = Duration::from_secs(u64::from(config.tell_after_s));
-    let mut troubles: HashMap<String, Trouble> = HashMap::new();
-    let mut log = Quiet::new(LOG_PERIOD);
-    let mut ticks = tokio::time::interval(LOOK_PERIOD);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let known = under_one_name(nodes.distinct());
-        troubles.retain(|url, _| known.iter().any(|node| node.url() == url));
-        for node in known {
-            let health = NodeHealth::of(&node, live.as_ref(), &config);
-            // As many as there are nodes.
-            let trouble = troubles.entry(node.url().to_owned()).or_default();
+    tell_after: Duration,
+    /// By the node's URL.
+    of: HashMap<String, Trouble>,
+    log: Quiet,
+}
+
+impl Troubles {
+    /// None yet.
+    pub fn new(outbox: Outbox, store: Store, config: &HealthConfig) -> Self {
+        let tell_after = Duration::from_secs(u64::from(config.tell_after_s));
+        Self { outbox, store, tell_after, of: HashMap::new(), log: Quiet::new(LOG_PERIOD) }
+    }
+
+    /// How all nodes are now. Puts into the outbox what is to be told of it; a store that fails is asked again the next time.
+    pub async fn look(&mut self, known: &[(Node, NodeHealth)]) {
+        // As many as there are nodes.
+        self.of.retain(|url, _| known.iter().any(|(node, _)| node.url() == url));
+        for (node, health) in known {
+            let trouble = self.of.entry(node.url().to_owned()).or_default();
             let is_ok = health.condition == Condition::Ok;
-            let Some(lasted) = trouble.look(is_ok, tell_after, Instant::now()) else { continue };
+            let Some(lasted) = trouble.look(is_ok, self.tell_after, Instant::now()) else { continue };
             let now_ns = now_ns();
-            let plans = outbox.plan_node(node.cat().as_deref(), now_ns);
-            match store.commit_notices(vec![(subject_of(&node, &health, lasted, now_ns), plans)], now_ns).await {
+            let plans = self.outbox.plan_node(node.cat().as_deref(), now_ns);
+            let notices = vec![(subject_of(node, health, lasted, now_ns), plans)];
+            match self.store.commit_notices(notices, now_ns).await {
                 Ok(put_in) => {
-                    outbox.put_in(put_in);
+                    self.outbox.put_in(put_in);
                     trouble.stored(is_ok);
                 }
                 Err(error) => {
-                    if let Some(held_back) = log.allow() {
+                    if let Some(held_back) = self.log.allow() {
                         error!(%error, held_back, "a notice about a node cannot be stored; trying again");
                     }
                 }
             }
         }
     }
-}
-
-/// Without those that were an earlier one under another name when they last answered: of a node that is away, nobody knows better.
-fn under_one_name(nodes: Vec<Node>) -> Vec<Node> {
-    let mut boots = HashSet::new();
-    nodes.into_iter().filter(|node| node.told().is_none_or(|told| boots.insert(told.boot_id))).collect()
 }
 
 /// The trouble of a node.
