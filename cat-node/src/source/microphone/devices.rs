@@ -66,7 +66,7 @@ pub struct DeviceEntry {
 /// What a device offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Lowest and highest sampling rates, in hertz, ascending. Equal when it is one rate.
+    /// Lowest and highest sampling rates, in hertz, ascending. Equal when it is one rate; `u32::MAX` when there is no highest.
     pub rates_hz: Vec<(u32, u32)>,
     /// Numbers of channels, ascending.
     pub channels: Vec<u16>,
@@ -183,13 +183,18 @@ impl fmt::Display for Offer {
         let rates: Vec<String> = self
             .rates_hz
             .iter()
-            .map(|&(low, high)| if low == high { low.to_string() } else { format!("{low} to {high}") })
+            .map(|&(low, high)| match high {
+                u32::MAX => format!("at least {low}"),
+                _ if low == high => low.to_string(),
+                _ => format!("{low} to {high}"),
+            })
             .collect();
         let channels = match self.channels[..] {
             [first, .., last] if self.channels.len() > 3 => format!("{first} to {last}"),
             _ => self.channels.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
         };
-        write!(out, "{} Hz; {channels} channels", rates.join(", "))
+        let unit = if channels == "1" { "channel" } else { "channels" };
+        write!(out, "{} Hz; {channels} {unit}", rates.join(", "))
     }
 }
 
@@ -205,9 +210,15 @@ mod tests {
             also: vec!["1-1.3".into(), "hw:CARD=Device,DEV=0".into()],
             offer: Ok(Offer { rates_hz: vec![(44_100, 44_100), (48_000, 48_000)], channels: vec![1] }),
         };
-        let text = "microphone:0d8c:013c\n    USB PnP Sound Device\n    44100, 48000 Hz; 1 channels\n    also: 1-1.3  \
+        let text = "microphone:0d8c:013c\n    USB PnP Sound Device\n    44100, 48000 Hz; 1 channel\n    also: 1-1.3  \
                     hw:CARD=Device,DEV=0\n";
         assert_eq!(entry.to_string(), text);
+    }
+
+    #[test]
+    fn converter_takes_every_rate_from_some_on() {
+        let offer = Offer { rates_hz: vec![(4_000, u32::MAX)], channels: (1..=64).collect() };
+        assert_eq!(offer.to_string(), "at least 4000 Hz; 1 to 64 channels");
     }
 
     #[test]
