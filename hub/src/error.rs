@@ -55,6 +55,8 @@ pub enum Code {
     SwitchedOff,
     /// A page of another site tried to change something here.
     ForeignOrigin,
+    /// The hub was called by a name that it does not know: add it to `page.hosts`.
+    UnknownHost,
     /// It cannot be reached: try again later.
     Unavailable(Who),
     /// It did not answer in time.
@@ -88,6 +90,7 @@ const ALL: &[Code] = {
         TooManyListeners,
         SwitchedOff,
         ForeignOrigin,
+        UnknownHost,
         Unavailable(Node),
         Unavailable(Owner),
         Unavailable(Dog),
@@ -142,6 +145,7 @@ impl Code {
             }
             Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::ForeignOrigin => ("foreign_origin", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
+            Self::UnknownHost => ("unknown_host", StatusCode::MISDIRECTED_REQUEST, GrpcCode::PermissionDenied),
             Self::Unavailable(who) => {
                 let word = match who {
                     Who::Node => "node_unavailable",

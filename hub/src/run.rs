@@ -21,7 +21,7 @@ use crate::clips::Clips;
 use crate::config::{Config, Role};
 use crate::discover::discover;
 use crate::dog::DogService;
-use crate::gateway::{self, App};
+use crate::gateway::{self, App, Hosts};
 use crate::grpc;
 use crate::health::Checks;
 use crate::listen::{Listening, Settings};
@@ -247,6 +247,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 outbox,
                 mqtt,
                 stop: stop.clone(),
+                hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
                 page: config.page,
                 checks,
                 metrics,

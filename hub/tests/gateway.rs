@@ -439,6 +439,30 @@ async fn request_in_flight_is_answered_while_the_hub_stops() {
 }
 
 #[tokio::test]
+async fn hub_answers_to_no_name_of_a_stranger() {
+    let (hub, _node, _dir) = hub().await;
+    for (path, host, status) in [
+        ("/healthz", "hub.local:5000", 200),
+        ("/healthz", "evil.example:5000", 421),
+        ("/cat/Tom", "evil.example", 421),
+        ("/", "evil.example", 421),
+        ("/nowhere", "evil.example", 421),
+    ] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = request(hub.http, &head).await;
+        assert_eq!(answer.status, status, "{host}{path}");
+        if status == 421 {
+            let error = &answer.json()["error"];
+            assert_eq!(error["code"], "unknown_host");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(host) && message.contains("page.hosts"), "{message}");
+        }
+    }
+    let old = request(hub.http, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(old.status, 200, "a program that names no host");
+}
+
+#[tokio::test]
 async fn page_of_another_site_changes_nothing() {
     let (hub, _node, _dir) = hub().await;
     let delete = async |headers: &str| {

@@ -42,6 +42,7 @@ mod server;
 mod stream;
 mod time;
 
+pub use origin::Hosts;
 pub use page::PageConfig;
 pub use server::serve;
 
@@ -74,6 +75,8 @@ pub struct App {
     pub stop: CancellationToken,
     /// What the page may do.
     pub page: PageConfig,
+    /// What the hub may be called.
+    pub hosts: Hosts,
     /// What `/readyz` looks at.
     pub checks: Checks,
     /// What `/metrics` says.
@@ -99,6 +102,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn(origin::check))
+        .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(count)
         .with_state(Arc::new(app))
 }

@@ -12,7 +12,8 @@ use super::App;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Meowlink hub", description = "Calls cats and dogs, listens to cats, and says what it heard."),
+    info(title = "Meowlink hub", description = "Calls cats and dogs, listens to cats, and says what it heard. A hub that is called by a name in the public DNS \
+            which is not in its `page.hosts` answers 421 `unknown_host`, whatever is asked."),
     tags(
         (name = "animals", description = "The routes of the original system"),
         (name = "analyses", description = "What was heard in the half minute after `/analyze/NAME`"),

@@ -1,8 +1,13 @@
-//! Keeps pages of other sites from labelling, deleting or sending anything again here, through the browser of somebody who looks at
-//! both. The calls of the original system are GETs, and open to all.
+//! Keeps pages of other sites away, which run in the browser of somebody who may look here: they can change nothing, and none can
+//! read by giving its own name the hub's address (DNS rebinding). The calls of the original system are GETs, and open to all who
+//! reach the hub.
 
-use axum::extract::Request;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -11,6 +16,66 @@ use crate::error::{Code, Error};
 
 /// What browsers say about where a request comes from, when they trust the connection. No page can set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Names end so that nobody can have in the public DNS: RFC 6761, 6762 and 8375, ICANN's `internal`, and what routers hand out.
+const HOME_ENDINGS: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "home", "lan", "localdomain"];
+
+/// Stands for every name in the config.
+const ANY: &str = "*";
+
+/// The names that a request may call the hub by: addresses, names without a dot, names of home networks, and the configured ones.
+#[derive(Debug, Clone, Default)]
+pub struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    /// With configured names, and that of the URL that owners are given.
+    pub fn new(configured: &[String], public_url: Option<&str>) -> Self {
+        let public = public_url.and_then(|url| url.parse::<Uri>().ok()).and_then(|url| url.host().map(str::to_owned));
+        Self(configured.iter().cloned().chain(public).collect())
+    }
+
+    /// Whether a request may call the hub so. `host`: a name or an address, with or without a port.
+    fn has(&self, host: &[u8]) -> bool {
+        let Ok(authority) = Authority::try_from(host) else { return false };
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let name = name.strip_suffix('.').unwrap_or(name);
+        !name.contains('.')
+            || name.parse::<IpAddr>().is_ok()
+            || HOME_ENDINGS.into_iter().any(|ending| ends_at_dot(name, ending))
+            || self.0.iter().any(|known| known == ANY || known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Whether `ending` is the last labels of `name`.
+fn ends_at_dot(name: &str, ending: &str) -> bool {
+    let (name, ending) = (name.as_bytes(), ending.as_bytes());
+    name.len()
+        .checked_sub(ending.len() + 1)
+        .is_some_and(|at| name[at] == b'.' && name[at + 1..].eq_ignore_ascii_case(ending))
+}
+
+/// Lets a request pass that calls the hub by one of its names, or, as old programs do, by none.
+///
+/// # Errors
+/// [`Code::UnknownHost`].
+pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Error> {
+    if let Some(host) = host_of(request.headers(), request.uri())
+        && !hosts.has(host)
+    {
+        let host = String::from_utf8_lossy(host);
+        let message =
+            format!("the hub does not know itself as {host:?}; if it is, add the name to page.hosts in its config");
+        return Err(Error::new(Code::UnknownHost, message));
+    }
+    Ok(next.run(request).await)
+}
+
+/// What the caller calls the hub.
+fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
+    let host =
+        uri.authority().map(|host| host.as_str().as_bytes()).or_else(|| headers.get(HOST).map(|host| host.as_bytes()));
+    host.filter(|host| !host.is_empty())
+}
 
 /// Lets a request pass that changes nothing, that no page made, or that a page of this very host made.
 ///
@@ -31,9 +96,39 @@ fn is_our_own(headers: &HeaderMap, uri: &Uri) -> bool {
     }
     // Programs send none.
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    let host =
-        uri.authority().map(|host| host.as_str().as_bytes()).or_else(|| headers.get(HOST).map(|host| host.as_bytes()));
+    let host = host_of(headers, uri);
     let origin = origin.as_bytes();
     let start = origin.windows(3).position(|window| window == b"://").map(|at| at + 3);
     start.zip(host).is_some_and(|(start, host)| origin[start..].eq_ignore_ascii_case(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hub_knows_itself_by_names_that_no_stranger_can_have() {
+        let hosts = Hosts::new(&["cats.example.org".into()], Some("https://Meow.example.net:8443/hub"));
+        for ours in [
+            "localhost:5000",
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "192.168.1.7",
+            "hub",
+            "raspberrypi:5000",
+            "raspberrypi.local.",
+            "Hub.Fritz.HOME.arpa:80",
+            "cats.example.org",
+            "CATS.example.org:5000",
+            "meow.example.net",
+        ] {
+            assert!(hosts.has(ours.as_bytes()), "{ours}");
+        }
+        for strange in
+            ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "local.evil.example", "evil.notlocal", "a b"]
+        {
+            assert!(!hosts.has(strange.as_bytes()), "{strange}");
+        }
+        assert!(Hosts::new(&[ANY.into()], None).has(b"evil.example"));
+    }
 }

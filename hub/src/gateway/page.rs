@@ -27,16 +27,19 @@ const CACHE: &str = "no-cache";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// `[page]` of the config file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PageConfig {
     /// Whether whoever reaches the page can hear a room as it is now.
     pub live_audio: bool,
+    /// Names in the public DNS by which browsers and programs may call the hub; `*`: any. Addresses, names without a dot and names of
+    /// home networks (`.local`, `.home.arpa`, `.lan`, ...) need not be here, nor that of `notices.public_url`.
+    pub hosts: Vec<String>,
 }
 
 impl Default for PageConfig {
     fn default() -> Self {
-        Self { live_audio: true }
+        Self { live_audio: true, hosts: Vec::new() }
     }
 }
 

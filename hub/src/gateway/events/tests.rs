@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use crate::analysis::household::tests::features;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::config::NodeConfig;
-use crate::gateway::{App, PageConfig, router};
+use crate::gateway::{App, Hosts, PageConfig, router};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
@@ -74,6 +74,7 @@ impl Gateway {
             mqtt: None,
             stop: stop.clone(),
             page,
+            hosts: Hosts::default(),
             checks: Checks::default(),
             metrics: Metrics::default(),
         });
@@ -437,7 +438,7 @@ async fn live_listening_needs_a_node_and_the_owners_leave() {
         let answer = gateway.get(&format!("/api/v1/nodes/live.wav{query}")).await;
         assert_eq!(answer.json()["error"]["code"], code, "{query}");
     }
-    let gateway = Gateway::with(PageConfig { live_audio: false }).await;
+    let gateway = Gateway::with(PageConfig { live_audio: false, ..PageConfig::default() }).await;
     let answer = gateway.get("/api/v1/nodes/live.wav?node=http://kitchen:1").await;
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (StatusCode::FORBIDDEN, &"switched_off".into()));
 }
