@@ -20,6 +20,7 @@ pub mod owner;
 pub mod peer;
 pub mod run;
 pub mod store;
+pub mod table;
 
 /// Longest name of an animal that is taken, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 1024;

@@ -12,7 +12,8 @@ use super::FileError;
 use crate::analysis::verdict::Verdict;
 use crate::cli::Rows;
 use crate::listen::ear::kind_word;
-use crate::store::analyses::context_word;
+use crate::store::events::context_word;
+use crate::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 
 /// How it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,27 +23,8 @@ pub(super) enum Format {
     Csv(Rows),
 }
 
-const DETECTION_COLUMNS: [&str; 19] = [
-    "file",
-    "start_s",
-    "end_s",
-    "duration_s",
-    "score",
-    "kind",
-    "context",
-    "p_waiting_for_food",
-    "p_isolation",
-    "p_brushing",
-    "peak_dbfs",
-    "rms_dbfs",
-    "snr_db",
-    "pitch_median_hz",
-    "pitch_min_hz",
-    "pitch_max_hz",
-    "voiced_fraction",
-    "spectral_centroid_hz",
-    "spectral_flatness",
-];
+/// Columns of a detection before those that every table of cat sounds has.
+const DETECTION_COLUMNS: [&str; 6] = ["file", "start_s", "end_s", "duration_s", "score", "kind"];
 
 const FILE_COLUMNS: [&str; 10] = [
     "file",
@@ -61,8 +43,8 @@ const FILE_COLUMNS: [&str; 10] = [
 pub(super) fn begin(out: &mut impl Write, format: Format) -> io::Result<()> {
     match format {
         Format::Table | Format::Json => Ok(()),
-        Format::Csv(Rows::Detections) => record(out, DETECTION_COLUMNS),
-        Format::Csv(Rows::Files) => record(out, FILE_COLUMNS),
+        Format::Csv(Rows::Detections) => out.write_all(&records([detection_columns()])),
+        Format::Csv(Rows::Files) => out.write_all(&records([FILE_COLUMNS])),
     }
 }
 
@@ -77,8 +59,8 @@ pub(super) fn found(
     match format {
         Format::Table => table(out, path, analysis, heard),
         Format::Json => json(out, path, analysis, heard),
-        Format::Csv(Rows::Detections) => heard.iter().try_for_each(|heard| record(out, detection_row(path, heard))),
-        Format::Csv(Rows::Files) => record(out, file_row(path, analysis, heard)),
+        Format::Csv(Rows::Detections) => out.write_all(&records(heard.iter().map(|heard| detection_row(path, heard)))),
+        Format::Csv(Rows::Files) => out.write_all(&records([file_row(path, analysis, heard)])),
     }?;
     out.flush()
 }
@@ -88,41 +70,26 @@ pub(super) fn failed(out: &mut impl Write, format: Format, path: &Path, why: &Fi
     if format == Format::Csv(Rows::Files) {
         let mut row = [const { String::new() }; FILE_COLUMNS.len()];
         (row[0], row[FILE_COLUMNS.len() - 1]) = (path.display().to_string(), why.to_string());
-        record(out, row)?;
+        out.write_all(&records([row]))?;
     }
     out.flush()
 }
 
-fn record<const N: usize>(out: &mut impl Write, fields: [impl AsRef<[u8]>; N]) -> io::Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(fields).map_err(io::Error::other)?;
-    out.write_all(&writer.into_inner().map_err(|error| error.into_error())?)
+fn detection_columns() -> impl Iterator<Item = &'static str> {
+    DETECTION_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(MEASURED_COLUMNS)
 }
 
-fn detection_row(path: &Path, heard: &Heard) -> [String; DETECTION_COLUMNS.len()] {
+fn detection_row(path: &Path, heard: &Heard) -> impl Iterator<Item = String> {
     let found = &heard.detection;
-    let (probabilities, measured) = (&found.context.probabilities, &found.measurements);
-    [
+    let fields: [String; DETECTION_COLUMNS.len()] = [
         path.display().to_string(),
         seconds(found.start_sample).to_string(),
         seconds(found.end_sample).to_string(),
         seconds(found.end_sample - found.start_sample).to_string(),
         found.score.to_string(),
         kind_word(heard.kind).into(),
-        context_word(found.context.label).into(),
-        probabilities.waiting_for_food.to_string(),
-        probabilities.isolation.to_string(),
-        probabilities.brushing.to_string(),
-        measured.peak_dbfs.to_string(),
-        measured.rms_dbfs.to_string(),
-        measured.snr_db.to_string(),
-        measured.pitch_median_hz.to_string(),
-        measured.pitch_min_hz.to_string(),
-        measured.pitch_max_hz.to_string(),
-        measured.voiced_fraction.to_string(),
-        measured.spectral_centroid_hz.to_string(),
-        measured.spectral_flatness.to_string(),
-    ]
+    ];
+    fields.into_iter().chain(context_fields(&found.context)).chain(measured_fields(&found.measurements))
 }
 
 fn file_row(path: &Path, analysis: &Analysis, heard: &[Heard]) -> [String; FILE_COLUMNS.len()] {
@@ -274,7 +241,7 @@ mod tests {
             (header, rows)
         };
         let (header, detections) = rows(Rows::Detections);
-        assert_eq!(header, csv::StringRecord::from(DETECTION_COLUMNS.to_vec()));
+        assert_eq!(header, csv::StringRecord::from_iter(detection_columns()));
         assert_eq!(detections.len(), 1);
         let column = |row: &csv::StringRecord, name: &str| {
             row[header.iter().position(|column| column == name).unwrap()].to_owned()

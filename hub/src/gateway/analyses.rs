@@ -16,7 +16,8 @@ use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line, time};
 use crate::analysis::household::model_name;
 use crate::error::{Code, Error};
-use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis, context_word};
+use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
+use crate::store::events::context_word;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))

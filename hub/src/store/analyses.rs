@@ -2,9 +2,10 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
-use sound::detection::{Context, ContextLabel, ContextProbabilities, Detection, Measurements};
+use sound::detection::{Context, ContextProbabilities, Detection, Measurements};
 use sound::level::Level;
 
+use super::events::{context_from_word, context_word};
 use super::{Store, StoreError, now_ns};
 use crate::analysis::verdict::Verdict;
 
@@ -365,26 +366,6 @@ fn detections(db: &Connection, analysis_id: i64) -> Result<Vec<Detection>, Store
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The word for a context, in the database and in the API.
-pub fn context_word(label: ContextLabel) -> &'static str {
-    match label {
-        ContextLabel::WaitingForFood => "waiting_for_food",
-        ContextLabel::Isolation => "isolation",
-        ContextLabel::Brushing => "brushing",
-        ContextLabel::Uncertain => "uncertain",
-    }
-}
-
-/// The context that a word means; a word that this version does not know is no answer it can stand for.
-pub fn context_from_word(word: &str) -> ContextLabel {
-    match word {
-        "waiting_for_food" => ContextLabel::WaitingForFood,
-        "isolation" => ContextLabel::Isolation,
-        "brushing" => ContextLabel::Brushing,
-        _ => ContextLabel::Uncertain,
-    }
-}
-
 impl ToSql for AnalysisStatus {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.as_str().into())
@@ -420,7 +401,7 @@ mod tests {
             end_sample: start_sample + 8000,
             score: 0.75,
             context: Context {
-                label: ContextLabel::Isolation,
+                label: sound::detection::ContextLabel::Isolation,
                 probabilities: ContextProbabilities { waiting_for_food: 0.125, isolation: 0.75, brushing: 0.125 },
             },
             measurements: Measurements {

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::gateway::time;
 use crate::store::Store;
-use crate::store::events::{Event, EventFilter, PageCursor, context_word};
+use crate::store::events::{Event, EventFilter, PageCursor};
+use crate::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 
 /// Events that are read at a time.
 const PAGE: usize = 500;
 
-const HEADER: [&str; 29] = [
+/// Columns around those that every table of cat sounds has: before the context, between it and the measurements, and after them.
+const FIRST_COLUMNS: [&str; 12] = [
     "id",
     "started_at",
     "ended_at",
@@ -26,24 +28,9 @@ const HEADER: [&str; 29] = [
     "end_sample",
     "score",
     "kind",
-    "context",
-    "p_waiting_for_food",
-    "p_isolation",
-    "p_brushing",
-    "label",
-    "counts_as",
-    "peak_dbfs",
-    "rms_dbfs",
-    "snr_db",
-    "pitch_median_hz",
-    "pitch_min_hz",
-    "pitch_max_hz",
-    "voiced_fraction",
-    "spectral_centroid_hz",
-    "spectral_flatness",
-    "clip",
-    "no_clip_reason",
 ];
+const LABEL_COLUMNS: [&str; 2] = ["label", "counts_as"];
+const CLIP_COLUMNS: [&str; 2] = ["clip", "no_clip_reason"];
 
 /// Where the writing stands.
 enum Place {
@@ -58,11 +45,11 @@ pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
         let (store, filter) = (store.clone(), filter.clone());
         async move {
             match place {
-                Place::Header => Ok(Some((records([HEADER]), Place::Page(None)))),
+                Place::Header => Ok(Some((records([columns()]).into(), Place::Page(None)))),
                 Place::Page(after) => {
                     let page = store.events(&filter, after, PAGE).await.map_err(Error::from)?;
                     let next = page.next.map_or(Place::End, |next| Place::Page(Some(next)));
-                    Ok::<_, Error>(Some((records(page.events.iter().map(fields_of)), next)))
+                    Ok::<_, Error>(Some((Bytes::from(records(page.events.iter().map(fields_of))), next)))
                 }
                 Place::End => Ok(None),
             }
@@ -73,19 +60,19 @@ pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
     (headers, Body::from_stream(pages)).into_response()
 }
 
-/// Rows as text.
-pub(super) fn records<const N: usize>(rows: impl IntoIterator<Item = [impl AsRef<[u8]>; N]>) -> Bytes {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.write_record(row).expect("every row has the same fields, and memory takes every byte");
-    }
-    writer.into_inner().expect("memory takes every byte").into()
+/// Where the clip of an event is. Empty: it has none.
+pub(super) fn clip_url(event: &Event) -> String {
+    event.clip.as_ref().map_or_else(|_| String::new(), |_| format!("/api/v1/events/{}/clip.wav", event.id))
 }
 
-fn fields_of(event: &Event) -> [String; HEADER.len()] {
-    let (found, measured) = (&event.found, &event.found.measurements);
-    let probabilities = &found.context.probabilities;
-    [
+fn columns() -> impl Iterator<Item = &'static str> {
+    let context = FIRST_COLUMNS.into_iter().chain(CONTEXT_COLUMNS);
+    context.chain(LABEL_COLUMNS).chain(MEASURED_COLUMNS).chain(CLIP_COLUMNS)
+}
+
+fn fields_of(event: &Event) -> impl Iterator<Item = String> {
+    let found = &event.found;
+    let first: [String; FIRST_COLUMNS.len()] = [
         event.id.to_string(),
         time::rfc3339(found.started_at_ns),
         time::rfc3339(found.ended_at_ns),
@@ -98,24 +85,13 @@ fn fields_of(event: &Event) -> [String; HEADER.len()] {
         found.end_sample.to_string(),
         found.score.to_string(),
         found.kind.clone().unwrap_or_default(),
-        context_word(found.context.label).into(),
-        probabilities.waiting_for_food.to_string(),
-        probabilities.isolation.to_string(),
-        probabilities.brushing.to_string(),
-        event.label.map_or("", |label| label.as_str()).into(),
-        event.counts_as().as_str().into(),
-        measured.peak_dbfs.to_string(),
-        measured.rms_dbfs.to_string(),
-        measured.snr_db.to_string(),
-        measured.pitch_median_hz.to_string(),
-        measured.pitch_min_hz.to_string(),
-        measured.pitch_max_hz.to_string(),
-        measured.voiced_fraction.to_string(),
-        measured.spectral_centroid_hz.to_string(),
-        measured.spectral_flatness.to_string(),
-        event.clip.as_ref().map_or_else(|_| String::new(), |_| format!("/api/v1/events/{}/clip.wav", event.id)),
-        event.clip.as_ref().err().map_or("", |reason| reason.as_str()).into(),
-    ]
+    ];
+    let label: [String; LABEL_COLUMNS.len()] =
+        [event.label.map_or("", |label| label.as_str()).into(), event.counts_as().as_str().into()];
+    let clip: [String; CLIP_COLUMNS.len()] =
+        [clip_url(event), event.clip.as_ref().err().map_or("", |reason| reason.as_str()).into()];
+    let context = first.into_iter().chain(context_fields(&found.context));
+    context.chain(label).chain(measured_fields(&found.measurements)).chain(clip)
 }
 
 #[cfg(test)]
@@ -139,7 +115,10 @@ mod tests {
         let answer = answer(store, EventFilter::default());
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         let mut reader = csv::Reader::from_reader(&body[..]);
-        assert_eq!(reader.headers().unwrap(), &HEADER[..]);
+        let header = "id started_at ended_at duration_s clock node cat boot_id start_sample end_sample score kind context \
+                      p_waiting_for_food p_isolation p_brushing label counts_as peak_dbfs rms_dbfs snr_db pitch_median_hz \
+                      pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz spectral_flatness clip no_clip_reason";
+        assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from_iter(header.split_whitespace()));
         let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         assert_eq!(records.len(), PAGE + 20);
         let ids: Vec<usize> = records.iter().map(|record| record[0].parse().unwrap()).collect();

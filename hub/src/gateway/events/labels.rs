@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,12 +18,14 @@ use super::{EventAnswer, csv};
 use crate::error::Error;
 use crate::gateway::problem::{Params, Problem, page_limit};
 use crate::gateway::{App, Line, time};
-use crate::store::events::{Saying, context_word};
+use crate::store::events::Saying;
+use crate::table::{CONTEXT_COLUMNS, context_fields, records};
 
 /// Sayings that are read at a time for CSV.
 const PAGE: usize = 500;
 
-const HEADER: [&str; 17] = [
+/// Columns before the context; after it comes `clip`.
+const FIRST_COLUMNS: [&str; 12] = [
     "id",
     "labelled_at",
     "label",
@@ -35,11 +38,6 @@ const HEADER: [&str; 17] = [
     "started_at",
     "score",
     "kind",
-    "context",
-    "p_waiting_for_food",
-    "p_isolation",
-    "p_brushing",
-    "clip",
 ];
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -110,10 +108,10 @@ async fn export(State(app): State<Arc<App>>) -> Response {
     let pages = futures_util::stream::try_unfold(None, move |after: Option<i64>| {
         let store = store.clone();
         async move {
-            let Some(after) = after else { return Ok(Some((csv::records([HEADER]), Some(0)))) };
+            let Some(after) = after else { return Ok(Some((records([columns()]).into(), Some(0)))) };
             let said = store.sayings(after, PAGE).await.map_err(Error::from)?;
             let last = said.last().map(|last| last.id);
-            Ok::<_, Error>(last.map(|last| (csv::records(said.iter().map(fields_of)), Some(last))))
+            Ok::<_, Error>(last.map(|last| (Bytes::from(records(said.iter().map(fields_of))), Some(last))))
         }
     });
     let headers =
@@ -121,10 +119,13 @@ async fn export(State(app): State<Arc<App>>) -> Response {
     (headers, Body::from_stream(pages)).into_response()
 }
 
-fn fields_of(saying: &Saying) -> [String; HEADER.len()] {
+fn columns() -> impl Iterator<Item = &'static str> {
+    FIRST_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(["clip"])
+}
+
+fn fields_of(saying: &Saying) -> impl Iterator<Item = String> {
     let (event, found) = (&saying.event, &saying.event.found);
-    let probabilities = &found.context.probabilities;
-    [
+    let first: [String; FIRST_COLUMNS.len()] = [
         saying.id.to_string(),
         time::rfc3339(saying.said_at_ns),
         saying.label.map_or("", |label| label.as_str()).into(),
@@ -137,12 +138,8 @@ fn fields_of(saying: &Saying) -> [String; HEADER.len()] {
         time::rfc3339(found.started_at_ns),
         found.score.to_string(),
         found.kind.clone().unwrap_or_default(),
-        context_word(found.context.label).into(),
-        probabilities.waiting_for_food.to_string(),
-        probabilities.isolation.to_string(),
-        probabilities.brushing.to_string(),
-        event.clip.as_ref().map_or_else(|_| String::new(), |_| format!("/api/v1/events/{}/clip.wav", event.id)),
-    ]
+    ];
+    first.into_iter().chain(context_fields(&found.context)).chain([csv::clip_url(event)])
 }
 
 impl From<&Saying> for LabelAnswer {

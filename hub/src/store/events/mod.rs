@@ -175,6 +175,14 @@ pub fn context_word(label: ContextLabel) -> &'static str {
     OwnerLabel::Context(label).as_str()
 }
 
+/// The context that a word means; a word that this version does not know is no answer it can stand for.
+pub fn context_from_word(word: &str) -> ContextLabel {
+    match word.parse() {
+        Ok(OwnerLabel::Context(label)) => label,
+        _ => ContextLabel::Uncertain,
+    }
+}
+
 /// A word that nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct UnknownWord {
