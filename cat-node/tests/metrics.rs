@@ -73,6 +73,21 @@ async fn until(node: SocketAddr, what: &str, wanted: impl Fn(&str) -> bool) -> S
 }
 
 #[tokio::test]
+async fn page_in_a_browser_cannot_call_the_cat() {
+    let (node, _stop) = start().await;
+    // gRPC as far as a page can speak it: on HTTP/1.1, to a name of its own that leads here.
+    let mut stream = TcpStream::connect(node).await.unwrap();
+    let head = "POST /proto.cat/CallCat HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nTE: trailers\r\n\
+                Content-Type: application/grpc\r\nContent-Length: 10\r\n\r\n";
+    stream.write_all(&[head.as_bytes(), b"\0\0\0\0\x05\x0a\x03Tom"].concat()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("this port speaks gRPC"), "{answer}");
+    let (_, page) = http1(node, "GET", "/metrics").await;
+    assert!(!page.contains("CallCat"), "it was not counted as a call: {page}");
+}
+
+#[tokio::test]
 async fn page_is_served_to_http_1_and_to_http_2() {
     let (node, _stop) = start().await;
     let (head, page) = http1(node, "GET", "/metrics").await;

@@ -299,6 +299,8 @@ impl Config {
         detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         let health = layer.health.unwrap_or_default();
         health.check()?;
+        let page = layer.page.unwrap_or_default();
+        page.check()?;
         let url = |given: Option<Url>, default_port| given.map_or_else(|| localhost(default_port), |url| url.0);
         Ok(Self {
             roles,
@@ -321,7 +323,7 @@ impl Config {
             owners,
             notices,
             mqtt: layer.mqtt,
-            page: layer.page.unwrap_or_default(),
+            page,
             health,
         })
     }
@@ -438,6 +440,7 @@ mod tests {
             ("[detector]\nmax_ms = 60000", "detector.max_ms: "),
             ("[detector]\nmin_score = nan", "detector.min_score: "),
             ("[health]\nno_sound_after_h = 0", "health.no_sound_after_h: "),
+            ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
         ] {
             let error = config(toml).unwrap_err().to_string();

@@ -47,30 +47,66 @@ pub async fn watch(
         for (node, health) in &known {
             logs.entry(node.url().to_owned()).or_default().look(node.url(), health, Instant::now());
         }
-        if let Some(troubles) = &mut troubles {
-            troubles.look(&known).await;
+        let Some(troubles) = &mut troubles else { continue };
+        tokio::select! {
+            () = troubles.look(&known) => {}
+            () = stop.cancelled() => return,
         }
     }
 }
 
-/// Without the names under which a node is away that has another: one under which it answers, or, when there is none, one that
-/// stands before. Which names are of one node is told by the boot id that was last heard under each.
+/// Each node under one name, for the owners and for the log. A name under which a node was found and is away, though it answers under
+/// another, is as well as that one; of those under which nobody finds it the first stands for all. Which names are of one node is
+/// told by the boot id that was last heard under each. Configured names stand for themselves.
 fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
-    let names: Vec<Name> = known
-        .iter()
-        .map(|(node, health)| (node.told().map(|told| told.boot_id), health.condition == Condition::Away))
-        .collect();
-    let mut places = 0..;
-    let is_kept = |_: &(Node, NodeHealth)| places.next().is_some_and(|place| !is_spare(&names, place));
-    known.into_iter().filter(is_kept).collect()
+    let names: Vec<Name> = known.iter().map(|(node, health)| Name::of(node, health)).collect();
+    let looked_after =
+        known.into_iter().enumerate().filter_map(|(place, (node, health))| match place_of(&names, place) {
+            Place::Own => Some((node, health)),
+            Place::Moved => Some((node, NodeHealth { condition: Condition::Ok, detail: String::new(), ..health })),
+            Place::Spare => None,
+        });
+    looked_after.collect()
 }
 
-/// The boot id that was last heard under a name, and whether its node is away.
-type Name = (Option<u64>, bool);
+/// A name of a node, and how it is under it.
+#[derive(Debug, Clone, Copy)]
+struct Name {
+    /// The boot id that was last heard. `None`: none ever.
+    boot_id: Option<u64>,
+    is_discovered: bool,
+    condition: Condition,
+}
 
-fn is_spare(names: &[Name], place: usize) -> bool {
-    let (Some(boot_id), true) = names[place] else { return false };
-    names.iter().enumerate().any(|(other, (id, is_away))| *id == Some(boot_id) && (!is_away || other < place))
+impl Name {
+    fn of(node: &Node, health: &NodeHealth) -> Self {
+        // 0: its node knows no boot ids.
+        let boot_id = node.told().map(|told| told.boot_id).filter(|id| *id != 0);
+        Self { boot_id, is_discovered: node.is_discovered(), condition: health.condition }
+    }
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The node is as it is found under it.
+    Own,
+    /// The node hears, and is found under another name.
+    Moved,
+    /// Another name stands for the node.
+    Spare,
+}
+
+fn place_of(names: &[Name], place: usize) -> Place {
+    let name = names[place];
+    if !name.is_discovered || name.condition != Condition::Away || name.boot_id.is_none() {
+        return Place::Own;
+    }
+    let others = || names.iter().enumerate().filter(|(at, other)| *at != place && other.boot_id == name.boot_id);
+    if others().any(|(_, other)| other.condition == Condition::Ok) {
+        return Place::Moved;
+    }
+    if others().any(|(at, other)| other.condition != Condition::Away || at < place) { Place::Spare } else { Place::Own }
 }
 
 /// What of a node's trouble was logged.
@@ -139,11 +175,22 @@ mod tests {
 
     #[test]
     fn node_with_two_names_is_looked_after_under_one() {
-        let kept = |names: &[Name]| (0..names.len()).filter(|place| !is_spare(names, *place)).collect::<Vec<_>>();
-        // Away under both; moved, and answers under the second; another node; one that never answered.
-        assert_eq!(kept(&[(Some(7), true), (Some(7), true)]), [0]);
-        assert_eq!(kept(&[(Some(7), true), (Some(7), false)]), [1]);
-        assert_eq!(kept(&[(Some(7), true), (Some(8), false)]), [0, 1]);
-        assert_eq!(kept(&[(None, true), (None, true), (Some(7), false)]), [0, 1, 2]);
+        use Condition::{Away, Ok, Silent};
+        use Place::*;
+        let places = |names: &[(u64, bool, Condition)]| {
+            let known =
+                |(id, is_discovered, condition)| Name { boot_id: (id != 0).then_some(id), is_discovered, condition };
+            let names: Vec<Name> = names.iter().copied().map(known).collect();
+            (0..names.len()).map(|place| place_of(&names, place)).collect::<Vec<_>>()
+        };
+        // Away under both; it moved; it moved and is in trouble there; others; nothing is known of them.
+        assert_eq!(places(&[(7, true, Away), (7, true, Away)]), [Own, Spare]);
+        assert_eq!(places(&[(7, true, Away), (7, true, Ok)]), [Moved, Own]);
+        assert_eq!(places(&[(7, true, Away), (7, true, Silent)]), [Spare, Own]);
+        assert_eq!(places(&[(7, true, Away), (8, true, Ok)]), [Own, Own]);
+        assert_eq!(places(&[(0, true, Away), (0, true, Away), (0, true, Ok)]), [Own, Own, Own]);
+        // A configured name is asked for its cat, whoever answers elsewhere.
+        assert_eq!(places(&[(7, false, Away), (7, false, Away), (7, true, Ok)]), [Own, Own, Own]);
+        assert_eq!(places(&[(7, false, Ok), (7, true, Away)]), [Own, Moved]);
     }
 }

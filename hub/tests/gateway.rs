@@ -447,6 +447,7 @@ async fn hub_answers_to_no_name_of_a_stranger() {
         ("/cat/Tom", "evil.example", 421),
         ("/", "evil.example", 421),
         ("/nowhere", "evil.example", 421),
+        ("http://evil.example/healthz", "localhost", 421),
     ] {
         let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let answer = request(hub.http, &head).await;
@@ -455,9 +456,11 @@ async fn hub_answers_to_no_name_of_a_stranger() {
             let error = &answer.json()["error"];
             assert_eq!(error["code"], "unknown_host");
             let message = error["message"].as_str().unwrap();
-            assert!(message.contains(host) && message.contains("page.hosts"), "{message}");
+            assert!(message.contains("\"evil.example\"") && message.contains("page.hosts"), "{message}");
         }
     }
+    let put = "PUT /api/v1/events/77/label HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(request(hub.http, put).await.status, 421, "whatever the method");
     let old = request(hub.http, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").await;
     assert_eq!(old.status, 200, "a program that names no host");
 }

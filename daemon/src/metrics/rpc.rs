@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::body::Body;
 use tonic::codegen::http::header::{ALLOW, CONTENT_TYPE, HeaderName};
-use tonic::codegen::http::{HeaderMap, Method, Request, Response, StatusCode};
+use tonic::codegen::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tonic::codegen::{BoxFuture, Bytes, Service};
 use tonic::{Code, Status};
 
@@ -71,7 +71,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if !is_grpc(request.headers()) {
+        if !is_grpc(&request) {
             let (method, path) = (request.method().clone(), request.uri().path() == PATH);
             let render = Arc::clone(&self.meter.render);
             return Box::pin(async move { Ok(plain(&method, path, render).await) });
@@ -91,8 +91,11 @@ where
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+/// gRPC is HTTP/2. What says so of itself on HTTP/1.1 is no client but, at worst, a page in a browser that was led here by its own name.
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    request.version() == Version::HTTP_2
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// What plain HTTP gets. Errors look as on the hub's gateway.

@@ -17,7 +17,7 @@ use crate::error::{Code, Error};
 /// What browsers say about where a request comes from, when they trust the connection. No page can set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Names end so that nobody can have in the public DNS: RFC 6761, 6762 and 8375, ICANN's `internal`, and what routers hand out.
+/// Endings of names that the public DNS does not have: RFC 6761, 6762 and 8375, ICANN's `internal`, and what routers hand out.
 const HOME_ENDINGS: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "home", "lan", "localdomain"];
 
 /// Stands for every name in the config.
@@ -34,16 +34,30 @@ impl Hosts {
         Self(configured.iter().cloned().chain(public).collect())
     }
 
-    /// Whether a request may call the hub so. `host`: a name or an address, with or without a port.
-    fn has(&self, host: &[u8]) -> bool {
-        let Ok(authority) = Authority::try_from(host) else { return false };
-        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-        let name = name.strip_suffix('.').unwrap_or(name);
+    /// Whether the hub may be called so.
+    fn has(&self, name: &str) -> bool {
         !name.contains('.')
             || name.parse::<IpAddr>().is_ok()
             || HOME_ENDINGS.into_iter().any(|ending| ends_at_dot(name, ending))
-            || self.0.iter().any(|known| known == ANY || known.eq_ignore_ascii_case(name))
+            || self.0.iter().any(|known| known == ANY || bare(known).eq_ignore_ascii_case(name))
     }
+}
+
+/// Whether something can stand among the configured names: [`ANY`], or a name without a port.
+pub(super) fn is_host_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    name == ANY || !name.is_empty() && name.chars().all(is_plain)
+}
+
+/// The name or address in a host with or without a port.
+fn name_of(host: &[u8]) -> Option<String> {
+    let authority = Authority::try_from(host).ok()?;
+    Some(bare(authority.host().trim_start_matches('[').trim_end_matches(']')).to_owned())
+}
+
+/// Without the dot of the root.
+fn bare(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// Whether `ending` is the last labels of `name`.
@@ -59,13 +73,15 @@ fn ends_at_dot(name: &str, ending: &str) -> bool {
 /// # Errors
 /// [`Code::UnknownHost`].
 pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Error> {
-    if let Some(host) = host_of(request.headers(), request.uri())
-        && !hosts.has(host)
-    {
-        let host = String::from_utf8_lossy(host);
-        let message =
-            format!("the hub does not know itself as {host:?}; if it is, add the name to page.hosts in its config");
-        return Err(Error::new(Code::UnknownHost, message));
+    if let Some(host) = host_of(request.headers(), request.uri()) {
+        let name = name_of(host);
+        if !name.as_deref().is_some_and(|name| hosts.has(name)) {
+            let name = name.unwrap_or_else(|| String::from_utf8_lossy(host).into_owned());
+            let message = format!(
+                "the hub does not know itself as {name:?}; if that is right, add it to page.hosts in its config"
+            );
+            return Err(Error::new(Code::UnknownHost, message));
+        }
     }
     Ok(next.run(request).await)
 }
@@ -107,12 +123,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn names_are_configured_without_anything_around_them() {
+        for good in ["*", "cats.example.org", "cats.example.org.", "hub_2"] {
+            assert!(is_host_name(good), "{good}");
+        }
+        for bad in [
+            "",
+            "cats.example.org:5000",
+            "https://cats.example.org",
+            "*.example.org",
+            " cats.example.org",
+            "b\u{fc}ro.example",
+        ] {
+            assert!(!is_host_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn hub_knows_itself_by_names_that_no_stranger_can_have() {
-        let hosts = Hosts::new(&["cats.example.org".into()], Some("https://Meow.example.net:8443/hub"));
+        let has = |hosts: &Hosts, host: &str| name_of(host.as_bytes()).is_some_and(|name| hosts.has(&name));
+        let hosts = Hosts::new(&["cats.example.org".into()], Some("https://Meow.example.net.:8443/hub"));
         for ours in [
             "localhost:5000",
             "127.0.0.1:5000",
             "[::1]:5000",
+            "[fe80::1]",
             "192.168.1.7",
             "hub",
             "raspberrypi:5000",
@@ -122,13 +157,13 @@ mod tests {
             "CATS.example.org:5000",
             "meow.example.net",
         ] {
-            assert!(hosts.has(ours.as_bytes()), "{ours}");
+            assert!(has(&hosts, ours), "{ours}");
         }
         for strange in
             ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "local.evil.example", "evil.notlocal", "a b"]
         {
-            assert!(!hosts.has(strange.as_bytes()), "{strange}");
+            assert!(!has(&hosts, strange), "{strange}");
         }
-        assert!(Hosts::new(&[ANY.into()], None).has(b"evil.example"));
+        assert!(has(&Hosts::new(&[ANY.into()], None), "evil.example"));
     }
 }

@@ -13,8 +13,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use daemon::config::ConfigError;
 
 use super::App;
+use super::origin::is_host_name;
 use crate::error::{Code, Error};
 
 /// Only this hub's own files, and nothing written into the document: what a cat is called cannot become a program.
@@ -32,9 +34,27 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 pub struct PageConfig {
     /// Whether whoever reaches the page can hear a room as it is now.
     pub live_audio: bool,
-    /// Names in the public DNS by which browsers and programs may call the hub; `*`: any. Addresses, names without a dot and names of
-    /// home networks (`.local`, `.home.arpa`, `.lan`, ...) need not be here, nor that of `notices.public_url`.
+    /// Names in the public DNS, without a port, by which browsers and programs may call the gateway; `*`: any. Addresses, names without
+    /// a dot and names of home networks (`.local`, `.home.arpa`, `.lan`, ...) need not be here, nor that of `notices.public_url`.
     pub hosts: Vec<String>,
+}
+
+impl PageConfig {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match self.hosts.iter().find(|name| !is_host_name(name)) {
+            Some(name) => {
+                let why = format!(
+                    "{name:?} is no name of a host; write it without scheme and port, as in \"cats.example.org\""
+                );
+                Err(ConfigError::value("page.hosts", why))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for PageConfig {

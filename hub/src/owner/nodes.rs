@@ -43,22 +43,30 @@ impl Troubles {
     pub async fn look(&mut self, known: &[(Node, NodeHealth)]) {
         // As many as there are nodes.
         self.of.retain(|url, _| known.iter().any(|(node, _)| node.url() == url));
+        let (now, now_ns) = (Instant::now(), now_ns());
+        let (mut due, mut notices) = (Vec::new(), Vec::new());
         for (node, health) in known {
-            let trouble = self.of.entry(node.url().to_owned()).or_default();
             let is_ok = health.condition == Condition::Ok;
-            let Some(lasted) = trouble.look(is_ok, self.tell_after, Instant::now()) else { continue };
-            let now_ns = now_ns();
-            let plans = self.outbox.plan_node(node.cat().as_deref(), now_ns);
-            let notices = vec![(subject_of(node, health, lasted, now_ns), plans)];
-            match self.store.commit_notices(notices, now_ns).await {
-                Ok(put_in) => {
-                    self.outbox.put_in(put_in);
-                    trouble.stored(is_ok);
+            let trouble = self.of.entry(node.url().to_owned()).or_default();
+            if let Some(lasted) = trouble.look(is_ok, self.tell_after, now) {
+                due.push((node.url(), is_ok));
+                let plans = self.outbox.plan_node(node.cat().as_deref(), now_ns);
+                notices.push((subject_of(node, health, lasted, now_ns), plans));
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        match self.store.commit_notices(notices, now_ns).await {
+            Ok(put_in) => {
+                self.outbox.put_in(put_in);
+                for (url, is_ok) in due {
+                    self.of.entry(url.to_owned()).or_default().stored(is_ok);
                 }
-                Err(error) => {
-                    if let Some(held_back) = self.log.allow() {
-                        error!(%error, held_back, "a notice about a node cannot be stored; trying again");
-                    }
+            }
+            Err(error) => {
+                if let Some(held_back) = self.log.allow() {
+                    error!(%error, held_back, "a notice about a node cannot be stored; trying again");
                 }
             }
         }

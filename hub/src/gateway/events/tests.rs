@@ -422,6 +422,9 @@ async fn owners_words_can_be_read_with_their_history() {
     let csv = gateway.get("/api/v1/labels.csv").await;
     assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");
     let mut reader = csv::Reader::from_reader(&csv.body[..]);
+    let header = "id labelled_at label event_id node cat boot_id start_sample end_sample started_at score kind context \
+                  p_waiting_for_food p_isolation p_brushing clip";
+    assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from_iter(header.split_whitespace()));
     let rows: Vec<_> = reader.records().map(|row| row.unwrap()).collect();
     let words: Vec<_> = rows.iter().map(|row| (row[3].to_owned(), row[2].to_owned())).collect();
     let expected = [("1", "brushing"), ("2", "not_a_cat"), ("1", "")];
