@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use daemon::metrics::Calls;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
@@ -262,7 +262,7 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
 fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+    switch_to_wal(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
@@ -271,6 +271,20 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     }
     migrations::migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Two processes that switch a new database at once would wait for each other, so SQLite fails one of them at once,
+/// whatever the busy timeout (<https://sqlite.org/c3ref/busy_handler.html>). That one tries again.
+fn switch_to_wal(connection: &Connection) -> Result<(), StoreError> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "WAL") {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return Ok(other?),
+        }
+    }
 }
 
 fn open_reader(path: &Path) -> Result<Connection, StoreError> {
@@ -321,6 +335,19 @@ mod tests {
         let store = Store::open(&dir.path().join("a/b"), Access::Keeper).unwrap();
         assert!(table_count(&store).await > 0);
         store.check().await.unwrap();
+    }
+
+    #[test]
+    fn processes_that_start_at_once_all_open_the_new_database() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            std::thread::scope(|scope| {
+                for access in [Access::Keeper, Access::Guest, Access::Guest, Access::Guest] {
+                    let path = dir.path();
+                    scope.spawn(move || Store::open(path, access).unwrap());
+                }
+            });
+        }
     }
 
     #[tokio::test]
