@@ -7,13 +7,14 @@ import struct
 
 import numpy as np
 from scipy.linalg import lu_factor, lu_solve
+from scipy.spatial.distance import cdist
 
 import corpus
 import frontend
 import listen
 
-MAGIC = b"MEOWCTX2"
-GAMMA, PENALTY = 1.0, 2.0
+MAGIC = b"MEOWCTX3"
+GAMMA, PENALTY = 1.0, 4.0
 OUTLIER_DEVIATIONS = 3.0
 
 
@@ -22,14 +23,17 @@ def softmax(logits):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def kernel(a, b):
-    return np.exp(-GAMMA * ((a[:, None] - b[None]) ** 2).mean(axis=2))
+def features(prosody, embedding):
+    """Features of each meow, and the share of each in a distance: the way of speaking and the embedding count alike."""
+    shares = [np.full(group.shape[1], 0.5 / group.shape[1]) for group in (prosody, embedding)]
+    return np.hstack([prosody, embedding]), np.concatenate(shares)
 
 
 class Classifier:
     """Kernel logistic regression. Every cat and context weighs alike, however many meows there are of it."""
 
-    def __init__(self, places, contexts, cats):
+    def __init__(self, places, shares, contexts, cats):
+        self.shares = shares
         self.mean, self.deviation = places.mean(axis=0), places.std(axis=0) + 1e-6
         self.known = self.standardised(places)
         weight = np.ones(len(contexts))
@@ -40,7 +44,7 @@ class Classifier:
         for context in range(3):
             weight[contexts == context] /= weight[contexts == context].sum()
         weight *= len(weight) / weight.sum()
-        likeness, truth = kernel(self.known, self.known), np.eye(3)[contexts]
+        likeness, truth = self.likeness(self.known), np.eye(3)[contexts]
         # Newton steps with a fixed bound of the curvature (Boehning 1992): one factorisation serves all.
         factors = lu_factor(likeness * (0.5 * weight)[:, None] + PENALTY * np.eye(len(weight)))
         self.votes, self.bias = np.zeros((len(weight), 3)), np.zeros(3)
@@ -52,8 +56,11 @@ class Classifier:
     def standardised(self, places):
         return ((places - self.mean) / self.deviation).clip(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
 
+    def likeness(self, standardised):
+        return np.exp(-GAMMA * cdist(standardised, self.known, "sqeuclidean", w=self.shares))
+
     def logits(self, places):
-        return kernel(self.standardised(places), self.known) @ self.votes + self.bias
+        return self.likeness(self.standardised(places)) @ self.votes + self.bias
 
 
 def meows(manifest, hear, weights):
@@ -75,12 +82,12 @@ def meows(manifest, hear, weights):
     return rows
 
 
-def leave_cats_out(places, contexts, cats):
+def leave_cats_out(places, shares, contexts, cats):
     """Logits of each meow by a classifier that knows none of its cat."""
     out = np.empty((len(contexts), 3))
     for cat in np.unique(cats):
         own = cats == cat
-        out[own] = Classifier(places[~own], contexts[~own], cats[~own]).logits(places[own])
+        out[own] = Classifier(places[~own], shares, contexts[~own], cats[~own]).logits(places[own])
     return out
 
 
@@ -128,10 +135,11 @@ def main():
     parser.add_argument("--meows", type=pathlib.Path, help="also write each meow, with the logits of a classifier that does not know its cat")
     arguments = parser.parse_args()
     rows = meows(arguments.manifest, arguments.hear, arguments.weights)
-    places = np.array([row["prosody"] for row in rows])
+    prosody, embedding = [np.array([row[name] for row in rows]) for name in ("prosody", "embedding")]
+    places, shares = features(prosody, embedding)
     contexts, cats = np.array([row["context"] for row in rows]), np.array([row["cat"] for row in rows])
 
-    logits = leave_cats_out(places, contexts, cats)
+    logits = leave_cats_out(places, shares, contexts, cats)
     # The temperature of a cat comes from the other cats.
     calibrated = np.empty_like(logits)
     for cat in np.unique(cats):
@@ -143,16 +151,15 @@ def main():
     print("columns: accuracy, unweighted recall, macro F1, with 95 % intervals over cats")
     print("  classifier        ", *with_interval(calibrated.argmax(axis=1), contexts, cats, rng), sep="  ")
     print("  always isolation  ", *with_interval(np.ones_like(contexts), contexts, cats, rng), sep="  ")
-    print("  length alone      ", *with_interval(leave_cats_out(places[:, :1], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
+    print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], np.ones(1), contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
     print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
     brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
     prior = np.bincount(contexts, minlength=3) / len(contexts)
     print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (shares of the contexts alone: "
           f"{((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean():.3f})")
 
-    final, temperature = Classifier(places, contexts, cats), temperature_of(logits, contexts)
-    numbers = [final.mean, final.deviation, [GAMMA], final.bias / temperature,
-               np.mean([row["embedding"] for row in rows], axis=0)]
+    final, temperature = Classifier(places, shares, contexts, cats), temperature_of(logits, contexts)
+    numbers = [final.mean, final.deviation, [GAMMA], final.bias / temperature]
     numbers += [np.concatenate([place, vote / temperature]) for place, vote in zip(final.known, final.votes)]
     numbers = np.concatenate([np.asarray(part, float) for part in numbers])
     arguments.out.write_bytes(MAGIC + struct.pack(f"<{len(numbers)}f", *numbers))

@@ -146,14 +146,19 @@ def fitted(rng, samples, count):
     return out
 
 
+def recorded(rng, sources):
+    """A recording without a cat, a little faster or slower."""
+    clip = sources.backgrounds[rng.integers(len(sources.backgrounds))]
+    return synthesis.unit_peak(fitted(rng, resped(rng, clip, 0.8, 1.25), MIX_SAMPLES))
+
+
 def background(rng, sources):
     """Something to lie behind: recordings, noise, hum, music, talk, or next to nothing."""
     kind = rng.choice(["clip", "clips", "noise", "hum", "music", "speech", "tones", "quiet"], p=[0.45, 0.12, 0.16, 0.06, 0.07, 0.06, 0.02, 0.06])
-    recorded = lambda: synthesis.unit_peak(fitted(rng, resped(rng, sources.backgrounds[rng.integers(len(sources.backgrounds))], 0.8, 1.25), MIX_SAMPLES))
     if kind == "clip":
-        return recorded()
+        return recorded(rng, sources)
     if kind == "clips":
-        return synthesis.unit_peak(recorded() + rng.uniform(0.05, 1) * recorded())
+        return synthesis.unit_peak(recorded(rng, sources) + rng.uniform(0.05, 1) * recorded(rng, sources))
     if kind == "noise":
         return synthesis.noise(rng, MIX_SAMPLES)
     if kind == "hum":
@@ -179,9 +184,43 @@ def other_event(rng, sources):
     return maker(rng, int(RATE_HZ * rng.uniform(0.3, 2)))
 
 
-def mix(rng, sources):
+def cat_like_event(rng, sources):
+    """A sound near the border between cats and others, of which only the teacher's opinion is learnt."""
+    kind = rng.random()
+    if kind < 0.5:
+        return synthesis.meow_like(rng)
+    if kind < 0.8:
+        return resped(rng, pick(rng, sources.cats), 0.5, 2.0)
+    return resped(rng, pick(rng, sources.others), 0.5, 2.0)
+
+
+def bent(rng, samples, octaves=0.35):
+    """Plays at a speed that changes on the way: another melody."""
+    knots = rng.normal(0, octaves, rng.integers(3, 7))
+    rate = 2 ** np.interp(np.linspace(0, 1, len(samples)), np.linspace(0, 1, len(knots)), knots)
+    positions = np.cumsum(rate)
+    return np.interp(np.arange(0, positions[-1]), positions, samples).astype(np.float32)
+
+
+def strange_event(rng, sources):
+    """A sound that no recording holds, bent, turned round and played at another speed; only the teacher's opinion of it is learnt."""
+    kind = rng.random()
+    if kind < 0.2:
+        return synthesis.meow_like(rng)
+    event = pick(rng, sources.cats if kind < 0.45 else sources.others)
+    if rng.random() < 0.4:
+        event = event[::-1]
+    return resped(rng, bent(rng, event), 0.55, 1.8)
+
+
+# What a mix is of, and how often: close to the recordings, and far from them, so that the teacher is imitated beyond what was recorded.
+NEAR = {"cat": 0.32, "whole cat": 0.10, "other": 0.22, "whole other": 0.24, "like a cat": 0.12}
+FAR = {"bent cat": 0.20, "whole cat": 0.05, "bent other": 0.20, "whole other": 0.10, "strange": 0.45}
+
+
+def mix(rng, sources, shares=NEAR):
     """One mix: (samples with peak at most 1, label of each step, whether a cat is to be heard)."""
-    kind = rng.choice(["cat", "whole cat", "other", "whole other"], p=[0.42, 0.08, 0.25, 0.25])
+    kind = rng.choice(list(shares), p=list(shares.values()))
     labels = np.full(STEPS, OTHER, np.int8)
     if kind == "whole cat" and sources.cat_clips:
         clip = resped(rng, sources.cat_clips[rng.integers(len(sources.cat_clips))], 0.85, 1.18)
@@ -189,7 +228,7 @@ def mix(rng, sources):
         labels = steps_of_clip(out)
         out = synthesis.unit_peak(out) + 10 ** (rng.uniform(-60, -15) / 20) * background(rng, sources)
     elif kind == "whole other":
-        out = background(rng, sources)
+        out = recorded(rng, sources) if rng.random() < 0.5 else background(rng, sources)
         if rng.random() < 0.6:
             out = coloured(rng, out, room=0.3)[:MIX_SAMPLES]
     else:
@@ -197,12 +236,20 @@ def mix(rng, sources):
         out = out / (np.sqrt((out ** 2).mean()) + 1e-9)
         heard = np.zeros(MIX_SAMPLES, np.float32)
         for _ in range(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
-            event = pick(rng, sources.cats) if kind != "other" else other_event(rng, sources)
-            event = resped(rng, event, 0.78, 1.3)
+            if kind == "like a cat":
+                event, label = cat_like_event(rng, sources), UNSURE
+            elif kind == "strange":
+                event, label = strange_event(rng, sources), UNSURE
+            elif kind.endswith("other"):
+                event, label = resped(rng, other_event(rng, sources), 0.78, 1.3), OTHER
+            else:
+                event, label = resped(rng, pick(rng, sources.cats), 0.78, 1.3), CAT
+            if kind.startswith("bent"):
+                event = bent(rng, event, 0.2)
             if rng.random() < 0.3:
                 # A gate that opens with its own hiss must not mean anything: cats and others both get it.
                 event = event + 10 ** (rng.uniform(-55, -30) / 20) * synthesis.noise(rng, len(event))
-            place(rng, heard, labels, coloured(rng, event), out, CAT if kind != "other" else OTHER)
+            place(rng, heard, labels, coloured(rng, event), out, label)
         out = out + heard
     return synthesis.unit_peak(out), labels, bool((labels == CAT).any())
 
@@ -220,7 +267,7 @@ def place(rng, heard, labels, event, behind, label):
     floor = 10 * np.log10((behind[begin:begin + len(event)] ** 2).mean() + 1e-7)
     event = event * 10 ** ((floor + rng.uniform(0, 35) - loudest) / 20)
     heard[begin:begin + len(event)] += event
-    if label != CAT:
+    if label == OTHER:
         return
     # A step is cat where the event is near its own peak; it is unsure in the tails.
     level = np.full(MIX_SAMPLES // 320, -200.0)
@@ -229,7 +276,8 @@ def place(rng, heard, labels, event, behind, label):
     per_step = np.array([level[int(step * 3.2) - (step > 0):int(step * 3.2) + 4].max() for step in range(STEPS)])
     near = np.convolve(per_step > level.max() - 45, [1, 1, 1], "same") > 0
     labels[near & (labels != CAT)] = UNSURE
-    labels[per_step > level.max() - 20] = CAT
+    if label == CAT:
+        labels[per_step > level.max() - 20] = CAT
 
 
 def steps_of_clip(samples):

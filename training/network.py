@@ -21,6 +21,9 @@ SILENCE = -2.3321090
 MIMICKED = {"speech": 0, "dog": 69, "cat": 76, "purr": 77, "meow": 78, "hiss": 79, "caterwaul": 80, "growl": 74, "baby_cry": 20}
 TEACHER_CLASSES = 521
 
+# Those of them that are in the score of a cat.
+NAMED = (MIMICKED["cat"], MIMICKED["meow"])
+
 # Answers that one teacher patch (0.975 s) spans.
 PATCH_STEPS = 15
 

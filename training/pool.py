@@ -19,6 +19,7 @@ BATCH = 125
 def make_batch(job):
     """One batch of mixes, made from its own seed."""
     arguments, part, number = job
+    shares = mixes.NEAR if number < arguments.mixes // BATCH // 2 else mixes.FAR
     global _state
     if "_state" not in globals() or _state[0] != part:
         clips = [clip for clip in corpus.read_manifest(arguments.manifest) if clip.dataset in corpus.TRAINING_DATASETS]
@@ -30,10 +31,10 @@ def make_batch(job):
     rng = np.random.default_rng([arguments.seed, part, number])
     frames, labels, logits = [], [], []
     for _ in range(BATCH):
-        samples, steps, _ = mixes.mix(rng, sources)
+        samples, steps, _ = mixes.mix(rng, sources, shares)
         frames.append(front(frontend.to_i16(samples * 10 ** (rng.uniform(-20, 0) / 20))).astype(np.float16))
         labels.append(steps)
-        logits.append(np.round(teach(samples * 0.7) * 4).clip(-127, 127).astype(np.int8))
+        logits.append(np.round(teach.opinion(samples) * 4).clip(-127, 127).astype(np.int8))
     return part, np.stack(frames), np.stack(labels), np.stack(logits)
 
 
@@ -44,7 +45,7 @@ def main():
     parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: teacher/ beside the manifest")
     parser.add_argument("--logmel", type=pathlib.Path, default=here / "../target/release/examples/logmel")
     parser.add_argument("--out", type=pathlib.Path, default=here / "../target/training")
-    parser.add_argument("--mixes", type=int, default=7_000, help="mixes a part")
+    parser.add_argument("--mixes", type=int, default=10_000, help="mixes a part: half of them near the recordings, half far from them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()

@@ -88,6 +88,28 @@ def music(rng, count):
     return unit_peak(out)
 
 
+def meow_like(rng):
+    """A voiced sound whose pitch rises and falls and whose mouth opens and closes, as a meow's does, or misses that widely.
+
+    It is no cat and not quite another sound: only the teacher's opinion of it is learnt.
+    """
+    count = int(RATE_HZ * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
+    place = np.linspace(0, 1, count)
+    knots = lambda low, high, number: np.interp(place, np.linspace(0, 1, number), rng.uniform(low, high, number))
+    pitch_hz = np.exp(rng.uniform(np.log(220), np.log(1_100))) * 2 ** (rng.uniform(0, 0.6) * np.sin(np.pi * place ** rng.uniform(0.5, 2)) + knots(-0.15, 0.15, 5))
+    pitch_hz = pitch_hz * (1 + rng.uniform(0, 0.02) * np.sin(2 * np.pi * rng.uniform(4, 30) * place * count / RATE_HZ))
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / RATE_HZ
+    openness = np.sin(np.pi * place ** rng.uniform(0.6, 1.6)) if rng.random() < 0.7 else knots(0, 1, 4)
+    first, second = rng.uniform(400, 800) + rng.uniform(200, 900) * openness, rng.uniform(1_200, 2_200) + rng.uniform(-600, 1_200) * openness
+    out, slope = np.zeros(count), rng.uniform(0.3, 1.3)
+    for n in range(1, int(7_500 / pitch_hz.min()) + 1):
+        hz = n * pitch_hz
+        gain = 0.05 + np.exp(-((hz - first) / 350) ** 2) + 0.7 * np.exp(-((hz - second) / 500) ** 2)
+        out += (hz < 7_500) * gain / n ** slope * np.sin(n * phase + rng.uniform(0, 6))
+    out = out / np.abs(out).max() + 10 ** (rng.uniform(-50, -12) / 20) * noise(rng, count)
+    return unit_peak((out * np.minimum(1, place * rng.uniform(4, 30)) * np.minimum(1, (1 - place) * rng.uniform(2, 12))).astype(np.float32))
+
+
 def speech(part):
     """What espeak-ng says in the voices of one part: a list of utterances. Needs the program espeak-ng."""
     spoken = []

@@ -1,10 +1,16 @@
 """YAMNet, whose answers the small network learns from and is measured against. Its file is not part of the product."""
 
 import numpy as np
+import scipy.signal
 
 PATCH_SAMPLES = 15_600
 PATCH_HOP_SAMPLES = 7_680
 CLASSES = 521
+
+# The small network's bands end at 3,700 Hz. Heard so, and at two levels, the teacher tells cats from the rest better than as recorded:
+# docs/MODEL.md.
+BAND_LIMIT = scipy.signal.firwin(257, 3_850, fs=16_000)
+LEVELS = (0.3, 0.08)
 
 
 class Teacher:
@@ -28,6 +34,11 @@ class Teacher:
         samples = np.pad(samples, (0, max(0, PATCH_SAMPLES - len(samples))))
         starts = range(0, len(samples) - PATCH_SAMPLES + 1, PATCH_HOP_SAMPLES)
         return np.stack([self.patch(samples[start:start + PATCH_SAMPLES]) for start in starts])
+
+    def opinion(self, samples):
+        """Mean logits of what it says at two levels, of the band that the small network hears. Samples with a peak of 1."""
+        limited = scipy.signal.fftconvolve(samples, BAND_LIMIT, "same").astype(np.float32)
+        return np.mean([self(limited * level) for level in LEVELS], axis=0)
 
     def scores(self, samples):
         """Scores of each patch, shape (patches, CLASSES)."""

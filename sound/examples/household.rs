@@ -13,8 +13,8 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::Deserialize;
-use sound::context::{CONTEXTS, ContextModel};
-use sound::household::{CatClassifier, Example, Features};
+use sound::context::{CONTEXTS, ContextModel, Features};
+use sound::household::{CatClassifier, Example};
 
 /// Labels a cat.
 const LABELS: [usize; 5] = [0, 1, 2, 5, 10];

@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 
 use crate::SAMPLE_RATE_HZ;
-use crate::context::{ContextModel, context_of};
+use crate::context::{ContextModel, Features, context_of};
 use crate::detection::Detection;
 use crate::detector::{Detector, Event, Kind};
-use crate::household::Features;
+
 use crate::level::{Level, LevelMeter, SILENCE_DBFS};
 use crate::measure::Meter;
 use crate::model::Model;
@@ -175,9 +175,9 @@ impl Analyzer {
             let background_dbfs = self.background.before(event.start_sample);
             let measurements = self.meter.measure(audio, background_dbfs);
             let prosody = prosody(&mut self.meter, audio, background_dbfs);
-            let context = context_of(&ContextModel::shipped().logits(&prosody));
-            let detection = Detection { start_sample, end_sample, score: event.score, context, measurements };
             let features = Features { prosody, embedding: event.embedding };
+            let context = context_of(&ContextModel::shipped().logits(&features));
+            let detection = Detection { start_sample, end_sample, score: event.score, context, measurements };
             self.heard.push(Heard { detection, kind: event.kind, features });
         }
     }

@@ -1,12 +1,13 @@
-//! In which context a cat vocalised, from how it was said.
+//! In which context a cat vocalised, from how it was said and what the network made of it.
 //!
-//! A kernel classifier: each known meow votes for its context, the more the more alike it is ([`crate::prosody`]). Its
-//! probabilities are calibrated on cats that it did not know; where they single nothing out the answer is `uncertain`.
+//! A kernel classifier: each known meow votes for its context, the more the more alike it is. Likeness falls with the distance of the
+//! [`Features`], of which the way of speaking and the embedding make up half each. The probabilities are calibrated on cats that the
+//! classifier did not know; where they single nothing out the answer is `uncertain`.
 
 use std::sync::OnceLock;
 
 use crate::detection::{Context, ContextLabel, ContextProbabilities};
-use crate::model::EMBEDDING;
+use crate::model::{EMBEDDING, Model};
 use crate::prosody::{PROSODY, Prosody};
 
 /// Contexts told apart. Order everywhere: waiting for food, isolation, brushing.
@@ -22,22 +23,63 @@ const NAMED_FROM: f32 = 0.5;
 const OUTLIER_DEVIATIONS: f32 = 3.0;
 
 /// First bytes of a weights file.
-const MAGIC: &[u8; 8] = b"MEOWCTX2";
+const MAGIC: &[u8; 8] = b"MEOWCTX3";
+
+/// Numbers of [`Features`].
+const PLACE: usize = PROSODY + EMBEDDING;
+
+/// Where a vocalisation lies among the known ones: its features in standard deviations from the mean meow, outliers drawn in.
+type Place = [f32; PLACE];
+
+/// What is stored of a vocalisation so that its context can be judged, and a classifier can learn from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// How it was said.
+    pub prosody: Prosody,
+    /// What the network made of it.
+    pub embedding: [f32; EMBEDDING],
+}
+
+impl Features {
+    /// For a database: which network heard it ([`Model::id`]), then 32-bit floats, all little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let id = Model::shipped().id().to_le_bytes();
+        id.into_iter().chain(self.numbers().flat_map(f32::to_le_bytes)).collect()
+    }
+
+    /// What [`Features::to_bytes`] wrote; `None` if another network heard it: nothing can be learnt from that for this one.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.strip_prefix(&Model::shipped().id().to_le_bytes())?.as_chunks::<4>() else {
+            return None;
+        };
+        if numbers.len() != PLACE {
+            return None;
+        }
+        let mut numbers = numbers.iter().map(|four| f32::from_le_bytes(*four));
+        let mut next = |_| numbers.next().unwrap_or(0.0);
+        Some(Self { prosody: std::array::from_fn(&mut next), embedding: std::array::from_fn(&mut next) })
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = f32> {
+        self.prosody.into_iter().chain(self.embedding)
+    }
+}
 
 /// The general classifier: for cats of which nothing is known yet.
 pub struct ContextModel {
-    mean: Prosody,
-    deviation: Prosody,
+    mean: Place,
+    deviation: Place,
     /// How fast likeness falls with distance.
     gamma: f32,
     bias: ContextLogits,
-    mean_embedding: [f32; EMBEDDING],
     known: Vec<Known>,
 }
 
 /// A meow from training: where it lies, and its vote.
 struct Known {
-    place: Prosody,
+    place: Place,
     vote: ContextLogits,
 }
 
@@ -52,7 +94,7 @@ impl ContextModel {
     }
 
     /// Reads what `training/context.py` writes, all 32-bit little-endian floats after the magic: mean and deviation of the
-    /// measurements, gamma, bias, mean embedding, then place and vote of each known meow. `None`: not such a file.
+    /// features, gamma, bias, then place and vote of each known meow. `None`: not such a file.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, []) = bytes.strip_prefix(MAGIC)?.as_chunks::<4>() else { return None };
@@ -60,37 +102,28 @@ impl ContextModel {
         if !numbers.iter().all(|number| number.is_finite()) {
             return None;
         }
-        let (mean, rest) = numbers.split_first_chunk::<PROSODY>()?;
-        let (deviation, rest) = rest.split_first_chunk::<PROSODY>()?;
+        let (mean, rest) = numbers.split_first_chunk::<PLACE>()?;
+        let (deviation, rest) = rest.split_first_chunk::<PLACE>()?;
         let (gamma, rest) = rest.split_first()?;
         let (bias, rest) = rest.split_first_chunk::<CONTEXTS>()?;
-        let (mean_embedding, rest) = rest.split_first_chunk::<EMBEDDING>()?;
-        let (known, []) = rest.as_chunks::<{ PROSODY + CONTEXTS }>() else { return None };
+        let (known, []) = rest.as_chunks::<{ PLACE + CONTEXTS }>() else { return None };
         let known = known
             .iter()
             .map(|numbers| Known {
                 place: std::array::from_fn(|n| numbers[n]),
-                vote: std::array::from_fn(|n| numbers[PROSODY + n]),
+                vote: std::array::from_fn(|n| numbers[PLACE + n]),
             })
             .collect();
-        Some(Self {
-            mean: *mean,
-            deviation: *deviation,
-            gamma: *gamma,
-            bias: *bias,
-            mean_embedding: *mean_embedding,
-            known,
-        })
+        Some(Self { mean: *mean, deviation: *deviation, gamma: *gamma, bias: *bias, known })
     }
 
     /// Calibrated log-odds for one vocalisation.
     #[must_use]
-    pub fn logits(&self, prosody: &Prosody) -> ContextLogits {
-        let place = self.standardised(prosody);
+    pub fn logits(&self, features: &Features) -> ContextLogits {
+        let place = self.place(features);
         let mut logits = self.bias;
         for known in &self.known {
-            let distance = known.place.iter().zip(&place).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / PROSODY as f32;
-            let likeness = (-self.gamma * distance).exp();
+            let likeness = (-self.gamma * distance(&known.place, &place)).exp();
             for (logit, vote) in logits.iter_mut().zip(&known.vote) {
                 *logit += likeness * vote;
             }
@@ -98,22 +131,39 @@ impl ContextModel {
         logits
     }
 
-    /// The measurements in standard deviations from the mean meow, outliers drawn in.
+    fn place(&self, features: &Features) -> Place {
+        let mut place = [0.0; PLACE];
+        let scale = self.mean.iter().zip(&self.deviation);
+        for ((out, value), (mean, deviation)) in place.iter_mut().zip(features.numbers()).zip(scale) {
+            *out = ((value - mean) / deviation).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS);
+        }
+        place
+    }
+
+    /// How it was said, in standard deviations from the mean meow, outliers drawn in.
     #[must_use]
-    pub fn standardised(&self, prosody: &Prosody) -> Prosody {
-        std::array::from_fn(|n| {
-            ((prosody[n] - self.mean[n]) / self.deviation[n]).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
-        })
+    pub fn standardised(&self, features: &Features) -> Prosody {
+        let place = self.place(features);
+        std::array::from_fn(|n| place[n])
     }
 
     /// In which direction an embedding differs from the mean meow's, as a vector of length 1; how far it does is rather a
     /// matter of how loud and clear the meow was.
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
-        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean_embedding[n]);
+        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean[PROSODY + n]);
         let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
         difference.map(|value| value / length)
     }
+}
+
+/// Mean square difference, half of it over the way of speaking and half over the embedding.
+fn distance(a: &Place, b: &Place) -> f32 {
+    let mean_square = |range: std::ops::Range<usize>| {
+        let count = range.len() as f32;
+        a[range.clone()].iter().zip(&b[range]).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / count
+    };
+    0.5 * mean_square(0..PROSODY) + 0.5 * mean_square(PROSODY..PLACE)
 }
 
 /// The answer that log-odds stand for.
@@ -154,29 +204,53 @@ mod tests {
         assert!((sum - 1.0).abs() < 1e-6);
     }
 
+    fn features(value: f32) -> Features {
+        Features { prosody: [value; PROSODY], embedding: [value; EMBEDDING] }
+    }
+
     #[test]
     fn the_nearest_known_meow_decides() {
-        let mut numbers = vec![0.0_f32; PROSODY];
-        numbers.extend([1.0; PROSODY]);
+        let mut numbers = vec![0.0_f32; PLACE];
+        numbers.extend([1.0; PLACE]);
         numbers.extend([1.0, 0.0, 0.0, 0.0]);
-        numbers.extend([0.0; EMBEDDING]);
         for (place, vote) in [(-2.0, [1.0, 0.0, 0.0]), (2.0, [0.0, 0.0, 1.0])] {
-            numbers.extend([place; PROSODY]);
+            numbers.extend([place; PLACE]);
             numbers.extend(vote);
         }
         let bytes: Vec<u8> =
             MAGIC.iter().copied().chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect();
         let model = ContextModel::from_bytes(&bytes).expect("the file is whole");
-        let (low, high) = (model.logits(&[-1.5; PROSODY]), model.logits(&[1.5; PROSODY]));
+        let (low, high) = (model.logits(&features(-1.5)), model.logits(&features(1.5)));
         assert!(low[0] > low[2] && high[2] > high[0]);
         assert!(ContextModel::from_bytes(&bytes[..bytes.len() - 4]).is_none());
     }
 
     #[test]
+    fn way_of_speaking_and_embedding_count_alike() {
+        let mut place = [0.0; PLACE];
+        place[..PROSODY].fill(1.0);
+        assert!((distance(&place, &[0.0; PLACE]) - 0.5).abs() < 1e-6);
+        assert!((distance(&place, &[1.0; PLACE]) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
     fn the_shipped_classifier_gives_probabilities_for_anything() {
-        for prosody in [[0.0; PROSODY], [1e6; PROSODY], [-1e6; PROSODY]] {
-            let probabilities = softmax(&ContextModel::shipped().logits(&prosody));
+        for value in [0.0, 1e6, -1e6] {
+            let probabilities = softmax(&ContextModel::shipped().logits(&features(value)));
             assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)), "{probabilities:?}");
         }
+    }
+
+    #[test]
+    fn features_survive_the_database() {
+        let features = Features {
+            prosody: std::array::from_fn(|n| n as f32 * 0.5),
+            embedding: std::array::from_fn(|n| -(n as f32)),
+        };
+        let mut bytes = features.to_bytes();
+        assert_eq!(Features::from_bytes(&bytes), Some(features));
+        assert_eq!(Features::from_bytes(&bytes[..bytes.len() - 4]), None);
+        bytes[0] ^= 1;
+        assert_eq!(Features::from_bytes(&bytes), None, "another network heard it");
     }
 }

@@ -4,9 +4,9 @@
 //! is the general one, with few it moves a little, with many it is the cat's own. Training anew takes milliseconds, and
 //! is deterministic, so only the labels need storing.
 
-use crate::context::{CONTEXTS, ContextLogits, ContextModel, softmax};
+use crate::context::{CONTEXTS, ContextLogits, ContextModel, Features, softmax};
 use crate::model::EMBEDDING;
-use crate::prosody::{PROSODY, Prosody};
+use crate::prosody::PROSODY;
 
 /// Numbers that the classifier learns from: 1 (for how often each context comes at all), the way of speaking, the embedding.
 const FEATURES: usize = 1 + PROSODY + EMBEDDING;
@@ -22,38 +22,6 @@ const PENALTY: f32 = 0.1;
 
 /// Steps of gradient descent. Stopping here, a little before it settles, holds the classifier near the general one too.
 const ITERATIONS: usize = 200;
-
-/// What is stored of a vocalisation so that a classifier can learn from it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Features {
-    /// How it was said.
-    pub prosody: Prosody,
-    /// What the network made of it.
-    pub embedding: [f32; EMBEDDING],
-}
-
-impl Features {
-    /// Bytes of [`Features::to_bytes`].
-    pub const BYTES: usize = 4 * (PROSODY + EMBEDDING);
-
-    /// For a database: 32-bit little-endian floats.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.prosody.iter().chain(&self.embedding).flat_map(|number| number.to_le_bytes()).collect()
-    }
-
-    /// What [`Features::to_bytes`] wrote; `None` if it is not of that length.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.as_chunks::<4>() else { return None };
-        let mut numbers = numbers.iter().map(|four| f32::from_le_bytes(*four));
-        if bytes.len() != Self::BYTES {
-            return None;
-        }
-        let mut next = |_| numbers.next().unwrap_or(0.0);
-        Some(Self { prosody: std::array::from_fn(&mut next), embedding: std::array::from_fn(&mut next) })
-    }
-}
 
 /// One label of the owner: the vocalisation, what the general model says of it, and the context's place in
 /// [`ContextLogits`].
@@ -120,7 +88,7 @@ fn logits(weights: &[[f32; FEATURES]; CONTEXTS], x: &[f32; FEATURES], general: &
 fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {
     let mut out = [CONSTANT_WEIGHT; FEATURES];
     let (prosody, embedding) = out[1..].split_at_mut(PROSODY);
-    for (out, value) in prosody.iter_mut().zip(general.standardised(&features.prosody)) {
+    for (out, value) in prosody.iter_mut().zip(general.standardised(features)) {
         *out = PROSODY_WEIGHT * value;
     }
     for (out, value) in embedding.iter_mut().zip(general.direction(&features.embedding)) {
@@ -172,12 +140,5 @@ mod tests {
             classifier.logits(model, &features(2.03), &[0.0; 3]),
         );
         assert!(first[0] > first[1] && second[1] > second[0], "{first:?} {second:?}");
-    }
-
-    #[test]
-    fn features_survive_the_database() {
-        let kept = features(4.0);
-        assert_eq!(Features::from_bytes(&kept.to_bytes()), Some(kept.clone()));
-        assert_eq!(Features::from_bytes(&kept.to_bytes()[4..]), None);
     }
 }

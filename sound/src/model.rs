@@ -114,6 +114,7 @@ pub struct Model {
     /// Row 0: cat. Then one row a [`Sound`].
     heads: Dense,
     machine: Machine,
+    id: u64,
 }
 
 impl Model {
@@ -155,7 +156,13 @@ impl Model {
         }
         let heads = denses.pop().expect("the heads were pushed last");
         let layers = LAYERS.iter().zip(denses).map(|((shape, _), dense)| Conv::new(*shape, dense)).collect();
-        Ok(Self { layers, heads, machine: Machine::detect() })
+        Ok(Self { layers, heads, machine: Machine::detect(), id: fnv1a(bytes) })
+    }
+
+    /// Tells these weights from others: what two networks make of the same sound cannot be compared.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 }
 
@@ -170,6 +177,11 @@ impl Model {
         let embedding = embedding.try_into().expect("the last layer has EMBEDDING channels and one band");
         Answer { cat_logit, sound_logits, embedding }
     }
+}
+
+/// 64-bit FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// IEEE 754 half precision to single.

@@ -1,17 +1,20 @@
 //! Whether a clip holds mostly human speech, and how to cut it so that it holds less.
 //!
 //! The rule. A step (64 ms) *speaks* when the network's log-odds of speech, averaged over the half second around it, are at least
-//! [`SPEAKS_FROM`] and higher than those of every cat sound. What lies before and after the event is cut back to where nobody
-//! speaks. If more than half of the steps that are left speak, or of the event's own, nothing is to be kept.
+//! [`SPEAKS_FROM`] and higher than those of every cat sound; it *may speak* from [`MAY_SPEAK_FROM`]. What lies before and after the
+//! event is cut back to where nobody may speak: a roll that is shorter than it could be costs little, a word much. If more than half
+//! of the steps that are left speak, or of the event's own, nothing is to be kept.
 
 use std::ops::Range;
 
 use crate::logmel::{LogMel, WINDOW_SAMPLES};
 use crate::model::{Answer, Hearing, Model, STEP_SAMPLES, Sound};
 
-/// Log-odds of speech from which a step may speak. The network learnt them from a larger one, which seldom says more of anything:
-/// over a clip, speech alone has -0.8 to 3.5, cats alone -3.5 to -1.8 (docs/MODEL.md).
+/// Log-odds of speech from which a step speaks: with it, next to no clip of a cat is lost (docs/MODEL.md).
 const SPEAKS_FROM: f32 = -1.25;
+
+/// Log-odds of speech from which a step may speak: words end softly.
+const MAY_SPEAK_FROM: f32 = -2.0;
 
 /// Steps to each side of one that its log-odds are averaged over.
 const REACH_STEPS: usize = 4;
@@ -20,28 +23,30 @@ const REACH_STEPS: usize = 4;
 /// clip. `None`: it is mostly speech. Takes as long as analysing the clip, a few milliseconds.
 #[must_use]
 pub fn without_speech(model: &Model, clip: &[i16], event: Range<usize>) -> Option<Range<usize>> {
-    let speaks = speaking_steps(model, clip);
+    let speech = speech_log_odds(model, clip);
     // Step j stands for the samples from start(j) to start(j + 1).
     let start =
         |step: usize| (step * STEP_SAMPLES).saturating_sub(STEP_SAMPLES / 2 - WINDOW_SAMPLES / 2).min(clip.len());
-    let step_of = |sample: usize| ((sample + STEP_SAMPLES / 2 - WINDOW_SAMPLES / 2) / STEP_SAMPLES).min(speaks.len());
+    let step_of = |sample: usize| ((sample + STEP_SAMPLES / 2 - WINDOW_SAMPLES / 2) / STEP_SAMPLES).min(speech.len());
     let first = step_of(event.start.min(clip.len()));
     let last = step_of(event.end.min(clip.len()).saturating_sub(1)).max(first);
-    if last >= speaks.len() {
+    if last >= speech.len() {
         // Not one step long: too short for a word.
         return Some(0..clip.len());
     }
-    let from = speaks[..first].iter().rposition(|speaks| *speaks).map_or(0, |step| step + 1);
-    let to = speaks[last + 1..].iter().position(|speaks| *speaks).map_or(speaks.len(), |step| last + 1 + step);
-    let mostly = |steps: &[bool]| 2 * steps.iter().filter(|speaks| **speaks).count() > steps.len();
-    if mostly(&speaks[first..=last]) || mostly(&speaks[from..to]) {
+    let may_speak = |odds: &f32| *odds >= MAY_SPEAK_FROM;
+    let from = speech[..first].iter().rposition(may_speak).map_or(0, |step| step + 1);
+    let to = speech[last + 1..].iter().position(may_speak).map_or(speech.len(), |step| last + 1 + step);
+    let mostly = |steps: &[f32]| 2 * steps.iter().filter(|odds| **odds >= SPEAKS_FROM).count() > steps.len();
+    if mostly(&speech[first..=last]) || mostly(&speech[from..to]) {
         return None;
     }
-    let end = if to == speaks.len() { clip.len() } else { start(to) };
+    let end = if to == speech.len() { clip.len() } else { start(to) };
     Some(start(from).min(event.start)..end.max(event.end.min(clip.len())))
 }
 
-fn speaking_steps(model: &Model, clip: &[i16]) -> Vec<bool> {
+/// The log-odds of speech around each step of `clip`, minus infinity where some cat sound has higher ones.
+fn speech_log_odds(model: &Model, clip: &[i16]) -> Vec<f32> {
     let mut odds: Vec<[f32; 2]> = Vec::with_capacity(clip.len() / STEP_SAMPLES + 2);
     let mut note = |answer: &Answer| {
         let of = |sound: Sound| answer.sound_logits[sound as usize];
@@ -58,7 +63,7 @@ fn speaking_steps(model: &Model, clip: &[i16]) -> Vec<bool> {
         .map(|step| {
             let around = &odds[step.saturating_sub(REACH_STEPS)..(step + REACH_STEPS + 1).min(odds.len())];
             let [speech, cat] = [0, 1].map(|n| around.iter().map(|odds| odds[n]).sum::<f32>() / around.len() as f32);
-            speech >= SPEAKS_FROM && speech > cat
+            if speech > cat { speech } else { f32::NEG_INFINITY }
         })
         .collect()
 }

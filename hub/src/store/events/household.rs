@@ -4,8 +4,8 @@
 //! exports say the same. A cat is its name; events without one belong to their node.
 
 use rusqlite::{Connection, Transaction, named_params, params};
+use sound::context::Features;
 use sound::detection::ContextLabel;
-use sound::household::Features;
 
 use super::{OwnerLabel, context_word, word};
 use crate::analysis::household::{Household, MOST_LABELS};
@@ -42,7 +42,7 @@ pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household,
     })?;
     let mut labelled: Vec<(Features, ContextLabel)> = Vec::new();
     for row in rows {
-        // Features of another length are an earlier network's, of which this one's classifier knows nothing.
+        // What an earlier network heard teaches this one's classifier nothing.
         if let (Some(features), OwnerLabel::Context(context)) = row? {
             labelled.push((features, context));
         }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
-use sound::household::Features;
 
 use super::StoreError;
 
