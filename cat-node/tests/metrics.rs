@@ -44,9 +44,13 @@ async fn channel(node: SocketAddr) -> Channel {
 
 /// Head and body of an answer over HTTP/1.1.
 async fn http1(node: SocketAddr, method: &str, path: &str) -> (String, String) {
+    send(node, format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes()).await
+}
+
+/// Sends a request; head and body of the answer.
+async fn send(node: SocketAddr, request: &[u8]) -> (String, String) {
     let mut stream = TcpStream::connect(node).await.unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.write_all(request).await.unwrap();
     let mut answer = String::new();
     tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -76,13 +80,10 @@ async fn until(node: SocketAddr, what: &str, wanted: impl Fn(&str) -> bool) -> S
 async fn page_in_a_browser_cannot_call_the_cat() {
     let (node, _stop) = start().await;
     // gRPC as far as a page can speak it: on HTTP/1.1, to a name of its own that leads here.
-    let mut stream = TcpStream::connect(node).await.unwrap();
     let head = "POST /proto.cat/CallCat HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nTE: trailers\r\n\
                 Content-Type: application/grpc\r\nContent-Length: 10\r\n\r\n";
-    stream.write_all(&[head.as_bytes(), b"\0\0\0\0\x05\x0a\x03Tom"].concat()).await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(DEADLINE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("this port speaks gRPC"), "{answer}");
+    let (head, body) = send(node, &[head.as_bytes(), b"\0\0\0\0\x05\x0a\x03Tom"].concat()).await;
+    assert!(head.starts_with("HTTP/1.1 404 ") && body.contains("this port speaks gRPC"), "{head} {body}");
     let (_, page) = http1(node, "GET", "/metrics").await;
     assert!(!page.contains("CallCat"), "it was not counted as a call: {page}");
 }

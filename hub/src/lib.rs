@@ -11,6 +11,7 @@ pub mod files;
 pub mod gateway;
 pub mod grpc;
 pub mod health;
+pub mod links;
 pub mod listen;
 pub mod metrics;
 pub mod node_client;
@@ -21,6 +22,7 @@ pub mod peer;
 pub mod run;
 pub mod store;
 pub mod table;
+pub mod time;
 
 /// Longest name of an animal that is taken, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 1024;

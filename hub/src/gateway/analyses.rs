@@ -13,11 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Id, Params, Problem, bad, page_limit};
-use super::{App, Line, time};
+use super::{App, Line};
 use crate::analysis::household::model_name;
 use crate::error::{Code, Error};
 use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
 use crate::store::events::context_word;
+use crate::time;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))

@@ -14,10 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Body, Id, Params, Problem, bad, page_limit};
-use super::{App, Line, time};
+use super::{App, Line};
 use crate::error::{Code, Error};
 use crate::listen::live::News;
 use crate::store::events::{Event, EventFilter, OwnerLabel, PageCursor};
+use crate::time;
 
 pub(super) use answer::EventAnswer;
 

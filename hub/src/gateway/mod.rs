@@ -40,7 +40,6 @@ mod page;
 mod problem;
 mod server;
 mod stream;
-mod time;
 
 pub use origin::Hosts;
 pub use page::PageConfig;

@@ -12,10 +12,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Id, Params, Problem, bad, page_limit};
-use super::{App, Line, time};
+use super::{App, Line};
 use crate::error::{Code, Error};
 use crate::store::notices::{Notice, NoticeState, Subject};
 use crate::store::now_ns;
+use crate::time;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))

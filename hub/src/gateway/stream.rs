@@ -25,10 +25,11 @@ use utoipa_axum::routes;
 
 use super::events::EventAnswer;
 use super::problem::{Params, Problem};
-use super::{App, Line, time};
+use super::{App, Line};
 use crate::error::{Code, Error, Who};
 use crate::listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
 use crate::store::events::{Event, NewGap};
+use crate::time;
 
 /// Streams that are open at the same time. Further ones get 429.
 const MAX_STREAMS: usize = 128;

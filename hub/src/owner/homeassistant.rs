@@ -11,12 +11,13 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 
-use super::message::{event_url, rfc3339};
+use super::message::event_url;
 use super::mqtt::Mqtt;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, News, NodeReport, NodeState};
 use crate::store::events::Event;
 use crate::store::notices::Subject;
+use crate::time::rfc3339;
 
 mod discovery;
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::links;
 use crate::store::notices::{Notice, Subject};
+use crate::time::rfc3339;
 
 /// Title and text of a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,18 +197,13 @@ impl<'a> Payload<'a> {
 /// Where an event is to be seen. `None`: it is no event, or the hub was not told its public URL.
 pub(super) fn event_url(subject: &Subject, public_url: Option<&str>) -> Option<String> {
     let Subject::Event { id, .. } = subject else { return None };
-    Some(format!("{}/#/events/{id}", public_url?.trim_end_matches('/')))
+    Some(format!("{}{}", public_url?.trim_end_matches('/'), links::event_page(*id)))
 }
 
 /// Where an event's sound is. `None`: as above, or none was kept.
 pub(super) fn clip_url(subject: &Subject, public_url: Option<&str>) -> Option<String> {
     let Subject::Event { id, clip: true, .. } = subject else { return None };
-    Some(format!("{}/api/v1/events/{id}/clip.wav", public_url?.trim_end_matches('/')))
-}
-
-/// A moment as the API writes it.
-pub(super) fn rfc3339(unix_ns: i64) -> String {
-    Timestamp::from_nanosecond(i128::from(unix_ns)).expect("jiff reaches beyond all of i64").to_string()
+    Some(format!("{}{}", public_url?.trim_end_matches('/'), links::clip(*id)))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Analyses and what was found in them.
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
-use sound::detection::{Context, ContextProbabilities, Detection, Measurements};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params, params_from_iter};
+use sound::detection::Detection;
 use sound::level::Level;
 
-use super::events::{context_from_word, context_word};
-use super::{Store, StoreError, now_ns};
+use super::{Store, StoreError, heard, now_ns};
 use crate::analysis::verdict::Verdict;
 
 /// Analyses that are kept. The oldest are forgotten above this many.
@@ -300,67 +299,41 @@ fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
 }
 
 fn insert_detections(db: &Transaction<'_>, analysis_id: i64, detections: &[Detection]) -> Result<(), StoreError> {
-    let mut statement = db.prepare_cached(
-        "INSERT INTO analysis_detections (analysis_id, position, start_sample, end_sample, score, context, \
-         p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, \
-         pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness) \
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
+    let sql = format!(
+        "INSERT INTO analysis_detections (analysis_id, position, start_sample, end_sample, score, {}) \
+         VALUES (?, ?, ?, ?, ?{})",
+        heard::COLUMNS,
+        ", ?".repeat(heard::COUNT)
+    );
+    let mut statement = db.prepare_cached(&sql)?;
     for (position, detection) in detections.iter().enumerate() {
-        let context = &detection.context;
-        let measured = &detection.measurements;
-        statement.execute(params![
-            analysis_id,
-            position as i64,
-            detection.start_sample as i64,
-            detection.end_sample as i64,
-            detection.score,
-            context_word(context.label),
-            context.probabilities.waiting_for_food,
-            context.probabilities.isolation,
-            context.probabilities.brushing,
-            measured.peak_dbfs,
-            measured.rms_dbfs,
-            measured.snr_db,
-            measured.pitch_median_hz,
-            measured.pitch_min_hz,
-            measured.pitch_max_hz,
-            measured.voiced_fraction,
-            measured.spectral_centroid_hz,
-            measured.spectral_flatness,
-        ])?;
+        let place: [Value; 5] = [
+            analysis_id.into(),
+            (position as i64).into(),
+            detection.start_sample.cast_signed().into(),
+            detection.end_sample.cast_signed().into(),
+            detection.score.into(),
+        ];
+        let heard = heard::values(&detection.context, &detection.measurements);
+        statement.execute(params_from_iter(place.into_iter().chain(heard)))?;
     }
     Ok(())
 }
 
 fn detections(db: &Connection, analysis_id: i64) -> Result<Vec<Detection>, StoreError> {
-    let mut statement =
-        db.prepare_cached("SELECT * FROM analysis_detections WHERE analysis_id = ? ORDER BY position")?;
+    let sql = format!(
+        "SELECT start_sample, end_sample, score, {} FROM analysis_detections WHERE analysis_id = ? ORDER BY position",
+        heard::COLUMNS
+    );
+    let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map([analysis_id], |row| {
-        let label: String = row.get("context")?;
+        let (context, measurements) = heard::read(row, 3)?;
         Ok(Detection {
-            start_sample: row.get::<_, i64>("start_sample")?.unsigned_abs(),
-            end_sample: row.get::<_, i64>("end_sample")?.unsigned_abs(),
-            score: row.get("score")?,
-            context: Context {
-                label: context_from_word(&label),
-                probabilities: ContextProbabilities {
-                    waiting_for_food: row.get("p_waiting_for_food")?,
-                    isolation: row.get("p_isolation")?,
-                    brushing: row.get("p_brushing")?,
-                },
-            },
-            measurements: Measurements {
-                peak_dbfs: row.get("peak_dbfs")?,
-                rms_dbfs: row.get("rms_dbfs")?,
-                snr_db: row.get("snr_db")?,
-                pitch_median_hz: row.get("pitch_median_hz")?,
-                pitch_min_hz: row.get("pitch_min_hz")?,
-                pitch_max_hz: row.get("pitch_max_hz")?,
-                voiced_fraction: row.get("voiced_fraction")?,
-                spectral_centroid_hz: row.get("spectral_centroid_hz")?,
-                spectral_flatness: row.get("spectral_flatness")?,
-            },
+            start_sample: row.get::<_, i64>(0)?.cast_unsigned(),
+            end_sample: row.get::<_, i64>(1)?.cast_unsigned(),
+            score: row.get(2)?,
+            context,
+            measurements,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -392,6 +365,8 @@ impl FromSql for Verdict {
 
 #[cfg(test)]
 mod tests {
+    use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
+
     use super::*;
     use crate::store::Access;
 
@@ -401,7 +376,7 @@ mod tests {
             end_sample: start_sample + 8000,
             score: 0.75,
             context: Context {
-                label: sound::detection::ContextLabel::Isolation,
+                label: ContextLabel::Isolation,
                 probabilities: ContextProbabilities { waiting_for_food: 0.125, isolation: 0.75, brushing: 0.125 },
             },
             measurements: Measurements {

@@ -20,6 +20,7 @@ use tracing::{error, info};
 
 pub mod analyses;
 pub mod events;
+mod heard;
 mod migrations;
 pub mod notices;
 

@@ -5,8 +5,9 @@ use sound::SAMPLE_RATE_HZ;
 use utoipa::ToSchema;
 
 use crate::gateway::analyses::{ContextAnswer, MeasurementsAnswer};
-use crate::gateway::time;
+use crate::links;
 use crate::store::events::{Clip, Event};
+use crate::time;
 
 /// A cat event: one vocalisation that listening found.
 #[derive(Debug, Serialize, ToSchema)]
@@ -103,8 +104,8 @@ impl From<&Event> for EventAnswer {
 impl ClipAnswer {
     fn new(event: &Event, clip: &Clip) -> Self {
         Self {
-            url: format!("/api/v1/events/{}/clip.wav", event.id),
-            spectrogram_url: format!("/api/v1/events/{}/spectrogram.png", event.id),
+            url: links::clip(event.id),
+            spectrogram_url: links::spectrogram(event.id),
             bytes: clip.bytes,
             duration_s: seconds(clip.samples as f64),
             event_start_s: seconds(event.found.start_sample as f64 - clip.start_sample as f64),

@@ -6,10 +6,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
 use crate::error::Error;
-use crate::gateway::time;
+use crate::links;
 use crate::store::Store;
 use crate::store::events::{Event, EventFilter, PageCursor};
 use crate::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
+use crate::time;
 
 /// Events that are read at a time.
 const PAGE: usize = 500;
@@ -61,8 +62,8 @@ pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
 }
 
 /// Where the clip of an event is. Empty: it has none.
-pub(super) fn clip_url(event: &Event) -> String {
-    event.clip.as_ref().map_or_else(|_| String::new(), |_| format!("/api/v1/events/{}/clip.wav", event.id))
+pub(super) fn clip_link(event: &Event) -> String {
+    event.clip.as_ref().map_or_else(|_| String::new(), |_| links::clip(event.id))
 }
 
 fn columns() -> impl Iterator<Item = &'static str> {
@@ -89,7 +90,7 @@ fn fields_of(event: &Event) -> impl Iterator<Item = String> {
     let label: [String; LABEL_COLUMNS.len()] =
         [event.label.map_or("", |label| label.as_str()).into(), event.counts_as().as_str().into()];
     let clip: [String; CLIP_COLUMNS.len()] =
-        [clip_url(event), event.clip.as_ref().err().map_or("", |reason| reason.as_str()).into()];
+        [clip_link(event), event.clip.as_ref().err().map_or("", |reason| reason.as_str()).into()];
     let context = first.into_iter().chain(context_fields(&found.context));
     context.chain(label).chain(measured_fields(&found.measurements)).chain(clip)
 }

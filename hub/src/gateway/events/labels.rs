@@ -17,9 +17,10 @@ use utoipa_axum::routes;
 use super::{EventAnswer, csv};
 use crate::error::Error;
 use crate::gateway::problem::{Params, Problem, page_limit};
-use crate::gateway::{App, Line, time};
+use crate::gateway::{App, Line};
 use crate::store::events::Saying;
 use crate::table::{CONTEXT_COLUMNS, context_fields, records};
+use crate::time;
 
 /// Sayings that are read at a time for CSV.
 const PAGE: usize = 500;
@@ -139,7 +140,7 @@ fn fields_of(saying: &Saying) -> impl Iterator<Item = String> {
         found.score.to_string(),
         found.kind.clone().unwrap_or_default(),
     ];
-    first.into_iter().chain(context_fields(&found.context)).chain([csv::clip_url(event)])
+    first.into_iter().chain(context_fields(&found.context)).chain([csv::clip_link(event)])
 }
 
 impl From<&Saying> for LabelAnswer {

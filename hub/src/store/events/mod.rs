@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use sound::context::Features;
-use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
+use sound::detection::{Context, ContextLabel, Measurements};
 
-use super::StoreError;
+use super::{StoreError, heard};
 
 mod household;
 mod labels;
@@ -208,17 +208,14 @@ impl Event {
     }
 }
 
-/// The columns that [`from_row`] reads, in its order.
+/// The columns that [`from_row`] reads, in its order; from number 12 on those of [`heard`].
 const COLUMNS: &str = "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
     started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, \
     snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness, \
     clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels";
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
-    let context = match word(row, 12)? {
-        OwnerLabel::Context(label) => label,
-        OwnerLabel::NotACat => ContextLabel::Uncertain,
-    };
+    let (context, measurements) = heard::read(row, 12)?;
     let clip = match row.get::<_, Option<String>>(25)? {
         Some(file) => {
             Ok(Clip { file, bytes: unsigned(row, 26)?, start_sample: unsigned(row, 27)?, samples: unsigned(row, 28)? })
@@ -240,26 +237,9 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
             clock: word(row, 9)?,
             score: row.get(10)?,
             kind: row.get(11)?,
-            context: Context {
-                label: context,
-                probabilities: ContextProbabilities {
-                    waiting_for_food: row.get(13)?,
-                    isolation: row.get(14)?,
-                    brushing: row.get(15)?,
-                },
-            },
-            measurements: Measurements {
-                peak_dbfs: row.get(16)?,
-                rms_dbfs: row.get(17)?,
-                snr_db: row.get(18)?,
-                pitch_median_hz: row.get(19)?,
-                pitch_min_hz: row.get(20)?,
-                pitch_max_hz: row.get(21)?,
-                voiced_fraction: row.get(22)?,
-                spectral_centroid_hz: row.get(23)?,
-                spectral_flatness: row.get(24)?,
-            },
-            // Of another length: an earlier network's, of no use to this one's classifier.
+            context,
+            measurements,
+            // None of another network: of no use to this one's classifier.
             features: row.get::<_, Option<Vec<u8>>>(32)?.and_then(|bytes| Features::from_bytes(&bytes)).map(Box::new),
         },
         context_labels: row.get(33)?,

@@ -1,10 +1,11 @@
 //! Storing as listening goes on: events, gaps and how far each node was heard, together or not at all.
 
-use rusqlite::{OptionalExtension, Transaction, named_params, params};
+use rusqlite::types::Value;
+use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, household, words};
 use crate::store::notices::{NoticePlan, PutIn, Subject, put_notices};
-use crate::store::{Store, StoreError, now_ns};
+use crate::store::{Store, StoreError, heard, now_ns};
 
 /// How far a node has been heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,49 +233,38 @@ fn insert(
     context_labels: u32,
     clip: &Result<Clip, NoClip>,
 ) -> Result<(), StoreError> {
-    let (found, measured) = (&event.context.probabilities, &event.measurements);
     let kept = clip.as_ref().ok();
-    db.prepare_cached(
+    let first: [Value; 11] = [
+        event.node.clone().into(),
+        event.cat.clone().into(),
+        event.boot_id.cast_signed().into(),
+        signed(event.start_sample).into(),
+        signed(event.end_sample).into(),
+        event.started_at_ns.into(),
+        event.ended_at_ns.into(),
+        signed(event.started_monotonic_ns).into(),
+        event.clock.as_str().to_owned().into(),
+        event.score.into(),
+        event.kind.clone().into(),
+    ];
+    let last: [Value; 7] = [
+        kept.map(|clip| clip.file.clone()).into(),
+        kept.map(|clip| signed(clip.bytes)).into(),
+        kept.map(|clip| signed(clip.start_sample)).into(),
+        kept.map(|clip| signed(clip.samples)).into(),
+        clip.as_ref().err().map(|reason| reason.as_str().to_owned()).into(),
+        event.features.as_ref().map(|features| features.to_bytes()).into(),
+        context_labels.into(),
+    ];
+    let sql = format!(
         "INSERT INTO events (node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
-         started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, \
-         rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, \
-         spectral_flatness, clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, features, context_labels) VALUES \
-         (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, \
-         ?25, ?26, ?27, ?28, ?29, ?30, ?31)",
-    )?
-    .execute(params![
-        event.node,
-        event.cat,
-        event.boot_id.cast_signed(),
-        signed(event.start_sample),
-        signed(event.end_sample),
-        event.started_at_ns,
-        event.ended_at_ns,
-        signed(event.started_monotonic_ns),
-        event.clock.as_str(),
-        event.score,
-        event.kind,
-        super::context_word(event.context.label),
-        found.waiting_for_food,
-        found.isolation,
-        found.brushing,
-        measured.peak_dbfs,
-        measured.rms_dbfs,
-        measured.snr_db,
-        measured.pitch_median_hz,
-        measured.pitch_min_hz,
-        measured.pitch_max_hz,
-        measured.voiced_fraction,
-        measured.spectral_centroid_hz,
-        measured.spectral_flatness,
-        kept.map(|clip| clip.file.as_str()),
-        kept.map(|clip| signed(clip.bytes)),
-        kept.map(|clip| signed(clip.start_sample)),
-        kept.map(|clip| signed(clip.samples)),
-        clip.as_ref().err().map(|reason| reason.as_str()),
-        event.features.as_ref().map(|features| features.to_bytes()),
-        context_labels,
-    ])?;
+         started_monotonic_ns, clock, score, kind, {}, clip_file, clip_bytes, clip_start_sample, clip_samples, \
+         no_clip_reason, features, context_labels) VALUES (?{})",
+        heard::COLUMNS,
+        ", ?".repeat(first.len() + heard::COUNT + last.len() - 1)
+    );
+    let heard = heard::values(&event.context, &event.measurements);
+    db.prepare_cached(&sql)?.execute(params_from_iter(first.into_iter().chain(heard).chain(last)))?;
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+use sound::detection::ContextProbabilities;
+
 use super::*;
 use crate::analysis::household::Household;
 use crate::analysis::household::tests::features;

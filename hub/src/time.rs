@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::error::{Code, Error};
 
 /// A moment as the API writes it, such as `2026-11-22T20:30:00.25Z`.
-pub(super) fn rfc3339(unix_ns: i64) -> String {
+pub fn rfc3339(unix_ns: i64) -> String {
     Timestamp::from_nanosecond(i128::from(unix_ns)).expect("jiff reaches beyond all of i64").to_string()
 }
 
@@ -13,7 +13,7 @@ pub(super) fn rfc3339(unix_ns: i64) -> String {
 ///
 /// # Errors
 /// [`Code::BadRequest`] when it is none, or beyond what 64 bits of nanoseconds hold (1677 to 2262).
-pub(super) fn parse(key: &str, text: &str) -> Result<i64, Error> {
+pub fn parse(key: &str, text: &str) -> Result<i64, Error> {
     let bad = |why: String| Error::new(Code::BadRequest, format!("{key}: {text:?} is no RFC 3339 time: {why}"));
     let moment: Timestamp = text.parse().map_err(|why: jiff::Error| bad(why.to_string()))?;
     i64::try_from(moment.as_nanosecond()).map_err(|_| bad("too far away".into()))

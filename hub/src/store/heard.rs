@@ -1,0 +1,59 @@
+//! What events and the detections of analyses have in common: in which context a sound was made, and what was measured of it.
+
+use rusqlite::Row;
+use rusqlite::types::Value;
+use sound::detection::{Context, ContextProbabilities, Measurements};
+
+use super::events::{context_from_word, context_word};
+
+/// The columns, as both tables name them, in the order of [`values`] and [`read`].
+pub(super) const COLUMNS: &str = "context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, snr_db, \
+    pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness";
+
+/// How many columns there are.
+pub(super) const COUNT: usize = 13;
+
+/// What to store.
+pub(super) fn values(context: &Context, measured: &Measurements) -> [Value; COUNT] {
+    let found = &context.probabilities;
+    [
+        context_word(context.label).to_owned().into(),
+        found.waiting_for_food.into(),
+        found.isolation.into(),
+        found.brushing.into(),
+        measured.peak_dbfs.into(),
+        measured.rms_dbfs.into(),
+        measured.snr_db.into(),
+        measured.pitch_median_hz.into(),
+        measured.pitch_min_hz.into(),
+        measured.pitch_max_hz.into(),
+        measured.voiced_fraction.into(),
+        measured.spectral_centroid_hz.into(),
+        measured.spectral_flatness.into(),
+    ]
+}
+
+/// What was stored; the columns begin at number `first` of the row.
+pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<(Context, Measurements)> {
+    let number = |place: usize| row.get::<_, f32>(first + place);
+    let context = Context {
+        label: context_from_word(row.get_ref(first)?.as_str()?),
+        probabilities: ContextProbabilities {
+            waiting_for_food: number(1)?,
+            isolation: number(2)?,
+            brushing: number(3)?,
+        },
+    };
+    let measurements = Measurements {
+        peak_dbfs: number(4)?,
+        rms_dbfs: number(5)?,
+        snr_db: number(6)?,
+        pitch_median_hz: number(7)?,
+        pitch_min_hz: number(8)?,
+        pitch_max_hz: number(9)?,
+        voiced_fraction: number(10)?,
+        spectral_centroid_hz: number(11)?,
+        spectral_flatness: number(12)?,
+    };
+    Ok((context, measurements))
+}
