@@ -13,7 +13,7 @@ import corpus
 import frontend
 import listen
 
-MAGIC = b"MEOWCTX3"
+MAGIC = b"MEOWCTX4"
 GAMMA, PENALTY = 1.0, 4.0
 OUTLIER_DEVIATIONS = 3.0
 
@@ -23,19 +23,19 @@ def softmax(logits):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def features(prosody, embedding):
-    """Features of each meow, and the share of each in a distance: the way of speaking and the embedding count alike."""
-    shares = [np.full(group.shape[1], 0.5 / group.shape[1]) for group in (prosody, embedding)]
-    return np.hstack([prosody, embedding]), np.concatenate(shares)
-
-
 class Classifier:
-    """Kernel logistic regression. Every cat and context weighs alike, however many meows there are of it."""
+    """Kernel logistic regression. Every cat and context weighs alike, however many meows there are of it.
 
-    def __init__(self, places, shares, contexts, cats):
-        self.shares = shares
-        self.mean, self.deviation = places.mean(axis=0), places.std(axis=0) + 1e-6
-        self.known = self.standardised(places)
+    Likeness falls with the distance of the meows' places, of which the way of speaking and the direction of the embedding make up half each.
+    """
+
+    def __init__(self, prosody, embedding, contexts, cats):
+        self.mean_embedding = embedding.mean(axis=0)
+        groups = [group.shape[1] for group in (prosody, embedding) if group.shape[1]]
+        self.shares = np.concatenate([np.full(width, 1 / len(groups) / width) for width in groups])
+        features = self.features(prosody, embedding)
+        self.mean, self.deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
+        self.known = self.places(prosody, embedding)
         weight = np.ones(len(contexts))
         for cat in np.unique(cats):
             for context in range(3):
@@ -53,14 +53,19 @@ class Classifier:
             self.votes += lu_solve(factors, error - PENALTY * self.votes)
             self.bias += error.sum(axis=0) / weight.sum()
 
-    def standardised(self, places):
-        return ((places - self.mean) / self.deviation).clip(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
+    def features(self, prosody, embedding):
+        difference = embedding - self.mean_embedding
+        return np.hstack([prosody, difference / np.linalg.norm(difference, axis=1, keepdims=True).clip(1e-6)])
 
-    def likeness(self, standardised):
-        return np.exp(-GAMMA * cdist(standardised, self.known, "sqeuclidean", w=self.shares))
+    def places(self, prosody, embedding):
+        standard = (self.features(prosody, embedding) - self.mean) / self.deviation
+        return standard.clip(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
 
-    def logits(self, places):
-        return self.likeness(self.standardised(places)) @ self.votes + self.bias
+    def likeness(self, places):
+        return np.exp(-GAMMA * cdist(places, self.known, "sqeuclidean", w=self.shares))
+
+    def logits(self, prosody, embedding):
+        return self.likeness(self.places(prosody, embedding)) @ self.votes + self.bias
 
 
 def meows(manifest, hear, weights):
@@ -82,12 +87,13 @@ def meows(manifest, hear, weights):
     return rows
 
 
-def leave_cats_out(places, shares, contexts, cats):
+def leave_cats_out(prosody, embedding, contexts, cats):
     """Logits of each meow by a classifier that knows none of its cat."""
     out = np.empty((len(contexts), 3))
     for cat in np.unique(cats):
         own = cats == cat
-        out[own] = Classifier(places[~own], shares, contexts[~own], cats[~own]).logits(places[own])
+        others = Classifier(prosody[~own], embedding[~own], contexts[~own], cats[~own])
+        out[own] = others.logits(prosody[own], embedding[own])
     return out
 
 
@@ -125,6 +131,14 @@ def calibration_error(probabilities, contexts, bins=10):
     return sum(abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any())
 
 
+def fnv1a(data):
+    """Names the network that heard the meows, as sound/src/model.rs does."""
+    value = 0xcbf29ce484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001b3 % 2**64
+    return value
+
+
 def main():
     here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__)
@@ -136,10 +150,9 @@ def main():
     arguments = parser.parse_args()
     rows = meows(arguments.manifest, arguments.hear, arguments.weights)
     prosody, embedding = [np.array([row[name] for row in rows]) for name in ("prosody", "embedding")]
-    places, shares = features(prosody, embedding)
     contexts, cats = np.array([row["context"] for row in rows]), np.array([row["cat"] for row in rows])
 
-    logits = leave_cats_out(places, shares, contexts, cats)
+    logits = leave_cats_out(prosody, embedding, contexts, cats)
     # The temperature of a cat comes from the other cats.
     calibrated = np.empty_like(logits)
     for cat in np.unique(cats):
@@ -151,18 +164,19 @@ def main():
     print("columns: accuracy, unweighted recall, macro F1, with 95 % intervals over cats")
     print("  classifier        ", *with_interval(calibrated.argmax(axis=1), contexts, cats, rng), sep="  ")
     print("  always isolation  ", *with_interval(np.ones_like(contexts), contexts, cats, rng), sep="  ")
-    print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], np.ones(1), contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
+    print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], embedding[:, :0], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
     print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
     brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
     prior = np.bincount(contexts, minlength=3) / len(contexts)
     print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (shares of the contexts alone: "
           f"{((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean():.3f})")
 
-    final, temperature = Classifier(places, shares, contexts, cats), temperature_of(logits, contexts)
-    numbers = [final.mean, final.deviation, [GAMMA], final.bias / temperature]
+    final, temperature = Classifier(prosody, embedding, contexts, cats), temperature_of(logits, contexts)
+    numbers = [final.mean_embedding, final.mean, final.deviation, [GAMMA], final.bias / temperature]
     numbers += [np.concatenate([place, vote / temperature]) for place, vote in zip(final.known, final.votes)]
     numbers = np.concatenate([np.asarray(part, float) for part in numbers])
-    arguments.out.write_bytes(MAGIC + struct.pack(f"<{len(numbers)}f", *numbers))
+    network = fnv1a((arguments.weights or here / "../sound/weights/model.bin").read_bytes())
+    arguments.out.write_bytes(MAGIC + struct.pack(f"<Q{len(numbers)}f", network, *numbers))
     print(f"temperature {temperature:.2f}; {arguments.out}: {arguments.out.stat().st_size} bytes")
     if arguments.meows:
         with open(arguments.meows, "w") as file:

@@ -213,13 +213,14 @@ def strange_event(rng, sources):
     return resped(rng, bent(rng, event), 0.55, 1.8)
 
 
-# What a mix is of, and how often: close to the recordings, and far from them, so that the teacher is imitated beyond what was recorded.
+# What a mix is of, and how often: mostly close to the recordings, or mostly far from them, so that the teacher is imitated beyond what
+# was recorded.
 NEAR = {"cat": 0.32, "whole cat": 0.10, "other": 0.22, "whole other": 0.24, "like a cat": 0.12}
 FAR = {"bent cat": 0.20, "whole cat": 0.05, "bent other": 0.20, "whole other": 0.10, "strange": 0.45}
 
 
-def mix(rng, sources, shares=NEAR):
-    """One mix: (samples with peak at most 1, label of each step, whether a cat is to be heard)."""
+def mix(rng, sources, shares):
+    """One mix of these shares: (samples with peak at most 1, label of each step)."""
     kind = rng.choice(list(shares), p=list(shares.values()))
     labels = np.full(STEPS, OTHER, np.int8)
     if kind == "whole cat" and sources.cat_clips:
@@ -251,7 +252,7 @@ def mix(rng, sources, shares=NEAR):
                 event = event + 10 ** (rng.uniform(-55, -30) / 20) * synthesis.noise(rng, len(event))
             place(rng, heard, labels, coloured(rng, event), out, label)
         out = out + heard
-    return synthesis.unit_peak(out), labels, bool((labels == CAT).any())
+    return synthesis.unit_peak(out), labels
 
 
 def place(rng, heard, labels, event, behind, label):

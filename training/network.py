@@ -22,7 +22,7 @@ MIMICKED = {"speech": 0, "dog": 69, "cat": 76, "purr": 77, "meow": 78, "hiss": 7
 TEACHER_CLASSES = 521
 
 # Those of them that are in the score of a cat.
-NAMED = (MIMICKED["cat"], MIMICKED["meow"])
+SCORED = (MIMICKED["cat"], MIMICKED["meow"])
 
 # Answers that one teacher patch (0.975 s) spans.
 PATCH_STEPS = 15

@@ -31,7 +31,7 @@ def make_batch(job):
     rng = np.random.default_rng([arguments.seed, part, number])
     frames, labels, logits = [], [], []
     for _ in range(BATCH):
-        samples, steps, _ = mixes.mix(rng, sources, shares)
+        samples, steps = mixes.mix(rng, sources, shares)
         frames.append(front(frontend.to_i16(samples * 10 ** (rng.uniform(-20, 0) / 20))).astype(np.float16))
         labels.append(steps)
         logits.append(np.round(teach.opinion(samples) * 4).clip(-127, 127).astype(np.int8))

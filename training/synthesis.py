@@ -1,4 +1,5 @@
-"""Sounds made rather than recorded: noise, hum, tones, sirens, music and speech. None of them is a cat."""
+"""Sounds made rather than recorded: noise, hum, tones, sirens, music and speech. None of them is a cat,
+though `meow_like` comes near one."""
 
 import io
 import subprocess

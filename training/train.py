@@ -62,7 +62,7 @@ def load_pool(folder, parts):
 
 
 def losses(net, frames, labels, teacher, imitate, half):
-    """Frame, clip and imitation loss of one batch; the convolutions in 16 bits if `half`."""
+    """Frame, clip and imitation loss of one batch, and the latter over the scored classes; the convolutions in 16 bits if `half`."""
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         embedding = net.embed(frames)
     embedding = net.drop(embedding.float())
@@ -81,8 +81,8 @@ def losses(net, frames, labels, teacher, imitate, half):
     # What the teacher is fairly sure to hear counts most.
     weight = 0.3 + torch.sigmoid(wanted + 2) * 3
     weight[..., list(network.MIMICKED.values())] *= 4
-    named = error[..., list(network.NAMED)].mean()
-    return frame, clip, (error * weight).mean(), named
+    scored = error[..., list(network.SCORED)].mean()
+    return frame, clip, (error * weight).mean(), scored
 
 
 def train(arguments, parts):
@@ -94,8 +94,6 @@ def train(arguments, parts):
     frames, labels, teacher = load_pool(arguments.pool, parts)
     no_cat = torch.nonzero((labels == mixes.OTHER).all(1))[:, 0]
     net = network.Network().to(memory_format=torch.channels_last)
-    if arguments.start:
-        net.load_state_dict(torch.load(arguments.start))
     half = arguments.half == "on" or (arguments.half == "auto" and torch.cpu._is_avx512_bf16_supported())
     print(f"{sum(p.numel() for p in net.layers.parameters())} weights, {len(frames)} mixes, {len(no_cat)} without a cat", flush=True)
     optimizer = torch.optim.AdamW(net.parameters(), arguments.rate, weight_decay=0.02)
@@ -122,8 +120,8 @@ def train(arguments, parts):
             schedule.step()
             averaged.update_parameters(net)
             totals += parts_of_loss.detach()
-        frame, clip, imitation, named = (totals / len(batches)).tolist()
-        print(f"epoch {epoch + 1}: frame {frame:.4f} clip {clip:.4f} imitation {imitation:.3f} cat {named:.3f} after {time.monotonic() - began:.0f} s", flush=True)
+        frame, clip, imitation, scored = (totals / len(batches)).tolist()
+        print(f"epoch {epoch + 1}: frame {frame:.4f} clip {clip:.4f} imitation {imitation:.3f} cat {scored:.3f} after {time.monotonic() - began:.0f} s", flush=True)
         torch.save(averaged.module.state_dict(), arguments.out)
 
 
@@ -133,8 +131,7 @@ def main():
     parser.add_argument("--pool", type=pathlib.Path, default=here / "../target/training")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--hold-out", type=int, choices=range(corpus.PARTS), help="leave this part out")
-    parser.add_argument("--start", type=pathlib.Path, help="go on from these weights")
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--half", choices=("auto", "on", "off"), default="auto", help="convolve in bfloat16: twice as fast on CPUs that can")

@@ -1,4 +1,4 @@
-//! Where an event is to be had: paths of the gateway, for its own answers and for notices that link to it.
+//! Paths of the gateway that lead to an event, for its own answers and for notices.
 
 /// The page of an event.
 pub fn event_page(id: i64) -> String {

@@ -1,7 +1,7 @@
 //! Listening: canonical audio in, cat vocalisations out.
 //!
 //! One [`Analyzer`] serves a file and a live stream alike. The trained [`Detector`] finds the events; each is then measured
-//! and its context told from how it was said. The chunks in which audio comes change nothing, and only a bounded stretch
+//! and its context told. The chunks in which audio comes change nothing, and only a bounded stretch
 //! of it is kept.
 
 use std::collections::VecDeque;
@@ -10,7 +10,6 @@ use crate::SAMPLE_RATE_HZ;
 use crate::context::{ContextModel, Features, context_of};
 use crate::detection::Detection;
 use crate::detector::{Detector, Event, Kind};
-
 use crate::level::{Level, LevelMeter, SILENCE_DBFS};
 use crate::measure::Meter;
 use crate::model::Model;
@@ -31,14 +30,14 @@ pub struct Analysis {
     pub level: Level,
 }
 
-/// A detection and what a cat's own classifier learns from.
+/// A detection and what its context was told from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heard {
     /// The detection, its context by the general classifier.
     pub detection: Detection,
     /// What sort of sound.
     pub kind: Kind,
-    /// For [`crate::household`].
+    /// For a cat's own classifier: [`crate::household`].
     pub features: Features,
 }
 

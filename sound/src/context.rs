@@ -1,7 +1,7 @@
 //! In which context a cat vocalised, from how it was said and what the network made of it.
 //!
-//! A kernel classifier: each known meow votes for its context, the more the more alike it is. Likeness falls with the distance of the
-//! [`Features`], of which the way of speaking and the embedding make up half each. The probabilities are calibrated on cats that the
+//! A kernel classifier: each known meow votes for its context, the more the more alike it is. Likeness falls with the distance of their
+//! places, of which the way of speaking and the direction of the embedding make up half each. The probabilities are calibrated on cats that the
 //! classifier did not know; where they single nothing out the answer is `uncertain`.
 
 use std::sync::OnceLock;
@@ -23,12 +23,13 @@ const NAMED_FROM: f32 = 0.5;
 const OUTLIER_DEVIATIONS: f32 = 3.0;
 
 /// First bytes of a weights file.
-const MAGIC: &[u8; 8] = b"MEOWCTX3";
+const MAGIC: &[u8; 8] = b"MEOWCTX4";
 
 /// Numbers of [`Features`].
 const PLACE: usize = PROSODY + EMBEDDING;
 
-/// Where a vocalisation lies among the known ones: its features in standard deviations from the mean meow, outliers drawn in.
+/// Where a vocalisation lies among the known ones: the way of speaking and the direction of the embedding, in standard deviations from
+/// the mean meow, outliers drawn in.
 type Place = [f32; PLACE];
 
 /// What is stored of a vocalisation so that its context can be judged, and a classifier can learn from it.
@@ -41,19 +42,24 @@ pub struct Features {
 }
 
 impl Features {
-    /// For a database: which network heard it ([`Model::id`]), then 32-bit floats, all little-endian.
+    /// The first bytes of [`Features::to_bytes`]: those of another network differ.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let id = Model::shipped().id().to_le_bytes();
-        id.into_iter().chain(self.numbers().flat_map(f32::to_le_bytes)).collect()
+    pub fn mark() -> [u8; 8] {
+        Model::shipped().id().to_le_bytes()
     }
 
-    /// What [`Features::to_bytes`] wrote; `None` if another network heard it: nothing can be learnt from that for this one.
+    /// For a database, when the shipped network heard it: [`Features::mark`], then 32-bit little-endian floats.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let numbers = self.prosody.iter().chain(&self.embedding);
+        Self::mark().into_iter().chain(numbers.flat_map(|number| number.to_le_bytes())).collect()
+    }
+
+    /// What [`Features::to_bytes`] wrote. `None`: another network heard it, of which this one's classifiers know nothing, or it is not of
+    /// that length.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.strip_prefix(&Model::shipped().id().to_le_bytes())?.as_chunks::<4>() else {
-            return None;
-        };
+        let (numbers, []) = bytes.strip_prefix(&Self::mark())?.as_chunks::<4>() else { return None };
         if numbers.len() != PLACE {
             return None;
         }
@@ -61,14 +67,12 @@ impl Features {
         let mut next = |_| numbers.next().unwrap_or(0.0);
         Some(Self { prosody: std::array::from_fn(&mut next), embedding: std::array::from_fn(&mut next) })
     }
-
-    fn numbers(&self) -> impl Iterator<Item = f32> {
-        self.prosody.into_iter().chain(self.embedding)
-    }
 }
 
 /// The general classifier: for cats of which nothing is known yet.
 pub struct ContextModel {
+    network: u64,
+    mean_embedding: [f32; EMBEDDING],
     mean: Place,
     deviation: Place,
     /// How fast likeness falls with distance.
@@ -93,16 +97,24 @@ impl ContextModel {
         })
     }
 
-    /// Reads what `training/context.py` writes, all 32-bit little-endian floats after the magic: mean and deviation of the
-    /// features, gamma, bias, then place and vote of each known meow. `None`: not such a file.
+    /// Which network heard the meows that it learnt from: [`Model::id`].
+    #[must_use]
+    pub fn network(&self) -> u64 {
+        self.network
+    }
+
+    /// Reads what `training/context.py` writes, all little-endian: the magic, the id of the network, then 32-bit floats: mean embedding,
+    /// mean and deviation of the places, gamma, bias, then place and vote of each known meow. `None`: not such a file.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.strip_prefix(MAGIC)?.as_chunks::<4>() else { return None };
+        let (network, numbers) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+        let (numbers, []) = numbers.as_chunks::<4>() else { return None };
         let numbers: Vec<f32> = numbers.iter().map(|four| f32::from_le_bytes(*four)).collect();
         if !numbers.iter().all(|number| number.is_finite()) {
             return None;
         }
-        let (mean, rest) = numbers.split_first_chunk::<PLACE>()?;
+        let (mean_embedding, rest) = numbers.split_first_chunk::<EMBEDDING>()?;
+        let (mean, rest) = rest.split_first_chunk::<PLACE>()?;
         let (deviation, rest) = rest.split_first_chunk::<PLACE>()?;
         let (gamma, rest) = rest.split_first()?;
         let (bias, rest) = rest.split_first_chunk::<CONTEXTS>()?;
@@ -114,7 +126,15 @@ impl ContextModel {
                 vote: std::array::from_fn(|n| numbers[PLACE + n]),
             })
             .collect();
-        Some(Self { mean: *mean, deviation: *deviation, gamma: *gamma, bias: *bias, known })
+        Some(Self {
+            network: u64::from_le_bytes(*network),
+            mean_embedding: *mean_embedding,
+            mean: *mean,
+            deviation: *deviation,
+            gamma: *gamma,
+            bias: *bias,
+            known,
+        })
     }
 
     /// Calibrated log-odds for one vocalisation.
@@ -133,9 +153,10 @@ impl ContextModel {
 
     fn place(&self, features: &Features) -> Place {
         let mut place = [0.0; PLACE];
-        let scale = self.mean.iter().zip(&self.deviation);
-        for ((out, value), (mean, deviation)) in place.iter_mut().zip(features.numbers()).zip(scale) {
-            *out = ((value - mean) / deviation).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS);
+        place[..PROSODY].copy_from_slice(&features.prosody);
+        place[PROSODY..].copy_from_slice(&self.direction(&features.embedding));
+        for (value, (mean, deviation)) in place.iter_mut().zip(self.mean.iter().zip(&self.deviation)) {
+            *value = ((*value - mean) / deviation).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS);
         }
         place
     }
@@ -151,7 +172,7 @@ impl ContextModel {
     /// matter of how loud and clear the meow was.
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
-        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean[PROSODY + n]);
+        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean_embedding[n]);
         let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
         difference.map(|value| value / length)
     }
@@ -210,7 +231,7 @@ mod tests {
 
     #[test]
     fn the_nearest_known_meow_decides() {
-        let mut numbers = vec![0.0_f32; PLACE];
+        let mut numbers = vec![0.0_f32; EMBEDDING + PLACE];
         numbers.extend([1.0; PLACE]);
         numbers.extend([1.0, 0.0, 0.0, 0.0]);
         for (place, vote) in [(-2.0, [1.0, 0.0, 0.0]), (2.0, [0.0, 0.0, 1.0])] {
@@ -218,7 +239,7 @@ mod tests {
             numbers.extend(vote);
         }
         let bytes: Vec<u8> =
-            MAGIC.iter().copied().chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect();
+            MAGIC.iter().copied().chain([0; 8]).chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect();
         let model = ContextModel::from_bytes(&bytes).expect("the file is whole");
         let (low, high) = (model.logits(&features(-1.5)), model.logits(&features(1.5)));
         assert!(low[0] > low[2] && high[2] > high[0]);
@@ -231,6 +252,11 @@ mod tests {
         place[..PROSODY].fill(1.0);
         assert!((distance(&place, &[0.0; PLACE]) - 0.5).abs() < 1e-6);
         assert!((distance(&place, &[1.0; PLACE]) - 0.5).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_shipped_classifier_knows_what_the_shipped_network_heard() {
+        assert_eq!(ContextModel::shipped().network(), Model::shipped().id(), "train it again: training/context.py");
     }
 
     #[test]

@@ -287,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn other_weights_have_another_id() {
+        // From the reference's table of test vectors.
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+        let bytes = include_bytes!("../weights/model.bin");
+        let mut others = bytes.to_vec();
+        *others.last_mut().unwrap() ^= 1;
+        let ids = [&bytes[..], &others].map(|bytes| Model::from_bytes(bytes).unwrap().id());
+        assert_eq!(ids[0], Model::shipped().id());
+        assert_ne!(ids[0], ids[1]);
+    }
+
+    #[test]
     fn memory_of_a_stream_does_not_grow() {
         let model = Model::shipped();
         let mut hearing = Hearing::new(model);

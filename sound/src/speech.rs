@@ -1,9 +1,9 @@
 //! Whether a clip holds mostly human speech, and how to cut it so that it holds less.
 //!
-//! The rule. A step (64 ms) *speaks* when the network's log-odds of speech, averaged over the half second around it, are at least
-//! [`SPEAKS_FROM`] and higher than those of every cat sound; it *may speak* from [`MAY_SPEAK_FROM`]. What lies before and after the
+//! The rule. A step (64 ms) *speaks* when the network's log-odds of speech, averaged over the half second around it, are higher than
+//! those of every cat sound and at least [`SPEAKS_FROM`]; from [`MAY_SPEAK_FROM`] it *may speak*. What lies before and after the
 //! event is cut back to where nobody may speak: a roll that is shorter than it could be costs little, a word much. If more than half
-//! of the steps that are left speak, or of the event's own, nothing is to be kept.
+//! of the event's own steps speak, nothing is to be kept.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ const MAY_SPEAK_FROM: f32 = -2.0;
 /// Steps to each side of one that its log-odds are averaged over.
 const REACH_STEPS: usize = 4;
 
-/// The stretch of `clip` to keep: all of it but rolls in which somebody speaks. `event` is where the cat is, in samples of the
+/// The stretch of `clip` to keep: all of it but rolls in which somebody may speak. `event` is where the cat is, in samples of the
 /// clip. `None`: it is mostly speech. Takes as long as analysing the clip, a few milliseconds.
 #[must_use]
 pub fn without_speech(model: &Model, clip: &[i16], event: Range<usize>) -> Option<Range<usize>> {
@@ -37,8 +37,8 @@ pub fn without_speech(model: &Model, clip: &[i16], event: Range<usize>) -> Optio
     let may_speak = |odds: &f32| *odds >= MAY_SPEAK_FROM;
     let from = speech[..first].iter().rposition(may_speak).map_or(0, |step| step + 1);
     let to = speech[last + 1..].iter().position(may_speak).map_or(speech.len(), |step| last + 1 + step);
-    let mostly = |steps: &[f32]| 2 * steps.iter().filter(|odds| **odds >= SPEAKS_FROM).count() > steps.len();
-    if mostly(&speech[first..=last]) || mostly(&speech[from..to]) {
+    let event_steps = &speech[first..=last];
+    if 2 * event_steps.iter().filter(|odds| **odds >= SPEAKS_FROM).count() > event_steps.len() {
         return None;
     }
     let end = if to == speech.len() { clip.len() } else { start(to) };

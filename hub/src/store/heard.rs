@@ -6,9 +6,17 @@ use sound::detection::{Context, ContextProbabilities, Measurements};
 
 use super::events::{context_from_word, context_word};
 
-/// The columns, as both tables name them, in the order of [`values`] and [`read`].
-pub(super) const COLUMNS: &str = "context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, snr_db, \
-    pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness";
+/// The columns, as both tables name them, in the order of [`values`] and [`read`]: a literal, for `concat!`.
+macro_rules! columns {
+    () => {
+        "context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, \
+         pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness"
+    };
+}
+pub(super) use columns;
+
+/// The same.
+pub(super) const COLUMNS: &str = columns!();
 
 /// How many columns there are.
 pub(super) const COUNT: usize = 13;

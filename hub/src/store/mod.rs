@@ -274,8 +274,8 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Two processes that switch a new database at once would wait for each other, so SQLite fails one of them at once,
-/// whatever the busy timeout (<https://sqlite.org/c3ref/busy_handler.html>). That one tries again.
+/// Two that switch a new database at the same time would wait for each other, so SQLite fails one of them immediately, whatever the
+/// busy timeout (<https://sqlite.org/c3ref/busy_handler.html>). That one tries again.
 fn switch_to_wal(connection: &Connection) -> Result<(), StoreError> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_that_start_at_once_all_open_the_new_database() {
+    fn several_can_open_a_new_database_at_the_same_time() {
         for _ in 0..20 {
             let dir = tempfile::tempdir().unwrap();
             std::thread::scope(|scope| {

@@ -1,7 +1,8 @@
 //! Each cat's own context classifier, from the labels that are stored.
 //!
 //! Whatever changes a cat's labels judges its earlier events anew in the same transaction, so that lists, filters, counts and
-//! exports say the same. A cat is its name; events without one belong to their node.
+//! exports say the same. A cat is its name; events without one belong to their node. What was heard by another network, before an
+//! update, is left out: its answers stay as they were, and its labels stand for their own events alone.
 
 use rusqlite::{Connection, Transaction, named_params, params};
 use sound::context::Features;
@@ -32,17 +33,16 @@ impl Store {
 /// As [`Store::household`]; `node` counts for a cat without a name.
 pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household, StoreError> {
     let sql = format!(
-        "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND features IS NOT NULL \
+        "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND substr(features, 1, 8) = :mark \
          AND label IN ('waiting_for_food', 'isolation', 'brushing') ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_LABELS}"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(named_params! { ":cat": cat, ":node": node }, |row| {
+    let rows = statement.query_map(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() }, |row| {
         let label: OwnerLabel = word(row, 1)?;
         Ok((Features::from_bytes(row.get_ref(0)?.as_blob()?), label))
     })?;
     let mut labelled: Vec<(Features, ContextLabel)> = Vec::new();
     for row in rows {
-        // What an earlier network heard teaches this one's classifier nothing.
         if let (Some(features), OwnerLabel::Context(context)) = row? {
             labelled.push((features, context));
         }
@@ -57,12 +57,14 @@ pub(super) fn judge_anew(db: &Transaction<'_>, id: i64) -> Result<(), StoreError
     let household = learn(db, &cat, &node)?;
     // Without labels, only what rested on some changes.
     let sql = format!(
-        "SELECT id, features FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND features IS NOT NULL \
+        "SELECT id, features FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND substr(features, 1, 8) = :mark \
          AND label IS NULL AND (:labels > 0 OR context_labels > 0) \
          ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_JUDGED_ANEW}"
     );
     let mut statement = db.prepare_cached(&sql)?;
-    let parameters = named_params! { ":cat": cat, ":node": node, ":labels": household.labels() };
+    let parameters = named_params! {
+        ":cat": cat, ":node": node, ":labels": household.labels(), ":mark": Features::mark(),
+    };
     let rows = statement
         .query_map(parameters, |row| Ok((row.get::<_, i64>(0)?, Features::from_bytes(row.get_ref(1)?.as_blob()?))))?;
     let known = rows.collect::<Result<Vec<_>, _>>()?;

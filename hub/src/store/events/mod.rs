@@ -100,7 +100,7 @@ pub struct NewEvent {
     pub context: Context,
     /// What was measured.
     pub measurements: Measurements,
-    /// What a cat's own classifier learns from. `None`: not kept.
+    /// What a cat's own classifier learns from. `None`: not kept, or another network heard it.
     pub features: Option<Box<Features>>,
 }
 
@@ -208,11 +208,12 @@ impl Event {
     }
 }
 
-/// The columns that [`from_row`] reads, in its order; from number 12 on those of [`heard`].
-const COLUMNS: &str = "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
-    started_monotonic_ns, clock, score, kind, context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, \
-    snr_db, pitch_median_hz, pitch_min_hz, pitch_max_hz, voiced_fraction, spectral_centroid_hz, spectral_flatness, \
-    clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels";
+/// The columns that [`from_row`] reads, in its order.
+const COLUMNS: &str = concat!(
+    "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
+    heard::columns!(),
+    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels"
+);
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
     let (context, measurements) = heard::read(row, 12)?;

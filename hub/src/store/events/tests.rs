@@ -322,6 +322,26 @@ async fn labels_that_are_taken_back_or_deleted_teach_no_more() {
     assert_eq!(judged(&store, first).await.1, 0);
 }
 
+#[tokio::test]
+async fn what_another_network_heard_teaches_nothing_and_keeps_its_answer() {
+    let (_dir, store) = open();
+    let before_update = say(&store, 1, 0).await;
+    let brushed = Some(OwnerLabel::Context(ContextLabel::Brushing));
+    let (old, current) = (say(&store, 1, 1).await, say(&store, 1, 2).await);
+    store.label_event(old, brushed).await.unwrap();
+    assert_eq!(judged(&store, before_update).await, (ContextLabel::Brushing, 1));
+    let updated = "UPDATE events SET features = CAST(x'0123456789abcdef' || substr(features, 9) AS BLOB) WHERE id < ?1";
+    store.write(move |db| Ok(db.execute(updated, [current])?)).await.unwrap();
+    assert_eq!(store.household("Tom").await.unwrap().labels(), 0);
+
+    let later = say(&store, 1, 3).await;
+    store.label_event(current, brushed).await.unwrap();
+    assert_eq!(judged(&store, later).await, (ContextLabel::Brushing, 1), "by the label of this network's event");
+    store.label_event(current, None).await.unwrap();
+    assert_eq!(judged(&store, later).await.1, 0);
+    assert_eq!(judged(&store, before_update).await, (ContextLabel::Brushing, 1));
+}
+
 /// What the general model says.
 fn judge(features: &Features) -> Context {
     Household::default().context(features)
