@@ -97,6 +97,24 @@ def leave_cats_out(prosody, embedding, contexts, cats):
     return out
 
 
+def arrays(rows):
+    """Way of speaking, embedding, context and cat of each meow."""
+    return [np.array([row[name] for row in rows]) for name in ("prosody", "embedding", "context", "cat")]
+
+
+def without_hearing_the_cat(manifest, hear, weights):
+    """Logits, contexts and cats of meows whose cat neither the classifier nor the network behind it knows; `weights` by part left out."""
+    clips = [clip for clip in corpus.read_manifest(manifest) if clip.dataset in corpus.TRAINING_DATASETS]
+    part_of = corpus.split(clips)
+    cats_of = {part: {clip.group for clip in clips if clip.dataset == "catmeows" and part_of[clip.path] == part} for part in weights}
+    found = []
+    for part, file in weights.items():
+        prosody, embedding, contexts, cats = arrays(meows(manifest, hear, file))
+        logits, own = leave_cats_out(prosody, embedding, contexts, cats), np.isin(cats, sorted(cats_of[part]))
+        found.append((logits[own], contexts[own], cats[own]))
+    return [np.concatenate(parts) for parts in zip(*found)]
+
+
 def temperature_of(logits, contexts):
     """The divisor that makes the logits' probabilities fit best."""
     choices = np.geomspace(0.3, 5, 60)
@@ -147,10 +165,11 @@ def main():
     parser.add_argument("--weights", type=pathlib.Path, help="another network than the shipped one")
     parser.add_argument("--out", type=pathlib.Path, default=here / "../sound/weights/context.bin")
     parser.add_argument("--meows", type=pathlib.Path, help="also write each meow, with the logits of a classifier that does not know its cat")
+    parser.add_argument("--without", nargs="+", default=[], metavar="PART:FILE", help="networks trained without a part, to judge its cats with",
+                        type=lambda text: (int(text.split(":", 1)[0]), text.split(":", 1)[1]))
     arguments = parser.parse_args()
     rows = meows(arguments.manifest, arguments.hear, arguments.weights)
-    prosody, embedding = [np.array([row[name] for row in rows]) for name in ("prosody", "embedding")]
-    contexts, cats = np.array([row["context"] for row in rows]), np.array([row["cat"] for row in rows])
+    prosody, embedding, contexts, cats = arrays(rows)
 
     logits = leave_cats_out(prosody, embedding, contexts, cats)
     # The temperature of a cat comes from the other cats.
@@ -165,6 +184,9 @@ def main():
     print("  classifier        ", *with_interval(calibrated.argmax(axis=1), contexts, cats, rng), sep="  ")
     print("  always isolation  ", *with_interval(np.ones_like(contexts), contexts, cats, rng), sep="  ")
     print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], embedding[:, :0], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
+    if arguments.without:
+        others = without_hearing_the_cat(arguments.manifest, arguments.hear, dict(arguments.without))
+        print("  and network unheard", *with_interval(others[0].argmax(axis=1), *others[1:], rng), sep="  ")
     print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
     brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
     prior = np.bincount(contexts, minlength=3) / len(contexts)
