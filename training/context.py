@@ -186,7 +186,7 @@ def main():
     print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], embedding[:, :0], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
     if arguments.without:
         others = without_hearing_the_cat(arguments.manifest, arguments.hear, dict(arguments.without))
-        print("  and network unheard", *with_interval(others[0].argmax(axis=1), *others[1:], rng), sep="  ")
+        print(f"  by a network without the cat ({len(others[1])} meows of {len(np.unique(others[2]))} cats)", *with_interval(others[0].argmax(axis=1), *others[1:], rng), sep="  ")
     print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
     brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
     prior = np.bincount(contexts, minlength=3) / len(contexts)

@@ -57,7 +57,10 @@ def main():
         with multiprocessing.get_context("spawn").Pool(arguments.workers) as workers:
             made = list(workers.imap(make_batch, jobs))
         _, frames, labels, logits = zip(*made)
-        np.savez(arguments.out / f"pool{part}.npz", frames=np.concatenate(frames), labels=np.concatenate(labels), logits=np.concatenate(logits))
+        # Under its name only when it is whole.
+        unfinished = arguments.out / f"unfinished{part}.npz"
+        np.savez(unfinished, frames=np.concatenate(frames), labels=np.concatenate(labels), logits=np.concatenate(logits))
+        unfinished.rename(arguments.out / f"pool{part}.npz")
         print(f"part {part}: {sum(map(len, frames))} mixes", flush=True)
 
 

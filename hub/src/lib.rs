@@ -19,6 +19,7 @@ pub mod node_health;
 pub mod node_watch;
 pub mod owner;
 pub mod peer;
+pub mod rehear;
 pub mod run;
 pub mod store;
 pub mod table;

@@ -35,6 +35,7 @@ use crate::owner::mqtt::Mqtt;
 use crate::owner::nodes::Troubles;
 use crate::owner::{Outbox, OwnerService};
 use crate::peer::{self, Peer};
+use crate::rehear::rehear;
 use crate::store::notices::ChannelKind;
 use crate::store::{Access, Store, StoreError};
 
@@ -193,6 +194,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         } else {
             Clips::guest(&config.data_dir, config.clips.clone(), store.clone())
         };
+        if keeps {
+            tasks.spawn(rehear(store.clone(), opened.clone(), stop.clone()));
+        }
         if keeps && config.listen.enabled {
             let (listen, events) = (config.listen.clone(), config.events.clone());
             let settings = Settings { listen, detector: config.detector, events };

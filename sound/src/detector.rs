@@ -26,16 +26,21 @@ pub struct DetectorConfig {
     pub min_score: f32,
 }
 
+impl DetectorConfig {
+    /// What is good for most.
+    pub const DEFAULT: Self = Self {
+        on_probability: 0.5,
+        off_probability: 0.2,
+        min_ms: 128,
+        merge_gap_ms: 256,
+        max_ms: 10_000,
+        min_score: 0.5,
+    };
+}
+
 impl Default for DetectorConfig {
     fn default() -> Self {
-        Self {
-            on_probability: 0.5,
-            off_probability: 0.2,
-            min_ms: 128,
-            merge_gap_ms: 256,
-            max_ms: 10_000,
-            min_score: 0.5,
-        }
+        Self::DEFAULT
     }
 }
 

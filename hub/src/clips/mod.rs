@@ -348,6 +348,14 @@ enum WriteError {
     Io(#[from] std::io::Error),
 }
 
+/// The audio of a clip's file.
+///
+/// # Errors
+/// When it is none.
+pub fn samples_of(wav: &[u8]) -> Result<Vec<i16>, hound::Error> {
+    hound::WavReader::new(wav)?.into_samples().collect()
+}
+
 /// 16 kHz, one channel, signed 16 bits.
 fn wav_of(samples: &[i16]) -> Vec<u8> {
     let spec = hound::WavSpec {

@@ -9,6 +9,7 @@ use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -17,6 +18,7 @@ use super::problem::{Body, Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
 use crate::error::{Code, Error};
 use crate::listen::live::News;
+use crate::rehear::rehear_labelled;
 use crate::store::events::{Event, EventFilter, OwnerLabel, PageCursor};
 use crate::time;
 
@@ -199,6 +201,10 @@ async fn label(
     };
     let label = body.label.map(known).transpose()?;
     let event = app.store.label_event(id, label).await?.ok_or_else(|| no_event(id))?;
+    if let Err(error) = rehear_labelled(&app.store, &app.clips, &event).await {
+        // The label is kept; it teaches from the next start on.
+        warn!(id, %error, "a labelled sound of an earlier network is heard again at the next start");
+    }
     let answer = EventAnswer::from(&event);
     if let Some(live) = &app.live {
         live.tell(News::Labelled(Box::new(event)));

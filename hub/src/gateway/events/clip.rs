@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::find;
+use crate::clips;
 use crate::clips::picture::{self, Mark, PictureSize};
 use crate::error::{Code, Error};
 use crate::gateway::App;
@@ -130,9 +131,7 @@ async fn png(
     };
     let place = DRAWINGS.acquire().await.map_err(|closed| Error::new(Code::Internal, closed.to_string()))?;
     let drawn = tokio::task::spawn_blocking(move || {
-        let samples =
-            hound::WavReader::new(&bytes[..]).and_then(|wav| wav.into_samples().collect::<Result<Vec<i16>, _>>());
-        let samples = samples.map_err(|why| format!("the clip cannot be read: {why}"))?;
+        let samples = clips::samples_of(&bytes).map_err(|why| format!("the clip cannot be read: {why}"))?;
         picture::png(&samples, Some(mark), size).map_err(|why| format!("the picture cannot be written: {why}"))
     });
     let drawn = drawn.await.unwrap_or_else(|crash| Err(crash.to_string()));

@@ -2,19 +2,25 @@
 //!
 //! Whatever changes a cat's labels judges its earlier events anew in the same transaction, so that lists, filters, counts and
 //! exports say the same. A cat is its name; events without one belong to their node. What was heard by another network, before an
-//! update, is left out: its answers stay as they were, and its labels stand for their own events alone.
+//! update, is left out: its answers stay as they were, and its labels stand for their own events alone until their clips are heard
+//! again ([`crate::rehear`]).
 
-use rusqlite::{Connection, Transaction, named_params, params};
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params};
 use sound::context::Features;
 use sound::detection::ContextLabel;
 
-use super::{OwnerLabel, context_word, word};
+use super::{COLUMNS, Event, OwnerLabel, context_word, from_row, word};
 use crate::analysis::household::{Household, MOST_LABELS};
 use crate::store::{Store, StoreError};
 
 /// Events of a cat that are judged anew when a label changes: the latest without a label. Older ones keep the answer that they
 /// had. So many take some tenths of a second.
 const MOST_JUDGED_ANEW: usize = 2_000;
+
+/// Labels that teach, as SQL.
+const TEACHES: &str = "label IN ('waiting_for_food', 'isolation', 'brushing')";
 
 /// Whose event it is, as SQL: `:cat` and `:node` of one event.
 const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR node = :node)";
@@ -28,13 +34,58 @@ impl Store {
         let cat = cat.to_owned();
         self.read(move |db| learn(db, &cat, "")).await
     }
+
+    /// Events with a clip and a label that would teach, had this network heard them; those that were labelled last come first, at most
+    /// `limit`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn labelled_of_another_network(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.read(move |db| {
+            // By the index of labelled events: they are few.
+            let sql = format!(
+                "SELECT {COLUMNS} FROM events INDEXED BY events_labelled WHERE label IS NOT NULL AND {TEACHES} \
+                 AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
+                 AND (features IS NULL OR substr(features, 1, 8) <> ?1) ORDER BY labelled_at_ns DESC, id DESC LIMIT ?2"
+            );
+            let mut statement = db.prepare_cached(&sql)?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(params![Features::mark(), limit], from_row)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Stores what this network heard of events, `None` where it heard nothing, and judges the events of their cats anew. Those that were
+    /// deleted meanwhile are left out.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn put_reheard(&self, heard: Vec<(i64, Option<Features>)>) -> Result<(), StoreError> {
+        self.write(move |db| {
+            let mut cats = BTreeMap::new();
+            for (id, features) in heard {
+                // The mark alone: it was tried.
+                let features = features.map_or_else(|| Features::mark().to_vec(), |features| features.to_bytes());
+                let sql = "UPDATE events SET features = ?2 WHERE id = ?1 AND deleted_at_ns IS NULL \
+                           RETURNING cat, iif(cat = '', node, '')";
+                let cat: Option<(String, String)> =
+                    db.query_row(sql, params![id, features], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+                if let Some(cat) = cat {
+                    cats.insert(cat, id);
+                }
+            }
+            cats.into_values().try_for_each(|id| judge_anew(db, id))
+        })
+        .await
+    }
 }
 
 /// As [`Store::household`]; `node` counts for a cat without a name.
 pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household, StoreError> {
     let sql = format!(
         "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND substr(features, 1, 8) = :mark \
-         AND label IN ('waiting_for_food', 'isolation', 'brushing') ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_LABELS}"
+         AND length(features) > 8 AND {TEACHES} ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_LABELS}"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() }, |row| {

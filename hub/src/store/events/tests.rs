@@ -53,11 +53,22 @@ fn watermark(node: &str, settled_sample: u64) -> Watermark {
 }
 
 async fn put(store: &Store, event: NewEvent) -> Event {
-    let (clip, mark) = (clip_of(&event), watermark(&event.node, event.end_sample));
-    match store.commit_event(event, Ok(clip), mark, |_| vec![]).await.unwrap() {
+    let clip = Ok(clip_of(&event));
+    put_with(store, event, clip).await
+}
+
+pub(crate) async fn put_with(store: &Store, event: NewEvent, clip: Result<Clip, NoClip>) -> Event {
+    let mark = watermark(&event.node, event.end_sample);
+    match store.commit_event(event, clip, mark, |_| vec![]).await.unwrap() {
         Committed::Stored(event, _) => *event,
         Committed::KnownAlready => panic!("it was known"),
     }
+}
+
+/// Makes the events before that number look as they do after an update.
+pub(crate) async fn as_if_another_network_heard(store: &Store, before_id: i64) {
+    let sql = "UPDATE events SET features = CAST(x'0123456789abcdef' || substr(features, 9) AS BLOB) WHERE id < ?1";
+    store.write(move |db| Ok(db.execute(sql, [before_id])?)).await.unwrap();
 }
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -330,8 +341,7 @@ async fn what_another_network_heard_teaches_nothing_and_keeps_its_answer() {
     let (old, current) = (say(&store, 1, 1).await, say(&store, 1, 2).await);
     store.label_event(old, brushed).await.unwrap();
     assert_eq!(judged(&store, before_update).await, (ContextLabel::Brushing, 1));
-    let updated = "UPDATE events SET features = CAST(x'0123456789abcdef' || substr(features, 9) AS BLOB) WHERE id < ?1";
-    store.write(move |db| Ok(db.execute(updated, [current])?)).await.unwrap();
+    as_if_another_network_heard(&store, current).await;
     assert_eq!(store.household("Tom").await.unwrap().labels(), 0);
 
     let later = say(&store, 1, 3).await;
