@@ -8,6 +8,7 @@ pub mod discover;
 pub mod dog;
 pub mod error;
 pub mod files;
+mod flac;
 pub mod gateway;
 pub mod grpc;
 pub mod health;

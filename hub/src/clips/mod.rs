@@ -1,4 +1,4 @@
-//! Clips: the sound of each event as a WAV file, within a quota.
+//! Clips: the sound of each event as a file, within a quota.
 //!
 //! Clips are all the audio that the hub ever writes, and there is one only around a cat event: at most
 //! [`ClipsConfig::max_length_s`] with at most [`MAX_ROLL_MS`] before and after it, and none that is mostly speech. What people
@@ -18,6 +18,7 @@ use daemon::quiet::Quiet;
 use sound::SAMPLE_RATE_HZ;
 use tracing::{info, warn};
 
+use crate::flac;
 use crate::store::events::{Clip, NoClip};
 use crate::store::{Store, StoreError, now_ns};
 
@@ -54,6 +55,8 @@ pub struct ClipsConfig {
     pub pre_roll_ms: u32,
     /// Audio after the event, in milliseconds, at most [`MAX_ROLL_MS`].
     pub post_roll_ms: u32,
+    /// How clips are on disk. They are served as WAV either way.
+    pub format: ClipFormat,
     /// Whether what people say is kept out: rolls in which somebody speaks are cut off, and a clip that is mostly speech is not
     /// written (see [`sound::speech`] for the rule).
     pub speech_gate: bool,
@@ -69,12 +72,45 @@ pub struct ClipsConfig {
     pub reserve_mb: u64,
 }
 
+/// How a clip is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClipFormat {
+    /// WAV: 32 kB a second.
+    Wav,
+    /// FLAC: the same samples in less, about half in a quiet room.
+    Flac,
+}
+
+impl ClipFormat {
+    const ALL: [Self; 2] = [Self::Wav, Self::Flac];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Wav => ".wav",
+            Self::Flac => ".flac",
+        }
+    }
+
+    fn encode(self, samples: &[i16]) -> Vec<u8> {
+        match self {
+            Self::Wav => wav_of(samples),
+            Self::Flac => {
+                let mut stream = Vec::new();
+                sound::flac::encode(samples, &mut stream);
+                stream
+            }
+        }
+    }
+}
+
 impl Default for ClipsConfig {
     fn default() -> Self {
         Self {
             enabled: true,
             pre_roll_ms: 500,
             post_roll_ms: 500,
+            format: ClipFormat::Wav,
             speech_gate: true,
             max_length_s: 10,
             keep_days: 90,
@@ -221,16 +257,20 @@ impl Clips {
         if !config.enabled {
             return Err(NoClip::Disabled);
         }
-        let wav = wav_of(&cut.samples);
-        let bytes = wav.len() as u64;
+        let (format, samples) = (config.format, cut.samples.len() as u64);
+        let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples))).await {
+            Ok(encoded) => encoded,
+            Err(error) => return Err(self.failed(&error)),
+        };
+        let bytes = encoded.len() as u64;
         let reserve = config.reserve_mb.saturating_mul(1_000_000);
         let kept = match self.make_room(bytes).await {
             Err(reason) => Err(reason),
             Ok(()) => {
                 let directory = self.inner.directory.clone();
-                let file = format!("{:016x}-{:012}.wav", cut.boot_id, cut.start_sample);
-                let clip = Clip { file, bytes, start_sample: cut.start_sample, samples: cut.samples.len() as u64 };
-                blocking(move || write(&directory, &clip.file, &wav, reserve).map(|()| clip)).await
+                let file = format!("{:016x}-{:012}{}", cut.boot_id, cut.start_sample, format.suffix());
+                let clip = Clip { file, bytes, start_sample: cut.start_sample, samples };
+                blocking(move || write(&directory, &clip.file, &encoded, reserve).map(|()| clip)).await
             }
             .map_err(|error| self.failed(&error)),
         };
@@ -243,13 +283,22 @@ impl Clips {
         kept
     }
 
-    /// The WAV file of a clip.
+    /// A clip as a WAV file, however it is on disk.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when retention has just removed it.
+    /// [`ErrorKind::NotFound`] when retention has just removed it, [`ErrorKind::InvalidData`] when the file is damaged.
     pub async fn read(&self, clip: &Clip) -> std::io::Result<Vec<u8>> {
         let path = self.inner.directory.join(&clip.file);
-        blocking(move || std::fs::read(path)).await
+        let (is_flac, count) = (clip.file.ends_with(ClipFormat::Flac.suffix()), clip.samples as usize);
+        blocking(move || {
+            let bytes = std::fs::read(path)?;
+            if !is_flac {
+                return Ok(bytes);
+            }
+            let samples = flac::decode(&bytes, count).filter(|samples| samples.len() == count);
+            samples.map(|samples| wav_of(&samples)).ok_or_else(|| ErrorKind::InvalidData.into())
+        })
+        .await
     }
 
     /// Removes files that the database has let go of. One that cannot be removed is swept away at the next start.
@@ -348,7 +397,7 @@ enum WriteError {
     Io(#[from] std::io::Error),
 }
 
-/// The audio of a clip's file.
+/// The audio of a clip as [`Clips::read`] gives it.
 ///
 /// # Errors
 /// When it is none.
@@ -400,6 +449,10 @@ fn free_bytes(directory: &Path) -> std::io::Result<u64> {
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
+fn is_clip(name: &str) -> bool {
+    ClipFormat::ALL.iter().any(|format| name.ends_with(format.suffix()))
+}
+
 /// Removes files that nobody wants; returns how many, and which wanted ones are not there.
 fn sweep(directory: &Path, wanted: &std::collections::HashSet<String>) -> std::io::Result<(usize, Vec<String>)> {
     std::fs::create_dir_all(directory)?;
@@ -409,7 +462,7 @@ fn sweep(directory: &Path, wanted: &std::collections::HashSet<String>) -> std::i
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if !missing.remove(name) && (name.ends_with(".wav") || name.ends_with(UNFINISHED)) {
+        if !missing.remove(name) && (is_clip(name) || name.ends_with(UNFINISHED)) {
             std::fs::remove_file(entry.path())?;
             swept += 1;
         }

@@ -55,6 +55,26 @@ async fn clip_holds_the_samples_bit_for_bit() {
 }
 
 #[tokio::test]
+async fn flac_is_smaller_on_disk_and_the_same_when_it_is_read() {
+    let (dir, store, clips) = open(ClipsConfig { format: ClipFormat::Flac, ..config() }).await;
+    let found = event("kitchen", 16_000);
+    let clip = record(&store, &clips, found.clone(), 24_000).await.unwrap();
+    assert!(clip.file.ends_with(".flac") && clip.bytes < 24_000, "{clip:?}");
+    let path = dir.path().join("clips").join(&clip.file);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), clip.bytes);
+    let wav = clips.read(&clip).await.unwrap();
+    assert_eq!(wav.len() as u64, clip.wav_bytes());
+    assert_eq!(samples_of(&wav).unwrap(), cut(&found, 24_000).samples);
+
+    // Swept like others when nobody wants it, and not otherwise.
+    std::fs::copy(&path, path.with_file_name("stray.flac")).unwrap();
+    let clips = Clips::open(dir.path(), config(), store).await.unwrap();
+    assert_eq!(files(&dir), std::slice::from_ref(&clip.file));
+    std::fs::write(&path, &std::fs::read(&path).unwrap()[..200]).unwrap();
+    assert_eq!(clips.read(&clip).await.unwrap_err().kind(), ErrorKind::InvalidData);
+}
+
+#[tokio::test]
 async fn oldest_clips_make_room_before_the_quota_is_passed() {
     // Two clips of 0.4 MB fit into one megabyte, three do not.
     let (dir, store, clips) = open(ClipsConfig { keep_mb: 1, ..config() }).await;

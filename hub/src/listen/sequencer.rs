@@ -3,6 +3,7 @@
 use proto::listen_response::Event as Sent;
 use proto::{AudioFrame, Cursor, Encoding, FRAME_SAMPLES, Gap, ListenResponse};
 
+use crate::flac;
 use crate::store::events::GapReason;
 
 /// Sequence numbers from here on are not believed: it is 5 million years of audio.
@@ -179,19 +180,9 @@ fn decode(frame: &AudioFrame) -> Option<Vec<i16>> {
             let (pairs, rest) = frame.audio.as_chunks::<2>();
             rest.is_empty().then(|| pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect())
         }
-        Encoding::Flac => decode_flac(&frame.audio, frame.sample_count as usize),
+        Encoding::Flac => flac::decode(&frame.audio, frame.sample_count as usize),
     };
     samples.filter(|samples: &Vec<i16>| samples.len() == frame.sample_count as usize)
-}
-
-/// Decodes no more samples than one above `expected`.
-fn decode_flac(bytes: &[u8], expected: usize) -> Option<Vec<i16>> {
-    let mut reader = claxon::FlacReader::new(bytes).ok()?;
-    let info = reader.streaminfo();
-    if info.channels != 1 || info.bits_per_sample != 16 {
-        return None;
-    }
-    reader.samples().take(expected + 1).map(|sample| i16::try_from(sample.ok()?).ok()).collect()
 }
 
 fn reason_of(reason: proto::GapReason) -> GapReason {

@@ -106,7 +106,7 @@ impl ClipAnswer {
         Self {
             url: links::clip(event.id),
             spectrogram_url: links::spectrogram(event.id),
-            bytes: clip.bytes,
+            bytes: clip.wav_bytes(),
             duration_s: seconds(clip.samples as f64),
             event_start_s: seconds(event.found.start_sample as f64 - clip.start_sample as f64),
         }

@@ -33,12 +33,19 @@ pub enum EventClock {
 pub struct Clip {
     /// File name within the clip directory.
     pub file: String,
-    /// Size of the file.
+    /// Size of the file, for the quota.
     pub bytes: u64,
     /// The clip's first sample, on the node's count.
     pub start_sample: u64,
     /// Samples in the clip.
     pub samples: u64,
+}
+
+impl Clip {
+    /// Size of it as a WAV file, however it is on disk.
+    pub fn wav_bytes(&self) -> u64 {
+        44 + 2 * self.samples
+    }
 }
 
 /// Why an event has no clip.
