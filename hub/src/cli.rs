@@ -8,7 +8,9 @@ use daemon::config::ConfigError;
 use daemon::logs::LogFormat;
 use sound::detector::DetectorConfig;
 
-use crate::config::{Config, Layer, NodeConfig, Role, Url};
+use crate::address::{NodeConfig, Url};
+use crate::config::{Config, Layer};
+use crate::role::Role;
 
 /// Calls cats and dogs, tells their owner, listens to cats and says what it heard.
 ///

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use daemon::config::ConfigError;
 use daemon::listen::Listen;
@@ -10,6 +9,7 @@ use daemon::logs::LogFormat;
 use serde::Deserialize;
 use sound::detector::DetectorConfig;
 
+use crate::address::{NodeConfig, Url};
 use crate::clips::ClipsConfig;
 use crate::gateway::PageConfig;
 use crate::listen::{EventsConfig, ListenConfig};
@@ -19,6 +19,7 @@ use crate::owner::{
     self,
     config::{MqttConfig, NoticesConfig, OwnerConfig},
 };
+use crate::role::Role;
 
 /// Default ports, those of the original system.
 pub mod port {
@@ -36,92 +37,6 @@ pub mod port {
 
 /// Analyses that may run at once when nothing else is configured. Each keeps a connection's stream and a thread's work.
 pub const DEFAULT_MAX_ANALYSES: usize = 16;
-
-/// A service of the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// The Owner service.
-    Owner,
-    /// The dog service.
-    Dog,
-    /// The catAnalysis service.
-    Analysis,
-    /// The HTTP gateway.
-    Gateway,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Owner, Self::Dog, Self::Analysis, Self::Gateway];
-
-    /// The word for it, as in `--only`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::Dog => "dog",
-            Self::Analysis => "analysis",
-            Self::Gateway => "gateway",
-        }
-    }
-}
-
-/// A cat-node of the config: `NAME=URL`, or `URL` for one that is asked for its cat's name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct NodeConfig {
-    /// The cat it hears. `None`: it is asked.
-    pub cat: Option<String>,
-    /// Where it listens.
-    pub url: String,
-}
-
-impl FromStr for NodeConfig {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // A name may hold '=' too, and so may what follows a host.
-        let (cat, url) = match text.find("://").and_then(|scheme| text[..scheme].rfind('=')) {
-            Some(sign) => (Some(&text[..sign]), &text[sign + 1..]),
-            None => (None, text),
-        };
-        if cat == Some("") {
-            return Err(format!("{text:?} has no name before its '='; write NAME=URL"));
-        }
-        check_url(url)?;
-        Ok(Self { cat: cat.map(Into::into), url: url.into() })
-    }
-}
-
-impl TryFrom<String> for NodeConfig {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-/// Where another role is served. `http://HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Url(pub String);
-
-impl FromStr for Url {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        check_url(text)?;
-        Ok(Self(text.into()))
-    }
-}
-
-impl TryFrom<String> for Url {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 /// One layer: what was said there, and nothing else.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -353,14 +268,6 @@ fn default_data_dir() -> Result<PathBuf, ConfigError> {
         .ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
 }
 
-fn check_url(url: &str) -> Result<(), String> {
-    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is no URL: {why}"))?;
-    match parsed.scheme_str() {
-        Some("http") if parsed.host().is_some_and(|host| !host.is_empty()) => Ok(()),
-        _ => Err(format!("{url:?} is no URL of the form http://HOST:PORT")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,19 +288,6 @@ mod tests {
         assert_eq!(config.analysis, Listen::Loopback(50057));
         assert_eq!(config.nodes, ["http://localhost:50056".parse().unwrap()]);
         assert!(config.discover);
-    }
-
-    #[test]
-    fn node_has_a_name_or_is_asked_for_it() {
-        let node: NodeConfig = "Tom=http://10.0.0.7:50056".parse().unwrap();
-        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("Tom"), "http://10.0.0.7:50056"));
-        let node: NodeConfig = "http://10.0.0.7:50056/?a=b".parse().unwrap();
-        assert_eq!(node.cat, None);
-        let node: NodeConfig = "a=b=http://10.0.0.7:50056/?c=d".parse().unwrap();
-        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("a=b"), "http://10.0.0.7:50056/?c=d"));
-        for bad in ["Tom", "=http://a:1", "Tom=", "Tom=a:1", "Tom=ftp://a:1", "Tom=http://", "Tom=http:// a"] {
-            assert!(bad.parse::<NodeConfig>().is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -7,12 +7,12 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::config::Role;
 use crate::error::{Error, Who, within};
 use crate::listen::Live;
 use crate::node_client::{Node, Nodes};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use crate::peer;
+use crate::role::Role;
 use crate::store::Store;
 
 /// How long a role in another process may take to say that it serves.

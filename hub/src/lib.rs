@@ -1,5 +1,6 @@
 //! The hub daemon of Meowlink: Owner, dog, cat analysis and the HTTP gateway, in one process or in several.
 
+pub mod address;
 pub mod analysis;
 pub mod cli;
 pub mod clips;
@@ -20,7 +21,9 @@ pub mod node_health;
 pub mod node_watch;
 pub mod owner;
 pub mod peer;
+pub mod places;
 pub mod rehear;
+pub mod role;
 pub mod run;
 pub mod store;
 pub mod table;

@@ -16,6 +16,7 @@ use crate::node_client::Nodes;
 use crate::node_health::HealthConfig;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
+use crate::places::Places;
 use crate::store::Store;
 
 /// The gRPC calls that are counted by name; all others are one.
@@ -49,8 +50,15 @@ pub struct Metrics {
 struct Inner {
     started: Instant,
     rpcs: Arc<Calls>,
-    http: OnceLock<Calls>,
+    gateway: OnceLock<GatewayParts>,
     parts: OnceLock<Parts>,
+}
+
+/// What the gateway counts.
+#[derive(Debug)]
+struct GatewayParts {
+    requests: Calls,
+    streams: Vec<(&'static str, Places)>,
 }
 
 /// The parts of the hub that a scrape looks at, those that this process has.
@@ -77,8 +85,8 @@ pub struct Parts {
 impl Default for Metrics {
     fn default() -> Self {
         let rpcs = Arc::new(Calls::new(METHODS));
-        let (http, parts) = (OnceLock::new(), OnceLock::new());
-        Self { inner: Arc::new(Inner { started: Instant::now(), rpcs, http, parts }) }
+        let (gateway, parts) = (OnceLock::new(), OnceLock::new());
+        Self { inner: Arc::new(Inner { started: Instant::now(), rpcs, gateway, parts }) }
     }
 }
 
@@ -99,15 +107,15 @@ impl Metrics {
         let _ = self.inner.parts.set(parts);
     }
 
-    /// The routes of the gateway; requests for others count as one. Only the first call counts.
-    pub fn set_routes(&self, routes: impl IntoIterator<Item = String>) {
+    /// The routes of the gateway, and its streams by kind. Requests for other routes count as one. Only the first call counts.
+    pub fn set_gateway(&self, routes: impl IntoIterator<Item = String>, streams: Vec<(&'static str, Places)>) {
         // As above.
-        let _ = self.inner.http.set(Calls::new(routes));
+        let _ = self.inner.gateway.set(GatewayParts { requests: Calls::new(routes), streams });
     }
 
     /// A request to a route begins. `None`: there is no gateway here.
     pub fn http_request(&self, route: &str) -> Option<Call> {
-        Some(self.inner.http.get()?.begin(route, "given_up"))
+        Some(self.inner.gateway.get()?.requests.begin(route, "given_up"))
     }
 
     /// The page for a scrape.
@@ -136,11 +144,11 @@ impl Metrics {
                 parts::clips(&mut page, store, clips).await;
             }
         }
-        if let Some(http) = self.inner.http.get() {
-            Calls::write(&mut page, &HTTP, "route", &[(&[], http)]);
+        if let Some(gateway) = self.inner.gateway.get() {
+            Calls::write(&mut page, &HTTP, "route", &[(&[], &gateway.requests)]);
             let mut family = page.gauge("meowlink_hub_streams", "Streams that are open, of news and of sound.");
-            for (kind, open) in crate::gateway::open_streams() {
-                family.with(&[("kind", kind)], open as f64);
+            for (kind, places) in &gateway.streams {
+                family.with(&[("kind", kind)], places.taken() as f64);
             }
         }
         Calls::write(&mut page, &RPCS, "method", &[(&[], &self.inner.rpcs)]);

@@ -22,7 +22,7 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::MAX_NAME_BYTES;
-use crate::config::NodeConfig;
+use crate::address::NodeConfig;
 use crate::error::{Code, Error, Who, within};
 use crate::peer::{self, Announced};
 

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::analysis::AnalysisService;
 use crate::clips::Clips;
-use crate::config::{Config, Role};
+use crate::config::Config;
 use crate::discover::discover;
 use crate::dog::DogService;
 use crate::gateway::{self, App, Hosts};
@@ -36,6 +36,7 @@ use crate::owner::nodes::Troubles;
 use crate::owner::{Outbox, OwnerService};
 use crate::peer::{self, Peer};
 use crate::rehear::rehear;
+use crate::role::Role;
 use crate::store::notices::ChannelKind;
 use crate::store::{Access, Store, StoreError};
 
@@ -255,6 +256,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
                 page: config.page,
                 checks,
                 metrics,
+                limits: gateway::Limits::default(),
             };
             tasks.spawn(gateway::serve(listeners.http, gateway::router(app), stop.clone()));
         }

@@ -3,7 +3,7 @@
 use mdns_sd::ServiceInfo;
 
 use super::*;
-use crate::config::NodeConfig;
+use crate::address::NodeConfig;
 use crate::listen::tests::FakeNode;
 
 /// What any wait may take before it counts as a failure. Nothing is expected to come near it.

@@ -23,6 +23,7 @@ use crate::store::events::{Event, EventFilter, OwnerLabel, PageCursor};
 use crate::time;
 
 pub(super) use answer::EventAnswer;
+pub(super) use clip::MAX_DRAWINGS;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()

@@ -3,7 +3,7 @@
 #![allow(unused_qualifications, reason = "in what utoipa makes of `params(LiveParams)`")]
 
 use std::convert::Infallible;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use sound::SAMPLE_RATE_HZ;
-use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,14 +22,7 @@ use crate::error::{Code, Error};
 use crate::listen::monitor;
 
 /// People who listen at the same time. Further ones get 429: each is a subscriber of a node, which has few places.
-const MAX_LISTENERS: usize = 8;
-
-static LISTENERS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_LISTENERS)));
-
-/// People who listen now.
-pub(super) fn open() -> usize {
-    MAX_LISTENERS - LISTENERS.available_permits()
-}
+pub(super) const MAX_LISTENERS: usize = 8;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(live))
@@ -66,9 +58,9 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
     }
     let node = app.nodes.iter().find(|node| node.url() == params.node);
     let node = node.ok_or_else(|| Error::new(Code::NotFound, format!("there is no node {:?}", params.node)))?;
-    let place = Arc::clone(&LISTENERS).try_acquire_owned();
+    let place = app.limits.sound.try_take();
     let place =
-        place.map_err(|_| Error::new(Code::TooManyListeners, format!("{MAX_LISTENERS} people listen already")))?;
+        place.ok_or_else(|| Error::new(Code::TooManyListeners, format!("{MAX_LISTENERS} people listen already")))?;
     let audio = monitor::open(&node, app.stop.clone()).await?;
     let pieces = futures_util::stream::unfold((Some(head()), audio, place), |(head, mut audio, place)| async move {
         let piece = match head {

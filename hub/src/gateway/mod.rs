@@ -23,6 +23,7 @@ use crate::node_client::Nodes;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
 use crate::peer::Peer;
+use crate::places::Places;
 use crate::store::Store;
 
 mod analyses;
@@ -80,18 +81,34 @@ pub struct App {
     pub checks: Checks,
     /// What `/metrics` says.
     pub metrics: Metrics,
+    /// How many clients may do what takes long.
+    pub limits: Limits,
 }
 
-/// Streams that are open now, by what they are of.
-pub fn open_streams() -> [(&'static str, usize); 2] {
-    [("news", stream::open()), ("sound", live_audio::open())]
+/// What only a few clients may do at the same time. Clones share the places.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    news: Places,
+    sound: Places,
+    drawings: Places,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            news: Places::new(stream::MAX_STREAMS),
+            sound: Places::new(live_audio::MAX_LISTENERS),
+            drawings: Places::new(events::MAX_DRAWINGS),
+        }
+    }
 }
 
 /// The routes.
 pub fn router(app: App) -> Router {
     let (routes, api) = api().split_for_parts();
     let documented = api.paths.paths.keys().cloned();
-    app.metrics.set_routes(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)));
+    let streams = vec![("news", app.limits.news.clone()), ("sound", app.limits.sound.clone())];
+    app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
     let count = metrics::Count::new(app.metrics.clone());
     routes
         .merge(index::routes())

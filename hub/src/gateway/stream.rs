@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD;
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -28,25 +28,18 @@ use super::problem::{Params, Problem};
 use super::{App, Line};
 use crate::error::{Code, Error, Who};
 use crate::listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
+use crate::places::Place;
 use crate::store::events::{Event, NewGap};
 use crate::time;
 
 /// Streams that are open at the same time. Further ones get 429.
-const MAX_STREAMS: usize = 128;
+pub(super) const MAX_STREAMS: usize = 128;
 
 /// A comment goes out after so long a silence, so that proxies keep the connection and a client that is gone is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Events that a client which comes back is told at most; it reads the rest from `/api/v1/events`.
 const MAX_BACKLOG: usize = 500;
-
-static STREAMS: std::sync::LazyLock<Arc<Semaphore>> =
-    std::sync::LazyLock::new(|| Arc::new(Semaphore::new(MAX_STREAMS)));
-
-/// Streams that are open now.
-pub(super) fn open() -> usize {
-    MAX_STREAMS - STREAMS.available_permits()
-}
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(stream)).routes(routes!(listening))
@@ -99,8 +92,9 @@ async fn stream(
 ) -> Result<Response, Error> {
     let live = live(&app)?;
     let wanted = Wanted::parse(params)?;
-    let place = Arc::clone(&STREAMS).try_acquire_owned();
-    let place = place.map_err(|_| Error::new(Code::TooManyStreams, format!("{MAX_STREAMS} live streams are open")))?;
+    let place = app.limits.news.try_take();
+    let place =
+        place.ok_or_else(|| Error::new(Code::TooManyStreams, format!("{MAX_STREAMS} live streams are open")))?;
     // Watch first, look back second: nothing falls between.
     let news = live.watch();
     let spectra = wanted.wants(SPECTRUM, None).then(|| live.watch_spectra());
@@ -169,7 +163,7 @@ struct Watcher {
     told_id: i64,
     wanted: Wanted,
     stop: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Watcher {

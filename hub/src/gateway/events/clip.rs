@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -27,12 +26,10 @@ use crate::gateway::problem::{Id, Params, Problem};
 use crate::store::events::{Clip, Event};
 
 /// Pictures that are drawn at the same time; each takes a core for tens of milliseconds. Others wait.
-const MAX_DRAWINGS: usize = 2;
+pub(in crate::gateway) const MAX_DRAWINGS: usize = 2;
 
 /// A clip never changes: the number of its event is never given out again.
 const CACHE: &str = "private, max-age=86400, immutable";
-
-static DRAWINGS: Semaphore = Semaphore::const_new(MAX_DRAWINGS);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(wav)).routes(routes!(png))
@@ -129,7 +126,7 @@ async fn png(
         start_sample: from_clip_start(event.found.start_sample),
         end_sample: from_clip_start(event.found.end_sample),
     };
-    let place = DRAWINGS.acquire().await.map_err(|closed| Error::new(Code::Internal, closed.to_string()))?;
+    let place = app.limits.drawings.take().await;
     let drawn = tokio::task::spawn_blocking(move || {
         let samples = clips::samples_of(&bytes).map_err(|why| format!("the clip cannot be read: {why}"))?;
         picture::png(&samples, Some(mark), size).map_err(|why| format!("the picture cannot be written: {why}"))

@@ -11,10 +11,10 @@ use proto::dog_client::DogClient;
 use serde_json::Value;
 use tower::ServiceExt;
 
+use crate::address::NodeConfig;
 use crate::analysis::household::tests::features;
 use crate::clips::{Clips, ClipsConfig, Cut};
-use crate::config::NodeConfig;
-use crate::gateway::{App, Hosts, PageConfig, router};
+use crate::gateway::{App, Hosts, Limits, PageConfig, router};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
@@ -77,6 +77,7 @@ impl Gateway {
             hosts: Hosts::default(),
             checks: Checks::default(),
             metrics: Metrics::default(),
+            limits: Limits::default(),
         });
         Self { _dir: dir, store, clips, live, stop, router }
     }

@@ -1,0 +1,88 @@
+//! Where cat-nodes and other roles are served, as the config names them.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+/// A cat-node of the config: `NAME=URL`, or `URL` for one that is asked for its cat's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NodeConfig {
+    /// The cat it hears. `None`: it is asked.
+    pub cat: Option<String>,
+    /// Where it listens.
+    pub url: String,
+}
+
+impl FromStr for NodeConfig {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // A name may hold '=' too, and so may what follows a host.
+        let (cat, url) = match text.find("://").and_then(|scheme| text[..scheme].rfind('=')) {
+            Some(sign) => (Some(&text[..sign]), &text[sign + 1..]),
+            None => (None, text),
+        };
+        if cat == Some("") {
+            return Err(format!("{text:?} has no name before its '='; write NAME=URL"));
+        }
+        check_url(url)?;
+        Ok(Self { cat: cat.map(Into::into), url: url.into() })
+    }
+}
+
+impl TryFrom<String> for NodeConfig {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// Where another role is served. `http://HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Url(pub String);
+
+impl FromStr for Url {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        check_url(text)?;
+        Ok(Self(text.into()))
+    }
+}
+
+impl TryFrom<String> for Url {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is no URL: {why}"))?;
+    match parsed.scheme_str() {
+        Some("http") if parsed.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+        _ => Err(format!("{url:?} is no URL of the form http://HOST:PORT")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_has_a_name_or_is_asked_for_it() {
+        let node: NodeConfig = "Tom=http://10.0.0.7:50056".parse().unwrap();
+        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("Tom"), "http://10.0.0.7:50056"));
+        let node: NodeConfig = "http://10.0.0.7:50056/?a=b".parse().unwrap();
+        assert_eq!(node.cat, None);
+        let node: NodeConfig = "a=b=http://10.0.0.7:50056/?c=d".parse().unwrap();
+        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("a=b"), "http://10.0.0.7:50056/?c=d"));
+        for bad in ["Tom", "=http://a:1", "Tom=", "Tom=a:1", "Tom=ftp://a:1", "Tom=http://", "Tom=http:// a"] {
+            assert!(bad.parse::<NodeConfig>().is_err(), "{bad}");
+        }
+    }
+}

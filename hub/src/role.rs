@@ -1,0 +1,32 @@
+//! The services that a hub can host, in one process or in several.
+
+use serde::Deserialize;
+
+/// A service of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The Owner service.
+    Owner,
+    /// The dog service.
+    Dog,
+    /// The catAnalysis service.
+    Analysis,
+    /// The HTTP gateway.
+    Gateway,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Owner, Self::Dog, Self::Analysis, Self::Gateway];
+
+    /// The word for it, as in `--only`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Dog => "dog",
+            Self::Analysis => "analysis",
+            Self::Gateway => "gateway",
+        }
+    }
+}
