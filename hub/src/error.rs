@@ -9,8 +9,6 @@ use http::StatusCode;
 use tonic::metadata::MetadataValue;
 use tonic::{Code as GrpcCode, Status};
 
-use crate::store::StoreError;
-
 /// Metadata key under which a hub's gRPC errors carry [`Code::as_str`], so that another role, in this process or in
 /// another, knows exactly what failed.
 const CODE_METADATA_KEY: &str = "error-code";
@@ -267,12 +265,6 @@ impl From<Error> for Status {
         let mut status = Self::new(error.code.grpc(), error.message);
         status.metadata_mut().insert(CODE_METADATA_KEY, MetadataValue::from_static(error.code.as_str()));
         status
-    }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        Self::new(Code::StoreUnavailable, error.to_string())
     }
 }
 

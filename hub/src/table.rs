@@ -2,8 +2,6 @@
 
 use sound::detection::{Context, Measurements};
 
-use crate::store::events::context_word;
-
 /// Columns of a context.
 pub const CONTEXT_COLUMNS: [&str; 4] = ["context", "p_waiting_for_food", "p_isolation", "p_brushing"];
 
@@ -24,7 +22,7 @@ pub const MEASURED_COLUMNS: [&str; 9] = [
 pub fn context_fields(context: &Context) -> [String; CONTEXT_COLUMNS.len()] {
     let probabilities = &context.probabilities;
     [
-        context_word(context.label).into(),
+        context.label.as_str().into(),
         probabilities.waiting_for_food.to_string(),
         probabilities.isolation.to_string(),
         probabilities.brushing.to_string(),

@@ -16,6 +16,26 @@ pub enum ContextLabel {
     Uncertain,
 }
 
+impl ContextLabel {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::WaitingForFood, Self::Isolation, Self::Brushing, Self::Uncertain];
+
+    /// The word for it in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitingForFood => "waiting_for_food",
+            Self::Isolation => "isolation",
+            Self::Brushing => "brushing",
+            Self::Uncertain => "uncertain",
+        }
+    }
+
+    /// The context that a word stands for; `Uncertain` for a word that this version does not know.
+    pub fn from_word(word: &str) -> Self {
+        Self::ALL.into_iter().find(|label| label.as_str() == word).unwrap_or(Self::Uncertain)
+    }
+}
+
 /// Probabilities of the contexts, each 0 to 1, together 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ContextProbabilities {

@@ -102,6 +102,20 @@ pub enum Kind {
     HissOrGrowl,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Meow, Self::Purr, Self::HissOrGrowl];
+
+    /// The word for it in the database and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Meow => "meow",
+            Self::Purr => "purr",
+            Self::HissOrGrowl => "hiss_or_growl",
+        }
+    }
+}
+
 /// One cat vocalisation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {

@@ -18,6 +18,9 @@ pub mod prosody;
 pub mod spectrogram;
 pub mod speech;
 pub mod synth;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod verdict;
 
 /// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;

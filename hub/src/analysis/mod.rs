@@ -21,9 +21,7 @@ use crate::store::Store;
 use crate::store::analyses::AnalysisStatus;
 
 mod hearing;
-pub mod household;
 mod task;
-pub mod verdict;
 
 /// Reason of analyses that a hub left running when it was killed.
 const CUT_OFF: &str = "the hub was stopped during the analysis";

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 
 use super::CUT_OFF;
 use super::hearing::{Heard, Hearing};
-use super::household::Household;
-use super::verdict::Verdict;
 use crate::error::{Code, Error, Who};
 use crate::node_client::{Node, state_word};
 use crate::store::Store;
 use crate::store::analyses::{AnalysisStatus, Outcome};
+use sound::household::Household;
+use sound::verdict::Verdict;
 
 /// Messages in a whole stream, as in the contract.
 pub(super) const MESSAGES: u32 = 30;

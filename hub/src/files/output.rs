@@ -9,11 +9,9 @@ use sound::analysis::{Analysis, Heard};
 use sound::detection::{Context, Detection};
 
 use super::FileError;
-use crate::analysis::verdict::Verdict;
 use crate::cli::Rows;
-use crate::listen::ear::kind_word;
-use crate::store::events::context_word;
 use crate::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
+use sound::verdict::Verdict;
 
 /// How it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +85,7 @@ fn detection_row(path: &Path, heard: &Heard) -> impl Iterator<Item = String> {
         seconds(found.end_sample).to_string(),
         seconds(found.end_sample - found.start_sample).to_string(),
         found.score.to_string(),
-        kind_word(heard.kind).into(),
+        heard.kind.as_str().into(),
     ];
     fields.into_iter().chain(context_fields(&found.context)).chain(measured_fields(&found.measurements))
 }
@@ -170,7 +168,7 @@ fn table(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Heard]
             seconds(found.start_sample),
             seconds(found.end_sample),
             found.score,
-            context_word(found.context.label),
+            found.context.label.as_str(),
             probabilities.waiting_for_food,
             probabilities.isolation,
             probabilities.brushing,

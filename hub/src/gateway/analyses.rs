@@ -14,11 +14,10 @@ use utoipa_axum::routes;
 
 use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::analysis::household::model_name;
 use crate::error::{Code, Error};
 use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
-use crate::store::events::context_word;
 use crate::time;
+use sound::household::model_name;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))
@@ -191,10 +190,7 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
     let limit = page_limit(params.limit)?;
     let cursor =
         |text: String| text.parse::<i64>().map_err(|_| bad(format!("cursor: {text:?} was not given out here")));
-    let status = |word: String| {
-        AnalysisStatus::from_word(&word)
-            .ok_or_else(|| bad(format!("status: {word:?} is none of running, complete, partial, failed")))
-    };
+    let status = |word: String| word.parse::<AnalysisStatus>().map_err(|error| bad(format!("status: {error}")));
     let filter = AnalysisFilter {
         before_id: params.cursor.map(cursor).transpose()?,
         cat: params.cat,
@@ -279,7 +275,7 @@ impl ContextAnswer {
     pub(super) fn new(context: &Context, labels: u32) -> Self {
         let probabilities = &context.probabilities;
         Self {
-            label: context_word(context.label),
+            label: context.label.as_str(),
             probabilities: ProbabilitiesAnswer {
                 waiting_for_food: probabilities.waiting_for_food,
                 isolation: probabilities.isolation,

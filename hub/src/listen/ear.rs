@@ -9,7 +9,6 @@ use std::sync::Arc;
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::{Analyzer, AnalyzerConfig, Heard as Call};
 use sound::detection::Detection;
-use sound::detector::Kind;
 use sound::level::{Level, LevelMeter};
 use sound::model::Model;
 use sound::speech;
@@ -313,7 +312,7 @@ impl Boot {
             started_monotonic_ns: start.map_or(0, |moment| moment.monotonic_ns),
             clock: start.map_or(EventClock::Hub, |moment| moment.clock),
             score: found.score,
-            kind: Some(kind_word(call.kind).into()),
+            kind: Some(call.kind.as_str().into()),
             context: found.context,
             measurements: found.measurements,
             features: Some(Box::new(call.features)),
@@ -330,15 +329,6 @@ fn without_speech(mut cut: Cut, found: &Detection) -> Result<Cut, NoClip> {
     cut.samples.truncate(kept.end);
     cut.samples.drain(..kept.start);
     Ok(cut)
-}
-
-/// The word for a kind of sound in the database and in the API.
-pub fn kind_word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Meow => "meow",
-        Kind::Purr => "purr",
-        Kind::HissOrGrowl => "hiss_or_growl",
-    }
 }
 
 impl Lost {

@@ -12,7 +12,7 @@ use super::fill::{Fill, Weight};
 use super::live::{Live, LiveLevel, LiveSpectrum, News, NodeState, SOUND_PEAK_DBFS, WatchedNode};
 use super::sequencer::Heard;
 use crate::node_client::Node;
-use crate::store::events::{Progress, Watermark, context_word};
+use crate::store::events::{Progress, Watermark};
 use crate::store::now_ns;
 
 /// Messages of audio, and new nodes, that wait for a thread. When it is full, the subscribers wait, and with them the nodes, whose tapes keep
@@ -103,7 +103,7 @@ pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>
             if let Finding::Event { event, .. } = &finding {
                 let mut report = listener.watched.lock();
                 report.events += 1;
-                *report.events_by_context.entry(context_word(event.context.label)).or_default() += 1;
+                *report.events_by_context.entry(event.context.label.as_str()).or_default() += 1;
             }
             if reports.blocking_send(found(listener.node.clone(), finding, &live.report_fill)).is_err() {
                 return;

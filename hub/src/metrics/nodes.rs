@@ -10,7 +10,7 @@ use crate::listen::Live;
 use crate::listen::live::{NodeReport, NodeState};
 use crate::node_client::{Node, Nodes, state_word};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
-use crate::store::events::{GapReason, context_word};
+use crate::store::events::GapReason;
 
 const CALLS: CallFamilies = CallFamilies {
     ended: ("meowlink_hub_node_calls_total", "Calls to nodes that ended, by method and the API's word for the error."),
@@ -29,9 +29,6 @@ const SOURCE_STATES: [SourceState; 6] = [
     SourceState::NoDevice,
     SourceState::Ended,
 ];
-
-const CONTEXTS: [ContextLabel; 4] =
-    [ContextLabel::WaitingForFood, ContextLabel::Isolation, ContextLabel::Brushing, ContextLabel::Uncertain];
 
 /// Listening to one node.
 struct Heard {
@@ -153,7 +150,7 @@ fn losses(page: &mut Page, heard: &[Heard]) {
 fn findings(page: &mut Page, heard: &[Heard]) {
     let mut family = page.counter("meowlink_hub_node_events_total", "Cat events that were found, by context.");
     for Heard { node, report, .. } in heard {
-        for context in CONTEXTS.map(context_word) {
+        for context in ContextLabel::ALL.map(ContextLabel::as_str) {
             let found = report.events_by_context.get(context).copied().unwrap_or(0);
             family.with(&[("node", node), ("context", context)], found as f64);
         }

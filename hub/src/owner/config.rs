@@ -8,6 +8,7 @@ use daemon::config::ConfigError;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
+use sound::detector::Kind;
 
 use crate::store::events::OwnerLabel;
 use crate::store::notices::ChannelKind;
@@ -278,9 +279,9 @@ impl OwnerConfig {
         if self.contexts.iter().any(|word| word == OwnerLabel::NotACat.as_str()) {
             return bad("contexts", "what is not_a_cat is never heard".into());
         }
-        const KINDS: [&str; 3] = ["meow", "purr", "hiss_or_growl"];
-        if let Some(kind) = self.kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
-            return bad("kinds", format!("{kind:?} is none of {}", KINDS.join(", ")));
+        let known = Kind::ALL.map(Kind::as_str);
+        if let Some(kind) = self.kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+            return bad("kinds", format!("unknown kind {kind:?} (expected one of {})", known.join(", ")));
         }
         if !(0.0..=1.0).contains(&self.min_score) {
             return bad("min_score", format!("{} is not within 0 to 1", self.min_score));

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
 use super::config::{OwnerConfig, QuietHours};
-use crate::store::events::{NewEvent, context_word};
+use crate::store::events::NewEvent;
 use crate::store::notices::{ChannelKind, NoticePlan, SuppressReason};
 
 /// What one owner wants to know, and when.
@@ -29,7 +29,7 @@ impl Rules {
         let wanted = |list: &[String], word: &str| list.is_empty() || list.iter().any(|one| one == word);
         let owner = &self.owner;
         let told = wanted(&owner.animals, &event.cat)
-            && wanted(&owner.contexts, context_word(event.context.label))
+            && wanted(&owner.contexts, event.context.label.as_str())
             && wanted(&owner.kinds, event.kind.as_deref().unwrap_or_default())
             && event.score >= owner.min_score;
         told.then(|| self.plan(now_ns))

@@ -1,12 +1,13 @@
 //! Analyses and what was found in them.
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params, params_from_iter};
 use sound::detection::Detection;
 use sound::level::Level;
 
+use super::words::{word, words};
 use super::{Store, StoreError, heard, now_ns};
-use crate::analysis::verdict::Verdict;
+use sound::verdict::Verdict;
 
 /// Analyses that are kept. The oldest are forgotten above this many.
 const KEEP_ANALYSES: i64 = 100_000;
@@ -153,10 +154,10 @@ impl Store {
                 )?
                 .execute(named_params! {
                     ":id": id,
-                    ":status": outcome.status,
+                    ":status": outcome.status.as_str(),
                     ":reason": outcome.reason,
                     ":ended_at_ns": now_ns(),
-                    ":verdict": outcome.verdict,
+                    ":verdict": outcome.verdict.map(Verdict::as_str),
                     ":cat_score": outcome.cat_score,
                     ":messages": outcome.messages,
                     ":heard_samples": outcome.heard_samples as i64,
@@ -222,7 +223,7 @@ impl Store {
                     ":cat": filter.cat,
                     ":from_ns": filter.from_ns,
                     ":to_ns": filter.to_ns,
-                    ":status": filter.status,
+                    ":status": filter.status.map(AnalysisStatus::as_str),
                     ":limit": filter.limit as i64,
                 },
                 stored_analysis,
@@ -233,22 +234,12 @@ impl Store {
     }
 }
 
-impl AnalysisStatus {
-    /// The word for it, in the database and in the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Complete => "complete",
-            Self::Partial => "partial",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// The status that a word means.
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Running, Self::Complete, Self::Partial, Self::Failed].into_iter().find(|status| status.as_str() == word)
-    }
-}
+words!(AnalysisStatus {
+    AnalysisStatus::Running => "running" => AnalysisStatus::Running,
+    AnalysisStatus::Complete => "complete" => AnalysisStatus::Complete,
+    AnalysisStatus::Partial => "partial" => AnalysisStatus::Partial,
+    AnalysisStatus::Failed => "failed" => AnalysisStatus::Failed,
+});
 
 /// Forgets all but the latest `keep`, and none that runs.
 fn forget_oldest(db: &Transaction<'_>, keep: i64) -> Result<usize, StoreError> {
@@ -282,11 +273,11 @@ fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
         id: row.get("id")?,
         cat: row.get("cat")?,
         node: row.get("node")?,
-        status: row.get("status")?,
+        status: word(row, "status")?,
         reason: row.get("reason")?,
         started_at_ns: row.get("started_at_ns")?,
         ended_at_ns: row.get("ended_at_ns")?,
-        verdict: row.get("verdict")?,
+        verdict: row.get::<_, Option<String>>("verdict")?.as_deref().and_then(Verdict::from_word),
         cat_score: row.get("cat_score")?,
         messages: row.get("messages")?,
         heard_samples: row.get::<_, i64>("heard_samples")?.unsigned_abs(),
@@ -337,30 +328,6 @@ fn detections(db: &Connection, analysis_id: i64) -> Result<Vec<Detection>, Store
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-impl ToSql for AnalysisStatus {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl FromSql for AnalysisStatus {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Self::from_word(value.as_str()?).ok_or(FromSqlError::InvalidType)
-    }
-}
-
-impl ToSql for Verdict {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(self.as_str().into())
-    }
-}
-
-impl FromSql for Verdict {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Self::from_word(value.as_str()?).ok_or(FromSqlError::InvalidType)
-    }
 }
 
 #[cfg(test)]

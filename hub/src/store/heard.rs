@@ -2,9 +2,7 @@
 
 use rusqlite::Row;
 use rusqlite::types::Value;
-use sound::detection::{Context, ContextProbabilities, Measurements};
-
-use super::events::{context_from_word, context_word};
+use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
 /// The columns, as both tables name them, in the order of [`values`] and [`read`]: a literal, for `concat!`.
 macro_rules! columns {
@@ -25,7 +23,7 @@ pub(super) const COUNT: usize = 13;
 pub(super) fn values(context: &Context, measured: &Measurements) -> [Value; COUNT] {
     let found = &context.probabilities;
     [
-        context_word(context.label).to_owned().into(),
+        context.label.as_str().to_owned().into(),
         found.waiting_for_food.into(),
         found.isolation.into(),
         found.brushing.into(),
@@ -45,7 +43,7 @@ pub(super) fn values(context: &Context, measured: &Measurements) -> [Value; COUN
 pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<(Context, Measurements)> {
     let number = |place: usize| row.get::<_, f32>(first + place);
     let context = Context {
-        label: context_from_word(row.get_ref(first)?.as_str()?),
+        label: ContextLabel::from_word(row.get_ref(first)?.as_str()?),
         probabilities: ContextProbabilities {
             waiting_for_food: number(1)?,
             isolation: number(2)?,

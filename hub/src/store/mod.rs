@@ -19,10 +19,15 @@ use tokio::sync::Semaphore;
 use tracing::{error, info};
 
 pub mod analyses;
+mod error;
 pub mod events;
 mod heard;
 mod migrations;
 pub mod notices;
+mod words;
+
+pub use error::{DatabaseError, StoreError};
+pub use words::UnknownWord;
 
 /// File name of the database within the data directory.
 pub const DATABASE_FILE: &str = "hub.sqlite";
@@ -43,42 +48,6 @@ const READERS: usize = 4;
 const READ: &str = "read";
 const WRITE: &str = "write";
 const WRITE_DURABLY: &str = "write_durably";
-
-/// Why the store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The data directory cannot be made or used.
-    #[error("{}: cannot use the data directory: {source}", path.display())]
-    Directory {
-        /// The directory, or the file within it.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Another hub keeps this data directory.
-    #[error("{}: another hub uses this data directory; stop it, or give this one its own with --data-dir", path.display())]
-    InUse {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// A later version of the program made the database: use that, or another data directory.
-    #[error("the database has schema version {version}, this program knows {known} and earlier; use a newer program")]
-    TooNew {
-        /// What the database has.
-        version: u32,
-        /// What this program has.
-        known: usize,
-    },
-    /// The store is overloaded or a disk hangs: try again later.
-    #[error("the database was busy for {} s", TURN_TIMEOUT.as_secs())]
-    Busy,
-    /// What SQLite says: disk full, I/O error, and the like.
-    #[error("database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The work on the database was cut short.
-    #[error("database work was cut short: {0}")]
-    Cut(String),
-}
 
 /// Who opens a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +92,7 @@ impl Store {
         };
         let path = data_dir.join(DATABASE_FILE);
         let writer = match open_checked(&path) {
-            Err(broken) if access == Access::Keeper && is_broken(&broken) => {
+            Err(broken) if access == Access::Keeper && broken.is_corrupt() => {
                 move_aside(&path, &broken)?;
                 open_checked(&path)?
             }
@@ -293,11 +262,6 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
-}
-
-fn is_broken(error: &StoreError) -> bool {
-    let StoreError::Sqlite(error) = error else { return false };
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Renames a broken database and what belongs to it, so that somebody can look at it later.

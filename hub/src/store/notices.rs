@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use serde::{Deserialize, Serialize};
 
-use super::events::{Event, word, words};
+use super::events::Event;
+use super::words::{optional_word, word, words};
 use super::{Store, StoreError};
 
 mod delivery;
@@ -78,7 +79,7 @@ impl Subject {
             id: event.id,
             cat: event.found.cat.clone(),
             node: event.found.node.clone(),
-            context: super::events::context_word(event.found.context.label).to_owned(),
+            context: event.found.context.label.as_str().to_owned(),
             sound: event.found.kind.clone(),
             score: event.found.score,
             started_at_ns: event.found.started_at_ns,
@@ -364,13 +365,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Notice> {
         error: row.get(11)?,
         ended_at_ns: row.get(12)?,
     })
-}
-
-fn optional_word<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>>
-where
-    T: std::str::FromStr<Err = super::events::UnknownWord>,
-{
-    if row.get_ref(column)? == rusqlite::types::ValueRef::Null { Ok(None) } else { word(row, column).map(Some) }
 }
 
 #[cfg(test)]

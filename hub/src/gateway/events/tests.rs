@@ -12,7 +12,6 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::address::NodeConfig;
-use crate::analysis::household::tests::features;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::gateway::{App, Hosts, Limits, PageConfig, router};
 use crate::health::Checks;
@@ -24,6 +23,7 @@ use crate::peer;
 use crate::store::events::tests::event;
 use crate::store::events::{Committed, Event, NewEvent, NoClip, Watermark};
 use crate::store::{Access, Store};
+use sound::testing::features;
 
 /// A gateway over a store that the test fills.
 struct Gateway {

@@ -11,9 +11,10 @@ use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params}
 use sound::context::Features;
 use sound::detection::ContextLabel;
 
-use super::{COLUMNS, Event, OwnerLabel, context_word, from_row, word};
-use crate::analysis::household::{Household, MOST_LABELS};
+use super::{COLUMNS, Event, OwnerLabel, from_row};
+use crate::store::words::word;
 use crate::store::{Store, StoreError};
+use sound::household::{Household, MOST_LABELS};
 
 /// Events of a cat that are judged anew when a label changes: the latest without a label. Older ones keep the answer that they
 /// had. So many take some tenths of a second.
@@ -129,7 +130,7 @@ pub(super) fn judge_anew(db: &Transaction<'_>, id: i64) -> Result<(), StoreError
         let shares = &context.probabilities;
         update.execute(params![
             id,
-            context_word(context.label),
+            context.label.as_str(),
             shares.waiting_for_food,
             shares.isolation,
             shares.brushing,

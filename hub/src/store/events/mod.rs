@@ -1,12 +1,10 @@
 //! Events: what listening found, where it stands, and what the owner says about it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
 
-use super::{StoreError, heard};
+use super::heard;
+use super::words::{word, words};
 
 mod household;
 mod labels;
@@ -128,29 +126,6 @@ pub struct Event {
     pub labelled_at_ns: Option<i64>,
 }
 
-/// A word that the database and the API use for a value, and no other.
-macro_rules! words {
-    ($type:ty { $($value:pat => $word:literal => $make:expr),+ $(,)? }) => {
-        impl $type {
-            /// The word for it in the database and in the API.
-            pub fn as_str(self) -> &'static str {
-                match self { $($value => $word),+ }
-            }
-        }
-
-        impl std::str::FromStr for $type {
-            type Err = $crate::store::events::UnknownWord;
-
-            fn from_str(word: &str) -> Result<Self, Self::Err> {
-                match word {
-                    $($word => Ok($make),)+
-                    _ => Err($crate::store::events::UnknownWord { word: word.into(), known: &[$($word),+] }),
-                }
-            }
-        }
-    };
-}
-
 words!(EventClock {
     EventClock::Node => "node" => EventClock::Node,
     EventClock::Hub => "hub" => EventClock::Hub,
@@ -174,34 +149,6 @@ words!(OwnerLabel {
     OwnerLabel::Context(ContextLabel::Uncertain) => "uncertain" => OwnerLabel::Context(ContextLabel::Uncertain),
     OwnerLabel::NotACat => "not_a_cat" => OwnerLabel::NotACat,
 });
-
-pub(crate) use words;
-
-/// The word for a context in the database and in the API.
-pub fn context_word(label: ContextLabel) -> &'static str {
-    OwnerLabel::Context(label).as_str()
-}
-
-/// The context that a word means; a word that this version does not know is no answer it can stand for.
-pub fn context_from_word(word: &str) -> ContextLabel {
-    match word.parse() {
-        Ok(OwnerLabel::Context(label)) => label,
-        _ => ContextLabel::Uncertain,
-    }
-}
-
-/// A word that nobody knows.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct UnknownWord {
-    pub(in crate::store) word: String,
-    pub(in crate::store) known: &'static [&'static str],
-}
-
-impl fmt::Display for UnknownWord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is none of {}", self.word, self.known.join(", "))
-    }
-}
 
 impl Event {
     /// What it counts as: the owner's word where there is one, else the answer of the analysis.
@@ -260,28 +207,6 @@ fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
 /// SQLite's numbers are signed; these are of the same bits.
 fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
-}
-
-pub(super) fn word<T: FromStr<Err = UnknownWord>>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
-    row.get_ref(column)?.as_str()?.parse().map_err(|error: UnknownWord| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
-    })
-}
-
-impl StoreError {
-    /// Whether there is no room on the disk. What was to be stored is rolled back.
-    pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Sqlite(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull))
-    }
-
-    /// The word for it in `/metrics`.
-    pub(super) fn word(&self) -> &'static str {
-        match self {
-            Self::Busy => "busy",
-            _ if self.is_disk_full() => "disk_full",
-            _ => "failed",
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
-use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, household, words};
+use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, household};
 use crate::store::notices::{NoticePlan, PutIn, Subject, put_notices};
+use crate::store::words::words;
 use crate::store::{Store, StoreError, heard, now_ns};
 
 /// How far a node has been heard.

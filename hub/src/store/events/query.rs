@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use rusqlite::{OptionalExtension, ToSql, params};
 
-use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, household, word};
+use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, household};
+use crate::store::words::word;
 use crate::store::{Store, StoreError, now_ns};
 
 /// Which events are asked for. All that is given must hold.

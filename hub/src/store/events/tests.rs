@@ -1,9 +1,9 @@
 use sound::detection::ContextProbabilities;
 
 use super::*;
-use crate::analysis::household::Household;
-use crate::analysis::household::tests::features;
 use crate::store::{Access, Store};
+use sound::household::Household;
+use sound::testing::features;
 
 const SECOND_NS: i64 = 1_000_000_000;
 

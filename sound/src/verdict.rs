@@ -12,8 +12,8 @@
 //!
 //! Without a confident detection (no cat was heard, or nothing it said was clear) the word is `Smelly`.
 
-use sound::SAMPLE_RATE_HZ;
-use sound::detection::{ContextLabel, Detection};
+use crate::SAMPLE_RATE_HZ;
+use crate::detection::{ContextLabel, Detection};
 
 /// How a cat is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,7 @@ fn vote(detection: &Detection, label: ContextLabel) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use sound::detection::{Context, ContextProbabilities, Measurements};
+    use crate::detection::{Context, ContextProbabilities, Measurements};
 
     use super::*;
 
