@@ -10,7 +10,7 @@ use sound::detector::DetectorConfig;
 
 use crate::address::{NodeConfig, Url};
 use crate::config::{Config, Layer};
-use crate::role::Role;
+use hub_base::role::Role;
 
 /// Calls cats and dogs, tells their owner, listens to cats and says what it heard.
 ///

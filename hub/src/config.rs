@@ -19,7 +19,7 @@ use crate::owner::{
     self,
     config::{MqttConfig, NoticesConfig, OwnerConfig},
 };
-use crate::role::Role;
+use hub_base::role::Role;
 
 /// Default ports, those of the original system.
 pub mod port {

@@ -7,8 +7,8 @@ use proto::owner_client::OwnerClient;
 use proto::{DogRequest, DogResponse, NotifyRequest};
 use tonic::{Request, Response, Status};
 
-use crate::error::{Who, within};
-use crate::peer::Peer;
+use hub_base::error::{Who, within};
+use hub_base::peer::Peer;
 
 /// How long the owner may take.
 pub const OWNER_DEADLINE: Duration = Duration::from_secs(2);

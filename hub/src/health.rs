@@ -7,13 +7,13 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::error::{Error, Who, within};
 use crate::listen::Live;
 use crate::node_client::{Node, Nodes};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
-use crate::peer;
-use crate::role::Role;
 use crate::store::Store;
+use hub_base::error::{Error, Who, within};
+use hub_base::peer;
+use hub_base::role::Role;
 
 /// How long a role in another process may take to say that it serves.
 const ROLE_DEADLINE: Duration = Duration::from_secs(2);

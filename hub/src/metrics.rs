@@ -16,8 +16,8 @@ use crate::node_client::Nodes;
 use crate::node_health::HealthConfig;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
-use crate::places::Places;
 use crate::store::Store;
+use hub_base::places::Places;
 
 /// The gRPC calls that are counted by name; all others are one.
 const METHODS: [&str; 5] = [

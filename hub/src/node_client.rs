@@ -21,10 +21,10 @@ use tonic::transport::Channel;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use crate::MAX_NAME_BYTES;
 use crate::address::NodeConfig;
-use crate::error::{Code, Error, Who, within};
-use crate::peer::{self, Announced};
+use hub_base::MAX_NAME_BYTES;
+use hub_base::error::{Code, Error, Who, within};
+use hub_base::peer::{self, Announced};
 
 /// Nodes that a hub listens to at most, those of the config among them. A further one that is found is not taken; that is
 /// counted and logged.

@@ -34,11 +34,11 @@ use crate::owner::homeassistant::HomeAssistant;
 use crate::owner::mqtt::Mqtt;
 use crate::owner::nodes::Troubles;
 use crate::owner::{Outbox, OwnerService};
-use crate::peer::{self, Peer};
 use crate::rehear::rehear;
-use crate::role::Role;
 use crate::store::notices::ChannelKind;
 use crate::store::{Access, Store, StoreError};
+use hub_base::peer::{self, Peer};
+use hub_base::role::Role;
 
 /// Part of [`STOP_DEADLINE`] in which requests and analyses in flight may finish. The rest is for the store.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);

@@ -151,7 +151,7 @@ async fn one_analysis_too_many_is_refused_and_the_next_one_is_not() {
     let refused = hub.get("/analyze/Tom").await;
     assert_eq!(refused.problem(), (429, "too_many_analyses".into()));
     assert_eq!(refused.header("location"), None);
-    let mut client = CatAnalysisClient::new(hub::peer::channel(&url(hub.analysis)).unwrap());
+    let mut client = CatAnalysisClient::new(hub_base::peer::channel(&url(hub.analysis)).unwrap());
     let status = client.analyze_sound(AnalysisRequest { cat_name: "Tom".into() }).await.unwrap_err();
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert_eq!(hub.json("/api/v1/analyses").await["analyses"].as_array().unwrap().len(), 2);
@@ -162,7 +162,7 @@ async fn one_analysis_too_many_is_refused_and_the_next_one_is_not() {
 #[tokio::test]
 async fn callers_metadata_reaches_the_node() {
     let (hub, node, _dir) = hub_with(Script { messages: 30, audio: true, then: Then::End }).await;
-    let mut client = CatAnalysisClient::new(hub::peer::channel(&url(hub.analysis)).unwrap());
+    let mut client = CatAnalysisClient::new(hub_base::peer::channel(&url(hub.analysis)).unwrap());
     let mut request = Request::new(AnalysisRequest { cat_name: "Tom".into() });
     request.metadata_mut().insert("x-request-id", MetadataValue::from_static("42"));
     request.metadata_mut().insert_bin("x-token-bin", MetadataValue::from_bytes(b"\0\x80\xff"));

@@ -254,7 +254,7 @@ async fn owner_in_a_process_of_its_own_finds_what_another_has_put_in() {
     let dir = tempfile::tempdir().unwrap();
     let toml = format!("only = [\"owner\"]\n{}", webhook("Anna", receiver.address, ""));
     let hub = Hub::start_with(dir.path(), &toml).await;
-    let mut owner = OwnerClient::new(hub::peer::channel(&url(hub.owner)).unwrap());
+    let mut owner = OwnerClient::new(hub_base::peer::channel(&url(hub.owner)).unwrap());
     let notice = NotifyRequest { animal_name: "Tom".into(), animal_type: "cat".into() };
     assert_eq!(owner.notify(notice).await.unwrap().into_inner().message, "Owner of Tom cat is notified");
     receiver.got(1).await;

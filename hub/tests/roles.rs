@@ -21,7 +21,7 @@ use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
 
 fn channel(address: std::net::SocketAddr) -> Channel {
-    hub::peer::channel(&url(address)).unwrap()
+    hub_base::peer::channel(&url(address)).unwrap()
 }
 
 async fn hub() -> (Hub, Node, tempfile::TempDir) {

@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::error;
 
-use crate::MAX_NAME_BYTES;
-use crate::error::{Code, Error};
 use crate::node_client::Nodes;
 use crate::store::Store;
 use crate::store::analyses::AnalysisStatus;
+use hub_base::MAX_NAME_BYTES;
+use hub_base::error::{Code, Error};
 
 mod hearing;
 mod task;

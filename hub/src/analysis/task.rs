@@ -17,10 +17,10 @@ use tracing::{info, warn};
 
 use super::CUT_OFF;
 use super::hearing::{Heard, Hearing};
-use crate::error::{Code, Error, Who};
 use crate::node_client::{Node, state_word};
 use crate::store::Store;
 use crate::store::analyses::{AnalysisStatus, Outcome};
+use hub_base::error::{Code, Error, Who};
 use sound::household::Household;
 use sound::verdict::Verdict;
 

@@ -10,7 +10,7 @@ use sound::detection::{Context, Detection};
 
 use super::FileError;
 use crate::cli::Rows;
-use crate::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
+use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 use sound::verdict::Verdict;
 
 /// How it is written.

@@ -12,11 +12,12 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problem::Failure;
 use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::error::{Code, Error};
 use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
-use crate::time;
+use hub_base::error::{Code, Error};
+use hub_base::time;
 use sound::household::model_name;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -186,7 +187,7 @@ pub(super) struct MeasurementsAnswer {
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<ListAnswer>, Error> {
+async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<ListAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
     let cursor =
         |text: String| text.parse::<i64>().map_err(|_| bad(format!("cursor: {text:?} was not given out here")));
@@ -217,7 +218,7 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<FullAnswer>, Error> {
+async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<FullAnswer>, Failure> {
     let found = app.store.analysis(id).await?;
     let (analysis, detections) =
         found.ok_or_else(|| Error::new(Code::NotFound, format!("there is no analysis {id}")))?;

@@ -15,10 +15,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problem::Failure;
 use super::problem::Problem;
 use super::{App, Line};
-use crate::MAX_NAME_BYTES;
-use crate::error::{Code, Error, Who, within};
+use hub_base::MAX_NAME_BYTES;
+use hub_base::error::{Code, Error, Who, within};
 
 /// How long the dog may take. Longer than it gives the owner, so that its own answer about the owner comes first.
 const DOG_DEADLINE: Duration = Duration::from_secs(4);
@@ -69,7 +70,7 @@ struct AnalyzeAnswer {
         (status = 504, body = Problem, description = "`node_too_slow`, `owner_too_slow`"),
     )
 )]
-async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAnswer>, Error> {
+async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAnswer>, Failure> {
     let cat_meaw = app.nodes.for_cat(&name).call_cat(name).await?;
     Ok(Line(CatAnswer { cat_meaw }))
 }
@@ -87,7 +88,7 @@ async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAn
         (status = 504, body = Problem, description = "`dog_too_slow`, `owner_too_slow`"),
     )
 )]
-async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAnswer>, Error> {
+async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAnswer>, Failure> {
     let mut request = Request::new(DogRequest { dog_name: name });
     request.set_timeout(DOG_DEADLINE);
     let answer = within(Who::Dog, DOG_DEADLINE, app.dog.clone().call_dog(request)).await?;
@@ -109,7 +110,7 @@ async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAn
         (status = 504, body = Problem, description = "`analysis_too_slow`"),
     )
 )]
-async fn analyze(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Error> {
+async fn analyze(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Failure> {
     let mut request = Request::new(AnalysisRequest { cat_name: name });
     request.set_timeout(ANALYSIS_DEADLINE);
     let answer = within(Who::Analysis, ANALYSIS_DEADLINE, app.analysis.clone().analyze_sound(request)).await?;
@@ -126,14 +127,14 @@ async fn analyze(State(app): State<Arc<App>>, Name(name): Name) -> Result<Respon
 struct Name(String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
-    type Rejection = Error;
+    type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let name = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
         if name.len() > MAX_NAME_BYTES {
             let message = format!("the name has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
-            return Err(Error::new(Code::NameTooLong, message));
+            return Err(Error::new(Code::NameTooLong, message).into());
         }
         Ok(Self(name))
     }

@@ -14,13 +14,14 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problem::Failure;
 use super::problem::{Body, Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::error::{Code, Error};
 use crate::listen::live::News;
 use crate::rehear::rehear_labelled;
 use crate::store::events::{Event, EventFilter, OwnerLabel, PageCursor};
-use crate::time;
+use hub_base::error::{Code, Error};
+use hub_base::time;
 
 pub(super) use answer::EventAnswer;
 pub(super) use clip::MAX_DRAWINGS;
@@ -63,7 +64,7 @@ macro_rules! params_with_filter {
 
         impl $name {
             /// What the parameters let through.
-            fn filter(&self) -> Result<$crate::store::events::EventFilter, $crate::error::Error> {
+            fn filter(&self) -> Result<$crate::store::events::EventFilter, hub_base::error::Error> {
                 $crate::gateway::events::filter_of(
                     &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
                 )
@@ -128,11 +129,11 @@ async fn list(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Params(params): Params<ListParams>,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let wants_csv = match params.format.as_deref() {
         Some("csv") => true,
         Some("json") => false,
-        Some(other) => return Err(bad(format!("format: {other:?} is none of json, csv"))),
+        Some(other) => return Err(bad(format!("format: {other:?} is none of json, csv")).into()),
         None => accepts_csv(&headers),
     };
     let filter = params.filter()?;
@@ -159,7 +160,7 @@ async fn list(
         (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
     )
 )]
-async fn export(State(app): State<Arc<App>>, Params(params): Params<ExportParams>) -> Result<Response, Error> {
+async fn export(State(app): State<Arc<App>>, Params(params): Params<ExportParams>) -> Result<Response, Failure> {
     Ok(csv::answer(app.store.clone(), params.filter()?))
 }
 
@@ -173,7 +174,7 @@ async fn export(State(app): State<Arc<App>>, Params(params): Params<ExportParams
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer>, Error> {
+async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer>, Failure> {
     Ok(Line(EventAnswer::from(&find(&app, id).await?)))
 }
 
@@ -194,7 +195,7 @@ async fn label(
     State(app): State<Arc<App>>,
     Id(id): Id,
     Body(body): Body<LabelBody>,
-) -> Result<Line<EventAnswer>, Error> {
+) -> Result<Line<EventAnswer>, Failure> {
     let known = |word: String| match word.parse::<OwnerLabel>() {
         // "Uncertain" is an answer of the analysis; an owner who does not know says nothing.
         Ok(label) if label.as_str() != "uncertain" => Ok(label),
@@ -224,7 +225,7 @@ async fn label(
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn delete(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Error> {
+async fn delete(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Failure> {
     let clip = app.store.delete_event(id).await?.ok_or_else(|| no_event(id))?;
     app.clips.remove(clip.into_iter().collect()).await;
     if let Some(live) = &app.live {

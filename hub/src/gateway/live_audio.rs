@@ -17,9 +17,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::App;
+use super::problem::Failure;
 use super::problem::{Params, Problem};
-use crate::error::{Code, Error};
 use crate::listen::monitor;
+use hub_base::error::{Code, Error};
 
 /// People who listen at the same time. Further ones get 429: each is a subscriber of a node, which has few places.
 pub(super) const MAX_LISTENERS: usize = 8;
@@ -52,9 +53,9 @@ struct LiveParams {
         (status = 504, body = Problem, description = "`node_too_slow`"),
     )
 )]
-async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -> Result<Response, Error> {
+async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -> Result<Response, Failure> {
     if !app.page.live_audio {
-        return Err(Error::new(Code::SwitchedOff, "live listening is switched off in the hub's config"));
+        return Err(Error::new(Code::SwitchedOff, "live listening is switched off in the hub's config").into());
     }
     let node = app.nodes.iter().find(|node| node.url() == params.node);
     let node = node.ok_or_else(|| Error::new(Code::NotFound, format!("there is no node {:?}", params.node)))?;

@@ -15,16 +15,17 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::clips::Clips;
-use crate::error::{Code, Error};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::metrics::Metrics;
 use crate::node_client::Nodes;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
-use crate::peer::Peer;
-use crate::places::Places;
 use crate::store::Store;
+use hub_base::error::{Code, Error};
+use hub_base::peer::Peer;
+use hub_base::places::Places;
+use problem::Failure;
 
 mod analyses;
 mod contract;
@@ -148,15 +149,16 @@ impl<T: Serialize> IntoResponse for Line<T> {
                 bytes.push(b'\n');
                 ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
             }
-            Err(why) => Error::new(Code::Internal, format!("the answer cannot be written: {why}")).into_response(),
+            Err(why) => Failure::from(Error::new(Code::Internal, format!("the answer cannot be written: {why}")))
+                .into_response(),
         }
     }
 }
 
-async fn not_found(uri: Uri) -> Error {
-    Error::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+async fn not_found(uri: Uri) -> Failure {
+    Error::new(Code::NotFound, format!("there is nothing at {}", uri.path())).into()
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> Error {
-    Error::new(Code::MethodNotAllowed, format!("{} does not know the method {method}", uri.path()))
+async fn method_not_allowed(method: Method, uri: Uri) -> Failure {
+    Error::new(Code::MethodNotAllowed, format!("{} does not know the method {method}", uri.path())).into()
 }

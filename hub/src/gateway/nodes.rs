@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{App, Line};
-use crate::error::Error;
 use crate::node_client::{Node, state_word};
+use hub_base::error::Error;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(nodes))
@@ -176,7 +176,7 @@ impl From<DescribeResponse> for Description {
             cat: said.cat_name,
             boot_id: format!("{:016x}", said.boot_id),
             uptime_s: said.uptime_ns as f64 / 1e9,
-            time: (said.unix_ns != 0).then(|| crate::time::rfc3339(said.unix_ns)),
+            time: (said.unix_ns != 0).then(|| hub_base::time::rfc3339(said.unix_ns)),
             source: Source {
                 state: state_word(source.state()),
                 kind: source.kind,

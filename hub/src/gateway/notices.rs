@@ -11,12 +11,13 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::problem::Failure;
 use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::error::{Code, Error};
 use crate::store::notices::{Notice, NoticeState, Subject};
 use crate::store::now_ns;
-use crate::time;
+use hub_base::error::{Code, Error};
+use hub_base::time;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))
@@ -113,7 +114,7 @@ impl From<Notice> for NoticeAnswer {
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<NoticesAnswer>, Error> {
+async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<NoticesAnswer>, Failure> {
     let state = params.status.map(|word| word.parse::<NoticeState>().map_err(|why| bad(format!("status: {why}"))));
     let limit = page_limit(params.limit)?;
     // One more than asked for tells whether there is a next page.
@@ -136,14 +137,14 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn retry(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<NoticeAnswer>, Error> {
+async fn retry(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<NoticeAnswer>, Failure> {
     let (notice, was_dead) = app
         .store
         .retry_notice(id, now_ns())
         .await?
         .ok_or_else(|| Error::new(Code::NotFound, format!("there is no notice {id}")))?;
     if !was_dead {
-        return Err(Error::new(Code::Conflict, format!("notice {id} is {}, not dead", notice.state.as_str())));
+        return Err(Error::new(Code::Conflict, format!("notice {id} is {}, not dead", notice.state.as_str())).into());
     }
     if let Some(outbox) = &app.outbox {
         outbox.wake();

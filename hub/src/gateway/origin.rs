@@ -12,7 +12,8 @@ use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::error::{Code, Error};
+use super::problem::Failure;
+use hub_base::error::{Code, Error};
 
 /// What browsers say about where a request comes from, when they trust the connection. No page can set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -72,7 +73,7 @@ fn ends_at_dot(name: &str, ending: &str) -> bool {
 ///
 /// # Errors
 /// [`Code::UnknownHost`].
-pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Error> {
+pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Failure> {
     if let Some(host) = host_of(request.headers(), request.uri()) {
         let name = name_of(host);
         if !name.as_deref().is_some_and(|name| hosts.has(name)) {
@@ -80,7 +81,7 @@ pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, nex
             let message = format!(
                 "the hub does not know itself as {name:?}; if that is right, add it to page.hosts in its config"
             );
-            return Err(Error::new(Code::UnknownHost, message));
+            return Err(Error::new(Code::UnknownHost, message).into());
         }
     }
     Ok(next.run(request).await)
@@ -97,11 +98,11 @@ fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
 ///
 /// # Errors
 /// [`Code::ForeignOrigin`].
-pub(super) async fn check(request: Request, next: Next) -> Result<Response, Error> {
+pub(super) async fn check(request: Request, next: Next) -> Result<Response, Failure> {
     if !request.method().is_safe() && !is_our_own(request.headers(), request.uri()) {
         let message =
             "a page of another site may change nothing here; a proxy before the hub must pass on the header Host";
-        return Err(Error::new(Code::ForeignOrigin, message));
+        return Err(Error::new(Code::ForeignOrigin, message).into());
     }
     Ok(next.run(request).await)
 }

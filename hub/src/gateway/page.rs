@@ -17,7 +17,8 @@ use daemon::config::ConfigError;
 
 use super::App;
 use super::origin::is_host_name;
-use crate::error::{Code, Error};
+use super::problem::Failure;
+use hub_base::error::{Code, Error};
 
 /// Only this hub's own files, and nothing written into the document: what a cat is called cannot become a program.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \
@@ -111,7 +112,7 @@ pub(super) fn document(headers: &HeaderMap) -> Response {
     answer(DOCUMENT, headers)
 }
 
-async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Error> {
+async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
     let part = PARTS.iter().find(|part| part.name == name);
     let part = part.ok_or_else(|| Error::new(Code::NotFound, format!("the page has no part {name:?}")))?;
     Ok(answer(*part, &headers))

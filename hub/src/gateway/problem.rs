@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use crate::error::{Code, Error};
+use hub_base::error::{Code, Error};
 
 /// Body of every answer that is not a success.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,10 +29,21 @@ struct ProblemDetail {
     message: String,
 }
 
-impl IntoResponse for Error {
+/// An error as an answer of the gateway: [`Error`] knows nothing of axum.
+#[derive(Debug)]
+pub(super) struct Failure(Error);
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let body = Problem { error: ProblemDetail { code: self.code.as_str(), message: self.message } };
-        (self.code.http(), super::Line(body)).into_response()
+        let Self(Error { code, message }) = self;
+        let body = Problem { error: ProblemDetail { code: code.as_str(), message } };
+        (code.http(), super::Line(body)).into_response()
     }
 }
 
@@ -41,11 +52,11 @@ impl IntoResponse for Error {
 pub(super) struct Params<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<T> {
-    type Rejection = Error;
+    type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(params)| Self(params)).map_err(|why| Error::new(Code::BadRequest, why.body_text()))
+        query.map(|Query(params)| Self(params)).map_err(|why| bad(why.body_text()).into())
     }
 }
 
@@ -77,13 +88,13 @@ pub(super) fn bad(message: String) -> Error {
 pub(super) struct Id(pub(super) i64);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
-    type Rejection = Error;
+    type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
         let text = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
         let id = text.parse().ok().filter(|id| *id > 0);
-        id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("there is no number {text:?}")))
+        Ok(id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("there is no number {text:?}")))?)
     }
 }
 
@@ -92,15 +103,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequest<S> for Body<T> {
-    type Rejection = Error;
+    type Rejection = Failure;
 
-    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Error> {
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Failure> {
         match Json::<T>::from_request(request, state).await {
             Ok(Json(body)) => Ok(Self(body)),
             Err(why) if why.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Error::new(Code::BodyTooLarge, why.body_text()))
+                Err(Error::new(Code::BodyTooLarge, why.body_text()).into())
             }
-            Err(why) => Err(Error::new(Code::BadRequest, why.body_text())),
+            Err(why) => Err(bad(why.body_text()).into()),
         }
     }
 }

@@ -20,7 +20,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::error::{Code, Error};
+use super::problem::Failure;
+use hub_base::error::{Code, Error};
 
 /// Connections served at the same time. Further ones wait in the kernel until one ends.
 const MAX_CONNECTIONS: usize = 1024;
@@ -140,7 +141,9 @@ async fn connection(
             Ok::<_, Infallible>(match answer {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
-                Err(_) => Error::new(Code::RequestTooSlow, "the hub did not answer in time").into_response(),
+                Err(_) => {
+                    Failure::from(Error::new(Code::RequestTooSlow, "the hub did not answer in time")).into_response()
+                }
             })
         }
     });

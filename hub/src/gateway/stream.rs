@@ -24,13 +24,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::events::EventAnswer;
+use super::problem::Failure;
 use super::problem::{Params, Problem};
 use super::{App, Line};
-use crate::error::{Code, Error, Who};
 use crate::listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
-use crate::places::Place;
 use crate::store::events::{Event, NewGap};
-use crate::time;
+use hub_base::error::{Code, Error, Who};
+use hub_base::places::Place;
+use hub_base::time;
 
 /// Streams that are open at the same time. Further ones get 429.
 pub(super) const MAX_STREAMS: usize = 128;
@@ -89,7 +90,7 @@ async fn stream(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Params(params): Params<StreamParams>,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let live = live(&app)?;
     let wanted = Wanted::parse(params)?;
     let place = app.limits.news.try_take();
@@ -402,7 +403,7 @@ struct ClipCountsAnswer {
         (status = 503, body = Problem, description = "`analysis_unavailable`: this process does not listen; `store_unavailable`"),
     )
 )]
-async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>, Error> {
+async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>, Failure> {
     let live = live(&app)?;
     let kept = app.store.clip_totals().await?;
     let counters = app.clips.counters();

@@ -15,9 +15,9 @@ use tracing::{info, warn};
 use super::live::{Live, NodeState, WatchedNode};
 use super::sequencer::{Heard, Lost, Sequencer};
 use super::worker::{Audio, Work};
-use crate::error::{Code, Error, Who};
 use crate::node_client::{Node, Nodes};
 use crate::store::now_ns;
+use hub_base::error::{Code, Error, Who};
 
 /// First and longest wait before a node that was lost is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));

@@ -17,7 +17,7 @@ use crate::listen::Live;
 use crate::listen::live::{LiveLevel, News, NodeReport, NodeState};
 use crate::store::events::Event;
 use crate::store::notices::Subject;
-use crate::time::rfc3339;
+use hub_base::time::rfc3339;
 
 mod discovery;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::links;
 use crate::store::notices::{Notice, Subject};
-use crate::time::rfc3339;
+use hub_base::links;
+use hub_base::time::rfc3339;
 
 /// Title and text of a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]

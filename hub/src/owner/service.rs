@@ -15,9 +15,9 @@ use tonic::{Request, Response, Status};
 use tracing::{debug, error, warn};
 
 use super::outbox::Outbox;
-use crate::MAX_NAME_BYTES;
 use crate::store::notices::{NoticePlan, Subject};
 use crate::store::{Store, now_ns};
+use hub_base::MAX_NAME_BYTES;
 
 /// Calls that wait for the store. When it is full, the owners are not told of a further one, and that is counted; its
 /// caller notices nothing.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rusqlite::ErrorCode;
 
 use super::TURN_TIMEOUT;
-use crate::error::{Code, Error};
+use hub_base::error::{Code, Error};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -20,10 +20,11 @@ use utoipa_axum::routes;
 use super::find;
 use crate::clips;
 use crate::clips::picture::{self, Mark, PictureSize};
-use crate::error::{Code, Error};
 use crate::gateway::App;
+use crate::gateway::problem::Failure;
 use crate::gateway::problem::{Id, Params, Problem};
 use crate::store::events::{Clip, Event};
+use hub_base::error::{Code, Error};
 
 /// Pictures that are drawn at the same time; each takes a core for tens of milliseconds. Others wait.
 pub(in crate::gateway) const MAX_DRAWINGS: usize = 2;
@@ -66,7 +67,7 @@ struct PictureParams {
         (status = 416, body = Problem, description = "`range_not_satisfiable`: it begins beyond the end"),
     )
 )]
-async fn wav(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap) -> Result<Response, Error> {
+async fn wav(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap) -> Result<Response, Failure> {
     let event = find(&app, id).await?;
     let tag = format!("\"clip-{id}\"");
     if has_it(&headers, &tag) {
@@ -88,7 +89,7 @@ async fn wav(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap) -> Res
         }
         Asked::Impossible => {
             let message = format!("the clip has {} bytes, and the range begins beyond them", bytes.len());
-            let error = Error::new(Code::RangeNotSatisfiable, message);
+            let error = Failure::from(Error::new(Code::RangeNotSatisfiable, message));
             ([(CONTENT_RANGE, format!("bytes */{}", bytes.len()))], error).into_response()
         }
     })
@@ -110,7 +111,7 @@ async fn png(
     Id(id): Id,
     headers: HeaderMap,
     Params(params): Params<PictureParams>,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let size = params.parse()?;
     let event = find(&app, id).await?;
     // A later version may draw better.

@@ -13,11 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::bad;
-use crate::error::{Code, Error};
+use crate::gateway::problem::Failure;
 use crate::gateway::problem::{Params, Problem};
 use crate::gateway::{App, Line};
 use crate::store::events::{EventFilter, Tally};
 use crate::store::now_ns;
+use hub_base::error::{Code, Error};
 
 /// Stretches of time in an answer at most: a year of hours, or 24 years of days.
 const MAX_BUCKETS: usize = 8_784;
@@ -101,11 +102,14 @@ enum Unit {
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn counts(State(app): State<Arc<App>>, Params(params): Params<CountParams>) -> Result<Line<CountsAnswer>, Error> {
+async fn counts(
+    State(app): State<Arc<App>>,
+    Params(params): Params<CountParams>,
+) -> Result<Line<CountsAnswer>, Failure> {
     let unit = match params.by.as_deref() {
         None | Some("day") => Unit::Day,
         Some("hour") => Unit::Hour,
-        Some(other) => return Err(bad(format!("by: {other:?} is none of day, hour"))),
+        Some(other) => return Err(bad(format!("by: {other:?} is none of day, hour")).into()),
     };
     let mut filter = params.filter()?;
     let name = params.tz.unwrap_or_else(|| "UTC".into());

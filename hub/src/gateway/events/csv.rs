@@ -5,12 +5,12 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
-use crate::error::Error;
-use crate::links;
 use crate::store::Store;
 use crate::store::events::{Event, EventFilter, PageCursor};
-use crate::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
-use crate::time;
+use hub_base::error::Error;
+use hub_base::links;
+use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
+use hub_base::time;
 
 /// Events that are read at a time.
 const PAGE: usize = 500;

@@ -15,12 +15,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{EventAnswer, csv};
-use crate::error::Error;
+use crate::gateway::problem::Failure;
 use crate::gateway::problem::{Params, Problem, page_limit};
 use crate::gateway::{App, Line};
 use crate::store::events::Saying;
-use crate::table::{CONTEXT_COLUMNS, context_fields, records};
-use crate::time;
+use hub_base::error::Error;
+use hub_base::table::{CONTEXT_COLUMNS, context_fields, records};
+use hub_base::time;
 
 /// Sayings that are read at a time for CSV.
 const PAGE: usize = 500;
@@ -88,7 +89,10 @@ struct LabelAnswer {
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn labels(State(app): State<Arc<App>>, Params(params): Params<LabelParams>) -> Result<Line<LabelsAnswer>, Error> {
+async fn labels(
+    State(app): State<Arc<App>>,
+    Params(params): Params<LabelParams>,
+) -> Result<Line<LabelsAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
     // One more than asked for tells whether there is another page.
     let mut said = app.store.sayings(params.cursor.unwrap_or(0), limit + 1).await?;

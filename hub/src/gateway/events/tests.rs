@@ -19,10 +19,10 @@ use crate::listen::Live;
 use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use crate::metrics::Metrics;
 use crate::node_client::Nodes;
-use crate::peer;
 use crate::store::events::tests::event;
 use crate::store::events::{Committed, Event, NewEvent, NoClip, Watermark};
 use crate::store::{Access, Store};
+use hub_base::peer;
 use sound::testing::features;
 
 /// A gateway over a store that the test fills.
