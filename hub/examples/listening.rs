@@ -15,9 +15,9 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hub::clips::ClipsConfig;
 use hub::listen::ear::{Ear, Finding};
 use hub::listen::sequencer::{Frames, Heard};
+use hub_store::clips::ClipsConfig;
 use sound::SAMPLE_RATE_HZ;
 use sound::detector::DetectorConfig;
 use sound::synth::{Synth, SynthConfig};

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use sound::detector::DetectorConfig;
 
 use crate::address::{NodeConfig, Url};
-use crate::clips::ClipsConfig;
 use crate::gateway::PageConfig;
 use crate::listen::{EventsConfig, ListenConfig};
 use crate::node_client::MAX_NODES;
@@ -20,6 +19,7 @@ use crate::owner::{
     config::{MqttConfig, NoticesConfig, OwnerConfig},
 };
 use hub_base::role::Role;
+use hub_store::clips::ClipsConfig;
 
 /// Default ports, those of the original system.
 pub mod port {

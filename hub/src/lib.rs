@@ -3,12 +3,10 @@
 pub mod address;
 pub mod analysis;
 pub mod cli;
-pub mod clips;
 pub mod config;
 pub mod discover;
 pub mod dog;
 pub mod files;
-mod flac;
 pub mod gateway;
 pub mod grpc;
 pub mod health;
@@ -20,4 +18,3 @@ pub mod node_watch;
 pub mod owner;
 pub mod rehear;
 pub mod run;
-pub mod store;

@@ -10,14 +10,14 @@ use std::time::Instant;
 use daemon::metrics::{Call, CallFamilies, Calls, Meter, Page, build_info, process};
 
 use crate::analysis::AnalysisService;
-use crate::clips::Clips;
 use crate::listen::Live;
 use crate::node_client::Nodes;
 use crate::node_health::HealthConfig;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
-use crate::store::Store;
 use hub_base::places::Places;
+use hub_store::Store;
+use hub_store::clips::Clips;
 
 /// The gRPC calls that are counted by name; all others are one.
 const METHODS: [&str; 5] = [

@@ -14,9 +14,9 @@ use sound::model::Model;
 use sound::prosody::prosody;
 use tracing::{info, warn};
 
-use crate::clips::{self, Clips};
-use crate::store::events::{Event, OwnerLabel};
-use crate::store::{Store, StoreError};
+use hub_store::clips::Clips;
+use hub_store::events::{Event, OwnerLabel};
+use hub_store::{Store, StoreError};
 
 /// Events that are heard again at a time.
 const BATCH: usize = 16;
@@ -100,27 +100,26 @@ async fn these(store: &Store, clips: &Clips, events: Vec<Event>) -> Result<Rehea
     Ok(reheard)
 }
 
-/// What this network makes of an event. `None`: nothing, or its clip is gone.
+/// What this network makes of an event. `None`: nothing, or its clip is gone or damaged.
 async fn features_of(clips: &Clips, event: Event) -> Result<Option<Features>, RehearError> {
     let Ok(clip) = &event.clip else { return Ok(None) };
-    let wav = match clips.read(clip).await {
-        Ok(wav) => wav,
-        Err(gone) if gone.kind() == ErrorKind::NotFound => return Ok(None),
+    let samples = match clips.samples(clip).await {
+        Ok(samples) => samples,
+        Err(lost) if matches!(lost.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => return Ok(None),
         Err(source) => return Err(RehearError::Clip { file: clip.file.clone(), source }),
     };
     let in_clip = |sample: u64| sample.saturating_sub(clip.start_sample);
     let place = in_clip(event.found.start_sample)..in_clip(event.found.end_sample);
     // What it was measured against when it was live: the clip holds too little of it.
     let background_dbfs = event.found.measurements.rms_dbfs - event.found.measurements.snr_db;
-    let heard = tokio::task::spawn_blocking(move || hear(&wav, &place, background_dbfs));
+    let heard = tokio::task::spawn_blocking(move || hear(&samples, &place, background_dbfs));
     Ok(heard.await.map_err(|crash| StoreError::Cut(crash.to_string()))?)
 }
 
 /// What the network makes of the sound at that place of a clip; before it there was a background of that level.
-fn hear(wav: &[u8], place: &Range<u64>, background_dbfs: f32) -> Option<Features> {
-    let samples = clips::samples_of(wav).ok()?;
+fn hear(samples: &[i16], place: &Range<u64>, background_dbfs: f32) -> Option<Features> {
     let place = place.start..place.end.min(samples.len() as u64);
-    let found = [DetectorConfig::DEFAULT, KEEN].into_iter().find_map(|config| found_at(&place, &samples, config))?;
+    let found = [DetectorConfig::DEFAULT, KEEN].into_iter().find_map(|config| found_at(&place, samples, config))?;
     let audio = samples.get(found.start_sample as usize..found.end_sample as usize)?;
     Some(Features { prosody: prosody(&mut Meter::default(), audio, background_dbfs), embedding: found.embedding })
 }
@@ -142,16 +141,16 @@ mod tests {
     use sound::detection::ContextLabel;
 
     use super::*;
-    use crate::clips::{ClipsConfig, Cut};
-    use crate::store::Access;
-    use crate::store::events::tests::{as_if_another_network_heard, event, put_with};
-    use crate::store::events::{NewEvent, NoClip};
+    use hub_store::Access;
+    use hub_store::clips::{ClipsConfig, Cut};
+    use hub_store::events::{NewEvent, NoClip};
+    use hub_store::testing::{as_if_another_network_heard, event, put_with};
 
     const ROLL: u64 = 8_000;
 
     fn recorded(name: &str) -> Vec<i16> {
         let path = format!("{}/../sound/tests/clips/{name}.wav", env!("CARGO_MANIFEST_DIR"));
-        clips::samples_of(&std::fs::read(path).unwrap()).unwrap()
+        hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect()
     }
 
     struct Home {
@@ -208,9 +207,12 @@ mod tests {
         assert_eq!(home.labels().await as usize, count + 2);
         as_if_another_network_heard(&home.store, i64::MAX).await;
         assert_eq!(home.labels().await, 0);
+        let damaged = hub_store::events::Clip { samples: 5, ..later.clip.clone().unwrap() };
+        home.label(&put_with(&home.store, event("cellar", 100_000), Ok(damaged)).await).await;
+        as_if_another_network_heard(&home.store, i64::MAX).await;
         let judged = home.put("attic", 900_000, None, place.clone()).await;
 
-        assert_eq!(all(&home.store, &home.clips).await.unwrap(), Reheard { again: count, lost: 1 });
+        assert_eq!(all(&home.store, &home.clips).await.unwrap(), Reheard { again: count, lost: 2 });
         assert_eq!(home.labels().await as usize, count);
         let judged = home.store.event(judged.id).await.unwrap().unwrap();
         assert_eq!(judged.context_labels as usize, count, "events of its cat are judged anew");
@@ -226,19 +228,7 @@ mod tests {
     #[test]
     fn the_sound_of_the_event_is_heard_and_not_its_neighbour() {
         let (food, alone) = (recorded("meow_food"), recorded("meow_alone"));
-        let heard = |samples: &[i16], place: Range<u64>| {
-            let mut wav = std::io::Cursor::new(Vec::new());
-            let spec = hound::WavSpec {
-                channels: 1,
-                sample_rate: 16_000,
-                bits_per_sample: 16,
-                sample_format: hound::SampleFormat::Int,
-            };
-            let mut writer = hound::WavWriter::new(&mut wav, spec).unwrap();
-            samples.iter().for_each(|sample| writer.write_sample(*sample).unwrap());
-            writer.finalize().unwrap();
-            hear(&wav.into_inner(), &place, -60.0)
-        };
+        let heard = |samples: &[i16], place: Range<u64>| hear(samples, &place, -60.0);
         let (first, second) = (food.len() as u64, (food.len() + alone.len()) as u64);
         let both = [&food[..], &alone].concat();
         let embedding = |features: Option<Features>| features.unwrap().embedding;

@@ -17,7 +17,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::analysis::AnalysisService;
-use crate::clips::Clips;
 use crate::config::Config;
 use crate::discover::discover;
 use crate::dog::DogService;
@@ -35,10 +34,11 @@ use crate::owner::mqtt::Mqtt;
 use crate::owner::nodes::Troubles;
 use crate::owner::{Outbox, OwnerService};
 use crate::rehear::rehear;
-use crate::store::notices::ChannelKind;
-use crate::store::{Access, Store, StoreError};
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
+use hub_store::clips::Clips;
+use hub_store::notices::ChannelKind;
+use hub_store::{Access, Store, StoreError};
 
 /// Part of [`STOP_DEADLINE`] in which requests and analyses in flight may finish. The rest is for the store.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);

@@ -3,7 +3,7 @@
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, ListenResponse, listen_response::Event};
 use sound::analysis::{Analysis, Analyzer, AnalyzerConfig, Heard as Call};
 
-use crate::store::analyses::Origin;
+use hub_store::analyses::Origin;
 
 /// Frames that may be missing in one place: 100 s, more than an analysis lasts. A node that says more is not believed.
 const MOST_LOST_FRAMES: u64 = 5000;

@@ -15,10 +15,10 @@ use tonic::{Request, Response, Status};
 use tracing::error;
 
 use crate::node_client::Nodes;
-use crate::store::Store;
-use crate::store::analyses::AnalysisStatus;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error};
+use hub_store::Store;
+use hub_store::analyses::AnalysisStatus;
 
 mod hearing;
 mod task;
@@ -84,7 +84,7 @@ impl AnalysisService {
         max_analyses: usize,
         detector: DetectorConfig,
         stop: CancellationToken,
-    ) -> Result<Self, crate::store::StoreError> {
+    ) -> Result<Self, hub_store::StoreError> {
         store.fail_running_analyses(CUT_OFF).await?;
         let places = Arc::new(Semaphore::new(max_analyses));
         let failures = Arc::new(Mutex::new(Quiet::new(LOG_PERIOD)));

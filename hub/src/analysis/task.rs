@@ -18,9 +18,9 @@ use tracing::{info, warn};
 use super::CUT_OFF;
 use super::hearing::{Heard, Hearing};
 use crate::node_client::{Node, state_word};
-use crate::store::Store;
-use crate::store::analyses::{AnalysisStatus, Outcome};
 use hub_base::error::{Code, Error, Who};
+use hub_store::Store;
+use hub_store::analyses::{AnalysisStatus, Outcome};
 use sound::household::Household;
 use sound::verdict::Verdict;
 

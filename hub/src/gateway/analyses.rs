@@ -15,9 +15,9 @@ use utoipa_axum::routes;
 use super::problem::Failure;
 use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
 use hub_base::error::{Code, Error};
 use hub_base::time;
+use hub_store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
 use sound::household::model_name;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {

@@ -19,9 +19,9 @@ use super::problem::{Body, Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
 use crate::listen::live::News;
 use crate::rehear::rehear_labelled;
-use crate::store::events::{Event, EventFilter, OwnerLabel, PageCursor};
 use hub_base::error::{Code, Error};
 use hub_base::time;
+use hub_store::events::{Event, EventFilter, OwnerLabel, PageCursor};
 
 pub(super) use answer::EventAnswer;
 pub(super) use clip::MAX_DRAWINGS;
@@ -64,7 +64,7 @@ macro_rules! params_with_filter {
 
         impl $name {
             /// What the parameters let through.
-            fn filter(&self) -> Result<$crate::store::events::EventFilter, hub_base::error::Error> {
+            fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
                 $crate::gateway::events::filter_of(
                     &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
                 )
@@ -78,6 +78,7 @@ mod clip;
 mod counts;
 mod csv;
 mod labels;
+mod picture;
 
 params_with_filter! {
     /// Which events are wanted. All that is given must hold.

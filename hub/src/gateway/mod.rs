@@ -14,17 +14,17 @@ use proto::dog_client::DogClient;
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::clips::Clips;
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::metrics::Metrics;
 use crate::node_client::Nodes;
 use crate::owner::Outbox;
 use crate::owner::mqtt::Mqtt;
-use crate::store::Store;
 use hub_base::error::{Code, Error};
 use hub_base::peer::Peer;
 use hub_base::places::Places;
+use hub_store::Store;
+use hub_store::clips::Clips;
 use problem::Failure;
 
 mod analyses;

@@ -14,10 +14,10 @@ use utoipa_axum::routes;
 use super::problem::Failure;
 use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::store::notices::{Notice, NoticeState, Subject};
-use crate::store::now_ns;
 use hub_base::error::{Code, Error};
 use hub_base::time;
+use hub_store::notices::{Notice, NoticeState, Subject};
+use hub_store::now_ns;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))

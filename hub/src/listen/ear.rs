@@ -15,9 +15,9 @@ use sound::speech;
 
 use super::clock::{self, CaptureClock};
 use super::sequencer::{Frames, Heard, Lost};
-use crate::clips::ring::Ring;
-use crate::clips::{ClipsConfig, Cut};
-use crate::store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
+use crate::listen::ring::Ring;
+use hub_store::clips::{ClipsConfig, Cut};
+use hub_store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
 
 /// Audio that is heard again after a restart, before the watermark: the detector's view of the background and the network's
 /// context need a few seconds until they are what they were.

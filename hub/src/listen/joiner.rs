@@ -15,9 +15,9 @@ use super::sequencer::Sequencer;
 use super::subscriber::Subscriber;
 use super::worker::{Listener, Work};
 use super::{AudioEncoding, Settings};
-use crate::clips::ClipsConfig;
 use crate::node_client::{Node, Nodes};
-use crate::store::{Store, StoreError};
+use hub_store::clips::ClipsConfig;
+use hub_store::{Store, StoreError};
 
 /// First and longest wait before the store is asked again where a node was last heard. Without that answer a node would be
 /// heard twice, so it waits.

@@ -17,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::clips::Clips;
 use crate::node_client::{MAX_NODES, Nodes};
 use crate::owner::Outbox;
-use crate::store::{Store, StoreError};
+use hub_store::clips::Clips;
+use hub_store::{Store, StoreError};
 
 pub mod clock;
 pub mod ear;
@@ -29,6 +29,7 @@ mod joiner;
 pub mod live;
 pub mod monitor;
 mod recorder;
+mod ring;
 pub mod sequencer;
 mod subscriber;
 mod worker;

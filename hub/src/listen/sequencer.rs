@@ -3,8 +3,8 @@
 use proto::listen_response::Event as Sent;
 use proto::{AudioFrame, Cursor, Encoding, FRAME_SAMPLES, Gap, ListenResponse};
 
-use crate::flac;
-use crate::store::events::GapReason;
+use hub_store::events::GapReason;
+use hub_store::flac;
 
 /// Sequence numbers from here on are not believed: it is 5 million years of audio.
 const FIRST_INCREDIBLE_SEQUENCE: u64 = 1 << 53;

@@ -16,8 +16,8 @@ use super::live::{Live, NodeState, WatchedNode};
 use super::sequencer::{Heard, Lost, Sequencer};
 use super::worker::{Audio, Work};
 use crate::node_client::{Node, Nodes};
-use crate::store::now_ns;
 use hub_base::error::{Code, Error, Who};
+use hub_store::now_ns;
 
 /// First and longest wait before a node that was lost is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -349,7 +349,7 @@ fn frame_count(heard: &Heard) -> u64 {
 mod tests {
     use super::*;
     use crate::listen::sequencer::Frames;
-    use crate::store::events::GapReason;
+    use hub_store::events::GapReason;
 
     const SECOND: Duration = Duration::from_secs(1);
 

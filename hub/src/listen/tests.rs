@@ -16,10 +16,10 @@ use super::ear::tests::{heard_in_one_go, room, same};
 use super::live::{News, NodeState};
 use super::*;
 use crate::address::NodeConfig;
-use crate::clips::ClipsConfig;
 use crate::node_client::Node;
-use crate::store::events::{EventFilter, NewGap};
-use crate::store::{Access, now_ns};
+use hub_store::clips::ClipsConfig;
+use hub_store::events::{EventFilter, NewGap};
+use hub_store::{Access, now_ns};
 
 /// What any wait may take before it counts as a failure. Nothing is expected to come near it.
 const SOON: Duration = Duration::from_secs(120);
@@ -473,7 +473,7 @@ async fn node_that_learns_the_time_later_has_its_events_dated_anew() {
     let hub = Hub::start(dir.path(), address).await;
     until("an event is stored", || async { !hub.spans().await.is_empty() }).await;
     hub.heard(2_000).await;
-    let clock_of = |event: &crate::store::events::Event| (event.found.clock.as_str(), event.found.started_at_ns);
+    let clock_of = |event: &hub_store::events::Event| (event.found.clock.as_str(), event.found.started_at_ns);
     let first = hub.store.event(1).await.unwrap().unwrap();
     assert_eq!(clock_of(&first).0, "hub");
     assert!(clock_of(&first).1 > 1_700_000_000_000_000_000, "by the hub's clock it is now: {first:?}");

@@ -10,7 +10,7 @@ use crate::listen::Live;
 use crate::listen::live::{NodeReport, NodeState};
 use crate::node_client::{Node, Nodes, state_word};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
-use crate::store::events::GapReason;
+use hub_store::events::GapReason;
 
 const CALLS: CallFamilies = CallFamilies {
     ended: ("meowlink_hub_node_calls_total", "Calls to nodes that ended, by method and the API's word for the error."),

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use daemon::metrics::{CallFamilies, Calls, Page};
 
 use crate::analysis::AnalysisService;
-use crate::clips::Clips;
 use crate::listen::Live;
 use crate::owner::Outbox;
 use crate::owner::outbox::{Counters, PerKind};
-use crate::store::Store;
-use crate::store::notices::ChannelKind;
+use hub_store::Store;
+use hub_store::clips::Clips;
+use hub_store::notices::ChannelKind;
 
 const STORE: CallFamilies = CallFamilies {
     ended: ("meowlink_hub_store_operations_total", "Operations of the database that ended, by kind and how."),

@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use sound::detector::Kind;
 
-use crate::store::events::OwnerLabel;
-use crate::store::notices::ChannelKind;
+use hub_store::events::OwnerLabel;
+use hub_store::notices::ChannelKind;
 
 /// Owners that may be configured. Each event is looked at for each of them.
 const MOST_OWNERS: usize = 50;

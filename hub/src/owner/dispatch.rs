@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use super::channels::Channel;
 use super::config::NoticesConfig;
 use super::outbox::Outbox;
-use crate::store::notices::Notice;
-use crate::store::{Store, StoreError, now_ns};
+use hub_store::notices::Notice;
+use hub_store::{Store, StoreError, now_ns};
 
 /// How long a channel may take for a notice, all in all.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);

@@ -15,9 +15,9 @@ use super::message::event_url;
 use super::mqtt::Mqtt;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, News, NodeReport, NodeState};
-use crate::store::events::Event;
-use crate::store::notices::Subject;
 use hub_base::time::rfc3339;
+use hub_store::events::Event;
+use hub_store::notices::Subject;
 
 mod discovery;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::store::notices::{Notice, Subject};
 use hub_base::links;
 use hub_base::time::rfc3339;
+use hub_store::notices::{Notice, Subject};
 
 /// Title and text of a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,7 +209,7 @@ pub(super) fn clip_url(subject: &Subject, public_url: Option<&str>) -> Option<St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::notices::tests::{event_notice, notice};
+    use hub_store::testing::{event_notice, notice};
 
     #[test]
     fn event_is_said_in_words_and_in_json() {

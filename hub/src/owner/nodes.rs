@@ -10,8 +10,8 @@ use tracing::error;
 use super::Outbox;
 use crate::node_client::Node;
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
-use crate::store::notices::Subject;
-use crate::store::{Store, now_ns};
+use hub_store::notices::Subject;
+use hub_store::{Store, now_ns};
 
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);

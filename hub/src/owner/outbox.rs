@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::config::OwnerConfig;
 use super::rules::Rules;
-use crate::store::events::Event;
-use crate::store::notices::{ChannelKind, NoticePlan, PutIn};
+use hub_store::events::Event;
+use hub_store::notices::{ChannelKind, NoticePlan, PutIn};
 
 /// The outbox of this process. Clones share it.
 #[derive(Debug, Clone)]
@@ -24,7 +24,7 @@ struct Inner {
 }
 
 /// What was counted since the start of this process. What is pending is counted by
-/// [`pending_notices`](crate::store::Store::pending_notices).
+/// [`pending_notices`](hub_store::Store::pending_notices).
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Notices that a channel took.

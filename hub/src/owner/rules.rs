@@ -5,8 +5,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
 use super::config::{OwnerConfig, QuietHours};
-use crate::store::events::NewEvent;
-use crate::store::notices::{ChannelKind, NoticePlan, SuppressReason};
+use hub_store::events::NewEvent;
+use hub_store::notices::{ChannelKind, NoticePlan, SuppressReason};
 
 /// What one owner wants to know, and when.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn nanoseconds(moment: &Zoned) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::events::tests::event;
+    use hub_store::testing::event;
 
     fn rules(toml: &str) -> Rules {
         let toml = format!("name = \"Anna\"\n{toml}\n[[channels]]\ntype = \"log\"");

@@ -15,9 +15,9 @@ use tonic::{Request, Response, Status};
 use tracing::{debug, error, warn};
 
 use super::outbox::Outbox;
-use crate::store::notices::{NoticePlan, Subject};
-use crate::store::{Store, now_ns};
 use hub_base::MAX_NAME_BYTES;
+use hub_store::notices::{NoticePlan, Subject};
+use hub_store::{Store, now_ns};
 
 /// Calls that wait for the store. When it is full, the owners are not told of a further one, and that is counted; its
 /// caller notices nothing.
@@ -181,8 +181,8 @@ impl CallKeeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Access;
-    use crate::store::notices::NoticeState;
+    use hub_store::Access;
+    use hub_store::notices::NoticeState;
 
     async fn notify(service: &OwnerService, animal_name: &str, animal_type: &str) -> String {
         let request = NotifyRequest { animal_name: animal_name.into(), animal_type: animal_type.into() };

@@ -5,9 +5,9 @@ use sound::SAMPLE_RATE_HZ;
 use utoipa::ToSchema;
 
 use crate::gateway::analyses::{ContextAnswer, MeasurementsAnswer};
-use crate::store::events::{Clip, Event};
 use hub_base::links;
 use hub_base::time;
+use hub_store::events::{Clip, Event};
 
 /// A cat event: one vocalisation that listening found.
 #[derive(Debug, Serialize, ToSchema)]

@@ -18,13 +18,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::find;
-use crate::clips;
-use crate::clips::picture::{self, Mark, PictureSize};
 use crate::gateway::App;
+use crate::gateway::events::picture::{self, Mark, PictureSize};
 use crate::gateway::problem::Failure;
 use crate::gateway::problem::{Id, Params, Problem};
-use crate::store::events::{Clip, Event};
 use hub_base::error::{Code, Error};
+use hub_store::events::{Clip, Event};
 
 /// Pictures that are drawn at the same time; each takes a core for tens of milliseconds. Others wait.
 pub(in crate::gateway) const MAX_DRAWINGS: usize = 2;
@@ -121,7 +120,7 @@ async fn png(
         return Ok(not_modified(tag));
     }
     let clip = clip_of(&event)?;
-    let bytes = read(&app, &event, clip).await?;
+    let samples = app.clips.samples(clip).await.map_err(|why| unreadable(&event, &why))?;
     let from_clip_start = |sample: u64| sample.saturating_sub(clip.start_sample) as usize;
     let mark = Mark {
         start_sample: from_clip_start(event.found.start_sample),
@@ -129,7 +128,6 @@ async fn png(
     };
     let place = app.limits.drawings.take().await;
     let drawn = tokio::task::spawn_blocking(move || {
-        let samples = clips::samples_of(&bytes).map_err(|why| format!("the clip cannot be read: {why}"))?;
         picture::png(&samples, Some(mark), size).map_err(|why| format!("the picture cannot be written: {why}"))
     });
     let drawn = drawn.await.unwrap_or_else(|crash| Err(crash.to_string()));
@@ -163,12 +161,15 @@ fn clip_of(event: &Event) -> Result<&Clip, Error> {
 }
 
 async fn read(app: &App, event: &Event, clip: &Clip) -> Result<Bytes, Error> {
-    let read = app.clips.read(clip).await;
-    read.map(Bytes::from).map_err(|why| match why.kind() {
+    app.clips.read(clip).await.map(Bytes::from).map_err(|why| unreadable(event, &why))
+}
+
+fn unreadable(event: &Event, why: &std::io::Error) -> Error {
+    match why.kind() {
         // Retention was faster than this request.
         std::io::ErrorKind::NotFound => Error::new(Code::NotFound, format!("event {} has no clip any more", event.id)),
         _ => Error::new(Code::StoreUnavailable, format!("the clip cannot be read: {why}")),
-    })
+    }
 }
 
 fn has_it(headers: &HeaderMap, tag: &str) -> bool {

@@ -5,12 +5,12 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 
-use crate::store::Store;
-use crate::store::events::{Event, EventFilter, PageCursor};
 use hub_base::error::Error;
 use hub_base::links;
 use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 use hub_base::time;
+use hub_store::Store;
+use hub_store::events::{Event, EventFilter, PageCursor};
 
 /// Events that are read at a time.
 const PAGE: usize = 500;
@@ -98,9 +98,9 @@ fn fields_of(event: &Event) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Access;
-    use crate::store::events::tests::event;
-    use crate::store::events::{Committed, NewEvent, NoClip, Watermark};
+    use hub_store::Access;
+    use hub_store::events::{Committed, NewEvent, NoClip, Watermark};
+    use hub_store::testing::event;
 
     #[tokio::test]
     async fn every_event_is_one_record_whatever_its_cat_is_called() {

@@ -18,10 +18,10 @@ use super::{EventAnswer, csv};
 use crate::gateway::problem::Failure;
 use crate::gateway::problem::{Params, Problem, page_limit};
 use crate::gateway::{App, Line};
-use crate::store::events::Saying;
 use hub_base::error::Error;
 use hub_base::table::{CONTEXT_COLUMNS, context_fields, records};
 use hub_base::time;
+use hub_store::events::Saying;
 
 /// Sayings that are read at a time for CSV.
 const PAGE: usize = 500;

@@ -12,17 +12,17 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::address::NodeConfig;
-use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::gateway::{App, Hosts, Limits, PageConfig, router};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use crate::metrics::Metrics;
 use crate::node_client::Nodes;
-use crate::store::events::tests::event;
-use crate::store::events::{Committed, Event, NewEvent, NoClip, Watermark};
-use crate::store::{Access, Store};
 use hub_base::peer;
+use hub_store::clips::{Clips, ClipsConfig, Cut};
+use hub_store::events::{Committed, Event, NewEvent, NoClip, Watermark};
+use hub_store::testing::event;
+use hub_store::{Access, Store};
 use sound::testing::features;
 
 /// A gateway over a store that the test fills.

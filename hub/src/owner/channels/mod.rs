@@ -8,7 +8,7 @@ use tracing::info;
 use super::config::{ChannelConfig, NoticesConfig, OwnerConfig, secret};
 use super::message::Message;
 use super::mqtt::Mqtt;
-use crate::store::notices::{ChannelKind, Notice};
+use hub_store::notices::{ChannelKind, Notice};
 
 mod mqtt;
 mod ntfy;

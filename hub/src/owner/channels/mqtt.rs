@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::owner::message::Payload;
 use crate::owner::mqtt::Mqtt;
-use crate::store::notices::Notice;
+use hub_store::notices::Notice;
 
 #[derive(Debug)]
 pub(super) struct MqttTopic {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::post::Poster;
 use crate::owner::config::Secret;
 use crate::owner::message::{Message, clip_url, event_url};
-use crate::store::notices::Notice;
+use hub_store::notices::Notice;
 
 #[derive(Debug)]
 pub(super) struct Ntfy {

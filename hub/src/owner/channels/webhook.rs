@@ -11,7 +11,7 @@ use ring::hmac;
 use super::post::Poster;
 use crate::owner::config::Secret;
 use crate::owner::message::Payload;
-use crate::store::notices::Notice;
+use hub_store::notices::Notice;
 
 #[derive(Debug)]
 pub(super) struct Webhook {

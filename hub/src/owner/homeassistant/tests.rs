@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::owner::channels::Channel;
 use crate::owner::config::{MqttConfig, NoticesConfig};
-use crate::store::events::NoClip;
-use crate::store::notices::tests::event_notice;
+use hub_store::events::NoClip;
+use hub_store::testing::event_notice;
 
 /// What any wait may take before it counts as a failure.
 const SOON: Duration = Duration::from_secs(60);
@@ -173,7 +173,7 @@ impl Hub {
     }
 
     fn meow(&self, id: i64) {
-        let found = crate::store::events::tests::event(NODE, 0);
+        let found = hub_store::testing::event(NODE, 0);
         let event =
             Event { id, found, context_labels: 0, clip: Err(NoClip::Disabled), label: None, labelled_at_ns: None };
         self.live.tell(News::Event(Box::new(event)));

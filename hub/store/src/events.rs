@@ -3,17 +3,17 @@
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
 
-use super::heard;
+use super::columns;
 use super::words::{word, words};
 
-mod household;
+mod commit;
 mod labels;
-mod progress;
+mod learning;
 mod query;
 mod retention;
 
+pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use labels::Saying;
-pub use progress::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub use retention::{ClipTotals, RetiredClip};
 
@@ -165,12 +165,12 @@ impl Event {
 /// The columns that [`from_row`] reads, in its order.
 const COLUMNS: &str = concat!(
     "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
-    heard::columns!(),
+    columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels"
 );
 
 fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
-    let (context, measurements) = heard::read(row, 12)?;
+    let (context, measurements) = columns::read(row, 12)?;
     let clip = match row.get::<_, Option<String>>(25)? {
         Some(file) => {
             Ok(Clip { file, bytes: unsigned(row, 26)?, start_sample: unsigned(row, 27)?, samples: unsigned(row, 28)? })
@@ -210,4 +210,4 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// A bounded, gapless stretch of audio. The oldest samples go when new ones come.
 #[derive(Debug)]
-pub struct Ring {
+pub(super) struct Ring {
     capacity_samples: usize,
     start_sample: u64,
     samples: VecDeque<i16>,
@@ -13,12 +13,12 @@ pub struct Ring {
 
 impl Ring {
     /// An empty ring that keeps at most `capacity_samples`; the next sample to come is `start_sample`.
-    pub fn new(capacity_samples: usize, start_sample: u64) -> Self {
+    pub(super) fn new(capacity_samples: usize, start_sample: u64) -> Self {
         Self { capacity_samples, start_sample, samples: VecDeque::new() }
     }
 
     /// The next samples.
-    pub fn push(&mut self, samples: &[i16]) {
+    pub(super) fn push(&mut self, samples: &[i16]) {
         // Of more than it can hold, the last count.
         let skipped = samples.len().saturating_sub(self.capacity_samples);
         let kept = &samples[skipped..];
@@ -29,18 +29,18 @@ impl Ring {
     }
 
     /// Audio is lost: forgets everything and goes on at `next_sample`.
-    pub fn restart(&mut self, next_sample: u64) {
+    pub(super) fn restart(&mut self, next_sample: u64) {
         self.samples.clear();
         self.start_sample = next_sample;
     }
 
     /// The sample that comes next.
-    pub fn end_sample(&self) -> u64 {
+    pub(super) fn end_sample(&self) -> u64 {
         self.start_sample + self.samples.len() as u64
     }
 
     /// What it still has of a stretch: the index of the first sample, and the samples. `None`: nothing of it.
-    pub fn cut(&self, wanted: Range<u64>) -> Option<(u64, Vec<i16>)> {
+    pub(super) fn cut(&self, wanted: Range<u64>) -> Option<(u64, Vec<i16>)> {
         let from = wanted.start.max(self.start_sample);
         let to = wanted.end.min(self.end_sample());
         if from >= to {

@@ -6,7 +6,7 @@ use sound::detection::Detection;
 use sound::level::Level;
 
 use super::words::{word, words};
-use super::{Store, StoreError, heard, now_ns};
+use super::{Store, StoreError, columns, now_ns};
 use sound::verdict::Verdict;
 
 /// Analyses that are kept. The oldest are forgotten above this many.
@@ -22,9 +22,9 @@ pub enum AnalysisStatus {
     Running,
     /// All of the stream was heard.
     Complete,
-    /// Something was heard, not all; `reason` says why.
+    /// Something was columns, not all; `reason` says why.
     Partial,
-    /// Nothing was heard; `reason` says why.
+    /// Nothing was columns; `reason` says why.
     Failed,
 }
 
@@ -47,7 +47,7 @@ pub struct StoredAnalysis {
     pub ended_at_ns: Option<i64>,
     /// How the cat is. `None` while it runs, or when nothing was heard.
     pub verdict: Option<Verdict>,
-    /// How sure it is that a cat was heard, 0 to 1.
+    /// How sure it is that a cat was columns, 0 to 1.
     pub cat_score: Option<f32>,
     /// Messages received, of 30.
     pub messages: u32,
@@ -83,7 +83,7 @@ pub struct Outcome {
     pub reason: Option<String>,
     /// How the cat is.
     pub verdict: Option<Verdict>,
-    /// How sure it is that a cat was heard, 0 to 1.
+    /// How sure it is that a cat was columns, 0 to 1.
     pub cat_score: Option<f32>,
     /// Messages received, of 30.
     pub messages: u32,
@@ -293,8 +293,8 @@ fn insert_detections(db: &Transaction<'_>, analysis_id: i64, detections: &[Detec
     let sql = format!(
         "INSERT INTO analysis_detections (analysis_id, position, start_sample, end_sample, score, {}) \
          VALUES (?, ?, ?, ?, ?{})",
-        heard::COLUMNS,
-        ", ?".repeat(heard::COUNT)
+        columns::COLUMNS,
+        ", ?".repeat(columns::COUNT)
     );
     let mut statement = db.prepare_cached(&sql)?;
     for (position, detection) in detections.iter().enumerate() {
@@ -305,7 +305,7 @@ fn insert_detections(db: &Transaction<'_>, analysis_id: i64, detections: &[Detec
             detection.end_sample.cast_signed().into(),
             detection.score.into(),
         ];
-        let heard = heard::values(&detection.context, &detection.measurements);
+        let heard = columns::values(&detection.context, &detection.measurements);
         statement.execute(params_from_iter(place.into_iter().chain(heard)))?;
     }
     Ok(())
@@ -314,11 +314,11 @@ fn insert_detections(db: &Transaction<'_>, analysis_id: i64, detections: &[Detec
 fn detections(db: &Connection, analysis_id: i64) -> Result<Vec<Detection>, StoreError> {
     let sql = format!(
         "SELECT start_sample, end_sample, score, {} FROM analysis_detections WHERE analysis_id = ? ORDER BY position",
-        heard::COLUMNS
+        columns::COLUMNS
     );
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map([analysis_id], |row| {
-        let (context, measurements) = heard::read(row, 3)?;
+        let (context, measurements) = columns::read(row, 3)?;
         Ok(Detection {
             start_sample: row.get::<_, i64>(0)?.cast_unsigned(),
             end_sample: row.get::<_, i64>(1)?.cast_unsigned(),
@@ -335,7 +335,7 @@ mod tests {
     use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
     use super::*;
-    use crate::store::Access;
+    use crate::Access;
 
     fn detection(start_sample: u64) -> Detection {
         Detection {

@@ -19,11 +19,15 @@ use tokio::sync::Semaphore;
 use tracing::{error, info};
 
 pub mod analyses;
+pub mod clips;
+mod columns;
 mod error;
 pub mod events;
-mod heard;
+pub mod flac;
 mod migrations;
 pub mod notices;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod words;
 
 pub use error::{DatabaseError, StoreError};

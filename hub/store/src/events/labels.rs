@@ -1,7 +1,7 @@
 //! The owner's words about events, all of them: what labels teach can be taught again elsewhere.
 
 use super::{COLUMNS, Event, OwnerLabel, from_row};
-use crate::store::{Store, StoreError};
+use crate::{Store, StoreError};
 
 /// One thing that the owner said about an event.
 #[derive(Debug, Clone, PartialEq)]

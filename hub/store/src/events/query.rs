@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use rusqlite::{OptionalExtension, ToSql, params};
 
-use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, household};
-use crate::store::words::word;
-use crate::store::{Store, StoreError, now_ns};
+use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, learning};
+use crate::words::word;
+use crate::{Store, StoreError, now_ns};
 
 /// Which events are asked for. All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -184,7 +184,7 @@ impl Store {
             }
             let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
             db.execute(sql, params![id, label, now_ns])?;
-            household::judge_anew(db, id)?;
+            learning::judge_anew(db, id)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             Ok(Some(db.query_row(&sql, [id], from_row)?))
         })

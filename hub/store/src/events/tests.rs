@@ -1,74 +1,14 @@
-use sound::detection::ContextProbabilities;
-
 use super::*;
-use crate::store::{Access, Store};
+use crate::testing::{as_if_another_network_heard, clip_of, event, put_with, watermark};
+use crate::{Access, Store};
 use sound::household::Household;
 use sound::testing::features;
 
 const SECOND_NS: i64 = 1_000_000_000;
 
-pub(crate) fn event(node: &str, start_sample: u64) -> NewEvent {
-    let started_at_ns = 1_700_000_000 * SECOND_NS + start_sample.cast_signed() * 62_500;
-    NewEvent {
-        node: node.into(),
-        cat: "Tom".into(),
-        boot_id: u64::MAX - 3,
-        start_sample,
-        end_sample: start_sample + 8_000,
-        started_at_ns,
-        ended_at_ns: started_at_ns + SECOND_NS / 2,
-        started_monotonic_ns: start_sample * 62_500,
-        clock: EventClock::Node,
-        score: 0.9,
-        kind: Some("meow".into()),
-        context: Context {
-            label: ContextLabel::Isolation,
-            probabilities: ContextProbabilities { waiting_for_food: 0.2, isolation: 0.7, brushing: 0.1 },
-        },
-        measurements: Measurements {
-            peak_dbfs: -6.0,
-            rms_dbfs: -18.0,
-            snr_db: 30.0,
-            pitch_median_hz: 600.0,
-            pitch_min_hz: 400.0,
-            pitch_max_hz: 800.0,
-            voiced_fraction: 0.9,
-            spectral_centroid_hz: 1_500.0,
-            spectral_flatness: 0.02,
-        },
-        features: Some(Box::new(Features {
-            prosody: [0.25; sound::prosody::PROSODY],
-            embedding: [-1.5; sound::model::EMBEDDING],
-        })),
-    }
-}
-
-fn clip_of(event: &NewEvent) -> Clip {
-    let file = format!("{}-{}.wav", event.node, event.start_sample);
-    Clip { file, bytes: 1_000, start_sample: event.start_sample, samples: 8_000 }
-}
-
-fn watermark(node: &str, settled_sample: u64) -> Watermark {
-    Watermark { node: node.into(), boot_id: u64::MAX - 3, resume_sequence: settled_sample / 320, settled_sample }
-}
-
 async fn put(store: &Store, event: NewEvent) -> Event {
     let clip = Ok(clip_of(&event));
     put_with(store, event, clip).await
-}
-
-pub(crate) async fn put_with(store: &Store, event: NewEvent, clip: Result<Clip, NoClip>) -> Event {
-    let mark = watermark(&event.node, event.end_sample);
-    match store.commit_event(event, clip, mark, |_| vec![]).await.unwrap() {
-        Committed::Stored(event, _) => *event,
-        Committed::KnownAlready => panic!("it was known"),
-    }
-}
-
-/// Makes the events before that number look as they do after an update.
-pub(crate) async fn as_if_another_network_heard(store: &Store, before_id: i64) {
-    let sql = "UPDATE events SET features = CAST(x'0123456789abcdef' || substr(features, 9) AS BLOB) WHERE id < ?1";
-    store.write(move |db| Ok(db.execute(sql, [before_id])?)).await.unwrap();
 }
 
 fn open() -> (tempfile::TempDir, Store) {

@@ -12,8 +12,8 @@ use sound::context::Features;
 use sound::detection::ContextLabel;
 
 use super::{COLUMNS, Event, OwnerLabel, from_row};
-use crate::store::words::word;
-use crate::store::{Store, StoreError};
+use crate::words::word;
+use crate::{Store, StoreError};
 use sound::household::{Household, MOST_LABELS};
 
 /// Events of a cat that are judged anew when a label changes: the latest without a label. Older ones keep the answer that they

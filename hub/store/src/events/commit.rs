@@ -1,12 +1,12 @@
-//! Storing as listening goes on: events, gaps and how far each node was heard, together or not at all.
+//! Storing as listening goes on: events, gaps and how far each node was columns, together or not at all.
 
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
-use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, household};
-use crate::store::notices::{NoticePlan, PutIn, Subject, put_notices};
-use crate::store::words::words;
-use crate::store::{Store, StoreError, heard, now_ns};
+use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, learning};
+use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
+use crate::words::words;
+use crate::{Store, StoreError, columns, now_ns};
 
 /// How far a node has been heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub struct NewGap {
 /// What listening has to report besides events: gaps, and how far it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// How far the node has been heard, `gaps` included.
+    /// How far the node has been columns, `gaps` included.
     pub watermark: Watermark,
     /// Gaps since the last report.
     pub gaps: Vec<NewGap>,
@@ -142,7 +142,7 @@ impl Store {
         self.read(move |db| is_known(db, &node, boot_id, start, end)).await
     }
 
-    /// Stores an event with its clip, the notices about it, and how far its node has been heard, so that it survives a power
+    /// Stores an event with its clip, the notices about it, and how far its node has been columns, so that it survives a power
     /// cut. The clip's file must be complete and under its final name. Its context is judged by what the labels of its cat
     /// teach; then `plan` says who is to be told.
     ///
@@ -160,7 +160,7 @@ impl Store {
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
                 return Ok(Committed::KnownAlready);
             }
-            let household = household::learn(db, &event.cat, &event.node)?;
+            let household = learning::learn(db, &event.cat, &event.node)?;
             let taught = event.features.as_ref().filter(|_| household.labels() > 0);
             let labels = taught.map_or(0, |_| household.labels());
             if let Some(features) = taught {
@@ -175,7 +175,7 @@ impl Store {
         .await
     }
 
-    /// Stores gaps and how far nodes have been heard, all in one transaction. A gap that goes on where the last one of
+    /// Stores gaps and how far nodes have been columns, all in one transaction. A gap that goes on where the last one of
     /// its reason ended makes that one longer; one that is stored already is not stored again.
     ///
     /// # Errors
@@ -261,10 +261,10 @@ fn insert(
         "INSERT INTO events (node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
          started_monotonic_ns, clock, score, kind, {}, clip_file, clip_bytes, clip_start_sample, clip_samples, \
          no_clip_reason, features, context_labels) VALUES (?{})",
-        heard::COLUMNS,
-        ", ?".repeat(first.len() + heard::COUNT + last.len() - 1)
+        columns::COLUMNS,
+        ", ?".repeat(first.len() + columns::COUNT + last.len() - 1)
     );
-    let heard = heard::values(&event.context, &event.measurements);
+    let heard = columns::values(&event.context, &event.measurements);
     db.prepare_cached(&sql)?.execute(params_from_iter(first.into_iter().chain(heard).chain(last)))?;
     Ok(())
 }

@@ -1,39 +1,9 @@
 use super::*;
-use crate::store::Access;
-use crate::store::events::tests::event;
-use crate::store::events::{Committed, NoClip, Watermark};
+use crate::Access;
+use crate::events::{Committed, NoClip, Watermark};
+use crate::testing::event;
 
 const SECOND_NS: i64 = 1_000_000_000;
-
-pub(crate) fn notice(subject: Subject) -> Notice {
-    Notice {
-        id: 1,
-        key: "0123456789abcdef0123456789abcdef".into(),
-        owner: "Anna".into(),
-        channel: Some(("webhook".into(), ChannelKind::Webhook)),
-        subject,
-        state: NoticeState::Pending,
-        reason: None,
-        created_at_ns: 0,
-        queued_at_ns: 0,
-        tries: 0,
-        error: None,
-        ended_at_ns: None,
-    }
-}
-
-pub(crate) fn event_notice(id: i64) -> Notice {
-    notice(Subject::Event {
-        id,
-        cat: "Tom".into(),
-        node: "http://kitchen:1".into(),
-        context: "isolation".into(),
-        sound: Some("meow".into()),
-        score: 0.9,
-        started_at_ns: 1_700_000_000 * SECOND_NS,
-        clip: true,
-    })
-}
 
 fn call(animal: &str) -> Subject {
     Subject::Call { animal: animal.into(), animal_type: "cat".into(), called_at_ns: 0 }

@@ -17,12 +17,12 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $type {
-            type Err = $crate::store::words::UnknownWord;
+            type Err = $crate::words::UnknownWord;
 
             fn from_str(word: &str) -> Result<Self, Self::Err> {
                 match word {
                     $($word => Ok($make),)+
-                    _ => Err($crate::store::words::UnknownWord { word: word.into(), known: &[$($word),+] }),
+                    _ => Err($crate::words::UnknownWord { word: word.into(), known: &[$($word),+] }),
                 }
             }
         }

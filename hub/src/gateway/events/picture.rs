@@ -5,20 +5,20 @@ use sound::spectrogram::{self, HIGHEST_HZ, Spectrogram};
 
 /// What a picture shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PictureSize {
+pub(super) struct PictureSize {
     /// Width of the whole picture, in pixels.
-    pub width_px: usize,
+    pub(super) width_px: usize,
     /// Height of the whole picture, in pixels.
-    pub height_px: usize,
+    pub(super) height_px: usize,
     /// Whether there are axes. Without them the sound fills the picture.
-    pub axes: bool,
+    pub(super) axes: bool,
 }
 
 impl PictureSize {
     /// Smallest picture, in pixels: room for axes and something between them.
-    pub const MIN: (usize, usize) = (160, 100);
+    pub(super) const MIN: (usize, usize) = (160, 100);
     /// Largest picture, in pixels.
-    pub const MAX: (usize, usize) = (2_000, 1_000);
+    pub(super) const MAX: (usize, usize) = (2_000, 1_000);
 }
 
 impl Default for PictureSize {
@@ -29,11 +29,11 @@ impl Default for PictureSize {
 
 /// A part of the sound that is marked below the picture: the event within its clip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub(super) struct Mark {
     /// First sample, counted from the first of the picture.
-    pub start_sample: usize,
+    pub(super) start_sample: usize,
     /// The sample after the last.
-    pub end_sample: usize,
+    pub(super) end_sample: usize,
 }
 
 /// Room for the labels at the left, below, at the right and above, in pixels.
@@ -52,7 +52,7 @@ const MARK: u8 = 255;
 ///
 /// # Errors
 /// None in practice: the encoder writes to memory.
-pub fn png(samples: &[i16], mark: Option<Mark>, size: PictureSize) -> Result<Vec<u8>, png::EncodingError> {
+pub(super) fn png(samples: &[i16], mark: Option<Mark>, size: PictureSize) -> Result<Vec<u8>, png::EncodingError> {
     let width_px = size.width_px.clamp(PictureSize::MIN.0, PictureSize::MAX.0);
     let height_px = size.height_px.clamp(PictureSize::MIN.1, PictureSize::MAX.1);
     let mut canvas = Canvas { width_px, pixels: vec![BACKGROUND; width_px * height_px] };

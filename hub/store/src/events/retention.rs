@@ -5,8 +5,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{NoClip, household};
-use crate::store::{Store, StoreError, now_ns};
+use super::{NoClip, learning};
+use crate::{Store, StoreError, now_ns};
 
 /// How much the clips take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl Store {
             let Some((file, was_labelled)) = found else { return Ok(None) };
             db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns()])?;
             if was_labelled {
-                household::judge_anew(db, id)?;
+                learning::judge_anew(db, id)?;
             }
             if file.is_some() {
                 db.execute(RELEASE_CLIP, params![id, NoClip::Expired.as_str()])?;

@@ -58,7 +58,7 @@ pub enum Subject {
         detail: String,
         /// When that was seen, in nanoseconds since 1970 UTC.
         at_ns: i64,
-        /// How long it has not heard, or did not, in seconds.
+        /// How long it has not columns, or did not, in seconds.
         lasted_s: u64,
     },
     /// What was gathered instead of being told one by one.
@@ -368,4 +368,4 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Notice> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -1,0 +1,95 @@
+//! `[clips]` of the config file.
+
+use daemon::config::ConfigError;
+use sound::SAMPLE_RATE_HZ;
+
+use super::codec::ClipFormat;
+
+/// Longest pre-roll and post-roll: enough to hear how a meow begins, too little for a sentence.
+pub const MAX_ROLL_MS: u32 = 2_000;
+
+/// Longest clip that can be configured, in seconds: bounds the memory for a node's recent audio.
+pub const MAX_LENGTH_S: u32 = 60;
+
+/// `[clips]` of the config file.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClipsConfig {
+    /// Whether clips are kept at all. Events are, either way.
+    pub enabled: bool,
+    /// Audio before the event, in milliseconds, at most [`MAX_ROLL_MS`].
+    pub pre_roll_ms: u32,
+    /// Audio after the event, in milliseconds, at most [`MAX_ROLL_MS`].
+    pub post_roll_ms: u32,
+    /// How clips are on disk. They are served as WAV either way.
+    pub format: ClipFormat,
+    /// Whether what people say is kept out: rolls in which somebody speaks are cut off, and a clip that is mostly speech is not
+    /// written (see [`sound::speech`] for the rule).
+    pub speech_gate: bool,
+    /// Longest clip without its rolls, in seconds, 1 to [`MAX_LENGTH_S`]. Of a longer event the last part is kept.
+    pub max_length_s: u32,
+    /// Clips are removed after this many days. 0: by count and size alone.
+    pub keep_days: u32,
+    /// The oldest clips are removed above this many.
+    pub keep_count: u64,
+    /// The oldest clips are removed before all together take more megabytes (10^6 bytes) than this.
+    pub keep_mb: u64,
+    /// No clip is written when it would leave less than this many megabytes free on the disk: the database needs room.
+    pub reserve_mb: u64,
+}
+
+impl Default for ClipsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            pre_roll_ms: 500,
+            post_roll_ms: 500,
+            format: ClipFormat::Wav,
+            speech_gate: true,
+            max_length_s: 10,
+            keep_days: 90,
+            keep_count: 20_000,
+            keep_mb: 2_000,
+            reserve_mb: 500,
+        }
+    }
+}
+
+impl ClipsConfig {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        for (key, roll_ms) in [("clips.pre_roll_ms", self.pre_roll_ms), ("clips.post_roll_ms", self.post_roll_ms)] {
+            if roll_ms > MAX_ROLL_MS {
+                let why = format!("{roll_ms} is more than {MAX_ROLL_MS}: a clip holds a cat, not a conversation");
+                return Err(ConfigError::value(key, why));
+            }
+        }
+        if !(1..=MAX_LENGTH_S).contains(&self.max_length_s) {
+            let why = format!("{} is not between 1 and {MAX_LENGTH_S}", self.max_length_s);
+            return Err(ConfigError::value("clips.max_length_s", why));
+        }
+        Ok(())
+    }
+
+    /// Samples before an event.
+    pub fn pre_roll_samples(&self) -> u64 {
+        samples_of_ms(self.pre_roll_ms)
+    }
+
+    /// Samples after an event.
+    pub fn post_roll_samples(&self) -> u64 {
+        samples_of_ms(self.post_roll_ms)
+    }
+
+    /// Samples of the longest clip, without its rolls.
+    pub fn max_length_samples(&self) -> u64 {
+        samples_of_ms(self.max_length_s * 1_000)
+    }
+}
+
+fn samples_of_ms(ms: u32) -> u64 {
+    u64::from(ms) * u64::from(SAMPLE_RATE_HZ) / 1_000
+}
