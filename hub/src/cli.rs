@@ -8,9 +8,9 @@ use daemon::config::ConfigError;
 use daemon::logs::LogFormat;
 use sound::detector::DetectorConfig;
 
-use crate::address::{NodeConfig, Url};
 use crate::config::{Config, Layer};
 use hub_base::role::Role;
+use hub_nodes::address::{NodeConfig, Url};
 
 /// Calls cats and dogs, tells their owner, listens to cats and says what it heard.
 ///

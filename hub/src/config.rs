@@ -9,16 +9,16 @@ use daemon::logs::LogFormat;
 use serde::Deserialize;
 use sound::detector::DetectorConfig;
 
-use crate::address::{NodeConfig, Url};
 use crate::gateway::PageConfig;
 use crate::listen::{EventsConfig, ListenConfig};
-use crate::node_client::MAX_NODES;
 use crate::node_health::HealthConfig;
 use crate::owner::{
     self,
     config::{MqttConfig, NoticesConfig, OwnerConfig},
 };
 use hub_base::role::Role;
+use hub_nodes::MAX_NODES;
+use hub_nodes::address::{NodeConfig, Url};
 use hub_store::clips::ClipsConfig;
 
 /// Default ports, those of the original system.

@@ -8,11 +8,11 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::listen::Live;
-use crate::node_client::{Node, Nodes};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use hub_base::error::{Error, Who, within};
 use hub_base::peer;
 use hub_base::role::Role;
+use hub_nodes::{Node, Nodes};
 use hub_store::Store;
 
 /// How long a role in another process may take to say that it serves.

@@ -1,10 +1,8 @@
 //! The hub daemon of Meowlink: Owner, dog, cat analysis and the HTTP gateway, in one process or in several.
 
-pub mod address;
 pub mod analysis;
 pub mod cli;
 pub mod config;
-pub mod discover;
 pub mod dog;
 pub mod files;
 pub mod gateway;
@@ -12,7 +10,6 @@ pub mod grpc;
 pub mod health;
 pub mod listen;
 pub mod metrics;
-pub mod node_client;
 pub mod node_health;
 pub mod node_watch;
 pub mod owner;

@@ -8,7 +8,7 @@ use proto::SourceState;
 
 use crate::listen::Live;
 use crate::listen::live::{NodeReport, NodeState};
-use crate::node_client::Node;
+use hub_nodes::Node;
 
 /// Most that can be configured, in hours: a year.
 const MOST_HOURS: u32 = 8_784;

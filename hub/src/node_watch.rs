@@ -8,9 +8,9 @@ use daemon::shutdown::CancellationToken;
 use tracing::{info, warn};
 
 use crate::listen::Live;
-use crate::node_client::{Node, Nodes};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use crate::owner::nodes::Troubles;
+use hub_nodes::{Node, Nodes};
 
 /// How often the nodes are looked at.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);

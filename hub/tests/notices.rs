@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Hub, Node, NodeScript, nobody, rebind, request, url, within};
+use hub_base::time::now_ns;
 use hub_store::notices::{ChannelKind, NoticePlan, Subject, SuppressReason};
-use hub_store::{Access, Store, now_ns};
+use hub_store::{Access, Store};
 use proto::NotifyRequest;
 use proto::owner_client::OwnerClient;
 use serde_json::Value;

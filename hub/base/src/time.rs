@@ -1,8 +1,16 @@
 //! Moments in the API: RFC 3339 in UTC. In the store: nanoseconds since 1970.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use jiff::Timestamp;
 
 use crate::error::{Code, Error};
+
+/// Now, in nanoseconds since 1970 UTC. A clock before 1970 counts as 1970.
+pub fn now_ns() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
+}
 
 /// A moment as the API writes it, such as `2026-11-22T20:30:00.25Z`.
 pub fn rfc3339(unix_ns: i64) -> String {

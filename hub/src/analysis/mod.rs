@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::error;
 
-use crate::node_client::Nodes;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error};
+use hub_nodes::Nodes;
 use hub_store::Store;
 use hub_store::analyses::AnalysisStatus;
 

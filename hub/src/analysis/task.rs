@@ -17,8 +17,8 @@ use tracing::{info, warn};
 
 use super::CUT_OFF;
 use super::hearing::{Heard, Hearing};
-use crate::node_client::{Node, state_word};
 use hub_base::error::{Code, Error, Who};
+use hub_nodes::{Node, state_word};
 use hub_store::Store;
 use hub_store::analyses::{AnalysisStatus, Outcome};
 use sound::household::Household;

@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{App, Line};
-use crate::node_client::{Node, state_word};
 use hub_base::error::Error;
+use hub_nodes::{Node, state_word};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(nodes))

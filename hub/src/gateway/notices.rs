@@ -16,8 +16,8 @@ use super::problem::{Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
 use hub_base::error::{Code, Error};
 use hub_base::time;
+use hub_base::time::now_ns;
 use hub_store::notices::{Notice, NoticeState, Subject};
-use hub_store::now_ns;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))

@@ -15,7 +15,7 @@ use super::sequencer::Sequencer;
 use super::subscriber::Subscriber;
 use super::worker::{Listener, Work};
 use super::{AudioEncoding, Settings};
-use crate::node_client::{Node, Nodes};
+use hub_nodes::{Node, Nodes};
 use hub_store::clips::ClipsConfig;
 use hub_store::{Store, StoreError};
 

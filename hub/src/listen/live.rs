@@ -152,7 +152,7 @@ pub struct Live {
     news: broadcast::Sender<Arc<News>>,
     /// Apart from the news, for they are many, and drawn only while somebody watches.
     spectra: broadcast::Sender<Arc<LiveSpectrum>>,
-    /// At most as many as [`Nodes`](crate::node_client::Nodes).
+    /// At most as many as [`Nodes`](hub_nodes::Nodes).
     nodes: Arc<Mutex<Vec<Arc<WatchedNode>>>>,
     /// Audio that waits for its analysis.
     pub audio_fill: Fill,

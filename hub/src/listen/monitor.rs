@@ -12,8 +12,8 @@ use tonic::{Request, Streaming};
 use tracing::info;
 
 use super::sequencer::{Heard, Sequencer};
-use crate::node_client::Node;
 use hub_base::error::{Error, Who, within};
+use hub_nodes::Node;
 
 /// How long a node may take to begin the stream.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(3);

@@ -11,11 +11,12 @@ use tracing::{error, info, warn};
 use super::ear::Finding;
 use super::live::{Live, News};
 use super::worker::Report;
-use crate::node_client::Node;
 use crate::owner::Outbox;
+use hub_base::time::now_ns;
+use hub_nodes::Node;
 use hub_store::clips::{Clips, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Progress, Watermark};
-use hub_store::{Store, StoreError, now_ns};
+use hub_store::{Store, StoreError};
 
 /// Findings that wait for the recorder. When it is full, the analysis waits, and everything before it.
 pub(super) const REPORT_QUEUE: usize = 64;

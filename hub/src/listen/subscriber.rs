@@ -15,9 +15,9 @@ use tracing::{info, warn};
 use super::live::{Live, NodeState, WatchedNode};
 use super::sequencer::{Heard, Lost, Sequencer};
 use super::worker::{Audio, Work};
-use crate::node_client::{Node, Nodes};
 use hub_base::error::{Code, Error, Who};
-use hub_store::now_ns;
+use hub_base::time::now_ns;
+use hub_nodes::{Node, Nodes};
 
 /// First and longest wait before a node that was lost is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));

@@ -8,8 +8,8 @@ use sound::detection::ContextLabel;
 
 use crate::listen::Live;
 use crate::listen::live::{NodeReport, NodeState};
-use crate::node_client::{Node, Nodes, state_word};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use hub_nodes::{Node, Nodes, state_word};
 use hub_store::events::GapReason;
 
 const CALLS: CallFamilies = CallFamilies {

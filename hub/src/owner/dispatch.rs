@@ -14,8 +14,9 @@ use tracing::{error, info, warn};
 use super::channels::Channel;
 use super::config::NoticesConfig;
 use super::outbox::Outbox;
+use hub_base::time::now_ns;
 use hub_store::notices::Notice;
-use hub_store::{Store, StoreError, now_ns};
+use hub_store::{Store, StoreError};
 
 /// How long a channel may take for a notice, all in all.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);

@@ -8,10 +8,11 @@ use daemon::quiet::Quiet;
 use tracing::error;
 
 use super::Outbox;
-use crate::node_client::Node;
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use hub_base::time::now_ns;
+use hub_nodes::Node;
+use hub_store::Store;
 use hub_store::notices::Subject;
-use hub_store::{Store, now_ns};
 
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);

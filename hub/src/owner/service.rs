@@ -16,8 +16,9 @@ use tracing::{debug, error, warn};
 
 use super::outbox::Outbox;
 use hub_base::MAX_NAME_BYTES;
+use hub_base::time::now_ns;
+use hub_store::Store;
 use hub_store::notices::{NoticePlan, Subject};
-use hub_store::{Store, now_ns};
 
 /// Calls that wait for the store. When it is full, the owners are not told of a further one, and that is counted; its
 /// caller notices nothing.

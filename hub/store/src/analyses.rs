@@ -6,7 +6,8 @@ use sound::detection::Detection;
 use sound::level::Level;
 
 use super::words::{word, words};
-use super::{Store, StoreError, columns, now_ns};
+use super::{Store, StoreError, columns};
+use hub_base::time::now_ns;
 use sound::verdict::Verdict;
 
 /// Analyses that are kept. The oldest are forgotten above this many.

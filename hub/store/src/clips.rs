@@ -19,7 +19,8 @@ use tracing::warn;
 use self::codec::wav_of;
 use self::files::{WriteError, free_bytes, sweep, write};
 use crate::events::{Clip, NoClip};
-use crate::{Store, StoreError, now_ns};
+use crate::{Store, StoreError};
+use hub_base::time::now_ns;
 
 mod codec;
 mod config;

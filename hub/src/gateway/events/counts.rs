@@ -17,8 +17,8 @@ use crate::gateway::problem::Failure;
 use crate::gateway::problem::{Params, Problem};
 use crate::gateway::{App, Line};
 use hub_base::error::{Code, Error};
+use hub_base::time::now_ns;
 use hub_store::events::{EventFilter, Tally};
-use hub_store::now_ns;
 
 /// Stretches of time in an answer at most: a year of hours, or 24 years of days.
 const MAX_BUCKETS: usize = 8_784;

@@ -11,14 +11,14 @@ use proto::dog_client::DogClient;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::address::NodeConfig;
 use crate::gateway::{App, Hosts, Limits, PageConfig, router};
 use crate::health::Checks;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use crate::metrics::Metrics;
-use crate::node_client::Nodes;
 use hub_base::peer;
+use hub_nodes::Nodes;
+use hub_nodes::address::NodeConfig;
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Committed, Event, NewEvent, NoClip, Watermark};
 use hub_store::testing::event;

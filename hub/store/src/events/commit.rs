@@ -6,7 +6,8 @@ use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from
 use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, learning};
 use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
 use crate::words::words;
-use crate::{Store, StoreError, columns, now_ns};
+use crate::{Store, StoreError, columns};
+use hub_base::time::now_ns;
 
 /// How far a node has been heard.
 #[derive(Debug, Clone, PartialEq, Eq)]

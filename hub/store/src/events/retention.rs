@@ -6,7 +6,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{NoClip, learning};
-use crate::{Store, StoreError, now_ns};
+use crate::{Store, StoreError};
+use hub_base::time::now_ns;
 
 /// How much the clips take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use proto::NODE_SERVICE;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 
-use crate::node_client::{Full, MAX_NODES, Node, Nodes};
+use crate::{Full, MAX_NODES, Node, Nodes};
 
 /// First and longest wait before the network is listened to again when that was not possible: it may not be there yet.
 const BROWSE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

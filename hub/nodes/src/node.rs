@@ -1,34 +1,25 @@
-//! The cat-nodes: one shared, reconnecting channel to each, and which one hears a given cat.
+//! One cat-node: the channel to it, the calls on it, and what it said of itself.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
-use daemon::shutdown::CancellationToken;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
 };
-use tokio::sync::watch;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use crate::address::NodeConfig;
+use super::address::NodeConfig;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer::{self, Announced};
-
-/// Nodes that a hub listens to at most, those of the config among them. A further one that is found is not taken; that is
-/// counted and logged.
-pub const MAX_NODES: usize = 64;
 
 /// Longest version, device or sentence of a node that is taken, in bytes of UTF-8. Longer ones are cut.
 const MAX_WORD_BYTES: usize = 300;
@@ -57,20 +48,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// A boot id that a node named so long ago still counts for telling whether another is the same node: three times
 /// [`DESCRIBE_PERIOD`].
-const BOOT_ID_HOLDS: Duration = Duration::from_secs(15);
-
-/// The nodes of the hub: those of the config in its order, then those that were found. One that is here stays, and keeps its
-/// place: a node that is away is not forgotten. Clones share them.
-#[derive(Debug, Clone)]
-pub struct Nodes {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    nodes: watch::Sender<Vec<Node>>,
-    refused: AtomicU64,
-}
+pub(super) const BOOT_ID_HOLDS: Duration = Duration::from_secs(15);
 
 /// A cat-node. Clones share its channel.
 #[derive(Debug, Clone)]
@@ -93,10 +71,10 @@ struct Inner {
 
 /// What a node said of itself when it last answered.
 #[derive(Debug, Default)]
-struct Described {
-    cat: Option<String>,
+pub(super) struct Described {
+    pub(super) cat: Option<String>,
     /// With the time of the answer. `None`: it has not answered, or knows no boot ids.
-    boot_id: Option<(u64, Instant)>,
+    pub(super) boot_id: Option<(u64, Instant)>,
     told: Option<Told>,
 }
 
@@ -115,103 +93,8 @@ pub struct Told {
     pub detail: String,
 }
 
-/// There are [`MAX_NODES`] nodes already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Full;
-
-impl Nodes {
-    /// The nodes of a config; nothing is connected yet. There must be at least one.
-    ///
-    /// # Errors
-    /// When a URL is not one.
-    pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
-        assert!(!configs.is_empty(), "the config has a default node");
-        let nodes = configs.iter().map(Node::new).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { shared: Arc::new(Shared { nodes: watch::Sender::new(nodes), refused: AtomicU64::new(0) }) })
-    }
-
-    /// All of them, as they are now.
-    pub fn iter(&self) -> impl Iterator<Item = Node> + use<> {
-        self.shared.nodes.borrow().clone().into_iter()
-    }
-
-    /// Wakes when nodes are added.
-    pub fn watch(&self) -> watch::Receiver<Vec<Node>> {
-        self.shared.nodes.subscribe()
-    }
-
-    /// The node of that URL.
-    pub fn get(&self, url: &str) -> Option<Node> {
-        self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
-    }
-
-    /// Adds a node after the others.
-    ///
-    /// # Errors
-    /// When there are [`MAX_NODES`].
-    pub fn add(&self, node: Node) -> Result<(), Full> {
-        let added = self.shared.nodes.send_if_modified(|nodes| {
-            let fits = nodes.len() < MAX_NODES;
-            if fits {
-                nodes.push(node);
-            }
-            fits
-        });
-        if added { Ok(()) } else { Err(Full) }
-    }
-
-    /// Counts a node that was found and not taken.
-    pub fn count_refused(&self) {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often a node was found that was not taken, for there are [`MAX_NODES`].
-    pub fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::Relaxed)
-    }
-
-    /// The node that this one is under another name: one that stands before it and has just answered with the same boot id.
-    /// Those of the config are never taken for another.
-    pub fn twin_of(&self, node: &Node) -> Option<Node> {
-        let boot_id = node.boot_id().filter(|_| node.is_discovered())?;
-        self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
-    }
-
-    /// All of them, each under one name.
-    pub fn distinct(&self) -> Vec<Node> {
-        self.iter().filter(|node| self.twin_of(node).is_none()).collect()
-    }
-
-    /// The node that hears this cat: the one that is configured for it, else the one that says so, else the first, so
-    /// that every name is answered.
-    pub fn for_cat(&self, cat: &str) -> Node {
-        let nodes = self.shared.nodes.borrow();
-        let configured = || nodes.iter().find(|node| node.inner.configured_cat.as_deref() == Some(cat));
-        let described = || {
-            nodes.iter().find(|node| node.inner.configured_cat.is_none() && node.cat().is_some_and(|name| name == cat))
-        };
-        configured().or_else(described).unwrap_or(&nodes[0]).clone()
-    }
-
-    /// Asks each node again and again which cat it hears, until `stop`. Keeps the connections up besides, so that the
-    /// first call after an outage finds one.
-    pub async fn keep_known(&self, stop: &CancellationToken) {
-        let mut nodes = self.watch();
-        let mut known = FuturesUnordered::new();
-        loop {
-            let added: Vec<Node> = nodes.borrow_and_update().iter().skip(known.len()).cloned().collect();
-            known.extend(added.into_iter().map(|node| async move { node.keep_known().await }));
-            tokio::select! {
-                _ = known.next() => {}
-                _ = nodes.changed() => {}
-                () = stop.cancelled() => return,
-            }
-        }
-    }
-}
-
 impl Node {
-    fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
+    pub(super) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
         Self::with(config.url.clone(), config.cat.clone(), false)
     }
 
@@ -245,13 +128,18 @@ impl Node {
         self.inner.announced.get()
     }
 
+    /// The cat that the config says it hears.
+    pub(super) fn configured_cat(&self) -> Option<&str> {
+        self.inner.configured_cat.as_deref()
+    }
+
     /// The boot id that it has just answered with.
-    fn boot_id(&self) -> Option<u64> {
+    pub(super) fn boot_id(&self) -> Option<u64> {
         let boot_id = self.described().boot_id;
         boot_id.filter(|(_, at)| at.elapsed() < BOOT_ID_HOLDS).map(|(boot_id, _)| boot_id)
     }
 
-    fn described(&self) -> std::sync::MutexGuard<'_, Described> {
+    pub(super) fn described(&self) -> std::sync::MutexGuard<'_, Described> {
         self.inner.described.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -281,7 +169,7 @@ impl Node {
     }
 
     /// Waits for the answer to a call, `deadline` long at most, and counts it under a name of [`METHODS`].
-    pub(crate) async fn ask<T>(
+    pub async fn ask<T>(
         &self,
         method: &str,
         deadline: Duration,
@@ -368,7 +256,7 @@ impl Node {
         Ok(description)
     }
 
-    async fn keep_known(&self) {
+    pub(super) async fn keep_known(&self) {
         let mut backoff = Backoff::new(DESCRIBE_AGAIN.0, DESCRIBE_AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         let mut known = false;
@@ -427,17 +315,6 @@ pub fn state_word(state: SourceState) -> &'static str {
 mod tests {
     use super::*;
 
-    fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
-        let configs: Vec<_> =
-            configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: (*url).to_owned() }).collect();
-        Nodes::new(&configs).unwrap()
-    }
-
-    fn describe_as(nodes: &Nodes, url: &str, cat: &str) {
-        let node = nodes.iter().find(|node| node.url() == url).unwrap();
-        node.described().cat = Some(cat.to_owned());
-    }
-
     #[test]
     fn text_of_a_node_is_cut_between_characters() {
         for (text, most_bytes, left) in [("Tom", 3, "Tom"), ("Tom", 2, "To"), ("Jürgen", 2, "J"), ("", 0, "")] {
@@ -445,84 +322,5 @@ mod tests {
             shorten(&mut cut, most_bytes);
             assert_eq!(cut, left, "{text:?} to {most_bytes}");
         }
-    }
-
-    #[tokio::test]
-    async fn name_goes_to_the_node_that_is_configured_for_it() {
-        let nodes = nodes(&[(Some("Tom"), "http://one:1"), (Some("Ada"), "http://two:1")]);
-        assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
-        assert_eq!(nodes.for_cat("Tom").url(), "http://one:1");
-    }
-
-    #[tokio::test]
-    async fn name_goes_to_the_node_that_says_it_has_it() {
-        let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
-        assert_eq!(nodes.for_cat("Ada").url(), "http://one:1");
-        describe_as(&nodes, "http://two:1", "Ada");
-        assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
-    }
-
-    #[tokio::test]
-    async fn any_other_name_goes_to_the_first_node() {
-        let nodes = nodes(&[(Some("Tom"), "http://one:1"), (Some("Ada"), "http://two:1")]);
-        assert_eq!(nodes.for_cat("Nobody").url(), "http://one:1");
-        assert_eq!(nodes.for_cat("").url(), "http://one:1");
-    }
-
-    #[tokio::test]
-    async fn config_counts_for_more_than_what_a_node_says() {
-        let nodes = nodes(&[(None, "http://one:1"), (Some("Ada"), "http://two:1")]);
-        describe_as(&nodes, "http://one:1", "Ada");
-        describe_as(&nodes, "http://two:1", "Tom");
-        assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
-        assert_eq!(nodes.for_cat("Tom").url(), "http://one:1");
-    }
-
-    fn answer_with(node: &Node, boot_id: u64) {
-        node.described().boot_id = Some((boot_id, Instant::now()));
-    }
-
-    #[tokio::test]
-    async fn nodes_are_added_at_the_end_and_up_to_the_limit() {
-        let nodes = nodes(&[(Some("Tom"), "http://one:1")]);
-        let mut watch = nodes.watch();
-        for number in 1..MAX_NODES {
-            nodes.add(Node::discovered(format!("http://pi-{number}.local:1")).unwrap()).unwrap();
-        }
-        assert!(watch.has_changed().unwrap());
-        watch.mark_unchanged();
-        assert_eq!(nodes.add(Node::discovered("http://one-more.local:1".into()).unwrap()), Err(Full));
-        assert!(!watch.has_changed().unwrap());
-        assert_eq!(nodes.iter().count(), MAX_NODES);
-        assert_eq!(nodes.iter().next().unwrap().url(), "http://one:1");
-        assert!(nodes.get("http://pi-63.local:1").is_some_and(|node| node.is_discovered()));
-        describe_as(&nodes, "http://pi-9.local:1", "Ada");
-        assert_eq!(nodes.for_cat("Ada").url(), "http://pi-9.local:1");
-    }
-
-    #[tokio::test]
-    async fn node_with_the_boot_id_of_one_before_it_is_that_one() {
-        let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
-        let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
-        let found = Node::discovered("http://pi.local:1".into()).unwrap();
-        assert!(nodes.twin_of(&found).is_none(), "nothing is known of either");
-        answer_with(&two, 7);
-        answer_with(&found, 7);
-        assert_eq!(nodes.twin_of(&found).unwrap().url(), "http://two:1");
-        // What is configured twice is meant.
-        answer_with(&one, 7);
-        assert!(nodes.twin_of(&two).is_none());
-        // One that has restarted, or no longer answers, is no longer known to be the same.
-        answer_with(&one, 8);
-        let long_ago = Instant::now().checked_sub(BOOT_ID_HOLDS).unwrap();
-        two.described().boot_id = Some((7, long_ago));
-        assert!(nodes.twin_of(&found).is_none());
-        // It is none of those after it.
-        nodes.add(found.clone()).unwrap();
-        let other = Node::discovered("http://other.local:1".into()).unwrap();
-        answer_with(&other, 7);
-        nodes.add(other.clone()).unwrap();
-        assert!(nodes.twin_of(&found).is_none());
-        assert_eq!(nodes.twin_of(&other).unwrap().url(), "http://pi.local:1");
     }
 }

@@ -4,7 +4,7 @@ use mdns_sd::ServiceInfo;
 
 use super::*;
 use crate::address::NodeConfig;
-use crate::listen::tests::FakeNode;
+use crate::testing::FakeNode;
 
 /// What any wait may take before it counts as a failure. Nothing is expected to come near it.
 const SOON: Duration = Duration::from_secs(60);

@@ -1,0 +1,94 @@
+use std::time::Instant;
+
+use super::node::BOOT_ID_HOLDS;
+use super::*;
+
+fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
+    let configs: Vec<_> =
+        configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: (*url).to_owned() }).collect();
+    Nodes::new(&configs).unwrap()
+}
+
+fn describe_as(nodes: &Nodes, url: &str, cat: &str) {
+    let node = nodes.iter().find(|node| node.url() == url).unwrap();
+    node.described().cat = Some(cat.to_owned());
+}
+
+#[tokio::test]
+async fn name_goes_to_the_node_that_is_configured_for_it() {
+    let nodes = nodes(&[(Some("Tom"), "http://one:1"), (Some("Ada"), "http://two:1")]);
+    assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
+    assert_eq!(nodes.for_cat("Tom").url(), "http://one:1");
+}
+
+#[tokio::test]
+async fn name_goes_to_the_node_that_says_it_has_it() {
+    let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+    assert_eq!(nodes.for_cat("Ada").url(), "http://one:1");
+    describe_as(&nodes, "http://two:1", "Ada");
+    assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
+}
+
+#[tokio::test]
+async fn any_other_name_goes_to_the_first_node() {
+    let nodes = nodes(&[(Some("Tom"), "http://one:1"), (Some("Ada"), "http://two:1")]);
+    assert_eq!(nodes.for_cat("Nobody").url(), "http://one:1");
+    assert_eq!(nodes.for_cat("").url(), "http://one:1");
+}
+
+#[tokio::test]
+async fn config_counts_for_more_than_what_a_node_says() {
+    let nodes = nodes(&[(None, "http://one:1"), (Some("Ada"), "http://two:1")]);
+    describe_as(&nodes, "http://one:1", "Ada");
+    describe_as(&nodes, "http://two:1", "Tom");
+    assert_eq!(nodes.for_cat("Ada").url(), "http://two:1");
+    assert_eq!(nodes.for_cat("Tom").url(), "http://one:1");
+}
+
+fn answer_with(node: &Node, boot_id: u64) {
+    node.described().boot_id = Some((boot_id, Instant::now()));
+}
+
+#[tokio::test]
+async fn nodes_are_added_at_the_end_and_up_to_the_limit() {
+    let nodes = nodes(&[(Some("Tom"), "http://one:1")]);
+    let mut watch = nodes.watch();
+    for number in 1..MAX_NODES {
+        nodes.add(Node::discovered(format!("http://pi-{number}.local:1")).unwrap()).unwrap();
+    }
+    assert!(watch.has_changed().unwrap());
+    watch.mark_unchanged();
+    assert_eq!(nodes.add(Node::discovered("http://one-more.local:1".into()).unwrap()), Err(Full));
+    assert!(!watch.has_changed().unwrap());
+    assert_eq!(nodes.iter().count(), MAX_NODES);
+    assert_eq!(nodes.iter().next().unwrap().url(), "http://one:1");
+    assert!(nodes.get("http://pi-63.local:1").is_some_and(|node| node.is_discovered()));
+    describe_as(&nodes, "http://pi-9.local:1", "Ada");
+    assert_eq!(nodes.for_cat("Ada").url(), "http://pi-9.local:1");
+}
+
+#[tokio::test]
+async fn node_with_the_boot_id_of_one_before_it_is_that_one() {
+    let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+    let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    assert!(nodes.twin_of(&found).is_none(), "nothing is known of either");
+    answer_with(&two, 7);
+    answer_with(&found, 7);
+    assert_eq!(nodes.twin_of(&found).unwrap().url(), "http://two:1");
+    // What is configured twice is meant.
+    answer_with(&one, 7);
+    assert!(nodes.twin_of(&two).is_none());
+    // One that has restarted, or no longer answers, is no longer known to be the same.
+    answer_with(&one, 8);
+    let long_ago = Instant::now().checked_sub(BOOT_ID_HOLDS).unwrap();
+    two.described().boot_id = Some((7, long_ago));
+    assert!(nodes.twin_of(&found).is_none());
+    // It is none of those after it.
+    nodes.add(found.clone()).unwrap();
+    let other = Node::discovered("http://other.local:1".into()).unwrap();
+    answer_with(&other, 7);
+    nodes.add(other.clone()).unwrap();
+    assert!(nodes.twin_of(&found).is_none());
+    assert_eq!(nodes.twin_of(&other).unwrap().url(), "http://pi.local:1");
+}
