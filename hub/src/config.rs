@@ -12,13 +12,10 @@ use sound::detector::DetectorConfig;
 use crate::gateway::PageConfig;
 use crate::listen::{EventsConfig, ListenConfig};
 use crate::node_health::HealthConfig;
-use crate::owner::{
-    self,
-    config::{MqttConfig, NoticesConfig, OwnerConfig},
-};
 use hub_base::role::Role;
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::{NodeConfig, Url};
+use hub_owner::config::{MqttConfig, NoticesConfig, OwnerConfig};
 use hub_store::clips::ClipsConfig;
 
 /// Default ports, those of the original system.
@@ -209,7 +206,7 @@ impl Config {
         listening.check()?;
         clips.check()?;
         let (owners, notices) = (layer.owners.unwrap_or_default(), layer.notices.unwrap_or_default());
-        owner::config::check(&owners, &notices, layer.mqtt.as_ref())?;
+        hub_owner::config::check(&owners, &notices, layer.mqtt.as_ref())?;
         let detector = layer.detector.unwrap_or_default();
         detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         let health = layer.health.unwrap_or_default();

@@ -12,10 +12,10 @@ use daemon::metrics::{Call, CallFamilies, Calls, Meter, Page, build_info, proces
 use crate::analysis::AnalysisService;
 use crate::listen::Live;
 use crate::node_health::HealthConfig;
-use crate::owner::Outbox;
-use crate::owner::mqtt::Mqtt;
 use hub_base::places::Places;
 use hub_nodes::Nodes;
+use hub_owner::Outbox;
+use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
 

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::listen::Live;
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
-use crate::owner::nodes::Troubles;
+use crate::troubles::Troubles;
 use hub_nodes::{Node, Nodes};
 
 /// How often the nodes are looked at.

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::owner::Outbox;
 use hub_nodes::{MAX_NODES, Nodes};
+use hub_owner::Outbox;
 use hub_store::clips::Clips;
 use hub_store::{Store, StoreError};
 

@@ -6,8 +6,8 @@ use daemon::metrics::{CallFamilies, Calls, Page};
 
 use crate::analysis::AnalysisService;
 use crate::listen::Live;
-use crate::owner::Outbox;
-use crate::owner::outbox::{Counters, PerKind};
+use hub_owner::Outbox;
+use hub_owner::outbox::{Counters, PerKind};
 use hub_store::Store;
 use hub_store::clips::Clips;
 use hub_store::notices::ChannelKind;

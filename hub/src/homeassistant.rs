@@ -11,11 +11,11 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 
-use super::message::event_url;
-use super::mqtt::Mqtt;
 use crate::listen::Live;
 use crate::listen::live::{LiveLevel, News, NodeReport, NodeState};
 use hub_base::time::rfc3339;
+use hub_owner::event_url;
+use hub_owner::mqtt::Mqtt;
 use hub_store::events::Event;
 use hub_store::notices::Subject;
 

@@ -14,14 +14,13 @@
 pub mod channels;
 pub mod config;
 pub mod dispatch;
-pub mod homeassistant;
 mod message;
 pub mod mqtt;
-pub mod nodes;
 pub mod outbox;
 mod rules;
 pub mod service;
 mod tls;
 
+pub use message::event_url;
 pub use outbox::Outbox;
 pub use service::OwnerService;

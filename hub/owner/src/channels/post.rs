@@ -18,7 +18,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::Semaphore;
 use tonic::codegen::Service;
 
-use crate::owner::tls;
+use crate::tls;
 
 /// How long one address of a server may take to be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use daemon::quiet::Quiet;
 use tracing::error;
 
-use super::Outbox;
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use hub_base::time::now_ns;
 use hub_nodes::Node;
+use hub_owner::Outbox;
 use hub_store::Store;
 use hub_store::notices::Subject;
 

@@ -12,8 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::owner::channels::Channel;
-use crate::owner::config::{MqttConfig, NoticesConfig};
+use hub_owner::channels::Channel;
+use hub_owner::config::{MqttConfig, NoticesConfig};
 use hub_store::events::NoClip;
 use hub_store::testing::event_notice;
 

@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ring::hmac;
 
 use super::post::Poster;
-use crate::owner::config::Secret;
-use crate::owner::message::Payload;
+use crate::config::Secret;
+use crate::message::Payload;
 use hub_store::notices::Notice;
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::owner::config::MqttConfig;
+use hub_owner::config::MqttConfig;
 
 /// What listening says a cat is up to.
 const CONTEXTS: [&str; 4] = ["waiting_for_food", "isolation", "brushing", "uncertain"];

@@ -195,7 +195,7 @@ impl<'a> Payload<'a> {
 }
 
 /// Where an event is to be seen. `None`: it is no event, or the hub was not told its public URL.
-pub(super) fn event_url(subject: &Subject, public_url: Option<&str>) -> Option<String> {
+pub fn event_url(subject: &Subject, public_url: Option<&str>) -> Option<String> {
     let Subject::Event { id, .. } = subject else { return None };
     Some(format!("{}{}", public_url?.trim_end_matches('/'), links::event_page(*id)))
 }

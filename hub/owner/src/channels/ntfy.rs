@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::post::Poster;
-use crate::owner::config::Secret;
-use crate::owner::message::{Message, clip_url, event_url};
+use crate::config::Secret;
+use crate::message::{Message, clip_url, event_url};
 use hub_store::notices::Notice;
 
 #[derive(Debug)]

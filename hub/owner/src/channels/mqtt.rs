@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::owner::message::Payload;
-use crate::owner::mqtt::Mqtt;
+use crate::message::Payload;
+use crate::mqtt::Mqtt;
 use hub_store::notices::Notice;
 
 #[derive(Debug)]

@@ -113,12 +113,12 @@ impl Mqtt {
     }
 
     /// Whether there is a connection. Changes whenever everything is to be said anew too: when Home Assistant has started.
-    pub(super) fn ready(&self) -> watch::Receiver<bool> {
+    pub fn ready(&self) -> watch::Receiver<bool> {
         self.inner.ready.subscribe()
     }
 
     /// Says something that is said again after the next connection anyway. It is lost when there is none.
-    pub(super) async fn say(&self, topic: String, retain: bool, payload: String) {
+    pub async fn say(&self, topic: String, retain: bool, payload: String) {
         if self.is_connected() {
             let queued = self.inner.client.publish(topic, QoS::AtMostOnce, retain, payload);
             // An error means that the hub stops; a broker that takes nothing for so long is about to be given up.
@@ -130,7 +130,7 @@ impl Mqtt {
     ///
     /// # Errors
     /// Why it may not have arrived.
-    pub(super) async fn confirmed(&self, topic: &str, payload: String) -> Result<(), String> {
+    pub async fn confirmed(&self, topic: &str, payload: String) -> Result<(), String> {
         let _turn = self.inner.turn.lock().await;
         if !self.is_connected() {
             return Err("there is no connection to the broker".into());
