@@ -15,8 +15,8 @@ use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use hub::listen::ear::{Ear, Finding};
-use hub::listen::sequencer::{Frames, Heard};
+use hub_listen::ear::{Ear, Finding};
+use hub_listen::sequencer::{Frames, Heard};
 use hub_store::clips::ClipsConfig;
 use sound::SAMPLE_RATE_HZ;
 use sound::detector::DetectorConfig;

@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
 
-use crate::listen::Live;
-use crate::listen::live::{LiveLevel, News, NodeReport, NodeState};
 use hub_base::time::rfc3339;
+use hub_listen::Live;
+use hub_listen::live::{LiveLevel, News, NodeReport, NodeState};
 use hub_owner::event_url;
 use hub_owner::mqtt::Mqtt;
 use hub_store::events::Event;

@@ -1,6 +1,5 @@
 //! The hub daemon of Meowlink: Owner, dog, cat analysis and the HTTP gateway, in one process or in several.
 
-pub mod analysis;
 pub mod cli;
 pub mod config;
 pub mod dog;
@@ -9,10 +8,8 @@ pub mod gateway;
 pub mod grpc;
 pub mod health;
 pub mod homeassistant;
-pub mod listen;
 pub mod metrics;
 pub mod node_health;
 pub mod node_watch;
-pub mod rehear;
 pub mod run;
 pub mod troubles;

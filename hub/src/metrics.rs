@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use daemon::metrics::{Call, CallFamilies, Calls, Meter, Page, build_info, process};
 
-use crate::analysis::AnalysisService;
-use crate::listen::Live;
 use crate::node_health::HealthConfig;
 use hub_base::places::Places;
+use hub_listen::Live;
+use hub_listen::analysis::AnalysisService;
 use hub_nodes::Nodes;
 use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;

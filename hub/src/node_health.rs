@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use daemon::config::ConfigError;
 use proto::SourceState;
 
-use crate::listen::Live;
-use crate::listen::live::{NodeReport, NodeState};
+use hub_listen::Live;
+use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::Node;
 
 /// Most that can be configured, in hours: a year.

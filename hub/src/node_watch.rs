@@ -7,9 +7,9 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use tracing::{info, warn};
 
-use crate::listen::Live;
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
 use crate::troubles::Troubles;
+use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 
 /// How often the nodes are looked at.

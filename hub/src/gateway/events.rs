@@ -17,10 +17,10 @@ use utoipa_axum::routes;
 use super::problem::Failure;
 use super::problem::{Body, Id, Params, Problem, bad, page_limit};
 use super::{App, Line};
-use crate::listen::live::News;
-use crate::rehear::rehear_labelled;
 use hub_base::error::{Code, Error};
 use hub_base::time;
+use hub_listen::live::News;
+use hub_listen::rehear::rehear_labelled;
 use hub_store::events::{Event, EventFilter, OwnerLabel, PageCursor};
 
 pub(super) use answer::EventAnswer;

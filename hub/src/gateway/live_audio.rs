@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use super::App;
 use super::problem::Failure;
 use super::problem::{Params, Problem};
-use crate::listen::monitor;
 use hub_base::error::{Code, Error};
+use hub_listen::monitor;
 
 /// People who listen at the same time. Further ones get 429: each is a subscriber of a node, which has few places.
 pub(super) const MAX_LISTENERS: usize = 8;

@@ -15,11 +15,11 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::health::Checks;
-use crate::listen::Live;
 use crate::metrics::Metrics;
 use hub_base::error::{Code, Error};
 use hub_base::peer::Peer;
 use hub_base::places::Places;
+use hub_listen::Live;
 use hub_nodes::Nodes;
 use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;

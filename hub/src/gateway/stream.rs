@@ -27,10 +27,10 @@ use super::events::EventAnswer;
 use super::problem::Failure;
 use super::problem::{Params, Problem};
 use super::{App, Line};
-use crate::listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
 use hub_base::error::{Code, Error, Who};
 use hub_base::places::Place;
 use hub_base::time;
+use hub_listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
 use hub_store::events::{Event, NewGap};
 
 /// Streams that are open at the same time. Further ones get 429.

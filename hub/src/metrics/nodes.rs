@@ -6,9 +6,9 @@ use daemon::metrics::{CallFamilies, Calls, Family, Page};
 use proto::SourceState;
 use sound::detection::ContextLabel;
 
-use crate::listen::Live;
-use crate::listen::live::{NodeReport, NodeState};
 use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use hub_listen::Live;
+use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::{Node, Nodes, state_word};
 use hub_store::events::GapReason;
 
@@ -106,7 +106,7 @@ fn listening(page: &mut Page, heard: &[Heard]) {
     each(&mut page.gauge("meowlink_hub_node_lag_seconds", help), heard, |heard| {
         Duration::from_millis(heard.report.lag_ms).as_secs_f64()
     });
-    type Figure = fn(&crate::listen::live::LiveLevel) -> f32;
+    type Figure = fn(&hub_listen::live::LiveLevel) -> f32;
     let levels: [(&'static str, &str, Figure); 3] = [
         ("meowlink_hub_node_level_rms_dbfs", "Root mean square of the last 0.2 s.", |level| level.rms_dbfs),
         ("meowlink_hub_node_level_peak_dbfs", "Highest sample of the last 0.2 s.", |level| level.peak_dbfs),

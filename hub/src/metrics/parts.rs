@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemon::metrics::{CallFamilies, Calls, Page};
 
-use crate::analysis::AnalysisService;
-use crate::listen::Live;
+use hub_listen::Live;
+use hub_listen::analysis::AnalysisService;
 use hub_owner::Outbox;
 use hub_owner::outbox::{Counters, PerKind};
 use hub_store::Store;

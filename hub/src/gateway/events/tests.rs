@@ -13,10 +13,10 @@ use tower::ServiceExt;
 
 use crate::gateway::{App, Hosts, Limits, PageConfig, router};
 use crate::health::Checks;
-use crate::listen::Live;
-use crate::listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use crate::metrics::Metrics;
 use hub_base::peer;
+use hub_listen::Live;
+use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
 use hub_store::clips::{Clips, ClipsConfig, Cut};

@@ -6,7 +6,7 @@ const BOOT: u64 = 0xB007;
 const MINUTE: usize = 60 * 16_000;
 
 /// A room with a cat.
-pub(in crate::listen) fn room(seed: u64, samples: usize) -> Vec<i16> {
+pub(crate) fn room(seed: u64, samples: usize) -> Vec<i16> {
     let mut audio = vec![0; samples];
     Synth::new(SynthConfig { seed, vocalisations: true }).read(&mut audio);
     audio
@@ -54,7 +54,7 @@ fn spans(found: &[Finding]) -> Vec<(u64, u64)> {
 }
 
 /// All events of a recording, heard in one go.
-pub(in crate::listen) fn heard_in_one_go(boot_id: u64, audio: &[i16]) -> Vec<(u64, u64)> {
+pub(crate) fn heard_in_one_go(boot_id: u64, audio: &[i16]) -> Vec<(u64, u64)> {
     let mut ear = ear(None);
     let mut found = hear_all(&mut ear, messages(boot_id, audio, 0));
     ear.flush(|finding| found.push(finding));
@@ -62,7 +62,7 @@ pub(in crate::listen) fn heard_in_one_go(boot_id: u64, audio: &[i16]) -> Vec<(u6
 }
 
 /// Whether two spans are readings of one event, by the store's rule.
-pub(in crate::listen) fn same(a: (u64, u64), b: (u64, u64)) -> bool {
+pub(crate) fn same(a: (u64, u64), b: (u64, u64)) -> bool {
     let shared = a.1.min(b.1).saturating_sub(a.0.max(b.0));
     2 * shared > (a.1 - a.0).min(b.1 - b.0)
 }
@@ -266,7 +266,7 @@ fn memory_is_bounded_however_long_it_listens() {
 
 /// A recording that the tests of the signal code play.
 fn recorded(name: &str) -> Vec<i16> {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../sound/tests/clips").join(name);
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sound/tests/clips").join(name);
     hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect()
 }
 

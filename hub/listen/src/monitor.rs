@@ -105,7 +105,7 @@ fn append(bytes: &mut BytesMut, heard: Heard) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::sequencer::Lost;
+    use crate::sequencer::Lost;
 
     #[test]
     fn gap_is_silence_of_its_length_within_reason() {

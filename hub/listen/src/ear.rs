@@ -15,7 +15,7 @@ use sound::speech;
 
 use super::clock::{self, CaptureClock};
 use super::sequencer::{Frames, Heard, Lost};
-use crate::listen::ring::Ring;
+use crate::ring::Ring;
 use hub_store::clips::{ClipsConfig, Cut};
 use hub_store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
 
@@ -345,4 +345,4 @@ impl Lost {
 }
 
 #[cfg(test)]
-pub(in crate::listen) mod tests;
+pub(crate) mod tests;

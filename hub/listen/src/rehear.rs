@@ -149,7 +149,7 @@ mod tests {
     const ROLL: u64 = 8_000;
 
     fn recorded(name: &str) -> Vec<i16> {
-        let path = format!("{}/../sound/tests/clips/{name}.wav", env!("CARGO_MANIFEST_DIR"));
+        let path = format!("{}/../../sound/tests/clips/{name}.wav", env!("CARGO_MANIFEST_DIR"));
         hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect()
     }
 

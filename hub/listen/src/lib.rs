@@ -10,110 +10,37 @@
 
 use std::thread::JoinHandle;
 
-use daemon::config::ConfigError;
 use daemon::shutdown::CancellationToken;
-use sound::detector::DetectorConfig;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use hub_nodes::{MAX_NODES, Nodes};
+use hub_nodes::Nodes;
 use hub_owner::Outbox;
 use hub_store::clips::Clips;
 use hub_store::{Store, StoreError};
 
+pub mod analysis;
 pub mod clock;
+mod config;
 pub mod ear;
 pub mod fill;
 mod joiner;
 pub mod live;
 pub mod monitor;
 mod recorder;
+pub mod rehear;
 mod ring;
 pub mod sequencer;
 mod subscriber;
 mod worker;
 
+pub use config::{AudioEncoding, EventsConfig, ListenConfig, Settings};
 pub use live::Live;
-pub use recorder::EventsConfig;
 
 use joiner::Joiner;
 use recorder::{REPORT_QUEUE, Recorder};
 use worker::WORK_QUEUE;
-
-/// `[listen]` of the config file.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ListenConfig {
-    /// Whether to listen to the nodes all the time. Off, only `/analyze/NAME` hears them.
-    pub enabled: bool,
-    /// Length of audio in a message, in milliseconds: 20, 40 or 100. Longer ones cost less, and come later by as much.
-    pub frame_ms: u32,
-    /// How audio comes over the network.
-    pub encoding: AudioEncoding,
-    /// Threads that analyse, 1 to 64. 0: one for each core.
-    pub threads: usize,
-    /// How far behind the analysis may fall before it skips audio, in seconds, 1 to 3600.
-    pub max_lag_s: u32,
-}
-
-/// How audio comes over the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AudioEncoding {
-    /// 16-bit samples: 256 kbit/s, and the least work for the node.
-    #[default]
-    Pcm,
-    /// Lossless compression, for thin links; about half as much in a quiet room.
-    Flac,
-}
-
-impl Default for ListenConfig {
-    fn default() -> Self {
-        Self { enabled: true, frame_ms: 100, encoding: AudioEncoding::Pcm, threads: 0, max_lag_s: 60 }
-    }
-}
-
-impl ListenConfig {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if ![20, 40, 100].contains(&self.frame_ms) {
-            return Err(ConfigError::value("listen.frame_ms", format!("{} is none of 20, 40, 100", self.frame_ms)));
-        }
-        if self.threads > MOST_THREADS {
-            let why = format!("{} is more than {MOST_THREADS}", self.threads);
-            return Err(ConfigError::value("listen.threads", why));
-        }
-        if !(1..=3_600).contains(&self.max_lag_s) {
-            let why = format!("{} is not within 1 to 3600", self.max_lag_s);
-            return Err(ConfigError::value("listen.max_lag_s", why));
-        }
-        Ok(())
-    }
-
-    fn threads(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let wanted = if self.threads == 0 { cores } else { self.threads };
-        wanted.clamp(1, MOST_THREADS)
-    }
-}
-
-/// Threads that may be configured to analyse: one for each node.
-const MOST_THREADS: usize = MAX_NODES;
-
-/// What the config says about listening.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// How it is listened.
-    pub listen: ListenConfig,
-    /// What counts as a cat event.
-    pub detector: DetectorConfig,
-    /// How long events are kept.
-    pub events: EventsConfig,
-}
 
 /// Listening, under way.
 #[derive(Debug)]
@@ -198,4 +125,4 @@ impl Listening {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -352,7 +352,7 @@ fn config_that_makes_no_sense_names_its_key() {
 #[test]
 fn threads_are_as_many_as_said_or_one_a_core() {
     let cores = std::thread::available_parallelism().unwrap().get();
-    assert_eq!(ListenConfig::default().threads(), cores.min(MOST_THREADS));
+    assert_eq!(ListenConfig::default().threads(), cores.min(config::MOST_THREADS));
     assert_eq!(ListenConfig { threads: 8, ..ListenConfig::default() }.threads(), 8);
 }
 

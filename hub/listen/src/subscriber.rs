@@ -348,7 +348,7 @@ fn frame_count(heard: &Heard) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::sequencer::Frames;
+    use crate::sequencer::Frames;
     use hub_store::events::GapReason;
 
     const SECOND: Duration = Duration::from_secs(1);

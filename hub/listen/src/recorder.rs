@@ -8,6 +8,7 @@ use daemon::quiet::Quiet;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use super::config::EventsConfig;
 use super::ear::Finding;
 use super::live::{Live, News};
 use super::worker::Report;
@@ -46,22 +47,6 @@ const FORGET_BATCH: usize = 1_000;
 const REMEMBER_DELETED_NS: i64 = 7 * DAY_NS;
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
-
-/// How long events are kept. Clips go much sooner, by `[clips]`.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EventsConfig {
-    /// Events are forgotten after this many days. 0: by count alone.
-    pub keep_days: u32,
-    /// The oldest events are forgotten above this many. Gaps likewise.
-    pub keep_count: u64,
-}
-
-impl Default for EventsConfig {
-    fn default() -> Self {
-        Self { keep_days: 3_650, keep_count: 1_000_000 }
-    }
-}
 
 /// Stores findings as they come.
 pub(super) struct Recorder {

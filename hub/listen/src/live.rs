@@ -176,7 +176,7 @@ impl WatchedNode {
         self.lock().clone()
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, NodeReport> {
+    pub fn lock(&self) -> MutexGuard<'_, NodeReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -198,7 +198,7 @@ impl Live {
     }
 
     /// One more node.
-    pub(crate) fn add(&self, name: String) -> Arc<WatchedNode> {
+    pub fn add(&self, name: String) -> Arc<WatchedNode> {
         let node = Arc::new(WatchedNode { name, since: Instant::now(), report: Mutex::default() });
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         node
@@ -242,7 +242,7 @@ impl Live {
     }
 
     /// Notes how a node fares, and tells when it is a change.
-    pub(crate) fn set_state(&self, watched: &WatchedNode, state: NodeState, error: &str) {
+    pub fn set_state(&self, watched: &WatchedNode, state: NodeState, error: &str) {
         let before = {
             let mut report = watched.lock();
             report.error.clear();
