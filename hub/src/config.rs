@@ -10,13 +10,13 @@ use serde::Deserialize;
 use sound::detector::DetectorConfig;
 
 use crate::gateway::PageConfig;
-use crate::node_health::HealthConfig;
 use hub_base::role::Role;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::{NodeConfig, Url};
 use hub_owner::config::{MqttConfig, NoticesConfig, OwnerConfig};
 use hub_store::clips::ClipsConfig;
+use hub_watch::condition::HealthConfig;
 
 /// Default ports, those of the original system.
 pub mod port {

@@ -20,11 +20,7 @@ use crate::config::Config;
 use crate::dog::DogService;
 use crate::gateway::{self, App, Hosts};
 use crate::grpc;
-use crate::health::Checks;
 use crate::homeassistant::HomeAssistant;
-use crate::metrics::{Metrics, Parts};
-use crate::node_watch;
-use crate::troubles::Troubles;
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
 use hub_listen::analysis::AnalysisService;
@@ -39,6 +35,10 @@ use hub_owner::{Outbox, OwnerService};
 use hub_store::clips::Clips;
 use hub_store::notices::ChannelKind;
 use hub_store::{Access, Store, StoreError};
+use hub_watch::metrics::{Metrics, Parts};
+use hub_watch::readiness::Checks;
+use hub_watch::rounds;
+use hub_watch::troubles::Troubles;
 
 /// Part of [`STOP_DEADLINE`] in which requests and analyses in flight may finish. The rest is for the store.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
@@ -233,7 +233,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         if config.has(Role::Analysis) {
             let live = listening.as_ref().map(|listening| listening.live().clone());
             let troubles = outbox.clone().map(|outbox| Troubles::new(outbox, store.clone(), &config.health));
-            tasks.spawn(node_watch::watch(nodes.clone(), live, config.health.clone(), troubles, stop.clone()));
+            tasks.spawn(rounds::watch(nodes.clone(), live, config.health.clone(), troubles, stop.clone()));
         }
         if config.has(Role::Gateway) {
             if !config.has(Role::Dog) {

@@ -176,6 +176,7 @@ impl WatchedNode {
         self.lock().clone()
     }
 
+    /// The report, for changing it.
     pub fn lock(&self) -> MutexGuard<'_, NodeReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }

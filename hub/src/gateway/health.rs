@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use super::problem::Params;
 use super::{App, Line};
-use crate::health::Check;
+use hub_watch::readiness::Check;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))

@@ -14,8 +14,6 @@ use proto::dog_client::DogClient;
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::health::Checks;
-use crate::metrics::Metrics;
 use hub_base::error::{Code, Error};
 use hub_base::peer::Peer;
 use hub_base::places::Places;
@@ -25,6 +23,8 @@ use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
+use hub_watch::metrics::Metrics;
+use hub_watch::readiness::Checks;
 use problem::Failure;
 
 mod analyses;

@@ -12,8 +12,6 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::gateway::{App, Hosts, Limits, PageConfig, router};
-use crate::health::Checks;
-use crate::metrics::Metrics;
 use hub_base::peer;
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
@@ -23,6 +21,8 @@ use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Committed, Event, NewEvent, NoClip, Watermark};
 use hub_store::testing::event;
 use hub_store::{Access, Store};
+use hub_watch::metrics::Metrics;
+use hub_watch::readiness::Checks;
 use sound::testing::features;
 
 /// A gateway over a store that the test fills.

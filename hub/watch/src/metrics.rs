@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use daemon::metrics::{Call, CallFamilies, Calls, Meter, Page, build_info, process};
 
-use crate::node_health::HealthConfig;
+use crate::condition::HealthConfig;
 use hub_base::places::Places;
 use hub_listen::Live;
 use hub_listen::analysis::AnalysisService;

@@ -6,7 +6,7 @@ use daemon::metrics::{CallFamilies, Calls, Family, Page};
 use proto::SourceState;
 use sound::detection::ContextLabel;
 
-use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 use hub_listen::Live;
 use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::{Node, Nodes, state_word};

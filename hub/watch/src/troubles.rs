@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use daemon::quiet::Quiet;
 use tracing::error;
 
-use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 use hub_base::time::now_ns;
 use hub_nodes::Node;
 use hub_owner::Outbox;

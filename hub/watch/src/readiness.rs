@@ -7,7 +7,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 use hub_base::error::{Error, Who, within};
 use hub_base::peer;
 use hub_base::role::Role;

@@ -7,7 +7,7 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use tracing::{info, warn};
 
-use crate::node_health::{Condition, HealthConfig, NodeHealth};
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 use crate::troubles::Troubles;
 use hub_listen::Live;
 use hub_nodes::{Node, Nodes};

@@ -1,0 +1,7 @@
+//! Watching over the hub and its nodes: readiness, the condition of each node, troubles that owners hear of, and metrics.
+
+pub mod condition;
+pub mod metrics;
+pub mod readiness;
+pub mod rounds;
+pub mod troubles;
