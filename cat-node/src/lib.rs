@@ -10,7 +10,6 @@ pub mod metrics;
 pub mod owner;
 pub mod record;
 pub mod run;
-pub mod server;
 pub mod service;
 pub mod source;
 pub mod status;

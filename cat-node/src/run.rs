@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::grpc;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
+use proto::cat_server::CatServer;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tonic_health::server::health_reporter;
@@ -17,11 +19,13 @@ use crate::clock::NodeClock;
 use crate::config::Config;
 use crate::metrics;
 use crate::owner::Owner;
-use crate::server;
 use crate::service::{CatService, Node};
 use crate::status::Status;
 use crate::tape::Tape;
 use crate::watch;
+
+/// Largest request that is read, in bytes. Requests hold a name or a few numbers.
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// How long calls in flight may take to finish when the node stops: more than a caller waits for the owner by default.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(2500);
@@ -71,8 +75,9 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
     let node = Arc::new(Node { cat: config.cat.clone(), owner, tape, status, stop: stop.clone() });
     let meter = metrics::meter(Arc::clone(&node));
-    let service = CatService::new(node);
-    let mut server = tokio::spawn(server::serve(service, health_service, meter, listeners, stop.clone()));
+    let service = CatServer::new(CatService::new(node)).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let served = grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
+    let mut server = tokio::spawn(served);
     let announcement = if config.announce { announce(&config.cat, &addresses) } else { None };
     systemd::ready("listening");
 

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod config;
+pub mod grpc;
 pub mod listen;
 pub mod logs;
 pub mod metrics;

@@ -9,8 +9,8 @@ use daemon::logs::LogFormat;
 use serde::Deserialize;
 use sound::detector::DetectorConfig;
 
-use crate::gateway::PageConfig;
 use hub_base::role::Role;
+use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::{NodeConfig, Url};

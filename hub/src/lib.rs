@@ -4,7 +4,5 @@ pub mod cli;
 pub mod config;
 pub mod dog;
 pub mod files;
-pub mod gateway;
-pub mod grpc;
 pub mod homeassistant;
 pub mod run;

@@ -119,6 +119,11 @@ impl Clips {
         &self.inner.config
     }
 
+    /// The store that knows the clips.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
     /// What happened since the start.
     pub fn counters(&self) -> &ClipCounters {
         &self.inner.counters

@@ -17,16 +17,13 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::find;
-use crate::gateway::App;
-use crate::gateway::events::picture::{self, Mark, PictureSize};
-use crate::gateway::problem::Failure;
-use crate::gateway::problem::{Id, Params, Problem};
+use super::filter::find;
+use crate::app::App;
+use crate::events::picture::{self, Mark, PictureSize};
+use crate::json::{Failure, Problem};
+use crate::params::{Id, Params, bad};
 use hub_base::error::{Code, Error};
 use hub_store::events::{Clip, Event};
-
-/// Pictures that are drawn at the same time; each takes a core for tens of milliseconds. Others wait.
-pub(in crate::gateway) const MAX_DRAWINGS: usize = 2;
 
 /// A clip never changes: the number of its event is never given out again.
 const CACHE: &str = "private, max-age=86400, immutable";
@@ -143,7 +140,7 @@ impl PictureParams {
         let within = |key: &str, given: Option<usize>, default: usize, least: usize, most: usize| match given {
             None => Ok(default),
             Some(px) if (least..=most).contains(&px) => Ok(px),
-            Some(px) => Err(super::bad(format!("{key}: {px} is not within {least} to {most}"))),
+            Some(px) => Err(bad(format!("{key}: {px} is not within {least} to {most}"))),
         };
         Ok(PictureSize {
             width_px: within("width", self.width, default.width_px, PictureSize::MIN.0, PictureSize::MAX.0)?,

@@ -16,14 +16,12 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::App;
-use super::problem::Failure;
-use super::problem::{Params, Problem};
+use crate::app::App;
+use crate::json::{Failure, Problem};
+use crate::limits::MAX_LISTENERS;
+use crate::params::Params;
 use hub_base::error::{Code, Error};
 use hub_listen::monitor;
-
-/// People who listen at the same time. Further ones get 429: each is a subscriber of a node, which has few places.
-pub(super) const MAX_LISTENERS: usize = 8;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(live))

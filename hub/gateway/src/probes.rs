@@ -13,8 +13,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::Params;
-use super::{App, Line};
+use crate::app::App;
+use crate::json::Line;
+use crate::params::Params;
 use hub_watch::readiness::Check;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {

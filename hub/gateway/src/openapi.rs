@@ -8,7 +8,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use utoipa::OpenApi;
 
-use super::App;
+use crate::app::App;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -1,51 +1,13 @@
-//! How an error looks on HTTP: `{"error":{"code":"node_unavailable","message":"..."}}` with the status of its code.
+//! What a request brings: query parameters, numbers in the path, JSON bodies.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use utoipa::ToSchema;
-
 use hub_base::error::{Code, Error};
+use serde::de::DeserializeOwned;
 
-/// Body of every answer that is not a success.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Problem {
-    /// What went wrong.
-    error: ProblemDetail,
-}
-
-/// What went wrong, for programs and for people.
-#[derive(Debug, Serialize, ToSchema)]
-struct ProblemDetail {
-    /// Stable word to branch on.
-    #[schema(example = "node_unavailable")]
-    code: &'static str,
-    /// One sentence for people.
-    #[schema(example = "the cat node cannot be reached: Connection refused (os error 111)")]
-    message: String,
-}
-
-/// An error as an answer of the gateway: [`Error`] knows nothing of axum.
-#[derive(Debug)]
-pub(super) struct Failure(Error);
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let Self(Error { code, message }) = self;
-        let body = Problem { error: ProblemDetail { code: code.as_str(), message } };
-        (code.http(), super::Line(body)).into_response()
-    }
-}
+use crate::json::Failure;
 
 /// Query parameters; what cannot be understood is a `bad_request`.
 #[derive(Debug)]

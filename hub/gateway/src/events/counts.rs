@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::bad;
-use crate::gateway::problem::Failure;
-use crate::gateway::problem::{Params, Problem};
-use crate::gateway::{App, Line};
+use super::filter::params_with_filter;
+use crate::app::App;
+use crate::json::{Failure, Line, Problem};
+use crate::params::{Params, bad};
 use hub_base::error::{Code, Error};
 use hub_base::time::now_ns;
 use hub_store::events::{EventFilter, Tally};

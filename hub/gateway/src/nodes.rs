@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{App, Line};
+use crate::app::App;
+use crate::json::Line;
 use hub_base::error::Error;
 use hub_nodes::{Node, state_word};
 

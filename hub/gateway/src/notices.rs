@@ -11,9 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::Failure;
-use super::problem::{Id, Params, Problem, bad, page_limit};
-use super::{App, Line};
+use crate::app::App;
+use crate::json::{Failure, Line, Problem};
+use crate::params::{Id, Params, bad, page_limit};
 use hub_base::error::{Code, Error};
 use hub_base::time;
 use hub_base::time::now_ns;

@@ -13,11 +13,9 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use daemon::config::ConfigError;
 
-use super::App;
-use super::origin::is_host_name;
-use super::problem::Failure;
+use crate::app::App;
+use crate::json::Failure;
 use hub_base::error::{Code, Error};
 
 /// Only this hub's own files, and nothing written into the document: what a cat is called cannot become a program.
@@ -28,41 +26,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const CACHE: &str = "no-cache";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
-
-/// `[page]` of the config file.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PageConfig {
-    /// Whether whoever reaches the page can hear a room as it is now.
-    pub live_audio: bool,
-    /// Names in the public DNS, without a port, by which browsers and programs may call the gateway; `*`: any. Addresses, names without
-    /// a dot and names of home networks (`.local`, `.home.arpa`, `.lan`, ...) need not be here, nor that of `notices.public_url`.
-    pub hosts: Vec<String>,
-}
-
-impl PageConfig {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        match self.hosts.iter().find(|name| !is_host_name(name)) {
-            Some(name) => {
-                let why = format!(
-                    "{name:?} is no name of a host; write it without scheme and port, as in \"cats.example.org\""
-                );
-                Err(ConfigError::value("page.hosts", why))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Default for PageConfig {
-    fn default() -> Self {
-        Self { live_audio: true, hosts: Vec::new() }
-    }
-}
 
 /// A file of the page.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_served_and_every_import_is_there() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/gateway/page");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/page");
         for file in std::fs::read_dir(folder).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
             assert!(name == DOCUMENT.name || PARTS.iter().any(|part| part.name == name), "{name} is not served");

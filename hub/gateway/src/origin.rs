@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::problem::Failure;
+use crate::json::Failure;
 use hub_base::error::{Code, Error};
 
 /// What browsers say about where a request comes from, when they trust the connection. No page can set it.

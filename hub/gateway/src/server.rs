@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use super::problem::Failure;
+use crate::json::Failure;
 use hub_base::error::{Code, Error};
 
 /// Connections served at the same time. Further ones wait in the kernel until one ends.

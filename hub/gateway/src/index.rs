@@ -8,7 +8,8 @@ use axum::http::header::{ACCEPT, VARY};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::{App, page};
+use crate::app::App;
+use crate::page;
 
 /// Commands to try, with the address that the reader used.
 const TEXT: &str = "\

@@ -4,14 +4,14 @@ use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
 use utoipa::ToSchema;
 
-use crate::gateway::analyses::{ContextAnswer, MeasurementsAnswer};
+use crate::analyses::{ContextAnswer, MeasurementsAnswer};
 use hub_base::links;
 use hub_base::time;
 use hub_store::events::{Clip, Event};
 
 /// A cat event: one vocalisation that listening found.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::gateway) struct EventAnswer {
+pub(crate) struct EventAnswer {
     /// Its number.
     id: i64,
     /// URL of the node that heard it.

@@ -14,10 +14,11 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{EventAnswer, csv};
-use crate::gateway::problem::Failure;
-use crate::gateway::problem::{Params, Problem, page_limit};
-use crate::gateway::{App, Line};
+use super::answer::EventAnswer;
+use super::csv;
+use crate::app::App;
+use crate::json::{Failure, Line, Problem};
+use crate::params::{Params, page_limit};
 use hub_base::error::Error;
 use hub_base::table::{CONTEXT_COLUMNS, context_fields, records};
 use hub_base::time;

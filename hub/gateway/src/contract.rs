@@ -15,9 +15,8 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::Failure;
-use super::problem::Problem;
-use super::{App, Line};
+use crate::app::App;
+use crate::json::{Failure, Line, Problem};
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 

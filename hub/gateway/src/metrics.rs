@@ -13,7 +13,7 @@ use tower::Service;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::App;
+use crate::app::App;
 use hub_watch::metrics::Metrics;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {

@@ -23,18 +23,16 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::events::EventAnswer;
-use super::problem::Failure;
-use super::problem::{Params, Problem};
-use super::{App, Line};
+use crate::app::App;
+use crate::events::EventAnswer;
+use crate::json::{Failure, Line, Problem};
+use crate::limits::MAX_STREAMS;
+use crate::params::Params;
 use hub_base::error::{Code, Error, Who};
 use hub_base::places::Place;
 use hub_base::time;
 use hub_listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
 use hub_store::events::{Event, NewGap};
-
-/// Streams that are open at the same time. Further ones get 429.
-pub(super) const MAX_STREAMS: usize = 128;
 
 /// A comment goes out after so long a silence, so that proxies keep the connection and a client that is gone is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

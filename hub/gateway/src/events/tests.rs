@@ -11,7 +11,7 @@ use proto::dog_client::DogClient;
 use serde_json::Value;
 use tower::ServiceExt;
 
-use crate::gateway::{App, Hosts, Limits, PageConfig, router};
+use crate::{App, Hosts, Limits, PageConfig, router};
 use hub_base::peer;
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};

@@ -1,29 +1,31 @@
-//! A gRPC port: one role, with health and reflection beside it, and `/metrics` for plain HTTP.
+//! A gRPC port: one service, with health and reflection next to it, and `/metrics` for plain HTTP. The one accept loop of both daemons.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
-use daemon::metrics::Meter;
-use daemon::quiet::Quiet;
-use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
 use http::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{debug, error, warn};
+
+use crate::metrics::Meter;
+use crate::quiet::Quiet;
 
 /// Calls in flight on one connection at most; further ones wait at the client.
 const MAX_STREAMS: u32 = 1024;
 
-/// How often a client that says nothing is probed.
+/// How often a silent client is probed, so that one whose machine vanished does not keep its place.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// How long its answer may take.
+/// How long the answer to a probe may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long to wait after the system refused a connection (out of file descriptors).
@@ -32,9 +34,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a refused connection is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
 
-/// Serves a role on its addresses until `stop`, then finishes the calls that are in flight and returns.
-pub async fn serve<S>(service: S, meter: Meter, listeners: Vec<TcpListener>, stop: CancellationToken)
-where
+/// Serves one service on its addresses until `stop`, then finishes the calls that are in flight and returns. `descriptors` is the
+/// encoded `FileDescriptorSet` that reflection shows.
+pub async fn serve<S>(
+    service: S,
+    health: HealthServer<impl Health>,
+    descriptors: &'static [u8],
+    meter: Meter,
+    listeners: Vec<TcpListener>,
+    stop: CancellationToken,
+) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
         + NamedService
         + Clone
@@ -43,11 +52,10 @@ where
         + 'static,
     S::Future: Send + 'static,
 {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<S>().await;
-    let mut routes = Routes::new(service).add_service(health_service);
-    // Both versions: grpcurl of Debian 12 speaks the older one only.
-    match (reflection::<S>().build_v1(), reflection::<S>().build_v1alpha()) {
+    let mut routes = Routes::new(service).add_service(health);
+    let reflection = || reflection(S::NAME, descriptors);
+    // Both versions: grpcurl of Debian 12 knows only the older one.
+    match (reflection().build_v1(), reflection().build_v1alpha()) {
         (Ok(v1), Ok(v1alpha)) => routes = routes.add_service(v1).add_service(v1alpha),
         (Err(error), _) | (_, Err(error)) => error!(%error, "no gRPC reflection"),
     }
@@ -64,27 +72,25 @@ where
             .serve_with_incoming_shutdown(connections(listener), stop.clone().cancelled_owned());
         servers.spawn(async move {
             if let Err(error) = server.await {
-                error!(role = S::NAME, %error, "server ended");
+                error!(service = S::NAME, %error, "server ended");
             }
         });
     }
     servers.close();
-    stop.cancelled().await;
-    health.set_not_serving::<S>().await;
     servers.wait().await;
 }
 
-fn reflection<S: NamedService>() -> tonic_reflection::server::Builder<'static> {
+fn reflection(service: &'static str, descriptors: &'static [u8]) -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(descriptors)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-        .with_service_name(S::NAME)
+        .with_service_name(service)
         .with_service_name("grpc.health.v1.Health")
         .with_service_name("grpc.reflection.v1.ServerReflection")
 }
 
-/// The connections to a listener; one that cannot be had is logged, and the next one is waited for.
+/// The connections to a listener. A connection that cannot be accepted is logged, and the next one is awaited.
 fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpStream>> {
     let quiet = Quiet::new(LOG_PERIOD);
     futures_util::stream::unfold((listener, quiet), |(listener, mut quiet)| async move {

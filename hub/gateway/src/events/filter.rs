@@ -1,0 +1,77 @@
+//! Which events a query means.
+
+use hub_base::error::{Code, Error};
+use hub_base::time;
+use hub_store::events::{Event, EventFilter};
+
+use crate::app::App;
+use crate::params::bad;
+
+/// Parameters of a query: those given, and after them the ones that filter events. (`serde(flatten)` would forbid numbers,
+/// and unknown names to be refused.)
+macro_rules! params_with_filter {
+    ($(#[$outer:meta])* struct $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+        #[serde(deny_unknown_fields)]
+        #[into_params(parameter_in = Query)]
+        struct $name {
+            $($(#[$inner])* $field: $type,)*
+            /// Only of this cat.
+            cat: Option<String>,
+            /// Only of this node (its URL).
+            node: Option<String>,
+            /// Only those that began at this moment or later (RFC 3339; write `+` as `%2B`).
+            from: Option<String>,
+            /// Only those that began before this moment (RFC 3339; write `+` as `%2B`).
+            to: Option<String>,
+            /// Only what counts as this, by the owner's word or else by the analysis: `waiting_for_food`, `isolation`,
+            /// `brushing`, `uncertain` or `not_a_cat`.
+            context: Option<String>,
+            /// Only with this score or a higher one, 0 to 1.
+            min_score: Option<f32>,
+        }
+
+        impl $name {
+            /// What the parameters let through.
+            fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
+                $crate::events::filter::filter_of(
+                    &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
+                )
+            }
+        }
+    };
+}
+pub(super) use params_with_filter;
+
+/// What the parameters of a filter let through.
+pub(super) fn filter_of(
+    cat: &Option<String>,
+    node: &Option<String>,
+    from: &Option<String>,
+    to: &Option<String>,
+    context: &Option<String>,
+    min_score: Option<f32>,
+) -> Result<EventFilter, Error> {
+    if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
+        return Err(bad(format!("min_score: {score} is not within 0 to 1")));
+    }
+    let context = context.as_deref().map(|word| word.parse().map_err(|why| bad(format!("context: {why}"))));
+    Ok(EventFilter {
+        cat: cat.clone(),
+        node: node.clone(),
+        from_ns: from.as_deref().map(|text| time::parse("from", text)).transpose()?,
+        to_ns: to.as_deref().map(|text| time::parse("to", text)).transpose()?,
+        counts_as: context.transpose()?,
+        min_score,
+    })
+}
+
+/// The event with this number, or `not_found`.
+pub(super) async fn find(app: &App, id: i64) -> Result<Event, Error> {
+    app.store.event(id).await?.ok_or_else(|| no_event(id))
+}
+
+pub(super) fn no_event(id: i64) -> Error {
+    Error::new(Code::NotFound, format!("there is no event {id}"))
+}

@@ -1,0 +1,86 @@
+//! The HTTP gateway: the routes of the original system byte for byte, and the API beside them. The only place that knows
+//! axum.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, Uri};
+use utoipa_axum::router::OpenApiRouter;
+
+use hub_base::error::{Code, Error};
+use json::Failure;
+
+mod analyses;
+mod app;
+mod config;
+mod contract;
+mod events;
+mod index;
+mod json;
+mod limits;
+mod live_audio;
+mod metrics;
+mod nodes;
+mod notices;
+mod openapi;
+mod origin;
+mod page;
+mod params;
+mod probes;
+mod server;
+mod stream;
+
+pub use app::App;
+pub use config::PageConfig;
+pub use limits::Limits;
+pub use origin::Hosts;
+pub use server::serve;
+
+/// Longest body that the gateway takes, in bytes. Longer ones get 413.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// Routes that the OpenAPI document leaves out. They are counted by name all the same.
+const UNDOCUMENTED_ROUTES: [&str; 3] = ["/", "/page/{name}", "/api/v1/openapi.json"];
+
+/// The routes.
+pub fn router(app: App) -> Router {
+    let (routes, api) = api().split_for_parts();
+    let documented = api.paths.paths.keys().cloned();
+    let streams = vec![("news", app.limits.news.clone()), ("sound", app.limits.sound.clone())];
+    app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
+    let count = metrics::Count::new(app.metrics.clone());
+    routes
+        .merge(index::routes())
+        .merge(page::routes())
+        .merge(openapi::routes(&api))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn(origin::check))
+        .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
+        .layer(count)
+        .with_state(Arc::new(app))
+}
+
+/// The routes that the OpenAPI document describes.
+fn api() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::document())
+        .merge(contract::routes())
+        .merge(analyses::routes())
+        .merge(events::routes())
+        .merge(stream::routes())
+        .merge(nodes::routes())
+        .merge(notices::routes())
+        .merge(live_audio::routes())
+        .merge(probes::routes())
+        .merge(metrics::routes())
+}
+
+async fn not_found(uri: Uri) -> Failure {
+    Error::new(Code::NotFound, format!("there is nothing at {}", uri.path())).into()
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Failure {
+    Error::new(Code::MethodNotAllowed, format!("{} does not know the method {method}", uri.path())).into()
+}

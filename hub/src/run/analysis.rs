@@ -1,0 +1,40 @@
+//! The analysis role: analyses on demand.
+
+use hub_base::peer::{self, Peer};
+use hub_base::role::Role;
+use hub_listen::analysis::AnalysisService;
+use proto::cat_analysis_server::CatAnalysisServer;
+use tokio::net::TcpListener;
+
+use super::RunError;
+use super::shared::Shared;
+
+/// Analyses on demand.
+pub(super) struct Analysis {
+    pub(super) peer: Peer,
+    /// `None`: another process has the role.
+    pub(super) service: Option<AnalysisService>,
+}
+
+impl Analysis {
+    /// Waits for the analyses that run. Cancel the hub's token first.
+    pub(super) async fn finish(&self) {
+        if let Some(service) = &self.service {
+            service.finish().await;
+        }
+    }
+}
+
+/// Starts the analysis role, or finds where it is served.
+pub(super) async fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Analysis, RunError> {
+    let config = &shared.config;
+    let Some(store) = shared.store.as_ref().filter(|_| config.has(Role::Analysis)) else {
+        let peer = peer::remote(&config.analysis_url).map_err(RunError::url("analysis_url"))?;
+        return Ok(Analysis { peer, service: None });
+    };
+    let (nodes, stop) = (shared.nodes.clone(), shared.stop.clone());
+    let service = AnalysisService::start(store.clone(), nodes, config.max_analyses, config.detector, stop).await?;
+    let server = CatAnalysisServer::new(service.clone());
+    shared.serve(server.clone(), listeners);
+    Ok(Analysis { peer: peer::local(server), service: Some(service) })
+}

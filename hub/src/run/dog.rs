@@ -1,0 +1,32 @@
+//! The dog role.
+
+use hub_base::peer::{self, Peer};
+use hub_base::role::Role;
+use hub_owner::OwnerService;
+use proto::dog_server::DogServer;
+use proto::owner_server::OwnerServer;
+use tokio::net::TcpListener;
+
+use super::RunError;
+use super::shared::Shared;
+use crate::dog::DogService;
+
+/// Starts the dog role, or finds where it is served.
+pub(super) fn start(
+    shared: &Shared,
+    owner: OwnerServer<OwnerService>,
+    listeners: Vec<TcpListener>,
+) -> Result<Peer, RunError> {
+    let config = &shared.config;
+    if !config.has(Role::Dog) {
+        return peer::remote(&config.dog_url).map_err(RunError::url("dog_url"));
+    }
+    let owner = if config.has(Role::Owner) {
+        peer::local(owner)
+    } else {
+        peer::remote(&config.owner_url).map_err(RunError::url("owner_url"))?
+    };
+    let dog = DogServer::new(DogService::new(owner));
+    shared.serve(dog.clone(), listeners);
+    Ok(peer::local(dog))
+}

@@ -1,0 +1,62 @@
+//! The gateway role.
+
+use hub_base::peer::Peer;
+use hub_base::role::Role;
+use hub_gateway::{App, Hosts, Limits};
+use hub_watch::readiness::Checks;
+use proto::cat_analysis_client::CatAnalysisClient;
+use proto::dog_client::DogClient;
+use tokio::net::TcpListener;
+
+use super::RunError;
+use super::listening::Heard;
+use super::shared::Shared;
+
+/// Starts the gateway.
+pub(super) fn start(
+    shared: &Shared,
+    dog: Peer,
+    analysis: Peer,
+    heard: &Heard,
+    listeners: Vec<TcpListener>,
+) -> Result<(), RunError> {
+    let (Some(store), Some(clips)) = (shared.store.clone(), heard.clips.clone()) else { return Ok(()) };
+    let config = &shared.config;
+    let app = App {
+        nodes: shared.nodes.clone(),
+        dog: DogClient::new(dog),
+        analysis: CatAnalysisClient::new(analysis),
+        store,
+        clips,
+        live: heard.live(),
+        outbox: shared.outbox.clone(),
+        mqtt: shared.mqtt.clone(),
+        stop: shared.stop.clone(),
+        hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
+        page: config.page.clone(),
+        checks: checks(shared)?,
+        metrics: shared.metrics.clone(),
+        limits: Limits::default(),
+    };
+    shared.tasks.spawn(hub_gateway::serve(listeners, hub_gateway::router(app), shared.stop.clone()));
+    Ok(())
+}
+
+/// What `/readyz` looks at: the roles of this process, and those that it calls elsewhere.
+fn checks(shared: &Shared) -> Result<Checks, RunError> {
+    let config = &shared.config;
+    let mut checks = Checks::new(config.health.clone());
+    for role in [Role::Owner, Role::Dog, Role::Analysis] {
+        let (key, url, is_called) = match role {
+            Role::Owner => ("owner_url", &config.owner_url, config.has(Role::Dog)),
+            Role::Dog => ("dog_url", &config.dog_url, true),
+            _ => ("analysis_url", &config.analysis_url, true),
+        };
+        if config.has(role) {
+            checks.add_here(role);
+        } else if is_called {
+            checks.add_elsewhere(role, url).map_err(RunError::url(key))?;
+        }
+    }
+    Ok(checks)
+}

@@ -1,0 +1,60 @@
+//! Clips and live listening.
+
+use hub_base::role::Role;
+use hub_listen::rehear::rehear;
+use hub_listen::{Listening, Live, Settings};
+use hub_store::clips::Clips;
+
+use super::RunError;
+use super::shared::Shared;
+use crate::homeassistant::HomeAssistant;
+
+/// Clips and live listening, as far as this process has them.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// `None`: no role of this process needs clips.
+    pub(super) clips: Option<Clips>,
+    listening: Option<Listening>,
+}
+
+impl Heard {
+    /// What the nodes are heard to do now. `None`: this process does not listen.
+    pub(super) fn live(&self) -> Option<Live> {
+        self.listening.as_ref().map(|listening| listening.live().clone())
+    }
+
+    /// Waits, after the stop, until all that was heard is analysed and stored.
+    pub(super) async fn finish(self) {
+        if let Some(listening) = self.listening {
+            listening.finish().await;
+        }
+    }
+}
+
+/// Opens the clips and starts to listen.
+pub(super) async fn start(shared: &Shared) -> Result<Heard, RunError> {
+    let Some(store) = shared.store.as_ref().filter(|_| shared.hears_or_shows()) else { return Ok(Heard::default()) };
+    let config = &shared.config;
+    if !config.has(Role::Analysis) {
+        let clips = Clips::guest(&config.data_dir, config.clips.clone(), store.clone());
+        return Ok(Heard { clips: Some(clips), listening: None });
+    }
+    let clips = Clips::open(&config.data_dir, config.clips.clone(), store.clone()).await?;
+    shared.tasks.spawn(rehear(store.clone(), clips.clone(), shared.stop.clone()));
+    let listening = if config.listen.enabled { Some(listen(shared, clips.clone()).await?) } else { None };
+    Ok(Heard { clips: Some(clips), listening })
+}
+
+async fn listen(shared: &Shared, clips: Clips) -> Result<Listening, RunError> {
+    let config = &shared.config;
+    let (listen, events) = (config.listen.clone(), config.events.clone());
+    let settings = Settings { listen, detector: config.detector, events };
+    let store = clips.store().clone();
+    let outbox = shared.outbox.clone();
+    let listening = Listening::start(&settings, &shared.nodes, store, clips, outbox, &shared.stop).await?;
+    if let Some(mqtt) = shared.mqtt.clone().filter(|mqtt| mqtt.config().home_assistant) {
+        let assistant = HomeAssistant::new(mqtt, listening.live().clone(), config.notices.public_url.clone());
+        shared.tasks.spawn(assistant.run(shared.stop.clone()));
+    }
+    Ok(listening)
+}

@@ -1,0 +1,110 @@
+//! What every part of the hub needs, opened once.
+
+use std::convert::Infallible;
+
+use daemon::config::ConfigError;
+use daemon::grpc;
+use daemon::shutdown::CancellationToken;
+use hub_base::role::Role;
+use hub_nodes::Nodes;
+use hub_owner::Outbox;
+use hub_owner::mqtt::Mqtt;
+use hub_store::notices::ChannelKind;
+use hub_store::{Access, Store, StoreError};
+use hub_watch::metrics::Metrics;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::codegen::http::{Request, Response};
+use tonic::server::NamedService;
+
+use super::RunError;
+use crate::config::Config;
+
+/// What every part of the hub needs.
+pub(super) struct Shared {
+    pub(super) config: Config,
+    /// `None`: no role of this process stores or shows anything.
+    pub(super) store: Option<Store>,
+    pub(super) nodes: Nodes,
+    /// `None`: there are no owners.
+    pub(super) outbox: Option<Outbox>,
+    /// `None`: this process has nothing to say to a broker.
+    pub(super) mqtt: Option<Mqtt>,
+    pub(super) metrics: Metrics,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+impl Shared {
+    /// Opens what the roles of `config` need.
+    pub(super) async fn open(config: Config, stop: CancellationToken) -> Result<Self, RunError> {
+        let outbox = Outbox::new(&config.owners);
+        let notifies = outbox.is_some() && config.has(Role::Owner);
+        let store = if hears_or_shows(&config) || notifies { Some(open_store(&config).await?) } else { None };
+        let nodes = Nodes::new(&config.nodes).map_err(RunError::url("node"))?;
+        let tasks = TaskTracker::new();
+        let mqtt = start_mqtt(&config, notifies, &tasks, &stop)?;
+        Ok(Self { config, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
+    }
+
+    /// Whether this process hears the nodes, or shows what was heard.
+    pub(super) fn hears_or_shows(&self) -> bool {
+        hears_or_shows(&self.config)
+    }
+
+    /// Serves a role on its addresses until the hub stops. Its health is that of the process.
+    pub(super) fn serve<S>(&self, service: S, listeners: Vec<TcpListener>)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        let (meter, stop) = (self.metrics.meter(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let (health, health_service) = tonic_health::server::health_reporter();
+            health.set_serving::<S>().await;
+            let stopping = async {
+                stop.cancelled().await;
+                health.set_not_serving::<S>().await;
+            };
+            let served =
+                grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
+            tokio::join!(served, stopping);
+        });
+    }
+}
+
+fn hears_or_shows(config: &Config) -> bool {
+    config.has(Role::Analysis) || config.has(Role::Gateway)
+}
+
+async fn open_store(config: &Config) -> Result<Store, StoreError> {
+    let access = if config.has(Role::Analysis) { Access::Keeper } else { Access::Guest };
+    let data_dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, access)).await;
+    opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))
+}
+
+/// Starts the connection to the broker, if this process has something to say there: about its nodes, or to its owners.
+fn start_mqtt(
+    config: &Config,
+    notifies: bool,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Option<Mqtt>, ConfigError> {
+    let Some(broker) = &config.mqtt else { return Ok(None) };
+    let speaks_for_the_hub = config.has(Role::Analysis) && config.listen.enabled && broker.home_assistant;
+    let has_channel = config.owners.iter().flat_map(|owner| &owner.channels).any(|one| one.kind() == ChannelKind::Mqtt);
+    if !speaks_for_the_hub && !(notifies && has_channel) {
+        return Ok(None);
+    }
+    let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;
+    tasks.spawn(keeper);
+    Ok(Some(mqtt))
+}

@@ -1,0 +1,62 @@
+//! What looks after the hub and its nodes: metrics, discovery, rounds, the watchdog.
+
+use daemon::shutdown::CancellationToken;
+use daemon::systemd;
+use hub_base::role::Role;
+use hub_nodes::discover::discover;
+use hub_store::Store;
+use hub_watch::metrics::Parts;
+use hub_watch::rounds;
+use hub_watch::troubles::Troubles;
+use tracing::warn;
+
+use super::analysis::Analysis;
+use super::listening::Heard;
+use super::shared::Shared;
+
+/// Starts them, as far as the roles of this process need them.
+pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
+    let (config, nodes, stop) = (&shared.config, &shared.nodes, &shared.stop);
+    shared.metrics.look_at(Parts {
+        nodes: shared.hears_or_shows().then(|| nodes.clone()),
+        live: heard.live(),
+        store: shared.store.clone(),
+        clips: heard.clips.clone(),
+        analyses: analysis.service.clone(),
+        outbox: shared.outbox.clone(),
+        mqtt: shared.mqtt.clone(),
+        health: config.health.clone(),
+    });
+    if shared.hears_or_shows() {
+        let (known, stopped) = (nodes.clone(), stop.clone());
+        shared.tasks.spawn(async move { known.keep_known(&stopped).await });
+        if config.discover {
+            shared.tasks.spawn(discover(nodes.clone(), stop.clone()));
+        }
+    }
+    if let Some(store) = shared.store.as_ref().filter(|_| config.has(Role::Analysis)) {
+        let troubles = shared.outbox.clone().map(|outbox| Troubles::new(outbox, store.clone(), &config.health));
+        let (nodes, health) = (nodes.clone(), config.health.clone());
+        shared.tasks.spawn(rounds::watch(nodes, heard.live(), health, troubles, stop.clone()));
+    }
+    shared.tasks.spawn(feed_watchdog(shared.store.clone(), stop.clone()));
+}
+
+/// Feeds systemd's watchdog while the store takes writes: a hub that cannot store is useless, and a restart may help.
+async fn feed_watchdog(store: Option<Store>, stop: CancellationToken) {
+    let Some(interval) = systemd::watchdog_interval() else { return };
+    loop {
+        let alive = match &store {
+            Some(store) => store.check().await,
+            None => Ok(()),
+        };
+        match alive {
+            Ok(()) => systemd::feed_watchdog(),
+            Err(error) => warn!(%error, "the store does not work; the watchdog is not fed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
