@@ -89,9 +89,9 @@ impl Clips {
     /// When the directory cannot be used or the store cannot be asked.
     pub async fn open(data_dir: &Path, config: ClipsConfig, store: Store) -> Result<Self, StoreError> {
         let clips = Self::guest(data_dir, config, store);
-        let directory = clips.inner.directory.clone();
+        let inner = Arc::clone(&clips.inner);
         let wanted = clips.inner.store.clip_files().await?;
-        let (swept, missing) = blocking(move || sweep(&directory, &wanted))
+        let (swept, missing) = blocking(move || sweep(&inner.directory, &wanted))
             .await
             .map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
         if swept > 0 || !missing.is_empty() {
@@ -152,10 +152,11 @@ impl Clips {
         let kept = match self.make_room(bytes).await {
             Err(reason) => Err(reason),
             Ok(()) => {
-                let directory = self.inner.directory.clone();
+                // The task holds the store, and with it the lock of the data directory: no other hub sweeps the folder meanwhile.
+                let inner = Arc::clone(&self.inner);
                 let file = format!("{:016x}-{:012}{}", cut.boot_id, cut.start_sample, format.suffix());
                 let clip = Clip { file, bytes, start_sample: cut.start_sample, samples };
-                blocking(move || write(&directory, &clip.file, &encoded, reserve).map(|()| clip)).await
+                blocking(move || write(&inner.directory, &clip.file, &encoded, reserve).map(|()| clip)).await
             }
             .map_err(|error| self.failed(&error)),
         };
@@ -200,10 +201,10 @@ impl Clips {
 
     /// Removes files that the database has let go of. One that cannot be removed is swept away at the next start.
     pub async fn remove(&self, files: Vec<String>) {
-        let directory = self.inner.directory.clone();
+        let inner = Arc::clone(&self.inner);
         let removed = blocking(move || {
             for file in files {
-                match std::fs::remove_file(directory.join(file)) {
+                match std::fs::remove_file(inner.directory.join(file)) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
