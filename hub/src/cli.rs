@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::ConfigError;
 use daemon::logs::LogFormat;
+use hub_base::role::Role;
+use hub_nodes::address::{NodeConfig, Url};
 use sound::detector::DetectorConfig;
 
 use crate::config::{Config, Layer};
-use hub_base::role::Role;
-use hub_nodes::address::{NodeConfig, Url};
 
 /// Calls cats and dogs, tells their owner, listens to cats and says what it heard.
 ///

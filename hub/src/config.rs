@@ -6,9 +6,6 @@ use std::path::PathBuf;
 use daemon::config::ConfigError;
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
-use serde::Deserialize;
-use sound::detector::DetectorConfig;
-
 use hub_base::role::Role;
 use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
@@ -17,6 +14,8 @@ use hub_nodes::address::{NodeConfig, Url};
 use hub_owner::config::{MqttConfig, NoticesConfig, OwnerConfig};
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
+use serde::Deserialize;
+use sound::detector::DetectorConfig;
 
 /// Default ports, those of the original system.
 pub mod port {

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
+use hub_base::error::{Who, within};
+use hub_base::peer::Peer;
 use proto::dog_server::Dog;
 use proto::owner_client::OwnerClient;
 use proto::{DogRequest, DogResponse, NotifyRequest};
 use tonic::{Request, Response, Status};
-
-use hub_base::error::{Who, within};
-use hub_base::peer::Peer;
 
 /// How long the owner may take.
 pub const OWNER_DEADLINE: Duration = Duration::from_secs(2);

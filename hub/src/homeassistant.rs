@@ -7,10 +7,6 @@
 use std::collections::BTreeMap;
 
 use daemon::shutdown::CancellationToken;
-use serde_json::json;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::MissedTickBehavior;
-
 use hub_base::time::rfc3339;
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, News, NodeReport, NodeState};
@@ -18,6 +14,9 @@ use hub_owner::event_url;
 use hub_owner::mqtt::Mqtt;
 use hub_store::events::Event;
 use hub_store::notices::Subject;
+use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::MissedTickBehavior;
 
 mod discovery;
 

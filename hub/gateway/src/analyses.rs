@@ -5,9 +5,13 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use hub_base::error::{Code, Error};
+use hub_base::time;
+use hub_store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
 use serde::{Deserialize, Serialize};
 use sound::SAMPLE_RATE_HZ;
 use sound::detection::{Context, Detection, Measurements};
+use sound::household::model_name;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -15,10 +19,6 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Id, Params, bad, page_limit};
-use hub_base::error::{Code, Error};
-use hub_base::time;
-use hub_store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
-use sound::household::model_name;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))

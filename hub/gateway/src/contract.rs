@@ -8,6 +8,8 @@ use axum::http::HeaderValue;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use hub_base::MAX_NAME_BYTES;
+use hub_base::error::{Code, Error, Who, within};
 use proto::{AnalysisRequest, DogRequest};
 use serde::Serialize;
 use tonic::Request;
@@ -17,8 +19,6 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use hub_base::MAX_NAME_BYTES;
-use hub_base::error::{Code, Error, Who, within};
 
 /// How long the dog may take. Longer than it gives the owner, so that its own answer about the owner comes first.
 const DOG_DEADLINE: Duration = Duration::from_secs(4);

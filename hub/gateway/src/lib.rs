@@ -6,10 +6,9 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
-use utoipa_axum::router::OpenApiRouter;
-
 use hub_base::error::{Code, Error};
 use json::Failure;
+use utoipa_axum::router::OpenApiRouter;
 
 mod analyses;
 mod app;

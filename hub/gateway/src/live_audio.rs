@@ -10,6 +10,8 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hub_base::error::{Code, Error};
+use hub_listen::monitor;
 use serde::Deserialize;
 use sound::SAMPLE_RATE_HZ;
 use utoipa::IntoParams;
@@ -20,8 +22,6 @@ use crate::app::App;
 use crate::json::{Failure, Problem};
 use crate::limits::MAX_LISTENERS;
 use crate::params::Params;
-use hub_base::error::{Code, Error};
-use hub_listen::monitor;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(live))

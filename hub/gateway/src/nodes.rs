@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use hub_base::error::Error;
+use hub_nodes::{Node, state_word};
 use proto::DescribeResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -11,8 +13,6 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::Line;
-use hub_base::error::Error;
-use hub_nodes::{Node, state_word};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(nodes))

@@ -6,6 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use hub_base::error::{Code, Error};
+use hub_base::time;
+use hub_base::time::now_ns;
+use hub_store::notices::{Notice, NoticeState, Subject};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -14,10 +18,6 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Id, Params, bad, page_limit};
-use hub_base::error::{Code, Error};
-use hub_base::time;
-use hub_base::time::now_ns;
-use hub_store::notices::{Notice, NoticeState, Subject};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))

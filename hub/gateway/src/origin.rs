@@ -11,9 +11,9 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
+use hub_base::error::{Code, Error};
 
 use crate::json::Failure;
-use hub_base::error::{Code, Error};
 
 /// What browsers say about where a request comes from, when they trust the connection. No page can set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

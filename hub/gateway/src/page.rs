@@ -13,10 +13,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use hub_base::error::{Code, Error};
 
 use crate::app::App;
 use crate::json::Failure;
-use hub_base::error::{Code, Error};
 
 /// Only this hub's own files, and nothing written into the document: what a cat is called cannot become a program.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \

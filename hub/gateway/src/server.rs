@@ -9,6 +9,7 @@ use axum::extract::Request;
 use axum::response::IntoResponse;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::error::{Code, Error};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,7 +22,6 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::json::Failure;
-use hub_base::error::{Code, Error};
 
 /// Connections served at the same time. Further ones wait in the kernel until one ends.
 const MAX_CONNECTIONS: usize = 1024;

@@ -16,6 +16,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
+use hub_base::error::{Code, Error, Who};
+use hub_base::places::Place;
+use hub_base::time;
+use hub_listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
+use hub_store::events::{Event, NewGap};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -28,11 +33,6 @@ use crate::events::EventAnswer;
 use crate::json::{Failure, Line, Problem};
 use crate::limits::MAX_STREAMS;
 use crate::params::Params;
-use hub_base::error::{Code, Error, Who};
-use hub_base::places::Place;
-use hub_base::time;
-use hub_listen::live::{Live, LiveLevel, LiveSpectrum, News, NodeReport};
-use hub_store::events::{Event, NewGap};
 
 /// A comment goes out after so long a silence, so that proxies keep the connection and a client that is gone is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);

@@ -6,6 +6,11 @@ use std::time::Duration;
 
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::MAX_NAME_BYTES;
+use hub_base::error::{Code, Error};
+use hub_nodes::Nodes;
+use hub_store::Store;
+use hub_store::analyses::AnalysisStatus;
 use proto::cat_analysis_server::CatAnalysis;
 use proto::{AnalysisRequest, AnalysisResponse};
 use sound::detector::DetectorConfig;
@@ -13,12 +18,6 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::error;
-
-use hub_base::MAX_NAME_BYTES;
-use hub_base::error::{Code, Error};
-use hub_nodes::Nodes;
-use hub_store::Store;
-use hub_store::analyses::AnalysisStatus;
 
 mod hearing;
 mod task;

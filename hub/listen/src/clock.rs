@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
+use hub_store::events::EventClock;
 use sound::SAMPLE_RATE_HZ;
 
 use super::sequencer::Frames;
-use hub_store::events::EventClock;
 
 /// One anchor a second is enough: between two, a sound card's clock drifts by microseconds.
 const ANCHOR_EVERY_SAMPLES: u64 = SAMPLE_RATE_HZ as u64;

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hub_store::clips::{ClipsConfig, Cut};
+use hub_store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::{Analyzer, AnalyzerConfig, Heard as Call};
 use sound::detection::Detection;
@@ -16,8 +18,6 @@ use sound::speech;
 use super::clock::{self, CaptureClock};
 use super::sequencer::{Frames, Heard, Lost};
 use crate::ring::Ring;
-use hub_store::clips::{ClipsConfig, Cut};
-use hub_store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
 
 /// Audio that is heard again after a restart, before the watermark: the detector's view of the background and the network's
 /// context need a few seconds until they are what they were.

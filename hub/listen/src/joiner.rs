@@ -5,6 +5,9 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_nodes::{Node, Nodes};
+use hub_store::clips::ClipsConfig;
+use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::error;
@@ -15,9 +18,6 @@ use super::sequencer::Sequencer;
 use super::subscriber::Subscriber;
 use super::worker::{Listener, Work};
 use super::{AudioEncoding, Settings};
-use hub_nodes::{Node, Nodes};
-use hub_store::clips::ClipsConfig;
-use hub_store::{Store, StoreError};
 
 /// First and longest wait before the store is asked again where a node was last heard. Without that answer a node would be
 /// heard twice, so it waits.

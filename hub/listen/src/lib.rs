@@ -11,14 +11,13 @@
 use std::thread::JoinHandle;
 
 use daemon::shutdown::CancellationToken;
-use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
-use tracing::info;
-
 use hub_nodes::Nodes;
 use hub_owner::Outbox;
 use hub_store::clips::Clips;
 use hub_store::{Store, StoreError};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+use tracing::info;
 
 pub mod analysis;
 pub mod clock;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use hub_store::events::{Event, NewGap};
 use sound::spectrogram::Column;
 use tokio::sync::broadcast;
 
 use super::fill::Fill;
-use hub_store::events::{Event, NewGap};
 
 /// A peak above this is a sound: steps, a door, a cat. A room that is as quiet as a room can be stays below it, and so does a
 /// microphone that is muted or dead and gives nothing but its own noise.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use daemon::shutdown::CancellationToken;
+use hub_base::error::{Error, Who, within};
+use hub_nodes::Node;
 use proto::{Encoding, ListenRequest, ListenResponse};
 use sound::SAMPLE_RATE_HZ;
 use tokio::sync::mpsc;
@@ -12,8 +14,6 @@ use tonic::{Request, Streaming};
 use tracing::info;
 
 use super::sequencer::{Heard, Sequencer};
-use hub_base::error::{Error, Who, within};
-use hub_nodes::Node;
 
 /// How long a node may take to begin the stream.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(3);

@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
+use hub_base::time::now_ns;
+use hub_nodes::Node;
+use hub_owner::Outbox;
+use hub_store::clips::{Clips, Cut};
+use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Progress, Watermark};
+use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -12,12 +18,6 @@ use super::config::EventsConfig;
 use super::ear::Finding;
 use super::live::{Live, News};
 use super::worker::Report;
-use hub_base::time::now_ns;
-use hub_nodes::Node;
-use hub_owner::Outbox;
-use hub_store::clips::{Clips, Cut};
-use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Progress, Watermark};
-use hub_store::{Store, StoreError};
 
 /// Findings that wait for the recorder. When it is full, the analysis waits, and everything before it.
 pub(super) const REPORT_QUEUE: usize = 64;

@@ -7,16 +7,15 @@ use std::io::ErrorKind;
 use std::ops::Range;
 
 use daemon::shutdown::CancellationToken;
+use hub_store::clips::Clips;
+use hub_store::events::{Event, OwnerLabel};
+use hub_store::{Store, StoreError};
 use sound::context::Features;
 use sound::detector::{Detector, DetectorConfig, Event as Found};
 use sound::measure::Meter;
 use sound::model::Model;
 use sound::prosody::prosody;
 use tracing::{info, warn};
-
-use hub_store::clips::Clips;
-use hub_store::events::{Event, OwnerLabel};
-use hub_store::{Store, StoreError};
 
 /// Events that are heard again at a time.
 const BATCH: usize = 16;
@@ -138,13 +137,13 @@ fn found_at(place: &Range<u64>, samples: &[i16], config: DetectorConfig) -> Opti
 
 #[cfg(test)]
 mod tests {
-    use sound::detection::ContextLabel;
-
-    use super::*;
     use hub_store::Access;
     use hub_store::clips::{ClipsConfig, Cut};
     use hub_store::events::{NewEvent, NoClip};
     use hub_store::testing::{as_if_another_network_heard, event, put_with};
+    use sound::detection::ContextLabel;
+
+    use super::*;
 
     const ROLL: u64 = 8_000;
 

@@ -1,10 +1,9 @@
 //! What a node sends, put in order: every frame once, everything that is missing as a gap.
 
-use proto::listen_response::Event as Sent;
-use proto::{AudioFrame, Cursor, Encoding, FRAME_SAMPLES, Gap, ListenResponse};
-
 use hub_store::events::GapReason;
 use hub_store::flac;
+use proto::listen_response::Event as Sent;
+use proto::{AudioFrame, Cursor, Encoding, FRAME_SAMPLES, Gap, ListenResponse};
 
 /// Sequence numbers from here on are not believed: it is 5 million years of audio.
 const FIRST_INCREDIBLE_SEQUENCE: u64 = 1 << 53;

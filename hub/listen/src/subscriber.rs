@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::error::{Code, Error, Who};
+use hub_base::time::now_ns;
+use hub_nodes::{Node, Nodes};
 use proto::{DescribeResponse, ListenRequest, ListenResponse};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -15,9 +18,6 @@ use tracing::{info, warn};
 use super::live::{Live, NodeState, WatchedNode};
 use super::sequencer::{Heard, Lost, Sequencer};
 use super::worker::{Audio, Work};
-use hub_base::error::{Code, Error, Who};
-use hub_base::time::now_ns;
-use hub_nodes::{Node, Nodes};
 
 /// First and longest wait before a node that was lost is tried again.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -347,9 +347,10 @@ fn frame_count(heard: &Heard) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use hub_store::events::GapReason;
+
     use super::*;
     use crate::sequencer::Frames;
-    use hub_store::events::GapReason;
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,7 +4,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use hub_nodes::Node;
+use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::FakeNode;
+use hub_store::Access;
+use hub_store::clips::ClipsConfig;
+use hub_store::events::{EventFilter, NewGap};
 use proto::cat_server::CatServer;
 use proto::*;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -12,11 +17,6 @@ use tokio_stream::wrappers::TcpListenerStream;
 use super::ear::tests::{heard_in_one_go, room, same};
 use super::live::{News, NodeState};
 use super::*;
-use hub_nodes::Node;
-use hub_nodes::address::NodeConfig;
-use hub_store::Access;
-use hub_store::clips::ClipsConfig;
-use hub_store::events::{EventFilter, NewGap};
 
 /// What any wait may take before it counts as a failure. Nothing is expected to come near it.
 const SOON: Duration = Duration::from_secs(120);

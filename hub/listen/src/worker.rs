@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hub_base::time::now_ns;
+use hub_nodes::Node;
+use hub_store::events::{Progress, Watermark};
 use sound::spectrogram::Columns;
 use tokio::sync::mpsc;
 
@@ -11,9 +14,6 @@ use super::ear::{Ear, Finding};
 use super::fill::{Fill, Weight};
 use super::live::{Live, LiveLevel, LiveSpectrum, News, NodeState, SOUND_PEAK_DBFS, WatchedNode};
 use super::sequencer::Heard;
-use hub_base::time::now_ns;
-use hub_nodes::Node;
-use hub_store::events::{Progress, Watermark};
 
 /// Messages of audio, and new nodes, that wait for a thread. When it is full, the subscribers wait, and with them the nodes, whose tapes keep
 /// the rest; one that waits too long skips frames and says so.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use daemon::backoff::Backoff;
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
+use hub_base::MAX_NAME_BYTES;
+use hub_base::error::{Code, Error, Who, within};
+use hub_base::peer::{self, Announced};
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
@@ -17,9 +20,6 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use super::address::NodeConfig;
-use hub_base::MAX_NAME_BYTES;
-use hub_base::error::{Code, Error, Who, within};
-use hub_base::peer::{self, Announced};
 
 /// Longest version, device or sentence of a node that is taken, in bytes of UTF-8. Longer ones are cut.
 const MAX_WORD_BYTES: usize = 300;

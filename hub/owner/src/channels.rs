@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use daemon::config::ConfigError;
+use hub_store::notices::{ChannelKind, Notice};
 use tracing::info;
 
 use super::config::{ChannelConfig, NoticesConfig, OwnerConfig, secret};
 use super::message::Message;
 use super::mqtt::Mqtt;
-use hub_store::notices::{ChannelKind, Notice};
 
 mod mqtt;
 mod ntfy;

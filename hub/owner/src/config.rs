@@ -5,13 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use daemon::config::ConfigError;
+use hub_store::events::OwnerLabel;
+use hub_store::notices::ChannelKind;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use sound::detector::Kind;
-
-use hub_store::events::OwnerLabel;
-use hub_store::notices::ChannelKind;
 
 /// Owners that may be configured. Each event is looked at for each of them.
 const MOST_OWNERS: usize = 50;

@@ -8,15 +8,15 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::time::now_ns;
+use hub_store::notices::Notice;
+use hub_store::{Store, StoreError};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::channels::Channel;
 use super::config::NoticesConfig;
 use super::outbox::Outbox;
-use hub_base::time::now_ns;
-use hub_store::notices::Notice;
-use hub_store::{Store, StoreError};
 
 /// How long a channel may take for a notice, all in all.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);

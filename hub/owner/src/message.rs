@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
 use hub_base::links;
 use hub_base::time::rfc3339;
 use hub_store::notices::{Notice, Subject};
+use serde::Serialize;
 
 /// Title and text of a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,8 +207,9 @@ pub(super) fn clip_url(subject: &Subject, public_url: Option<&str>) -> Option<St
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use hub_store::testing::{event_notice, notice};
+
+    use super::*;
 
     #[test]
     fn event_is_said_in_words_and_in_json() {

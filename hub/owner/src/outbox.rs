@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hub_store::events::Event;
+use hub_store::notices::{ChannelKind, NoticePlan, PutIn};
 use tokio::sync::watch;
 
 use super::config::OwnerConfig;
 use super::rules::Rules;
-use hub_store::events::Event;
-use hub_store::notices::{ChannelKind, NoticePlan, PutIn};
 
 /// The outbox of this process. Clones share it.
 #[derive(Debug, Clone)]

@@ -1,12 +1,12 @@
 //! Who is told of what, and when they are spared. Nothing here reads a clock: the moment is given.
 
+use hub_store::events::NewEvent;
+use hub_store::notices::{ChannelKind, NoticePlan, SuppressReason};
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, Zoned};
 
 use super::config::{OwnerConfig, QuietHours};
-use hub_store::events::NewEvent;
-use hub_store::notices::{ChannelKind, NoticePlan, SuppressReason};
 
 /// What one owner wants to know, and when.
 #[derive(Debug)]
@@ -117,8 +117,9 @@ fn nanoseconds(moment: &Zoned) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use hub_store::testing::event;
+
+    use super::*;
 
     fn rules(toml: &str) -> Rules {
         let toml = format!("name = \"Anna\"\n{toml}\n[[channels]]\ntype = \"log\"");

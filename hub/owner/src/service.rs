@@ -7,6 +7,10 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::MAX_NAME_BYTES;
+use hub_base::time::now_ns;
+use hub_store::Store;
+use hub_store::notices::{NoticePlan, Subject};
 use proto::owner_server::Owner;
 use proto::{NotifyRequest, NotifyResponse};
 use tokio::sync::mpsc::error::TrySendError;
@@ -15,10 +19,6 @@ use tonic::{Request, Response, Status};
 use tracing::{debug, error, warn};
 
 use super::outbox::Outbox;
-use hub_base::MAX_NAME_BYTES;
-use hub_base::time::now_ns;
-use hub_store::Store;
-use hub_store::notices::{NoticePlan, Subject};
 
 /// Calls that wait for the store. When it is full, the owners are not told of a further one, and that is counted; its
 /// caller notices nothing.
@@ -181,9 +181,10 @@ impl CallKeeper {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use hub_store::Access;
     use hub_store::notices::NoticeState;
+
+    use super::*;
 
     async fn notify(service: &OwnerService, animal_name: &str, animal_type: &str) -> String {
         let request = NotifyRequest { animal_name: animal_name.into(), animal_type: animal_type.into() };

@@ -3,15 +3,15 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::{Analysis, Heard};
 use sound::detection::{Context, Detection};
+use sound::verdict::Verdict;
 
 use super::FileError;
 use crate::cli::Rows;
-use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
-use sound::verdict::Verdict;
 
 /// How it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

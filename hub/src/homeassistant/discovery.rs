@@ -1,8 +1,7 @@
 //! What Home Assistant has to know of a node: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
 
-use serde_json::{Value, json};
-
 use hub_owner::config::MqttConfig;
+use serde_json::{Value, json};
 
 /// What listening says a cat is up to.
 const CONTEXTS: [&str; 4] = ["waiting_for_food", "isolation", "brushing", "uncertain"];

@@ -6,16 +6,16 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hub_owner::channels::Channel;
+use hub_owner::config::{MqttConfig, NoticesConfig};
+use hub_store::events::NoClip;
+use hub_store::testing::event_notice;
 use rumqttc::{AsyncClient, Event as Seen, Incoming, MqttOptions, QoS};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
-use hub_owner::channels::Channel;
-use hub_owner::config::{MqttConfig, NoticesConfig};
-use hub_store::events::NoClip;
-use hub_store::testing::event_notice;
 
 /// What any wait may take before it counts as a failure.
 const SOON: Duration = Duration::from_secs(60);

@@ -1,14 +1,14 @@
 //! Analyses and what was found in them.
 
+use hub_base::time::now_ns;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params, params_from_iter};
 use sound::detection::Detection;
 use sound::level::Level;
+use sound::verdict::Verdict;
 
 use super::words::{word, words};
 use super::{Store, StoreError, columns};
-use hub_base::time::now_ns;
-use sound::verdict::Verdict;
 
 /// Analyses that are kept. The oldest are forgotten above this many.
 const KEEP_ANALYSES: i64 = 100_000;

@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::quiet::Quiet;
+use hub_base::time::now_ns;
 use tracing::warn;
 
 use self::codec::wav_of;
 use self::files::{WriteError, free_bytes, sweep, write};
 use crate::events::{Clip, NoClip};
 use crate::{Store, StoreError};
-use hub_base::time::now_ns;
 
 mod codec;
 mod config;

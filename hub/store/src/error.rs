@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use hub_base::error::{Code, Error};
 use rusqlite::ErrorCode;
 
 use super::TURN_TIMEOUT;
-use hub_base::error::{Code, Error};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

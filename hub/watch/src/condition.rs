@@ -4,11 +4,10 @@
 use std::time::{Duration, Instant};
 
 use daemon::config::ConfigError;
-use proto::SourceState;
-
 use hub_listen::Live;
 use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::Node;
+use proto::SourceState;
 
 /// Most that can be configured, in hours: a year.
 const MOST_HOURS: u32 = 8_784;

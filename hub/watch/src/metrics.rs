@@ -8,8 +8,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use daemon::metrics::{Call, CallFamilies, Calls, Meter, Page, build_info, process};
-
-use crate::condition::HealthConfig;
 use hub_base::places::Places;
 use hub_listen::Live;
 use hub_listen::analysis::AnalysisService;
@@ -18,6 +16,8 @@ use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
+
+use crate::condition::HealthConfig;
 
 /// The gRPC calls that are counted by name; all others are one.
 const METHODS: [&str; 5] = [

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use tonic::transport::Channel;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
-
-use crate::condition::{Condition, HealthConfig, NodeHealth};
 use hub_base::error::{Error, Who, within};
 use hub_base::peer;
 use hub_base::role::Role;
 use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use hub_store::Store;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 
 /// How long a role in another process may take to say that it serves.
 const ROLE_DEADLINE: Duration = Duration::from_secs(2);

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_listen::Live;
+use hub_nodes::{Node, Nodes};
 use tracing::{info, warn};
 
 use crate::condition::{Condition, HealthConfig, NodeHealth};
 use crate::troubles::Troubles;
-use hub_listen::Live;
-use hub_nodes::{Node, Nodes};
 
 /// How often the nodes are looked at.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);

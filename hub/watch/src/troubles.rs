@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use daemon::quiet::Quiet;
-use tracing::error;
-
-use crate::condition::{Condition, HealthConfig, NodeHealth};
 use hub_base::time::now_ns;
 use hub_nodes::Node;
 use hub_owner::Outbox;
 use hub_store::Store;
 use hub_store::notices::Subject;
+use tracing::error;
+
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);

@@ -1,13 +1,13 @@
 //! How an event looks in the API.
 
+use hub_base::links;
+use hub_base::time;
+use hub_store::events::{Clip, Event};
 use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
 use utoipa::ToSchema;
 
 use crate::analyses::{ContextAnswer, MeasurementsAnswer};
-use hub_base::links;
-use hub_base::time;
-use hub_store::events::{Clip, Event};
 
 /// A cat event: one vocalisation that listening found.
 #[derive(Debug, Serialize, ToSchema)]

@@ -12,6 +12,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hub_base::error::{Code, Error};
+use hub_store::events::{Clip, Event};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,8 +24,6 @@ use crate::app::App;
 use crate::events::picture::{self, Mark, PictureSize};
 use crate::json::{Failure, Problem};
 use crate::params::{Id, Params, bad};
-use hub_base::error::{Code, Error};
-use hub_store::events::{Clip, Event};
 
 /// A clip never changes: the number of its event is never given out again.
 const CACHE: &str = "private, max-age=86400, immutable";

@@ -5,6 +5,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use hub_base::error::{Code, Error};
+use hub_base::time::now_ns;
+use hub_store::events::{EventFilter, Tally};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 use serde::Serialize;
@@ -16,9 +19,6 @@ use super::filter::params_with_filter;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Params, bad};
-use hub_base::error::{Code, Error};
-use hub_base::time::now_ns;
-use hub_store::events::{EventFilter, Tally};
 
 /// Stretches of time in an answer at most: a year of hours, or 24 years of days.
 const MAX_BUCKETS: usize = 8_784;

@@ -4,7 +4,6 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-
 use hub_base::error::Error;
 use hub_base::links;
 use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
@@ -97,10 +96,11 @@ fn fields_of(event: &Event) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use hub_store::Access;
     use hub_store::events::{Committed, NewEvent, NoClip, Watermark};
     use hub_store::testing::event;
+
+    use super::*;
 
     #[tokio::test]
     async fn every_event_is_one_record_whatever_its_cat_is_called() {

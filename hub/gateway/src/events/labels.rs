@@ -9,6 +9,10 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use hub_base::error::Error;
+use hub_base::table::{CONTEXT_COLUMNS, context_fields, records};
+use hub_base::time;
+use hub_store::events::Saying;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -19,10 +23,6 @@ use super::csv;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Params, page_limit};
-use hub_base::error::Error;
-use hub_base::table::{CONTEXT_COLUMNS, context_fields, records};
-use hub_base::time;
-use hub_store::events::Saying;
 
 /// Sayings that are read at a time for CSV.
 const PAGE: usize = 500;

@@ -6,12 +6,6 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
-use proto::cat_analysis_client::CatAnalysisClient;
-use proto::dog_client::DogClient;
-use serde_json::Value;
-use tower::ServiceExt;
-
-use crate::{App, Hosts, Limits, PageConfig, router};
 use hub_base::peer;
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
@@ -23,7 +17,13 @@ use hub_store::testing::event;
 use hub_store::{Access, Store};
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
+use proto::cat_analysis_client::CatAnalysisClient;
+use proto::dog_client::DogClient;
+use serde_json::Value;
 use sound::testing::features;
+use tower::ServiceExt;
+
+use crate::{App, Hosts, Limits, PageConfig, router};
 
 /// A gateway over a store that the test fills.
 struct Gateway {

@@ -1,9 +1,8 @@
 //! From the messages of a stream to an analysis: every sample once, in its place, and what is missing counted.
 
+use hub_store::analyses::Origin;
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, ListenResponse, listen_response::Event};
 use sound::analysis::{Analysis, Analyzer, AnalyzerConfig, Heard as Call};
-
-use hub_store::analyses::Origin;
 
 /// Frames that may be missing in one place: 100 s, more than an analysis lasts. A node that says more is not believed.
 const MOST_LOST_FRAMES: u64 = 5000;

@@ -6,10 +6,16 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::error::{Code, Error, Who};
+use hub_nodes::{Node, state_word};
+use hub_store::Store;
+use hub_store::analyses::{AnalysisStatus, Outcome};
 use proto::{AnalyzeCatSoundResponse, SourceState};
 use sound::analysis::{Analysis, Heard as Call};
 use sound::detection::Detection;
 use sound::detector::DetectorConfig;
+use sound::household::Household;
+use sound::verdict::Verdict;
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 use tonic::metadata::{KeyRef, MetadataMap};
@@ -17,12 +23,6 @@ use tracing::{info, warn};
 
 use super::CUT_OFF;
 use super::hearing::{Heard, Hearing};
-use hub_base::error::{Code, Error, Who};
-use hub_nodes::{Node, state_word};
-use hub_store::Store;
-use hub_store::analyses::{AnalysisStatus, Outcome};
-use sound::household::Household;
-use sound::verdict::Verdict;
 
 /// Messages in a whole stream, as in the contract.
 pub(super) const MESSAGES: u32 = 30;

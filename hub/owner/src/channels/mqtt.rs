@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use hub_store::notices::Notice;
+
 use crate::message::Payload;
 use crate::mqtt::Mqtt;
-use hub_store::notices::Notice;
 
 #[derive(Debug)]
 pub(super) struct MqttTopic {

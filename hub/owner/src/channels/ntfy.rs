@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use hub_store::notices::Notice;
 use serde::Serialize;
 
 use super::post::Poster;
 use crate::config::Secret;
 use crate::message::{Message, clip_url, event_url};
-use hub_store::notices::Notice;
 
 #[derive(Debug)]
 pub(super) struct Ntfy {

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use hub_store::notices::Notice;
 use ring::hmac;
 
 use super::post::Poster;
 use crate::config::Secret;
 use crate::message::Payload;
-use hub_store::notices::Notice;
 
 #[derive(Debug)]
 pub(super) struct Webhook {

@@ -1,5 +1,6 @@
 //! Storing as listening goes on: events, gaps and how far each node was columns, together or not at all.
 
+use hub_base::time::now_ns;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
@@ -7,7 +8,6 @@ use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, learni
 use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
 use crate::words::words;
 use crate::{Store, StoreError, columns};
-use hub_base::time::now_ns;
 
 /// How far a node has been heard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params};
 use sound::context::Features;
 use sound::detection::ContextLabel;
+use sound::household::{Household, MOST_LABELS};
 
 use super::{COLUMNS, Event, OwnerLabel, from_row};
 use crate::words::word;
 use crate::{Store, StoreError};
-use sound::household::{Household, MOST_LABELS};
 
 /// Events of a cat that are judged anew when a label changes: the latest without a label. Older ones keep the answer that they
 /// had. So many take some tenths of a second.

@@ -2,12 +2,12 @@
 
 use std::str::FromStr;
 
+use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, ToSql, params};
 
 use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, learning};
 use crate::words::word;
 use crate::{Store, StoreError};
-use hub_base::time::now_ns;
 
 /// Which events are asked for. All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -3,11 +3,11 @@
 //! The database lets go of a file first, durably, and only then is it removed: a crash in between leaves a file that
 //! nobody needs, which the next start sweeps away, and never an event that points to nothing.
 
+use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, params};
 
 use super::{NoClip, learning};
 use crate::{Store, StoreError};
-use hub_base::time::now_ns;
 
 /// How much the clips take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,8 +1,9 @@
+use sound::household::Household;
+use sound::testing::features;
+
 use super::*;
 use crate::testing::{as_if_another_network_heard, clip_of, event, put_with, watermark};
 use crate::{Access, Store};
-use sound::household::Household;
-use sound::testing::features;
 
 const SECOND_NS: i64 = 1_000_000_000;
 

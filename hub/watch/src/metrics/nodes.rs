@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use daemon::metrics::{CallFamilies, Calls, Family, Page};
-use proto::SourceState;
-use sound::detection::ContextLabel;
-
-use crate::condition::{Condition, HealthConfig, NodeHealth};
 use hub_listen::Live;
 use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::{Node, Nodes, state_word};
 use hub_store::events::GapReason;
+use proto::SourceState;
+use sound::detection::ContextLabel;
+
+use crate::condition::{Condition, HealthConfig, NodeHealth};
 
 const CALLS: CallFamilies = CallFamilies {
     ended: ("meowlink_hub_node_calls_total", "Calls to nodes that ended, by method and the API's word for the error."),

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemon::metrics::{CallFamilies, Calls, Page};
-
 use hub_listen::Live;
 use hub_listen::analysis::AnalysisService;
 use hub_owner::Outbox;
