@@ -100,64 +100,115 @@ impl Mouth {
 }
 
 fn meow(rng: &mut StdRng, out: &mut [f32]) {
-    let start_hz = rng.random_range(465.0..585.0);
-    let peak_hz = rng.random_range(715.0..900.0);
-    let end_hz = rng.random_range(490.0..590.0);
-    let peak_at = rng.random_range(0.27..0.47);
-    let size = rng.random_range(0.95..1.06);
-    let tilt = rng.random_range(0.76..1.06);
+    let contour = Contour::draw(rng);
+    let mut harmonics = Harmonics::draw(rng);
     let vibrato_hz = rng.random_range(5.0..8.0);
 
     let (mut phase, mut vibrato_phase, mut jitter) = (0.0_f32, 0.0_f32, 0.0_f32);
-    let mut gains = [0.0_f32; MAX_HARMONICS];
-    let mut steps = [0.0_f32; MAX_HARMONICS];
-    let mut shimmers = [0.0_f32; MAX_HARMONICS];
     let mut breath = BREATH_HZ.map(|center_hz| Resonator::tuned(center_hz, BREATH_WIDTH_HZ));
     let total = out.len() as f32;
     for (control, chunk) in out.chunks_mut(CONTROL_SAMPLES).enumerate() {
         let at = (control * CONTROL_SAMPLES) as f32 / total;
-        let contour_hz = if at < peak_at {
-            start_hz + (peak_hz - start_hz) * smooth(at / peak_at)
-        } else {
-            peak_hz + (end_hz - peak_hz) * smooth((at - peak_at) / (1.0 - peak_at))
-        };
-        // Random walks that come home: no throat holds its pitch, nor any harmonic its strength.
+        // A random walk that returns to 0: no throat holds its pitch.
         jitter = 0.9 * jitter + 0.005 * rng.random_range(-1.0..1.0);
         vibrato_phase += TAU * vibrato_hz * CONTROL_SAMPLES as f32 / RATE_HZ;
-        let pitch_hz = contour_hz * (1.0 + jitter + 0.016 * vibrato_phase.sin());
-
+        let pitch_hz = contour.pitch_hz(at) * (1.0 + jitter + 0.016 * vibrato_phase.sin());
         let mouth = Mouth::at(at);
-        let harmonics = ((HIGHEST_HARMONIC_HZ / pitch_hz) as usize).min(MAX_HARMONICS);
-        for (k, step) in steps.iter_mut().enumerate() {
-            let number = (k + 1) as f32;
-            shimmers[k] = 0.8 * shimmers[k] + 0.12 * rng.random_range(-1.0..1.0);
-            let target = if k < harmonics {
-                shimmers[k].exp() * mouth.gain(number * pitch_hz, size) / number.powf(tilt)
-            } else {
-                0.0
-            };
-            // At its first sample a meow is as its mouth has it; from then on everything glides.
-            if control == 0 {
-                gains[k] = target;
-            }
-            *step = (target - gains[k]) / CONTROL_SAMPLES as f32;
-        }
+        harmonics.aim(rng, &mouth, pitch_hz, control == 0);
         for sample in chunk {
             phase = (phase + TAU * pitch_hz / RATE_HZ) % TAU;
-            // sin(n x) from sin((n - 1) x) and sin((n - 2) x).
             let (sine, cosine) = phase.sin_cos();
-            let (mut last, mut current) = (0.0, sine);
-            let mut voiced = 0.0;
-            for (gain, step) in gains.iter_mut().zip(&steps) {
-                *gain += step;
-                voiced += *gain * current;
-                (last, current) = (current, 2.0 * cosine * current - last);
-            }
+            let voiced = harmonics.next(sine, cosine);
             // Air comes in puffs, as the throat opens.
             let white = rng.random_range(-1.0..1.0);
             let air: f32 = breath.iter_mut().map(|band| band.process(white)).sum();
             *sample = voiced + 0.39 * mouth.loudness * air * (1.0 + 0.7 * sine);
         }
+    }
+}
+
+/// The melody of a meow: the pitch rises to a peak and falls again.
+struct Contour {
+    start_hz: f32,
+    peak_hz: f32,
+    end_hz: f32,
+    /// Where the peak is, as a share of the meow.
+    peak_at: f32,
+}
+
+impl Contour {
+    fn draw(rng: &mut StdRng) -> Self {
+        Self {
+            start_hz: rng.random_range(465.0..585.0),
+            peak_hz: rng.random_range(715.0..900.0),
+            end_hz: rng.random_range(490.0..590.0),
+            peak_at: rng.random_range(0.27..0.47),
+        }
+    }
+
+    /// Pitch at a place in the meow, 0 to 1.
+    fn pitch_hz(&self, at: f32) -> f32 {
+        if at < self.peak_at {
+            self.start_hz + (self.peak_hz - self.start_hz) * smooth(at / self.peak_at)
+        } else {
+            self.peak_hz + (self.end_hz - self.peak_hz) * smooth((at - self.peak_at) / (1.0 - self.peak_at))
+        }
+    }
+}
+
+/// The voiced part of a meow: a pitch and its harmonics, each with a strength that glides.
+struct Harmonics {
+    /// Factor on the frequencies of the formants: a small head has higher ones.
+    size: f32,
+    /// How fast harmonics weaken with their number.
+    tilt: f32,
+    gains: [f32; MAX_HARMONICS],
+    /// What each gain changes by in a sample.
+    steps: [f32; MAX_HARMONICS],
+    shimmers: [f32; MAX_HARMONICS],
+}
+
+impl Harmonics {
+    fn draw(rng: &mut StdRng) -> Self {
+        Self {
+            size: rng.random_range(0.95..1.06),
+            tilt: rng.random_range(0.76..1.06),
+            gains: [0.0; MAX_HARMONICS],
+            steps: [0.0; MAX_HARMONICS],
+            shimmers: [0.0; MAX_HARMONICS],
+        }
+    }
+
+    /// Sets the strengths to be reached after [`CONTROL_SAMPLES`]. At the `first` sample of a meow they hold at once.
+    fn aim(&mut self, rng: &mut StdRng, mouth: &Mouth, pitch_hz: f32, first: bool) {
+        let audible = ((HIGHEST_HARMONIC_HZ / pitch_hz) as usize).min(MAX_HARMONICS);
+        for (k, step) in self.steps.iter_mut().enumerate() {
+            let number = (k + 1) as f32;
+            // A random walk that returns to 0: no harmonic holds its strength.
+            self.shimmers[k] = 0.8 * self.shimmers[k] + 0.12 * rng.random_range(-1.0..1.0);
+            let target = if k < audible {
+                self.shimmers[k].exp() * mouth.gain(number * pitch_hz, self.size) / number.powf(self.tilt)
+            } else {
+                0.0
+            };
+            if first {
+                self.gains[k] = target;
+            }
+            *step = (target - self.gains[k]) / CONTROL_SAMPLES as f32;
+        }
+    }
+
+    /// The next sample, from sine and cosine of the phase of the pitch.
+    fn next(&mut self, sine: f32, cosine: f32) -> f32 {
+        // sin(n x) from sin((n - 1) x) and sin((n - 2) x).
+        let (mut last, mut current) = (0.0, sine);
+        let mut voiced = 0.0;
+        for (gain, step) in self.gains.iter_mut().zip(&self.steps) {
+            *gain += step;
+            voiced += *gain * current;
+            (last, current) = (current, 2.0 * cosine * current - last);
+        }
+        voiced
     }
 }
 
