@@ -9,7 +9,8 @@
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 
 use serde_json::json;
-use sound::analysis::{Analyzer, AnalyzerConfig, Heard};
+use sound::analysis::{Analyzer, Heard};
+use sound::detector::DetectorConfig;
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Hearing, Model};
 use sound::speech::without_speech;
@@ -17,7 +18,7 @@ use sound::speech::without_speech;
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let after = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
-    let mut config = AnalyzerConfig::default();
+    let mut config = DetectorConfig::default();
     if let Some(score) = after("--min-score") {
         config.min_score = score.parse().map_err(io::Error::other)?;
         config.on_probability = config.on_probability.min(config.min_score);

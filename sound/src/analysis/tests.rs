@@ -1,6 +1,8 @@
+//! The whole analysis on noise with recorded meows in it.
+
 use super::*;
 
-/// The tests' recording of a meow, from its onset on: 1.15 s.
+/// A recorded meow from its onset on, 1.15 s.
 fn meow() -> Vec<i16> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clips/meow_alone.wav");
     let mut wav = hound::WavReader::open(path).expect("the clip is in the repository");
@@ -26,7 +28,7 @@ fn meows(seconds: f32, starts_s: &[f32]) -> Vec<i16> {
 }
 
 fn analyse(audio: &[i16], chunk: usize) -> Analysis {
-    let mut analyzer = Analyzer::new(AnalyzerConfig::default());
+    let mut analyzer = Analyzer::new(DetectorConfig::default());
     audio.chunks(chunk).for_each(|chunk| analyzer.push(chunk));
     analyzer.finish()
 }
@@ -68,7 +70,7 @@ fn silence_dc_and_clipped_noise_hold_no_cat() {
 #[test]
 fn positions_go_on_after_a_gap() {
     let audio = meows(4.0, &[1.0]);
-    let mut analyzer = Analyzer::new(AnalyzerConfig::default());
+    let mut analyzer = Analyzer::new(DetectorConfig::default());
     analyzer.push(&audio);
     analyzer.push_gap(320 * 500);
     analyzer.push(&audio);
@@ -82,7 +84,7 @@ fn positions_go_on_after_a_gap() {
 #[test]
 fn a_gap_in_mid_meow_ends_it() {
     let audio = meows(2.0, &[1.0]);
-    let mut analyzer = Analyzer::new(AnalyzerConfig::default());
+    let mut analyzer = Analyzer::new(DetectorConfig::default());
     analyzer.push(&audio[..16000 + 8100]);
     assert!(analyzer.decided_until() < 16000 + 1600);
     analyzer.push_gap(320);
@@ -94,7 +96,7 @@ fn a_gap_in_mid_meow_ends_it() {
 
 #[test]
 fn memory_is_bounded_however_long_the_sound() {
-    let mut analyzer = Analyzer::new(AnalyzerConfig::default());
+    let mut analyzer = Analyzer::new(DetectorConfig::default());
     let audio = meows(2.0, &[0.5]);
     for _ in 0..200 {
         analyzer.push(&audio);
