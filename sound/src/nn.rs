@@ -1,7 +1,7 @@
-//! A small streaming convolutional network in plain Rust: just what [`crate::model`] needs.
+//! A streaming convolutional network in plain Rust, with just the layers that [`crate::model`] needs.
 //!
-//! Convolutions are valid in time and keep the few input rows that later outputs still need, so work and memory do not
-//! grow with the stream. Weights are shared; each stream owns only its [`Pending`] rows.
+//! The convolutions are not padded in time ("valid") and keep the few input rows that later outputs still need, so
+//! neither work nor memory grows with the stream. Streams share the weights; each has its own [`Pending`] rows.
 
 mod conv;
 mod kernel;
