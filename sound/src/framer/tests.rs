@@ -1,3 +1,5 @@
+//! Sines of many rates through the framer.
+
 use std::f64::consts::TAU;
 
 use super::*;
@@ -64,7 +66,7 @@ fn a_tone_keeps_level_pitch_and_time_at_any_rate() {
         let mut framer = Framer::new(rate, 1).unwrap();
         let out = frames(&mut framer, &sine(rate, 700.0, 3.0));
         assert!(out.len() >= 47_000, "{rate}: {}", out.len());
-        // Away from the start the result is the very sine, sampled at 16 kHz from the same moment on.
+        // Away from the start the result is the same sine, sampled at 16 kHz from the same moment on.
         let worst = (1000..out.len())
             .map(|n| (f64::from(out[n]) / 32768.0 - 0.5 * (TAU * 700.0 * n as f64 / 16_000.0).sin()).abs())
             .fold(0.0, f64::max);
@@ -95,7 +97,7 @@ fn passband_is_flat_to_7_khz_and_nothing_folds_back() {
 }
 
 #[test]
-fn reset_starts_anew() {
+fn reset_starts_over() {
     for rate in [16_000, 48_000, 44_101] {
         let tone = sine(rate, 700.0, 0.5);
         let fresh = frames(&mut Framer::new(rate, 1).unwrap(), &tone);

@@ -1,4 +1,4 @@
-//! How a cat's vocalisations sound: a pulse or noise source, formants that open and close, an envelope.
+//! The samples of a vocalisation: a source of pulses or noise, formants that open and close, and an envelope.
 
 use std::f32::consts::{PI, TAU};
 
@@ -10,16 +10,16 @@ use crate::SAMPLE_RATE_HZ;
 
 const RATE_HZ: f32 = SAMPLE_RATE_HZ as f32;
 
-/// Harmonics are made up to here: below half the sampling rate, so that nothing folds back.
+/// Highest frequency of a harmonic. It is below half the sample rate, so that nothing folds back (aliasing).
 const HIGHEST_HARMONIC_HZ: f32 = 7400.0;
 
-/// Most harmonics that a pitch of 410 Hz or more can have below that.
+/// Harmonics below [`HIGHEST_HARMONIC_HZ`] that a pitch of 410 Hz or more has at most.
 const MAX_HARMONICS: usize = 18;
 
-/// Samples between two looks at the slowly moving parts: pitch and formants.
+/// Pitch and formants move slowly, so they are computed once for this many samples.
 const CONTROL_SAMPLES: usize = 32;
 
-/// Renders a vocalisation: as many samples as it lasts.
+/// Replaces `out` by the samples of a vocalisation, without echo and noise.
 pub(super) fn render(planned: &Planned, out: &mut Vec<f32>) {
     let mut rng = StdRng::seed_from_u64(planned.seed);
     let samples = (planned.vocalisation.end_sample - planned.vocalisation.start_sample) as usize;
@@ -45,19 +45,21 @@ pub(super) fn render(planned: &Planned, out: &mut Vec<f32>) {
     out.iter_mut().for_each(|sample| *sample *= gain);
 }
 
-/// The shape of the mouth at a moment of a meow.
+/// The shape of the mouth at one moment of a meow.
 #[derive(Clone, Copy)]
 struct Mouth {
-    /// 0 to 1 of the meow.
+    /// The moment, from 0 (start of the meow) to 1 (end).
     at: f32,
     loudness: f32,
-    /// Frequency in hertz and strength of three formants.
+    /// Centre frequency in hertz and strength of three formants.
     formants: [(f32, f32); 3],
 }
 
-/// Closed on "m", spread on "ee", wide open on "a", rounded on "o", closing on "w". The frequencies are about double those of
-/// a human throat; they, the strengths and what else is a bare number in [`meow`] and [`purr`] were fitted until a network
-/// that was trained on millions of recordings (YAMNet) took the result for a cat.
+/// The mouth is closed on "m", spread on "ee", wide open on "a", rounded on "o" and closing on "w".
+///
+/// The frequencies are about double those of a human. These numbers, and the bare numbers in [`meow`], [`Contour`],
+/// [`Harmonics`] and [`purr`], were fitted until a network that was trained on millions of recordings (YAMNet) took the
+/// result for a cat.
 const MOUTHS: [Mouth; 5] = [
     Mouth { at: 0.0, loudness: 0.35, formants: [(338.0, 0.30), (1616.0, 0.083), (2185.0, 0.013)] },
     Mouth { at: 0.18, loudness: 0.44, formants: [(659.0, 0.33), (3461.0, 0.52), (2980.0, 1.09)] },
@@ -69,7 +71,7 @@ const MOUTHS: [Mouth; 5] = [
 /// Half widths of the formants, in hertz.
 const HALF_WIDTHS_HZ: [f32; 3] = [85.0, 236.0, 212.0];
 
-/// Bands of the breath in a meow, centers in hertz, and their width.
+/// Centre frequencies of the breath in a meow, and the width of its bands, in hertz.
 const BREATH_HZ: [f32; 2] = [1621.0, 5676.0];
 const BREATH_WIDTH_HZ: f32 = 228.0;
 
@@ -84,7 +86,7 @@ impl Mouth {
         Self { at, loudness: mix(a.loudness, b.loudness), formants }
     }
 
-    /// How much of a tone of this frequency gets out.
+    /// Gain of the mouth for a tone of this frequency. `size` is a factor on the frequencies of the formants.
     fn gain(&self, frequency_hz: f32, size: f32) -> f32 {
         let resonances: f32 = self
             .formants
@@ -212,7 +214,7 @@ impl Harmonics {
     }
 }
 
-/// Pulses of the throat, each a soft thump and a puff of air; in and out the breath sounds differently.
+/// Pulses of the throat, each a soft thump and a puff of air. Breathing out is louder than breathing in.
 fn purr(rng: &mut StdRng, out: &mut [f32]) {
     let pulse_hz = rng.random_range(27.5..31.5);
     let breath_s = rng.random_range(0.7..1.1);
@@ -241,7 +243,7 @@ fn purr(rng: &mut StdRng, out: &mut [f32]) {
     }
 }
 
-/// Air through bared teeth: sudden, then fading.
+/// Air through bared teeth: it begins suddenly and fades.
 fn hiss(rng: &mut StdRng, out: &mut [f32]) {
     let mut bands = [
         Resonator::tuned(rng.random_range(2000.0..2600.0), 900.0),
@@ -260,7 +262,7 @@ fn hiss(rng: &mut StdRng, out: &mut [f32]) {
     }
 }
 
-/// A band-pass of two poles (the cookbook of R. Bristow-Johnson, constant peak gain).
+/// A band-pass filter with two poles and constant peak gain (R. Bristow-Johnson, "Audio EQ Cookbook").
 #[derive(Debug, Clone, Copy)]
 struct Resonator {
     input_gain: f32,
@@ -302,7 +304,7 @@ fn fade(out: &mut [f32], attack_s: f32, release_s: f32) {
     }
 }
 
-/// 0 to 1 with a soft start and end.
+/// Maps 0..1 to 0..1 with a soft start and end (smoothstep).
 fn smooth(share: f32) -> f32 {
     share * share * (3.0 - 2.0 * share)
 }
