@@ -1,4 +1,4 @@
-"""Writes who recorded what the weights were trained on: docs/ATTRIBUTION-training.csv, from the manifest."""
+"""Lists the recordings that the weights were trained on, with their authors: docs/ATTRIBUTION-training.csv."""
 
 import argparse
 import csv
@@ -10,7 +10,7 @@ CATMEOWS = "Ludovico, Ntalampiras, Presti, Cannas, Battini, Mattiello: CatMeows"
 
 
 def row(clip):
-    """Title, author, source and licence of one clip."""
+    """Returns title, author, source and licence of a clip."""
     name = pathlib.Path(clip.path).name
     if clip.dataset == "esc50":
         sound = clip.group.split("|")[0]

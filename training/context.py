@@ -1,4 +1,4 @@
-"""Trains and evaluates the context classifier, leaving cats out, and writes it as the product reads it (sound/src/context.rs)."""
+"""Trains the context classifier, evaluates it on cats it has not seen, and writes the file for sound/src/context.rs."""
 
 import argparse
 import json
@@ -24,9 +24,10 @@ def softmax(logits):
 
 
 class Classifier:
-    """Kernel logistic regression. Every cat and context weighs alike, however many meows there are of it.
+    """Kernel logistic regression with a Gaussian kernel.
 
-    Likeness falls with the distance of the meows' places, of which the way of speaking and the direction of the embedding make up half each.
+    Features are the prosody and the direction of the embedding; each counts for half of the distance between two meows.
+    All contexts have the same weight. Within a context, the weight of a cat is the square root of its number of meows.
     """
 
     def __init__(self, prosody, embedding, contexts, cats):
@@ -45,7 +46,8 @@ class Classifier:
             weight[contexts == context] /= weight[contexts == context].sum()
         weight *= len(weight) / weight.sum()
         likeness, truth = self.likeness(self.known), np.eye(3)[contexts]
-        # Newton steps with a fixed bound of the curvature (Boehning 1992): one factorisation serves all.
+        # Newton steps with a fixed upper bound of the curvature (D. Boehning, "Multinomial logistic regression
+        # algorithm", 1992), so that the matrix is factorised once.
         factors = lu_factor(likeness * (0.5 * weight)[:, None] + PENALTY * np.eye(len(weight)))
         self.votes, self.bias = np.zeros((len(weight), 3)), np.zeros(3)
         for _ in range(80):
@@ -69,9 +71,9 @@ class Classifier:
 
 
 def meows(manifest, hear, weights):
-    """One row a meow of CatMeows, from its best event: measurements, embedding, context, cat, session."""
+    """Returns a row for each meow of CatMeows: prosody and embedding of its best event, context, cat and session."""
     chosen, rows = ["--weights", str(weights)] if weights else [], []
-    # As the product hears them; what it would miss is still a meow, so it is looked for again with less scruple.
+    # A recording in which the product detects nothing is still a meow, so search it again with a lower threshold.
     listener, keen = listen.Listener(hear, *chosen), listen.Listener(hear, "--min-score", "0.01", *chosen)
     for clip in corpus.read_manifest(manifest):
         if clip.dataset != "catmeows":
@@ -88,7 +90,7 @@ def meows(manifest, hear, weights):
 
 
 def leave_cats_out(prosody, embedding, contexts, cats):
-    """Logits of each meow by a classifier that knows none of its cat."""
+    """Returns the logits of each meow, by a classifier trained on the other cats."""
     out = np.empty((len(contexts), 3))
     for cat in np.unique(cats):
         own = cats == cat
@@ -98,12 +100,15 @@ def leave_cats_out(prosody, embedding, contexts, cats):
 
 
 def arrays(rows):
-    """Way of speaking, embedding, context and cat of each meow."""
+    """Returns arrays of prosody, embedding, context and cat, with one entry for each meow."""
     return [np.array([row[name] for row in rows]) for name in ("prosody", "embedding", "context", "cat")]
 
 
 def without_hearing_the_cat(manifest, hear, weights):
-    """Logits, contexts and cats of meows whose cat neither the classifier nor the network behind it knows; `weights` by part left out."""
+    """Returns logits, contexts and cats of meows, by a classifier and a network that were both trained without the cat.
+
+    `weights` has, for each part of the split, the network that was trained without it.
+    """
     clips = [clip for clip in corpus.read_manifest(manifest) if clip.dataset in corpus.TRAINING_DATASETS]
     part_of = corpus.split(clips)
     cats_of = {part: {clip.group for clip in clips if clip.dataset == "catmeows" and part_of[clip.path] == part} for part in weights}
@@ -116,14 +121,14 @@ def without_hearing_the_cat(manifest, hear, weights):
 
 
 def temperature_of(logits, contexts):
-    """The divisor that makes the logits' probabilities fit best."""
+    """Returns the divisor of the logits that makes their probabilities fit best."""
     choices = np.geomspace(0.3, 5, 60)
     rows = np.arange(len(contexts))
     return choices[np.argmin([-np.log(softmax(logits / t)[rows, contexts] + 1e-9).mean() for t in choices])]
 
 
 def scores(predicted, contexts):
-    """Accuracy, unweighted recall and macro F1."""
+    """Returns accuracy, unweighted recall and macro F1."""
     recall, f1 = [], []
     for context in range(3):
         hits = ((predicted == context) & (contexts == context)).sum()
@@ -133,7 +138,7 @@ def scores(predicted, contexts):
 
 
 def with_interval(predicted, contexts, cats, rng, rounds=1_000):
-    """The scores, each with the 95 % interval of drawing other cats (bootstrap over cats)."""
+    """Returns the scores as text, each with its 95 % interval (bootstrap over cats)."""
     names, drawn = np.unique(cats), []
     for _ in range(rounds):
         rows = np.concatenate([np.flatnonzero(cats == cat) for cat in rng.choice(names, len(names))])
@@ -143,14 +148,14 @@ def with_interval(predicted, contexts, cats, rng, rounds=1_000):
 
 
 def calibration_error(probabilities, contexts, bins=10):
-    """Expected calibration error of the likeliest context."""
+    """Returns the expected calibration error of the most probable context."""
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == contexts
     place = np.minimum((sure * bins).astype(int), bins - 1)
     return sum(abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any())
 
 
 def fnv1a(data):
-    """Names the network that heard the meows, as sound/src/model.rs does."""
+    """Returns the id of a network, from the bytes of its weights file, as sound/src/model.rs computes it."""
     value = 0xcbf29ce484222325
     for byte in data:
         value = (value ^ byte) * 0x100000001b3 % 2**64
@@ -162,35 +167,35 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
-    parser.add_argument("--weights", type=pathlib.Path, help="another network than the shipped one")
+    parser.add_argument("--weights", type=pathlib.Path, help="use this network instead of the shipped one")
     parser.add_argument("--out", type=pathlib.Path, default=here / "../sound/weights/context.bin")
-    parser.add_argument("--meows", type=pathlib.Path, help="also write each meow, with the logits of a classifier that does not know its cat")
-    parser.add_argument("--without", nargs="+", default=[], metavar="PART:FILE", help="networks trained without a part, to judge its cats with",
+    parser.add_argument("--meows", type=pathlib.Path, help="also write the meows, with their logits by a classifier trained on the other cats")
+    parser.add_argument("--without", nargs="+", default=[], metavar="PART:FILE", help="networks trained without this part, to classify its cats",
                         type=lambda text: (int(text.split(":", 1)[0]), text.split(":", 1)[1]))
     arguments = parser.parse_args()
     rows = meows(arguments.manifest, arguments.hear, arguments.weights)
     prosody, embedding, contexts, cats = arrays(rows)
 
     logits = leave_cats_out(prosody, embedding, contexts, cats)
-    # The temperature of a cat comes from the other cats.
+    # The temperature for a cat is fitted on the other cats.
     calibrated = np.empty_like(logits)
     for cat in np.unique(cats):
         own = cats == cat
         calibrated[own] = logits[own] / temperature_of(logits[~own], contexts[~own])
     probabilities, rng = softmax(calibrated), np.random.default_rng(1)
     named = probabilities.max(axis=1) >= 0.5
-    print(f"{len(rows)} meows of {len(np.unique(cats))} cats, each judged by a classifier that knows no meow of its cat")
+    print(f"{len(rows)} meows of {len(np.unique(cats))} cats, each classified by a classifier trained on the other cats")
     print("columns: accuracy, unweighted recall, macro F1, with 95 % intervals over cats")
     print("  classifier        ", *with_interval(calibrated.argmax(axis=1), contexts, cats, rng), sep="  ")
     print("  always isolation  ", *with_interval(np.ones_like(contexts), contexts, cats, rng), sep="  ")
     print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], embedding[:, :0], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
     if arguments.without:
         others = without_hearing_the_cat(arguments.manifest, arguments.hear, dict(arguments.without))
-        print(f"  by a network without the cat ({len(others[1])} meows of {len(np.unique(others[2]))} cats)", *with_interval(others[0].argmax(axis=1), *others[1:], rng), sep="  ")
+        print(f"  network trained without the cat too ({len(others[1])} meows of {len(np.unique(others[2]))} cats)", *with_interval(others[0].argmax(axis=1), *others[1:], rng), sep="  ")
     print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
     brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
     prior = np.bincount(contexts, minlength=3) / len(contexts)
-    print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (shares of the contexts alone: "
+    print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (frequencies of the contexts alone: "
           f"{((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean():.3f})")
 
     final, temperature = Classifier(prosody, embedding, contexts, cats), temperature_of(logits, contexts)

@@ -1,4 +1,4 @@
-"""The recordings that training may use, as canonical audio, and the split that keeps sources apart."""
+"""Reads the recordings as canonical audio, and splits them so that no source is on two sides."""
 
 import collections
 import csv
@@ -13,7 +13,7 @@ from scipy.signal import resample_poly
 RATE_HZ = 16_000
 PARTS = 3
 
-# FSDD is CC BY-SA: good for tests of speech rejection, not for shipped weights.
+# FSDD is under CC BY-SA: it may test speech rejection, but not train weights that ship.
 TRAINING_DATASETS = ("catmeows", "catmeows_sequence", "catmeows_other_voc", "esc50")
 CONTEXTS = ("food", "isolation", "brushing")
 
@@ -36,24 +36,25 @@ class Clip:
         return self.dataset.startswith("catmeows") or (self.dataset == "esc50" and self.label == "Cat")
 
     def sources(self):
-        """Names of what must not lie on both sides of a split: source and uploader or the cat, and near-duplicates."""
+        """Returns names of all that must stay on one side of a split: source and uploader, or cat; near-duplicates."""
         names = [f"{self.dataset[:4]}:{piece}" for piece in self.group.split("|")]
-        # The clusters join takes of one cat, or ESC-50 clips of one recording; never the two sets.
+        # A cluster of near-duplicates has takes of one cat, or ESC-50 clips of one recording, never both.
         names += [f"duplicate:{cluster}" for cluster in self.near_duplicates.replace(";", " ").split()]
         return names
 
 
 def read_manifest(manifest):
-    """All clips of a manifest, in its order."""
+    """Returns the clips of a manifest, in its order."""
     with open(manifest, newline="") as file:
         names = [field.name for field in dataclasses.fields(Clip)]
         return [Clip(**{name: row[name] for name in names}) for row in csv.DictReader(file)]
 
 
 def split(clips):
-    """The part (0, 1 or 2) of each clip, by path. Clips that share any source are in one part.
+    """Assigns each clip, by path, to a part (0, 1 or 2). Clips that share a source, directly or not, are in one part.
 
-    An ESC-50 component goes where most of its clips are by the official fold; cats go where their contexts are rarest.
+    Such a group of ESC-50 clips goes to the part of the official fold that most of them are in. A cat of CatMeows goes
+    to the part where its contexts are rarest.
     """
     leader = {}
 
@@ -85,7 +86,7 @@ def split(clips):
 
 
 def load(folder, clip):
-    """A clip as canonical audio in floats (full scale 1)."""
+    """Returns a clip as canonical audio in floats (full scale is 1)."""
     samples, rate_hz = soundfile.read(pathlib.Path(folder) / clip.path, dtype="float32", always_2d=True)
     return to_canonical(samples.mean(axis=1), rate_hz)
 

@@ -1,6 +1,6 @@
-"""Measures detection on recordings that the weights have not heard, through the product's own code.
+"""Measures detection on recordings that the weights were not trained on, with the product's own code.
 
-Give one weights file a part of the split (train.py --hold-out PART, then export.py): each part is scored by weights trained without it.
+Give a weights file for each part of the split, trained without that part (train.py --hold-out PART, then export.py).
 """
 
 import argparse
@@ -15,20 +15,20 @@ import teacher
 
 
 def average_precision(truth, scores):
-    """Area under precision over recall, as the sum over positives of the precision at each; ties count against."""
+    """Returns the area under precision over recall: the mean of the precision at each positive. Ties count against."""
     order = np.lexsort((truth, -scores))
     hits = np.cumsum(truth[order])
     return (hits / np.arange(1, len(hits) + 1))[truth[order]].mean()
 
 
 def area_under_roc(truth, scores):
-    """Probability that a cat scores higher than another sound; ties count half."""
+    """Returns the probability that a cat scores higher than another sound. Ties count half."""
     cats, others = scores[truth][:, None], scores[~truth][None]
     return ((cats > others) + 0.5 * (cats == others)).mean()
 
 
 def recall_at(truth, scores, share):
-    """Share of the cats above all but this share of the other sounds."""
+    """Returns the share of the cats that score higher than all but this share of the other sounds."""
     others = np.sort(scores[~truth])[::-1]
     return (scores[truth] > others[int(len(others) * share)]).mean()
 
@@ -37,7 +37,7 @@ MEASURES = (average_precision, area_under_roc, lambda t, s: recall_at(t, s, 0.00
 
 
 def line(truth, scores, groups, rng, rounds=300):
-    """All measures with 95 % intervals of drawing other recording sources (bootstrap over groups)."""
+    """Returns all measures as text, each with its 95 % interval (bootstrap over the sources of the recordings)."""
     names, place = np.unique(groups, return_inverse=True)
     rows_of, drawn = [np.flatnonzero(place == n) for n in range(len(names))], []
     while len(drawn) < rounds:
@@ -49,14 +49,14 @@ def line(truth, scores, groups, rng, rounds=300):
 
 
 def limited(samples):
-    """As if it had been recorded at 8 kHz."""
+    """Returns the samples as if they had been recorded at 8 kHz."""
     from scipy.signal import resample_poly
 
     return resample_poly(resample_poly(samples, 1, 2), 2, 1)[: len(samples)].astype(np.float32)
 
 
 def rumble_free_level(samples):
-    """The trivial baseline: level of the loudest tenth of a second between 400 and 2,000 Hz."""
+    """Returns the trivial baseline: the level of the loudest tenth of a second, between 400 and 2,000 Hz."""
     from scipy.signal import butter, sosfilt
 
     heard = sosfilt(butter(4, [400, 2_000], "band", fs=corpus.RATE_HZ, output="sos"), samples)
@@ -64,7 +64,7 @@ def rumble_free_level(samples):
 
 
 def yamnet_score(teach, samples):
-    """Highest logit of cat, meow or caterwaul of any patch."""
+    """Returns the highest logit of cat, meow or caterwaul in any patch."""
     return float(teach(samples)[:, [76, 78, 80]].max())
 
 
@@ -72,7 +72,7 @@ def main():
     here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
-    parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: teacher/ beside the manifest")
+    parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: in teacher/ next to the manifest")
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
     parser.add_argument("weights", nargs="+", metavar="PART:FILE", help="weights trained without that part")
     arguments = parser.parse_args()
@@ -104,7 +104,7 @@ def main():
                     alarmed[clip.label] = alarmed.get(clip.label, 0) + (found["as recorded"][-1] >= 0.5)
             elif clip.dataset == "catmeows":
                 meows.append(listener(frontend.to_i16(samples))["cat_score"])
-        # What is no cat, in one go, as a node would hear it.
+        # All clips without a cat as one stream, as a node would send it.
         rng = np.random.default_rng(int(part))
         stream = np.concatenate([stream[n] for n in rng.permutation(len(stream))])
         hours += len(stream) / corpus.RATE_HZ / 3_600
@@ -113,16 +113,16 @@ def main():
             alarms[threshold] += sum(event["score"] >= threshold for event in events)
         digits += [listener(frontend.to_i16(corpus.load(folder, clip)))["cat_score"] for clip in everything if clip.dataset == "fsdd"]
     truth, rng = np.array(truth), np.random.default_rng(1)
-    print(f"ESC-50: {truth.sum()} cats, {(~truth).sum()} others, every clip scored by weights that know none of its sources")
+    print(f"ESC-50: {truth.sum()} cats, {(~truth).sum()} others, each clip scored by weights trained without its sources")
     print("average precision, area under ROC, recall at 0.1 % and at 1 % false positives; 95 % intervals over sources")
     for name, scores in found.items():
         print(f"  {name:14}", line(truth, np.array(scores), np.array(groups), rng), flush=True)
-    print("non-cat audio as a stream: " + "; ".join(f"{count / hours:.1f} false alarms an hour at score {t}" for t, count in alarms.items())
+    print("audio without cats as a stream: " + "; ".join(f"{count / hours:.1f} false alarms an hour at score {t}" for t, count in alarms.items())
           + f" ({hours:.2f} h)")
-    print("clips at 0.5 and more by class: " + ", ".join(f"{label} {count}" for label, count in sorted(alarmed.items(), key=lambda i: -i[1]) if count))
+    print("clips without cats that score 0.5 or more, by class: " + ", ".join(f"{label} {count}" for label, count in sorted(alarmed.items(), key=lambda i: -i[1]) if count))
     meows = np.array(meows)
-    print(f"CatMeows of unknown cats: {(meows >= 0.5).mean():.3f} of {len(meows)} at 0.5, {(meows >= 0.9).mean():.3f} at 0.9")
-    print(f"spoken digits: {(np.array(digits) >= 0.5).mean():.4f} of {len(digits)} taken for a cat at 0.5")
+    print(f"CatMeows, by weights trained without the cat: {(meows >= 0.5).mean():.3f} of {len(meows)} score 0.5 or more, {(meows >= 0.9).mean():.3f} score 0.9 or more")
+    print(f"spoken digits: {(np.array(digits) >= 0.5).mean():.4f} of {len(digits)} score 0.5 or more")
 
 
 if __name__ == "__main__":

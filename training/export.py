@@ -1,4 +1,4 @@
-"""Writes a trained network as the weights file that the product carries (read by sound/src/model.rs)."""
+"""Writes a trained network as a weights file for sound/src/model.rs."""
 
 import argparse
 import pathlib
@@ -12,7 +12,7 @@ MAGIC = b"MEOWNET1"
 
 
 def folded(layer):
-    """Convolution weights (output, time, band, channel) and biases with the batch norm folded in."""
+    """Returns weights (output, time, band, channel) and biases of a convolution, with its batch norm folded in."""
     scale = layer.norm.weight / torch.sqrt(layer.norm.running_var + layer.norm.eps)
     weights = layer.conv.weight * scale[:, None, None, None]
     return weights.permute(0, 2, 3, 1).flatten(1), layer.norm.bias - layer.norm.running_mean * scale
@@ -20,7 +20,7 @@ def folded(layer):
 
 @torch.no_grad()
 def to_bytes(net):
-    """The weights file: 16-bit weights, 32-bit biases, layer by layer, then the heads."""
+    """Returns the weights file: 16-bit weights and 32-bit biases, layer by layer, then those of the linear layer."""
     rows = list(network.MIMICKED.values())
     heads = (torch.cat([net.cat.weight, net.mimic.weight[rows]]), torch.cat([net.cat.bias, net.mimic.bias[rows]]))
     out = MAGIC
@@ -32,7 +32,7 @@ def to_bytes(net):
 
 
 def load(path):
-    """A network as train.py saved it."""
+    """Reads a network that train.py saved."""
     net = network.Network()
     net.load_state_dict(torch.load(path))
     return net.eval()

@@ -1,4 +1,4 @@
-"""The product's own front end, run as a program: there is only one."""
+"""Runs the product's own front end, so that training and product see the same frames."""
 
 import struct
 import subprocess
@@ -9,13 +9,13 @@ BANDS = 40
 
 
 class FrontEnd:
-    """Log-mel frames of canonical audio, by the example program `logmel` of the crate `sound`."""
+    """Computes log-mel frames with the example program `logmel` of the crate `sound`."""
 
     def __init__(self, program):
         self.process = subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self, samples):
-        """Frames (count, BANDS) of 16-bit samples."""
+        """Returns the frames, shape (count, BANDS), of canonical audio in 16 bits."""
         assert samples.dtype == np.int16
         self.process.stdin.write(struct.pack("<I", len(samples)) + samples.tobytes())
         self.process.stdin.flush()
@@ -24,5 +24,5 @@ class FrontEnd:
 
 
 def to_i16(samples):
-    """Full scale 1 to 16 bits."""
+    """Converts floats (full scale is 1) to 16 bits."""
     return np.clip(np.round(samples * 32_767), -32_768, 32_767).astype(np.int16)

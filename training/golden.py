@@ -1,4 +1,4 @@
-"""Writes the clips that the product's tests play, and what the training framework makes of them, for comparison."""
+"""Writes the clips for the product's tests, with what the training framework computes for them."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ import frontend
 import network
 import synthesis
 
-# Name of the clip: path in the manifest, begin and end in seconds, whether a cat is to be heard. All CC0 or CC BY.
+# Name of the clip: path in the manifest, begin and end in seconds, whether it has a cat. All are under CC0 or CC BY.
 CLIPS = {
     "meow_food": ("catmeows/F_BAC01_MC_MN_SIM01_101.wav", 0.0, 2.5, True),
     "meow_alone": ("catmeows/I_BLE01_EU_FN_DEL01_101.wav", 0.0, 2.5, True),
@@ -52,7 +52,7 @@ def main():
         author = clip.author or "Ludovico, Ntalampiras, Presti, Cannas, Battini, Mattiello (CatMeows, doi.org/10.5281/zenodo.4008297)"
         source = f"freesound.org/s/{clip.group.split('|')[0]}, by way of ESC-50" if clip.dataset == "esc50" else path
         lines.append(f"- `{name}.wav`: {author}; {source}; {clip.licence}")
-    # Speech for the tests of the speech gate; the network says nothing of it that is compared.
+    # Speech, for the tests of the speech gate. The network's output for it is not compared.
     soundfile.write(arguments.out / "speech.wav", frontend.to_i16(synthesis.speech(0)[0] * 0.5), corpus.RATE_HZ, subtype="PCM_16")
     lines.append("- `speech.wav`: made by espeak-ng for the tests; CC0")
     (arguments.out / "golden.json").write_text(json.dumps(golden, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The product's own detector, run as a program, so that evaluation scores what ships."""
+"""Runs the product's own detector, so that the evaluation measures what ships."""
 
 import json
 import struct
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Listener:
-    """What the example program `hear` of the crate `sound` says of recordings."""
+    """Analyses recordings with the example program `hear` of the crate `sound`."""
 
     def __init__(self, program, *arguments):
         self.process = subprocess.Popen([str(program), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __call__(self, samples):
-        """Scores and events of 16-bit canonical audio, as a dictionary."""
+        """Returns scores and events of canonical audio in 16 bits, as a dictionary."""
         assert samples.dtype == np.int16
         self.process.stdin.write(struct.pack("<I", len(samples)) + samples.tobytes())
         self.process.stdin.flush()

@@ -1,7 +1,7 @@
-"""Five-second mixes of cats and other sounds on shared backgrounds, made so that only the sound itself tells a cat.
+"""Mixes cats and other sounds with backgrounds, five seconds each, so that nothing but the sound itself reveals a cat.
 
-Cats and other foreground sounds pass through the same cutting, speed change, room, filter and level, and lie on the same
-backgrounds, so that length, padding, level, codec and band limit say nothing.
+Cats and other foreground sounds are cut, sped up or down, put into rooms, filtered and scaled in the same way, and get
+the same backgrounds. So length, padding, level, codec and band limit carry no information.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import synthesis
 RATE_HZ = corpus.RATE_HZ
 MIX_SAMPLES = 81_920
 
-# The network answers every 64 ms; answer j speaks of the time around sample j * STEP + 256 (see network.py).
+# The network answers every 64 ms. Answer j is about the time around sample j * STEP_SAMPLES + 256 (see network.py).
 STEP_SAMPLES = 1_024
 STEPS = MIX_SAMPLES // STEP_SAMPLES
 
@@ -28,30 +28,30 @@ HARD_LABELS = {"Crying baby", "Door - wood creaks", "Crow", "Rooster", "Sheep", 
 
 @dataclasses.dataclass
 class Sources:
-    """What one part of the split has to mix: events to put in front, long sounds to put behind."""
+    """The sounds of one part of the split: events for the foreground, long sounds for the background."""
 
     cats: list           # (weight, samples)
     cat_clips: list      # whole clips with cats in them
-    others: list         # (weight, samples): foreground events that are no cats
+    others: list         # (weight, samples): foreground events other than cats
     backgrounds: list    # whole clips without a cat
     spoken: list
 
 
 def envelope(samples, block=320):
-    """Level of each 20 ms in decibels."""
+    """Returns the level of each 20 ms, in dB of full scale."""
     blocks = samples[: len(samples) // block * block].reshape(-1, block)
     return 10 * np.log10((blocks ** 2).mean(axis=1) + 1e-10)
 
 
-def active_runs(samples, gap_s=0.25, below_peak_db=26):
-    """Sample ranges in which a recording is louder than its own floor, neighbours merged."""
+def active_runs(samples, silence_s=0.25, below_peak_db=26):
+    """Returns ranges of samples that are louder than the recording's floor, merged if the silence between is short."""
     level = envelope(samples)
     if len(level) < 5:
         return [(0, len(samples))]
     threshold = max(level.max() - below_peak_db, min(np.percentile(level, 10) + 8, level.max() - 10))
     runs = []
     for block in np.flatnonzero(level > threshold):
-        if runs and block - runs[-1][1] <= gap_s * 50:
+        if runs and block - runs[-1][1] <= silence_s * 50:
             runs[-1][1] = block + 1
         else:
             runs.append([block, block + 1])
@@ -59,7 +59,7 @@ def active_runs(samples, gap_s=0.25, below_peak_db=26):
 
 
 def events_of(samples, longest_s=4.5):
-    """The active stretches of a recording, each with short fades."""
+    """Returns the active stretches of a recording, each with short fades."""
     events = []
     for begin, end in active_runs(samples):
         event = samples[begin:min(end, begin + int(longest_s * RATE_HZ))].copy()
@@ -80,9 +80,9 @@ def sources_of(folder, clips, part):
         if np.abs(samples).max() < 1e-4:
             continue
         if clip.is_cat:
-            # Every animal (or recording) weighs alike, however many meows it gave; ESC-50's few cats weigh double.
+            # The weight of a cat (or a recording) grows only slowly with its meows. ESC-50's few cats weigh double.
             events = events_of(samples)
-            # Shorter pieces are clicks and steps between the meows.
+            # Shorter pieces are clicks and footsteps between the meows.
             events = [event for event in events if len(event) > 0.3 * RATE_HZ] or events[:1]
             per_cat.setdefault((clip.group, clip.dataset == "esc50"), []).extend(events)
             if clip.dataset == "esc50":
@@ -97,20 +97,20 @@ def sources_of(folder, clips, part):
 
 
 def pick(rng, weighted):
-    """One of the sounds, by weight."""
+    """Draws one of the sounds, by weight."""
     weights = np.array([weight for weight, _ in weighted])
     return weighted[rng.choice(len(weighted), p=weights / weights.sum())][1]
 
 
 def resped(rng, samples, low, high):
-    """Plays faster or slower, which moves pitch too."""
+    """Plays a sound faster or slower, which shifts its pitch too."""
     rate = np.exp(rng.uniform(np.log(low), np.log(high)))
     positions = np.arange(0, len(samples) - 1, rate)
     return np.interp(positions, np.arange(len(samples)), samples).astype(np.float32)
 
 
 def coloured(rng, samples, room=0.5):
-    """Through a random microphone (smooth filter, band edges) and, by chance, a random room."""
+    """Applies a random microphone (a smooth filter, band edges) and, with probability `room`, a random room."""
     size = scipy.fft.next_fast_len(len(samples) + 8_000, real=True)
     spectrum = scipy.fft.rfft(samples, size)
     hz = np.arange(len(spectrum)) * RATE_HZ / size
@@ -134,7 +134,7 @@ def coloured(rng, samples, room=0.5):
 
 
 def fitted(rng, samples, count):
-    """A stretch of exactly `count` samples: a random crop, or the sound at a random place, or repeated."""
+    """Returns exactly `count` samples: a random crop of the sound, or the sound at a random place, or repeated."""
     if len(samples) >= count:
         begin = rng.integers(len(samples) - count + 1)
         return samples[begin:begin + count]
@@ -147,13 +147,13 @@ def fitted(rng, samples, count):
 
 
 def recorded(rng, sources):
-    """A recording without a cat, a little faster or slower."""
+    """Draws a recording without a cat, and plays it a little faster or slower."""
     clip = sources.backgrounds[rng.integers(len(sources.backgrounds))]
     return synthesis.unit_peak(fitted(rng, resped(rng, clip, 0.8, 1.25), MIX_SAMPLES))
 
 
 def background(rng, sources):
-    """Something to lie behind: recordings, noise, hum, music, talk, or next to nothing."""
+    """Makes a background: recordings, noise, hum, music, speech, tones, or hardly anything."""
     kind = rng.choice(["clip", "clips", "noise", "hum", "music", "speech", "tones", "quiet"], p=[0.45, 0.12, 0.16, 0.06, 0.07, 0.06, 0.02, 0.06])
     if kind == "clip":
         return recorded(rng, sources)
@@ -173,7 +173,7 @@ def background(rng, sources):
 
 
 def other_event(rng, sources):
-    """A foreground sound that is no cat."""
+    """Makes a foreground sound other than a cat."""
     kind = rng.random()
     if kind < 0.80:
         return pick(rng, sources.others)
@@ -185,7 +185,7 @@ def other_event(rng, sources):
 
 
 def cat_like_event(rng, sources):
-    """A sound near the border between cats and others, of which only the teacher's opinion is learnt."""
+    """Makes a sound near the border between cats and others. The network learns only the teacher's opinion of it."""
     kind = rng.random()
     if kind < 0.5:
         return synthesis.meow_like(rng)
@@ -195,7 +195,7 @@ def cat_like_event(rng, sources):
 
 
 def bent(rng, samples, octaves=0.35):
-    """Plays at a speed that changes on the way: another melody."""
+    """Plays a sound at a speed that varies, which gives it another melody."""
     knots = rng.normal(0, octaves, rng.integers(3, 7))
     rate = 2 ** np.interp(np.linspace(0, 1, len(samples)), np.linspace(0, 1, len(knots)), knots)
     positions = np.cumsum(rate)
@@ -203,7 +203,7 @@ def bent(rng, samples, octaves=0.35):
 
 
 def strange_event(rng, sources):
-    """A sound that no recording holds, bent, turned round and played at another speed; only the teacher's opinion of it is learnt."""
+    """Makes an unnatural sound: bent, perhaps reversed, resped. The network learns only the teacher's opinion of it."""
     kind = rng.random()
     if kind < 0.2:
         return synthesis.meow_like(rng)
@@ -213,14 +213,14 @@ def strange_event(rng, sources):
     return resped(rng, bent(rng, event), 0.55, 1.8)
 
 
-# What a mix is of, and how often: mostly close to the recordings, or mostly far from them, so that the teacher is imitated beyond what
-# was recorded.
+# Kinds of mixes and their shares. Half of the mixes are near the recordings and half far from them, so that the network
+# imitates the teacher beyond what was recorded.
 NEAR = {"cat": 0.32, "whole cat": 0.10, "other": 0.22, "whole other": 0.24, "like a cat": 0.12}
 FAR = {"bent cat": 0.20, "whole cat": 0.05, "bent other": 0.20, "whole other": 0.10, "strange": 0.45}
 
 
 def mix(rng, sources, shares):
-    """One mix of these shares: (samples with peak at most 1, label of each step)."""
+    """Makes a mix of a kind drawn by these shares. Returns samples with a peak of at most 1, and each step's label."""
     kind = rng.choice(list(shares), p=list(shares.values()))
     labels = np.full(STEPS, OTHER, np.int8)
     if kind == "whole cat" and sources.cat_clips:
@@ -248,7 +248,7 @@ def mix(rng, sources, shares):
             if kind.startswith("bent"):
                 event = bent(rng, event, 0.2)
             if rng.random() < 0.3:
-                # A gate that opens with its own hiss must not mean anything: cats and others both get it.
+                # Noise that comes and goes with the sound, as from a noise gate, must say nothing: all kinds get it.
                 event = event + 10 ** (rng.uniform(-55, -30) / 20) * synthesis.noise(rng, len(event))
             place(rng, heard, labels, coloured(rng, event), out, label)
         out = out + heard
@@ -256,7 +256,7 @@ def mix(rng, sources, shares):
 
 
 def place(rng, heard, labels, event, behind, label):
-    """Adds one event at a random place, 0 to 35 dB above what lies behind, and labels the steps in which it is heard."""
+    """Adds an event at a random place, 0 to 35 dB above the background, and labels the steps in which it is audible."""
     event = event[:MIX_SAMPLES]
     begin = int(rng.integers(-len(event) // 4, MIX_SAMPLES - len(event) // 2))
     event = event[max(0, -begin):]
@@ -270,7 +270,7 @@ def place(rng, heard, labels, event, behind, label):
     heard[begin:begin + len(event)] += event
     if label == OTHER:
         return
-    # A step is cat where the event is near its own peak; it is unsure in the tails.
+    # A step is a cat where the event is near its own peak, and unsure in its tails.
     level = np.full(MIX_SAMPLES // 320, -200.0)
     own = envelope(np.concatenate([np.zeros(begin % 320, np.float32), event]))
     level[begin // 320:begin // 320 + len(own)] = own[: len(level) - begin // 320]
@@ -282,7 +282,7 @@ def place(rng, heard, labels, event, behind, label):
 
 
 def steps_of_clip(samples):
-    """Step labels of a recording that is known to have a cat in it: loud is cat, quiet is not, between is unsure."""
+    """Labels the steps of a recording with a cat in it: loud steps are a cat, quiet ones are not, others are unsure."""
     level = envelope(samples)
     per_step = np.array([level[int(step * 3.2) - (step > 0):int(step * 3.2) + 4].max() for step in range(STEPS)])
     floor = np.percentile(level, 5)

@@ -1,8 +1,8 @@
-"""The network: log-mel frames in, every 64 ms an embedding and a cat logit out.
+"""The network. It takes log-mel frames and gives an embedding and a cat logit every 64 ms.
 
-All convolutions are 'valid' in time: the input is padded with frames of silence instead, LEFT_FRAMES before and RIGHT_FRAMES (or
-more) after. So the streaming product, which starts from silence, computes the same numbers. Answer j speaks of the time around
-frame 4 * j; it sees 36 frames (0.58 s) to each side.
+The convolutions are not padded in time ("valid"). Instead the input is padded with frames of silence, LEFT_FRAMES
+before and RIGHT_FRAMES (or more) after it. So the product, which streams and assumes silence before the start, computes
+the same numbers. Answer j is about the time around frame 4 * j and depends on 36 frames (0.58 s) on each side of it.
 """
 
 import torch
@@ -17,19 +17,19 @@ EMBEDDING = 128
 # The front end's frame of digital silence: (ln(1e-11) + 16) / 4.
 SILENCE = -2.3321090
 
-# The teacher's classes that the product also answers for, as smoothed logits: see docs/MODEL.md.
+# The teacher's classes whose logits the product gives too: see docs/MODEL.md.
 MIMICKED = {"speech": 0, "dog": 69, "cat": 76, "purr": 77, "meow": 78, "hiss": 79, "caterwaul": 80, "growl": 74, "baby_cry": 20}
 TEACHER_CLASSES = 521
 
-# Those of them that are in the score of a cat.
+# Those of them that count for the score of a cat.
 SCORED = (MIMICKED["cat"], MIMICKED["meow"])
 
-# Answers that one teacher patch (0.975 s) spans.
+# Answers in one patch of the teacher (0.975 s).
 PATCH_STEPS = 15
 
 
 class Layer(nn.Module):
-    """Convolution, batch norm, ReLU; 'residual' adds the input at the kernel's middle."""
+    """A convolution with batch norm and ReLU. `residual` adds the input at the middle of the kernel."""
 
     def __init__(self, inputs, outputs, kernel, stride=(1, 1), band_padding=0, dilation=1, residual=False):
         super().__init__()
@@ -43,7 +43,7 @@ class Layer(nn.Module):
 
 
 class Network(nn.Module):
-    """See the module text."""
+    """The network: see the description of the module."""
 
     def __init__(self, width=(24, 48, 96, EMBEDDING)):
         super().__init__()
@@ -61,27 +61,27 @@ class Network(nn.Module):
         self.mimic = nn.Linear(d, TEACHER_CLASSES)
 
     def embed(self, frames):
-        """(batch, frames, bands) to embeddings (batch, answers, EMBEDDING)."""
+        """Turns frames (batch, frames, bands) into embeddings (batch, answers, EMBEDDING)."""
         padded = nn.functional.pad(frames, (0, 0, LEFT_FRAMES, RIGHT_FRAMES), value=SILENCE)
         return self.layers(padded[:, None])[..., 0].transpose(1, 2)
 
     def forward(self, frames):
-        """Cat logit of each answer, and its embedding."""
+        """Returns cat logit and embedding of each answer."""
         embedding = self.embed(frames)
         return self.cat(embedding)[..., 0], embedding
 
 
 def smoothed(logits, steps, silence=-8.0):
-    """Mean of the last axis over a sliding window of `steps` answers."""
+    """Averages the last axis over a sliding window of `steps` answers."""
     padded = nn.functional.pad(logits, (steps // 2, steps - 1 - steps // 2), value=silence)
     return nn.functional.avg_pool1d(padded[:, None], steps, 1)[:, 0]
 
 
-# Windows (in answers of 64 ms) whose best means make the clip's logit.
+# Lengths of the sliding windows, in answers of 64 ms, whose best means make the logit of a clip.
 CLIP_WINDOWS = (3, 7, 15)
 
 
 def clip_logit(logits):
-    """One number a clip from its cat logits (batch, answers): the mean of the best windows of three lengths."""
+    """Returns a logit for each clip from its cat logits (batch, answers): the mean of the best windows by length."""
     clamped = logits.clamp(-8, 8)
     return torch.stack([smoothed(clamped, window).amax(1) for window in CLIP_WINDOWS]).mean(0)

@@ -1,4 +1,4 @@
-"""Makes the pool of mixes that the network is trained on: frames, step labels and the teacher's logits, one file a part."""
+"""Makes the mixes that the network is trained on: a file for each part, with frames, labels and teacher logits."""
 
 import argparse
 import multiprocessing
@@ -12,12 +12,12 @@ import frontend
 import mixes
 import teacher
 
-# Mixes of one piece of work; fixed, so that the number of workers does not change the pool.
+# Mixes of a batch. It is fixed, so that the pool does not depend on the number of workers.
 BATCH = 125
 
 
 def make_batch(job):
-    """One batch of mixes, made from its own seed."""
+    """Makes one batch of mixes, from its own seed."""
     arguments, part, number = job
     shares = mixes.NEAR if number < arguments.mixes // BATCH // 2 else mixes.FAR
     global _state
@@ -42,10 +42,10 @@ def main():
     here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
-    parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: teacher/ beside the manifest")
+    parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: in teacher/ next to the manifest")
     parser.add_argument("--logmel", type=pathlib.Path, default=here / "../target/release/examples/logmel")
     parser.add_argument("--out", type=pathlib.Path, default=here / "../target/training")
-    parser.add_argument("--mixes", type=int, default=10_000, help="mixes a part: half of them near the recordings, half far from them")
+    parser.add_argument("--mixes", type=int, default=10_000, help="mixes for each part: half of them near the recordings, half far from them")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -53,11 +53,11 @@ def main():
     arguments.out.mkdir(parents=True, exist_ok=True)
     for part in range(corpus.PARTS):
         jobs = [(arguments, part, number) for number in range(arguments.mixes // BATCH)]
-        # A fresh set of workers a part: each reads only its own recordings.
+        # New workers for each part, so that a worker holds the recordings of one part only.
         with multiprocessing.get_context("spawn").Pool(arguments.workers) as workers:
             made = list(workers.imap(make_batch, jobs))
         _, frames, labels, logits = zip(*made)
-        # Under its name only when it is whole.
+        # The file gets its name when it is complete.
         unfinished = arguments.out / f"unfinished{part}.npz"
         np.savez(unfinished, frames=np.concatenate(frames), labels=np.concatenate(labels), logits=np.concatenate(logits))
         unfinished.rename(arguments.out / f"pool{part}.npz")

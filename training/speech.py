@@ -1,7 +1,7 @@
-"""Measures the speech gate: what it leaves of clips with people and cats in them, through the product's own code.
+"""Measures the speech gate: what it leaves of clips with speech and cats, with the product's own code.
 
-Speech is spoken digits (FSDD) and espeak-ng; cats are CatMeows. The clip of an event is what the hub would cut: the event with half a
-second before and after it.
+Speech is spoken digits (FSDD) and espeak-ng, cats are CatMeows. The clip of an event is what the hub would cut: the
+event with half a second before and after it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ ROUNDS = 60
 
 
 def talk(rng, spoken, seconds):
-    """So many seconds of utterances in a row."""
+    """Returns this many seconds of utterances, one after the other."""
     pieces = []
     while sum(map(len, pieces)) < seconds * corpus.RATE_HZ:
         pieces += [synthesis.unit_peak(spoken[rng.integers(len(spoken))]), np.zeros(int(rng.uniform(500, 4_000)), np.float32)]
@@ -38,7 +38,7 @@ def main():
     meows = [synthesis.unit_peak(samples) for samples in load("catmeows")]
     voices = {"digits": load("fsdd"), "espeak-ng": synthesis.speech(0) + synthesis.speech(1) + synthesis.speech(2)}
     hear = listen.Listener(arguments.hear)
-    # So that speech, of which the detector makes no event, makes one too.
+    # With this threshold speech gives an event too.
     hear_anything = listen.Listener(arguments.hear, "--min-score", "0.0001")
 
     def best_event(listener, samples):
@@ -49,12 +49,12 @@ def main():
         return max(0, event["start_sample"] - ROLL_SAMPLES), min(count, event["end_sample"] + ROLL_SAMPLES)
 
     def report(what, events):
-        """Events with the samples of their recordings and where in them somebody speaks."""
+        """Prints the result for a list of events, each with the length of its recording and where it has speech."""
         kept = [row for row in events if row[0]["clip"]]
         words = [(row[0]["clip"][1] - row[0]["clip"][0], row[2][row[0]["clip"][0]:row[0]["clip"][1]].mean()) for row in kept]
         before = [row[2][slice(*clip_of(row[0], row[1]))].mean() for row in events]
         share = np.mean([share for _, share in words]) if words else 0.0
-        print(f"{what}: {len(events)} clips, {len(kept)} kept; speech in {np.mean(before):.2f} of a clip before the gate and {share:.2f} of one kept", flush=True)
+        print(f"{what}: {len(kept)} of {len(events)} clips kept; share of speech {np.mean(before):.2f} before the gate, {share:.2f} in the clips kept", flush=True)
 
     for voice, spoken in voices.items():
         events, heard = [], 0
@@ -64,8 +64,8 @@ def main():
             event = best_event(hear_anything, samples)
             if event:
                 events.append((event, len(samples), np.ones(len(samples), bool)))
-        print(f"{voice} alone: {heard} of {ROUNDS} stretches of 4 s taken for a cat")
-        report(f"{voice} alone, every one of which is made an event", events)
+        print(f"{voice} alone: {heard} of {ROUNDS} stretches of 4 s give an event")
+        report(f"{voice} alone, with a threshold at which all give an event", events)
     events = []
     for meow in meows:
         event = best_event(hear, meow)
@@ -82,7 +82,7 @@ def main():
                 meow = meow[: len(said) - begin]
                 speaks = np.ones(len(said), bool)
                 if name == "before and after":
-                    # A breath between the words and the meow.
+                    # A breath of silence between the words and the meow.
                     speaks[begin - 4_800:begin + len(meow)] = False
                     said = said * speaks
                 else:

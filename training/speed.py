@@ -1,4 +1,4 @@
-"""How fast one core runs YAMNet in TFLite, by CPU time: what the product's own figures (`examples/speed`) stand beside."""
+"""Measures how fast one core runs YAMNet in TFLite, by CPU time, for comparison with the example `speed` of `sound`."""
 
 import argparse
 import pathlib

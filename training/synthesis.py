@@ -1,5 +1,4 @@
-"""Sounds made rather than recorded: noise, hum, tones, sirens, music and speech. None of them is a cat,
-though `meow_like` comes near one."""
+"""Synthesizes sounds other than cats: noise, hum, tones, sirens, music, speech, and `meow_like`, which comes close."""
 
 import io
 import subprocess
@@ -26,7 +25,7 @@ VARIANTS = ["m1", "m3", "m5", "m7", "f1", "f2", "f3", "f4", "f5", "croak", "whis
 
 
 def noise(rng, count):
-    """Noise whose power falls with a random slope, slowly swelling."""
+    """Makes noise whose spectrum falls with a random slope and whose level changes slowly."""
     spectrum = np.fft.rfft(rng.standard_normal(count).astype(np.float32))
     hz = np.fft.rfftfreq(count, 1 / RATE_HZ) + 20
     spectrum *= (hz / 500) ** (-rng.uniform(0, 1.2))
@@ -37,7 +36,7 @@ def noise(rng, count):
 
 
 def hum(rng, count):
-    """Mains or motor hum: harmonics of one low frequency."""
+    """Makes the hum of mains or a motor: harmonics of one low frequency."""
     time = np.arange(count) / RATE_HZ
     base = rng.choice([50, 60, 100, rng.uniform(30, 200)])
     out = sum(rng.uniform(0, 1) / n * np.sin(2 * np.pi * base * n * time + rng.uniform(0, 6)) for n in range(1, 20))
@@ -45,7 +44,7 @@ def hum(rng, count):
 
 
 def tones(rng, count):
-    """Beeps, alarms and sirens: a carrier that is keyed or swept, with overtones."""
+    """Makes beeps, alarms and sirens: a carrier that is keyed or swept, with overtones."""
     time = np.arange(count) / RATE_HZ
     carrier = rng.uniform(300, 3_000)
     kind = rng.integers(3)
@@ -64,7 +63,7 @@ def tones(rng, count):
 
 
 def music(rng, count):
-    """Notes of a scale with decaying or held harmonics, now and then a drum."""
+    """Makes notes of a scale with decaying or held harmonics, and sometimes a drum."""
     out = np.zeros(count, np.float32)
     scale = np.array([0, 2, 4, 5, 7, 9, 11, 12]) + rng.integers(-5, 6)
     beat = rng.uniform(0.15, 0.5)
@@ -90,9 +89,9 @@ def music(rng, count):
 
 
 def meow_like(rng):
-    """A voiced sound whose pitch rises and falls and whose mouth opens and closes, as a meow's does, or misses that widely.
+    """Makes a voiced sound with a moving pitch and moving formants, more or less like a meow.
 
-    It is no cat and not quite another sound: only the teacher's opinion of it is learnt.
+    It is neither clearly a cat nor clearly something else, so the network learns only the teacher's opinion of it.
     """
     count = int(RATE_HZ * np.exp(rng.uniform(np.log(0.2), np.log(2.0))))
     place = np.linspace(0, 1, count)
@@ -112,7 +111,7 @@ def meow_like(rng):
 
 
 def speech(part):
-    """What espeak-ng says in the voices of one part: a list of utterances. Needs the program espeak-ng."""
+    """Returns utterances of espeak-ng, in the voices of one part. Needs the program espeak-ng."""
     spoken = []
     for number, variant in enumerate(VARIANTS):
         if number % corpus.PARTS != part:

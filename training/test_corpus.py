@@ -1,4 +1,4 @@
-"""The split keeps every source on one side. Run: python -m unittest discover training"""
+"""Tests that the split keeps every source on one side. Run: python -m unittest discover training"""
 
 import os
 import pathlib
@@ -29,7 +29,7 @@ class Split(unittest.TestCase):
         clips = [clip("a", group="1|ann", fold="1"), clip("b", group="2|bob", fold="2")]
         self.assertEqual(corpus.split(clips), {"a": 0, "b": 1})
 
-    @unittest.skipUnless(MANIFEST.exists(), "the recordings are not here: see docs/MODEL.md")
+    @unittest.skipUnless(MANIFEST.exists(), "the recordings are missing: docs/MODEL.md says where to get them")
     def test_no_source_of_the_manifest_is_on_two_sides(self):
         clips = [c for c in corpus.read_manifest(MANIFEST) if c.dataset in corpus.TRAINING_DATASETS]
         part_of, sides = corpus.split(clips), {}

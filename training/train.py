@@ -1,4 +1,4 @@
-"""Trains the network on the pool of mixes (see pool.py); with --hold-out without one part of the split."""
+"""Trains the network on the pool of mixes (see pool.py), with --hold-out without one part of the split."""
 
 import argparse
 import os
@@ -15,7 +15,7 @@ import network
 
 POWER_FLOOR = 1e-11
 
-# What is written is the running mean of the weights, which keeps so much of itself each batch.
+# The network that is saved has the exponential moving average of the weights, with this decay a batch.
 AVERAGE = 0.998
 
 
@@ -28,25 +28,25 @@ def frames_of(power):
 
 
 def augmented(frames, partners, generator):
-    """Other levels, microphones and company, on band powers. Returns frames and which ones got company.
+    """Varies level and microphone, masks bands and adds partners (mixes without a cat) to some mixes, on band powers.
 
-    Partners are mixes without a cat.
+    Returns the frames, and which mixes got a partner.
     """
     count = len(frames)
     uniform = lambda low, high, *shape: torch.rand(*shape, generator=generator) * (high - low) + low
     power = power_of(frames)
-    # Smooth change of colour, about 2.5 dB a knot.
+    # A smooth change of the spectrum, with a deviation of 2.5 dB at each knot.
     knots = torch.randn(count, 1, 6, generator=generator) * 2.5
     power = power * 10 ** (nn.functional.interpolate(knots, network.BANDS, mode="linear", align_corners=True).transpose(1, 2)[:, None, :, 0] / 10)
-    # Company from another mix, 30 dB below to 3 dB above.
+    # A partner, 30 dB softer to 3 dB louder.
     company = torch.rand(count, generator=generator) < 0.2
     other = power_of(partners)
     relative = power.mean((1, 2)) / other.mean((1, 2)).clamp(min=1e-12) * 10 ** (uniform(-30, 3, count) / 10)
     power = power + other * (relative * company)[:, None, None]
-    # Level: most recordings in a home are far below full scale.
+    # Another level: most recordings in a home are far below full scale.
     gain_db = uniform(-32, 3, count) * (torch.rand(count, generator=generator) < 0.75)
     frames = frames_of(power * 10 ** (gain_db / 10)[:, None, None])
-    # A few bands missing.
+    # Some bands masked.
     first = torch.randint(0, network.BANDS, (count,), generator=generator)
     width = torch.randint(0, 7, (count,), generator=generator) * (torch.rand(count, generator=generator) < 0.4)
     band = torch.arange(network.BANDS)
@@ -56,13 +56,16 @@ def augmented(frames, partners, generator):
 
 
 def load_pool(folder, parts):
-    """Frames, labels and teacher logits of some parts."""
+    """Returns frames, labels and teacher logits of some parts."""
     files = [np.load(pathlib.Path(folder) / f"pool{part}.npz") for part in parts]
     return [torch.from_numpy(np.concatenate([file[name] for file in files])) for name in ("frames", "labels", "logits")]
 
 
 def losses(net, frames, labels, teacher, imitate, half):
-    """Frame, clip and imitation loss of one batch, and the latter over the scored classes; the convolutions in 16 bits if `half`."""
+    """Returns the losses of a batch: by frame, by clip, of imitation, and of imitation over the scored classes alone.
+
+    The convolutions run in bfloat16 if `half`.
+    """
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         embedding = net.embed(frames)
     embedding = net.drop(embedding.float())
@@ -73,12 +76,12 @@ def losses(net, frames, labels, teacher, imitate, half):
     has_cat = target.any(1)
     clear = has_cat | sure.all(1)
     clip = nn.functional.binary_cross_entropy_with_logits(network.clip_logit(logits)[clear], has_cat[clear].float() * 0.98 + 0.005)
-    # The teacher hears patches: mean embedding over the same time, then its logits.
+    # The teacher works on patches, so its logits are imitated from the mean embedding over the same time.
     starts = [round(7.5 * patch) for patch in range(teacher.shape[1])]
     patches = torch.stack([embedding[:, start:start + network.PATCH_STEPS].mean(1) for start in starts], 1)[imitate]
     wanted = teacher[imitate].clamp(-9, 5)
     error = (net.mimic(patches) - wanted) ** 2
-    # What the teacher is fairly sure to hear counts most.
+    # The classes that the teacher is fairly sure of count most.
     weight = 0.3 + torch.sigmoid(wanted + 2) * 3
     weight[..., list(network.MIMICKED.values())] *= 4
     scored = error[..., list(network.SCORED)].mean()
@@ -88,7 +91,7 @@ def losses(net, frames, labels, teacher, imitate, half):
 def train(arguments, parts):
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
-    # As training goes on many numbers come to nearly nothing, which costs time.
+    # As training goes on many numbers become subnormal, which would be slow.
     torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(arguments.seed)
     frames, labels, teacher = load_pool(arguments.pool, parts)
@@ -111,7 +114,7 @@ def train(arguments, parts):
             partners = no_cat[torch.randint(0, len(no_cat), (len(batch),), generator=generator)]
             heard, company = augmented(frames[batch].float(), frames[partners].float(), generator)
             parts_of_loss = torch.stack(losses(net, heard, labels[batch], teacher[batch].float() / 4, ~company, half))
-            # The teacher knows thousands of cats, the labels thirty: imitation leads.
+            # The teacher was trained on thousands of cats, the labels are from thirty, so imitation weighs most.
             loss = (parts_of_loss * torch.tensor([0.2, 0.1, 0.5, 0.1])).sum()
             optimizer.zero_grad()
             loss.backward()
@@ -130,11 +133,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pool", type=pathlib.Path, default=here / "../target/training")
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--hold-out", type=int, choices=range(corpus.PARTS), help="leave this part out")
+    parser.add_argument("--hold-out", type=int, choices=range(corpus.PARTS), help="train without this part")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--half", choices=("auto", "on", "off"), default="auto", help="convolve in bfloat16: twice as fast on CPUs that can")
+    parser.add_argument("--half", choices=("auto", "on", "off"), default="auto", help="convolve in bfloat16: twice as fast on CPUs that support it")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

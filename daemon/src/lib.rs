@@ -1,5 +1,5 @@
-//! What both daemons of Meowlink do alike, and nothing else: logs, stopping, systemd, config files, listening addresses,
-//! metrics, back-off and rate-limited logging.
+//! What both daemons of Meowlink need and do in the same way: logs, stopping, systemd, config files, listening
+//! addresses, metrics, back-off, and log messages at a limited rate.
 
 pub mod backoff;
 pub mod config;
@@ -11,8 +11,8 @@ pub mod quiet;
 pub mod shutdown;
 pub mod systemd;
 
-/// Exit code for bad usage or a bad config (`EX_USAGE` of sysexits).
+/// Exit code for bad usage or a bad config: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
 
-/// Exit code for a failure at run time.
+/// Exit code for a failure while the daemon runs.
 pub const EXIT_FAILURE: u8 = 1;

@@ -1,5 +1,6 @@
-//! Listening addresses: loopback by default, any other only when the user insists.
+//! Listening addresses: loopback by default, others only with `insecure`.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::TcpListener;
@@ -10,43 +11,45 @@ use crate::config::ConfigError;
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// Both loopback addresses at this port. A machine without IPv6 (or IPv4) is served on the other alone.
+    /// 127.0.0.1 and \[::1\] at this port. On a machine without IPv6 (or IPv4) the other one is enough.
     Loopback(u16),
-    /// These addresses, each of which must be free.
+    /// These addresses. All of them must be free.
     At(Vec<SocketAddr>),
 }
 
 impl Listen {
-    /// The addresses that were given, or both loopback addresses when none was.
+    /// The `given` addresses, or both loopback addresses at `default_port` if there are none.
     pub fn given_or_loopback(given: &[SocketAddr], default_port: u16) -> Self {
         if given.is_empty() { Self::Loopback(default_port) } else { Self::At(given.to_vec()) }
     }
 
-    /// Whether an address is within what the user allows: without `insecure`, loopback alone.
+    /// Checks that all addresses are loopback ones, unless the user allows others (`insecure`). `key` is the config key
+    /// of the addresses.
     ///
     /// # Errors
-    /// Names the key and the address.
+    /// Names the key and the first address that is not allowed.
     pub fn check(&self, key: &str, insecure: bool) -> Result<(), ConfigError> {
         let Self::At(addresses) = self else { return Ok(()) };
         for address in addresses {
             if !address.ip().to_canonical().is_loopback() {
                 if !insecure {
                     let why = format!(
-                        "{address} is not a loopback address, and traffic is neither encrypted nor authenticated; \
-                         add --insecure (insecure = true) to listen there all the same"
+                        "{address} is not a loopback address. Traffic would be unencrypted and clients would not be \
+                         authenticated; to listen there anyway, add --insecure (insecure = true)"
                     );
                     return Err(ConfigError::value(key, why));
                 }
-                warn!(%address, key, "listening without encryption or authentication");
+                warn!(%address, key, "insecure: traffic is unencrypted and clients are not authenticated");
             }
         }
         Ok(())
     }
 
-    /// Opens the addresses.
+    /// Starts to listen on the addresses. `key` is their config key, for the error.
     ///
     /// # Errors
-    /// Names the address that cannot be had. With [`Listen::Loopback`] only when neither can.
+    /// Names the address that could not be bound. [`Listen::Loopback`] tolerates a loopback address that the machine
+    /// does not have, if it has the other.
     pub async fn bind(&self, key: &str) -> Result<Vec<TcpListener>, BindError> {
         match self {
             Self::At(addresses) => {
@@ -72,27 +75,40 @@ impl Listen {
     }
 }
 
-/// An address that cannot be listened on.
+/// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("{key}: cannot listen on {address}: {source}")]
+#[error("{key}: cannot listen on {address}: {}", reason(.error))]
 pub struct BindError {
     key: String,
     address: SocketAddr,
-    source: std::io::Error,
+    /// Not the error's source: the message has all that it says.
+    error: std::io::Error,
 }
 
 impl BindError {
-    /// The machine has no such address family, as opposed to a port that is taken.
+    /// Whether the machine lacks this family of addresses (as opposed to a port that is in use).
     fn family_is_missing(&self) -> bool {
-        use std::io::ErrorKind;
-        matches!(self.source.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
+        matches!(self.error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::Unsupported)
             // EAFNOSUPPORT has no ErrorKind of its own.
-            || self.source.raw_os_error() == Some(97)
+            || self.error.raw_os_error() == Some(97)
+    }
+}
+
+/// What happened, and what to do where that is known.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "another program uses this port; stop it, or choose another port".into(),
+        ErrorKind::AddrNotAvailable => "this machine does not have this address".into(),
+        ErrorKind::PermissionDenied => "permission denied; ports below 1024 need privileges".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_owned()
+        }
     }
 }
 
 async fn bind_one(key: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|source| BindError { key: key.into(), address, source })
+    TcpListener::bind(address).await.map_err(|error| BindError { key: key.into(), address, error })
 }
 
 #[cfg(test)]
@@ -119,11 +135,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn taken_port_names_key_and_address() {
+    async fn taken_port_names_key_address_and_reason_once() {
+        use std::error::Error;
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let error = Listen::At(vec![address]).bind("dog").await.unwrap_err().to_string();
-        assert!(error.starts_with(&format!("dog: cannot listen on {address}")), "{error}");
+        let error = Listen::At(vec![address]).bind("dog").await.unwrap_err();
+        assert!(error.source().is_none(), "a report of the chain would repeat the reason");
+        let error = error.to_string();
+        assert!(error.starts_with(&format!("dog: cannot listen on {address}: another program")), "{error}");
         let error = Listen::Loopback(address.port()).bind("dog").await.unwrap_err().to_string();
         assert!(error.contains("cannot listen on 127.0.0.1"), "{error}");
     }

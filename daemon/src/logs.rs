@@ -1,34 +1,34 @@
-//! Logs on standard error: fields, not sentences.
+//! Logs on standard error.
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// How a line of the log looks.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text, for people.
     #[default]
     Text,
-    /// One JSON object a line, for machines.
+    /// One JSON object for each message, for machines.
     Json,
 }
 
-/// Starts logging. `RUST_LOG` sets what is logged (`debug`, or `info,cat_node=debug`), `info` by default. Under systemd the
-/// journal stamps the time, so the text format leaves it out.
+/// Starts logging. The environment variable `RUST_LOG` sets what is logged, such as `debug` or `info,cat_node=debug`;
+/// the default is `info`. Under systemd the text format leaves out the time, because the journal adds it.
 ///
-/// Calling it twice keeps the first.
+/// A second call changes nothing.
 pub fn init(format: LogFormat) {
     let filter = filter(std::env::var("RUST_LOG").ok().as_deref());
     let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    // A log that nobody takes (a reader that is gone, a full disk) must not stop anybody: the report of such an error would
-    // panic in whoever logs.
+    // If a message cannot be written (the reader is gone, the disk is full), the daemon must go on. To report that on
+    // standard error would panic in the thread that logs.
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
-    // An error here means that a subscriber is set already.
+    // An error means that logging was started before.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),
         LogFormat::Text if to_journal => builder.without_time().with_ansi(false).finish().with(filter).try_init(),
@@ -39,8 +39,8 @@ pub fn init(format: LogFormat) {
     };
 }
 
-/// What `RUST_LOG` lets through. Targets and levels are all it knows: filters by span and field would bring a regular
-/// expression engine of a megabyte along.
+/// Parses `RUST_LOG`. Only targets and levels are supported: filters by span and field would need a regular expression
+/// engine, which adds a megabyte to the program.
 fn filter(rust_log: Option<&str>) -> Targets {
     let rust_log = rust_log.filter(|text| !text.trim().is_empty());
     let targets: Targets = rust_log.and_then(|text| text.parse().ok()).unwrap_or_default();
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn levels_go_by_target() {
+    fn each_target_has_its_level() {
         let filter = filter(Some("warn,cat_node=debug"));
         assert!(filter.would_enable("cat_node::run", &Level::DEBUG));
         assert!(!filter.would_enable("tonic", &Level::INFO));

@@ -1,7 +1,8 @@
-//! What a daemon counts, in the text format of Prometheus.
+//! Writes the metrics of a daemon in the text format of Prometheus.
 //!
-//! The figures live where they are counted, as plain atomics; a scrape reads them and writes them down with [`Page`]. A
-//! recorder library would hold each of them a second time, and this is all there is to the format.
+//! A figure lives where it is counted, as a plain atomic; for each scrape the daemon reads its figures and writes them
+//! with [`Page`]. A metrics library would store each figure a second time, and the format is simple enough to do
+//! without one.
 
 mod calls;
 mod histogram;
@@ -18,28 +19,28 @@ pub use rpc::{Meter, Render};
 /// Content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Names and values that tell the samples of a family apart.
+/// The labels of a sample, each a name and a value. They distinguish the samples of a family.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// A page of metrics, written from the top down. Names follow the conventions of Prometheus: a prefix for the program, base
-/// units, `_total` for counters.
+/// A page of metrics. Names follow the conventions of Prometheus: a prefix for the program, base units, `_total` for
+/// counters.
 #[derive(Debug, Default)]
 pub struct Page {
     text: String,
 }
 
 impl Page {
-    /// A counter: it only grows, and begins anew when the process does.
+    /// Begins a counter: it only grows, and starts at 0 when the process starts.
     pub fn counter(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family("counter", name, help)
     }
 
-    /// A gauge: it goes up and down.
+    /// Begins a gauge: it goes up and down.
     pub fn gauge(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family("gauge", name, help)
     }
 
-    /// A histogram of durations in seconds.
+    /// Begins a histogram of durations in seconds.
     pub fn histogram(&mut self, name: &'static str, help: &str) -> Family<'_> {
         self.family("histogram", name, help)
     }
@@ -50,7 +51,7 @@ impl Page {
         Family { page: self, name }
     }
 
-    /// The page as it is sent.
+    /// The text of the page.
     pub fn into_text(self) -> String {
         self.text
     }
@@ -61,7 +62,7 @@ impl Page {
     }
 }
 
-/// The samples of one name.
+/// A metric family: all samples with the same name.
 #[derive(Debug)]
 pub struct Family<'a> {
     page: &'a mut Page,
@@ -69,18 +70,19 @@ pub struct Family<'a> {
 }
 
 impl Family<'_> {
-    /// The only sample of the family.
+    /// Writes the only sample of the family, without labels.
     pub fn value(&mut self, value: f64) {
         self.with(&[], value);
     }
 
-    /// A sample with labels.
+    /// Writes a sample with labels.
     pub fn with(&mut self, labels: Labels<'_>, value: f64) -> &mut Self {
         self.sample("", labels, None, value);
         self
     }
 
-    /// One sample for each of `states`, 1 for the one that holds and 0 for the others. `labels` come before `state`.
+    /// Writes a sample for each of `states`: 1 for the state `holds`, 0 for the others. The label `state` follows
+    /// `labels`.
     pub fn states(&mut self, labels: Labels<'_>, states: &[&str], holds: &str) -> &mut Self {
         for state in states {
             let mut all = labels.to_vec();
@@ -90,7 +92,7 @@ impl Family<'_> {
         self
     }
 
-    /// The buckets, sum and count of a histogram.
+    /// Writes buckets, sum and count of a histogram.
     pub fn durations(&mut self, labels: Labels<'_>, histogram: &Histogram) -> &mut Self {
         let mut count = 0;
         for (bound, within) in histogram.buckets() {
@@ -117,7 +119,7 @@ impl Family<'_> {
     }
 }
 
-/// A label's value as it stands between its quotes.
+/// The value of a label, escaped for its place between quotes.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
@@ -134,11 +136,11 @@ impl std::fmt::Display for Escaped<'_> {
     }
 }
 
-/// Writes version and build of the program that `name` belongs to, which must end in `_build_info`.
+/// Writes a gauge whose labels describe the running program. `name` must end in `_build_info`.
 pub fn build_info(page: &mut Page, name: &'static str, version: &str) {
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
     let labels = [("version", version), ("profile", profile), ("arch", std::env::consts::ARCH)];
-    page.gauge(name, "Always 1; the labels say what runs.").with(&labels, 1.0);
+    page.gauge(name, "Always 1. The labels describe the running program.").with(&labels, 1.0);
 }
 
 #[cfg(test)]
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn name_of_a_cat_cannot_leave_its_quotes() {
+    fn label_values_are_escaped() {
         let mut page = Page::default();
         page.gauge("cat", "A cat.").with(&[("name", "\"} 1\nx{a=\"\\")], 1.0);
         let text = page.into_text();
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn one_state_holds() {
+    fn the_state_that_holds_is_1() {
         let mut page = Page::default();
         page.gauge("door", "The door.").states(&[("room", "hall")], &["open", "closed"], "closed");
         let text = page.into_text();

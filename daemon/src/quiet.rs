@@ -1,8 +1,8 @@
-//! Logging of repeated failures without a flood.
+//! Limits the rate of log messages about failures that repeat.
 
 use std::time::{Duration, Instant};
 
-/// Lets the first of a row of like events through, then one in each `period`, and says how many it held back.
+/// Lets the first of a series of messages through, then one in each `period`, and counts those it holds back.
 #[derive(Debug)]
 pub struct Quiet {
     period: Duration,
@@ -11,17 +11,17 @@ pub struct Quiet {
 }
 
 impl Quiet {
-    /// At most one event in `period` is let through.
+    /// Lets at most one message in each `period` through.
     pub fn new(period: Duration) -> Self {
         Self { period, last: None, held_back: 0 }
     }
 
-    /// `Some(n)`: log this one; `n` like it were held back since the last. `None`: hold it back.
+    /// `Some(n)`: log this message; `n` were held back since the last one. `None`: do not log it.
     pub fn allow(&mut self) -> Option<u64> {
         self.allow_at(Instant::now())
     }
 
-    /// The row of failures has ended: the next one is logged at once.
+    /// Ends the series, because all is well again: the next message is logged at once.
     pub fn reset(&mut self) {
         self.last = None;
         self.held_back = 0;
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_in_a_period_passes_and_tells_how_many_were_held_back() {
+    fn one_message_in_a_period_passes_and_those_held_back_are_counted() {
         let start = Instant::now();
         let mut quiet = Quiet::new(Duration::from_secs(10));
         assert_eq!(quiet.allow_at(start), Some(0));

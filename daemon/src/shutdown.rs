@@ -1,20 +1,20 @@
-//! Stopping: the first SIGTERM or Ctrl-C asks everybody to finish, the second ends the process at once.
+//! Stopping: the first SIGTERM or SIGINT (Ctrl-C) asks all tasks to finish, the second ends the process at once.
 
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 pub use tokio_util::sync::CancellationToken;
 
-/// How long a daemon may take to stop before it exits anyway. systemd's `TimeoutStopSec` is above it.
+/// How long a daemon may take to stop before it exits anyway. `TimeoutStopSec` in the systemd units is longer.
 pub const STOP_DEADLINE: Duration = Duration::from_millis(4500);
 
-/// Exit code of a process that a second signal ended: 128 + SIGINT.
+/// Exit code after the second signal: 128 + SIGINT.
 const EXIT_SECOND_SIGNAL: i32 = 130;
 
-/// A token that is cancelled by the first SIGTERM or SIGINT. Must be called within a tokio runtime.
+/// Gives a token that the first SIGTERM or SIGINT cancels. Must be called within a tokio runtime.
 ///
 /// # Errors
-/// When the signal handlers cannot be installed.
+/// If the signal handlers cannot be installed.
 pub fn on_signal() -> std::io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

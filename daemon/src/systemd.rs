@@ -1,37 +1,38 @@
-//! What systemd is told: ready, stopping, alive. All of it does nothing when systemd did not start the process.
+//! Notifies systemd: ready, stopping, alive. All of it does nothing if systemd did not start the process.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tracing::debug;
 
-/// The daemon serves.
+/// Reports that the daemon serves, with a line for `systemctl status`.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// One line for `systemctl status`.
+/// Sets the line that `systemctl status` shows.
 pub fn status(status: &str) {
     send(&[NotifyState::Status(status)]);
 }
 
-/// The daemon has begun to stop.
+/// Reports that the daemon has begun to stop.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// The daemon does its work. Call it only when the work advances: a daemon that merely runs is what the watchdog is for.
+/// Reports that the daemon is working. Call it only when the work advances: the watchdog restarts a daemon that still
+/// runs but does nothing.
 pub fn feed_watchdog() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often to call [`feed_watchdog`]: a third of `WatchdogSec`. `None`: the watchdog is off.
+/// How often to call [`feed_watchdog`]: every third of `WatchdogSec`. `None`: the watchdog is off.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 3)
 }
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "systemd was not notified");
+        debug!(%error, "cannot notify systemd");
     }
 }

@@ -1,4 +1,4 @@
-//! The committed generated code is what the `.proto` files give.
+//! The committed code is what the `.proto` files generate. With `REGENERATE=1` the test writes it.
 
 use std::path::{Path, PathBuf};
 

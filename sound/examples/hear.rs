@@ -1,15 +1,25 @@
-//! Feeds evaluation: recordings on standard input, what the detector says of each on standard output, as lines of JSON.
+//! Analyses recordings for the evaluation in `training/`: reads them from standard input and writes a line of JSON for
+//! each to standard output.
 //!
-//! In, for each recording: the sample count (u32), then that many samples (i16) of canonical audio, little-endian. Out:
-//! `{"cat_score":..,"logits":[..],"events":[{"start_sample":..,"end_sample":..,"score":..,"kind":..,"embedding":[..],
-//! "prosody":[..],"context":{..},"clip":[..]}]}`. `clip` is what the speech gate leaves of the event with half a second before and after
-//! it, as first sample and the one after the last; null: nothing.
-//! With `--weights FILE` another network than the shipped one listens; with `--min-score X` events down to that score come out; `--steps` adds embeddings of all steps.
+//! The input has for each recording the number of samples (u32) and then the samples of canonical audio (i16), all
+//! little-endian. The output has for each recording
+//!
+//! ```json
+//! {"cat_score":0.9,"logits":[],"events":[{"start_sample":0,"end_sample":1,"score":0.9,"kind":"Meow","embedding":[],
+//!   "prosody":[],"context":{},"clip":[0,1]}]}
+//! ```
+//!
+//! with one event for each vocalisation. `clip` is the range of samples (the end not included) that the speech gate
+//! leaves of the vocalisation with half a second before and after it, or null if it leaves nothing.
+//!
+//! `--weights FILE` uses another network than the shipped one. `--min-score X` lists vocalisations down to that score.
+//! `--steps` adds the embedding of each step.
 
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 
 use serde_json::json;
-use sound::analysis::{Analyzer, AnalyzerConfig, Heard};
+use sound::analysis::{Analyzer, Heard};
+use sound::detector::DetectorConfig;
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Hearing, Model};
 use sound::speech::without_speech;
@@ -17,7 +27,7 @@ use sound::speech::without_speech;
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let after = |name: &str| arguments.iter().skip_while(|argument| *argument != name).nth(1);
-    let mut config = AnalyzerConfig::default();
+    let mut config = DetectorConfig::default();
     if let Some(score) = after("--min-score") {
         config.min_score = score.parse().map_err(io::Error::other)?;
         config.on_probability = config.on_probability.min(config.min_score);
@@ -55,7 +65,7 @@ fn main() -> io::Result<()> {
     }
 }
 
-/// Half a second.
+/// Samples of a clip before and after the vocalisation: half a second.
 const ROLL_SAMPLES: usize = 8_000;
 
 fn line_of(heard: &Heard, model: &Model, samples: &[i16]) -> serde_json::Value {

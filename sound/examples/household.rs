@@ -1,9 +1,11 @@
-//! Simulates owners who label their cat's meows: accuracy against the number of labels a cat.
+//! Simulates owners who label their cat's meows, and prints how the accuracy depends on the number of labels for each
+//! cat.
 //!
-//! Reads what `training/context.py --meows` wrote, on standard input: meows with the answer of a general classifier that
-//! does not know the cat. For each cat, labels come from some recording sessions and are tested on the others.
+//! Reads the output of `training/context.py --meows` from standard input: meows, each with the logits of a general
+//! classifier that was not trained on the cat. The labels of a cat come from some recording sessions and are tested on
+//! the others.
 
-// Printing is what it is for.
+// The program prints its result.
 #![allow(clippy::print_stdout)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +18,10 @@ use serde::Deserialize;
 use sound::context::{CONTEXTS, ContextModel, Features};
 use sound::household::{CatClassifier, Example};
 
-/// Labels a cat.
+/// Numbers of labels for each cat.
 const LABELS: [usize; 5] = [0, 1, 2, 5, 10];
 
-/// Draws of sessions and labels.
+/// Random choices of sessions and labels for each cat.
 const ROUNDS: usize = 40;
 
 #[derive(Deserialize)]
@@ -32,14 +34,18 @@ struct Meow {
     general: [f32; CONTEXTS],
 }
 
-/// Right and all answers of each context.
+/// For each context, the number of right answers and of all answers.
 type Tally = [[u32; 2]; CONTEXTS];
 
 fn main() -> io::Result<()> {
     let mut cats: BTreeMap<String, Vec<(String, Example)>> = BTreeMap::new();
     for line in io::stdin().lock().lines() {
         let meow: Meow = serde_json::from_str(&line?)?;
-        let fixed = |what: &str| io::Error::other(format!("a meow's {what} has another length than this program's"));
+        let fixed = |what: &str| {
+            io::Error::other(format!(
+                "the {what} of a meow has the wrong length; run training/context.py --meows again"
+            ))
+        };
         let features = Features {
             prosody: meow.prosody.try_into().map_err(|_| fixed("prosody"))?,
             embedding: meow.embedding.try_into().map_err(|_| fixed("embedding"))?,
@@ -65,8 +71,8 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// One owner: half of the sessions of each context (at least one) are for labels, the others for the test; a context with one session
-/// is in neither. `false`: too few labels or nothing to test.
+/// Simulates one owner. Half of the sessions of each context, at least one, give labels; the others are tested. A
+/// context with a single session is left out. Returns `false` if there are too few labels or nothing to test.
 fn simulate(meows: &[(String, Example)], labels: usize, seed: u64, own: &mut Tally, common: &mut Tally) -> bool {
     let mut random = StdRng::seed_from_u64(seed);
     let mut sessions: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();

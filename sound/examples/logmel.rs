@@ -1,7 +1,9 @@
-//! Feeds training: recordings on standard input, log-mel frames on standard output.
+//! Computes log-mel frames for the training in `training/`: reads recordings from standard input until it ends, and
+//! writes their frames to standard output.
 //!
-//! In, for each recording: the sample count (u32), then that many samples (i16) of canonical audio. Out, for each: the frame
-//! count (u32), then that many frames of `BANDS` f32. All little-endian. Ends at the end of the input.
+//! The input has for each recording the number of samples (u32) and then the samples of canonical audio (i16). The
+//! output has for each recording the number of frames (u32) and then the frames, each of `BANDS` f32. All is
+//! little-endian.
 
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 

@@ -1,8 +1,8 @@
-//! How fast one core listens: real-time factors of the front end, the network and both, by CPU time, and memory a stream.
+//! Measures how fast one core analyses audio: CPU time of the front end, of the network and of both.
 //!
 //! `cargo run --release -p sound --example speed [seconds of audio]`
 
-// Printing is what it is for.
+// The program prints its result.
 #![allow(clippy::print_stdout)]
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use sound::SAMPLE_RATE_HZ;
 use sound::logmel::LogMel;
 use sound::model::{Hearing, Model};
 
-/// Rounds of each measurement; the median counts.
+/// Rounds of each measurement, of which the median is printed.
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -62,7 +62,7 @@ fn report(what: &str, seconds: usize, mut run: impl FnMut() -> f32) {
     );
 }
 
-/// CPU time of this thread where the system tells it (Linux), else wall time.
+/// Measures the CPU time of this thread where the system reports it (Linux), otherwise wall time.
 struct CpuClock(Option<u64>, Instant);
 
 impl CpuClock {

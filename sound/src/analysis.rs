@@ -1,75 +1,77 @@
-//! Listening: canonical audio in, cat vocalisations out.
+//! The whole analysis: canonical audio in, vocalisations with score, measurements and context out.
 //!
-//! One [`Analyzer`] serves a file and a live stream alike. The trained [`Detector`] finds the events; each is then measured
-//! and its context told. The chunks in which audio comes change nothing, and only a bounded stretch
-//! of it is kept.
+//! An [`Analyzer`] serves a file and a live stream alike. Its [`Detector`] finds the vocalisations; the analyzer
+//! measures each and classifies its context. How the audio is cut into pushes changes nothing, and the analyzer keeps a
+//! bounded stretch of audio in memory.
 
 use std::collections::VecDeque;
 
 use crate::SAMPLE_RATE_HZ;
 use crate::context::{ContextModel, Features, context_of};
 use crate::detection::Detection;
-use crate::detector::{Detector, Event, Kind};
+use crate::detector::{Detector, DetectorConfig, Event, Kind};
 use crate::level::{Level, LevelMeter, SILENCE_DBFS};
 use crate::measure::Meter;
 use crate::model::Model;
 use crate::prosody::prosody;
 
+/// Another name of [`DetectorConfig`], until no user of the crate needs it.
 pub use crate::detector::DetectorConfig as AnalyzerConfig;
 
-/// What a whole recording holds.
+/// The result for a whole recording.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
-    /// Length of the recording, gaps counted, in seconds.
+    /// Length of the recording in seconds, lost audio included.
     pub duration_s: f64,
-    /// How sure it is that there is a cat at all, by its best second: 0 to 1. Also below the threshold of a detection.
+    /// Probability that there is a cat anywhere in the recording, 0 to 1, from its best second. It says something even
+    /// when no vocalisation was detected.
     pub cat_score: f32,
-    /// The detections that were not taken before, in order.
+    /// The vocalisations that were not taken before, in order.
     pub detections: Vec<Detection>,
-    /// Level of all of it.
+    /// Level of the whole recording, without lost audio.
     pub level: Level,
 }
 
-/// A detection and what its context was told from.
+/// A vocalisation with what its context was classified by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heard {
-    /// The detection, its context by the general classifier.
+    /// Where it is, its score, its measurements, and its context by the general classifier.
     pub detection: Detection,
-    /// What sort of sound.
+    /// What sort of sound it is.
     pub kind: Kind,
-    /// For a cat's own classifier: [`crate::household`].
+    /// Input of the cat's own classifier: see [`crate::household`].
     pub features: Features,
 }
 
-/// Listens to one stream.
+/// Analyses one stream.
 pub struct Analyzer {
-    config: AnalyzerConfig,
+    config: DetectorConfig,
     model: &'static Model,
     detector: Detector,
-    /// Position of the detector's first sample: after a gap a fresh one takes over.
+    /// Index of the detector's first sample: after each gap a new detector takes over.
     detector_start: u64,
     meter: Meter,
     level: LevelMeter,
     background: Background,
-    /// Audio from `recent_start` on: all that an open or coming event may need.
+    /// Audio from index `recent_start` on: all that an open or future vocalisation may need.
     recent: Vec<i16>,
     recent_start: u64,
-    /// Highest score of the detectors before the gaps.
+    /// Highest score of the detectors before the last gap.
     cat_score: f32,
     heard: Vec<Heard>,
 }
 
-/// Samples taken at a time, so that a long chunk does not make `recent` long.
+/// Samples that are taken at a time, so that a long push does not make `recent` long.
 const SLICE_SAMPLES: usize = 1_024;
 
 impl Analyzer {
     /// An analyzer at the start of a stream.
-    pub fn new(config: AnalyzerConfig) -> Self {
+    pub fn new(config: DetectorConfig) -> Self {
         Self::with_model(Model::shipped(), config)
     }
 
-    /// As [`Analyzer::new`], with other weights than the shipped ones.
-    pub fn with_model(model: &'static Model, config: AnalyzerConfig) -> Self {
+    /// As [`Analyzer::new`], with a network other than the shipped one.
+    pub fn with_model(model: &'static Model, config: DetectorConfig) -> Self {
         Self {
             config,
             model,
@@ -85,7 +87,7 @@ impl Analyzer {
         }
     }
 
-    /// Takes the next samples, any number of them.
+    /// Takes the next samples of canonical audio, any number of them.
     pub fn push(&mut self, samples: &[i16]) {
         self.level.push(samples);
         for slice in samples.chunks(SLICE_SAMPLES) {
@@ -98,7 +100,8 @@ impl Analyzer {
         }
     }
 
-    /// The next `sample_count` samples are lost: an open sound ends here, and positions go on after the gap.
+    /// Takes note of a gap: the next `sample_count` samples are lost. A vocalisation that is open ends here, and sample
+    /// indices go on after the gap.
     pub fn push_gap(&mut self, sample_count: u64) {
         self.end_detector();
         self.detector_start = self.position() + sample_count;
@@ -107,38 +110,38 @@ impl Analyzer {
         self.background = Background::new(self.config);
     }
 
-    /// The finished detections since the last call, in order.
+    /// Takes the vocalisations that have ended since the last call, in order.
     pub fn take_detections(&mut self) -> Vec<Detection> {
         self.take_heard().into_iter().map(|heard| heard.detection).collect()
     }
 
-    /// As [`Analyzer::take_detections`], with all that is known of each.
+    /// As [`Analyzer::take_detections`], with kind and features of each.
     pub fn take_heard(&mut self) -> Vec<Heard> {
         std::mem::take(&mut self.heard)
     }
 
-    /// Position up to which everything is decided, in samples: later audio changes no detection before it.
+    /// Index of the sample up to which all is decided: audio still to come changes no vocalisation before it.
     pub fn decided_until(&self) -> u64 {
         self.detector_start + self.detector.decided_until()
     }
 
-    /// Highest score so far, 0 to 1.
+    /// Probability that there was a cat anywhere in the stream so far, 0 to 1.
     pub fn cat_score(&self) -> f32 {
         self.cat_score.max(self.detector.cat_score())
     }
 
-    /// How much it sounds like a cat now, 0 to 1; trails the audio by about a second.
+    /// Probability of a cat now, 0 to 1, for live displays. Lags the audio by about a second.
     pub fn current_score(&self) -> f32 {
         self.detector.probability()
     }
 
-    /// The stream has ended.
+    /// Ends the stream and gives its result.
     pub fn finish(self) -> Analysis {
         let (analysis, heard) = self.finish_heard();
         Analysis { detections: heard.into_iter().map(|heard| heard.detection).collect(), ..analysis }
     }
 
-    /// As [`Analyzer::finish`], with all that is known of each detection; the analysis itself holds none.
+    /// As [`Analyzer::finish`], with kind and features of each vocalisation. The list in [`Analysis`] is empty.
     pub fn finish_heard(mut self) -> (Analysis, Vec<Heard>) {
         let samples = self.position();
         self.end_detector();
@@ -151,12 +154,12 @@ impl Analyzer {
         (analysis, self.heard)
     }
 
-    /// Position of the next sample.
+    /// Index of the next sample.
     fn position(&self) -> u64 {
         self.recent_start + self.recent.len() as u64
     }
 
-    /// Judges what the detector still holds, and puts a fresh one in its place.
+    /// Ends the detector's stream, measures what it still held, and puts a new detector in its place.
     fn end_detector(&mut self) {
         let detector = std::mem::replace(&mut self.detector, Detector::new(self.model, self.config));
         let mut events = Vec::new();
@@ -165,6 +168,7 @@ impl Analyzer {
         self.judge(&events);
     }
 
+    /// Measures vocalisations and classifies their contexts.
     fn judge(&mut self, events: &[Event]) {
         for event in events {
             let (start_sample, end_sample) =
@@ -181,11 +185,11 @@ impl Analyzer {
         }
     }
 
-    /// Drops the audio that no open or coming event needs.
+    /// Drops the audio that no open or future vocalisation needs.
     fn forget(&mut self) {
         let needed_from = self.decided_until().clamp(self.recent_start, self.position());
         let drop = (needed_from - self.recent_start) as usize;
-        // Moving memory for each slice would be quadratic in the length of a sound; half a second at a time is not.
+        // Each drop moves all that is left. Dropping at least half a second at a time keeps that cheap.
         if drop >= SAMPLE_RATE_HZ as usize / 2 {
             self.recent.drain(..drop);
             self.recent_start = needed_from;
@@ -193,26 +197,28 @@ impl Analyzer {
     }
 }
 
-/// How loud it was lately, for telling how far an event stands out.
+/// The level of the last seconds, from which the background of a vocalisation is estimated.
 struct Background {
-    /// Levels of steps of [`Background::STEP`] samples, the last one newest.
+    /// RMS level of each stretch of [`Background::STEP`] samples, the newest last.
     levels_dbfs: VecDeque<f32>,
-    /// Steps so far.
+    /// Stretches so far.
     steps: u64,
-    /// Of the step that is filling.
+    /// The stretch that is not complete yet.
     partial: LevelMeter,
     partial_samples: usize,
+    /// Most stretches that are kept.
     kept: usize,
 }
 
 impl Background {
-    /// 20 ms.
+    /// Samples of a stretch: 20 ms.
     const STEP: usize = 320;
-    /// The background of an event is measured over this many steps before it: 3 s.
+    /// Stretches before a vocalisation that make up its background: 3 s.
     const SPAN: u64 = 150;
 
-    fn new(config: AnalyzerConfig) -> Self {
-        // What an event needs when it is judged: the span before it, itself, and the delay of the detector (2 s and more).
+    fn new(config: DetectorConfig) -> Self {
+        // When a vocalisation is measured, these stretches must still be there: those before it, its own, the silence
+        // after which it ended, and those of the detector's delay, for which 3 s are ample.
         let kept = Self::SPAN as usize + (config.max_ms + config.merge_gap_ms) as usize / 20 + 150;
         let levels_dbfs = VecDeque::with_capacity(kept + 1);
         Self { levels_dbfs, steps: 0, partial: LevelMeter::default(), partial_samples: 0, kept }
@@ -235,8 +241,8 @@ impl Background {
         }
     }
 
-    /// Level before a sample, counted as pushed here: the quietest fifth of the 3 s before it. With nothing before it,
-    /// silence.
+    /// Level of the background before a sample: the 20th percentile of the levels in the 3 s before it, which sounds in
+    /// them hardly raise. The index counts the samples pushed here. With nothing before it, digital silence.
     fn before(&self, sample: u64) -> f32 {
         let first_kept = self.steps - self.levels_dbfs.len() as u64;
         let end = sample / Self::STEP as u64;
@@ -249,109 +255,4 @@ impl Background {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The tests' recording of a meow, from its onset on: 1.15 s.
-    fn meow() -> Vec<i16> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clips/meow_alone.wav");
-        let mut wav = hound::WavReader::open(path).expect("the clip is in the repository");
-        wav.samples::<i16>().skip(8000).take(18_400).map(|sample| sample.expect("the clip is whole")).collect()
-    }
-
-    /// Soft noise with meows in it.
-    fn meows(seconds: f32, starts_s: &[f32]) -> Vec<i16> {
-        let mut audio = vec![0i16; (seconds * 16000.0) as usize];
-        let mut state = 7u32;
-        for sample in &mut audio {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *sample = ((state >> 16) as i16) / 600;
-        }
-        let meow = meow();
-        for start_s in starts_s {
-            let start = (start_s * 16000.0) as usize;
-            for (sample, voice) in audio[start..].iter_mut().zip(&meow) {
-                *sample += voice;
-            }
-        }
-        audio
-    }
-
-    fn analyse(audio: &[i16], chunk: usize) -> Analysis {
-        let mut analyzer = Analyzer::new(AnalyzerConfig::default());
-        audio.chunks(chunk).for_each(|chunk| analyzer.push(chunk));
-        analyzer.finish()
-    }
-
-    #[test]
-    fn meows_are_found_where_they_are() {
-        let found = analyse(&meows(9.0, &[1.0, 3.5, 6.5]), 320);
-        let starts: Vec<f64> = found.detections.iter().map(|d| d.start_sample as f64 / 16000.0).collect();
-        assert_eq!(starts.len(), 3, "{found:?}");
-        for (found, truth) in starts.iter().zip([1.0, 3.5, 6.5]) {
-            assert!((found - truth).abs() < 0.2, "{starts:?}");
-        }
-        assert_eq!(found.duration_s, 9.0);
-    }
-
-    #[test]
-    fn chunking_changes_nothing() {
-        let audio = meows(6.0, &[0.7, 2.2, 4.1]);
-        let whole = analyse(&audio, audio.len());
-        for chunk in [1, 7, 160, 321, 16000, 50_001] {
-            assert_eq!(analyse(&audio, chunk), whole, "chunks of {chunk}");
-        }
-    }
-
-    #[test]
-    fn silence_dc_and_clipped_noise_hold_no_cat() {
-        let mut state = 1u32;
-        let noise = (0..48000).map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            if state >> 31 == 0 { i16::MIN } else { i16::MAX }
-        });
-        for audio in [vec![0; 48000], vec![12000; 48000], vec![i16::MAX; 48000], noise.collect()] {
-            let found = analyse(&audio, 320);
-            assert_eq!(found.detections, []);
-            assert!(found.cat_score.is_finite() && found.cat_score < 0.5, "{found:?}");
-        }
-    }
-
-    #[test]
-    fn positions_go_on_after_a_gap() {
-        let audio = meows(4.0, &[1.0]);
-        let mut analyzer = Analyzer::new(AnalyzerConfig::default());
-        analyzer.push(&audio);
-        analyzer.push_gap(320 * 500);
-        analyzer.push(&audio);
-        let found = analyzer.finish();
-        let starts: Vec<u64> = found.detections.iter().map(|d| d.start_sample).collect();
-        assert_eq!(starts.len(), 2, "{found:?}");
-        assert_eq!(starts[1] - starts[0], 4 * 16000 + 320 * 500);
-        assert_eq!(found.duration_s, 18.0);
-    }
-
-    #[test]
-    fn a_gap_in_mid_meow_ends_it() {
-        let audio = meows(2.0, &[1.0]);
-        let mut analyzer = Analyzer::new(AnalyzerConfig::default());
-        analyzer.push(&audio[..16000 + 8100]);
-        assert!(analyzer.decided_until() < 16000 + 1600);
-        analyzer.push_gap(320);
-        let found = analyzer.take_detections();
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].end_sample <= 16000 + 8100);
-        assert_eq!(analyzer.decided_until(), 16000 + 8100 + 320);
-    }
-
-    #[test]
-    fn memory_is_bounded_however_long_the_sound() {
-        let mut analyzer = Analyzer::new(AnalyzerConfig::default());
-        let audio = meows(2.0, &[0.5]);
-        for _ in 0..200 {
-            analyzer.push(&audio);
-            analyzer.take_detections();
-            assert!(analyzer.recent.capacity() <= 16 * 16000, "{}", analyzer.recent.capacity());
-        }
-    }
-}
+mod tests;

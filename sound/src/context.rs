@@ -1,8 +1,10 @@
-//! In which context a cat vocalised, from how it was said and what the network made of it.
+//! Classifies the context of a vocalisation (waiting for food, isolation, brushing) from its prosody and its embedding.
 //!
-//! A kernel classifier: each known meow votes for its context, the more the more alike it is. Likeness falls with the distance of their
-//! places, of which the way of speaking and the direction of the embedding make up half each. The probabilities are calibrated on cats that the
-//! classifier did not know; where they single nothing out the answer is `uncertain`.
+//! The classifier is a kernel logistic regression with a Gaussian kernel: each meow of the training set votes for its
+//! context, and its vote weighs more the more similar it is to the meow in question. Similarity falls with the distance
+//! of their feature vectors; prosody and embedding count for half of the distance each. The probabilities are
+//! calibrated on cats that the classifier was not trained on. If none reaches 0.5, the answer is
+//! [`ContextLabel::Uncertain`]. `training/context.py` trains the classifier.
 
 use std::sync::OnceLock;
 
@@ -10,53 +12,56 @@ use crate::detection::{Context, ContextLabel, ContextProbabilities};
 use crate::model::{EMBEDDING, Model};
 use crate::prosody::{PROSODY, Prosody};
 
-/// Contexts told apart. Order everywhere: waiting for food, isolation, brushing.
+/// Number of contexts. Their order is the same everywhere: waiting for food, isolation, brushing.
 pub const CONTEXTS: usize = 3;
 
-/// Log-odds of the contexts up to a common constant, calibrated.
+/// Calibrated logits of the contexts: their softmax gives the probabilities.
 pub type ContextLogits = [f32; CONTEXTS];
 
-/// A context with at least this probability is named.
+/// A context is named when its probability is at least this.
 const NAMED_FROM: f32 = 0.5;
 
-/// Measurements further from the mean than this many standard deviations count as this far.
+/// Features are clamped to this many standard deviations from the mean.
 const OUTLIER_DEVIATIONS: f32 = 3.0;
 
 /// First bytes of a weights file.
 const MAGIC: &[u8; 8] = b"MEOWCTX4";
 
-/// Numbers of [`Features`].
+/// Length of a [`Place`].
 const PLACE: usize = PROSODY + EMBEDDING;
 
-/// Where a vocalisation lies among the known ones: the way of speaking and the direction of the embedding, in standard deviations from
-/// the mean meow, outliers drawn in.
+/// A vocalisation as a point among those of the training set: prosody, then the direction of the embedding, each number
+/// in standard deviations from the mean meow and clamped to [`OUTLIER_DEVIATIONS`].
 type Place = [f32; PLACE];
 
-/// What is stored of a vocalisation so that its context can be judged, and a classifier can learn from it.
+/// What a context is classified by, and what a cat's own classifier learns from. The store keeps it with the
+/// vocalisation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features {
-    /// How it was said.
+    /// Length, melody, roughness and colour: see [`crate::prosody::prosody`].
     pub prosody: Prosody,
-    /// What the network made of it.
+    /// The network's embedding, averaged over the vocalisation.
     pub embedding: [f32; EMBEDDING],
 }
 
 impl Features {
-    /// The first bytes of [`Features::to_bytes`]: those of another network differ.
+    /// The first bytes of [`Features::to_bytes`]. They name the shipped network, so that the embeddings of another
+    /// network are recognised.
     #[must_use]
     pub fn mark() -> [u8; 8] {
         Model::shipped().id().to_le_bytes()
     }
 
-    /// For a database, when the shipped network heard it: [`Features::mark`], then 32-bit little-endian floats.
+    /// Encodes features of the shipped network for a database: [`Features::mark`], then prosody and embedding as 32-bit
+    /// little-endian floats.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let numbers = self.prosody.iter().chain(&self.embedding);
         Self::mark().into_iter().chain(numbers.flat_map(|number| number.to_le_bytes())).collect()
     }
 
-    /// What [`Features::to_bytes`] wrote. `None`: another network heard it, of which this one's classifiers know nothing, or it is not of
-    /// that length.
+    /// Decodes what [`Features::to_bytes`] wrote. `None` if the bytes have another length, or come from another
+    /// network: the classifiers of this program cannot use its embeddings.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, []) = bytes.strip_prefix(&Self::mark())?.as_chunks::<4>() else { return None };
@@ -69,26 +74,26 @@ impl Features {
     }
 }
 
-/// The general classifier: for cats of which nothing is known yet.
+/// The general classifier, for cats without labels of their own.
 pub struct ContextModel {
     network: u64,
     mean_embedding: [f32; EMBEDDING],
     mean: Place,
     deviation: Place,
-    /// How fast likeness falls with distance.
+    /// How fast similarity falls with distance: similarity = exp(-gamma * distance).
     gamma: f32,
     bias: ContextLogits,
     known: Vec<Known>,
 }
 
-/// A meow from training: where it lies, and its vote.
+/// A meow of the training set, and its vote.
 struct Known {
     place: Place,
     vote: ContextLogits,
 }
 
 impl ContextModel {
-    /// The classifier that the program carries.
+    /// The classifier that ships with the program.
     #[must_use]
     pub fn shipped() -> &'static Self {
         static SHIPPED: OnceLock<ContextModel> = OnceLock::new();
@@ -97,14 +102,17 @@ impl ContextModel {
         })
     }
 
-    /// Which network heard the meows that it learnt from: [`Model::id`].
+    /// [`Model::id`] of the network whose embeddings the classifier was trained on.
     #[must_use]
     pub fn network(&self) -> u64 {
         self.network
     }
 
-    /// Reads what `training/context.py` writes, all little-endian: the magic, the id of the network, then 32-bit floats: mean embedding,
-    /// mean and deviation of the places, gamma, bias, then place and vote of each known meow. `None`: not such a file.
+    /// Reads a weights file as `training/context.py` writes it. `None` if it is not one.
+    ///
+    /// The format, all little-endian: 8 bytes `MEOWCTX4`, the 64-bit id of the network, then 32-bit floats: mean
+    /// embedding (128), mean (149) and standard deviation (149) of the features, gamma (1), bias (3), then for each
+    /// meow of the training set its standardised features (149) and its vote (3).
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (network, numbers) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
@@ -137,15 +145,15 @@ impl ContextModel {
         })
     }
 
-    /// Calibrated log-odds for one vocalisation.
+    /// Calibrated logits of the contexts of one vocalisation.
     #[must_use]
     pub fn logits(&self, features: &Features) -> ContextLogits {
         let place = self.place(features);
         let mut logits = self.bias;
         for known in &self.known {
-            let likeness = (-self.gamma * distance(&known.place, &place)).exp();
+            let similarity = (-self.gamma * distance(&known.place, &place)).exp();
             for (logit, vote) in logits.iter_mut().zip(&known.vote) {
-                *logit += likeness * vote;
+                *logit += similarity * vote;
             }
         }
         logits
@@ -161,15 +169,15 @@ impl ContextModel {
         place
     }
 
-    /// How it was said, in standard deviations from the mean meow, outliers drawn in.
+    /// The prosody in standard deviations from the mean meow, each number clamped to -3 to 3.
     #[must_use]
     pub fn standardised(&self, features: &Features) -> Prosody {
         let place = self.place(features);
         std::array::from_fn(|n| place[n])
     }
 
-    /// In which direction an embedding differs from the mean meow's, as a vector of length 1; how far it does is rather a
-    /// matter of how loud and clear the meow was.
+    /// The direction in which an embedding differs from that of the mean meow, as a vector of length 1. The length of
+    /// the difference is left out: it depends mostly on how loud and clear the meow was.
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
         let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean_embedding[n]);
@@ -178,7 +186,7 @@ impl ContextModel {
     }
 }
 
-/// Mean square difference, half of it over the way of speaking and half over the embedding.
+/// The mean of two mean square differences: over the prosody and over the embedding.
 fn distance(a: &Place, b: &Place) -> f32 {
     let mean_square = |range: std::ops::Range<usize>| {
         let count = range.len() as f32;
@@ -187,7 +195,8 @@ fn distance(a: &Place, b: &Place) -> f32 {
     0.5 * mean_square(0..PROSODY) + 0.5 * mean_square(PROSODY..PLACE)
 }
 
-/// The answer that log-odds stand for.
+/// The context that logits stand for: the most probable one if its probability is at least 0.5, else
+/// [`ContextLabel::Uncertain`].
 #[must_use]
 pub fn context_of(logits: &ContextLogits) -> Context {
     let [waiting_for_food, isolation, brushing] = softmax(logits);
@@ -204,7 +213,7 @@ pub fn context_of(logits: &ContextLogits) -> Context {
     Context { label, probabilities: ContextProbabilities { waiting_for_food, isolation, brushing } }
 }
 
-/// Probabilities from log-odds.
+/// Turns logits into probabilities.
 pub(crate) fn softmax(logits: &ContextLogits) -> [f32; CONTEXTS] {
     let highest = logits.iter().copied().fold(f32::MIN, f32::max);
     let weights = logits.map(|logit| (logit - highest).exp());
@@ -247,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn way_of_speaking_and_embedding_count_alike() {
+    fn prosody_and_embedding_count_alike() {
         let mut place = [0.0; PLACE];
         place[..PROSODY].fill(1.0);
         assert!((distance(&place, &[0.0; PLACE]) - 0.5).abs() < 1e-6);
@@ -255,8 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_classifier_knows_what_the_shipped_network_heard() {
-        assert_eq!(ContextModel::shipped().network(), Model::shipped().id(), "train it again: training/context.py");
+    fn the_shipped_classifier_was_trained_on_the_shipped_network() {
+        assert_eq!(ContextModel::shipped().network(), Model::shipped().id(), "train it again with training/context.py");
     }
 
     #[test]
@@ -277,6 +286,6 @@ mod tests {
         assert_eq!(Features::from_bytes(&bytes), Some(features));
         assert_eq!(Features::from_bytes(&bytes[..bytes.len() - 4]), None);
         bytes[0] ^= 1;
-        assert_eq!(Features::from_bytes(&bytes), None, "another network heard it");
+        assert_eq!(Features::from_bytes(&bytes), None, "the mark of another network is refused");
     }
 }

@@ -1,8 +1,9 @@
-//! What listening finds: the types that analysis, store and API share.
+//! The result of an analysis: the types that the analysis, the store and the API share.
 
 use serde::{Deserialize, Serialize};
 
-/// In which context a cat vocalised. The three classes of the CatMeows study (Ludovico et al. 2020, Zenodo 4008297).
+/// The context in which a cat vocalised: the three classes of the CatMeows study (Ludovico et al. 2020,
+/// doi:10.5281/zenodo.4008297), or none of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextLabel {
@@ -12,7 +13,7 @@ pub enum ContextLabel {
     Isolation,
     /// Being brushed at home.
     Brushing,
-    /// The probabilities do not single one out.
+    /// No context is probable enough to be named.
     Uncertain,
 }
 
@@ -36,7 +37,7 @@ impl ContextLabel {
     }
 }
 
-/// Probabilities of the contexts, each 0 to 1, together 1.
+/// Probabilities of the contexts, each 0 to 1. They add up to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ContextProbabilities {
     /// Waiting for food.
@@ -47,23 +48,23 @@ pub struct ContextProbabilities {
     pub brushing: f32,
 }
 
-/// The answer to "in which context": a label and what it rests on.
+/// The context of a vocalisation: a label and the probabilities behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Context {
-    /// The most probable context, or `uncertain`.
+    /// The most probable context, or [`ContextLabel::Uncertain`].
     pub label: ContextLabel,
-    /// The probabilities it was chosen from.
+    /// The probabilities that the label was chosen from.
     pub probabilities: ContextProbabilities,
 }
 
-/// What was measured on the audio of a detection.
+/// Measurements on the audio of one vocalisation. [`crate::measure::Meter::measure`] makes them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Measurements {
     /// Highest absolute sample, in dB of full scale, -120 to 0.
     pub peak_dbfs: f32,
     /// Root mean square, in dB of full scale, -120 to 0.
     pub rms_dbfs: f32,
-    /// Level above the background before it, in dB. Negative: quieter.
+    /// RMS level above that of the background before the vocalisation, in dB. Negative: quieter than the background.
     pub snr_db: f32,
     /// Median of the pitch track, in hertz. 0: no pitch was found.
     pub pitch_median_hz: f32,
@@ -71,25 +72,26 @@ pub struct Measurements {
     pub pitch_min_hz: f32,
     /// Highest pitch of the track, in hertz. 0: no pitch was found.
     pub pitch_max_hz: f32,
-    /// Share of the frames that have a pitch, 0 to 1.
+    /// Share of the analysis windows that have a pitch, 0 to 1.
     pub voiced_fraction: f32,
-    /// Mean centre of gravity of the power spectrum, in hertz, 0 to 8000.
+    /// Centre of gravity of the power spectrum, averaged over the windows, in hertz, 0 to 8000.
     pub spectral_centroid_hz: f32,
-    /// Mean spectral flatness: 0 for a tone, 1 for white noise.
+    /// Spectral flatness (geometric over arithmetic mean of the power spectrum), averaged over the windows: 0 for a
+    /// tone, 1 for a flat spectrum.
     pub spectral_flatness: f32,
 }
 
-/// One cat vocalisation.
+/// One vocalisation: where it is, and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detection {
-    /// First sample, counted from the first one pushed (gaps counted).
+    /// Index of the first sample. Index 0 is the first sample of the stream; lost samples count.
     pub start_sample: u64,
-    /// The sample after the last.
+    /// Index of the sample after the last one.
     pub end_sample: u64,
-    /// How sure it is a cat: 0 to 1.
+    /// Probability that this is a cat, 0 to 1.
     pub score: f32,
-    /// In which context.
+    /// The context.
     pub context: Context,
-    /// What was measured.
+    /// The measurements.
     pub measurements: Measurements,
 }

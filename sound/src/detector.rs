@@ -1,4 +1,5 @@
-//! Cat events from the network's answers: smoothing, hysteresis, and what is known of each event.
+//! Finds the vocalisations in a stream: smooths the network's answers over time, applies two thresholds (hysteresis),
+//! and scores what lies between them.
 
 use std::collections::VecDeque;
 
@@ -8,26 +9,28 @@ use thiserror::Error;
 use crate::logmel::{LogMel, WINDOW_SAMPLES};
 use crate::model::{Answer, EMBEDDING, Hearing, Model, SOUNDS, STEP_SAMPLES, Sound};
 
-/// What counts as an event. Times are multiples of a step (64 ms); others are rounded up.
+/// What counts as a vocalisation. The detector works in steps of 64 ms and rounds times up to whole steps.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DetectorConfig {
-    /// An event begins where the smoothed probability reaches this, 0.05 to 0.99.
+    /// A vocalisation begins where the smoothed probability of a cat reaches this, 0.05 to 0.99.
     pub on_probability: f32,
-    /// It goes on while the smoothed probability is at least this, 0.01 to `on_probability`.
+    /// A vocalisation goes on while the smoothed probability is at least this, 0.01 to `on_probability`.
     pub off_probability: f32,
-    /// Events shorter than this are dropped, in milliseconds, 64 to 2,000.
+    /// Shorter vocalisations are dropped, in milliseconds, 64 to 2,000.
     pub min_ms: u32,
-    /// Events closer than this are one, in milliseconds, 0 to 2,000.
+    /// Longest silence within one vocalisation, in milliseconds, 0 to 2,000: sounds with no more silence between them
+    /// are merged. (Lost audio, which the rest of the code calls a gap, always ends a vocalisation.)
     pub merge_gap_ms: u32,
-    /// Longest event, in milliseconds, 2,000 to 30,000: it is cut there and goes on as another. So much audio is remembered.
+    /// Longest vocalisation, in milliseconds, 2,000 to 30,000. A longer one is cut here and goes on as the next. An
+    /// [`Analyzer`](crate::analysis::Analyzer) keeps this much audio in memory.
     pub max_ms: u32,
-    /// Events with a lower score are dropped, 0 to 1.
+    /// Vocalisations with a lower score are dropped, 0 to 1.
     pub min_score: f32,
 }
 
 impl DetectorConfig {
-    /// What is good for most.
+    /// Values that suit most rooms and cats.
     pub const DEFAULT: Self = Self {
         on_probability: 0.5,
         off_probability: 0.2,
@@ -44,23 +47,23 @@ impl Default for DetectorConfig {
     }
 }
 
-/// A value of [`DetectorConfig`] that is out of its bounds.
+/// A value of [`DetectorConfig`] that is outside its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{value} is not within {bounds}")]
 pub struct OutOfBounds {
-    /// The field.
+    /// Name of the field.
     pub key: &'static str,
-    /// Its value.
+    /// The value.
     pub value: String,
-    /// What it may be.
+    /// The bounds, both included: "0.05 to 0.99".
     pub bounds: String,
 }
 
 impl DetectorConfig {
-    /// Whether all values are within their bounds.
+    /// Checks that all values are within their bounds.
     ///
     /// # Errors
-    /// The first that is not.
+    /// Names the first value that is not.
     pub fn check(&self) -> Result<(), OutOfBounds> {
         let shares = [
             ("on_probability", self.on_probability, 0.05, 0.99),
@@ -91,7 +94,7 @@ impl DetectorConfig {
     }
 }
 
-/// What sort of cat sound an event is.
+/// What sort of sound a vocalisation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A meow, trill, yowl or caterwaul.
@@ -116,41 +119,44 @@ impl Kind {
     }
 }
 
-/// One cat vocalisation.
+/// One vocalisation as the detector finds it, before it is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// First sample, counted from the start of the stream.
+    /// Index of the first sample, from the start of the stream.
     pub start_sample: u64,
-    /// The sample after the last.
+    /// Index of the sample after the last one.
     pub end_sample: u64,
-    /// How sure it is a cat, 0 to 1.
+    /// Probability that this is a cat, 0 to 1.
     pub score: f32,
-    /// What sort of sound.
+    /// What sort of sound it is.
     pub kind: Kind,
-    /// Mean logits of all [`Sound`]s, speech among them.
+    /// Logit of each [`Sound`], speech among them: the mean over the steps, weighted by their probability of a cat.
     pub sound_logits: [f32; SOUNDS],
-    /// Mean embedding, each step weighted by its probability of a cat: for context and household classifiers.
+    /// Embedding, the same weighted mean: what context and household classifiers work on.
     pub embedding: [f32; EMBEDDING],
 }
 
-/// Answers over which logits are averaged before hysteresis: 192 ms.
+/// Answers that the logit is averaged over before the thresholds apply: 192 ms.
 const SMOOTH_STEPS: usize = 3;
 
-/// Windows, in answers, whose best mean logits make a score; `training/network.py` trains with the same.
+/// Lengths of the sliding windows, in answers, whose best means make a score. `training/network.py` trains with the
+/// same lengths.
 const SCORE_WINDOWS: [usize; 3] = [3, 7, 15];
 
-/// Logits beyond this count as this, so that one wild step does not decide.
+/// Logits are clamped to plus and minus this, so that a single wild step does not decide.
 const LOGIT_LIMIT: f32 = 8.0;
 
-/// Window, in answers, over which what the larger network would say of "cat" and "meow" is averaged for the score.
+/// Length of the sliding window, in answers, for the part of the score that comes from the sounds "cat" and "meow".
 const NAMED_WINDOW: usize = 3;
 
-/// From the best windows' logits to the log-odds of the score. On recordings that the weights do not know, logistic regression gives a slope
-/// of 0.5 with all cats of docs/MODEL.md and of 1.2 with those of ESC-50 alone, cats and others weighing alike.
+/// Turn the logits of the best windows into the log-odds of the score. Logistic regression on recordings that the
+/// weights were not trained on, with cats and other sounds weighing alike, gives a slope of 0.5 for all cats of
+/// docs/MODEL.md and of 1.2 for the cats of ESC-50 alone; 0.7 lies between the two.
 const SCORE_SLOPE: f32 = 0.7;
 const SCORE_OFFSET: f32 = 0.0;
 
-/// Finds cat events in one stream. Memory is constant, and how the stream is cut into pushes changes nothing.
+/// Finds the vocalisations in one stream. Memory use is constant, and how the stream is cut into pushes changes
+/// nothing.
 pub struct Detector {
     model: &'static Model,
     front: LogMel,
@@ -165,7 +171,8 @@ impl Detector {
         Self { model, front: LogMel::new(), hearing: Hearing::new(model), events: Events::new(config) }
     }
 
-    /// Takes the next samples of canonical audio and hands out the events that they finish, in order.
+    /// Takes the next samples of canonical audio and passes each vocalisation that ends within them to `on_event`, in
+    /// order.
     pub fn push(&mut self, samples: &[i16], mut on_event: impl FnMut(Event)) {
         let Self { model, front, hearing, events } = self;
         events.samples += samples.len() as u64;
@@ -174,10 +181,11 @@ impl Detector {
         });
     }
 
-    /// The stream has ended: hands out what was still open, and returns the final [`Detector::cat_score`].
+    /// Ends the stream: passes a vocalisation that is still open to `on_event` and returns the final
+    /// [`Detector::cat_score`].
     pub fn finish(self, mut on_event: impl FnMut(Event)) -> f32 {
         let Self { model, mut front, hearing, mut events } = self;
-        // What a last, partial window holds is heard too.
+        // Silence completes the last, partial window, so that its samples count too.
         let mut hearing = hearing;
         if events.samples > 0 {
             front.push(&[0; WINDOW_SAMPLES], |frame| {
@@ -189,20 +197,20 @@ impl Detector {
         events.best.score()
     }
 
-    /// How sure it is that there was a cat so far: the best stretch of up to a second, 0 to 1. Trails the audio by about a
-    /// second.
+    /// Probability that there was a cat anywhere in the stream so far, 0 to 1: the score of the best stretch of up to a
+    /// second. Lags the audio by about a second.
     #[must_use]
     pub fn cat_score(&self) -> f32 {
         self.events.best.score()
     }
 
-    /// Smoothed probability of a cat at the last step heard, 0 to 1: for live displays.
+    /// Smoothed probability of a cat at the latest step, 0 to 1, for live displays. Lags the audio by about a second.
     #[must_use]
     pub fn probability(&self) -> f32 {
         self.events.probability
     }
 
-    /// Later audio changes no event before this sample.
+    /// Index of the sample up to which all is decided: audio still to come changes no vocalisation before it.
     #[must_use]
     pub fn decided_until(&self) -> u64 {
         match &self.events.open {
@@ -212,21 +220,22 @@ impl Detector {
     }
 }
 
-/// First sample of the stretch that a step stands for.
+/// Index of the first sample that a step covers.
 fn start_of(step: u64) -> u64 {
-    // Answer j speaks of the time around sample j * STEP_SAMPLES + WINDOW_SAMPLES / 2.
+    // A step is centred on the middle of its first analysis window: sample step * STEP_SAMPLES + WINDOW_SAMPLES / 2.
     (step * STEP_SAMPLES as u64 + WINDOW_SAMPLES as u64 / 2).saturating_sub(STEP_SAMPLES as u64 / 2)
 }
 
-/// Answers in, events out.
+/// Makes vocalisations out of the network's answers.
 struct Events {
     config: DetectorConfig,
+    /// Samples of the stream so far.
     samples: u64,
-    /// Steps decided: the smoothing window reaches one step further.
+    /// Steps decided so far: one less than answers, because the smoothing window of a step reaches one step further.
     steps: u64,
-    /// The last answers, newest last; as many as the longest score window.
+    /// Cat logits of the latest answers, newest last, as many as the longest score window needs.
     recent: VecDeque<f32>,
-    /// As `recent`, of the mean logit of "cat" and "meow".
+    /// Mean logits of "cat" and "meow" of the latest answers, newest last.
     recent_named: VecDeque<f32>,
     previous: Option<Answer>,
     probability: f32,
@@ -234,18 +243,19 @@ struct Events {
     open: Option<Open>,
 }
 
-/// An event that has begun.
+/// A vocalisation that has begun and not ended.
 struct Open {
     first_step: u64,
-    /// The last step that was loud enough to go on.
+    /// The last step whose probability reached `off_probability`.
     last_step: u64,
     best: Best,
+    /// Sum of the weights of the steps in `embedding` and `sound_logits`.
     weight: f32,
     embedding: [f32; EMBEDDING],
     sound_logits: [f32; SOUNDS],
 }
 
-/// Best mean logit of each score window, and last the best of the window of names.
+/// The best mean logit for each of [`SCORE_WINDOWS`], and last the best for [`NAMED_WINDOW`].
 #[derive(Clone, Copy)]
 struct Best(Means);
 
@@ -262,7 +272,7 @@ impl Best {
 
     fn score(&self) -> f32 {
         let [own @ .., named] = &self.0;
-        // What was learnt from labels, and what was learnt from the larger network: each errs where the other does not.
+        // The first is learnt from labels, the second from the larger network. They make different mistakes.
         let logit = own.iter().sum::<f32>() / own.len() as f32 + named;
         sigmoid(SCORE_SLOPE * logit + SCORE_OFFSET)
     }
@@ -291,7 +301,7 @@ impl Events {
         }
     }
 
-    /// Takes the network's next answer. A step is decided when the answer after it is known.
+    /// Takes the network's next answer, and decides the step before it.
     fn take(&mut self, answer: &Answer, on_event: &mut impl FnMut(Event)) {
         self.recent.pop_front();
         self.recent.push_back(answer.cat_logit.clamp(-LOGIT_LIMIT, LOGIT_LIMIT));
@@ -311,7 +321,7 @@ impl Events {
         }
     }
 
-    /// The stream has ended: decides the last step and closes what is open.
+    /// Ends the stream: decides the last step and closes a vocalisation that is open.
     fn end(&mut self, on_event: &mut impl FnMut(Event)) {
         if let Some(decided) = self.previous.take() {
             self.recent.pop_front();
@@ -336,8 +346,9 @@ impl Events {
             open.last_step = step;
             open.hear(answer, self.probability);
         }
-        let pause = step - open.last_step;
-        if pause > steps_of_ms(self.config.merge_gap_ms) || step - open.first_step >= steps_of_ms(self.config.max_ms) {
+        let silence = step - open.last_step;
+        let longest = steps_of_ms(self.config.max_ms);
+        if silence > steps_of_ms(self.config.merge_gap_ms) || step - open.first_step >= longest {
             self.close(on_event);
         }
     }
@@ -372,8 +383,8 @@ impl Open {
     }
 }
 
-/// The likeliest kind. The larger network that these logits were learnt from seldom names a purr, hiss or growl, so where
-/// it leans to one at all, that is the answer.
+/// The kind with the highest logit, however small its lead: the larger network that these logits were learnt from
+/// seldom names a purr, hiss or growl, so that a slight lead means something.
 fn kind_of(logits: &[f32; SOUNDS]) -> Kind {
     let of = |sound: Sound| logits[sound as usize];
     let meow = of(Sound::Meow).max(of(Sound::Caterwaul));

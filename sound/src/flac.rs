@@ -1,28 +1,29 @@
-//! A small lossless encoder: canonical audio to FLAC (RFC 9639), by fixed predictors and partitioned Rice codes.
+//! A small FLAC encoder (RFC 9639) for canonical audio, with fixed predictors and partitioned Rice codes.
 //!
-//! It gives up the last tenth that linear prediction would gain, and is so cheap for it that a node can code every second it
-//! keeps: no allocation but the output, one pass to choose the predictor, one to write. Any FLAC decoder reads the result.
+//! Linear prediction would make the result about a tenth smaller. Without it the encoder is cheap enough for a node to
+//! encode all that it captures: one pass chooses the predictor, one writes, and only the output is allocated. Any FLAC
+//! decoder reads the result.
 
 use crate::SAMPLE_RATE_HZ;
 
-/// Samples of a FLAC frame when the input is longer. It divides by 2^5, so that Rice partitions have at least
-/// [`MIN_PARTITION_SAMPLES`].
+/// Samples of a FLAC frame: 250 ms. Shorter inputs are one frame. The number is a multiple of 2^5, so that a frame
+/// divides into Rice partitions of 125 samples.
 const BLOCK_SAMPLES: usize = 4000;
 
-/// Below this a partition's parameter costs more than it gains.
+/// The parameter of a shorter Rice partition would cost more than it gains.
 const MIN_PARTITION_SAMPLES: usize = 64;
 
-/// Highest order of the fixed predictors of FLAC.
+/// Highest order of FLAC's fixed predictors.
 const MAX_ORDER: usize = 4;
 
-/// Largest parameter of the 4-bit Rice method; 15 is its escape code.
+/// Largest parameter of a Rice code with 4-bit parameters; 15 is the escape code.
 const MAX_RICE: u32 = 14;
 
-/// Appends a whole FLAC stream (marker, STREAMINFO, frames) of 16 kHz mono 16-bit audio to `out`. The MD5 field is 0, which
-/// means unknown; each frame has its own CRC.
+/// Appends a whole FLAC stream (marker, STREAMINFO, frames) of the canonical audio in `samples` to `out`. The MD5 field
+/// of STREAMINFO is 0, which means unknown; each frame has a CRC of its own.
 ///
-/// Encodes any length; an empty input gives a stream without frames. The result is at most 64 bytes, and 16 a started block of
-/// 4000 samples, longer than the samples.
+/// Encodes any number of samples; none give a stream without frames. The stream is at most 64 bytes, plus 16 bytes for
+/// each block of 4000 samples begun, longer than the samples themselves.
 pub fn encode(samples: &[i16], out: &mut Vec<u8>) {
     let block_samples = samples.len().clamp(16, BLOCK_SAMPLES);
     stream_info(samples.len(), block_samples, out);
@@ -33,19 +34,20 @@ pub fn encode(samples: &[i16], out: &mut Vec<u8>) {
 
 fn stream_info(total_samples: usize, block_samples: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(b"fLaC");
-    // Last metadata block, STREAMINFO, 34 bytes.
+    // Header of the last metadata block: STREAMINFO, 34 bytes.
     out.extend_from_slice(&[0x80, 0, 0, 34]);
     let mut bits = BitWriter::new(out);
     bits.put(16, block_samples as u64);
     bits.put(16, block_samples as u64);
-    // Smallest and largest frame in bytes: unknown.
+    // Smallest and largest frame in bytes: 0 means unknown.
     bits.put(24, 0);
     bits.put(24, 0);
     bits.put(20, u64::from(SAMPLE_RATE_HZ));
-    // One channel, 16 bits, both less one.
+    // One channel and 16 bits a sample, each stored less 1.
     bits.put(3, 0);
     bits.put(5, 15);
     bits.put(36, total_samples as u64);
+    // MD5 of the samples: 0 means unknown.
     for _ in 0..4 {
         bits.put(32, 0);
     }
@@ -54,7 +56,7 @@ fn stream_info(total_samples: usize, block_samples: usize, out: &mut Vec<u8>) {
 
 fn frame(number: usize, block: &[i16], out: &mut Vec<u8>) {
     let start = out.len();
-    // Sync code, fixed block size; 16-bit block size follows, 16 kHz; one channel, 16 bits.
+    // Sync code and fixed block size; block size in 16 bits at the end of the header, 16 kHz; one channel, 16 bits.
     out.extend_from_slice(&[0xff, 0xf8, 0x75, 0x08]);
     put_utf8_number(number as u32, out);
     out.extend_from_slice(&((block.len() - 1) as u16).to_be_bytes());
@@ -62,7 +64,7 @@ fn frame(number: usize, block: &[i16], out: &mut Vec<u8>) {
 
     let order = best_order(block);
     if block.iter().all(|&sample| sample == block[0]) {
-        // Constant subframe.
+        // Header of a constant subframe.
         out.push(0);
         out.extend_from_slice(&block[0].to_be_bytes());
     } else {
@@ -101,7 +103,7 @@ fn fixed_subframe(block: &[i16], order: usize, out: &mut Vec<u8>) {
         *folded = fold(residual(block, n, order));
     }
     for (partition, folded) in residuals.chunks(partition_samples).enumerate() {
-        // The first partition is shorter by the samples that were written as they are.
+        // The first samples were written as they are, so the first partition is shorter.
         let folded = if partition == 0 { &folded[order..] } else { folded };
         let rice = rice_parameter(folded);
         bits.put(4, u64::from(rice));
@@ -113,14 +115,14 @@ fn fixed_subframe(block: &[i16], order: usize, out: &mut Vec<u8>) {
     bits.finish();
 }
 
-/// The fixed predictor with the smallest sum of absolute residuals.
+/// The order of the fixed predictor with the smallest sum of absolute residuals.
 fn best_order(block: &[i16]) -> usize {
     if block.len() <= MAX_ORDER {
         return 0;
     }
     let mut sums = [0_u64; MAX_ORDER + 1];
     let at = |n: usize| i32::from(block[n]);
-    // The differences of each order are the differences of the order before it.
+    // The residual of order n + 1 is the difference of two neighbouring residuals of order n.
     let mut last = [0_i32; MAX_ORDER];
     last[0] = at(3);
     last[1] = at(3) - at(2);
@@ -151,11 +153,12 @@ fn residual(block: &[i16], n: usize, order: usize) -> i32 {
     }
 }
 
-/// 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4.
+/// Maps 0, -1, 1, -2, 2, ... to 0, 1, 2, 3, 4, ...
 fn fold(value: i32) -> u32 {
     ((value << 1) ^ (value >> 31)) as u32
 }
 
+/// Binary logarithm of the number of Rice partitions: the most that the block divides into.
 fn partition_order(samples: usize, order: usize) -> u32 {
     (0..=8)
         .rev()
@@ -163,7 +166,7 @@ fn partition_order(samples: usize, order: usize) -> u32 {
         .unwrap_or(0)
 }
 
-/// The parameter whose codes are shortest, by the mean of the folded residuals.
+/// The Rice parameter that gives the shortest codes: one near the logarithm of the mean.
 fn rice_parameter(folded: &[u32]) -> u32 {
     if folded.is_empty() {
         return 0;
@@ -171,14 +174,14 @@ fn rice_parameter(folded: &[u32]) -> u32 {
     let sum: u64 = folded.iter().map(|&value| u64::from(value)).sum();
     let mean = sum / folded.len() as u64;
     let guess = (u64::BITS - (mean + 1).leading_zeros()).saturating_sub(1);
-    // Exact bit counts of the guess and its neighbours.
+    // Count the bits of the guess and of its neighbours exactly.
     (guess.saturating_sub(1)..=guess + 1)
         .map(|rice| rice.min(MAX_RICE))
         .min_by_key(|&rice| folded.iter().map(|&value| u64::from((value >> rice) + 1 + rice)).sum::<u64>())
         .unwrap_or(0)
 }
 
-/// Frame numbers are coded as UTF-8 codes characters.
+/// Writes a frame number in the coding that UTF-8 uses for characters.
 fn put_utf8_number(number: u32, out: &mut Vec<u8>) {
     match number {
         0..0x80 => out.push(number as u8),
@@ -188,7 +191,7 @@ fn put_utf8_number(number: u32, out: &mut Vec<u8>) {
             if number < 0x1_0000 {
                 out.extend_from_slice(&[0xe0 | (number >> 12) as u8, continuation(6), continuation(0)]);
             } else {
-                // 2^21 frames of 4000 samples are six days; nobody encodes that in one piece.
+                // Higher numbers do not occur: 2^21 frames of 4000 samples are six days.
                 out.extend_from_slice(&[
                     0xf0 | ((number >> 18) & 7) as u8,
                     continuation(12),
@@ -212,7 +215,7 @@ impl<'a> BitWriter<'a> {
         Self { out, pending: 0, pending_bits: 0 }
     }
 
-    /// The lowest `count` bits of `value`, at most 56; the bits above them must be 0.
+    /// Appends the lowest `count` bits of `value`, at most 56. The bits above them must be 0.
     fn put(&mut self, count: u32, value: u64) {
         self.pending = (self.pending << count) | value;
         self.pending_bits += count;
@@ -230,7 +233,7 @@ impl<'a> BitWriter<'a> {
         self.put(count, 0);
     }
 
-    /// Fills up the last byte with zeros.
+    /// Fills the last byte up with zeros.
     fn finish(mut self) {
         if self.pending_bits > 0 {
             self.put(8 - self.pending_bits, 0);
@@ -238,13 +241,14 @@ impl<'a> BitWriter<'a> {
     }
 }
 
+/// CRC-8 with polynomial 0x07, which ends the header of a FLAC frame.
 fn crc8(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ byte, |crc, _| if crc & 0x80 != 0 { (crc << 1) ^ 0x07 } else { crc << 1 })
     })
 }
 
-/// CRC-16 with polynomial 0x8005, as FLAC frames end.
+/// CRC-16 with polynomial 0x8005, which ends a FLAC frame.
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }
@@ -283,7 +287,7 @@ mod tests {
         stream.len()
     }
 
-    /// A full-period generator; the tests need no good randomness.
+    /// Noise from a linear congruential generator, which is random enough for these tests.
     fn noise(count: usize, amplitude: i32) -> Vec<i16> {
         let mut state = 1_u32;
         (0..count)

@@ -1,52 +1,52 @@
-//! One's own cat: a context classifier that learns from the owner's labels.
+//! A cat's own context classifier, which learns from the owner's labels.
 //!
-//! Multinomial logistic regression on top of the general classifier, held near it by a penalty: with no label the answer
-//! is the general one, with few it moves a little, with many it is the cat's own. Training anew takes milliseconds, and
-//! is deterministic, so only the labels need storing. [`Household`] is what the rest of the system asks: it picks the labels to learn
-//! from, and answers by the general model while there are none. There is no state but the labels: whoever needs a cat's answer learns
-//! it from them, so a restart changes nothing and no copy can be out of date.
+//! It is a multinomial logistic regression that corrects the general classifier ([`crate::context`]), with a penalty on
+//! the size of the correction. Without labels it gives the general answer; the more labels there are, the more it
+//! follows the cat. Training takes milliseconds and is deterministic, so only the labels need storing.
+//! [`Household`] is what the rest of the system asks: it picks the labels to learn from, and gives the answer of the
+//! general model while there are none. It has no state but the labels: whoever needs a cat's answer learns it from them,
+//! so a restart changes nothing and no copy can be out of date.
 
 use crate::context::{CONTEXTS, ContextLogits, ContextModel, Features, context_of, softmax};
 use crate::detection::{Context, ContextLabel};
 use crate::model::EMBEDDING;
 use crate::prosody::PROSODY;
 
-/// Numbers that the classifier learns from: 1 (for how often each context comes at all), the way of speaking, the embedding.
+/// Inputs of the regression: a constant (for how often each context occurs), the prosody and the embedding.
 const FEATURES: usize = 1 + PROSODY + EMBEDDING;
 
-/// Weight of each group of features; a group that matters more is penalised less. Chosen by the simulation of
-/// docs/MODEL.md.
+/// Factor on each group of inputs. A larger factor makes the penalty matter less for that group. Chosen by the
+/// simulation of owners in docs/MODEL.md.
 const CONSTANT_WEIGHT: f32 = 0.3;
 const PROSODY_WEIGHT: f32 = 0.1;
 const EMBEDDING_WEIGHT: f32 = 2.0;
 
-/// Strength of the penalty that holds the classifier near the general one, a label.
+/// Strength of the penalty on the squared weights (L2), in units of one label.
 const PENALTY: f32 = 0.1;
 
-/// Steps of gradient descent. Stopping here, a little before it settles, holds the classifier near the general one too.
+/// Steps of gradient descent. To stop before it converges also keeps the classifier close to the general one.
 const ITERATIONS: usize = 200;
 
-/// One label of the owner: the vocalisation, what the general model says of it, and the context's place in
-/// [`ContextLogits`].
+/// A vocalisation with the owner's label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
-    /// The vocalisation.
+    /// The features of the vocalisation.
     pub features: Features,
-    /// [`ContextModel::logits`] of it.
+    /// Its logits by the general classifier, from [`ContextModel::logits`].
     pub general: ContextLogits,
-    /// 0: waiting for food, 1: isolation, 2: brushing.
+    /// The label, as an index into [`ContextLogits`]: 0 waiting for food, 1 isolation, 2 brushing.
     pub context: usize,
 }
 
-/// The classifier of one cat.
+/// The context classifier of one cat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CatClassifier {
-    /// Per context, on top of the general model.
+    /// Weights of the correction: one row a context.
     weights: [[f32; FEATURES]; CONTEXTS],
 }
 
 impl CatClassifier {
-    /// Learns from all labels of one cat. Labels with a context out of range are left out.
+    /// Trains on all labels of one cat. Labels whose context is out of range are ignored.
     #[must_use]
     pub fn train(general: &ContextModel, examples: &[Example]) -> Self {
         let mut weights = [[0.0; FEATURES]; CONTEXTS];
@@ -55,8 +55,9 @@ impl CatClassifier {
             .filter(|example| example.context < CONTEXTS)
             .map(|example| (inputs(general, &example.features), example))
             .collect();
-        // The steepest the loss can bend (Böhning 1992: half the squared inputs); a step of its inverse never overshoots.
-        let bend: f32 = PENALTY + known.iter().map(|(x, _)| 0.5 * x.iter().map(|v| v * v).sum::<f32>()).sum::<f32>();
+        // Upper bound of the curvature of the loss (D. Böhning, "Multinomial logistic regression algorithm", 1992):
+        // half the squared inputs. A step of 1 / bound never overshoots.
+        let bound: f32 = PENALTY + known.iter().map(|(x, _)| 0.5 * x.iter().map(|v| v * v).sum::<f32>()).sum::<f32>();
         for _ in 0..ITERATIONS {
             let mut slopes = weights.map(|row| row.map(|weight| PENALTY * weight));
             for (x, example) in &known {
@@ -69,13 +70,14 @@ impl CatClassifier {
                 }
             }
             for (weight, slope) in weights.as_flattened_mut().iter_mut().zip(slopes.as_flattened()) {
-                *weight -= slope / bend;
+                *weight -= slope / bound;
             }
         }
         Self { weights }
     }
 
-    /// Log-odds for one vocalisation of this cat; `general` is [`ContextModel::logits`] of it.
+    /// Logits of the contexts of one vocalisation of this cat. `model` is the general classifier, `general` its
+    /// [`ContextModel::logits`] for the vocalisation.
     #[must_use]
     pub fn logits(&self, model: &ContextModel, features: &Features, general: &ContextLogits) -> ContextLogits {
         logits(&self.weights, &inputs(model, features), general)
@@ -100,8 +102,8 @@ fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {
     out
 }
 
-/// Labels of one cat that are learnt from: the latest ones. Older ones are kept and count for their own events alone. Learning
-/// from so many takes some milliseconds.
+/// How many labels of one cat are learnt from: the latest ones. Older ones are kept and count for their own events only.
+/// Learning from this many takes some milliseconds.
 pub const MOST_LABELS: usize = 100;
 
 /// The context answers for one cat: by its own classifier once there are labels, by the general model until then.
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ways_of_speaking_are_told_apart() {
+    fn two_kinds_of_meow_are_told_apart() {
         let model = ContextModel::shipped();
         let examples: Vec<Example> = (0..8).map(|n| example((n % 2) as f32 * 2.0 + n as f32 * 0.01, n % 2)).collect();
         let classifier = CatClassifier::train(model, &examples);

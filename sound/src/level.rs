@@ -1,24 +1,25 @@
-//! How loud canonical audio is, and whether it is audio at all.
+//! The level of canonical audio, and signs of a dead or overdriven microphone.
 
 use serde::{Deserialize, Serialize};
 
-/// Lowest level that is reported, in dB of full scale: digital silence.
+/// The lowest level reported, in dB of full scale. It stands for digital silence.
 pub const SILENCE_DBFS: f32 = -120.0;
 
 /// Level of a stretch of audio.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Level {
-    /// Root mean square, in dB of full scale, -120 to 0. A full-scale sine has -3.
+    /// Root mean square, in dB of full scale, -120 to 0. A full-scale sine has -3 dB.
     pub rms_dbfs: f32,
     /// Highest absolute sample, in dB of full scale, -120 to 0.
     pub peak_dbfs: f32,
     /// Share of the samples at full scale, 0 to 1.
     pub clipped_fraction: f32,
-    /// Share of the samples that are exactly zero, 0 to 1. 1 means a dead or muted microphone.
+    /// Share of the samples that are exactly 0, 0 to 1. 1 means a dead or muted microphone.
     pub zero_fraction: f32,
 }
 
-/// Sums up samples of any length; exact, so that chunking does not matter.
+/// Measures the level of any number of samples. The sums are exact integers, so how the samples are cut into pushes
+/// does not matter.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LevelMeter {
     samples: u64,
@@ -29,7 +30,7 @@ pub struct LevelMeter {
 }
 
 impl LevelMeter {
-    /// Takes more samples.
+    /// Takes the next samples.
     pub fn push(&mut self, samples: &[i16]) {
         self.samples += samples.len() as u64;
         for &sample in samples {
@@ -41,12 +42,12 @@ impl LevelMeter {
         }
     }
 
-    /// Number of samples taken.
+    /// Number of samples taken so far.
     pub fn samples(&self) -> u64 {
         self.samples
     }
 
-    /// The level of all samples taken. Without any: digital silence, nothing clipped, nothing zero.
+    /// The level of all samples taken so far. Without any: [`SILENCE_DBFS`], and both fractions 0.
     pub fn level(&self) -> Level {
         let count = self.samples.max(1) as f64;
         let rms = (self.square_sum as f64 / count).sqrt();
@@ -59,7 +60,7 @@ impl LevelMeter {
     }
 }
 
-/// Decibels of full scale of an amplitude in units of s16 samples (full scale: 32768), not below [`SILENCE_DBFS`].
+/// An amplitude in units of 16-bit samples (full scale is 32,768) in dB of full scale, [`SILENCE_DBFS`] to 0.
 pub(crate) fn dbfs(amplitude: f64) -> f32 {
     ((20.0 * (amplitude / 32768.0).log10()) as f32).clamp(SILENCE_DBFS, 0.0)
 }

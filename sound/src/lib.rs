@@ -1,6 +1,11 @@
-//! The pure signal code of Meowlink: no I/O, no clock, no async.
+//! The signal code of Meowlink: samples in, results out, without I/O, clocks, threads or async.
 //!
-//! Everything here works on *canonical audio*: 16 kHz, one channel, signed 16 bits.
+//! [`framer`] turns what a sound device delivers into *canonical audio*: 16 kHz, one channel, signed 16 bits.
+//! The other modules take it as `&[i16]`, or make it. The way from samples to detected vocalisations is [`logmel`]
+//! (features), [`model`] (the network), [`detector`] (where a cat is) and [`analysis`], which adds measurements
+//! ([`measure`], [`prosody`]) and the context ([`context`], [`household`]).
+//!
+//! All of it gives bit-identical results however a stream is cut into pushes.
 
 pub mod analysis;
 pub mod context;
@@ -22,5 +27,5 @@ pub mod synth;
 pub mod testing;
 pub mod verdict;
 
-/// Sampling rate of canonical audio, in hertz. Tape, wire and analysis all use it.
+/// Sampling rate of canonical audio, in hertz.
 pub const SAMPLE_RATE_HZ: u32 = 16_000;

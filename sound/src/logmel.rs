@@ -1,8 +1,8 @@
-//! The one front end: canonical audio to log-mel frames, streaming.
+//! The front end of the network: turns a stream of canonical audio into log-mel frames.
 //!
-//! Training and inference both read these frames, so what the model learns from is what it hears. Every
-//! [`HOP_SAMPLES`] one frame of [`BANDS`] values comes out; it covers [`WINDOW_SAMPLES`]. Bands end below
-//! 3.7 kHz, so audio that once passed through 8 kHz looks the same as audio that did not.
+//! Training uses the same code (`examples/logmel.rs`), so that the network gets the same input in the product as in
+//! training. Every [`HOP_SAMPLES`] samples give one frame of [`BANDS`] values, which covers [`WINDOW_SAMPLES`] samples.
+//! The bands end at 3.7 kHz, so audio that was once recorded at 8 kHz looks the same as any other.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,29 +14,30 @@ use crate::SAMPLE_RATE_HZ;
 /// Samples from one frame to the next: 16 ms.
 pub const HOP_SAMPLES: usize = 256;
 
-/// Samples a frame covers: 32 ms.
+/// Samples that a frame covers: 32 ms.
 pub const WINDOW_SAMPLES: usize = 512;
 
-/// Mel bands a frame.
+/// Mel bands of a frame.
 pub const BANDS: usize = 40;
 
-/// Lower edge of the lowest band, in hertz. Below it lie mains hum and handling noise.
+/// Lower edge of the lowest band, in hertz. Mains hum and handling noise lie below it.
 pub const LOWEST_HZ: f32 = 80.0;
 
-/// Upper edge of the highest band, in hertz: where resamplers to 8 kHz still pass everything.
+/// Upper edge of the highest band, in hertz. Resamplers to 8 kHz pass everything up to here.
 pub const HIGHEST_HZ: f32 = 3_700.0;
 
-/// Band power added before the logarithm, relative to a full-scale sine: a little above what rounding to 16 bits
-/// leaves in a band, so that digital silence and a quiet room look alike.
+/// Power that is added to each band before the logarithm, where a full-scale sine has 1. It is a little more than the
+/// rounding to 16 bits leaves in a band, so that digital silence and a quiet room look alike.
 const POWER_FLOOR: f32 = 1e-11;
 
-/// `(ln(power) + SHIFT) * SCALE` brings quiet rooms near 0 and loud sounds near 3.
+/// `(ln(power) + LOG_SHIFT) * LOG_SCALE` is near 0 for quiet rooms and near 3 for loud sounds.
 const LOG_SHIFT: f32 = 16.0;
 const LOG_SCALE: f32 = 0.25;
 
 const BINS: usize = WINDOW_SAMPLES / 2 + 1;
 
-/// One frame: log power a band, about -2.3 (digital silence) to 4 (full scale). Lowest band first.
+/// One frame: the scaled logarithm of the power in each band, lowest band first. About -2.3 (digital silence) to 4
+/// (full scale).
 pub type Frame = [f32; BANDS];
 
 /// The frame of digital silence.
@@ -45,11 +46,12 @@ pub fn silent_frame() -> Frame {
     [level(0.0); BANDS]
 }
 
-/// Turns a stream of samples into log-mel frames. Memory is constant; how the stream is cut into pushes changes no bit
-/// of the result. Frame `k` covers samples `k * HOP_SAMPLES .. k * HOP_SAMPLES + WINDOW_SAMPLES`.
+/// Turns a stream of canonical audio into log-mel frames. Frame `k` covers the samples
+/// `k * HOP_SAMPLES .. k * HOP_SAMPLES + WINDOW_SAMPLES`. Memory use is constant, and how the stream is cut into pushes
+/// changes no bit of the result.
 pub struct LogMel {
     tables: Arc<Tables>,
-    /// The last samples, scaled to -1..1; the first `filled` of them are valid.
+    /// The latest samples, scaled to -1..1, of which the first `filled` are valid.
     pending: [f32; WINDOW_SAMPLES],
     filled: usize,
     windowed: Vec<f32>,
@@ -58,27 +60,28 @@ pub struct LogMel {
     power: Vec<f32>,
 }
 
-/// What all front ends share: the plan, the window, the bands.
+/// What all streams share.
 struct Tables {
     fft: Arc<dyn RealToComplex<f32>>,
     window: Vec<f32>,
     bands: Vec<Band>,
 }
 
-/// One triangular band: weights of consecutive bins, which add up to 1.
+/// One triangular band: weights of consecutive FFT bins. They add up to 1.
 struct Band {
     first_bin: usize,
     weights: Vec<f32>,
 }
 
 impl Tables {
-    /// The window (periodic Hann), the triangular mel bands and the FFT plan; computed at the first call.
+    /// Computed at the first call.
     fn shared() -> Arc<Self> {
         static SHARED: OnceLock<Arc<Tables>> = OnceLock::new();
         Arc::clone(SHARED.get_or_init(|| Arc::new(Self::compute())))
     }
 
     fn compute() -> Self {
+        // A periodic Hann window.
         let phase = std::f32::consts::TAU / WINDOW_SAMPLES as f32;
         let window = (0..WINDOW_SAMPLES).map(|n| 0.5 - 0.5 * (n as f32 * phase).cos()).collect();
         Self { fft: RealFftPlanner::new().plan_fft_forward(WINDOW_SAMPLES), window, bands: mel_bands() }
@@ -107,7 +110,7 @@ impl LogMel {
         }
     }
 
-    /// Takes the next samples and hands every frame that they complete to `on_frame`, in order.
+    /// Takes the next samples and passes each frame that they complete to `on_frame`, in order.
     pub fn push(&mut self, mut samples: &[i16], mut on_frame: impl FnMut(&Frame)) {
         while !samples.is_empty() {
             let (now, later) = samples.split_at(samples.len().min(WINDOW_SAMPLES - self.filled));
@@ -132,7 +135,7 @@ impl LogMel {
             .fft
             .process_with_scratch(&mut self.windowed, &mut self.spectrum, &mut self.fft_scratch)
             .expect("the buffers were made by the plan");
-        // A full-scale sine in the middle of a bin has magnitude WINDOW_SAMPLES / 4 behind a Hann window.
+        // With a Hann window, a full-scale sine at the centre of a bin has the magnitude WINDOW_SAMPLES / 4.
         let full_scale = (WINDOW_SAMPLES as f32 / 4.0).powi(2).recip();
         for (power, bin) in self.power.iter_mut().zip(&self.spectrum) {
             *power = bin.norm_sqr() * full_scale;
@@ -150,7 +153,7 @@ fn level(power: f32) -> f32 {
     ((power + POWER_FLOOR).ln() + LOG_SHIFT) * LOG_SCALE
 }
 
-/// Hertz to mel and back, after O'Shaughnessy (1987): 2595 lg(1 + f / 700).
+/// The mel scale of D. O'Shaughnessy, "Speech communication: human and machine" (1987): 2595 log10(1 + f / 700).
 fn mel_of_hz(hz: f32) -> f32 {
     2_595.0 * (1.0 + hz / 700.0).log10()
 }
@@ -159,7 +162,8 @@ fn hz_of_mel(mel: f32) -> f32 {
     700.0 * (10_f32.powf(mel / 2_595.0) - 1.0)
 }
 
-/// Triangles evenly spaced in mel, each from the middle of its lower neighbour to that of its upper one.
+/// Triangular bands whose peaks are evenly spaced in mel. Each reaches from the peak of its lower neighbour to that of
+/// its upper neighbour.
 fn mel_bands() -> Vec<Band> {
     let (lowest, highest) = (mel_of_hz(LOWEST_HZ), mel_of_hz(HIGHEST_HZ));
     let bin_hz = SAMPLE_RATE_HZ as f32 / WINDOW_SAMPLES as f32;
@@ -167,7 +171,8 @@ fn mel_bands() -> Vec<Band> {
     (0..BANDS)
         .map(|band| {
             let (left, middle, right) = (edge_hz(band), edge_hz(band + 1), edge_hz(band + 2));
-            // The lowest bands are about as wide as a bin: never narrower, or some would hear nothing.
+            // The lowest bands are about as wide as an FFT bin. Narrower ones could fall between two bins and stay
+            // empty.
             let rise = (middle - left).max(bin_hz);
             let fall = (right - middle).max(bin_hz);
             let weight = |bin: usize| {

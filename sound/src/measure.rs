@@ -1,7 +1,8 @@
-//! Measurements on the audio of one vocalisation: loudness, pitch track, spectral shape.
+//! Measurements on the audio of one vocalisation: level, pitch track, shape of the spectrum.
 //!
-//! Pitch is the strongest peak of the autocorrelation, divided by the window's own as in P. Boersma, "Accurate short-term
-//! analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound" (1993).
+//! The pitch comes from the autocorrelation of the windowed signal, divided by that of the window, as in P. Boersma,
+//! "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise ratio of a sampled sound"
+//! (1993).
 
 use std::sync::Arc;
 
@@ -12,23 +13,25 @@ use crate::SAMPLE_RATE_HZ;
 use crate::detection::Measurements;
 use crate::level::LevelMeter;
 
-/// Analysis window: 64 ms, several periods of the lowest pitch.
+/// Samples of an analysis window: 64 ms, several periods of the lowest pitch.
 const WINDOW: usize = 1024;
-/// The window is zero-padded to this, so that the autocorrelation is linear, not circular.
+/// Windows are zero-padded to this many samples, so that the autocorrelation is linear, not circular.
 const FFT: usize = 2 * WINDOW;
-/// 20 ms between two points of the pitch track.
+/// Samples from one window to the next: 20 ms.
 const HOP: usize = 320;
-/// Pitch of adult cats' meows lies within 200 to 1000 Hz, of kittens up to about 1500; growls begin about 100 Hz.
+/// The range in which a pitch is searched. Meows of adult cats lie between 200 and 1000 Hz and those of kittens reach
+/// about 1500 Hz; growls begin at about 100 Hz.
 const PITCH_MIN_HZ: f32 = 100.0;
 const PITCH_MAX_HZ: f32 = 1600.0;
-/// A frame is voiced when its autocorrelation at the pitch period reaches this share of the energy.
+/// A window is voiced when the highest peak of its normalised autocorrelation reaches this.
 const VOICED: f32 = 0.5;
-/// The shortest period whose peak comes this near to the highest one is the pitch: avoids octave errors downward.
+/// The pitch is the shortest period whose peak reaches this share of the highest one. Without it, a multiple of the
+/// period could win, an octave or more too low.
 const OCTAVE_GUARD: f32 = 0.9;
-/// Frames this far below the loudest do not count for pitch and shape: they are background.
+/// Windows this far below the loudest one are background and do not count for pitch and shape.
 const BELOW_LOUDEST_DB: f32 = 25.0;
 
-/// Measures vocalisations. Holds the FFT plans and scratch space; one serves any number of vocalisations in turn.
+/// Measures vocalisations, one after another. Holds the FFT plans and scratch space.
 pub struct Meter {
     forward: Arc<dyn RealToComplex<f32>>,
     inverse: Arc<dyn ComplexToReal<f32>>,
@@ -40,26 +43,29 @@ pub struct Meter {
     inverse_scratch: Vec<Complex32>,
 }
 
-/// What one window of 64 ms shows.
+/// Measurements on one window of 64 ms.
 pub(crate) struct Shape {
+    /// Sum of the one-sided power spectrum without its constant component, full scale 1.
     pub(crate) power: f32,
-    /// Power in the bands between neighbours of [`BAND_EDGES_HZ`].
+    /// The part of the power between each two neighbours in [`BAND_EDGES_HZ`].
     pub(crate) bands: [f32; BANDS],
+    /// Centre of gravity of the power spectrum, in hertz.
     pub(crate) centroid_hz: f32,
+    /// Geometric over arithmetic mean of the power spectrum, 0 to 1.
     pub(crate) flatness: f32,
-    /// Highest peak of the autocorrelation within the range of pitch, 0 to 1.
+    /// Highest peak of the normalised autocorrelation within the range of pitch, 0 to 1.
     pub(crate) periodicity: f32,
     /// `None`: unvoiced.
     pub(crate) pitch_hz: Option<f32>,
 }
 
-/// Bands of a [`Shape`].
+/// Number of bands in a [`Shape`].
 pub(crate) const BANDS: usize = 7;
 
-/// Their edges; a recording made at 8 kHz has all of them.
+/// Edges of the bands, in hertz. They end where recordings made at 8 kHz still have everything.
 const BAND_EDGES_HZ: [f32; BANDS + 1] = [200.0, 500.0, 800.0, 1_200.0, 1_700.0, 2_300.0, 3_000.0, 3_700.0];
 
-/// Seconds between two shapes of a track.
+/// Seconds from one shape of a track to the next.
 pub(crate) const TRACK_HOP_S: f32 = HOP as f32 / SAMPLE_RATE_HZ as f32;
 
 impl Default for Meter {
@@ -89,7 +95,8 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Measures the canonical audio of one vocalisation. `background_dbfs` is the level around it, -120 to 0.
+    /// Measures the canonical audio of one vocalisation, of any length. `background_dbfs` is the RMS level of the
+    /// background, in dB of full scale, -120 to 0.
     pub fn measure(&mut self, audio: &[i16], background_dbfs: f32) -> Measurements {
         let mut level = LevelMeter::default();
         level.push(audio);
@@ -115,7 +122,8 @@ impl Meter {
         }
     }
 
-    /// The shapes of the windows that fit into the audio, 20 ms apart; one, partial, if none fits.
+    /// The shapes of all windows that fit into the audio, 20 ms apart. Audio that is shorter than a window gives one
+    /// shape.
     pub(crate) fn track(&mut self, audio: &[i16]) -> Vec<Shape> {
         let last_start = audio.len().saturating_sub(WINDOW);
         (0..=last_start).step_by(HOP).map(|start| self.shape(&audio[start..audio.len().min(start + WINDOW)])).collect()
@@ -131,7 +139,7 @@ impl Meter {
 
         let bin_hz = SAMPLE_RATE_HZ as f32 / FFT as f32;
         let (mut power, mut moment, mut log_sum) = (0.0f32, 0.0f32, 0.0f32);
-        // Below 1e-12 a bin is rounding noise; it would pull the geometric mean to nothing.
+        // A bin that is empty but for rounding errors would pull the geometric mean to 0.
         const FLOOR: f32 = 1e-12;
         for (bin, value) in self.spectrum.iter().enumerate().skip(1) {
             let bin_power = value.norm_sqr() + FLOOR;
@@ -150,7 +158,7 @@ impl Meter {
         Shape { power, bands, centroid_hz: moment / power, flatness, periodicity, pitch_hz }
     }
 
-    /// Periodicity and pitch of the window whose spectrum was just made; overwrites `spectrum` and `time`.
+    /// Periodicity and pitch of the window whose spectrum is in `spectrum`. Overwrites `spectrum` and `time`.
     fn pitch(&mut self) -> (f32, Option<f32>) {
         self.power_to_autocorrelation();
         let energy = self.time[0];
@@ -168,6 +176,7 @@ impl Meter {
             return (best, None);
         };
         let (left, peak, right) = (correlation(lag - 1), correlation(lag), correlation(lag + 1));
+        // The top of the parabola through the peak and its neighbours: pitch finer than whole samples.
         let curvature = left - 2.0 * peak + right;
         let offset = if curvature < 0.0 { 0.5 * (left - right) / curvature } else { 0.0 };
         (best, Some(SAMPLE_RATE_HZ as f32 / (lag as f32 + offset)))

@@ -1,8 +1,9 @@
-//! The trained network: log-mel frames in; every 64 ms a cat logit, some other sounds' logits and an embedding out.
+//! The trained network. It takes log-mel frames and gives, every 64 ms, the logit of a cat, the logits of some other
+//! sounds, and an embedding.
 //!
-//! Six convolutions and one linear layer, 340,000 weights, run in blocks of [`BLOCK_FRAMES`] frames counted from the
-//! start of the stream. One [`Model`] serves all streams; a [`Hearing`] is the state of one. How the weights came about
-//! is in `docs/MODEL.md`; `training/network.py` is the same network in the training framework.
+//! The network has six convolutions and one linear layer with 340,000 weights. It runs once for every [`BLOCK_FRAMES`]
+//! frames, counted from the start of the stream. All streams share a [`Model`]; each has a [`Hearing`], which holds its
+//! state. `docs/MODEL.md` describes the training; `training/network.py` is the same network in the training framework.
 
 use std::sync::OnceLock;
 
@@ -11,23 +12,23 @@ use thiserror::Error;
 use crate::logmel::{BANDS, Frame, HOP_SAMPLES, silent_frame};
 use crate::nn::{Conv, Dense, Machine, Pending, Scratch, Shape, Stretches};
 
-/// Numbers that describe a sound for later classifiers.
+/// Length of an embedding.
 pub const EMBEDDING: usize = 128;
 
 /// Frames from one answer to the next.
 pub const STRIDE_FRAMES: usize = 4;
 
-/// Samples from one answer to the next: 64 ms. Answer `j` speaks of the time around sample
-/// `j * STEP_SAMPLES + 256` and hears 0.58 s to each side.
+/// Samples from one answer to the next: 64 ms. Answer `j` is about the time around sample `j * STEP_SAMPLES + 256` and
+/// depends on 0.58 s of audio on each side of it.
 pub const STEP_SAMPLES: usize = STRIDE_FRAMES * HOP_SAMPLES;
 
-/// Frames the network takes at once.
+/// Frames that the network takes at once: 0.5 s. Answers come at most this much later than the audio they need.
 pub const BLOCK_FRAMES: usize = 32;
 
-/// Frames of silence before the first, so that answer 0 speaks of frame 0.
+/// Frames of silence that go before the first frame of a stream, so that answer 0 is about frame 0.
 const LEFT_FRAMES: usize = 36;
 
-/// Sounds that the network names beside "cat": logits learnt from a larger network.
+/// Sounds whose logits the network imitates from a larger one, YAMNet. Each is an index into [`Answer::sound_logits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sound {
     /// Human speech.
@@ -50,40 +51,41 @@ pub enum Sound {
     BabyCry = 8,
 }
 
-/// How many [`Sound`]s there are.
+/// Number of [`Sound`]s.
 pub const SOUNDS: usize = 9;
 
-/// What the network says of one step.
+/// The network's output for one step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// Log-odds of a cat being heard.
+    /// Logit (log-odds) of a cat.
     pub cat_logit: f32,
-    /// Log-odds of each [`Sound`], after the larger network's scale; meaningful as a mean over about a second.
+    /// Logit of each [`Sound`], on the scale of the larger network. A single step says little; average over about a
+    /// second.
     pub sound_logits: [f32; SOUNDS],
-    /// What later classifiers learn from.
+    /// Output of the last hidden layer, which the context classifiers work on.
     pub embedding: [f32; EMBEDDING],
 }
 
 /// Why a weights file cannot be used.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum WeightsError {
-    /// Not a weights file of this version.
+    /// The file is not a weights file, or one of another version.
     #[error("not a weights file of this version")]
     Version,
-    /// Too short or too long for this network.
-    #[error("the weights file has {found} bytes where the network needs {expected}")]
+    /// The file has another length than this network needs.
+    #[error("the weights file has {found} bytes; the network needs {expected}")]
     Length {
-        /// Bytes found.
+        /// Bytes after the magic.
         found: usize,
         /// Bytes that the network needs.
         expected: usize,
     },
-    /// A weight is infinite or not a number.
-    #[error("weight {0} is not finite")]
+    /// A weight is infinite or not a number. Holds its number within its layer.
+    #[error("weight {0} is infinite or not a number")]
     NotFinite(usize),
 }
 
-/// The layers: shape and output channels, as in `training/network.py`.
+/// The convolutions, each with its number of output channels, as in `training/network.py`.
 const LAYERS: [(Shape, usize); 6] = [
     (shape(1, BANDS, 2, [5, 5], [2, 2], 1, false), 24),
     (shape(24, 20, 1, [3, 3], [2, 2], 1, false), 48),
@@ -108,17 +110,17 @@ const fn shape(
 /// First bytes of a weights file.
 const MAGIC: &[u8; 8] = b"MEOWNET1";
 
-/// The network's weights.
+/// The weights of the network.
 pub struct Model {
     layers: Vec<Conv>,
-    /// Row 0: cat. Then one row a [`Sound`].
+    /// The linear layer. Its output 0 is the logit of a cat, the others those of the [`Sound`]s.
     heads: Dense,
     machine: Machine,
     id: u64,
 }
 
 impl Model {
-    /// The weights that the program carries.
+    /// The weights that ship with the program.
     #[must_use]
     pub fn shipped() -> &'static Self {
         static SHIPPED: OnceLock<Model> = OnceLock::new();
@@ -127,11 +129,13 @@ impl Model {
         })
     }
 
-    /// Reads weights as `training/export.py` writes them: the magic, then for each layer weights (16-bit floats,
-    /// ordered output, time, band, channel) and biases (32-bit), then the same for the heads. All little-endian.
+    /// Reads a weights file as `training/export.py` writes it.
+    ///
+    /// The format, all little-endian: 8 bytes `MEOWNET1`, then for each convolution its weights (16-bit floats, ordered
+    /// output, time, band, channel) and its biases (32-bit floats), then the same for the linear layer.
     ///
     /// # Errors
-    /// When the file is of another version or length, or has a weight that is not finite.
+    /// If the file is of another version or length, or has a weight that is infinite or not a number.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WeightsError> {
         let rest = bytes.strip_prefix(MAGIC).ok_or(WeightsError::Version)?;
         let sizes = LAYERS.iter().map(|(shape, outputs)| (shape.inputs(), *outputs)).chain([(EMBEDDING, 1 + SOUNDS)]);
@@ -159,7 +163,7 @@ impl Model {
         Ok(Self { layers, heads, machine: Machine::detect(), id: fnv1a(bytes) })
     }
 
-    /// Tells these weights from others: what two networks make of the same sound cannot be compared.
+    /// A hash of the weights. Embeddings of networks with different ids cannot be compared.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
@@ -184,7 +188,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// IEEE 754 half precision to single.
+/// Converts IEEE 754 half precision to single precision.
 fn from_half(bits: u16) -> f32 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
     let fraction = f32::from(bits & 0x3ff);
@@ -196,7 +200,7 @@ fn from_half(bits: u16) -> f32 {
     }
 }
 
-/// What one stream's network remembers. Memory is constant.
+/// The state of the network for one stream. Memory use is constant.
 #[derive(Clone)]
 pub struct Hearing {
     pending: [Pending; LAYERS.len()],
@@ -206,7 +210,7 @@ pub struct Hearing {
 }
 
 impl Hearing {
-    /// At the start of a stream; before it there was silence.
+    /// The state at the start of a stream. Before its first frame the network assumes silence.
     #[must_use]
     pub fn new(model: &Model) -> Self {
         let mut hearing = Self { pending: Default::default(), scratch: Scratch::default(), frames: 0, answers: 0 };
@@ -217,7 +221,8 @@ impl Hearing {
         hearing
     }
 
-    /// Takes the next frame; every [`BLOCK_FRAMES`] frames the answers that are due come out, in order.
+    /// Takes the next frame. After every [`BLOCK_FRAMES`] frames the network runs and passes the answers that are due
+    /// to `on_answer`, in order.
     pub fn push(&mut self, model: &Model, frame: &Frame, on_answer: &mut impl FnMut(&Answer)) {
         model.layers[0].feed(&mut self.pending[0], frame);
         self.frames += 1;
@@ -226,7 +231,8 @@ impl Hearing {
         }
     }
 
-    /// The stream has ended, silence follows: hands out the answers still due, one for every [`STRIDE_FRAMES`] frames.
+    /// Ends the stream, as if silence followed, and passes the answers that are still due to `on_answer`: one for every
+    /// [`STRIDE_FRAMES`] frames, rounded up.
     pub fn finish(mut self, model: &Model, on_answer: &mut impl FnMut(&Answer)) {
         let due = self.frames.div_ceil(STRIDE_FRAMES as u64);
         let mut made = self.answers;
@@ -310,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_hears_no_further_than_it_says() {
+    fn an_answer_depends_on_no_more_frames_than_documented() {
         let mut changed = frames(400);
         let plain = answers(Model::shipped(), &changed);
         changed[200] = [3.0; BANDS];
@@ -324,7 +330,7 @@ mod tests {
         assert_eq!(
             (differs.first(), differs.last()),
             (Some(&41), Some(&59)),
-            "frame 200 is 36 frames around 41 * 4 to 59 * 4"
+            "frame 200 is within 36 frames of 41 * 4 to 59 * 4"
         );
     }
 

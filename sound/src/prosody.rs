@@ -1,34 +1,49 @@
-//! How a vocalisation is said: length, melody, roughness and colour, in a form that classifiers can learn from.
+//! The prosody of a vocalisation: its length, melody, roughness and colour, as numbers that classifiers can learn from.
 //!
-//! None of it depends on level, so neither the distance of the microphone nor its gain decides.
+//! None of them depends on the level, so distance and gain of the microphone have no influence.
 
 use crate::measure::{BANDS, Meter, Shape, TRACK_HOP_S};
 
-/// Numbers in a [`Prosody`].
+/// How many numbers a [`Prosody`] has.
 pub const PROSODY: usize = 14 + BANDS;
 
-/// See [`prosody`].
+/// The numbers that [`prosody`] measures; it says what each is.
 pub type Prosody = [f32; PROSODY];
 
 /// Windows this far below the loudest one are not part of the vocalisation.
 const BELOW_LOUDEST_DB: f32 = 25.0;
 
-/// Nor are windows less than this above the background, unless the whole vocalisation hardly is.
+/// Windows less than this above the background are not part of the vocalisation either ...
 const ABOVE_BACKGROUND_DB: f32 = 8.0;
+
+/// ... but windows within this of the loudest one always are, so that a faint vocalisation keeps its middle.
 const AT_LEAST_BELOW_LOUDEST_DB: f32 = 10.0;
 
-/// Summed power of a window's spectrum for noise of mean square 1, one side: half the transform's 2,048 points times the
-/// squares of a Hann window of 1,024, which add up to 384.
+/// [`Shape::power`] of a window of noise whose mean square is 1: half of the transform's 2,048 points, because the
+/// spectrum is one-sided, times the energy of the Hann window, 3/8 of its 1,024 samples.
 const NOISE_POWER: f32 = 1_024.0 * 384.0;
 
-/// Pitch that stands for "none": about the middle of cats' pitch, in octaves above 1 Hz (450 Hz).
+/// Pitch that is reported when there is none, in octaves above 1 Hz: 450 Hz, about the middle of cats' range.
 const NEUTRAL_PITCH_OCTAVES: f32 = 8.8;
 
-/// Measures the canonical audio of one vocalisation; `background_dbfs` is the level around it, -120 to 0. In this order: log2 of its length in seconds, log2 of its voiced length;
-/// pitch in octaves above 1 Hz: median, 90th percentile, 10th percentile, standard deviation, slope and curvature of a
-/// fitted parabola (time from -1 to 1), time of the highest; share of windows with pitch, mean periodicity; standard
-/// deviation of the level in dB, time of the loudest; mean centre of gravity of the spectrum in kHz; then levels of seven
-/// bands from 200 to 3,700 Hz in dB below the strongest.
+/// Measures the canonical audio of one vocalisation. `background_dbfs` is the RMS level of the background, in dB of
+/// full scale, -120 to 0.
+///
+/// The numbers come from windows of 64 ms every 20 ms. Times run from -1 (first window) to 1 (last window); pitch is in
+/// octaves above 1 Hz (the binary logarithm of hertz). In this order:
+///
+/// - 0: length, as the binary logarithm of seconds
+/// - 1: voiced length, likewise
+/// - 2, 3, 4: pitch: median, 90th percentile, 10th percentile
+/// - 5: pitch: standard deviation
+/// - 6, 7: slope and curvature of a parabola fitted to the pitch, each -3 to 3
+/// - 8: time of the highest pitch
+/// - 9: share of the windows that have a pitch, 0 to 1
+/// - 10: mean periodicity, 0 to 1
+/// - 11: standard deviation of the level, in dB
+/// - 12: time of the loudest window
+/// - 13: mean centre of gravity of the spectrum, in kHz
+/// - 14 to 20: level of the seven bands between 200 and 3,700 Hz, in dB relative to the strongest, -60 to 0
 #[must_use]
 pub fn prosody(meter: &mut Meter, audio: &[i16], background_dbfs: f32) -> Prosody {
     let mut track = meter.track(audio);
@@ -78,14 +93,14 @@ pub fn prosody(meter: &mut Meter, audio: &[i16], background_dbfs: f32) -> Prosod
     out
 }
 
-/// Band levels over the whole vocalisation, in dB below the strongest band.
+/// Band levels over the whole vocalisation, in dB relative to the strongest band, -60 to 0.
 fn colour_of(track: &[Shape]) -> [f32; BANDS] {
     let levels: [f32; BANDS] = std::array::from_fn(|band| decibels(track.iter().map(|shape| shape.bands[band]).sum()));
     let strongest = levels.iter().copied().fold(f32::MIN, f32::max);
     levels.map(|level| (level - strongest).max(-60.0))
 }
 
-/// Power that the meter finds in a window of noise of this level.
+/// [`Shape::power`] of a window of noise of this level.
 fn power_of_dbfs(dbfs: f32) -> f32 {
     NOISE_POWER * 10_f32.powf(dbfs / 10.0)
 }
@@ -104,8 +119,9 @@ fn deviation(values: &[f32]) -> f32 {
     mean(values.iter().map(|value| (value - middle).powi(2))).sqrt()
 }
 
-/// Slope and curvature of the least-squares parabola through points (x in -1..1); 0 where there are too few points. Fitted
-/// on polynomials made orthogonal over the very points, so no linear system is to be solved.
+/// Slope and curvature of the least-squares parabola through points with x from -1 to 1, each clamped to -3 to 3. Both
+/// are 0 for fewer than four points. The fit uses polynomials that are orthogonal over these points, so that each
+/// coefficient is a quotient of two means and no linear system needs solving.
 fn parabola(points: &[(f32, f32)]) -> [f32; 2] {
     if points.len() < 4 {
         return [0.0; 2];

@@ -1,7 +1,7 @@
 //! A picture of sound: time from left to right, frequency from bottom to top, level as colour.
 //!
-//! Pure: samples in, a matrix of levels out. The frequency axis is mel, which gives the harmonics of a meow (300 Hz to
-//! 3 kHz) most of the height and still shows a hiss up to 8 kHz.
+//! The frequency axis is linear in mel, which gives the harmonics of a meow (300 Hz to 3 kHz) most of the height and
+//! still shows a hiss up to 8 kHz.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,34 +14,36 @@ mod columns;
 
 pub use columns::{COLUMN_DB, COLUMN_FLOOR_DBFS, COLUMN_ROWS, COLUMN_SAMPLES, Column, Columns};
 
-/// Samples that one column looks at: 32 ms, short enough for an onset, long enough to part harmonics.
+/// Samples of an analysis window: 32 ms, short enough to show an onset, long enough to separate harmonics.
 const WINDOW_SAMPLES: usize = 512;
 
-/// The window is zero-padded to this many samples, so that the rows at low frequencies read smooth values between bins.
+/// Windows are zero-padded to this many samples, so that the rows at low frequencies find smooth values between bins.
 const FFT_SAMPLES: usize = 2_048;
 
 /// Lowest frequency shown, in hertz.
 pub const LOWEST_HZ: f32 = 60.0;
 
-/// Highest frequency shown, in hertz: all that canonical audio has.
+/// Highest frequency shown, in hertz: half the sample rate of canonical audio.
 pub const HIGHEST_HZ: f32 = SAMPLE_RATE_HZ as f32 / 2.0;
 
-/// Span of the colours, in dB below the loudest cell; less when the room's noise is nearer than that.
+/// Most decibels that the colours span, downwards from the loudest cell. They span less where the noise of the room is
+/// louder.
 const RANGE_DB: f32 = 70.0;
 
-/// The span of the colours is never less than this, in dB, so that plain noise is not blown up.
+/// Fewest decibels that the colours span, so that mere noise does not fill the picture.
 const LEAST_RANGE_DB: f32 = 30.0;
 
-/// Sound below this is drawn as if its loudest cell were here, in dB of full scale: silence stays dark.
+/// The brightest colour stands for at least this level, in dB of full scale, so that silence stays dark.
 const QUIETEST_TOP_DBFS: f32 = -70.0;
 
-/// What lies below this is dark in every picture, in dB of full scale: about what rounding to 16 bits leaves in a cell.
+/// Cells below this level are dark in every picture, in dB of full scale: about what rounding to 16 bits leaves in a
+/// cell.
 const DARK_DBFS: f32 = -100.0;
 
-/// Widest and highest picture, in pixels: bounds the memory of a request.
+/// Largest width and height of a picture, in pixels. It bounds the memory that a request can take.
 pub const MAX_SIDE_PX: usize = 2_048;
 
-/// Levels of sound over time and frequency.
+/// Levels of a sound over time and frequency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spectrogram {
     width_px: usize,
@@ -50,8 +52,9 @@ pub struct Spectrogram {
 }
 
 impl Spectrogram {
-    /// Looks at canonical audio. Both sides are clamped to 1..=[`MAX_SIDE_PX`]. Time is linear: the left edge of
-    /// the picture is the first sample, the right edge the last. No samples give a dark picture.
+    /// Computes the spectrogram of canonical audio. Width and height are clamped to 1..=[`MAX_SIDE_PX`]. Time is
+    /// linear: the left edge of the picture is the first sample, the right edge the last. No samples give a dark
+    /// picture.
     #[must_use]
     pub fn of(samples: &[i16], width_px: usize, height_px: usize) -> Self {
         let (width_px, height_px) = (width_px.clamp(1, MAX_SIDE_PX), height_px.clamp(1, MAX_SIDE_PX));
@@ -59,44 +62,44 @@ impl Spectrogram {
         Self { width_px, height_px, levels: to_levels(&db) }
     }
 
-    /// Columns.
+    /// Number of columns.
     #[must_use]
     pub fn width_px(&self) -> usize {
         self.width_px
     }
 
-    /// Rows.
+    /// Number of rows.
     #[must_use]
     pub fn height_px(&self) -> usize {
         self.height_px
     }
 
-    /// One row of levels from left to right, 0 (quiet) to 255 (loudest of the picture). Row 0 is the top, the highest
-    /// frequency.
+    /// The levels of one row from left to right, 0 (quiet) to 255 (loudest in the picture). Row 0 is at the top and has
+    /// the highest frequency.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// If `y` is not less than the number of rows.
     #[must_use]
     pub fn row(&self, y: usize) -> &[u8] {
         &self.levels[y * self.width_px..(y + 1) * self.width_px]
     }
 }
 
-/// Where a frequency lies on the axis: 0 at the bottom ([`LOWEST_HZ`]), 1 at the top ([`HIGHEST_HZ`]).
+/// The place of a frequency, in hertz, on the axis: 0 at the bottom ([`LOWEST_HZ`]), 1 at the top ([`HIGHEST_HZ`]).
 #[must_use]
 pub fn height_of_hz(hz: f32) -> f32 {
     (mel_of_hz(hz) - mel_of_hz(LOWEST_HZ)) / (mel_of_hz(HIGHEST_HZ) - mel_of_hz(LOWEST_HZ))
 }
 
-/// The frequency at a place on the axis, in hertz: the inverse of [`height_of_hz`].
+/// The frequency, in hertz, at a place on the axis: the inverse of [`height_of_hz`].
 #[must_use]
 pub fn hz_of_height(height: f32) -> f32 {
     let lowest = mel_of_hz(LOWEST_HZ);
     700.0 * (10_f32.powf((lowest + height * (mel_of_hz(HIGHEST_HZ) - lowest)) / 2_595.0) - 1.0)
 }
 
-/// The colour of a level: dark violet over red to pale yellow, evenly brighter to the eye from 0 to 255, also for the
-/// colour-blind and in grey. sRGB.
+/// The colour of a level in sRGB, from dark violet (0) over red to pale yellow (255). The brightness rises evenly to
+/// the eye, also for the colour-blind and in shades of grey.
 #[must_use]
 pub fn colour(level: u8) -> [u8; 3] {
     static TABLE: OnceLock<[[u8; 3]; 256]> = OnceLock::new();
@@ -127,19 +130,19 @@ fn between_stops(place: f32) -> [u8; 3] {
     })
 }
 
-/// O'Shaughnessy (1987), as in the front end of the model.
+/// The same mel scale as in the front end of the network: [`crate::logmel`].
 fn mel_of_hz(hz: f32) -> f32 {
     2_595.0 * (1.0 + hz / 700.0).log10()
 }
 
-/// Level of each cell in dB of full scale, top row first: the loudest of all that falls into the cell, so that a short
-/// or narrow sound does not fade when the picture is small.
+/// Level of each cell in dB of full scale, row by row from the top. It is the highest level within the cell, so that a
+/// short or narrow sound does not fade in a small picture.
 fn decibels(samples: &[i16], width_px: usize, height_px: usize) -> Vec<f32> {
     let mut eye = Eye::new(height_px);
     let mut cells = vec![0.0_f32; width_px * height_px];
     for x in 0..width_px {
         let (first, last) = (samples.len() * x / width_px, samples.len() * (x + 1) / width_px);
-        // One look in the middle of each stretch of half a window, at least one a column.
+        // One window for each half window of samples, centred on it, and at least one a column.
         let looks = ((last - first) / (WINDOW_SAMPLES / 2)).max(1);
         for look in 0..looks {
             let middle = first + (last - first) * (2 * look + 1) / (2 * looks);
@@ -153,11 +156,11 @@ fn decibels(samples: &[i16], width_px: usize, height_px: usize) -> Vec<f32> {
 }
 
 fn decibels_of(power: f32) -> f32 {
-    // 1e-14: -140 dBFS, below what 16 bits can say.
+    // The least is -140 dBFS (1e-14), below what 16 bits can express.
     10.0 * (power + 1e-14).log10()
 }
 
-/// Looks at a window of samples, row by row.
+/// Computes the rows of a spectrum.
 struct Eye {
     fft: Arc<dyn RealToComplex<f32>>,
     input: Vec<f32>,
@@ -183,9 +186,10 @@ impl Eye {
         }
     }
 
-    /// Hands out the power of each row, the top one first, as a share of full scale. What lies beyond the samples is silence.
+    /// Computes the spectrum of the window centred on sample `middle`, and passes the power of each row, from the top,
+    /// to `on_row`. A full-scale sine has the power 1. Beyond the samples there is silence.
     fn look(&mut self, samples: &[i16], middle: usize, mut on_row: impl FnMut(usize, f32)) {
-        // A full-scale sine in the middle of a bin has magnitude WINDOW_SAMPLES / 4 behind a Hann window.
+        // With a Hann window, a full-scale sine at the centre of a bin has the magnitude WINDOW_SAMPLES / 4.
         let full_scale = (WINDOW_SAMPLES as f32 / 4.0).powi(2).recip();
         self.input.fill(0.0);
         for (n, (slot, weight)) in self.input.iter_mut().zip(&self.window).enumerate() {
@@ -205,14 +209,14 @@ impl Eye {
     }
 }
 
-/// Which bins a row of the picture shows, in bins and parts of bins.
+/// The range of frequencies that a row of the picture shows, in FFT bins and fractions of them.
 struct RowBins {
     lower: f32,
     upper: f32,
 }
 
 impl RowBins {
-    /// The highest power within the row; between two bins, the line between them.
+    /// The highest power within the row, interpolated linearly between bins.
     fn power(&self, power: &[f32]) -> f32 {
         let at = |place: f32| {
             let bin = (place as usize).min(power.len() - 2);
@@ -234,11 +238,11 @@ fn row_bins(height_px: usize) -> Vec<RowBins> {
         .collect()
 }
 
-/// Spreads the colours from the room's noise to the loudest cell.
+/// Scales levels in dB so that 0 is about the noise of the room and 255 the loudest cell.
 fn to_levels(db: &[f32]) -> Vec<u8> {
     let mut sorted = db.to_vec();
     let loudest = sorted.iter().copied().fold(QUIETEST_TOP_DBFS, f32::max);
-    // A quarter of a picture of a meow with its rolls is room noise at least, and noise is to be dark.
+    // At least a quarter of the picture of a clip is the noise of the room, which shall be dark.
     let quarter = sorted.len() / 4;
     let noise = *sorted.select_nth_unstable_by(quarter, f32::total_cmp).1;
     let floor = noise.clamp((loudest - RANGE_DB).max(DARK_DBFS), loudest - LEAST_RANGE_DB);

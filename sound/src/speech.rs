@@ -1,26 +1,29 @@
-//! Whether a clip holds mostly human speech, and how to cut it so that it holds less.
+//! Keeps human speech out of clips: cuts it off before and after a vocalisation, and rejects clips that are mostly
+//! speech.
 //!
-//! The rule. A step (64 ms) *speaks* when the network's log-odds of speech, averaged over the half second around it, are higher than
-//! those of every cat sound and at least [`SPEAKS_FROM`]; from [`MAY_SPEAK_FROM`] it *may speak*. What lies before and after the
-//! event is cut back to where nobody may speak: a roll that is shorter than it could be costs little, a word much. If more than half
-//! of the event's own steps speak, nothing is to be kept.
+//! The rule works in steps of 64 ms. A step counts as *speech* when the network's logit of speech, averaged over the
+//! half second around the step, is higher than that of every cat sound and at least [`SPEAKS_FROM`]; from
+//! [`MAY_SPEAK_FROM`] on it counts as *possible speech*. Before and after the vocalisation the clip is cut back to the
+//! nearest possible speech: cutting too short costs little, keeping a spoken word costs a lot. If more than half of the
+//! vocalisation's own steps are speech, the clip is rejected.
 
 use std::ops::Range;
 
 use crate::logmel::{LogMel, WINDOW_SAMPLES};
 use crate::model::{Answer, Hearing, Model, STEP_SAMPLES, Sound};
 
-/// Log-odds of speech from which a step speaks: with it, next to no clip of a cat is lost (docs/MODEL.md).
+/// Logit of speech from which a step is speech. With this value hardly any clip of a cat is lost (docs/MODEL.md).
 const SPEAKS_FROM: f32 = -1.25;
 
-/// Log-odds of speech from which a step may speak: words end softly.
+/// Logit of speech from which a step is possible speech. It is lower, because words end softly.
 const MAY_SPEAK_FROM: f32 = -2.0;
 
-/// Steps to each side of one that its log-odds are averaged over.
+/// Steps on each side of a step that its logits are averaged over.
 const REACH_STEPS: usize = 4;
 
-/// The stretch of `clip` to keep: all of it but rolls in which somebody may speak. `event` is where the cat is, in samples of the
-/// clip. `None`: it is mostly speech. Takes as long as analysing the clip, a few milliseconds.
+/// The range of samples of `clip` to keep: all but the rolls (before and after the vocalisation) that may hold speech.
+/// `clip` is canonical audio, `event` the range of the vocalisation in it. `None`: the vocalisation is mostly speech,
+/// keep nothing. Runs the network over the whole clip, which takes a few milliseconds.
 #[must_use]
 pub fn without_speech(model: &Model, clip: &[i16], event: Range<usize>) -> Option<Range<usize>> {
     let speech = speech_log_odds(model, clip);
@@ -31,7 +34,7 @@ pub fn without_speech(model: &Model, clip: &[i16], event: Range<usize>) -> Optio
     let first = step_of(event.start.min(clip.len()));
     let last = step_of(event.end.min(clip.len()).saturating_sub(1)).max(first);
     if last >= speech.len() {
-        // Not one step long: too short for a word.
+        // The clip is shorter than a step, and so too short for a word.
         return Some(0..clip.len());
     }
     let may_speak = |odds: &f32| *odds >= MAY_SPEAK_FROM;
@@ -45,7 +48,7 @@ pub fn without_speech(model: &Model, clip: &[i16], event: Range<usize>) -> Optio
     Some(start(from).min(event.start)..end.max(event.end.min(clip.len())))
 }
 
-/// The log-odds of speech around each step of `clip`, minus infinity where some cat sound has higher ones.
+/// The averaged logit of speech at each step of `clip`, or minus infinity where a cat sound has a higher one.
 fn speech_log_odds(model: &Model, clip: &[i16]) -> Vec<f32> {
     let mut odds: Vec<[f32; 2]> = Vec::with_capacity(clip.len() / STEP_SAMPLES + 2);
     let mut note = |answer: &Answer| {

@@ -1,7 +1,7 @@
-//! A synthetic room with a cat in it: canonical audio from a seed, and the truth about what is in it.
+//! A synthetic room with a cat in it: endless canonical audio from a seed, and the truth about what is in it.
 //!
-//! The same seed gives the same samples, however they are read. A plan says what the cat does when; each vocalisation is
-//! rendered as it begins, a small room adds its echo, and soft noise lies under everything.
+//! The same seed gives the same samples, however they are read. A plan says when the cat vocalises and how; the samples
+//! of a vocalisation are made when it begins; a small room adds its echo, and soft noise lies under everything.
 
 mod room;
 mod voice;
@@ -11,19 +11,19 @@ use rand::{RngExt, SeedableRng};
 
 use crate::SAMPLE_RATE_HZ;
 
-/// What to make up.
+/// What to synthesize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SynthConfig {
-    /// Names the samples.
+    /// Seed of the random numbers, which determines every sample.
     pub seed: u64,
-    /// Whether there is a cat, or the noise of the room alone.
+    /// Whether there is a cat. Without one there is only the noise of the room.
     pub vocalisations: bool,
 }
 
-/// What a cat can do here.
+/// The kinds of vocalisation that are synthesized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum VocalisationKind {
-    /// A voiced call of 0.4 to 1.2 s whose pitch rises and falls between about 400 and 900 Hz.
+    /// A voiced sound of 0.4 to 1.2 s whose pitch rises and falls between about 400 and 900 Hz.
     Meow,
     /// Pulses, about 29 a second, for 1.5 to 3.5 s.
     Purr,
@@ -31,37 +31,37 @@ pub enum VocalisationKind {
     Hiss,
 }
 
-/// One thing that the cat did.
+/// One synthesized vocalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vocalisation {
-    /// What it is.
+    /// What kind it is.
     pub kind: VocalisationKind,
-    /// Index of its first sample, from the first one ever read.
+    /// Index of the first sample. Index 0 is the first sample that a [`Synth`] reads.
     pub start_sample: u64,
-    /// Index of the sample after its last one; the echo of the room goes on a little.
+    /// Index of the sample after the last one. The echo of the room goes on for a moment after it.
     pub end_sample: u64,
 }
 
-/// Everything that the cat does, in order, without end; nothing when there is no cat. What of it is in the samples from a to
-/// b: skip while `end_sample <= a`, take while `start_sample < b`.
+/// All vocalisations, in order and without end; none when there is no cat. For those within the samples a to b, skip
+/// while `end_sample <= a` and take while `start_sample < b`.
 pub fn truth(config: SynthConfig) -> impl Iterator<Item = Vocalisation> {
     Plan::new(config).map(|planned| planned.vocalisation)
 }
 
-/// The samples.
+/// Synthesizes the audio of a [`SynthConfig`].
 #[derive(Debug)]
 pub struct Synth {
     plan: Plan,
     next: Option<Planned>,
     position: u64,
-    /// The vocalisation that goes on at `position`, and how much of it was read.
+    /// Samples of the latest vocalisation, and how many of them were read.
     voice: Vec<f32>,
     voice_read: usize,
     room: room::Room,
 }
 
 impl Synth {
-    /// The audio that belongs to a config, from its beginning.
+    /// A synthesizer at the first sample.
     pub fn new(config: SynthConfig) -> Self {
         let mut plan = Plan::new(config);
         Self {
@@ -74,7 +74,7 @@ impl Synth {
         }
     }
 
-    /// Fills `out` with the samples that come next.
+    /// Fills `out` with the next samples of canonical audio.
     pub fn read(&mut self, out: &mut [i16]) {
         for sample in out {
             if let Some(planned) = self.next.take_if(|planned| planned.vocalisation.start_sample == self.position) {
@@ -90,14 +90,14 @@ impl Synth {
     }
 }
 
-/// A vocalisation and what decides how it sounds.
+/// A vocalisation, and the seed that determines how it sounds.
 #[derive(Debug, Clone, Copy)]
 struct Planned {
     vocalisation: Vocalisation,
     seed: u64,
 }
 
-/// What the cat does when. It draws so little that a test can walk through hours of it.
+/// Draws when the cat vocalises and how. It is cheap enough for a test to walk through hours of it.
 #[derive(Debug)]
 struct Plan {
     rng: StdRng,
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cat_is_heard_every_two_to_eight_seconds_in_all_its_ways() {
+    fn the_cat_vocalises_every_two_to_eight_seconds_in_each_kind() {
         let heard: Vec<Vocalisation> = truth(CAT).take(300).collect();
         for kind in [VocalisationKind::Meow, VocalisationKind::Purr, VocalisationKind::Hiss] {
             assert!(heard.iter().filter(|vocalisation| vocalisation.kind == kind).count() > 15, "{kind:?}");

@@ -1,5 +1,4 @@
-//! The shipped network on shipped recordings: the same numbers as in the training framework, the same answers however
-//! the audio comes.
+//! The shipped network on recordings: it gives the same numbers as the training framework, however the audio is cut.
 
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use sound::framer::Framer;
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Answer, Hearing, Model};
 
-/// What the training framework made of a clip. It computes in 32 bits throughout; the shipped weights have 16.
+/// What the training framework computed for a clip. Its weights have 32 bits, the shipped ones 16.
 #[derive(Deserialize)]
 struct Golden {
     is_cat: bool,
@@ -22,7 +21,7 @@ fn clips() -> Vec<(String, Vec<i16>, Golden)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clips");
     let golden = std::fs::read_to_string(folder.join("golden.json")).expect("golden.json is in the repository");
     let golden: std::collections::BTreeMap<String, Golden> =
-        serde_json::from_str(&golden).expect("golden.json is sound");
+        serde_json::from_str(&golden).expect("golden.json has the fields of Golden");
     golden
         .into_iter()
         .map(|(name, golden)| {
@@ -103,7 +102,7 @@ fn thirty_decibels_softer_is_still_a_cat() {
     }
 }
 
-/// The same sound at another rate, by way of its spectrum.
+/// Resamples a sound to another rate by way of its spectrum.
 fn at_rate(samples: &[i16], rate_hz: usize) -> Vec<f32> {
     let mut planner = RealFftPlanner::<f32>::new();
     // A whole number of seconds, so that any rate gives a whole number of samples.

@@ -1,4 +1,4 @@
-//! What people say is kept out of clips, and cats are not.
+//! The speech gate: speech is kept out of clips, cats are not.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ fn cats_are_kept_whole() {
 fn speech_is_not_kept() {
     let speech = clip("speech.wav");
     assert_eq!(kept(&speech, SECOND / 2..speech.len() - SECOND / 2), None);
-    // Nor where the event is a moment within it.
+    // Nor is a short vocalisation within speech.
     assert_eq!(kept(&speech, SECOND..SECOND + 3_000), None);
 }
 

@@ -1,4 +1,4 @@
-//! Calls that a daemon serves or makes: how many ended how, how long they took, how many are under way.
+//! Counts the calls that a daemon serves or makes (gRPC, HTTP, database): results, latency, and how many are in flight.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use super::{Histogram, Labels, Page};
 
-/// What a call counts as whose name is not a known one: callers choose names, and each would be a series of its own.
+/// Calls with an unknown name are counted under this one. Clients choose the names of their calls, and each new name
+/// would add a time series.
 const OTHER: &str = "other";
 
-/// Calls by name. The names are fixed from the start.
+/// Counters of calls, by the name of the call. The set of names is fixed.
 #[derive(Debug)]
 pub struct Calls {
     rows: HashMap<String, Arc<Row>>,
@@ -19,40 +20,40 @@ pub struct Calls {
 
 #[derive(Debug, Default)]
 struct Row {
-    /// Until the answer begins.
+    /// Time from the start of a call to the start of its answer.
     latency: Histogram,
     under_way: AtomicU64,
-    /// By the word for how they ended; the words are the program's own, so they are few.
+    /// Number of calls that ended, by result. The results are words of this program, so there are few.
     ended: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// The families of [`Calls`], each a name with what is said of it.
+/// Name and help text of each metric family that [`Calls`] writes.
 #[derive(Debug, Clone, Copy)]
 pub struct CallFamilies {
-    /// A counter of those that ended, with the label `code`.
+    /// Counter of the calls that ended. Its label `code` is the result.
     pub ended: (&'static str, &'static str),
-    /// A histogram of the time until the answer began.
+    /// Histogram of the time until the answer began.
     pub latency: (&'static str, &'static str),
-    /// A gauge of those under way.
+    /// Gauge of the calls in flight.
     pub under_way: (&'static str, &'static str),
 }
 
 impl Calls {
-    /// No calls yet. Those whose name is not among `names` count as "other".
+    /// Counters for these names. Calls with other names are counted as "other".
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let rows = names.into_iter().map(|name| (name.into(), Arc::default())).collect();
         Self { rows, other: Arc::default() }
     }
 
-    /// A call begins. Dropped before it ended, it ends as `given_up`.
+    /// Begins a call. If the [`Call`] is dropped before its end, its result is `given_up`.
     pub fn begin(&self, name: &str, given_up: &'static str) -> Call {
         let row = Arc::clone(self.rows.get(name).unwrap_or(&self.other));
         row.under_way.fetch_add(1, Ordering::Relaxed);
         Call { row, began: Instant::now(), given_up, ended: false }
     }
 
-    /// Writes the calls of several, each with labels of its own, and `label` for their names. A name that was never called
-    /// has no sample.
+    /// Writes the counters in `all`, each with labels of its own; the label `label` holds the name of the call. Names
+    /// that were never called are left out.
     pub fn write(page: &mut Page, families: &CallFamilies, label: &str, all: &[(Labels<'_>, &Self)]) {
         let mut rows = Vec::new();
         for (labels, calls) in all {
@@ -84,13 +85,13 @@ impl Calls {
         }
     }
 
-    /// In the order of their names.
+    /// All rows, sorted by name.
     fn rows(&self) -> BTreeMap<&str, &Row> {
         self.rows.iter().map(|(name, row)| (name.as_str(), &**row)).chain([(OTHER, &*self.other)]).collect()
     }
 }
 
-/// A call under way.
+/// A call in flight.
 #[derive(Debug)]
 pub struct Call {
     row: Arc<Row>,
@@ -100,12 +101,12 @@ pub struct Call {
 }
 
 impl Call {
-    /// The answer begins.
+    /// Notes that the answer begins.
     pub fn answered(&self) {
         self.row.latency.observe(self.began.elapsed());
     }
 
-    /// It ended so. Only the first end counts.
+    /// Ends the call with a result. Later results are ignored.
     pub fn end(&mut self, word: &'static str) {
         if !std::mem::replace(&mut self.ended, true) {
             self.row.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_callers_make_up_are_one_series() {
+    fn unknown_names_share_one_series() {
         let calls = Calls::new(["sit"]);
         for number in 0..1000 {
             drop(calls.begin(&format!("trick-{number}"), "gone"));

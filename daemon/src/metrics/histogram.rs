@@ -1,10 +1,10 @@
-//! A histogram of durations that many threads add to.
+//! A histogram of durations that threads share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the buckets in nanoseconds, with the same in seconds as Prometheus writes it. From an answer out of
-/// memory to the longest deadline of the daemons.
+/// Upper bounds of the buckets, in nanoseconds and as the text that Prometheus expects, in seconds. They range from an
+/// answer out of memory to the longest deadline of the daemons.
 const BOUNDS: [(u64, &str); 14] = [
     (500_000, "0.0005"),
     (1_000_000, "0.001"),
@@ -25,7 +25,7 @@ const BOUNDS: [(u64, &str); 14] = [
 /// Durations since the start of the process.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Durations within each bound and above the one before; the last has no bound.
+    /// Number of durations in each bucket: up to its bound and above the bound before. The last bucket has no bound.
     within: [AtomicU64; BOUNDS.len() + 1],
     sum_ns: AtomicU64,
 }
@@ -39,13 +39,14 @@ impl Histogram {
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// Each bound as Prometheus writes it, and how many durations are within it and above the one before.
+    /// For each bucket, its bound as Prometheus writes it, and the number of durations in it. Buckets are not
+    /// cumulative.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let bounds = BOUNDS.iter().map(|(_, text)| *text).chain(["+Inf"]);
         bounds.zip(self.within.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
-    /// All durations together.
+    /// Sum of all durations.
     pub(super) fn sum(&self) -> Duration {
         Duration::from_nanos(self.sum_ns.load(Ordering::Relaxed))
     }

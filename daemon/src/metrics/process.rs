@@ -1,52 +1,52 @@
-//! What the system says of this process, under the names that every Prometheus client gives it.
+//! Metrics of this process, from `/proc`, under the names that all Prometheus clients use.
 
 use std::fs;
 
 use super::Page;
 
-/// The kernel counts CPU time and start times for programs in hundredths of a second (`USER_HZ`), whatever its own clock.
+/// Unit of CPU time and start times in `/proc`: a hundredth of a second (`USER_HZ`), whatever the kernel's own clock.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// Writes CPU time, memory, threads, file descriptors and start time. What the system does not say is left out.
+/// Writes CPU time, memory, threads, file descriptors and start time. What the system does not report is left out.
 pub fn process(page: &mut Page) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name of the program, in parentheses, may hold anything.
+    // The second field is the name of the program in parentheses, which may contain spaces and parentheses.
     let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
-    // By their numbers in proc(5), of which the name is the second.
+    // The numbers are those of proc(5), where the first field after the name is number 3.
     let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
     if let (Some(user), Some(system)) = (field(14), field(15)) {
         let help = "CPU time of the process, user and system.";
         page.counter("process_cpu_seconds_total", help).value((user + system) / TICKS_A_SECOND);
     }
     if let (Some(started), Some(booted)) = (field(22), boot_time_s()) {
-        let help = "When the process started, in seconds since 1970 UTC.";
+        let help = "Start time of the process, in seconds since 1970 UTC.";
         page.gauge("process_start_time_seconds", help).value(booted + started / TICKS_A_SECOND);
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // Not from `stat`, in which emulators leave them out.
+    // From `status`: emulators leave threads and memory out of `stat`.
     if let Some(threads) = value_after(&status, "Threads:") {
-        page.gauge("process_threads", "Threads of the process.").value(threads);
+        page.gauge("process_threads", "Number of threads.").value(threads);
     }
     if let Some(kilobytes) = value_after(&status, "VmRSS:") {
-        page.gauge("process_resident_memory_bytes", "Memory of the process that is in RAM.").value(kilobytes * 1024.0);
+        page.gauge("process_resident_memory_bytes", "Resident memory.").value(kilobytes * 1024.0);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // The one that reads the directory is not counted.
+        // Without the descriptor that reads this directory.
         let count = open.count().saturating_sub(1);
-        page.gauge("process_open_fds", "Open file descriptors.").value(count as f64);
+        page.gauge("process_open_fds", "Number of open file descriptors.").value(count as f64);
     }
     let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
     if let Some(most) = value_after(&limits, "Max open files") {
-        page.gauge("process_max_fds", "File descriptors that may be open.").value(most);
+        page.gauge("process_max_fds", "Maximum number of open file descriptors.").value(most);
     }
 }
 
-/// When the system started, in seconds since 1970 UTC by today's clock.
+/// When the system started, in seconds since 1970 UTC.
 fn boot_time_s() -> Option<f64> {
     value_after(&fs::read_to_string("/proc/stat").ok()?, "btime")
 }
 
-/// The number after a word that begins a line.
+/// The number that follows `word` at the beginning of a line.
 fn value_after(text: &str, word: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(word))?.split_ascii_whitespace().next()?.parse().ok()
 }

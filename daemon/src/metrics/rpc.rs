@@ -1,4 +1,4 @@
-//! A gRPC port that counts its calls, and that answers `/metrics` to plain HTTP besides.
+//! A tower layer that counts the calls on a gRPC port, and serves `/metrics` over plain HTTP on the same port.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,13 +15,13 @@ use tonic::{Code, Status};
 use super::Calls;
 use super::calls::Call;
 
-/// Where a scrape finds the page.
+/// The path of the page of metrics.
 const PATH: &str = "/metrics";
 
-/// Makes the page for a scrape.
+/// Makes the page of metrics.
 pub type Render = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
 
-/// A tower layer for the services of a gRPC port. The server must let plain HTTP in too (`accept_http1`).
+/// The layer. The server must accept plain HTTP too (`accept_http1`).
 #[derive(Clone)]
 pub struct Meter {
     calls: Arc<Calls>,
@@ -29,7 +29,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Counts calls by `calls`, named `proto.cat/Listen`, and answers a scrape with what `render` makes.
+    /// Counts calls in `calls`, where their names look like `proto.cat/Listen`, and answers `/metrics` with what
+    /// `render` makes.
     pub fn new(calls: Arc<Calls>, render: Render) -> Self {
         Self { calls, render }
     }
@@ -82,7 +83,7 @@ where
         Box::pin(async move {
             let answer = answer.await?;
             call.answered();
-            // A call that fails at once has its status among the headers and no body.
+            // A call that fails at once has its status in the headers, and no body.
             if let Some(code) = code_in(answer.headers()) {
                 call.end(word(code));
             }
@@ -91,24 +92,25 @@ where
     }
 }
 
-/// gRPC is HTTP/2. What says so of itself on HTTP/1.1 is no client but, at worst, a page in a browser that was led here by its own name.
+/// Whether this is a gRPC request. A request with the content type of gRPC on HTTP/1.1 is not: no gRPC client sends
+/// that, but a web page could (with DNS rebinding, even under its own host name).
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE);
     request.version() == Version::HTTP_2
         && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// What plain HTTP gets. Errors look as on the hub's gateway.
+/// Answers plain HTTP. Errors have the format of the hub's gateway.
 async fn plain(method: &Method, is_page: bool, render: Render) -> Response<Counted> {
     const JSON: &str = "application/json";
     let error = |code, message| format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}\n");
     let (status, content_type, text) = if !is_page {
-        let text = error("not_found", "this port speaks gRPC; to plain HTTP it has only /metrics");
+        let text = error("not_found", "this port speaks gRPC; over plain HTTP it serves only /metrics");
         (StatusCode::NOT_FOUND, JSON, text)
     } else if method == Method::GET || method == Method::HEAD {
         (StatusCode::OK, super::CONTENT_TYPE, render().await)
     } else {
-        (StatusCode::METHOD_NOT_ALLOWED, JSON, error("method_not_allowed", "/metrics knows GET and HEAD"))
+        (StatusCode::METHOD_NOT_ALLOWED, JSON, error("method_not_allowed", "/metrics allows only GET and HEAD"))
     };
     let mut answer = Response::new(Counted { body: Body::new(Whole(Some(text.into()))), call: None });
     *answer.status_mut() = status;
@@ -125,7 +127,7 @@ fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 
-/// The word that gRPC has for a code.
+/// The name of a status code in gRPC.
 fn word(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
@@ -148,7 +150,8 @@ fn word(code: Code) -> &'static str {
     }
 }
 
-/// An answer's body, which ends its call with the status in its trailers. Dropped before, the caller has hung up.
+/// The body of an answer. It ends the call with the status in its trailers. If it is dropped earlier, the client has
+/// hung up and the call counts as cancelled.
 #[derive(Debug)]
 pub struct Counted {
     body: Body,
@@ -184,7 +187,7 @@ impl HttpBody for Counted {
     }
 }
 
-/// A body that is there as a whole.
+/// A body that is one piece.
 struct Whole(Option<Bytes>);
 
 impl HttpBody for Whole {

@@ -1,23 +1,23 @@
-//! Streaming two-dimensional convolution (time by band), then ReLU.
+//! A streaming two-dimensional convolution (time by band) with ReLU.
 
 use super::kernel::{Dense, Machine, Stretches};
 
-/// Size and step of a convolution. Time is always valid; bands are padded with zeros by the layer before.
+/// Size and step of a convolution. Time is not padded. Bands are padded with zeros when a row is fed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Channels of the input.
     pub(crate) channels: usize,
     /// Bands of the input without padding.
     pub(crate) bands: usize,
-    /// Zero bands to each side.
+    /// Zero bands on each side.
     pub(crate) band_padding: usize,
-    /// Kernel: rows of time, bands.
+    /// Size of the kernel: rows of time, bands.
     pub(crate) kernel: [usize; 2],
-    /// Steps: rows of time, bands.
+    /// Step from one output to the next: rows of time, bands.
     pub(crate) stride: [usize; 2],
-    /// Distance of kernel rows in time.
+    /// Distance between the rows of the kernel, in rows of time.
     pub(crate) dilation: usize,
-    /// Adds the input at the kernel's middle to the output.
+    /// Whether the input at the middle of the kernel is added to the output.
     pub(crate) residual: bool,
 }
 
@@ -27,12 +27,12 @@ impl Shape {
         (self.bands + 2 * self.band_padding - self.kernel[1]) / self.stride[1] + 1
     }
 
-    /// Inputs of one output value.
+    /// Input values that one output value depends on.
     pub(crate) fn inputs(&self) -> usize {
         self.kernel[0] * self.kernel[1] * self.channels
     }
 
-    /// Values of one input row, padding counted.
+    /// Values of one input row, padding included.
     fn row(&self) -> usize {
         (self.bands + 2 * self.band_padding) * self.channels
     }
@@ -49,7 +49,7 @@ pub(crate) struct Conv {
     dense: Dense,
 }
 
-/// One stream's input rows that a layer has not done with: time, band (padded), channel.
+/// The input rows of one stream that a layer still needs, ordered time, band (padded), channel.
 #[derive(Clone, Default)]
 pub(crate) struct Pending {
     rows: Vec<f32>,
@@ -63,12 +63,13 @@ impl Pending {
 }
 
 impl Conv {
-    /// `dense` computes all channels of one output from the kernel's inputs, ordered time, band, channel.
+    /// A convolution whose `dense` computes all channels of one output from the inputs under the kernel, ordered time,
+    /// band, channel.
     pub(crate) fn new(shape: Shape, dense: Dense) -> Self {
         Self { shape, dense }
     }
 
-    /// Appends one row of the unpadded input (band, channel) to what is pending.
+    /// Pads one input row (band, channel) and appends it to the pending ones.
     pub(crate) fn feed(&self, pending: &mut Pending, row: &[f32]) {
         debug_assert_eq!(row.len(), self.shape.bands * self.shape.channels);
         let padding = self.shape.band_padding * self.shape.channels;
@@ -77,8 +78,8 @@ impl Conv {
         pending.rows.resize(pending.rows.len() + padding, 0.0);
     }
 
-    /// Computes every output row that the pending input allows, and forgets the input that none needs any more.
-    /// `on_row` gets each row (band, channel).
+    /// Computes each output row (band, channel) that the pending input allows, passes it to `on_row`, and drops the
+    /// input that no later output needs.
     pub(crate) fn run(
         &self,
         machine: Machine,
@@ -124,7 +125,7 @@ impl Conv {
     }
 }
 
-/// Working memory of a layer; its content means nothing between calls.
+/// Working memory of [`Conv::run`]. Its content means nothing between calls.
 #[derive(Clone, Default)]
 pub(crate) struct Scratch {
     starts: Vec<usize>,

@@ -1,14 +1,14 @@
-//! The inner loop: rows of inputs times packed weights, on the widest vectors that the machine has.
+//! The inner loop of the network: rows of inputs times packed weights, with the widest vectors that the machine has.
 
 use pulp::{Arch, Simd, WithSimd};
 
-/// Outputs computed together; weights are packed in panels this wide.
+/// Outputs that are computed together. Weights are packed in panels this wide.
 const PANEL: usize = 16;
 
-/// Input rows computed together. Four rows by sixteen outputs fill the registers of AVX2.
+/// Input rows that are computed together. Four rows by sixteen outputs fill the registers of AVX2.
 const TILE_ROWS: usize = 4;
 
-/// What the machine can do, found once.
+/// The vector instructions of the machine.
 #[derive(Clone, Copy)]
 pub(crate) struct Machine(Arch);
 
@@ -18,16 +18,17 @@ impl Machine {
     }
 }
 
-/// A dense layer: `outputs = weights * inputs + bias`, weights packed for the kernel.
+/// A dense layer: `outputs = weights * inputs + bias`.
 pub(crate) struct Dense {
     inputs: usize,
     outputs: usize,
-    /// Panels of [`PANEL`] outputs (the last filled up with zeros); in a panel, the weights of input 0, of input 1, ...
+    /// The weights in panels of [`PANEL`] outputs, the last of which is filled up with zeros. Within a panel come the
+    /// weights of input 0 for all its outputs, then those of input 1, and so on.
     panels: Vec<f32>,
     bias: Vec<f32>,
 }
 
-/// Where the inputs of one output row lie: `count` stretches of `len` values, `stride` apart, the first at `start`.
+/// Where the inputs of one output row lie: `count` stretches of `len` values each, whose starts are `stride` apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Stretches {
     pub(crate) count: usize,
@@ -36,7 +37,7 @@ pub(crate) struct Stretches {
 }
 
 impl Dense {
-    /// From weights (`outputs` rows of `inputs`) and one bias an output.
+    /// Packs weights (for each output a row of `inputs` values); `bias` has one value for each output.
     pub(crate) fn new(inputs: usize, weights: &[f32], bias: &[f32]) -> Self {
         let outputs = bias.len();
         assert_eq!(weights.len(), inputs * outputs, "weights do not fit the layer");
@@ -57,8 +58,8 @@ impl Dense {
         self.outputs
     }
 
-    /// Computes one output row for each of `starts`; hands on its number, the number of its first output, and up to
-    /// [`PANEL`] outputs.
+    /// Computes one output row for each of `starts`, where the first stretch of its inputs begins. Calls `put` with the
+    /// number of the row, the number of the first output, and up to [`PANEL`] outputs from there on.
     pub(crate) fn apply(
         &self,
         machine: Machine,
@@ -91,7 +92,7 @@ impl Dense {
     }
 }
 
-/// `ROWS` input rows against one panel.
+/// `ROWS` input rows times one panel.
 struct Tile<'a, const ROWS: usize> {
     weights: &'a [f32],
     bias: &'a [f32],
@@ -116,7 +117,7 @@ impl<const ROWS: usize> WithSimd for Tile<'_, ROWS> {
 }
 
 impl<const ROWS: usize> Tile<'_, ROWS> {
-    /// `VECTORS` vectors make a panel.
+    /// Computes the tile; `VECTORS` vectors of the machine make a panel.
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
         let bias = S::as_simd_f32s(self.bias).0;

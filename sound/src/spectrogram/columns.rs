@@ -1,24 +1,24 @@
-//! The same picture while the sound comes: one column after the other, for as long as somebody looks.
+//! A live spectrogram: one column after the other while the audio comes.
 
 use super::{Eye, WINDOW_SAMPLES, decibels_of};
 
-/// Samples that a column stands for: 64 ms, which makes 15.6 columns a second.
+/// Samples that a column covers: 64 ms. A second has 15.6 columns.
 pub const COLUMN_SAMPLES: usize = 1_024;
 
 /// Rows of a column.
 pub const COLUMN_ROWS: usize = 48;
 
-/// Level that byte 0 stands for, and all below it, in dB of full scale.
+/// The level, in dB of full scale, that is byte 0. Lower levels are 0 too.
 pub const COLUMN_FLOOR_DBFS: f32 = -100.0;
 
-/// Span of the bytes, in dB: byte 255 is 0 dB of full scale.
+/// The span of the bytes, in dB: byte 255 is 0 dB of full scale.
 pub const COLUMN_DB: f32 = -COLUMN_FLOOR_DBFS;
 
-/// One column of levels. The first is the lowest frequency, [`super::LOWEST_HZ`], and the last the highest; evenly spaced in
-/// mel. The scale is absolute: whoever draws it chooses the colours.
+/// One column of levels: byte = (level in dBFS + 100) * 2.55. Rows are evenly spaced in mel, from [`super::LOWEST_HZ`]
+/// in row 0 to [`super::HIGHEST_HZ`] in the last.
 pub type Column = [u8; COLUMN_ROWS];
 
-/// Makes columns of a stream of canonical audio, however it is cut.
+/// Makes columns from a stream of canonical audio. How the stream is cut into pushes changes nothing.
 pub struct Columns {
     eye: Eye,
     pending: Vec<i16>,
@@ -31,13 +31,13 @@ impl Default for Columns {
 }
 
 impl Columns {
-    /// Samples that were taken and are in no column yet.
+    /// Number of samples taken that are in no column yet.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// Takes the next samples and hands out the columns that they complete.
+    /// Takes the next samples and passes each column that they complete to `on_column`, in order.
     pub fn push(&mut self, mut samples: &[i16], mut on_column: impl FnMut(Column)) {
         while !samples.is_empty() {
             let (now, later) = samples.split_at(samples.len().min(COLUMN_SAMPLES - self.pending.len()));
@@ -50,7 +50,8 @@ impl Columns {
         }
     }
 
-    /// The loudest of the windows that fit, so that a click does not get lost between them.
+    /// The highest level of the overlapping windows that fit into the column, so that a click between two of them
+    /// counts.
     fn column(&mut self) -> Column {
         let mut loudest = [0.0_f32; COLUMN_ROWS];
         for look in 0..COLUMN_SAMPLES / WINDOW_SAMPLES * 2 - 1 {

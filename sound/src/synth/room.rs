@@ -1,25 +1,26 @@
-//! The room around the cat: a short soft echo, and the noise that is never absent.
+//! The room around the cat: a short, soft echo, and noise that never stops.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Lengths of the parallel delay lines of the echo, in samples: 21 to 36 ms, without a common factor, so that their echoes
-/// do not fall together (after Schroeder, "Natural sounding artificial reverberation", 1962).
+/// Lengths of the parallel delay lines (comb filters) of the echo, in samples: 21 to 36 ms. They have no common factor,
+/// so that their echoes do not coincide (M. Schroeder, "Natural sounding artificial reverberation", 1962).
 const COMB_SAMPLES: [usize; 4] = [337, 419, 499, 577];
 
-/// Lengths of the all-pass sections that blur the echoes, in samples.
+/// Lengths of the all-pass filters that blur the echoes, in samples.
 const ALLPASS_SAMPLES: [usize; 2] = [79, 29];
 
-/// What comes back after each turn through a delay line: the echo falls by 60 dB in about a third of a second.
+/// Share of a sound that remains after each pass through a delay line: the echo falls by 60 dB in about a third of a
+/// second.
 const COMB_FEEDBACK: f32 = 0.6;
 
-/// Share of the echo in the sound.
+/// Gain of the echo.
 const WET: f32 = 0.06;
 
-/// Amplitude of the noise, of full scale, before its low-pass: about -64 dB after it.
+/// Amplitude of the noise before its low-pass filter, where full scale is 1. The filtered noise has about -64 dBFS.
 const NOISE_AMPLITUDE: f32 = 0.0022;
 
-/// One room, with its noise.
+/// Adds echo and noise to what the cat says.
 #[derive(Debug)]
 pub(super) struct Room {
     combs: [Delay; 4],
@@ -35,18 +36,18 @@ impl Room {
             combs: COMB_SAMPLES.map(Delay::new),
             allpasses: ALLPASS_SAMPLES.map(Delay::new),
             damping: [0.0; 4],
-            // Another stream of numbers than the plan's.
+            // Not the random numbers of the plan.
             rng: StdRng::seed_from_u64(!seed),
             noise: [0.0; 2],
         }
     }
 
-    /// What is heard when the cat gives `dry`.
+    /// The next sample, when the cat makes `dry`.
     pub(super) fn process(&mut self, dry: f32) -> f32 {
         let mut echo = 0.0;
         for (comb, damped) in self.combs.iter_mut().zip(&mut self.damping) {
             let delayed = comb.oldest();
-            // Walls swallow the high tones first.
+            // Walls absorb high frequencies most.
             *damped += 0.7 * (delayed - *damped);
             comb.push(dry + COMB_FEEDBACK * *damped);
             echo += delayed;
@@ -60,7 +61,7 @@ impl Room {
         dry + WET * echo + self.noise()
     }
 
-    /// Noise that falls towards high tones, as the hum of a house does, with a little hiss on top.
+    /// Noise that is weaker at high frequencies, like the hum of a house, with a little hiss.
     fn noise(&mut self) -> f32 {
         let white = self.rng.random_range(-1.0_f32..1.0);
         self.noise[0] += 0.25 * (white - self.noise[0]);
@@ -85,7 +86,7 @@ impl Delay {
     }
 
     fn push(&mut self, sample: f32) {
-        // Values too small to hear would slow down the arithmetic for nothing.
+        // Subnormal numbers would be inaudible and slow.
         self.samples[self.position] = if sample.abs() < 1e-9 { 0.0 } else { sample };
         self.position = (self.position + 1) % self.samples.len();
     }

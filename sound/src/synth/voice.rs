@@ -1,4 +1,4 @@
-//! How a cat's vocalisations sound: a pulse or noise source, formants that open and close, an envelope.
+//! The samples of a vocalisation: a source of pulses or noise, formants that open and close, and an envelope.
 
 use std::f32::consts::{PI, TAU};
 
@@ -10,16 +10,16 @@ use crate::SAMPLE_RATE_HZ;
 
 const RATE_HZ: f32 = SAMPLE_RATE_HZ as f32;
 
-/// Harmonics are made up to here: below half the sampling rate, so that nothing folds back.
+/// Highest frequency of a harmonic. It is below half the sample rate, so that nothing folds back (aliasing).
 const HIGHEST_HARMONIC_HZ: f32 = 7400.0;
 
-/// Most harmonics that a pitch of 410 Hz or more can have below that.
+/// Harmonics below [`HIGHEST_HARMONIC_HZ`] that a pitch of 410 Hz or more has at most.
 const MAX_HARMONICS: usize = 18;
 
-/// Samples between two looks at the slowly moving parts: pitch and formants.
+/// Pitch and formants move slowly, so they are computed once for this many samples.
 const CONTROL_SAMPLES: usize = 32;
 
-/// Renders a vocalisation: as many samples as it lasts.
+/// Replaces `out` by the samples of a vocalisation, without echo and noise.
 pub(super) fn render(planned: &Planned, out: &mut Vec<f32>) {
     let mut rng = StdRng::seed_from_u64(planned.seed);
     let samples = (planned.vocalisation.end_sample - planned.vocalisation.start_sample) as usize;
@@ -45,19 +45,21 @@ pub(super) fn render(planned: &Planned, out: &mut Vec<f32>) {
     out.iter_mut().for_each(|sample| *sample *= gain);
 }
 
-/// The shape of the mouth at a moment of a meow.
+/// The shape of the mouth at one moment of a meow.
 #[derive(Clone, Copy)]
 struct Mouth {
-    /// 0 to 1 of the meow.
+    /// The moment, from 0 (start of the meow) to 1 (end).
     at: f32,
     loudness: f32,
-    /// Frequency in hertz and strength of three formants.
+    /// Centre frequency in hertz and strength of three formants.
     formants: [(f32, f32); 3],
 }
 
-/// Closed on "m", spread on "ee", wide open on "a", rounded on "o", closing on "w". The frequencies are about double those of
-/// a human throat; they, the strengths and what else is a bare number in [`meow`] and [`purr`] were fitted until a network
-/// that was trained on millions of recordings (YAMNet) took the result for a cat.
+/// The mouth is closed on "m", spread on "ee", wide open on "a", rounded on "o" and closing on "w".
+///
+/// The frequencies are about double those of a human. These numbers, and the bare numbers in [`meow`], [`Contour`],
+/// [`Harmonics`] and [`purr`], were fitted until a network that was trained on millions of recordings (YAMNet) took the
+/// result for a cat.
 const MOUTHS: [Mouth; 5] = [
     Mouth { at: 0.0, loudness: 0.35, formants: [(338.0, 0.30), (1616.0, 0.083), (2185.0, 0.013)] },
     Mouth { at: 0.18, loudness: 0.44, formants: [(659.0, 0.33), (3461.0, 0.52), (2980.0, 1.09)] },
@@ -69,7 +71,7 @@ const MOUTHS: [Mouth; 5] = [
 /// Half widths of the formants, in hertz.
 const HALF_WIDTHS_HZ: [f32; 3] = [85.0, 236.0, 212.0];
 
-/// Bands of the breath in a meow, centers in hertz, and their width.
+/// Centre frequencies of the breath in a meow, and the width of its bands, in hertz.
 const BREATH_HZ: [f32; 2] = [1621.0, 5676.0];
 const BREATH_WIDTH_HZ: f32 = 228.0;
 
@@ -84,7 +86,7 @@ impl Mouth {
         Self { at, loudness: mix(a.loudness, b.loudness), formants }
     }
 
-    /// How much of a tone of this frequency gets out.
+    /// Gain of the mouth for a tone of this frequency. `size` is a factor on the frequencies of the formants.
     fn gain(&self, frequency_hz: f32, size: f32) -> f32 {
         let resonances: f32 = self
             .formants
@@ -100,59 +102,25 @@ impl Mouth {
 }
 
 fn meow(rng: &mut StdRng, out: &mut [f32]) {
-    let start_hz = rng.random_range(465.0..585.0);
-    let peak_hz = rng.random_range(715.0..900.0);
-    let end_hz = rng.random_range(490.0..590.0);
-    let peak_at = rng.random_range(0.27..0.47);
-    let size = rng.random_range(0.95..1.06);
-    let tilt = rng.random_range(0.76..1.06);
+    let contour = Contour::draw(rng);
+    let mut harmonics = Harmonics::draw(rng);
     let vibrato_hz = rng.random_range(5.0..8.0);
 
     let (mut phase, mut vibrato_phase, mut jitter) = (0.0_f32, 0.0_f32, 0.0_f32);
-    let mut gains = [0.0_f32; MAX_HARMONICS];
-    let mut steps = [0.0_f32; MAX_HARMONICS];
-    let mut shimmers = [0.0_f32; MAX_HARMONICS];
     let mut breath = BREATH_HZ.map(|center_hz| Resonator::tuned(center_hz, BREATH_WIDTH_HZ));
     let total = out.len() as f32;
     for (control, chunk) in out.chunks_mut(CONTROL_SAMPLES).enumerate() {
         let at = (control * CONTROL_SAMPLES) as f32 / total;
-        let contour_hz = if at < peak_at {
-            start_hz + (peak_hz - start_hz) * smooth(at / peak_at)
-        } else {
-            peak_hz + (end_hz - peak_hz) * smooth((at - peak_at) / (1.0 - peak_at))
-        };
-        // Random walks that come home: no throat holds its pitch, nor any harmonic its strength.
+        // A random walk that returns to 0: no throat holds its pitch.
         jitter = 0.9 * jitter + 0.005 * rng.random_range(-1.0..1.0);
         vibrato_phase += TAU * vibrato_hz * CONTROL_SAMPLES as f32 / RATE_HZ;
-        let pitch_hz = contour_hz * (1.0 + jitter + 0.016 * vibrato_phase.sin());
-
+        let pitch_hz = contour.pitch_hz(at) * (1.0 + jitter + 0.016 * vibrato_phase.sin());
         let mouth = Mouth::at(at);
-        let harmonics = ((HIGHEST_HARMONIC_HZ / pitch_hz) as usize).min(MAX_HARMONICS);
-        for (k, step) in steps.iter_mut().enumerate() {
-            let number = (k + 1) as f32;
-            shimmers[k] = 0.8 * shimmers[k] + 0.12 * rng.random_range(-1.0..1.0);
-            let target = if k < harmonics {
-                shimmers[k].exp() * mouth.gain(number * pitch_hz, size) / number.powf(tilt)
-            } else {
-                0.0
-            };
-            // At its first sample a meow is as its mouth has it; from then on everything glides.
-            if control == 0 {
-                gains[k] = target;
-            }
-            *step = (target - gains[k]) / CONTROL_SAMPLES as f32;
-        }
+        harmonics.aim(rng, &mouth, pitch_hz, control == 0);
         for sample in chunk {
             phase = (phase + TAU * pitch_hz / RATE_HZ) % TAU;
-            // sin(n x) from sin((n - 1) x) and sin((n - 2) x).
             let (sine, cosine) = phase.sin_cos();
-            let (mut last, mut current) = (0.0, sine);
-            let mut voiced = 0.0;
-            for (gain, step) in gains.iter_mut().zip(&steps) {
-                *gain += step;
-                voiced += *gain * current;
-                (last, current) = (current, 2.0 * cosine * current - last);
-            }
+            let voiced = harmonics.next(sine, cosine);
             // Air comes in puffs, as the throat opens.
             let white = rng.random_range(-1.0..1.0);
             let air: f32 = breath.iter_mut().map(|band| band.process(white)).sum();
@@ -161,7 +129,92 @@ fn meow(rng: &mut StdRng, out: &mut [f32]) {
     }
 }
 
-/// Pulses of the throat, each a soft thump and a puff of air; in and out the breath sounds differently.
+/// The melody of a meow: the pitch rises to a peak and falls again.
+struct Contour {
+    start_hz: f32,
+    peak_hz: f32,
+    end_hz: f32,
+    /// Where the peak is, as a share of the meow.
+    peak_at: f32,
+}
+
+impl Contour {
+    fn draw(rng: &mut StdRng) -> Self {
+        Self {
+            start_hz: rng.random_range(465.0..585.0),
+            peak_hz: rng.random_range(715.0..900.0),
+            end_hz: rng.random_range(490.0..590.0),
+            peak_at: rng.random_range(0.27..0.47),
+        }
+    }
+
+    /// Pitch at a place in the meow, 0 to 1.
+    fn pitch_hz(&self, at: f32) -> f32 {
+        if at < self.peak_at {
+            self.start_hz + (self.peak_hz - self.start_hz) * smooth(at / self.peak_at)
+        } else {
+            self.peak_hz + (self.end_hz - self.peak_hz) * smooth((at - self.peak_at) / (1.0 - self.peak_at))
+        }
+    }
+}
+
+/// The voiced part of a meow: a pitch and its harmonics, each with a strength that glides.
+struct Harmonics {
+    /// Factor on the frequencies of the formants: a small head has higher ones.
+    size: f32,
+    /// How fast harmonics weaken with their number.
+    tilt: f32,
+    gains: [f32; MAX_HARMONICS],
+    /// What each gain changes by in a sample.
+    steps: [f32; MAX_HARMONICS],
+    shimmers: [f32; MAX_HARMONICS],
+}
+
+impl Harmonics {
+    fn draw(rng: &mut StdRng) -> Self {
+        Self {
+            size: rng.random_range(0.95..1.06),
+            tilt: rng.random_range(0.76..1.06),
+            gains: [0.0; MAX_HARMONICS],
+            steps: [0.0; MAX_HARMONICS],
+            shimmers: [0.0; MAX_HARMONICS],
+        }
+    }
+
+    /// Sets the strengths to be reached after [`CONTROL_SAMPLES`]. At the `first` sample of a meow they hold at once.
+    fn aim(&mut self, rng: &mut StdRng, mouth: &Mouth, pitch_hz: f32, first: bool) {
+        let audible = ((HIGHEST_HARMONIC_HZ / pitch_hz) as usize).min(MAX_HARMONICS);
+        for (k, step) in self.steps.iter_mut().enumerate() {
+            let number = (k + 1) as f32;
+            // A random walk that returns to 0: no harmonic holds its strength.
+            self.shimmers[k] = 0.8 * self.shimmers[k] + 0.12 * rng.random_range(-1.0..1.0);
+            let target = if k < audible {
+                self.shimmers[k].exp() * mouth.gain(number * pitch_hz, self.size) / number.powf(self.tilt)
+            } else {
+                0.0
+            };
+            if first {
+                self.gains[k] = target;
+            }
+            *step = (target - self.gains[k]) / CONTROL_SAMPLES as f32;
+        }
+    }
+
+    /// The next sample, from sine and cosine of the phase of the pitch.
+    fn next(&mut self, sine: f32, cosine: f32) -> f32 {
+        // sin(n x) from sin((n - 1) x) and sin((n - 2) x).
+        let (mut last, mut current) = (0.0, sine);
+        let mut voiced = 0.0;
+        for (gain, step) in self.gains.iter_mut().zip(&self.steps) {
+            *gain += step;
+            voiced += *gain * current;
+            (last, current) = (current, 2.0 * cosine * current - last);
+        }
+        voiced
+    }
+}
+
+/// Pulses of the throat, each a soft thump and a puff of air. Breathing out is louder than breathing in.
 fn purr(rng: &mut StdRng, out: &mut [f32]) {
     let pulse_hz = rng.random_range(27.5..31.5);
     let breath_s = rng.random_range(0.7..1.1);
@@ -190,7 +243,7 @@ fn purr(rng: &mut StdRng, out: &mut [f32]) {
     }
 }
 
-/// Air through bared teeth: sudden, then fading.
+/// Air through bared teeth: it begins suddenly and fades.
 fn hiss(rng: &mut StdRng, out: &mut [f32]) {
     let mut bands = [
         Resonator::tuned(rng.random_range(2000.0..2600.0), 900.0),
@@ -209,7 +262,7 @@ fn hiss(rng: &mut StdRng, out: &mut [f32]) {
     }
 }
 
-/// A band-pass of two poles (the cookbook of R. Bristow-Johnson, constant peak gain).
+/// A band-pass filter with two poles and constant peak gain (R. Bristow-Johnson, "Audio EQ Cookbook").
 #[derive(Debug, Clone, Copy)]
 struct Resonator {
     input_gain: f32,
@@ -251,7 +304,7 @@ fn fade(out: &mut [f32], attack_s: f32, release_s: f32) {
     }
 }
 
-/// 0 to 1 with a soft start and end.
+/// Maps 0..1 to 0..1 with a soft start and end (smoothstep).
 fn smooth(share: f32) -> f32 {
     share * share * (3.0 - 2.0 * share)
 }
