@@ -7,8 +7,10 @@ use sound::detection::Detection;
 use sound::level::Level;
 use sound::verdict::Verdict;
 
-use super::words::{word, words};
-use super::{Store, StoreError, columns};
+use crate::columns;
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::words::{word, words};
 
 /// Analyses that are kept. The oldest are forgotten above this many.
 const KEEP_ANALYSES: i64 = 100_000;

@@ -19,8 +19,9 @@ use tracing::warn;
 
 use self::codec::wav_of;
 use self::files::{WriteError, free_bytes, sweep, write};
-use crate::events::{Clip, NoClip};
-use crate::{Store, StoreError};
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::events::event::{Clip, NoClip};
 
 mod codec;
 mod config;

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use hub_base::error::{Code, Error};
 use rusqlite::ErrorCode;
 
-use super::TURN_TIMEOUT;
+/// How long a caller waits for its turn at a connection, before it gets [`StoreError::Busy`].
+pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

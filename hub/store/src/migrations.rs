@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::StoreError;
+use crate::error::StoreError;
 
 /// The steps in order. Append only: a released step is never edited, for databases have taken it already.
 const STEPS: &[&str] = &[

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, Row, Transaction, named_params, params};
 use serde::{Deserialize, Serialize};
 
-use super::events::Event;
-use super::words::{optional_word, word, words};
-use super::{Store, StoreError};
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::events::event::Event;
+use crate::words::{optional_word, word, words};
 
 mod delivery;
 

@@ -4,10 +4,13 @@ use hub_base::time::now_ns;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
-use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, learning};
+use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
+use super::learning;
+use crate::columns;
+use crate::database::Store;
+use crate::error::StoreError;
 use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
 use crate::words::words;
-use crate::{Store, StoreError, columns};
 
 /// How far a node has been heard.
 #[derive(Debug, Clone, PartialEq, Eq)]

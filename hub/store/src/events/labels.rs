@@ -1,7 +1,8 @@
 //! The owner's words about events, all of them: what labels teach can be taught again elsewhere.
 
-use super::{COLUMNS, Event, OwnerLabel, from_row};
-use crate::{Store, StoreError};
+use super::event::{COLUMNS, Event, OwnerLabel, from_row};
+use crate::database::Store;
+use crate::error::StoreError;
 
 /// One thing that the owner said about an event.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,9 +12,10 @@ use sound::context::Features;
 use sound::detection::ContextLabel;
 use sound::household::{Household, MOST_LABELS};
 
-use super::{COLUMNS, Event, OwnerLabel, from_row};
+use super::event::{COLUMNS, Event, OwnerLabel, from_row};
+use crate::database::Store;
+use crate::error::StoreError;
 use crate::words::word;
-use crate::{Store, StoreError};
 
 /// Events of a cat that are judged anew when a label changes: the latest without a label. Older ones keep the answer that they
 /// had. So many take some tenths of a second.

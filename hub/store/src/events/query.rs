@@ -5,9 +5,12 @@ use std::str::FromStr;
 use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, ToSql, params};
 
-use super::{COLUMNS, Event, GapReason, NewGap, OwnerLabel, from_row, learning};
+use super::commit::{GapReason, NewGap};
+use super::event::{COLUMNS, Event, OwnerLabel, from_row};
+use super::learning;
+use crate::database::Store;
+use crate::error::StoreError;
 use crate::words::word;
-use crate::{Store, StoreError};
 
 /// Which events are asked for. All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -6,8 +6,10 @@
 use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, params};
 
-use super::{NoClip, learning};
-use crate::{Store, StoreError};
+use super::event::NoClip;
+use super::learning;
+use crate::database::Store;
+use crate::error::StoreError;
 
 /// How much the clips take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

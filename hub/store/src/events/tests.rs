@@ -1,3 +1,5 @@
+use sound::context::Features;
+use sound::detection::{Context, ContextLabel};
 use sound::household::Household;
 use sound::testing::features;
 

@@ -1,0 +1,121 @@
+use super::*;
+
+async fn table_count(store: &Store) -> i64 {
+    store
+        .read(|db| Ok(db.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get(0))?))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn missing_directory_and_database_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a/b"), Access::Keeper).unwrap();
+    assert!(table_count(&store).await > 0);
+    store.check().await.unwrap();
+}
+
+#[test]
+fn several_can_open_a_new_database_at_the_same_time() {
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for access in [Access::Keeper, Access::Guest, Access::Guest, Access::Guest] {
+                let path = dir.path();
+                scope.spawn(move || Store::open(path, access).unwrap());
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn failed_work_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let before = table_count(&store).await;
+    let failed: Result<(), _> = store
+        .write(|db| {
+            db.execute_batch("CREATE TABLE half_done (a INTEGER)")?;
+            Err(StoreError::Cut("on purpose".into()))
+        })
+        .await;
+    assert!(failed.is_err());
+    assert_eq!(table_count(&store).await, before);
+}
+
+#[tokio::test]
+async fn readers_cannot_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let result = store.read(|db| Ok(db.execute_batch("CREATE TABLE sneaked_in (a INTEGER)")?)).await;
+    assert!(result.unwrap_err().to_string().contains("readonly"));
+}
+
+#[tokio::test]
+async fn reader_that_panics_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    for _ in 0..READERS * 2 {
+        let result: Result<(), _> = store.read(|_| panic!("on purpose")).await;
+        assert!(matches!(result, Err(StoreError::Cut(_))));
+    }
+    assert!(table_count(&store).await > 0);
+}
+
+#[tokio::test]
+async fn second_keeper_is_refused_and_a_guest_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = Store::open(dir.path(), Access::Keeper).unwrap();
+    assert!(matches!(Store::open(dir.path(), Access::Keeper), Err(StoreError::InUse { .. })));
+    let guest = Store::open(dir.path(), Access::Guest).unwrap();
+    guest.check().await.unwrap();
+    drop(keeper);
+    Store::open(dir.path(), Access::Keeper).unwrap();
+}
+
+#[tokio::test]
+async fn broken_database_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(DATABASE_FILE), "this is no database, whatever its name says".repeat(100)).unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    assert!(table_count(&store).await > 0);
+    let kept = std::fs::read_dir(dir.path())
+        .unwrap()
+        .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("hub.sqlite.broken-"));
+    assert!(kept, "the broken file is gone");
+}
+
+#[tokio::test]
+async fn damaged_pages_are_found_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(dir.path(), Access::Keeper).unwrap());
+    let path = dir.path().join(DATABASE_FILE);
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() > 2 * 4096, "too small to damage: {}", bytes.len());
+    bytes[4096..].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    assert!(table_count(&store).await > 0);
+    assert!(std::fs::read_dir(dir.path()).unwrap().count() > 2);
+}
+
+#[tokio::test]
+async fn writers_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    store
+        .write(|db| Ok(db.execute_batch("CREATE TABLE counter (n INTEGER); INSERT INTO counter VALUES (0)")?))
+        .await
+        .unwrap();
+    let writes = (0..50).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            store.write_durably(|db| Ok(db.execute("UPDATE counter SET n = n + 1", [])?)).await.unwrap()
+        })
+    });
+    for write in writes.collect::<Vec<_>>() {
+        assert_eq!(write.await.unwrap(), 1);
+    }
+    let n: i64 = store.read(|db| Ok(db.query_row("SELECT n FROM counter", [], |row| row.get(0))?)).await.unwrap();
+    assert_eq!(n, 50);
+}
