@@ -24,6 +24,14 @@ DECODED = """async (url) => {
   return { rate: sound.sampleRate, samples: Array.from(sound.getChannelData(0), (x) => Math.round(x * 32768)) };
 }"""
 
+# How the page puts the verdict of an analysis.
+SOUNDS = {
+    "Hungry": "Tom sounds hungry",
+    "Good": "Tom sounds content",
+    "Bad": "Tom sounds distressed",
+    "Smelly": "It is unclear what Tom wants",
+}
+
 
 def test_event_is_on_the_page_soon_after_it_is_stored(live, open_page, size):
     page = open_page(f"{live.url}/", size)
@@ -76,7 +84,7 @@ def test_node_is_shown_as_it_hears(live, open_page, size):
     }"""
     canvas = card.locator("canvas").element_handle()
     until("a meow is on the spectrogram", lambda: canvas.evaluate(coloured) > 200)
-    expect(card.locator(".facts")).to_contain_text("Sound: now")
+    expect(card.locator(".facts")).to_contain_text("Streaming")
 
 
 def test_clip_plays_and_is_what_the_node_heard(live, open_page):
@@ -175,11 +183,13 @@ def test_a_bounded_number_of_people_listens_live(live):
 def test_analysis_shows_progress_and_the_verdict(live, open_page):
     page = open_page(f"{live.url}/")
     card = page.locator("article.node")
-    card.get_by_role("button", name="Analyze Tom").click()
+    card.get_by_role("button", name="Analyse Tom").click()
     progress = card.get_by_role("progressbar")
     expect(progress).to_be_visible()
     becomes(page, "document.querySelector('progress').value > 20")
-    expect(card.locator(".verdict")).to_have_text(re.compile(r"^Tom is (Hungry|Good|Bad|Smelly) Cat\."), timeout=120_000)
+    expect(card.locator(".verdict")).to_have_text(re.compile(r" \(\d+ meows? in \d+ s\)\.$"), timeout=120_000)
     expect(progress).to_be_hidden()
     newest = live.get("/api/v1/analyses?limit=1")["analyses"][0]
-    expect(card.locator(".verdict")).to_contain_text(newest["result"])
+    count = newest["detection_count"]
+    meows = f"{count} meow" if count == 1 else f"{count} meows"
+    expect(card.locator(".verdict")).to_have_text(f"{SOUNDS[newest['verdict']]} ({meows} in {newest['heard_s']:.0f} s).")
