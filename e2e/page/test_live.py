@@ -1,4 +1,4 @@
-"""What moves: a node that meows while the page is open."""
+"""Live updates: a node meows while the page is open."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ DECODED = """async (url) => {
   return { rate: sound.sampleRate, samples: Array.from(sound.getChannelData(0), (x) => Math.round(x * 32768)) };
 }"""
 
-# How the page puts the verdict of an analysis.
+# The text of the page for each verdict of an analysis.
 SOUNDS = {
     "Hungry": "Tom sounds hungry",
     "Good": "Tom sounds content",
@@ -55,7 +55,7 @@ def test_event_is_on_the_page_soon_after_it_is_stored(live, open_page, size):
     until("five more events", five_more, 120)
     becomes(page, "(ids) => ids.every((id) => window.seen[id])", list(stored))
     seen = page.evaluate("window.seen")
-    # Any machine may pause for a moment; not five times.
+    # A slow machine may delay one event, but not five.
     late = sorted(seen[str(event)] / 1000 - at for event, at in stored.items())
     assert late[0] < 2, late
     newest = page.locator("li.event").first
@@ -104,7 +104,7 @@ def test_clip_plays_and_is_what_the_node_heard(live, open_page):
 
 
 def samples_of(node, boot_id, first, count):
-    """Samples that a node still has on its tape."""
+    """Returns samples that are still on the tape of a node."""
     cursor = cat_pb2.Cursor(boot_id=int(boot_id, 16), sequence=first // 320)
     audio, start = b"", first // 320 * 320
     with grpc.insecure_channel(f"127.0.0.1:{node.port}") as channel:
@@ -136,7 +136,7 @@ def test_microphone_can_be_heard_live(live, open_page):
     button = page.get_by_role("button", name="Listen live")
     button.click()
     becomes(page, "document.querySelector('article audio').currentTime > 2")
-    # What it plays is sound, not silence.
+    # The audio is not silence.
     page.evaluate("""() => {
       const context = new AudioContext();
       window.ear = new AnalyserNode(context);
@@ -169,7 +169,7 @@ def test_a_bounded_number_of_people_listens_live(live):
         assert refused.value.code == 429
         assert json.load(refused.value)["error"]["code"] == "too_many_listeners"
 
-    # Who hangs up makes room.
+    # Each closed connection frees a place.
     def there_is_room():
         try:
             with urllib.request.urlopen(address, timeout=30) as sound:

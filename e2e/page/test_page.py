@@ -1,4 +1,4 @@
-"""What is kept: lists, filters, the heat map, labels, and who can use the page how."""
+"""Stored events: lists, filters, the heat map and labels; and accessibility, themes and languages."""
 
 import collections
 import datetime
@@ -17,12 +17,12 @@ from meowlink import until
 
 AXE = pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
-# Each view, and what is there when it has been drawn.
+# Each view, and an element that is there once it has been drawn.
 VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img"}
 
 
 def shown(page):
-    """The events of the list, from the top."""
+    """Returns the events of the list, from the top."""
     return [int(row.get_attribute("data-id")) for row in page.locator("li.event").all()]
 
 
@@ -70,7 +70,7 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
     zone = zoneinfo.ZoneInfo("Asia/Kathmandu")
     expected = collections.Counter()
     for event in settled.events():
-        # Hours begin at a quarter past in UTC there.
+        # Kathmandu is 5:45 h ahead of UTC, so its hours begin at a quarter past in UTC.
         at = datetime.datetime.fromisoformat(event["started_at"][:19] + "+00:00").astimezone(zone)
         expected[at.date().isoformat(), at.hour] += event["counts_as"] != "not_a_cat"
     page.locator(".hour a").first.wait_for()
@@ -84,7 +84,7 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
     assert +drawn == +expected
     total = settled.get("/api/v1/counts?by=day&tz=Asia/Kathmandu")["total"]
     expect(page.locator(".totals .all dd")).to_have_text(str(total))
-    # An hour leads to its events.
+    # A click on an hour shows its events.
     (date, hour), count = +expected and expected.most_common(1)[0]
     page.locator(f"tr[data-date='{date}'] td[data-hour='{hour}'] a").click()
     page.locator("li.event").first.wait_for()
@@ -95,7 +95,7 @@ def test_filters_show_what_the_api_says(settled, open_page):
     page = open_page(f"{settled.url}/#/events")
     events = settled.events()
     expect_events(page, events)
-    # The score in the middle, so that some are left out.
+    # The median score, so that some events are left out.
     middle = sorted(event["score"] for event in events)[len(events) // 2]
     percent = int(middle * 100)
     page.get_by_label("Minimum cat score (%)").fill(str(percent))
@@ -112,7 +112,7 @@ def test_filters_show_what_the_api_says(settled, open_page):
     page.get_by_label("Cat", exact=True).fill(EVIL)
     page.get_by_role("button", name="Apply").click()
     expect_events(page, events)
-    # An address can be kept and opened again.
+    # The address can be bookmarked and opened again.
     assert "cat=" in page.url
     page.reload()
     expect(page.get_by_label("Cat", exact=True)).to_have_value(EVIL)
@@ -131,7 +131,7 @@ def test_filters_show_what_the_api_says(settled, open_page):
 def test_owner_labels_an_event_and_removes_the_label(settled, open_page):
     event = settled.events("limit=1")[0]["id"]
     page = open_page(f"{settled.url}/#/events/{event}")
-    # Another page sees it at once.
+    # Another page shows the label at once.
     other = open_page(f"{settled.url}/#/")
     label = lambda: settled.get(f"/api/v1/events/{event}")["label"]
     page.get_by_role("button", name="Not a cat").click()
@@ -211,7 +211,7 @@ def test_colours_are_the_systems_until_the_viewer_chooses(settled, open_page):
 @pytest.mark.parametrize(
     ("locale", "date"),
     [
-        # Not the page's language: British dates, with the 12 or 24 hours of that language.
+        # Not the page's language: British dates, with the 24-hour or 12-hour clock of that language.
         ("de-DE", "{at:%A},? {at.day} {at:%B} {at.year} at {at:%H:%M:%S}"),
         ("hi-IN", r"{at:%A},? {at.day} {at:%B} {at.year} at {hour}:{at:%M:%S}\s{half}"),
         ("en-US", r"{at:%A}, {at:%B} {at.day}, {at.year} at {hour}:{at:%M:%S}\s{half}"),
@@ -241,7 +241,7 @@ def test_errors_are_shown_as_sentences(settled, open_page):
     expect(page.get_by_role("alert")).to_have_text("There is no event 999999.")
     page.goto(f"{settled.url}/#/nothing")
     expect(page.get_by_role("alert")).to_have_text("There is no page at /nothing.")
-    # These two are the test's own doing.
+    # The test has caused these two itself.
     expected = [one for one in open_page.wrong if "999999" in one or "404 (Not Found)" in one]
     assert len(expected) == 2
     for one in expected:
@@ -256,16 +256,16 @@ def test_page_recovers_when_the_hub_comes_back(open_page, tmp_path):
             page.locator("li.event").first.wait_for()
             hub.stop()
         expect(page.locator("#offline")).to_have_text("The hub is not responding. Reconnecting…")
-        # Said once.
+        # Only the banner says so.
         expect(page.locator(".unreachable")).not_to_have_count(0)
         expect(page.locator(".unreachable").first).to_be_hidden()
         with stage.Hub(tmp_path, node.url, http=hub.http) as again:
             expect(page.locator("#offline")).to_be_hidden()
-            # What was heard meanwhile is there too.
+            # The events of the meantime are there too.
             known = len(again.events())
             until("all events are on the page", lambda: len(shown(page)) >= known)
             page.context.close()
-    # A hub that is away cannot but fail requests.
+    # Requests fail while the hub is away.
     open_page.wrong.clear()
 
 
@@ -286,7 +286,7 @@ def test_undelivered_notifications_are_listed_and_retried(open_page, tmp_path):
         notice = until("a notice is given up", dead, 120)[0]
         page = open_page(f"{hub.url}/")
         undelivered = page.get_by_role("region", name="Undelivered notifications")
-        # One line, until it is opened.
+        # The section is one line until it is opened.
         expect(undelivered.get_by_role("button", name="Retry")).to_be_hidden()
         undelivered.get_by_text("Undelivered notifications").click()
         expect(undelivered).to_contain_text("To Anna (webhook), about Tom")
@@ -296,7 +296,7 @@ def test_undelivered_notifications_are_listed_and_retried(open_page, tmp_path):
         assert answered.value.status == 200
         ended = lambda: [one for one in dead() if one["id"] == notice["id"] and one["ended_at"] != notice["ended_at"]]
         until("it is given up again", ended, 120)
-        # Before the hub goes.
+        # Closed before the hub stops, because requests would fail.
         page.context.close()
 
 

@@ -1,9 +1,9 @@
-// Words, numbers and dates of the page. They are English; the time zone and the 12 or 24 hours are the viewer's.
+// Words, numbers and dates of the page. They are English; the time zone and the 12-hour or 24-hour clock are the viewer's.
 
 const viewer = Intl.DateTimeFormat(undefined, { hour: 'numeric' }).resolvedOptions();
 
-// The viewer's own kind of English, such as American dates. For a browser in another language: British English, or
-// Australian English, which differs only in that it writes "6:42 pm" well.
+// The viewer's own kind of English, which decides, for example, whether the day comes before the month. For a browser in
+// another language: British English, or Australian English for a 12-hour clock ("6:42 pm", not "06:42 pm").
 const english = /^en\b/.test(viewer.locale) ? viewer.locale : viewer.hour12 ? 'en-AU' : 'en-GB';
 
 export const zone = viewer.timeZone;
