@@ -23,7 +23,7 @@ export function show(main, { query }) {
 
   const link = (span) => `#/rhythm?${new URLSearchParams({ days: span, ...(cat && { cat }) })}`;
   main.append(el('h1', {}, 'Rhythm'),
-    el('p', { class: 'spans' }, `Events by hour${cat ? ` for ${cat}` : ''} over the last `,
+    el('p', { class: 'spans' }, el('span', {}, `Events by hour${cat ? ` for ${cat}` : ''} over the last`),
       SPANS.map((span) => [el('a', { class: 'button', href: link(span), 'aria-current': span === days && 'true' }, `${span} days`), ' '])),
     trouble, totals, map,
     el('p', { class: 'faint' }, 'Events you marked “Not a cat” are not counted. Select an hour to see its events.'));
