@@ -1,4 +1,4 @@
-"""A headless Chromium, and the daemons that it looks at."""
+"""Starts a headless Chromium and the daemons whose page it opens."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ MEOWS = WORKSPACE / "demo/meows"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 
-# Debian's Chromium, as root in a container, without a sound card, and asking nobody on the internet for anything.
+# For Debian's Chromium as root in a container without a sound card, and without requests to the internet.
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -29,7 +29,7 @@ FLAGS = [
 
 @contextlib.contextmanager
 def chromium():
-    """The browser."""
+    """Runs the browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
         yield browser
@@ -37,12 +37,12 @@ def chromium():
 
 
 def becomes(page, expression, argument=None, deadline_s=60):
-    """Waits until an expression of the page is true. (The browser's own way to wait needs `eval`, which the page forbids.)"""
+    """Waits until an expression is true on the page. (Playwright's own wait needs `eval`, which the page forbids.)"""
     return meowlink.until(expression, lambda: page.evaluate(expression, argument), deadline_s)
 
 
 class MeowingNode(meowlink.Daemon):
-    """A cat-node that plays the demo's meows again and again."""
+    """A cat-node that plays the meows of the demo in a loop."""
 
     def __init__(self, cat, source=f"wav:{MEOWS}"):
         self.port = meowlink.free_port()
@@ -70,14 +70,14 @@ class Hub(meowlink.Daemon):
         meowlink.wait_for_port(self.http)
 
     def get(self, path):
-        """The JSON at a path."""
+        """Returns the JSON at a path."""
         with urllib.request.urlopen(self.url + path, timeout=meowlink.SOON_S) as answer:
             return json.load(answer)
 
     def events(self, query="limit=500"):
-        """Events, newest first."""
+        """Returns events, the newest first."""
         return self.get(f"/api/v1/events?{query}")["events"]
 
     def wait_for_events(self, count):
-        """Waits until so many are stored."""
+        """Waits until `count` events are stored."""
         meowlink.until(f"{count} events", lambda: len(self.events()) >= count, 120)

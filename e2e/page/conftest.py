@@ -1,4 +1,4 @@
-"""Pages that fail their test when the console has an error or a request goes wrong."""
+"""Fixtures. A page fails its test when the console shows an error or a request fails."""
 
 import pytest
 from playwright.sync_api import expect
@@ -8,7 +8,7 @@ from meowlink import SOON_S, until
 
 expect.set_options(timeout=SOON_S * 1000)
 
-# A cat whose name would be a program if the page wrote it as markup.
+# A name of a cat that would run a script if the page treated it as markup.
 EVIL = "<img src=x onerror=\"window.pwned=1\">"
 
 
@@ -20,7 +20,7 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def live(tmp_path_factory):
-    """A hub that listens to a node which meows all the time."""
+    """A hub with a node that meows all the time."""
     with stage.MeowingNode("Tom") as node, stage.Hub(tmp_path_factory.mktemp("live"), node.url) as hub:
         hub.node = node
         hub.wait_for_events(1)
@@ -29,7 +29,7 @@ def live(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def settled(tmp_path_factory):
-    """A hub with a dozen events whose node has gone, so that nothing changes but by the test."""
+    """A hub with a dozen events, whose node has stopped, so that only the test changes anything."""
     folder = tmp_path_factory.mktemp("settled")
     config = folder / "hub.toml"
     with stage.MeowingNode(EVIL) as node:
@@ -37,7 +37,7 @@ def settled(tmp_path_factory):
         with stage.Hub(folder / "data", config=config) as hub:
             hub.wait_for_events(12)
             hub.stop()
-    # A hub that never heard this node has no sound open that may yet end.
+    # The first hub may still finish an event that has begun. This one never streamed from the node.
     with stage.Hub(folder / "data", config=config) as hub:
         until("the node is away", lambda: hub.get("/api/v1/listening")["nodes"][0]["state"] == "away")
         yield hub
@@ -45,13 +45,13 @@ def settled(tmp_path_factory):
 
 @pytest.fixture(params=["desktop", "phone"])
 def size(request):
-    """Each test that takes it runs at both widths."""
+    """Runs a test at both widths."""
     return stage.PHONE if request.param == "phone" else stage.DESKTOP
 
 
 @pytest.fixture
 def open_page(chromium):
-    """Opens pages; when the test ends, nothing may have gone wrong in any of them."""
+    """Opens pages. When the test ends, none of them may have had an error."""
     contexts, wrong = [], []
 
     def open_page(url, size=stage.DESKTOP, **options):
@@ -68,7 +68,7 @@ def open_page(chromium):
         return page
 
     def failed(request):
-        # What the page hangs up on by itself: streams, and clips that are stopped.
+        # The page itself aborts streams, and clips that are stopped.
         if request.failure != "net::ERR_ABORTED":
             wrong.append(f"{request.failure} {request.url}")
 

@@ -1,4 +1,4 @@
-"""Takes a picture of each view, for a desktop and a phone, by day and by night: screenshots.py FOLDER."""
+"""Takes screenshots of each view, for desktop and phone, light and dark: screenshots.py FOLDER."""
 
 import io
 import pathlib
@@ -12,11 +12,11 @@ import browser as stage
 
 VIEWS = {"now": ("#/", "li.event"), "events": ("#/events", "li.event"), "rhythm": ("#/rhythm", ".hour a"), "event": (None, ".sound img")}
 
-# Colours of a picture, and its greatest width in pixels: enough for spectrograms, and a fifth of the bytes.
+# Colours and greatest width of a screenshot: enough for spectrograms, in a fifth of the bytes.
 COLOURS = 256
 WIDTH = 800
 
-# A live spectrogram has filled by then.
+# Time in which a live spectrogram fills.
 FILLED_MS = 21_000
 
 

@@ -1,4 +1,4 @@
-"""What moves: a node that meows while the page is open."""
+"""Live updates: a node meows while the page is open."""
 
 import contextlib
 import json
@@ -24,6 +24,14 @@ DECODED = """async (url) => {
   return { rate: sound.sampleRate, samples: Array.from(sound.getChannelData(0), (x) => Math.round(x * 32768)) };
 }"""
 
+# The text of the page for each verdict of an analysis.
+SOUNDS = {
+    "Hungry": "Tom sounds hungry",
+    "Good": "Tom sounds content",
+    "Bad": "Tom sounds distressed",
+    "Smelly": "It is unclear what Tom wants",
+}
+
 
 def test_event_is_on_the_page_soon_after_it_is_stored(live, open_page, size):
     page = open_page(f"{live.url}/", size)
@@ -47,7 +55,7 @@ def test_event_is_on_the_page_soon_after_it_is_stored(live, open_page, size):
     until("five more events", five_more, 120)
     becomes(page, "(ids) => ids.every((id) => window.seen[id])", list(stored))
     seen = page.evaluate("window.seen")
-    # Any machine may pause for a moment; not five times.
+    # A slow machine may delay one event, but not five.
     late = sorted(seen[str(event)] / 1000 - at for event, at in stored.items())
     assert late[0] < 2, late
     newest = page.locator("li.event").first
@@ -76,7 +84,7 @@ def test_node_is_shown_as_it_hears(live, open_page, size):
     }"""
     canvas = card.locator("canvas").element_handle()
     until("a meow is on the spectrogram", lambda: canvas.evaluate(coloured) > 200)
-    expect(card.locator(".facts")).to_contain_text("Sound: now")
+    expect(card.locator(".facts")).to_contain_text("Streaming")
 
 
 def test_clip_plays_and_is_what_the_node_heard(live, open_page):
@@ -96,7 +104,7 @@ def test_clip_plays_and_is_what_the_node_heard(live, open_page):
 
 
 def samples_of(node, boot_id, first, count):
-    """Samples that a node still has on its tape."""
+    """Returns samples that are still on the tape of a node."""
     cursor = cat_pb2.Cursor(boot_id=int(boot_id, 16), sequence=first // 320)
     audio, start = b"", first // 320 * 320
     with grpc.insecure_channel(f"127.0.0.1:{node.port}") as channel:
@@ -128,7 +136,7 @@ def test_microphone_can_be_heard_live(live, open_page):
     button = page.get_by_role("button", name="Listen live")
     button.click()
     becomes(page, "document.querySelector('article audio').currentTime > 2")
-    # What it plays is sound, not silence.
+    # The audio is not silence.
     page.evaluate("""() => {
       const context = new AudioContext();
       window.ear = new AnalyserNode(context);
@@ -161,7 +169,7 @@ def test_a_bounded_number_of_people_listens_live(live):
         assert refused.value.code == 429
         assert json.load(refused.value)["error"]["code"] == "too_many_listeners"
 
-    # Who hangs up makes room.
+    # Each closed connection frees a place.
     def there_is_room():
         try:
             with urllib.request.urlopen(address, timeout=30) as sound:
@@ -175,11 +183,13 @@ def test_a_bounded_number_of_people_listens_live(live):
 def test_analysis_shows_progress_and_the_verdict(live, open_page):
     page = open_page(f"{live.url}/")
     card = page.locator("article.node")
-    card.get_by_role("button", name="Analyze Tom").click()
+    card.get_by_role("button", name="Analyse Tom").click()
     progress = card.get_by_role("progressbar")
     expect(progress).to_be_visible()
     becomes(page, "document.querySelector('progress').value > 20")
-    expect(card.locator(".verdict")).to_have_text(re.compile(r"^Tom is (Hungry|Good|Bad|Smelly) Cat\."), timeout=120_000)
+    expect(card.locator(".verdict")).to_have_text(re.compile(r" \(\d+ meows? in \d+ s\)\.$"), timeout=120_000)
     expect(progress).to_be_hidden()
     newest = live.get("/api/v1/analyses?limit=1")["analyses"][0]
-    expect(card.locator(".verdict")).to_contain_text(newest["result"])
+    count = newest["detection_count"]
+    meows = f"{count} meow" if count == 1 else f"{count} meows"
+    expect(card.locator(".verdict")).to_have_text(f"{SOUNDS[newest['verdict']]} ({meows} in {newest['heard_s']:.0f} s).")

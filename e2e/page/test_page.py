@@ -1,8 +1,9 @@
-"""What is kept: lists, filters, the heat map, labels, and who can use the page how."""
+"""Stored events: lists, filters, the heat map and labels; and accessibility, themes and languages."""
 
 import collections
 import datetime
 import pathlib
+import re
 import urllib.request
 import zoneinfo
 
@@ -16,12 +17,12 @@ from meowlink import until
 
 AXE = pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
-# Each view, and what is there when it has been drawn.
+# Each view, and an element that is there once it has been drawn.
 VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img"}
 
 
 def shown(page):
-    """The events of the list, from the top."""
+    """Returns the events of the list, from the top."""
     return [int(row.get_attribute("data-id")) for row in page.locator("li.event").all()]
 
 
@@ -69,7 +70,7 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
     zone = zoneinfo.ZoneInfo("Asia/Kathmandu")
     expected = collections.Counter()
     for event in settled.events():
-        # Hours begin at a quarter past in UTC there.
+        # Kathmandu is 5:45 h ahead of UTC, so its hours begin at a quarter past in UTC.
         at = datetime.datetime.fromisoformat(event["started_at"][:19] + "+00:00").astimezone(zone)
         expected[at.date().isoformat(), at.hour] += event["counts_as"] != "not_a_cat"
     page.locator(".hour a").first.wait_for()
@@ -83,7 +84,7 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
     assert +drawn == +expected
     total = settled.get("/api/v1/counts?by=day&tz=Asia/Kathmandu")["total"]
     expect(page.locator(".totals .all dd")).to_have_text(str(total))
-    # An hour leads to its events.
+    # A click on an hour shows its events.
     (date, hour), count = +expected and expected.most_common(1)[0]
     page.locator(f"tr[data-date='{date}'] td[data-hour='{hour}'] a").click()
     page.locator("li.event").first.wait_for()
@@ -94,43 +95,43 @@ def test_filters_show_what_the_api_says(settled, open_page):
     page = open_page(f"{settled.url}/#/events")
     events = settled.events()
     expect_events(page, events)
-    # The score in the middle, so that some are left out.
+    # The median score, so that some events are left out.
     middle = sorted(event["score"] for event in events)[len(events) // 2]
     percent = int(middle * 100)
-    page.get_by_label("Score from, %").fill(str(percent))
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_label("Minimum cat score (%)").fill(str(percent))
+    page.get_by_role("button", name="Apply").click()
     expect_events(page, [event for event in events if event["score"] >= percent / 100])
 
-    page.get_by_role("link", name="Show all").click()
-    page.get_by_label("Sounds like").select_option(label="Being brushed")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("link", name="Clear").click()
+    page.get_by_label("Context").select_option(label="Being brushed")
+    page.get_by_role("button", name="Apply").click()
     expect_events(page, [event for event in events if event["counts_as"] == "brushing"])
 
     page.goto(f"{settled.url}/#/events?cat=Nobody")
-    expect(page.locator("main [role='status']")).to_have_text("No event is like that.")
+    expect(page.locator("main [role='status']")).to_have_text("No events match these filters.")
     page.get_by_label("Cat", exact=True).fill(EVIL)
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Apply").click()
     expect_events(page, events)
-    # An address can be kept and opened again.
+    # The address can be bookmarked and opened again.
     assert "cat=" in page.url
     page.reload()
     expect(page.get_by_label("Cat", exact=True)).to_have_value(EVIL)
     expect_events(page, events)
 
-    page.get_by_role("link", name="Show all").click()
+    page.get_by_role("link", name="Clear").click()
     page.get_by_label("From", exact=True).fill("2100-01-01T00:00")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Apply").click()
     expect_events(page, [])
     page.goto(f"{settled.url}/#/events")
     page.get_by_label("To", exact=True).fill("2100-01-01T00:00")
-    page.get_by_role("button", name="Filter").click()
+    page.get_by_role("button", name="Apply").click()
     expect_events(page, events)
 
 
-def test_owner_says_what_it_was_and_takes_it_back(settled, open_page):
+def test_owner_labels_an_event_and_removes_the_label(settled, open_page):
     event = settled.events("limit=1")[0]["id"]
     page = open_page(f"{settled.url}/#/events/{event}")
-    # Another page sees it at once.
+    # Another page shows the label at once.
     other = open_page(f"{settled.url}/#/")
     label = lambda: settled.get(f"/api/v1/events/{event}")["label"]
     page.get_by_role("button", name="Not a cat").click()
@@ -152,10 +153,10 @@ def test_owner_says_what_it_was_and_takes_it_back(settled, open_page):
 def test_event_is_deleted_after_a_question(settled, open_page):
     event = settled.events("limit=1")[0]["id"]
     page = open_page(f"{settled.url}/#/events/{event}")
-    page.get_by_role("button", name="Delete this event").click()
-    page.get_by_role("button", name="Keep").click()
+    page.get_by_role("button", name="Delete event").click()
+    page.get_by_role("button", name="Cancel").click()
     assert settled.get(f"/api/v1/events/{event}")["id"] == event
-    page.get_by_role("button", name="Delete this event").click()
+    page.get_by_role("button", name="Delete event").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.wait_for_url("**/#/events")
     expect_events(page, settled.events())
@@ -167,7 +168,7 @@ def test_keyboard_alone_is_enough(settled, open_page):
     page.locator("li.event").first.wait_for()
     focused = lambda: page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id")
     page.keyboard.press("Tab")
-    assert focused() == "Skip to the content"
+    assert focused() == "Skip to content"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     first = page.locator("li.event a").first
@@ -186,7 +187,7 @@ def test_keyboard_alone_is_enough(settled, open_page):
             break
     page.keyboard.press("Space")
     expect(choice).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="Delete this event").focus()
+    page.get_by_role("button", name="Delete event").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -198,13 +199,33 @@ def test_colours_are_the_systems_until_the_viewer_chooses(settled, open_page):
     page = open_page(f"{settled.url}/", color_scheme="dark")
     paper = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")
     dark = paper()
-    page.get_by_label("Colours").select_option("light")
+    page.get_by_label("Theme").select_option("light")
     light = paper()
     assert dark != light
     page.reload()
     assert paper() == light
-    page.get_by_label("Colours").select_option("auto")
+    page.get_by_label("Theme").select_option("auto")
     assert paper() == dark
+
+
+@pytest.mark.parametrize(
+    ("locale", "date"),
+    [
+        # Not the page's language: British dates, with the 24-hour or 12-hour clock of that language.
+        ("de-DE", "{at:%A},? {at.day} {at:%B} {at.year} at {at:%H:%M:%S}"),
+        ("hi-IN", r"{at:%A},? {at.day} {at:%B} {at.year} at {hour}:{at:%M:%S}\s{half}"),
+        ("en-US", r"{at:%A}, {at:%B} {at.day}, {at.year} at {hour}:{at:%M:%S}\s{half}"),
+    ],
+)
+def test_dates_and_numbers_are_english_in_every_browser(settled, open_page, locale, date):
+    page = open_page(f"{settled.url}/#/events/1", locale=locale)
+    at = datetime.datetime.fromisoformat(settled.get("/api/v1/events/1")["started_at"][:19] + "+00:00")
+    at = at.astimezone(zoneinfo.ZoneInfo("Asia/Kathmandu"))
+    expected = date.format(at=at, hour=(at.hour - 1) % 12 + 1, half=f"{at:%p}")
+    expect(page.locator("main time")).to_have_text(re.compile(f"^{expected}$", re.IGNORECASE))
+    page.goto(f"{settled.url}/#/")
+    expect(page.locator(".facts")).to_have_text(re.compile(r"^Cat last heard \d+ (second|minute|hour)s? ago$"))
+    expect(page.locator(".score").first).to_have_text(re.compile(r"^cat score \d+%$"))
 
 
 def test_page_says_what_to_do_when_no_node_answers(settled, open_page, size):
@@ -215,37 +236,40 @@ def test_page_says_what_to_do_when_no_node_answers(settled, open_page, size):
     expect(page.locator("article.node .problem").first).to_contain_text("cannot be reached")
 
 
-def test_what_goes_wrong_is_said_in_a_sentence(settled, open_page):
+def test_errors_are_shown_as_sentences(settled, open_page):
     page = open_page(f"{settled.url}/#/events/999999")
     expect(page.get_by_role("alert")).to_have_text("There is no event 999999.")
     page.goto(f"{settled.url}/#/nothing")
-    expect(page.get_by_role("alert")).to_have_text("There is no view /nothing.")
-    # These two are the test's own doing.
+    expect(page.get_by_role("alert")).to_have_text("There is no page at /nothing.")
+    # The test has caused these two itself.
     expected = [one for one in open_page.wrong if "999999" in one or "404 (Not Found)" in one]
     assert len(expected) == 2
     for one in expected:
         open_page.wrong.remove(one)
 
 
-def test_page_mends_itself_when_the_hub_comes_back(open_page, tmp_path):
+def test_page_recovers_when_the_hub_comes_back(open_page, tmp_path):
     with stage.MeowingNode("Tom") as node:
         with stage.Hub(tmp_path, node.url) as hub:
             hub.wait_for_events(1)
             page = open_page(f"{hub.url}/")
             page.locator("li.event").first.wait_for()
             hub.stop()
-        expect(page.locator("#offline")).to_contain_text("does not answer")
+        expect(page.locator("#offline")).to_have_text("The hub is not responding. Reconnecting…")
+        # Only the banner says so.
+        expect(page.locator(".unreachable")).not_to_have_count(0)
+        expect(page.locator(".unreachable").first).to_be_hidden()
         with stage.Hub(tmp_path, node.url, http=hub.http) as again:
             expect(page.locator("#offline")).to_be_hidden()
-            # What was heard meanwhile is there too.
+            # The events of the meantime are there too.
             known = len(again.events())
             until("all events are on the page", lambda: len(shown(page)) >= known)
             page.context.close()
-    # A hub that is away cannot but fail requests.
+    # Requests fail while the hub is away.
     open_page.wrong.clear()
 
 
-def test_what_could_not_be_told_is_shown_and_tried_again(open_page, tmp_path):
+def test_undelivered_notifications_are_listed_and_retried(open_page, tmp_path):
     config = tmp_path / "hub.toml"
     config.write_text("""
         notices.max_tries = 1
@@ -261,15 +285,18 @@ def test_what_could_not_be_told_is_shown_and_tried_again(open_page, tmp_path):
         dead = lambda: hub.get("/api/v1/notices?status=dead")["notices"]
         notice = until("a notice is given up", dead, 120)[0]
         page = open_page(f"{hub.url}/")
-        told = page.get_by_role("region", name="Could not be told")
-        expect(told).to_contain_text("Anna by ")
-        expect(told.get_by_role("link", name="Tom")).to_have_attribute("href", f"#/events/{notice['event_id']}")
+        undelivered = page.get_by_role("region", name="Undelivered notifications")
+        # The section is one line until it is opened.
+        expect(undelivered.get_by_role("button", name="Retry")).to_be_hidden()
+        undelivered.get_by_text("Undelivered notifications").click()
+        expect(undelivered).to_contain_text("To Anna (webhook), about Tom")
+        expect(undelivered.get_by_role("link", name="Tom")).to_have_attribute("href", f"#/events/{notice['event_id']}")
         with page.expect_response(f"**/api/v1/notices/{notice['id']}/retry") as answered:
-            told.get_by_role("button", name="Try again").click()
+            undelivered.get_by_role("button", name="Retry").click()
         assert answered.value.status == 200
         ended = lambda: [one for one in dead() if one["id"] == notice["id"] and one["ended_at"] != notice["ended_at"]]
         until("it is given up again", ended, 120)
-        # Before the hub goes.
+        # Closed before the hub stops, because requests would fail.
         page.context.close()
 
 

@@ -1,6 +1,6 @@
-// The hub's API. Every failure is an `ApiError` with the hub's own sentence.
+// Calls the hub's API. Every failure is an `ApiError` with the hub's own message.
 
-// Longer than any deadline of the hub.
+// Longer than every deadline of the hub, so that the hub's own error arrives first.
 const DEADLINE_MS = 20_000;
 
 export class ApiError extends Error {
@@ -10,17 +10,18 @@ export class ApiError extends Error {
   }
 }
 
-// Requests that change something carry the page's Origin, which the hub asks for: not so with mode 'same-origin' or a form.
+// For requests that change something, the hub compares the header Origin with its own address. The page's
+// Referrer-Policy is `no-referrer`, so a form, or mode 'same-origin', would send `Origin: null`.
 async function ask(path, options = {}) {
   let answer;
   try {
     answer = await fetch(path, { ...options, signal: AbortSignal.timeout(DEADLINE_MS) });
   } catch {
-    throw new ApiError('unreachable', 'the hub does not answer');
+    throw new ApiError('unreachable', 'the hub is not responding');
   }
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => null);
-  throw new ApiError(said?.error?.code ?? 'unknown', said?.error?.message ?? `the hub answered ${answer.status}`);
+  throw new ApiError(said?.error?.code ?? 'unknown', said?.error?.message ?? `the hub answered with status ${answer.status}`);
 }
 
 export async function get(path, parameters = {}) {
@@ -42,13 +43,13 @@ export async function remove(id) {
   await ask(`api/v1/events/${id}`, { method: 'DELETE' });
 }
 
-// Starts an analysis, and says where it will be.
+// Starts an analysis and returns the path of its result.
 export async function analyze(cat) {
   const answer = await ask(`analyze/${encodeURIComponent(cat)}`);
   return answer.headers.get('location')?.replace(/^\//, '');
 }
 
-// Tries to tell an owner again what could not be told.
-export async function retry(notice) {
-  await ask(`api/v1/notices/${notice}/retry`, { method: 'POST' });
+// Sends an undelivered notification again.
+export async function retry(id) {
+  await ask(`api/v1/notices/${id}/retry`, { method: 'POST' });
 }

@@ -1,4 +1,4 @@
-// The page: which view is shown, by the part of the address behind `#`, and what each is told.
+// Shows the view that the part of the address after `#` names, and passes the hub's live updates on to it.
 
 import * as words from './words.js';
 import { get } from './api.js';
@@ -13,7 +13,8 @@ import * as rhythm from './rhythm.js';
 const main = document.getElementById('main');
 const offline = document.getElementById('offline');
 
-// Each view: `show(main, parameters)` fills the page and may give back `{ news(kind, data), open(), close() }`.
+// Each view exports `show(main, parameters)`. It fills the page and may return `{ news(kind, data), open(), close() }`:
+// `news` gets live updates, `open` is called after every connection, `close` before another view is shown.
 const views = [
   [/^\/$/, 'now', now],
   [/^\/events$/, 'events', events],
@@ -27,7 +28,7 @@ let first = true;
 
 function route() {
   const [path, query] = (location.hash.slice(1) || '/').split('?');
-  // A link within the page, such as the one that skips the navigation.
+  // Not a view but a link within the page, such as "Skip to content".
   if (!path.startsWith('/')) return;
   shown.close?.();
   player.stop();
@@ -42,11 +43,11 @@ function route() {
     const [pattern, , view] = found;
     shown = view.show(main, { id: pattern.exec(path)[1], query: new URLSearchParams(query) }) ?? {};
   } else {
-    main.append(el('h1', {}, 'Nothing here'), problem(`there is no view ${path}`));
+    main.append(el('h1', {}, 'Page not found'), problem(`there is no page at ${path}`));
   }
   const title = main.querySelector('h1')?.textContent;
   document.title = title ? `${title} · Meowlink` : 'Meowlink';
-  // Where a screen reader goes on after a link; not at the start, where the address bar has the focus.
+  // After a link, a screen reader continues here. On load, the focus stays where the browser put it.
   if (!first) main.focus({ preventScroll: true });
   if (!first) scrollTo(0, 0);
   first = false;
@@ -59,7 +60,7 @@ theme.addEventListener('change', () => {
   try {
     localStorage.setItem('theme', theme.value);
   } catch {
-    // As in theme.js.
+    // Storage may be forbidden; see theme.js.
   }
   dispatchEvent(new Event('themechange'));
 });
@@ -81,14 +82,14 @@ watch({
     offline.hidden = true;
     shown.open?.();
   },
-  // The stream itself does not say why.
+  // An EventSource does not report why it failed, so another request finds out.
   async lost() {
     connected = false;
-    let why = 'Live news are interrupted. Trying again.';
+    let why = 'Live updates interrupted. Reconnecting…';
     try {
       await get('api/v1/listening');
     } catch (error) {
-      why = `${sentence(error)} Trying again.`;
+      why = `${sentence(error)} Reconnecting…`;
     }
     if (connected) return;
     offline.textContent = why;

@@ -1,7 +1,9 @@
-// Elements. Text is always text: names of cats come from the network, and nothing here reads markup.
+// Creates elements. Text is never parsed as markup: names of cats come from the network.
 
-// el('a', { class: 'x', href: '#/', onclick: f }, 'text', child): an element. `null`, `undefined` and `false` leave an
-// attribute or a child out; `true` gives an attribute without a value.
+import { capital } from './words.js';
+
+// el('a', { class: 'x', href: '#/', onclick: f }, 'text', child) creates an element. An attribute or a child that is
+// `null`, `undefined` or `false` is left out. An attribute that is `true` is set without a value.
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -13,25 +15,26 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-// Sets text only where it changes, so that a selection and a screen reader's place survive.
+// Sets text only when it changes, so that a selection and the position of a screen reader are kept.
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Says something to whoever cannot see the page change.
+// Announces something to screen readers.
 export function say(text) {
   document.getElementById('say').textContent = text;
 }
 
-// An error, as a sentence where it happened.
+// An error message, to be shown where the error happened.
 export function problem(error) {
-  return el('p', { class: 'problem', role: 'alert' }, sentence(error));
+  const kind = error?.code === 'unreachable' ? 'problem unreachable' : 'problem';
+  return el('p', { class: kind, role: 'alert' }, sentence(error));
 }
 
-// What an error says, with a capital letter and a full stop.
+// An error as a sentence, with a capital letter and a full stop.
 export function sentence(error) {
   const text = String(error?.message ?? error);
-  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.');
+  return capital(text) + (/[.!?]$/.test(text) ? '' : '.');
 }
 
 // Whether the viewer asked for less motion.

@@ -1,4 +1,4 @@
-// One event: its sound, what was measured, and what the owner says it was.
+// One event: its clip, its measurements, and the owner's label.
 
 import * as api from './api.js';
 import * as words from './words.js';
@@ -28,13 +28,13 @@ export function show(main, { id }) {
     drawSaid(event);
     body.replaceChildren(
       el('p', { class: 'faint' }, el('time', { datetime: event.started_at }, words.longMoment(event.started_at)),
-        event.clock === 'hub' && ' by the hub’s clock: the node did not know the time'),
-      event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `There is no sound: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
+        event.clock === 'hub' && ' (by the hub’s clock, because the node did not know the time)'),
+      event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `No recording: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
       el('div', { class: 'columns' }, said, judged(event), measured(event)),
-      el('p', { class: 'actions' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete this event')));
+      el('p', { class: 'actions' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete event')));
   }
 
-  // The heading, and the part that a label changes.
+  // Draws the heading and the part that a label changes.
   function drawSaid(event) {
     heading.replaceChildren(words.catOf(event), ' ', tag(event));
     document.title = `${words.catOf(event)}, ${words.contexts[event.counts_as]} · Meowlink`;
@@ -49,7 +49,7 @@ export function show(main, { id }) {
       failed.replaceChildren();
       try {
         drawSaid(await api.label(event.id, word));
-        say(word ? `Kept: ${words.contexts[word]}` : 'Taken back');
+        say(word ? `Labelled: ${words.contexts[word]}` : 'Label removed');
       } catch (error) {
         failed.replaceChildren(problem(error));
       }
@@ -63,8 +63,8 @@ export function show(main, { id }) {
           onclick: () => put(event.label === word ? null : word),
         }, text))),
       el('p', { class: 'faint' }, event.label
-        ? `You said so ${words.moment(event.labelled_at)}. Press it again to take it back.`
-        : 'What you say counts, and teaches the hub about this cat.'),
+        ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
+        : 'Your label replaces the hub’s guess, and the hub learns from it.'),
       failed,
     ];
   }
@@ -73,16 +73,16 @@ export function show(main, { id }) {
     const failed = el('div');
     const dialog = el('dialog', { 'aria-labelledby': 'sure', onclose: () => dialog.remove() },
       el('h2', { id: 'sure' }, 'Delete this event?'),
-      el('p', {}, 'It goes with its sound, for good.'),
+      el('p', {}, 'The event and its recording will be deleted permanently.'),
       failed,
       el('div', { class: 'actions' },
         el('button', { type: 'button', class: 'danger', onclick: remove }, 'Delete'),
-        el('button', { type: 'button', autofocus: true, onclick: () => dialog.close() }, 'Keep')));
+        el('button', { type: 'button', autofocus: true, onclick: () => dialog.close() }, 'Cancel')));
     async function remove() {
       try {
         await api.remove(event.id);
         dialog.close();
-        say('Deleted');
+        say('Event deleted');
         location.hash = '#/events';
       } catch (error) {
         failed.replaceChildren(problem(error));
@@ -110,19 +110,19 @@ export function show(main, { id }) {
 
 function sound(event, wave) {
   const { clip } = event;
-  // As many pixels as the screen has, within what the hub draws.
+  // As many pixels as the screen has, within the sizes that the hub draws.
   const room = Math.min(1_060, document.documentElement.clientWidth - 32);
   const width = Math.round(Math.min(2_000, Math.max(640, room * Math.min(2, devicePixelRatio))));
   const height = Math.round(width * (room < 600 ? 0.55 : 0.36));
-  return el('section', { class: 'sound', 'aria-label': 'Sound' },
+  return el('section', { class: 'sound', 'aria-label': 'Recording' },
     wave.element,
     wave.audio,
     el('figure', {},
       el('img', {
         class: 'spectrogram', width, height, src: `${relative(clip.spectrogram_url)}?width=${width}&height=${height}`,
-        alt: `Spectrogram of ${words.length(clip.duration_s)}: seconds from left to right, 0 to 8 kHz from bottom to top. A bar below marks the event.`,
+        alt: `Spectrogram of ${words.length(clip.duration_s)}: time from left to right, 0 to 8 kHz from bottom to top. A bar below marks the event.`,
       })),
-    el('p', { class: 'faint' }, el('a', { href: relative(clip.url), download: `event-${event.id}.wav` }, 'Download the clip'),
+    el('p', { class: 'faint' }, el('a', { href: relative(clip.url), download: `event-${event.id}.wav` }, 'Download clip'),
       ` (${words.length(clip.duration_s)}, ${words.number(clip.bytes / 1000)} kB)`));
 }
 
@@ -134,29 +134,29 @@ function judged(event) {
       el('td', { class: 'track' }, bar), el('td', { class: 'value' }, words.share(part)));
   });
   return el('section', { class: 'card', 'aria-labelledby': 'judged' },
-    el('h2', { id: 'judged' }, 'What the hub hears'),
+    el('h2', { id: 'judged' }, 'What the hub heard'),
     el('table', { class: 'probabilities' }, el('tbody', {}, rows)),
-    el('p', {}, `It is a cat: ${words.share(event.score)}. Context: ${words.contexts[event.context.label]}.`),
+    el('p', {}, `Cat score: ${words.share(event.score)}. Context: ${words.contexts[event.context.label]}.`),
     event.context.model === 'household' && el('p', { class: 'faint' },
-      `You taught it so: this rests on ${words.count(event.context.labels, 'label')} of yours.`));
+      `Based on ${words.number(event.context.labels)} of your labels.`));
 }
 
 function measured(event) {
   const m = event.measurements;
   const hertz = (value) => `${words.number(value)} Hz`;
   const rows = [
-    ['Kind', words.kinds[event.kind] ?? event.kind ?? 'not told apart'],
-    ['Length', words.length(event.duration_s)],
-    ['Pitch', m.pitch_median_hz ? `${hertz(m.pitch_median_hz)} (${words.number(m.pitch_min_hz)} to ${hertz(m.pitch_max_hz)})` : 'none found'],
+    ['Kind', words.kinds[event.kind] ?? event.kind ?? 'Not classified'],
+    ['Duration', words.length(event.duration_s)],
+    ['Pitch', m.pitch_median_hz ? `${hertz(m.pitch_median_hz)} (${words.number(m.pitch_min_hz)} to ${hertz(m.pitch_max_hz)})` : 'Not found'],
     ['Voiced', words.share(m.voiced_fraction)],
-    ['Peak', `${words.number(m.peak_dbfs, 1)} dBFS`],
-    ['Mean level', `${words.number(m.rms_dbfs, 1)} dBFS`],
-    ['Above the room', `${words.number(m.snr_db, 1)} dB`],
-    ['Centre of the spectrum', hertz(m.spectral_centroid_hz)],
-    ['Flatness', words.number(m.spectral_flatness, 2)],
+    ['Peak level', `${words.number(m.peak_dbfs, 1)} dBFS`],
+    ['RMS level', `${words.number(m.rms_dbfs, 1)} dBFS`],
+    ['Above background', `${words.number(m.snr_db, 1)} dB`],
+    ['Spectral centroid', hertz(m.spectral_centroid_hz)],
+    ['Spectral flatness', words.number(m.spectral_flatness, 2)],
     ['Node', event.node],
-    ['Samples', `${words.number(event.start_sample)} to ${words.number(event.end_sample)}, boot ${event.boot_id}`],
+    ['Samples', `${words.number(event.start_sample)} to ${words.number(event.end_sample)} (boot ${event.boot_id})`],
   ];
-  return el('section', { class: 'card', 'aria-labelledby': 'measured' }, el('h2', { id: 'measured' }, 'Measured'),
+  return el('section', { class: 'card', 'aria-labelledby': 'measured' }, el('h2', { id: 'measured' }, 'Measurements'),
     el('dl', { class: 'details' }, rows.map(([term, text]) => el('div', {}, el('dt', {}, term), el('dd', {}, text)))));
 }

@@ -1,4 +1,4 @@
-// All events, with filters. The filter is the address: a view can be kept and shared.
+// All events, with filters. The filters are part of the address, so that a view can be bookmarked and shared.
 
 import * as words from './words.js';
 import { get } from './api.js';
@@ -17,8 +17,8 @@ export function show(main, { query }) {
   };
   const list = el('ol', { class: 'events wide' });
   const trouble = el('div');
-  const status = el('p', { class: 'faint', role: 'status' }, 'Loading');
-  const more = el('button', { type: 'button', hidden: true, onclick: () => read(cursor) }, 'Earlier events');
+  const status = el('p', { class: 'faint', role: 'status' }, 'Loading…');
+  const more = el('button', { type: 'button', hidden: true, onclick: () => read(cursor) }, 'Show earlier events');
   let cursor = null;
   let closed = false;
 
@@ -30,7 +30,7 @@ export function show(main, { query }) {
     try {
       const page = await get('api/v1/events', { ...filter, limit: PAGE, cursor: after });
       if (closed) return;
-      // Looking again at the first page says nothing about the later ones.
+      // When more than one page is shown, a new first page does not change where the next one begins.
       const again = after === null && list.children.length > PAGE;
       if (after === null && !again) replace(list, page.events);
       else for (const event of page.events) put(list, event);
@@ -48,14 +48,15 @@ export function show(main, { query }) {
 
   function tell() {
     const shown = list.children.length;
-    if (shown === 0) setText(status, isEmpty(filter) ? 'No events yet. They appear here as soon as a cat is heard.' : 'No event is like that.');
-    else setText(status, `${words.count(shown, 'event')}${cursor === null ? '' : ', and earlier ones'}`);
+    if (shown > 0) setText(status, cursor === null ? words.count(shown, 'event') : `Latest ${words.count(shown, 'event')}`);
+    else if (isEmpty(filter)) setText(status, 'No events yet. They appear here as soon as a cat is heard.');
+    else setText(status, 'No events match these filters.');
   }
 
   return {
     open: () => read(null),
     news(kind, data) {
-      // Whether an event fits the filter is the hub's to say, and a label teaches it about others.
+      // Only the hub knows whether an event matches the filters, and a label may change other events too.
       if (kind === 'event' || kind === 'labelled') read(null);
       else if (kind === 'deleted') {
         drop(list, data.id);
@@ -77,8 +78,8 @@ function form(filter) {
   get('api/v1/nodes').then(({ nodes }) => {
     cats.append(...[...new Set(nodes.map((node) => node.cat).filter(Boolean))].map((cat) => el('option', { value: cat })));
   }).catch(() => {});
-  const cat = el('input', { name: 'cat', list: 'cats', value: filter.cat, autocomplete: 'off', placeholder: 'any' });
-  const context = el('select', { name: 'context' }, el('option', { value: '' }, 'any'),
+  const cat = el('input', { name: 'cat', list: 'cats', value: filter.cat, autocomplete: 'off', placeholder: 'Any' });
+  const context = el('select', { name: 'context' }, el('option', { value: '' }, 'Any'),
     Object.entries(words.contexts).map(([word, text]) => el('option', { value: word, selected: word === filter.context }, text)));
   const from = el('input', { name: 'from', type: 'datetime-local', value: local(filter.from) });
   const to = el('input', { name: 'to', type: 'datetime-local', value: local(filter.to) });
@@ -99,20 +100,21 @@ function form(filter) {
     location.hash = query ? `#/events?${query}` : '#/events';
   }
 
-  return el('form', { class: 'filters card', 'aria-label': 'Filter', onsubmit: apply },
-    field('Cat', cat), cats, field('Sounds like', context), field('From', from), field('To', to),
-    field('Score from, %', score),
-    el('div', { class: 'actions' }, el('button', { type: 'submit', class: 'main' }, 'Filter'),
-      !isEmpty(filter) && el('a', { class: 'button', href: '#/events' }, 'Show all')));
+  return el('form', { class: 'filters card', 'aria-label': 'Filters', onsubmit: apply },
+    field('Cat', cat), cats, field('Context', context), field('From', from), field('To', to),
+    field('Minimum cat score (%)', score),
+    el('div', { class: 'actions' }, el('button', { type: 'submit', class: 'main' }, 'Apply'),
+      !isEmpty(filter) && el('a', { class: 'button', href: '#/events' }, 'Clear')));
 }
 
-// A moment of the address as the input writes it, in the viewer's time zone; and back.
+// Converts a moment of the address to the value of the input, which is in the viewer's time zone.
 function local(moment) {
   const at = new Date(moment);
   if (Number.isNaN(at.getTime())) return '';
   return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
+// The reverse.
 function instant(value) {
   return value === '' ? '' : new Date(value).toISOString();
 }
@@ -122,5 +124,5 @@ function exports(filter) {
   const query = new URLSearchParams(given).toString();
   return el('p', { class: 'faint' }, 'Download as CSV: ',
     el('a', { href: `api/v1/events.csv${query && `?${query}`}`, download: 'events.csv' }, 'these events'), ' or ',
-    el('a', { href: 'api/v1/labels.csv', download: 'labels.csv' }, 'everything you said about events'), '.');
+    el('a', { href: 'api/v1/labels.csv', download: 'labels.csv' }, 'all your labels'), '.');
 }

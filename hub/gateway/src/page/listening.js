@@ -1,6 +1,6 @@
-// The button that lets the viewer hear a microphone.
+// The button "Listen live" of a node.
 
-import { el, setText } from './dom.js';
+import { el, sentence, setText } from './dom.js';
 
 export function listening(url) {
   const button = el('button', { type: 'button', class: 'listen', hidden: true, 'aria-pressed': 'false', onclick: toggle });
@@ -20,31 +20,31 @@ export function listening(url) {
     audio = el('audio', { class: 'hidden' });
     audio.src = `api/v1/nodes/live.wav?node=${encodeURIComponent(url)}`;
     const mine = audio;
-    audio.addEventListener('ended', () => mine === audio && fail('the sound has ended'));
+    audio.addEventListener('ended', () => mine === audio && fail('the audio stream has ended'));
     audio.addEventListener('error', () => mine === audio && why());
     element.append(audio);
     set(true);
     audio.play().catch(() => {});
   }
 
-  // An <audio> element does not say what the hub said.
+  // An <audio> element does not report the hub's error message, so another request asks for it.
   async function why() {
     const source = audio.src;
     stop();
     try {
       const controller = new AbortController();
       const answer = await fetch(source, { signal: controller.signal });
-      const words = answer.ok ? null : (await answer.json()).error.message;
+      const message = answer.ok ? null : (await answer.json()).error.message;
       controller.abort();
-      fail(words ?? 'this browser cannot play the sound');
+      fail(message ?? 'this browser cannot play the audio');
     } catch {
-      fail('the hub does not answer');
+      fail('the hub is not responding');
     }
   }
 
-  function fail(words) {
+  function fail(message) {
     stop();
-    setText(said, `${words.charAt(0).toUpperCase()}${words.slice(1)}.`);
+    setText(said, sentence(message));
   }
 
   function stop() {
@@ -52,7 +52,7 @@ export function listening(url) {
     const mine = audio;
     audio = null;
     mine.pause();
-    // Hangs up: a paused element would keep the connection.
+    // Without a source it closes the connection; a paused element keeps it open.
     mine.removeAttribute('src');
     mine.load();
     mine.remove();

@@ -1,23 +1,23 @@
-// A microphone: what it hears now, how it is, and what can be asked of it.
+// The card of a node: its live audio, its state, and the buttons for it.
 
 import * as words from './words.js';
 import { get } from './api.js';
-import { el, setText } from './dom.js';
+import { el, sentence, setText } from './dom.js';
 import { analysis } from './analysis.js';
 import { listening } from './listening.js';
 import { spectrum } from './spectrum.js';
 
-// Sound below this is drawn as none, in dB of full scale.
+// Level at which the meter is empty.
 const QUIETEST_DBFS = -80;
 
-// Lag above this is worth saying, in milliseconds.
+// Lag above which the card mentions it, in milliseconds.
 const LAG_WORTH_SAYING_MS = 1_500;
 
 const troubles = {
-  no_device: 'No sound: the microphone is gone',
-  silent: 'Only silence: the microphone is muted or broken',
+  no_device: 'No audio: the microphone is disconnected',
+  silent: 'Silence: the microphone is muted or broken',
   ended: 'The recording has ended',
-  starting: 'The microphone is being opened',
+  starting: 'Opening the microphone',
 };
 
 export function card(url) {
@@ -60,15 +60,15 @@ export function card(url) {
 
   function tick() {
     const lines = [];
-    if (heardAt) lines.push(Date.now() - heardAt < 3_000 ? 'Sound: now' : `Last sound ${words.ago(heardAt)}`);
-    if (lastCat) lines.push(`last cat ${words.ago(lastCat.started_at)}`);
-    else if (lastCat === null) lines.push('no cat yet');
+    if (heardAt) lines.push(Date.now() - heardAt < 3_000 ? 'streaming' : `last audio ${words.ago(heardAt)}`);
+    if (lastCat) lines.push(`cat last heard ${words.ago(lastCat.started_at)}`);
+    else if (lastCat === null) lines.push('no cat heard yet');
     if (lag > LAG_WORTH_SAYING_MS) lines.push(`${words.length(lag / 1000)} behind`);
     if (listened?.gaps) {
       const lostFrames = Object.values(listened.lost_frames).reduce((sum, frames) => sum + frames, 0);
       lines.push(`${words.count(listened.gaps, 'gap')}, ${words.length(lostFrames / 50)} lost`);
     }
-    setText(facts, lines.join(' · '));
+    setText(facts, words.capital(lines.join(' · ')));
   }
 
   async function askLastCat() {
@@ -76,7 +76,7 @@ export function card(url) {
       lastCat = (await get('api/v1/events', { node: url, limit: 1 })).events[0] ?? null;
       tick();
     } catch {
-      // The list of today says what is wrong with the store.
+      // If the store fails, the list of today's events shows the error.
     }
   }
   askLastCat();
@@ -84,23 +84,24 @@ export function card(url) {
   return {
     element,
     tick,
-    // What the node says of itself, and how listening to it stands.
+    // Shows what the node reports about itself, and how the hub's stream from it is doing.
     look(said, heard, { alone, liveAudio }) {
       node = said;
       listened = heard;
       const cat = said.cat ?? said.description?.cat;
       setText(name, cat || url);
-      asked.of(cat || (alone ? 'Cat' : null), said.reachable);
+      asked.of(cat || null, said.reachable && Boolean(cat || alone));
       live.offer(liveAudio && said.reachable);
       if (heard) {
         setState(heard.state);
         heardAt = heard.heard_at && Math.max(heardAt ?? 0, Date.parse(heard.heard_at));
         lag = heard.lag_ms;
-      } else setState(said.reachable ? 'quiet' : 'away');
+      } else setState(said.reachable ? 'unwatched' : 'away');
       const source = said.description?.source;
       const why = said.reachable ? troubles[source?.state] : said.error.message;
       trouble.hidden = !why;
-      if (why) setText(trouble, sentenceOf(why, said.reachable ? source.detail : ''));
+      const detail = said.reachable && source?.detail;
+      if (why) setText(trouble, sentence(detail ? `${why} (${detail})` : why));
       fill(details, detailsOf(said, heard));
       tick();
     },
@@ -128,12 +129,7 @@ export function card(url) {
   };
 }
 
-function sentenceOf(what, detail) {
-  const said = detail ? `${what} (${detail})` : what;
-  return said.charAt(0).toUpperCase() + said.slice(1) + '.';
-}
-
-// A bar that is often changed: told to a screen reader when asked, never by itself.
+// A bar that changes often. A screen reader reads it on request, and does not announce changes.
 function meter(label, kind) {
   const bar = el('span', { class: 'bar' });
   const peak = el('span', { class: 'peak', hidden: true });
@@ -148,7 +144,7 @@ function meter(label, kind) {
       peak.style.left = `${peakPart * 100}%`;
       peak.hidden = peakPart === 0;
       track.setAttribute('aria-valuenow', Math.round(part * 100));
-      track.setAttribute('aria-valuetext', text || 'nothing');
+      track.setAttribute('aria-valuetext', text || 'No audio');
       setText(value, text);
     },
   };
@@ -162,17 +158,18 @@ function detailsOf(said, heard) {
     const lost = counters.frames_lost_device + counters.frames_lost_overrun;
     rows.push(
       ['Source', [source.kind, source.device].filter(Boolean).join(', ')],
-      ['Captures', source.sample_rate_hz ? `${words.number(source.sample_rate_hz / 1000, 1)} kHz, ${words.count(source.channels, 'channel')}` : 'nothing'],
-      ['Runs', `${words.length(described.uptime_s)}, version ${described.version}`],
+      ['Input', source.sample_rate_hz ? `${words.number(source.sample_rate_hz / 1000, 1)} kHz, ${words.count(source.channels, 'channel')}` : 'Not open'],
+      ['Version', described.version],
+      ['Uptime', words.length(described.uptime_s)],
       ['Tape', `${words.length((tape.next_sequence - tape.oldest_sequence) / 50)} of ${words.length(tape.capacity_frames / 50)}`],
-      ['Lost at the node', words.length(lost / 50)],
-      ['Listeners', words.number(counters.subscribers)]);
+      ['Lost on the node', words.length(lost / 50)],
+      ['Subscribers', words.number(counters.subscribers)]);
   }
   if (heard) {
     rows.push(
       ['Analysed', words.length(heard.frames / 50)],
-      ['Behind', `${words.number(heard.lag_ms)} ms`],
-      ['Disconnects', words.number(heard.disconnects)]);
+      ['Lag', `${words.number(heard.lag_ms)} ms`],
+      ['Disconnections', words.number(heard.disconnects)]);
     if (heard.error) rows.push(['Error', heard.error]);
     for (const [reason, frames] of Object.entries(heard.lost_frames)) {
       rows.push([`Lost: ${reason.replaceAll('_', ' ')}`, words.length(frames / 50)]);
@@ -181,7 +178,7 @@ function detailsOf(said, heard) {
   return rows;
 }
 
-// Fills a list of terms, touching only what changed.
+// Fills a list of terms, and changes only what differs.
 function fill(list, rows) {
   while (list.children.length > rows.length) list.lastChild.remove();
   rows.forEach(([term, text], n) => {

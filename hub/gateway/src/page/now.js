@@ -1,4 +1,4 @@
-// What the cats say now, and what they said today.
+// The nodes as they are now, and the events of today.
 
 import * as words from './words.js';
 import { get } from './api.js';
@@ -7,10 +7,10 @@ import { card } from './node.js';
 import { undelivered } from './notices.js';
 import { drop, put, replace } from './row.js';
 
-// How often the nodes are asked how they are.
+// How often the state of the nodes is read.
 const LOOK_MS = 5_000;
 
-// Events in today's list at most; the rest is a link away.
+// Most events in the list of today. A link leads to the others.
 const MOST_EVENTS = 100;
 
 export function show(main) {
@@ -21,21 +21,21 @@ export function show(main) {
   const list = el('ol', { class: 'events' });
   const total = el('span', { class: 'count' });
   const nothing = el('p', { class: 'empty', hidden: true },
-    'No cat yet today. A meow appears here a few seconds after it is heard.');
-  const more = el('a', { class: 'more', hidden: true, href: '#/events' }, 'All events of today');
+    'No events yet today. A meow appears here a few seconds after it is heard.');
+  const more = el('a', { class: 'more', hidden: true, href: '#/events' }, 'All of today’s events');
   const listTrouble = el('div');
-  const untold = undelivered();
+  const notifications = undelivered();
 
   main.append(el('h1', { class: 'hidden' }, 'Now'),
     el('div', { class: 'now' },
-      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes, untold.element),
+      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes, notifications.element),
       el('section', { 'aria-labelledby': 'today' },
         el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more)));
 
   let closed = false;
   let looking = 0;
 
-  // The card of a node; one that is new appears, whoever found it.
+  // The card of a node. A node without one gets one: a live update may name it before the next look at the nodes.
   function cardOf(url) {
     if (!cards.has(url)) {
       const made = card(url);
@@ -71,7 +71,7 @@ export function show(main) {
     else if (!help.firstChild) help.append(howToBegin());
   }
 
-  // Today from the beginning: at the start, after an interruption, after midnight.
+  // Reads all of today's events: at the start, after every connection, after midnight, and after a label.
   async function read() {
     try {
       const page = await get('api/v1/events', { from: words.midnight(), limit: MOST_EVENTS });
@@ -124,7 +124,7 @@ export function show(main) {
         say(`${words.catOf(data)}: ${words.contexts[data.counts_as]}, ${words.clock(data.started_at)}`);
         recount();
       } else if (kind === 'labelled') {
-        // It may have taught the hub about others of that cat.
+        // The hub may have learned from it, which changes other events of that cat.
         read();
       } else if (kind === 'deleted') {
         drop(list, data.id);
@@ -139,23 +139,23 @@ export function show(main) {
       clearTimeout(looking);
       clearTimeout(atMidnight);
       clearInterval(ticking);
-      untold.close();
+      notifications.close();
       cards.forEach((one) => one.close());
     },
   };
 }
 
 function howToBegin() {
-  const port = location.port ? `:${location.port}` : '';
+  const command = (text) => el('pre', {}, el('code', {}, text));
   return el('div', { class: 'help' },
-    el('h2', {}, 'No microphone answers'),
-    el('p', {}, 'A cat-node listens to a microphone. On this machine, start one with'),
-    el('pre', {}, el('code', {}, 'cat-node serve --cat Tom')),
-    el('p', {}, 'or, to try it without a microphone, let a made-up cat meow:'),
-    el('pre', {}, el('code', {}, 'cat-node serve --cat Tom --source synthetic')),
-    el('p', {}, 'A node on another device is started there with'),
-    el('pre', {}, el('code', {}, 'cat-node serve --cat Tom --listen 0.0.0.0:50056 --insecure')),
-    el('p', {}, 'and the hub finds it by itself on the local network. Elsewhere, tell the hub where it is:'),
-    el('pre', {}, el('code', {}, 'hub serve --node Tom=http://ADDRESS:50056')),
-    el('p', { class: 'faint' }, `This page looks again every few seconds. ${location.hostname}${port} is the hub itself.`));
+    el('h2', {}, 'No cat-node is reachable'),
+    el('p', {}, 'A cat-node listens to your cat with a microphone. To start one on this machine:'),
+    command('cat-node serve --cat Tom'),
+    el('p', {}, 'To try it without a microphone, use a synthetic cat:'),
+    command('cat-node serve --cat Tom --source synthetic'),
+    el('p', {}, 'To start one on another device:'),
+    command('cat-node serve --cat Tom --listen 0.0.0.0:50056 --insecure'),
+    el('p', {}, 'The hub finds nodes on the local network by itself. For a node elsewhere, give the hub its address:'),
+    command('hub serve --node Tom=http://ADDRESS:50056'),
+    el('p', { class: 'faint' }, `This page checks again every few seconds. The hub runs at ${location.host}.`));
 }

@@ -1,11 +1,11 @@
-// Clips in lists: one plays at a time.
+// Plays the clips of lists, one at a time.
 
 import { say } from './dom.js';
 
 let audio = null;
 let button = null;
 
-// Plays the clip of a button, or stops it when it is playing.
+// Plays the clip that belongs to a button, or stops it if it is playing.
 export function toggle(of, url) {
   const again = button === of;
   stop();
@@ -18,7 +18,7 @@ export function toggle(of, url) {
   mine.play().catch((error) => {
     if (mine !== audio) return;
     stop();
-    if (error.name !== 'AbortError') say('The clip cannot be played.');
+    if (error.name !== 'AbortError') say('This clip cannot be played.');
   });
 }
 

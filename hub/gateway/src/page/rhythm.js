@@ -1,4 +1,4 @@
-// When the cats speak: a heat map of hours by day, and how many of what.
+// When the cats vocalise: a heat map of hours by day, and totals by context.
 
 import * as words from './words.js';
 import { get } from './api.js';
@@ -6,10 +6,10 @@ import { el, problem, setText } from './dom.js';
 
 const SPANS = [7, 14, 30];
 
-// Shades of the heat map above none.
+// Shades of the heat map, besides the one for no events.
 const SHADES = 5;
 
-// Events are counted again at most this often, however many come.
+// Shortest time between two counts, however many events arrive.
 const AGAIN_MS = 2_000;
 
 export function show(main, { query }) {
@@ -23,10 +23,10 @@ export function show(main, { query }) {
 
   const link = (span) => `#/rhythm?${new URLSearchParams({ days: span, ...(cat && { cat }) })}`;
   main.append(el('h1', {}, 'Rhythm'),
-    el('p', { class: 'spans' }, `Events by hour${cat ? ` of ${cat}` : ''}, the last `,
+    el('p', { class: 'spans' }, el('span', {}, `Events by hour${cat ? ` for ${cat}` : ''} over the last`),
       SPANS.map((span) => [el('a', { class: 'button', href: link(span), 'aria-current': span === days && 'true' }, `${span} days`), ' '])),
     trouble, totals, map,
-    el('p', { class: 'faint' }, 'What you said was no cat is not counted. Choose an hour to see its events.'));
+    el('p', { class: 'faint' }, 'Events you marked “Not a cat” are not counted. Select an hour to see its events.'));
   count();
 
   async function count() {
@@ -64,13 +64,13 @@ function drawTotals(list, counts) {
   for (const bucket of counts.counts) {
     for (const context of Object.keys(sum)) sum[context] += bucket.contexts[context];
   }
-  const rows = [['All', counts.total, 'all'], ...Object.entries(sum).map(([word, many]) => [words.contexts[word], many, word])];
+  const rows = [['Total', counts.total, 'all'], ...Object.entries(sum).map(([word, many]) => [words.contexts[word], many, word])];
   if (!list.firstChild) list.append(...rows.map(([name, , kind]) => el('div', { class: kind }, el('dt', {}, name), el('dd'))));
   rows.forEach(([, many], n) => setText(list.children[n].lastChild, words.number(many)));
 }
 
-// Days down, the latest first; hours across. An hour that comes twice when clocks change is one cell with both; an hour that
-// does not come has none.
+// A row for each day, the latest first, and a column for each hour. When the clocks go back, the hour that occurs twice
+// is one cell; when they go forward, the skipped hour has no cell.
 function table(counts, cat) {
   const rows = new Map();
   for (const bucket of counts.counts) {
@@ -89,7 +89,7 @@ function table(counts, cat) {
     el('thead', {}, el('tr', {}, el('td'),
       hours.map((hour) => el('th', { scope: 'col' },
         el('span', { class: hour % 3 === 0 ? '' : 'odd' }, pad(hour)))),
-      el('th', { scope: 'col', class: 'sum' }, 'Day'))),
+      el('th', { scope: 'col', class: 'sum' }, 'Total'))),
     el('tbody', {}, [...rows].reverse().map(([date, cells]) => {
       const [year, month, dayOfMonth] = date.split('-').map(Number);
       const name = words.day(new Date(year, month - 1, dayOfMonth));
@@ -106,6 +106,6 @@ function square(cell, hour, name, most, cat) {
   const attributes = { class: `hour shade-${shade}`, 'data-hour': hour, 'data-count': cell.count };
   if (cell.count === 0) return el('td', attributes, el('span', { class: 'hidden' }, '0'));
   const wanted = new URLSearchParams({ from: new Date(cell.start).toISOString(), to: new Date(cell.end).toISOString(), ...(cat && { cat }) });
-  const text = `${words.count(cell.count, 'event')}, ${name}, ${hour} to ${hour + 1} o’clock`;
+  const text = `${words.count(cell.count, 'event')}, ${name}, ${words.hour(cell.start)} to ${words.hour(cell.end)}`;
   return el('td', attributes, el('a', { href: `#/events?${wanted}`, 'aria-label': text, title: text }, words.number(cell.count)));
 }

@@ -1,4 +1,4 @@
-// An event in a list.
+// An event as a row of a list.
 
 import * as player from './player.js';
 import * as words from './words.js';
@@ -13,22 +13,22 @@ export function row(event) {
         class: 'thumb', loading: 'lazy', alt: '', width: 120, height: 60,
         src: `${relative(event.clip.spectrogram_url)}?axes=false&width=240&height=120`,
       })
-      : el('span', { class: 'thumb none' }, 'no clip'),
+      : el('span', { class: 'thumb none' }, 'No clip'),
     el('div', { class: 'what' },
       el('a', { href: `#/events/${event.id}` },
         el('span', { class: 'cat' }, cat), ' ', tag(event)),
       el('p', { class: 'faint' },
         el('time', { datetime: event.started_at }, at), ` · ${words.length(event.duration_s)}`)),
-    el('span', { class: 'score', title: 'How sure it is a cat' },
-      el('span', { class: 'hidden' }, 'score '), words.share(event.score)),
+    el('span', { class: 'score', title: 'Cat score: how sure the hub is that this was a cat' },
+      el('span', { class: 'hidden' }, 'cat score '), words.share(event.score)),
     event.clip ? playButton(event, `${cat}, ${at}`) : el('span', { class: 'play' }));
 }
 
-// What an event counts as, with the colour of it. The owner's word has a mark.
+// What an event counts as, in the colour of that context. A label of the owner has a check mark.
 export function tag(event) {
   return el('span', { class: `tag ${event.counts_as}` },
     words.contexts[event.counts_as] ?? event.counts_as,
-    event.label && el('span', { class: 'by-owner', title: 'You said so' }, '✓', el('span', { class: 'hidden' }, ' by you')));
+    event.label && el('span', { class: 'by-owner', title: 'Labelled by you' }, '✓', el('span', { class: 'hidden' }, ' labelled by you')));
 }
 
 function playButton(event, name) {
@@ -39,15 +39,15 @@ function playButton(event, name) {
   return button;
 }
 
-// The hub may be served below a path by a proxy; its own addresses begin at its root.
+// A proxy may serve the hub below a path, but the hub's URLs begin at its root: makes them relative to the page.
 export function relative(url) {
   return url.replace(/^\//, '');
 }
 
-// What each row shows: one that has not changed is left alone, with the focus and the sound that it may have.
+// What each row shows. A row that has not changed is left alone, so that it keeps the focus and goes on playing.
 const shown = new WeakMap();
 
-// Keeps a list of rows in order of time, the latest first; an event that is there already is drawn anew.
+// Adds an event to a list, the latest first, or redraws its row if the list has it already.
 export function put(list, event) {
   const old = list.querySelector(`[data-id="${Number(event.id)}"]`);
   const same = JSON.stringify(event);
@@ -56,7 +56,7 @@ export function put(list, event) {
   fresh.dataset.at = event.started_at;
   shown.set(fresh, same);
   if (old) {
-    // The button that plays stays the one that stops.
+    // The new row has a new button, which could not stop this clip.
     if (old.querySelector('.playing')) player.stop();
     old.replaceWith(fresh);
     return;
@@ -66,7 +66,7 @@ export function put(list, event) {
   list.insertBefore(fresh, later ?? null);
 }
 
-// Puts these events in the place of all that a list has.
+// Makes a list show these events and no others.
 export function replace(list, events) {
   const wanted = new Set(events.map((event) => String(event.id)));
   for (const old of [...list.children]) {

@@ -1,26 +1,27 @@
-// A live spectrogram that scrolls: the newest sound at the right.
+// A live spectrogram that scrolls, with the newest audio on the right.
 
 import { el, lessMotion } from './dom.js';
 
-// Columns that are shown: 20 s at 15.6 a second.
+// Visible columns: 20 s at 15.6 columns a second.
 const COLUMNS = 312;
 
-// Rows of a column, as the hub sends them: the first is the lowest frequency.
+// Rows of a column as the hub sends them, the lowest frequency first.
 const ROWS = 48;
 
-// A byte is so many dB; 0 is -100 dB of full scale.
+// Decibels for each step of a byte; 0 is -100 dBFS.
 const DB_A_STEP = 100 / 255;
 
-// Span of the colours above the room's noise, in steps.
+// Range that the colours cover above the background noise, in steps.
 const RANGE = 50 / DB_A_STEP;
 
-// Share by which the estimate of the room's noise moves with each column: up slowly, so that a meow is no noise.
+// Fraction by which the estimate of the background noise moves with each column. It rises slowly, so that a meow does
+// not count as noise.
 const FLOOR_RISES = 0.005;
 const FLOOR_FALLS = 0.1;
 
 const SAMPLES_A_COLUMN = 1024;
 
-// The "magma" map of matplotlib (S. van der Walt and N. Smith, 2015, CC0), as in the pictures of clips.
+// The colour map "magma" of matplotlib (S. van der Walt and N. Smith, 2015, CC0); the spectrograms of clips use it too.
 const STOPS = [
   [0, 0, 4], [24, 15, 62], [69, 16, 119], [114, 31, 129], [159, 47, 127],
   [205, 64, 113], [241, 96, 93], [253, 149, 103], [254, 201, 141], [252, 253, 191],
@@ -52,7 +53,7 @@ export function spectrum() {
   let boot = null;
   let next = null;
 
-  // Draws a picture of new columns at the right, or, with less motion, over the oldest.
+  // Draws new columns on the right, or over the oldest ones for viewers who prefer reduced motion.
   function draw(image, columns) {
     if (still) {
       context.putImageData(image, place, 0);
@@ -65,7 +66,7 @@ export function spectrum() {
     context.putImageData(image, COLUMNS - columns, 0);
   }
 
-  // What was lost is a dark stretch of its length.
+  // Draws lost audio as black columns.
   function skip(samples) {
     const columns = Math.min(COLUMNS, Math.round(samples / SAMPLES_A_COLUMN));
     if (columns > 0) draw(blank(context, columns), columns);

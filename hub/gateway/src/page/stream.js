@@ -1,13 +1,14 @@
-// What is going on, from the hub's event stream. One connection, and none while the page is hidden: a browser has six to a
-// host, and each tab would hold one.
+// Receives live updates from the hub's event stream. A hidden page closes its connection: a browser opens at most six
+// connections to a host, and every tab would keep one busy.
 
 const KINDS = ['event', 'labelled', 'deleted', 'gap', 'level', 'state', 'spectrum'];
 
-// First and longest wait after the hub refused the stream. A broken connection is the browser's to mend.
+// First and longest wait before connecting again after the hub refused the stream. When a connection breaks, the
+// browser reconnects by itself.
 const AGAIN_MS = [1_000, 30_000];
 
-// watch({ news(kind, data), open(), lost(why) }): `open` after every connection, for then the page must look again at what it
-// may have missed.
+// watch({ news(kind, data), open(), lost() }): `open` is called after every connection, because the page must then
+// fetch what it may have missed.
 export function watch(viewer) {
   let source = null;
   let wait = AGAIN_MS[0];
@@ -27,7 +28,7 @@ export function watch(viewer) {
       retry = setTimeout(connect, wait);
       wait = Math.min(wait * 2, AGAIN_MS[1]);
     });
-    // Some were dropped because this page was too slow.
+    // The hub dropped updates because this page was too slow.
     source.addEventListener('lagged', () => viewer.open());
     for (const kind of KINDS) {
       source.addEventListener(kind, (message) => viewer.news(kind, JSON.parse(message.data)));
@@ -41,7 +42,7 @@ export function watch(viewer) {
       source?.close();
     }
   });
-  // The browser would call it an error.
+  // Otherwise the browser reports an error when the page is left.
   addEventListener('pagehide', () => source?.close());
   addEventListener('pageshow', (shown) => shown.persisted && connect());
   connect();

@@ -1,22 +1,23 @@
-// The waveform of a clip, drawn from its samples, with the place that plays.
+// The waveform of a clip, drawn from its samples, with the playback position.
 
+import * as words from './words.js';
 import { bytes } from './api.js';
 import { el, sentence } from './dom.js';
 import { relative } from './row.js';
 
 const SAMPLE_RATE_HZ = 16_000;
 
-// Length of the hub's WAV head, in bytes: fmt and data, nothing else.
+// Length of the WAV header that the hub writes, in bytes: the chunks fmt and data only.
 const HEAD = 44;
 
-// Room below for the seconds, in CSS pixels.
+// Height of the time axis below the waveform, in CSS pixels.
 const AXIS_PX = 18;
 
 export function waveform(event) {
   const { clip } = event;
   const canvas = el('canvas', {
     class: 'wave', role: 'img',
-    'aria-label': `Waveform of ${clip.duration_s.toFixed(1)} seconds; the event is from ${Math.max(0, clip.event_start_s).toFixed(1)} to ${(clip.event_start_s + event.duration_s).toFixed(1)} seconds`,
+    'aria-label': describe(event),
     onclick: seek,
   });
   const trouble = el('p', { class: 'problem', role: 'alert', hidden: true });
@@ -75,7 +76,7 @@ export function waveform(event) {
     context.font = '12px system-ui, sans-serif';
     const step = [0.1, 0.2, 0.5, 1, 2, 5].find((one) => x(one) >= 44) ?? 10;
     for (let n = 0; n * step <= seconds; n += 1) {
-      const text = n === 0 ? '0 s' : String(Number((n * step).toFixed(1)));
+      const text = n === 0 ? '0 s' : words.number(n * step, step < 1 ? 1 : 0);
       context.fillRect(Math.min(x(n * step), width - 1), plot, 1, 4);
       context.textAlign = n === 0 ? 'left' : 'center';
       if (x(n * step) < width - 12) context.fillText(text, x(n * step), height - 2);
@@ -107,4 +108,10 @@ export function waveform(event) {
       removeEventListener('themechange', redraw);
     },
   };
+}
+
+function describe({ clip, duration_s: duration }) {
+  const seconds = (value) => words.number(value, 1);
+  const [from, to] = [Math.max(0, clip.event_start_s), clip.event_start_s + duration];
+  return `Waveform of ${seconds(clip.duration_s)} seconds; the event lasts from ${seconds(from)} to ${seconds(to)} seconds`;
 }

@@ -1,52 +1,67 @@
-// Words and numbers as the viewer reads them: their language's dates, their time zone.
+// Words, numbers and dates of the page. They are English; the time zone and the 12-hour or 24-hour clock are the viewer's.
 
-export const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const viewer = Intl.DateTimeFormat(undefined, { hour: 'numeric' }).resolvedOptions();
+
+// The viewer's own kind of English, which decides, for example, whether the day comes before the month. For a browser in
+// another language: British English, or Australian English for a 12-hour clock ("6:42 pm", not "06:42 pm").
+const english = /^en\b/.test(viewer.locale) ? viewer.locale : viewer.hour12 ? 'en-AU' : 'en-GB';
+
+export const zone = viewer.timeZone;
 
 export const contexts = {
   waiting_for_food: 'Waiting for food',
   isolation: 'Alone',
   brushing: 'Being brushed',
-  uncertain: 'Unsure',
+  uncertain: 'Unclear',
   not_a_cat: 'Not a cat',
 };
 
 export const kinds = { meow: 'Meow', purr: 'Purr', hiss_or_growl: 'Hiss or growl' };
 
+// `unwatched` is the page's own: the node answers, but the hub does not stream from it.
 export const states = {
   connecting: 'Connecting',
   catching_up: 'Catching up',
   live: 'Live',
-  quiet: 'Quiet',
+  quiet: 'Deaf',
   away: 'Away',
+  unwatched: 'Reachable',
 };
 
+// Why an event has no clip: "No recording: …".
 export const noClip = {
-  disabled: 'clips are switched off',
-  disk_full: 'the disk was full',
-  over_quota: 'it was over the quota',
-  write_failed: 'it could not be written',
-  audio_gone: 'the sound was gone already',
-  speech: 'somebody was speaking',
-  expired: 'it was old and made room',
-  missing: 'its file is missing',
+  disabled: 'clips are turned off',
+  disk_full: 'the disk was almost full',
+  over_quota: 'the clip was above the storage limit for clips',
+  write_failed: 'the clip could not be written to disk',
+  audio_gone: 'the audio was no longer in memory',
+  speech: 'someone was speaking',
+  expired: 'the clip was deleted because of its age, or to make room',
+  missing: 'the file of the clip is missing',
 };
 
-const time = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
-const dateTime = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
-const fullDate = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
-const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'short', day: 'numeric', month: 'short' });
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' });
-const percent = new Intl.NumberFormat(undefined, { style: 'percent' });
-const plain = new Intl.NumberFormat();
+const dates = (options) => new Intl.DateTimeFormat(english, { hourCycle: viewer.hourCycle, ...options });
+const time = dates({ timeStyle: 'medium' });
+const hourAndMinute = dates({ timeStyle: 'short' });
+const dateTime = dates({ dateStyle: 'medium', timeStyle: 'medium' });
+const fullDate = dates({ dateStyle: 'full', timeStyle: 'medium' });
+const weekday = new Intl.DateTimeFormat(english, { weekday: 'short', day: 'numeric', month: 'short' });
+const relative = new Intl.RelativeTimeFormat(english, { numeric: 'auto' });
+const percent = new Intl.NumberFormat(english, { style: 'percent' });
+const plain = new Intl.NumberFormat(english);
 
 export const clock = (moment) => time.format(new Date(moment));
+export const hour = (moment) => hourAndMinute.format(new Date(moment));
 export const moment = (at) => (isToday(at) ? clock(at) : dateTime.format(new Date(at)));
 export const longMoment = (at) => fullDate.format(new Date(at));
 export const day = (date) => weekday.format(date);
 export const share = (part) => percent.format(part);
 export const number = (value, digits = 0) =>
-  value.toLocaleString(undefined, { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  value.toLocaleString(english, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const count = (many, one, more = `${one}s`) => `${plain.format(many)} ${many === 1 ? one : more}`;
+
+// "at 15:52:56" today, "on 28 Nov 2026, 15:52:56" earlier: for use in a sentence.
+export const atMoment = (at) => `${isToday(at) ? 'at' : 'on'} ${moment(at)}`;
 
 export function isToday(at) {
   return new Date(at).toDateString() === new Date().toDateString();
@@ -64,10 +79,10 @@ export function ago(at) {
   for (const [unit, length] of [['day', 86_400], ['hour', 3_600], ['minute', 60]]) {
     if (-seconds >= length) return relative.format(Math.trunc(seconds / length), unit);
   }
-  return relative.format(Math.trunc(seconds), 'second');
+  return seconds > -1 ? 'just now' : relative.format(Math.trunc(seconds), 'second');
 }
 
-// "4.2 s", "3 min", "2 h".
+// "4.2 s", "3 min", "2.5 h".
 export function length(seconds) {
   if (seconds < 60) return `${number(seconds, seconds < 10 ? 1 : 0)} s`;
   if (seconds < 3_600) return `${number(seconds / 60)} min`;
@@ -75,3 +90,5 @@ export function length(seconds) {
 }
 
 export const catOf = (event) => event.cat ?? 'A cat';
+
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
