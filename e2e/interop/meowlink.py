@@ -1,4 +1,4 @@
-"""Starts the daemons on free ports, for the tests of both sets of stubs."""
+"""Starts the daemons on free ports. The tests of both sets of stubs use it."""
 
 import json
 import os
@@ -15,12 +15,12 @@ import grpc
 
 BINARIES = pathlib.Path(os.environ["MEOWLINK_BINARIES"])
 
-# For what takes milliseconds on an idle machine.
+# Deadline for what takes milliseconds on an idle machine.
 SOON_S = 30
 
 
 def free_port():
-    """A port that nobody listens on, below those that Linux draws for outgoing connections."""
+    """Returns a free port, below those that Linux uses for outgoing connections."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     start = 12_000 + worker * 500
     while True:
@@ -34,7 +34,7 @@ free_port.used = os.getpid() % 100
 
 
 def port_is_free(port):
-    """Whether nobody listens on a port of 127.0.0.1."""
+    """Returns whether a port of 127.0.0.1 is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -45,7 +45,7 @@ def port_is_free(port):
 
 
 def until(what, ask, deadline_s=SOON_S):
-    """Asks until the answer is true, and gives it."""
+    """Asks repeatedly until the answer is true, and returns it."""
     end = time.monotonic() + deadline_s
     while True:
         answer = ask()
@@ -56,7 +56,7 @@ def until(what, ask, deadline_s=SOON_S):
 
 
 class Daemon:
-    """A program that runs until the end of the test; its log is shown when the test fails."""
+    """A program that runs until the end of the test. If the test fails, its log is shown."""
 
     def __init__(self, program, *arguments):
         self.log = tempfile.NamedTemporaryFile(prefix=f"{program}-", suffix=".log")
@@ -65,7 +65,7 @@ class Daemon:
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, env=environment)
 
     def stop(self):
-        """SIGTERM; gives the exit code."""
+        """Sends SIGTERM and returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(SOON_S)
 
@@ -80,7 +80,7 @@ class Daemon:
 
 
 class Node(Daemon):
-    """A cat-node with the synthetic source."""
+    """A cat-node with a synthetic source."""
 
     def __init__(self, owner_url, cat="Tom", seed=1):
         self.port = free_port()
@@ -92,7 +92,7 @@ class Node(Daemon):
 
 
 class Hub(Daemon):
-    """A hub with all its roles, and a store of its own."""
+    """A hub with all roles and a data folder of its own."""
 
     def __init__(self, node_target, cat="Tom"):
         self.folder = tempfile.TemporaryDirectory()
@@ -105,7 +105,7 @@ class Hub(Daemon):
             wait_for_port(port)
 
     def get(self, path):
-        """Status and body of a GET."""
+        """Returns status and body of a GET."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}", timeout=SOON_S) as answer:
                 return answer.status, answer.read()
@@ -113,7 +113,7 @@ class Hub(Daemon):
             return answer.code, answer.read()
 
     def analyses(self):
-        """What the hub stored, newest first."""
+        """Returns the stored analyses, the newest first."""
         status, body = self.get("/api/v1/analyses")
         assert status == 200, body
         return json.loads(body)["analyses"]
@@ -128,5 +128,5 @@ def wait_for_port(port):
 
 
 def channel(port):
-    """A channel to a port, as the original's clients open it."""
+    """Opens a channel to a port, as the original's clients do."""
     return grpc.insecure_channel(f"127.0.0.1:{port}")

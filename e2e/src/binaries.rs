@@ -1,4 +1,4 @@
-//! Where the binaries are: built once a test process, by the cargo that runs the tests.
+//! Finds the binaries. Each test process builds them once, with the cargo that runs the tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-/// A folder with ready-made binaries to test instead of building them: installed ones, or of another profile.
+/// Environment variable for a folder with binaries to test, such as installed ones, instead of building them.
 const FOLDER_VARIABLE: &str = "MEOWLINK_BINARIES";
 
 /// The two programs.
@@ -21,7 +21,7 @@ pub struct Binaries {
 /// The programs under test.
 ///
 /// # Panics
-/// When they do not build.
+/// If they do not build.
 pub fn binaries() -> &'static Binaries {
     static BINARIES: OnceLock<Binaries> = OnceLock::new();
     BINARIES.get_or_init(|| match std::env::var_os(FOLDER_VARIABLE) {
@@ -41,8 +41,8 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace")
 }
 
-/// Cargo builds a program for the tests of its own package alone, so the tests of this one ask for it. In the profile they
-/// were built with themselves; the same target folder, so that mostly nothing is left to do.
+/// Builds the programs, because cargo builds a program only for the tests of its own package. The profile and the
+/// target folder are those of the tests, so that there is usually nothing left to build.
 fn build() -> Binaries {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--bins", "-p", "cat-node", "-p", "hub", "--message-format=json-render-diagnostics"]);
@@ -61,5 +61,5 @@ fn executable(messages: &str, name: &str) -> PathBuf {
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .unwrap_or_else(|| panic!("cargo named no executable for {name}"))
+        .unwrap_or_else(|| panic!("cargo did not report an executable for {name}"))
 }

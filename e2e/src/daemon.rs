@@ -1,4 +1,4 @@
-//! A running program: started, signalled, awaited, killed at the end, its log kept for a failed test.
+//! A running program under test. Its log is shown if the test fails, and it is killed at the end of the test.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-/// Bytes of log that a failed test shows: its end.
+/// Bytes at the end of the log that a failed test shows.
 const SHOWN_LOG_BYTES: usize = 20_000;
 
-/// A program under test. It is killed when this is dropped.
+/// A program under test. It is killed on drop.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
@@ -21,10 +21,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a program with nothing of the caller's environment that the daemons read.
+    /// Starts a program, without the environment variables that the daemons read.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn start<S: AsRef<OsStr>>(name: &str, program: &Path, arguments: &[S]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = File::create(folder.path().join("log")).expect("a log file");
@@ -39,12 +39,12 @@ impl Daemon {
         Self { name: name.to_owned(), child, folder }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it wrote on standard output and standard error so far.
+    /// All that the program has written to standard output and standard error.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
@@ -53,27 +53,27 @@ impl Daemon {
     /// Sends a signal.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.rustix_pid(), signal).unwrap_or_else(|error| panic!("{}: {error}", self.name));
     }
 
-    /// Kills it as a power cut would, and waits until it is gone.
+    /// Kills the program without warning (SIGKILL), and waits until it is gone.
     pub fn kill(&mut self) {
-        // Errors mean that it is gone already.
+        // Errors mean that it is already gone.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Whether it still runs.
+    /// Whether the program still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Waits for its end and says how long that took.
+    /// Waits until the program ends. Returns its exit status and how long that took.
     ///
     /// # Panics
-    /// When it still runs after `deadline`.
+    /// If it still runs after `deadline`.
     pub async fn exit(&mut self, deadline: Duration) -> (ExitStatus, Duration) {
         let start = Instant::now();
         loop {
@@ -110,7 +110,7 @@ impl Drop for Daemon {
 /// Runs a program that ends by itself.
 ///
 /// # Panics
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S], environment: &[(&str, &str)]) -> Finished {
     let mut command = Command::new(program);
     scrub_environment(&mut command);
@@ -127,10 +127,10 @@ pub fn run<S: AsRef<OsStr>>(program: &Path, arguments: &[S], environment: &[(&st
     }
 }
 
-/// What a program that ended by itself left.
+/// The result of a program that ended by itself.
 #[derive(Debug)]
 pub struct Finished {
-    /// Exit code; `None` when a signal ended it.
+    /// Exit code. `None`: a signal ended the program.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,

@@ -1,5 +1,5 @@
-//! Servers that behave as no honest one does: an owner that counts, hangs or is not there, and a port that accepts and says
-//! nothing.
+//! Fake servers: an owner that counts its calls, hangs or goes away, and a port that accepts connections and stays
+//! silent.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,37 +16,37 @@ use tonic::{Request, Response, Status};
 use crate::ports;
 use crate::wait::{SOON, until};
 
-/// What the fake owner does with a call.
+/// How the fake owner treats a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
-    /// Answers as the contract says.
+    /// It answers as the contract says.
     Answers,
-    /// Takes the call and never answers.
+    /// It accepts the call and never answers.
     Hangs,
 }
 
-/// An owner in this process.
+/// An owner service in this process.
 #[derive(Debug)]
 pub struct FakeOwner {
     address: SocketAddr,
     notified: Arc<Mutex<Vec<(String, String)>>>,
-    /// Its own, so that its connections end with it. `None` once it is stopped.
+    /// A runtime of its own: its connections end when the runtime does. `None` after the drop.
     runtime: Option<Runtime>,
 }
 
 impl FakeOwner {
-    /// Starts one on a free port.
+    /// Starts an owner on a free port.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// If another program takes the port first.
     pub async fn start(mood: Mood) -> Self {
         Self::start_at(ports::free(), mood).await
     }
 
-    /// Starts one at an address, such as where another one was.
+    /// Starts an owner at this address, for example where an earlier one was stopped.
     ///
     /// # Panics
-    /// When the address is taken.
+    /// If the address is in use.
     pub async fn start_at(address: SocketAddr, mood: Mood) -> Self {
         let notified = Arc::<Mutex<Vec<_>>>::default();
         let service = Service { mood, notified: Arc::clone(&notified) };
@@ -56,23 +56,23 @@ impl FakeOwner {
         let listener = bound.unwrap_or_else(|error| panic!("{address}: {error}"));
         runtime.spawn(async move {
             let incoming = TcpIncoming::from(listener);
-            // It ends with its runtime.
+            // The server ends with its runtime.
             let _ = Server::builder().add_service(OwnerServer::new(service)).serve_with_incoming(incoming).await;
         });
         Self { address, notified, runtime: Some(runtime) }
     }
 
-    /// Where it listens.
+    /// The address that the owner listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL to call it by.
+    /// The URL of the owner.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Name and type of every animal that it was notified of, in order.
+    /// Name and type of each animal that the owner was notified about, in order.
     ///
     /// # Panics
     /// Never: no holder of the lock panics.
@@ -80,10 +80,10 @@ impl FakeOwner {
         self.notified.lock().expect("no holder panics").clone()
     }
 
-    /// Takes it away: nobody listens any more, and connections are cut.
+    /// Stops the owner: closes its port and cuts its connections.
     ///
     /// # Panics
-    /// When the port is not free again soon.
+    /// If the port still accepts connections after a while.
     pub async fn stop(self) {
         let address = self.address;
         drop(self);
@@ -117,7 +117,7 @@ impl Owner for Service {
     }
 }
 
-/// A port that accepts connections and never says a word on them.
+/// A port that accepts connections and never sends anything.
 #[derive(Debug)]
 pub struct BlackHole {
     address: SocketAddr,
@@ -125,10 +125,10 @@ pub struct BlackHole {
 }
 
 impl BlackHole {
-    /// Opens one on a free port.
+    /// Opens a free port.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// If another program takes the port first.
     pub async fn open() -> Self {
         let address = ports::free();
         let listener = TcpListener::bind(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
@@ -141,7 +141,7 @@ impl BlackHole {
         Self { address, task }
     }
 
-    /// The URL to call it by.
+    /// The URL of the port.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as it stands on the wire, so that a test sees every byte that curl would.
+//! HTTP/1.1 over a plain socket, so that a test sees every byte that curl would see.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use tokio::net::TcpStream;
 
 use crate::wait::within;
 
-/// Longer than any deadline within the daemons.
+/// Longer than any deadline in the daemons.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// An answer, headers in the order they came.
+/// An HTTP answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Status code.
     pub status: u16,
-    /// Names in lower case, and values.
+    /// Names, in lower case, and values, in the order they came.
     pub headers: Vec<(String, String)>,
-    /// All that came after the headers until the server closed.
+    /// All bytes after the headers, until the server closed the connection.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// The one header of this name (lower case), if there is one.
+    /// The value of the first header with this name (in lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -32,7 +32,7 @@ impl Answer {
     /// The body as text.
     ///
     /// # Panics
-    /// When it is not UTF-8.
+    /// If it is not UTF-8.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("the body is UTF-8")
     }
@@ -40,13 +40,13 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is not JSON.
+    /// If it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 }
 
-/// GETs a path, sent as it is written.
+/// GETs a path, which is sent as it is written here.
 ///
 /// # Panics
 /// As [`exchange`].
@@ -54,10 +54,10 @@ pub async fn get(server: SocketAddr, path: &str) -> Answer {
     exchange(server, "GET", path).await
 }
 
-/// Sends one request and reads the answer until the server closes.
+/// Sends one request and reads the answer until the server closes the connection.
 ///
 /// # Panics
-/// When the server cannot be reached, answers no HTTP or takes longer than half a minute.
+/// If the server cannot be reached, does not answer in HTTP, or takes longer than half a minute.
 pub async fn exchange(server: SocketAddr, method: &str, path: &str) -> Answer {
     within(ANSWER_DEADLINE, &format!("{method} {path}"), async {
         try_exchange(server, method, path).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"))
@@ -79,10 +79,10 @@ pub async fn put_json(server: SocketAddr, path: &str, body: &Value) -> Answer {
     .await
 }
 
-/// As [`exchange`], for a server that may not be there.
+/// As [`exchange`], for a server that may not be running.
 ///
 /// # Errors
-/// When the connection fails, or what comes is no HTTP.
+/// If the connection fails, or the answer is not HTTP.
 pub async fn try_exchange(server: SocketAddr, method: &str, path: &str) -> std::io::Result<Answer> {
     send(server, &format!("{method} {path} HTTP/1.1\r\n"), "").await
 }
@@ -93,7 +93,7 @@ async fn send(server: SocketAddr, head: &str, body: &str) -> std::io::Result<Ans
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;
     parse(&bytes).ok_or_else(|| {
-        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("no HTTP: {}", String::from_utf8_lossy(&bytes)))
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("not HTTP: {}", String::from_utf8_lossy(&bytes)))
     })
 }
 
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answer_is_taken_apart() {
+    fn answer_is_parsed() {
         let answer = parse(b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\n\r\nno\r\n\r\nsuch").unwrap();
         assert_eq!((answer.status, answer.header("content-type")), (404, Some("text/plain")));
         assert_eq!(answer.text(), "no\r\n\r\nsuch");

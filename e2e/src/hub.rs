@@ -13,7 +13,7 @@ use crate::http::{self, Answer};
 use crate::ports;
 use crate::wait::{SOON, until};
 
-/// Where the roles of a hub listen.
+/// The addresses that the roles of a hub listen on.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     /// The HTTP gateway.
@@ -27,13 +27,13 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Free ports.
+    /// Addresses with free ports.
     pub fn free() -> Self {
         Self { http: ports::free(), owner: ports::free(), dog: ports::free(), analysis: ports::free() }
     }
 }
 
-/// The config file of a hub, beside its store.
+/// Name of a hub's config file, in its data folder.
 const CONFIG: &str = "hub.toml";
 
 /// A hub with all roles.
@@ -41,7 +41,7 @@ const CONFIG: &str = "hub.toml";
 pub struct Hub {
     /// The process.
     pub daemon: Daemon,
-    /// Where it listens.
+    /// The addresses that it listens on.
     pub at: Addresses,
     nodes: Vec<(String, String)>,
     discover: bool,
@@ -49,42 +49,42 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// Starts a hub with nodes (name, URL) on free ports and a store of its own, and waits until it serves.
+    /// Starts a hub with these nodes (name, URL) on free ports, with an empty data folder, and waits until it serves.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not serve.
     pub async fn start(nodes: &[(&str, &str)]) -> Self {
         Self::start_at(Addresses::free(), nodes).await
     }
 
-    /// As [`Hub::start`], at given addresses.
+    /// As [`Hub::start`], at these addresses.
     ///
     /// # Panics
-    /// When it does not serve.
+    /// If it does not serve.
     pub async fn start_at(at: Addresses, nodes: &[(&str, &str)]) -> Self {
         Self::start_with_config(at, nodes, "").await
     }
 
-    /// As [`Hub::start_at`], with a config file of this TOML.
+    /// As [`Hub::start_at`], with this config file.
     ///
     /// # Panics
-    /// When it does not serve.
+    /// If it does not serve.
     pub async fn start_with_config(at: Addresses, nodes: &[(&str, &str)], toml: &str) -> Self {
         Self::start_with(at, owned(nodes), false, data_with_config(toml)).await
     }
 
-    /// As [`Hub::start`], and it looks for more nodes by mDNS.
+    /// As [`Hub::start`], with a search for more nodes by mDNS.
     ///
     /// # Panics
-    /// When it does not serve.
+    /// If it does not serve.
     pub async fn start_discovering(nodes: &[(&str, &str)]) -> Self {
         Self::start_with(Addresses::free(), owned(nodes), true, data_with_config("")).await
     }
 
-    /// Starts a hub in the place of this one, once that is gone: same addresses, nodes and store.
+    /// Kills this hub and starts another with the same addresses, nodes and data folder.
     ///
     /// # Panics
-    /// When it does not serve.
+    /// If the new hub does not serve.
     pub async fn restart(mut self) -> Self {
         self.daemon.kill();
         Self::start_with(self.at, self.nodes.clone(), self.discover, Arc::clone(&self.data)).await
@@ -98,7 +98,7 @@ impl Hub {
     ) -> Self {
         let mut arguments = vec!["serve".to_owned()];
         if !discover {
-            // Other tests, or nodes of the developer, may be on the same network.
+            // The network may have nodes of other tests, or of the developer.
             arguments.push("--discover=false".to_owned());
         }
         for (flag, address) in
@@ -120,12 +120,12 @@ impl Hub {
         hub
     }
 
-    /// The URL of its owner.
+    /// The URL of the hub's owner service.
     pub fn owner_url(&self) -> String {
         format!("http://{}", self.at.owner)
     }
 
-    /// The folder of its store.
+    /// The data folder of the hub.
     pub fn data_folder(&self) -> &Path {
         self.data.path()
     }
@@ -140,10 +140,10 @@ impl Hub {
         http::put_json(self.at.http, path, body).await
     }
 
-    /// Starts an analysis as `curl /analyze/NAME` does, and gives the path of the stored analysis.
+    /// Starts an analysis as `curl /analyze/NAME` does. Returns the path of the stored analysis.
     ///
     /// # Panics
-    /// When the answer is not that of the contract.
+    /// If the answer is not what the contract says.
     pub async fn analyze(&self, name: &str) -> String {
         let answer = self.get(&format!("/analyze/{name}")).await;
         assert_eq!(
@@ -155,10 +155,10 @@ impl Hub {
         location.to_owned()
     }
 
-    /// Waits until a stored analysis has ended, and gives it.
+    /// Waits until a stored analysis has ended, and returns it.
     ///
     /// # Panics
-    /// When it has not ended after `deadline`.
+    /// If it has not ended after `deadline`.
     pub async fn ended(&self, path: &str, deadline: Duration) -> Value {
         until(deadline, &format!("{path} has ended"), || async {
             let answer = self.get(path).await;
@@ -170,7 +170,7 @@ impl Hub {
     }
 }
 
-/// A store that is empty but for the config.
+/// A data folder with nothing but the config file.
 fn data_with_config(toml: &str) -> Arc<tempfile::TempDir> {
     let data = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(data.path().join(CONFIG), toml).expect("a config file");

@@ -1,6 +1,6 @@
-//! Starts the real binaries of Meowlink on free ports and talks to them as their users do.
+//! Helpers for tests that start the real binaries of Meowlink on free ports and talk to them as users do.
 //!
-//! The tests lie in `tests/`, one file a subject. What a daemon logged is shown when its test fails.
+//! The tests are in `tests/`, one file for each subject. If a test fails, it shows the logs of its daemons.
 
 pub mod binaries;
 pub mod daemon;

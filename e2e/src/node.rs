@@ -14,11 +14,11 @@ use crate::wait::{SOON, until};
 /// How to start a node.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// The owner it notifies.
+    /// The owner to notify.
     pub owner_url: String,
-    /// The cat it listens to.
+    /// The cat to listen to.
     pub cat: String,
     /// Value of `--source`.
     pub source: String,
@@ -27,14 +27,14 @@ pub struct NodeOptions {
 }
 
 impl NodeOptions {
-    /// A synthetic node for Tom on a free port that notifies this owner.
+    /// A node for Tom with a synthetic source, on a free port, that notifies this owner.
     pub fn new(owner_url: impl Into<String>) -> Self {
         let owner_url = owner_url.into();
         Self { listen: ports::free(), owner_url, cat: "Tom".into(), source: "synthetic".into(), seed: 1 }
     }
 }
 
-/// A node that serves.
+/// A running node.
 #[derive(Debug)]
 pub struct Node {
     /// The process.
@@ -46,7 +46,7 @@ impl Node {
     /// Starts a node and waits until it answers.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not answer.
     pub async fn start(options: NodeOptions) -> Self {
         let seed = options.seed.to_string();
         let listen = options.listen.to_string();
@@ -61,25 +61,25 @@ impl Node {
         node
     }
 
-    /// Where it listens.
+    /// The address that the node listens on.
     pub fn address(&self) -> SocketAddr {
         self.options.listen
     }
 
-    /// The URL to call it by.
+    /// The URL of the node.
     pub fn url(&self) -> String {
         format!("http://{}", self.options.listen)
     }
 
-    /// What it was started with, to start another like it.
+    /// The options of the node, to start another like it.
     pub fn options(&self) -> NodeOptions {
         self.options.clone()
     }
 
-    /// What it says of itself.
+    /// Calls `Describe`.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If the node does not answer.
     pub async fn describe(&self) -> DescribeResponse {
         self.try_describe().await.expect("the node describes itself")
     }
@@ -88,16 +88,16 @@ impl Node {
         Ok(self.client().describe(DescribeRequest {}).await?.into_inner())
     }
 
-    /// A client that connects at its first call.
+    /// A client, which connects at its first call.
     pub fn client(&self) -> CatClient<Channel> {
         CatClient::new(channel(&self.url()))
     }
 }
 
-/// A channel that connects at its first call.
+/// A channel, which connects at its first call.
 ///
 /// # Panics
-/// When the URL is none.
+/// If the text is not a valid URL.
 pub fn channel(url: &str) -> Channel {
     Endpoint::from_shared(url.to_owned()).unwrap_or_else(|error| panic!("{url}: {error}")).connect_lazy()
 }

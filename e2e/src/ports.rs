@@ -1,18 +1,18 @@
-//! Free ports.
+//! Finds free ports.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below the range that Linux draws the local ports of outgoing connections from (32768 and up), above the well-known ones.
+/// First port. All are above the well-known ports and below 32768, where the local ports of outgoing connections begin.
 const FIRST: u16 = 20_000;
 const PORTS_A_PROCESS: u16 = 120;
 const PROCESSES: u16 = 100;
 
-/// An address on 127.0.0.1 that nobody listens on. Each is given once a process, and processes that run at the same time
-/// mostly draw from different ranges.
+/// An address on 127.0.0.1 with a free port. A process gets each address once; processes that run at the same time
+/// usually have different ranges of ports.
 ///
 /// # Panics
-/// When no port of the range is left.
+/// If no port of the range is left.
 pub fn free() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let range = FIRST + (std::process::id() % u32::from(PROCESSES)) as u16 * PORTS_A_PROCESS;

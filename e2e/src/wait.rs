@@ -1,17 +1,17 @@
-//! Waiting for a condition under a deadline.
+//! Waits for a condition, with a deadline.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// For what takes milliseconds on an idle machine. A machine that builds something at the same time takes longer.
+/// Deadline for what takes milliseconds on an idle machine. A busy machine takes longer.
 pub const SOON: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// Asks again and again until there is an answer.
+/// Asks repeatedly until there is an answer, and returns it.
 ///
 /// # Panics
-/// After `deadline`, naming what was waited for.
+/// After `deadline`. The message names `what` did not happen.
 pub async fn until<T, F: Future<Output = Option<T>>>(deadline: Duration, what: &str, mut ask: impl FnMut() -> F) -> T {
     let start = Instant::now();
     loop {
@@ -23,10 +23,10 @@ pub async fn until<T, F: Future<Output = Option<T>>>(deadline: Duration, what: &
     }
 }
 
-/// Waits for what must come within `deadline`.
+/// Waits for a future.
 ///
 /// # Panics
-/// After `deadline`, naming what was waited for.
+/// After `deadline`. The message names `what` did not happen.
 pub async fn within<T>(deadline: Duration, what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(deadline, future).await {
         Ok(value) => value,

@@ -1,5 +1,5 @@
-//! What the original system did wrong, each with a test that this one does not: owners that hang or go away, nodes that
-//! are down or die, hubs that are restarted.
+//! Faults that the original system did not survive: owners that hang or go away, nodes that are down or die, hubs that
+//! are restarted.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -14,13 +14,13 @@ use e2e::wait::{SOON, until, within};
 use proto::{AnalyzeCatSoundRequest, CatRequest};
 use tonic::Code;
 
-/// How soon after an outage calls must work again. A promise of the product, and the only limit on speed in here.
+/// How soon after an outage calls must work again. The product promises this; all other deadlines here are generous.
 const RECOVERY: Duration = Duration::from_secs(1);
 
-/// A call to somebody who hangs must end by itself within this, though the caller gives no deadline.
+/// How soon a call must end if its server hangs and the client gives no deadline.
 const BOUNDED: Duration = Duration::from_secs(15);
 
-/// What a dying daemon may leave in the hub's log, in bytes. The original wrote 13 MB a second.
+/// How much an outage may add to the hub's log, in bytes. The original wrote 13 MB a second.
 const LOG_BYTES: usize = 20_000;
 
 fn error_code(answer: &Answer) -> String {
@@ -34,7 +34,7 @@ fn call_tom() -> CatRequest {
     CatRequest { cat_name: "Tom".into() }
 }
 
-/// Asks until the call works, and says how long that took.
+/// Calls the cat until that works, and returns how long it took.
 async fn recovery(node: &Node) -> Duration {
     let start = Instant::now();
     let mut client = node.client();
@@ -44,7 +44,7 @@ async fn recovery(node: &Node) -> Duration {
     })
     .await;
     let took = start.elapsed();
-    client.call_cat(call_tom()).await.expect("and goes on working");
+    client.call_cat(call_tom()).await.expect("the next call works too");
     took
 }
 
@@ -62,7 +62,7 @@ async fn owner_that_hangs_costs_callers_a_deadline() {
     assert_eq!((http.status, error_code(&http).as_str()), (504, "owner_too_slow"));
     assert_eq!(owner.notified(), vec![("Tom".to_owned(), "cat".to_owned()); 2], "each call was tried once");
 
-    // Nobody else waits: what needs no owner works at once.
+    // Requests that do not need the owner are not held up.
     assert_eq!(hub.get("/dog/Rex").await.status, 200);
     assert_eq!(node.describe().await.counters.unwrap().owner_failures, 2);
 }
@@ -109,7 +109,7 @@ async fn recovery_is_as_fast_after_a_long_outage_full_of_calls() {
     assert_eq!(hub.get("/cat/Tom").await.status, 200);
     owner.stop().await;
 
-    // Each failed call is an occasion to back off further; after 10 s the original had got to 7 s.
+    // The original backed off further with each failed call: after an outage of 10 s it waited for 7 s.
     let outage = Instant::now();
     let mut calls = 0;
     while outage.elapsed() < Duration::from_secs(11) {
@@ -168,7 +168,7 @@ async fn node_that_is_killed_in_mid_stream_leaves_a_partial_analysis() {
     let hub = Hub::start(&[("Tom", &node.url())]).await;
     let path = hub.analyze("Tom").await;
 
-    // A second stream, opened after the hub's, tells when the hub has had a few messages.
+    // A second stream is opened after the hub's. When it has had a few messages, so has the hub.
     let mut stream = node.client().analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap().into_inner();
     for _ in 0..3 {
         within(SOON, "a message", stream.message()).await.unwrap().expect("the stream goes on");
@@ -181,7 +181,7 @@ async fn node_that_is_killed_in_mid_stream_leaves_a_partial_analysis() {
     assert!(analysis["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{analysis}");
     assert!((1..30).contains(&analysis["messages"].as_u64().unwrap()), "{analysis}");
 
-    // The original looped over the broken stream for ever, 13 MB of log a second.
+    // The original read the broken stream in an endless loop, and wrote 13 MB of log a second.
     let cpu_before = cpu_ticks(hub.daemon.pid());
     tokio::time::sleep(Duration::from_secs(3)).await;
     let log_grew = hub.daemon.log().len() - log_before;
@@ -199,7 +199,7 @@ async fn hub_that_is_killed_in_the_middle_says_so_when_it_is_back() {
     let mut node = Node::start(NodeOptions::new(owner.url())).await;
     let mut hub = Hub::start(&[("Tom", &node.url())]).await;
     let path = hub.analyze("Tom").await;
-    // Opened after the hub's stream: when this has messages, the hub has some.
+    // A second stream is opened after the hub's. When it has had messages, so has the hub.
     let mut stream = node.client().analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap().into_inner();
     for _ in 0..2 {
         within(SOON, "a message", stream.message()).await.unwrap().expect("the stream goes on");
@@ -218,14 +218,14 @@ async fn hub_that_is_killed_in_the_middle_says_so_when_it_is_back() {
     assert!(node.daemon.is_running());
     assert_eq!(hub.get("/cat/Tom").await.status, 200);
     let next = hub.analyze("Tom").await;
-    assert_ne!(next, path, "a number is given once");
+    assert_ne!(next, path, "the id of an analysis is not reused");
     assert_eq!(hub.get(&next).await.json()["status"], "running");
 }
 
-/// CPU time of a process so far, in clock ticks (10 ms).
+/// CPU time of a process so far, in clock ticks of 10 ms.
 fn cpu_ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The second field is the name in parentheses; utime and stime are the 14th and 15th.
+    // The second field is the name in parentheses. Fields 14 and 15 are utime and stime.
     let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

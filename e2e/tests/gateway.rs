@@ -1,4 +1,4 @@
-//! The HTTP gateway as curl sees it: bodies, headers, names, methods, errors.
+//! The HTTP gateway as curl sees it: bodies, headers, names in paths, methods, errors.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -35,7 +35,7 @@ async fn bodies_are_those_of_the_original_byte_for_byte() {
         assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
         assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()), "{path}");
     }
-    assert_eq!(owner.notified(), [("Tom".to_owned(), "cat".to_owned())], "the dog tells the hub's own owner");
+    assert_eq!(owner.notified(), [("Tom".to_owned(), "cat".to_owned())], "the dog notifies the hub's own owner");
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn head_answers_like_get_without_a_body() {
             }
         }
     }
-    assert_eq!(owner.notified().len(), 2, "HEAD calls the cat as GET does");
+    assert_eq!(owner.notified().len(), 2, "HEAD calls the cat, as GET does");
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn names_are_percent_decoded_utf8() {
         let answer = hub.get(&format!("/dog/{path}")).await;
         assert_eq!(answer.json()["dogBark"], format!("{name} is going to bark!"));
         let answer = hub.get(&format!("/analyze/{path}")).await;
-        // As many analyses as the hub allows may be running by now; the name is what counts.
+        // The hub may have as many analyses running as it allows.
         if answer.status == 200 {
             assert_eq!(answer.json()["result"], format!("Analyzing {name} ..."));
         } else {
@@ -87,7 +87,7 @@ async fn names_are_percent_decoded_utf8() {
         }
     }
     let notified: Vec<String> = owner.notified().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(notified, names.map(|(_, name)| name.to_owned()), "the owner hears the names undistorted");
+    assert_eq!(notified, names.map(|(_, name)| name.to_owned()), "the owner gets the decoded names");
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn name_that_is_too_long_is_414() {
         let name = "a".repeat(length);
         assert_problem(&hub.get(&format!("/cat/{name}")).await, 414, "name_too_long");
     }
-    // Counted in bytes of the name, not in letters of the path.
+    // The limit counts bytes of the decoded name, not characters of the path.
     let umlauts = "%C3%B6".repeat(512);
     assert_eq!(hub.get(&format!("/cat/{umlauts}")).await.status, 200);
     assert_problem(&hub.get(&format!("/cat/{umlauts}a")).await, 414, "name_too_long");
@@ -192,7 +192,7 @@ async fn health_readiness_and_the_nodes_are_told() {
 
     let http = hub.at.http;
     drop(node);
-    assert_eq!(get(http, "/healthz").await.status, 200, "the hub itself is well");
+    assert_eq!(get(http, "/healthz").await.status, 200, "the hub itself is healthy");
     let ready = get(http, "/readyz").await;
     assert_eq!(ready.status, 503, "no node answers: {}", ready.text());
     let nodes = get(http, "/api/v1/nodes").await.json();
@@ -211,7 +211,7 @@ async fn openapi_describes_every_route_that_answers() {
     {
         assert!(paths.contains_key(path), "{path} is not described");
         let status = hub.get(&path.replace("{name}", "Tom")).await.status.to_string();
-        assert!(paths[path]["get"]["responses"].get(&status).is_some(), "{path} answers {status}, not described");
+        assert!(paths[path]["get"]["responses"].get(&status).is_some(), "{path}: status {status} is not described");
     }
     assert!(paths.keys().any(|path| path.starts_with("/api/v1/analyses/{")), "one analysis is not described");
 }

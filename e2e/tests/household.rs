@@ -1,4 +1,4 @@
-//! A cat's own classifier: what an owner says about one meow changes what the hub says about the others.
+//! A cat's own classifier: the label of one meow changes the contexts of the others.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -12,10 +12,10 @@ use e2e::node::{Node, NodeOptions};
 use e2e::wait::until;
 use serde_json::{Value, json};
 
-/// The cat meows every 4 s; analyses take half a minute.
+/// A generous deadline: the cat meows every 4 s, and an analysis takes half a minute.
 const HEARD: Duration = Duration::from_secs(60);
 
-/// A recording of a meow, and silence until it comes again.
+/// A recording of 4 s, which the node plays in a loop: a meow, then silence.
 fn recording(folder: &Path) -> PathBuf {
     let mut meow = hound::WavReader::open(workspace().join("sound/tests/clips/meow_alone.wav")).unwrap();
     let spec = meow.spec();
@@ -28,7 +28,7 @@ fn recording(folder: &Path) -> PathBuf {
     path
 }
 
-/// The numbers of the events so far, the latest first, once there are so many.
+/// Waits until there are `at_least` this many events. Returns their ids, the latest first.
 async fn events(hub: &Hub, at_least: usize) -> Vec<i64> {
     until(HEARD, &format!("{at_least} events"), || async {
         let page = hub.get("/api/v1/events").await.json();

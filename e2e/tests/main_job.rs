@@ -1,4 +1,4 @@
-//! The main job: what a microphone hears, and what is stored about it half a minute after curl has asked.
+//! The main job: half a minute after `curl /analyze/NAME`, the stored analysis has what the microphone captured.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -11,21 +11,23 @@ use serde_json::Value;
 use sound::SAMPLE_RATE_HZ;
 use sound::synth::{SynthConfig, Vocalisation, VocalisationKind, truth};
 
-/// The stream takes half a minute, its analysis a moment.
+/// A generous deadline: the stream takes half a minute, its analysis a moment.
 const ANALYSIS: Duration = Duration::from_secs(60);
 
-/// Samples that an analysis hears.
+/// Samples that an analysis covers.
 const HEARD: u64 = 30 * SAMPLE_RATE_HZ as u64;
 
-/// What a detection and its meow have in common, as a share of what either covers, and how far their ends may be apart. The
-/// detector knows real cats: of a synthetic meow that swells slowly it is sure half a second late.
+/// Least overlap of a detection and its meow, as the intersection over the union of their times. It is low because the
+/// detector is trained on real cats: it detects a synthetic meow that swells slowly up to half a second late.
 const MIN_OVERLAP: f64 = 0.45;
+
+/// Most that the ends of a detection and of its meow may differ.
 const END_TOLERANCE_S: f64 = 0.3;
 
-/// A meow that is nearer than this to an edge of what was heard need not be found: it may lack what the detector goes by.
+/// A meow that is nearer than this to the start or the end of the audio need not be found: part of it may be missing.
 const EDGE: u64 = SAMPLE_RATE_HZ as u64 / 2;
 
-/// Starts a node and a hub, takes a cat through `/analyze`, and gives what is stored in the end.
+/// Starts a node and a hub, requests an analysis of the cat, and returns what is stored at its end.
 async fn analyze(cat: &str, source: &str, seed: u64) -> Value {
     let owner = FakeOwner::start(Mood::Answers).await;
     let options = NodeOptions { cat: cat.into(), source: source.into(), seed, ..NodeOptions::new(owner.url()) };
@@ -61,12 +63,12 @@ fn meows_within(config: SynthConfig, first_sample: u64) -> Vec<Vocalisation> {
 
 #[tokio::test]
 async fn stored_detections_are_the_meows_that_the_synthesizer_made() {
-    // With this seed no meow is shorter than half a second, the least that the detector is sure of.
+    // With this seed all meows are at least half a second long, which the detector finds reliably.
     let config = SynthConfig { seed: 42, vocalisations: true };
     let analysis = analyze("Tom", "synthetic", config.seed).await;
     let first = analysis["first_sample"].as_u64().unwrap();
     let meows = meows_within(config, first);
-    assert!(meows.len() >= 3, "the control: there is something to hear: {meows:?}");
+    assert!(meows.len() >= 3, "the audio must have meows for the test to mean anything: {meows:?}");
 
     let detections = analysis["detections"].as_array().unwrap();
     assert_eq!(analysis["detection_count"], detections.len());
@@ -82,7 +84,7 @@ async fn stored_detections_are_the_meows_that_the_synthesizer_made() {
         assert!((to - end).abs() < END_TOLERANCE_S, "meow {start:.3} to {end:.3} was found at {from:.3} to {to:.3}");
     }
 
-    // Nothing is found where the cat did nothing. What it did at the edges of the half minute may be found in part.
+    // Nothing is found where the cat was silent. A vocalisation at either edge of the half minute may be found in part.
     let deeds: Vec<Vocalisation> = truth(config)
         .skip_while(|one| one.end_sample <= first)
         .take_while(|one| one.start_sample < first + HEARD)
@@ -92,7 +94,7 @@ async fn stored_detections_are_the_meows_that_the_synthesizer_made() {
             let (start, end) = (deed.start_sample as f64 - first as f64, deed.end_sample as f64 - first as f64);
             *from < end / f64::from(SAMPLE_RATE_HZ) && *to > start / f64::from(SAMPLE_RATE_HZ)
         });
-        assert!(deed.is_some_and(|deed| deed.kind == VocalisationKind::Meow), "{found} is no meow but {deed:?}");
+        assert!(deed.is_some_and(|deed| deed.kind == VocalisationKind::Meow), "{found} is not a meow but {deed:?}");
         let pitch = found["measurements"]["pitch_median_hz"].as_f64().unwrap();
         assert!((380.0..950.0).contains(&pitch), "synthetic meows lie at 400 to 900 Hz: {found}");
         assert!(

@@ -1,4 +1,4 @@
-//! What Prometheus gets from the real daemons, and what the files of `docs/monitoring` make of it.
+//! The metrics of the real daemons, and the files in `docs/monitoring` that use them.
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
@@ -15,14 +15,14 @@ use e2e::node::{Node, NodeOptions};
 use e2e::ports;
 use e2e::wait::{SOON, until};
 
-/// Prometheus opens its database and scrapes once a second.
+/// A generous deadline: Prometheus has to open its database, and scrapes once a second.
 const SCRAPED: Duration = Duration::from_secs(60);
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-/// A program of Debian's package `prometheus`.
+/// The path of a program in Debian's package `prometheus`.
 fn program(name: &str) -> PathBuf {
     let found = Command::new(workspace().join("scripts/debian-program")).args(["prometheus", name]).output().unwrap();
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
@@ -33,7 +33,7 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(workspace().join("docs/monitoring").join(name)).unwrap()
 }
 
-/// A hub and its node, which have been at work: audio was analysed, every kind of call was made.
+/// A hub and its node after some work: audio was analysed, and each kind of call was made.
 async fn at_work() -> (Hub, Node) {
     let at = Addresses::free();
     let node = Node::start(NodeOptions::new(format!("http://{}", at.owner))).await;
@@ -50,12 +50,12 @@ async fn at_work() -> (Hub, Node) {
     (hub, node)
 }
 
-/// The families of a page, and the names of their samples.
+/// The names of all families and samples on a page.
 fn names(page: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
-        assert!(names.insert(name.to_owned()), "{name} is there twice");
+        assert!(names.insert(name.to_owned()), "{name} occurs twice");
         if kind == "histogram" {
             names.extend(["_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}")));
         }
@@ -63,7 +63,7 @@ fn names(page: &str) -> BTreeSet<String> {
     names
 }
 
-/// The metrics that a document speaks of.
+/// The metrics that a document mentions.
 fn spoken_of(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let ours =
@@ -80,9 +80,9 @@ async fn dashboard_and_alerts_speak_of_metrics_that_exist() {
     known.extend(names(node_page.text()));
     for (name, at_least) in [("grafana.json", 50), ("alerts.yml", 12), ("alerts.test.yml", 12)] {
         let wanted = spoken_of(&document(name));
-        assert!(wanted.len() >= at_least, "{name} speaks of {wanted:?}");
+        assert!(wanted.len() >= at_least, "{name} mentions {wanted:?}");
         let unknown: Vec<_> = wanted.difference(&known).collect();
-        assert!(unknown.is_empty(), "{name} speaks of {unknown:?}");
+        assert!(unknown.is_empty(), "{name} mentions metrics that do not exist: {unknown:?}");
     }
 }
 
@@ -133,10 +133,10 @@ async fn prometheus_scrapes_both_daemons_by_the_config_of_the_documentation() {
     };
     until(SCRAPED, "both daemons are up", || async { query("sum(up)").await.filter(|up| *up == 2.0) }).await;
     let hears = "sum(meowlink_hub_node_frames_total)>0";
-    until(SCRAPED, "the hub's figures are there", || query(hears)).await;
+    until(SCRAPED, "Prometheus has the hub's metrics", || query(hears)).await;
     let captures = "sum(meowlink_node_frames_captured_total)>0";
-    until(SCRAPED, "the node's figures are there", || query(captures)).await;
-    // A node that is killed is an alert that waits for its time.
+    until(SCRAPED, "Prometheus has the node's metrics", || query(captures)).await;
+    // When the node is killed, the alert becomes pending.
     drop(node);
     let away = "count(ALERTS%7Balertname%3D%22MeowlinkNodeDown%22,alertstate%3D%22pending%22%7D)";
     until(SCRAPED, "the alert is pending", || query(away)).await;

@@ -1,4 +1,4 @@
-//! The daemons as processes: how they stop, what their command lines say, and the roles of the hub apart.
+//! The daemons as processes: how they stop, their command lines, and the roles of the hub as processes of their own.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -16,7 +16,7 @@ use proto::dog_client::DogClient;
 use proto::owner_client::OwnerClient;
 use proto::{AnalysisRequest, AnalyzeCatSoundRequest, DogRequest, ListenRequest, NotifyRequest};
 
-/// What the daemons promise: gone this long after the first signal.
+/// The daemons promise to exit this long after the first signal at the latest.
 const STOP: Duration = Duration::from_secs(5);
 
 /// Exit code for bad usage or a bad config.
@@ -46,7 +46,7 @@ async fn hub_stops_in_order_and_stores_what_it_was_at() {
         let node = Node::start(NodeOptions::new(owner.url())).await;
         let mut hub = Hub::start(&[("Tom", &node.url())]).await;
         let path = hub.analyze("Tom").await;
-        // Opened after the hub's stream: when this has a message, the hub has one.
+        // This stream is opened after the hub's. When it has had a message, so has the hub.
         let mut stream = node.client().analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap().into_inner();
         for _ in 0..2 {
             within(SOON, "a second", stream.message()).await.unwrap().expect("the stream goes on");
@@ -68,7 +68,7 @@ async fn second_signal_ends_a_daemon_at_once() {
     let mut node = Node::start(NodeOptions::new("http://127.0.0.1:1")).await;
     let mut hub = Hub::start(&[("Tom", &node.url())]).await;
     for daemon in [&mut hub.daemon, &mut node.daemon] {
-        // While it sleeps, both signals gather; when it wakes, it finds the second one before it has stopped.
+        // Both signals are pending while the process is stopped, so it gets the second one before it can exit.
         daemon.signal(Signal::STOP);
         daemon.signal(Signal::TERM);
         daemon.signal(Signal::INT);
@@ -201,7 +201,7 @@ async fn roles_run_as_processes_of_their_own() {
         all.extend(arguments);
         Daemon::start(&format!("hub {role}"), &binaries().hub, &all)
     };
-    // The gateway first: order must not matter.
+    // The gateway starts first: the order must not matter.
     let (dog_url, analysis_url, owner_url) = (url(at.dog), url(at.analysis), url(at.owner));
     let gateway = [
         ["--http", &at.http.to_string()],
@@ -213,7 +213,7 @@ async fn roles_run_as_processes_of_their_own() {
     let _gateway = start("gateway", &gateway.concat());
     let _dog = start("dog", &["--dog", &at.dog.to_string(), "--owner-url", &owner_url]);
     let _analysis = start("analysis", &["--analysis", &at.analysis.to_string(), "--node", &cat, "--data-dir", data]);
-    until(SOON, "the dog's process is there", || async {
+    until(SOON, "the dog's process serves", || async {
         let http = http::try_exchange(at.http, "GET", "/dog/Rex").await.ok()?;
         (http.json()["error"]["code"] == "owner_unavailable").then_some(())
     })
@@ -234,7 +234,7 @@ async fn roles_run_as_processes_of_their_own() {
     let analyses = http::get(at.http, "/api/v1/analyses?cat=Tom").await.json();
     assert_eq!(analyses["analyses"][0]["status"], "running", "the gateway reads what the analysis stored: {analyses}");
 
-    // And each answers its own clients.
+    // Each role answers its own clients.
     let notify = NotifyRequest { animal_name: "Tom".into(), animal_type: "cat".into() };
     let answer = OwnerClient::new(channel(&owner_url)).notify(notify).await.unwrap().into_inner();
     assert_eq!(answer.message, "Owner of Tom cat is notified");

@@ -1,4 +1,4 @@
-"""The daemons, each the other's partner."""
+"""A cat-node and a hub in front of it."""
 
 import pytest
 
@@ -7,7 +7,7 @@ import meowlink
 
 @pytest.fixture(scope="session")
 def node():
-    """A synthetic cat-node whose owner is not there."""
+    """A cat-node with a synthetic source, whose owner does not run."""
     with meowlink.Node("http://127.0.0.1:1") as node:
         yield node
 

@@ -1,4 +1,4 @@
-"""Continuous listening and description, from clients that were generated from our proto files."""
+"""Listen and Describe, called by clients that are generated from our proto files."""
 
 import cat_pb2
 import cat_pb2_grpc
@@ -23,7 +23,7 @@ def take(call, count):
 
 
 @pytest.mark.parametrize(("frame_ms", "frames"), [(0, 1), (20, 1), (40, 2), (100, 5)])
-def test_frames_are_numbered_without_a_hole(stub, frame_ms, frames):
+def test_frames_are_numbered_without_a_gap(stub, frame_ms, frames):
     boot_id = stub.Describe(cat_pb2.DescribeRequest(), timeout=10).boot_id
     events = take(stub.Listen(cat_pb2.ListenRequest(frame_ms=frame_ms), timeout=30), 10)
     for event in events:
@@ -35,7 +35,7 @@ def test_frames_are_numbered_without_a_hole(stub, frame_ms, frames):
         assert frame.encoding == cat_pb2.ENCODING_PCM_S16LE
     for before, after in zip(events, events[1:]):
         assert after.frame.sequence == before.frame.sequence + frames
-        # The clock is the node's: 20 ms a frame, give or take what the machine delays.
+        # The time is that of the node's clock: about 20 ms for each frame.
         assert after.frame.captured_monotonic_ns > before.frame.captured_monotonic_ns
 
 
@@ -59,7 +59,7 @@ def test_the_same_place_on_the_tape_is_the_same_audio(stub):
     boot_id = stub.Describe(cat_pb2.DescribeRequest(), timeout=10).boot_id
     cursor = cat_pb2.Cursor(boot_id=boot_id, sequence=10)
     first, second = (take(stub.Listen(cat_pb2.ListenRequest(**{"from": cursor}), timeout=30), 25) for _ in range(2))
-    # Wall time is mapped onto the node's own clock when asked; all else is the tape's.
+    # The node computes the wall time when it sends a frame. All else is stored on the tape.
     for event in first + second:
         assert event.frame.captured_unix_ns > 0
         event.frame.ClearField("captured_unix_ns")
@@ -75,7 +75,7 @@ def test_a_cursor_of_another_boot_begins_with_a_gap(stub):
     assert frame.frame.boot_id == told.boot_id and frame.frame.sequence == told.tape.oldest_sequence
 
 
-def test_frame_lengths_and_encodings_that_nobody_knows_are_refused(stub):
+def test_unknown_frame_lengths_and_encodings_are_refused(stub):
     for request in [cat_pb2.ListenRequest(frame_ms=30), cat_pb2.ListenRequest(frame_ms=2000), cat_pb2.ListenRequest(encoding=99)]:
         with pytest.raises(grpc.RpcError) as error:
             next(stub.Listen(request, timeout=10))
@@ -87,7 +87,7 @@ def test_each_second_of_the_old_stream_carries_its_audio(stub):
     frames = [event.frame for message in messages for event in message.audio]
     assert all(message.state == cat_pb2.SOURCE_STATE_CAPTURING for message in messages)
     samples = sum(frame.sample_count for frame in frames)
-    assert samples == 3 * 16_000, "three seconds, to the sample"
+    assert samples == 3 * 16_000, "three seconds, exact to the sample"
     next_sequence = frames[0].sequence
     for frame in frames:
         assert frame.sequence == next_sequence
@@ -101,7 +101,7 @@ def test_the_node_describes_itself(stub):
     assert told.source.sample_rate_hz > 0 and told.source.channels >= 1
     assert told.tape.capacity_frames > 0 and told.tape.next_sequence >= told.tape.oldest_sequence
     later = meowlink.until(
-        "frames are counted",
+        "the counter of captured frames grows",
         lambda: (now := stub.Describe(cat_pb2.DescribeRequest(), timeout=10)).counters.frames_captured
         > told.counters.frames_captured
         and now,
@@ -111,7 +111,7 @@ def test_the_node_describes_itself(stub):
     assert cat_pb2.ENCODING_PCM_S16LE in later.encodings
 
 
-def test_a_cancelled_listener_is_counted_out():
+def test_a_cancelled_subscriber_is_no_longer_counted():
     with meowlink.Node("http://127.0.0.1:1") as node, meowlink.channel(node.port) as channel:
         stub = cat_pb2_grpc.catStub(channel)
 
@@ -124,4 +124,4 @@ def test_a_cancelled_listener_is_counted_out():
         assert subscribers() == 3
         for call in calls:
             call.cancel()
-        meowlink.until("nobody listens", lambda: subscribers() == 0)
+        meowlink.until("there are no subscribers", lambda: subscribers() == 0)

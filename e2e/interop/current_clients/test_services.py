@@ -1,4 +1,4 @@
-"""What every gRPC server of ours has beside its own calls: health, reflection, codes that tell failures apart."""
+"""What each gRPC server has besides its own calls: health, reflection, status codes that distinguish failures."""
 
 import cat_pb2
 import cat_pb2_grpc
@@ -15,7 +15,7 @@ import meowlink
 
 @pytest.fixture
 def servers(node, hub):
-    """Port and services of each gRPC server."""
+    """Returns port and service of each gRPC server."""
     return {node.port: "proto.cat", hub.owner: "proto.Owner", hub.dog: "proto.dog", hub.analysis: "proto.catAnalysis"}
 
 
@@ -31,7 +31,7 @@ def test_health_is_serving_for_the_server_and_each_service(servers):
             assert error.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_reflection_tells_the_services_and_their_calls(servers):
+def test_reflection_lists_the_services_and_their_calls(servers):
     for port, service in servers.items():
         with meowlink.channel(port) as channel:
             database = ProtoReflectionDescriptorDatabase(channel)
@@ -47,7 +47,7 @@ def test_an_owner_that_is_down_is_unavailable(node):
     assert "owner" in error.value.details()
 
 
-def test_an_analysis_tells_its_number(hub):
+def test_an_analysis_answers_its_id(hub):
     with meowlink.channel(hub.analysis) as channel:
         stub = catAnalysis_pb2_grpc.catAnalysisStub(channel)
         answer = stub.AnalyzeSound(catAnalysis_pb2.AnalysisRequest(catName="Tom"), timeout=10)

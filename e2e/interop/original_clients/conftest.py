@@ -1,4 +1,4 @@
-"""A fake owner in Python, and the daemons around it."""
+"""An owner in Python, a cat-node that notifies it, and a hub in front of the node."""
 
 import concurrent.futures
 
@@ -11,7 +11,7 @@ import meowlink
 
 
 class Owner(owner_pb2_grpc.OwnerServicer):
-    """Counts, and answers as the original does."""
+    """Keeps what it was notified about, and answers as the original does."""
 
     def __init__(self):
         self.notified = []
@@ -22,7 +22,7 @@ class Owner(owner_pb2_grpc.OwnerServicer):
 
 
 def serve(add, servicer):
-    """Serves on a free port; gives the server and the port."""
+    """Serves on a free port. Returns the server and the port."""
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
     add(servicer, server)
     port = meowlink.free_port()
@@ -33,7 +33,7 @@ def serve(add, servicer):
 
 @pytest.fixture(scope="session")
 def owner():
-    """A Python server of the original's shape."""
+    """An owner that is a Python server like the original."""
     servicer = Owner()
     server, servicer.port = serve(owner_pb2_grpc.add_OwnerServicer_to_server, servicer)
     yield servicer

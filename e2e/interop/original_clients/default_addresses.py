@@ -1,5 +1,5 @@
-"""Starts both daemons with no address at all, and calls them as the original's clients do: `localhost:PORT`, and each of the
-two loopback addresses. Run by test_default_addresses.py."""
+"""Starts both daemons without any address, and calls them as the original's clients do: at `localhost:PORT` and at both
+loopback addresses. test_default_addresses.py runs it."""
 
 import sys
 import urllib.request

@@ -1,4 +1,4 @@
-"""The four unary calls, from clients that were generated from the original's proto files."""
+"""The four unary calls, by clients that are generated from the original's proto files."""
 
 import cat_pb2
 import cat_pb2_grpc
@@ -34,7 +34,7 @@ def test_call_dog_answers(hub, name):
 
 
 def test_call_dog_notifies_the_owner(owner):
-    """The dog as a process of its own, with the Python owner."""
+    """Runs the dog as a process of its own that notifies the Python owner."""
     port = meowlink.free_port()
     arguments = ["serve", "--only", "dog", "--dog", f"127.0.0.1:{port}", "--owner-url", f"http://127.0.0.1:{owner.port}"]
     before = len(owner.notified)
@@ -65,7 +65,7 @@ def test_notify_answers(hub, name, kind, message):
 def test_analyze_sound_answers_at_once(hub, name):
     with meowlink.channel(hub.analysis) as channel:
         request = catAnalysis_pb2.AnalysisRequest(catName=name)
-        # Far below the half minute that the analysis takes.
+        # The deadline is far below the half minute that the analysis takes.
         answer = catAnalysis_pb2_grpc.catAnalysisStub(channel).AnalyzeSound(request, timeout=10)
     assert answer.result == f"Analyzing {name} ..."
     assert any(stored["cat"] == name for stored in hub.analyses())

@@ -1,4 +1,4 @@
-"""The gateway through curl itself."""
+"""The gateway, called by curl."""
 
 import shutil
 import subprocess

@@ -1,5 +1,5 @@
-"""The ports of the original, on both loopback addresses. In a network namespace of its own where the system allows it, so that
-whatever else runs on the machine is not in the way."""
+"""The ports of the original, on both loopback addresses. The test runs in a network namespace of its own if the system
+allows that, so that other programs on the machine do not interfere."""
 
 import os
 import pathlib
@@ -30,7 +30,7 @@ def test_daemons_without_arguments_serve_the_originals_clients(tmp_path):
     if has_own_network():
         command = OWN_NETWORK + command
     elif not ports_are_free():
-        pytest.skip("the default ports are taken, and this system gives no network namespace")
+        pytest.skip("the default ports are in use, and this system does not allow a network namespace")
     finished = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert finished.stdout.splitlines()[-1] == "all default addresses answer"

@@ -1,4 +1,4 @@
-"""Our hub in front of cats that are Python servers of the original's shape."""
+"""Our hub in front of cats that are Python servers like the original."""
 
 import threading
 
@@ -14,7 +14,7 @@ import meowlink
 
 
 class Cat(cat_pb2_grpc.catServicer):
-    """An original cat, without a microphone, that keeps what it is told. Its seconds are short."""
+    """A cat of the original: it has no microphone. It keeps the metadata of its calls, and its seconds are short."""
 
     second_s = 0.05
 
@@ -38,7 +38,7 @@ class Cat(cat_pb2_grpc.catServicer):
 
 
 class CatThatBreaksOff(Cat):
-    """Fails in mid-stream."""
+    """A cat that fails in the middle of its stream."""
 
     def AnalyzeCatSound(self, request, context):
         for k in range(5):
@@ -47,14 +47,14 @@ class CatThatBreaksOff(Cat):
 
 
 class CatThatRefuses(Cat):
-    """Knows no stream at all."""
+    """A cat that does not implement the stream."""
 
     def AnalyzeCatSound(self, request, context):
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such thing")
 
 
 class CatOfTheFuture(Cat):
-    """Sends fields that nobody knows yet."""
+    """A cat that sends unknown fields."""
 
     def CallCat(self, request, context):
         return cat_pb2.CatResponse.FromString(
@@ -64,7 +64,7 @@ class CatOfTheFuture(Cat):
 
 @pytest.fixture
 def with_cat(request):
-    """A hub whose only node is a Python cat of the given class."""
+    """A hub whose only node is a Python cat of this class."""
     cat = request.param()
     server, port = serve(cat_pb2_grpc.add_catServicer_to_server, cat)
     with meowlink.Hub(f"127.0.0.1:{port}") as hub:
@@ -109,7 +109,7 @@ def test_metadata_of_one_call_does_not_leak_into_the_next(with_cat):
 
 
 @pytest.mark.parametrize("with_cat", [Cat], indirect=True)
-def test_a_cat_without_audio_is_smelly_and_the_analysis_says_that_nothing_was_heard(with_cat):
+def test_a_cat_without_audio_is_smelly_and_the_analysis_says_that_there_was_no_audio(with_cat):
     hub, _ = with_cat
     analyze(hub, "Tom")
     analysis = ended(hub)
@@ -124,7 +124,7 @@ def test_a_stream_that_breaks_off_is_stored_with_the_reason(with_cat):
     hub, _ = with_cat
     analyze(hub, "Tom")
     analysis = ended(hub)
-    # Failed, not partial: these five messages brought no audio.
+    # Failed, not partial, because the five messages had no audio.
     assert (analysis["status"], analysis["messages"], analysis["heard_s"]) == ("failed", 5, 0)
     assert "the cat has run away" in analysis["reason"]
 
@@ -145,7 +145,7 @@ def test_the_gateway_calls_a_python_cat(with_cat):
 
 
 class CatThatHangs(Cat):
-    """Takes calls and never answers."""
+    """A cat that accepts calls and never answers."""
 
     def CallCat(self, request, context):
         finished = threading.Event()

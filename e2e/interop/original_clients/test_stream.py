@@ -1,4 +1,4 @@
-"""The stream of half a minute: messages, pace, cancel, unknown fields."""
+"""The stream of half a minute: messages, pace, cancellation, unknown fields."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ import meowlink
 @pytest.mark.parametrize("name", ["Tom", "", "Jörg 猫"])
 def test_30_messages_one_a_second_then_ok(node, name):
     with meowlink.channel(node.port) as channel:
-        # Connected beforehand, so that the pace is the stream's alone.
+        # Connect first, so that only the stream is timed.
         grpc.channel_ready_future(channel).result(meowlink.SOON_S)
         start = time.monotonic()
         call = cat_pb2_grpc.catStub(channel).AnalyzeCatSound(cat_pb2.AnalyzeCatSoundRequest(catName=name), timeout=60)
@@ -25,7 +25,7 @@ def test_30_messages_one_a_second_then_ok(node, name):
         took_s = time.monotonic() - start
         assert call.code() == grpc.StatusCode.OK
     assert messages == [f"{name} Meaw #{k}" for k in range(30)]
-    # Each after its second and never before; late only by what a busy machine adds, and that does not add up.
+    # Each message comes at the end of its second: not earlier, and a delay by a busy machine does not accumulate.
     for k, at in enumerate(at_s):
         assert k + 1 - 0.1 < at < k + 1 + 0.9, f"message {k} after {at:.3f} s"
     assert took_s - at_s[-1] < 0.9, "OK comes with the last message"
@@ -38,7 +38,7 @@ def test_an_old_client_sees_the_text_and_keeps_the_audio_as_unknown_fields(node)
         call.cancel()
     assert message.result == "Tom Meaw #0"
     assert [field.name for field, _ in message.ListFields()] == ["result"]
-    # A second of 16 kHz, 16 bits, in fields that this client does not know.
+    # A second of audio (16 kHz, 16 bits) is in fields that this client does not know.
     assert message.ByteSize() > 32_000
     known = cat_pb2.AnalyzeCatSoundResponse(result="Tom Meaw #0")
     message.DiscardUnknownFields()
@@ -78,7 +78,7 @@ def test_cancel_ends_one_stream_and_no_other(node):
 
 
 def test_20_streams_at_once_each_have_all_their_messages(node):
-    """More than one connection's worth of what the original's gateway opened, all at the same pace."""
+    """Opens 20 streams on one connection. All keep the same pace."""
     with meowlink.channel(node.port) as channel:
         stub = cat_pb2_grpc.catStub(channel)
         calls = [stub.AnalyzeCatSound(cat_pb2.AnalyzeCatSoundRequest(catName=f"Cat{n}"), timeout=60) for n in range(20)]
