@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod metrics;
+pub mod node;
 pub mod owner;
 pub mod record;
 pub mod run;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use daemon::metrics::{CallFamilies, Calls, Meter, Page, build_info, process};
 use proto::SourceState;
 
-use crate::service::Node;
+use crate::node::Node;
 use crate::tape::FRAME_BYTES;
 
 /// The calls that are counted by name; all others are one.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cat_node::clock::NodeClock;
+use cat_node::node::Node;
 use cat_node::owner::Owner;
-use cat_node::service::{CatService, Node};
+use cat_node::service::CatService;
 use cat_node::status::Status;
 use cat_node::tape::{FRAME_BYTES, Tape};
 use daemon::shutdown::CancellationToken;

@@ -9,8 +9,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 
+use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
-use super::{Answers, Node, stopping};
+use crate::node::Node;
 use crate::tape::{Reader, Want};
 
 /// Messages of a call, and so its length in seconds.
@@ -26,11 +27,11 @@ const FRAMES_PER_PIECE: usize = 5;
 /// comes later goes into the next message.
 const GRACE: Duration = Duration::from_millis(200);
 
-pub(super) fn answers(
+pub(super) fn stream(
     node: Arc<Node>,
     cat_name: String,
     permit: OwnedSemaphorePermit,
-) -> Answers<AnalyzeCatSoundResponse> {
+) -> ResponseStream<AnalyzeCatSoundResponse> {
     let reader = node.tape.reader_live();
     let analysis = Analysis {
         start: Instant::now(),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::{DescribeResponse, Encoding, LevelInfo, NodeCounters, SourceInfo, TapeInfo};
 
-use super::Node;
+use crate::node::Node;
 
 pub(super) fn description(node: &Node) -> DescribeResponse {
     let clock = node.tape.clock();

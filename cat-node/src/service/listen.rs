@@ -13,8 +13,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tracing::{debug, warn};
 
+use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
-use super::{Answers, Node, stopping};
+use crate::node::Node;
 use crate::tape::{Piece, Reader, Want};
 
 /// Lengths of audio in a message that a caller may ask for, in milliseconds. The first is the default.
@@ -46,12 +47,12 @@ impl Wish {
     }
 }
 
-pub(super) fn answers(
+pub(super) fn stream(
     node: Arc<Node>,
     wish: Wish,
     peer: Option<SocketAddr>,
     permit: OwnedSemaphorePermit,
-) -> Answers<ListenResponse> {
+) -> ResponseStream<ListenResponse> {
     let listener = Listener::new(node, wish, peer, permit);
     Box::pin(stream::unfold(Some(listener), |listener| async {
         let mut listener = listener?;

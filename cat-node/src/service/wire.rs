@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use proto::listen_response::Event;
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, GapReason, ListenResponse};
 
-use super::Node;
 use crate::clock::WallClock;
+use crate::node::Node;
 use crate::tape::Piece;
 
 /// Makes messages of pieces, for one caller.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sound::SAMPLE_RATE_HZ;
 use sound::synth::{Synth, SynthConfig};
 
+use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use super::{Read, Source, SourceError, SourceFormat};
 
 /// A [`Synth`] that is paced by the monotonic clock.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use sound::SAMPLE_RATE_HZ;
 use sound::framer::{FRAME_SAMPLES, Framer};
 use tracing::warn;
 
+use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use super::{Read, Source, SourceError, SourceFormat};
 use file::WavFile;
 
 /// Samples, of all channels, that are read of a file in one go.

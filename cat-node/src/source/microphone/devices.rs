@@ -9,7 +9,7 @@ use cpal::traits::{DeviceTrait, HostTrait};
 
 use super::cards::{self, Card};
 use super::keeper::{Abandoned, KeepError, keep};
-use super::{ADVICE, DEFAULT_DEVICE, card_devices, find};
+use super::lookup::{ADVICE, DEFAULT_DEVICE, card_devices, find};
 
 /// How long one device may take to say what it can do.
 const QUERY_DEADLINE: Duration = Duration::from_secs(3);

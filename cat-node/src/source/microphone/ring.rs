@@ -1,7 +1,7 @@
 //! The wait-free way from the audio callback to the capture thread.
 //!
-//! The callback owns the [`Writer`]: it copies samples, counts, and wakes the reader, and does nothing that could wait or
-//! allocate. The capture thread owns the [`Reader`]. Losses travel beside the samples as marks that say where they happened.
+//! The callback owns the [`RingWriter`]: it copies samples, counts, and wakes the reader, and does nothing that could wait or
+//! allocate. The capture thread owns the [`RingReader`]. Losses travel beside the samples as marks that say where they happened.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
-use crate::source::{Read, SourceFormat};
+use crate::source::interface::{Read, SourceFormat};
 
 /// Seconds of audio that the ring holds. When it is full, because the capture thread did not run for so long, the newest
 /// samples are dropped and counted, and their place is marked.
@@ -70,16 +70,16 @@ impl Signals {
 }
 
 /// Both ends of a ring for audio of this format.
-pub(super) fn ring(format: SourceFormat) -> (Writer, Reader, Arc<Signals>) {
+pub(super) fn ring(format: SourceFormat) -> (RingWriter, RingReader, Arc<Signals>) {
     ring_of(format, RING_SECONDS * format.sample_rate_hz as usize)
 }
 
-fn ring_of(format: SourceFormat, capacity: usize) -> (Writer, Reader, Arc<Signals>) {
+fn ring_of(format: SourceFormat, capacity: usize) -> (RingWriter, RingReader, Arc<Signals>) {
     let channels = usize::from(format.channels);
     let (samples_in, samples_out) = RingBuffer::new(capacity * channels);
     let (marks_in, marks_out) = RingBuffer::new(RING_MARKS);
     let signals = Arc::new(Signals::default());
-    let writer = Writer {
+    let writer = RingWriter {
         samples: samples_in,
         marks: marks_in,
         signals: Arc::clone(&signals),
@@ -88,13 +88,19 @@ fn ring_of(format: SourceFormat, capacity: usize) -> (Writer, Reader, Arc<Signal
         dropped: 0,
         seen_xruns: 0,
     };
-    let reader =
-        Reader { samples: samples_out, marks: marks_out, signals: Arc::clone(&signals), channels, read: 0, loss: None };
+    let reader = RingReader {
+        samples: samples_out,
+        marks: marks_out,
+        signals: Arc::clone(&signals),
+        channels,
+        read: 0,
+        loss: None,
+    };
     (writer, reader, signals)
 }
 
 /// The callback's end.
-pub(super) struct Writer {
+pub(super) struct RingWriter {
     samples: Producer<f32>,
     marks: Producer<Mark>,
     signals: Arc<Signals>,
@@ -106,7 +112,7 @@ pub(super) struct Writer {
     seen_xruns: u64,
 }
 
-impl Writer {
+impl RingWriter {
     /// Takes what the device delivered, interleaved. What does not fit is dropped, counted and marked.
     pub(super) fn write<T: Copy>(&mut self, data: &[T], to_f32: impl Fn(T) -> f32) {
         let xruns = self.signals.xruns.load(Ordering::Acquire);
@@ -131,7 +137,7 @@ impl Writer {
 }
 
 /// The capture thread's end.
-pub(super) struct Reader {
+pub(super) struct RingReader {
     samples: Consumer<f32>,
     marks: Consumer<Mark>,
     signals: Arc<Signals>,
@@ -142,7 +148,7 @@ pub(super) struct Reader {
     loss: Option<u64>,
 }
 
-impl Reader {
+impl RingReader {
     /// As [`crate::source::Source::read`]; the error is the reason of the first [`Signals::fail`]. What came before the failure
     /// is read first.
     pub(super) fn read(&mut self, out: &mut Vec<f32>, max_wait: Duration) -> Result<Read, String> {
@@ -215,7 +221,7 @@ mod tests {
         (from..to).flat_map(|group| [group as f32, group as f32 + 0.5]).collect()
     }
 
-    fn read(reader: &mut Reader) -> (Read, Vec<f32>) {
+    fn read(reader: &mut RingReader) -> (Read, Vec<f32>) {
         let mut out = Vec::new();
         let read = reader.read(&mut out, NOW).unwrap();
         (read, out)

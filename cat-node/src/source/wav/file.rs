@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hound::{SampleFormat, WavReader};
 use sound::framer::SOURCE_RATES_HZ;
 
-use crate::source::SourceFormat;
+use crate::source::interface::SourceFormat;
 
 /// A WAV file that cannot be played.
 #[derive(Debug, thiserror::Error)]
