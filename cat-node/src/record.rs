@@ -15,7 +15,8 @@ use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::Config;
 use crate::status::Status;
-use crate::tape::{Piece, Reader, Tape, Want};
+use crate::tape::reader::Reader;
+use crate::tape::{Piece, Tape, Want};
 
 /// How long the source may give nothing before the recording is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +40,7 @@ pub async fn record(config: Config, path: &Path, seconds: u64, stop: Cancellatio
     let mut writer = hound::WavWriter::create(path, spec).with_context(naming_path)?;
     let tape = Arc::new(Tape::new(NodeClock::start(), TAPE_BYTES));
     let status = Arc::new(Status::new(config.source.kind()));
-    let mut reader = tape.reader_at(0);
+    let mut reader = Reader::at(&tape, 0);
     let stop_capture = CancellationToken::new();
     let _stop_at_return = stop_capture.clone().drop_guard();
     capture::spawn(config.source, tape, Arc::clone(&status), config.capture, stop_capture)
@@ -93,7 +94,7 @@ async fn wait_for_more(reader: &mut Reader, status: &Status, stop: &Cancellation
     };
     let waited = timeout(PATIENCE, async {
         tokio::select! {
-            () = reader.written() => true,
+            () = reader.wait() => true,
             () = ended => false,
             () = stop.cancelled() => false,
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use proto::FRAME_SAMPLES;
 
 use super::*;
+use crate::tape::reader::Reader;
 use crate::tape::{Piece, Want};
 
 const MS: u64 = 1_000_000;
@@ -274,7 +275,7 @@ fn run_until(script: Vec<Life>, settings: CaptureSettings, stop_at_ms: u64) -> O
 
 fn read_back(tape: &Arc<Tape>, check_samples: bool) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
-    let mut reader = tape.reader_at(0);
+    let mut reader = Reader::at(tape, 0);
     let mut samples = Vec::new();
     let mut next = 0;
     // When the frame with number 0 begins or would have begun.

@@ -12,7 +12,8 @@ use tonic::Status;
 use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
 use crate::node::Node;
-use crate::tape::{Reader, Want};
+use crate::tape::Want;
+use crate::tape::reader::Reader;
 
 /// Messages of a call, and so its length in seconds.
 pub(super) const MESSAGES: u64 = 30;
@@ -32,7 +33,7 @@ pub(super) fn stream(
     cat_name: String,
     permit: OwnedSemaphorePermit,
 ) -> ResponseStream<AnalyzeCatSoundResponse> {
-    let reader = node.tape.reader_live();
+    let reader = Reader::live(&node.tape);
     let analysis = Analysis {
         start: Instant::now(),
         first_sequence: reader.cursor(),
@@ -82,7 +83,7 @@ impl Analysis {
         }
         while self.node.tape.next_sequence() < before && self.source_runs() {
             // At the end of the grace, what is there must do.
-            if timeout_at(due + GRACE, self.reader.written()).await.is_err() {
+            if timeout_at(due + GRACE, self.reader.wait()).await.is_err() {
                 break;
             }
         }

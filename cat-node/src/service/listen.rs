@@ -16,7 +16,8 @@ use tracing::{debug, warn};
 use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
 use crate::node::Node;
-use crate::tape::{Piece, Reader, Want};
+use crate::tape::reader::Reader;
+use crate::tape::{Piece, Want};
 
 /// Lengths of audio in a message that a caller may ask for, in milliseconds. The first is the default.
 const MESSAGE_MS: [u32; 3] = [20, 40, 100];
@@ -81,9 +82,9 @@ impl Listener {
     fn new(node: Arc<Node>, wish: Wish, peer: Option<SocketAddr>, permit: OwnedSemaphorePermit) -> Self {
         let boot_id = node.tape.boot_id();
         let (reader, first) = match wish.from {
-            None => (node.tape.reader_live(), None),
+            None => (Reader::live(&node.tape), None),
             Some(cursor) if cursor.boot_id == 0 || cursor.boot_id == boot_id => {
-                (node.tape.reader_at(cursor.sequence), None)
+                (Reader::at(&node.tape, cursor.sequence), None)
             }
             Some(cursor) => {
                 let lost = Gap {
@@ -93,7 +94,7 @@ impl Listener {
                     reason: GapReason::NodeRestarted.into(),
                     detail: String::new(),
                 };
-                (node.tape.reader_at(0), Some(lost))
+                (Reader::at(&node.tape, 0), Some(lost))
             }
         };
         node.status.counters.subscribers.fetch_add(1, Ordering::Relaxed);
@@ -126,7 +127,7 @@ impl Listener {
                 return Ok(self.messages.message(&self.node, piece, &self.samples));
             }
             tokio::select! {
-                () = self.reader.written() => {}
+                () = self.reader.wait() => {}
                 () = self.node.stop.cancelled() => {}
             }
         }

@@ -1,13 +1,17 @@
 //! A tape that is longer than memory, on real disks.
 
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::path::Path;
 
+use proto::{FRAME_SAMPLES, GapReason};
 use sound::synth::{Synth, SynthConfig};
 
 use super::*;
 use crate::clock::NodeClock;
-use crate::tape::{FRAME_BYTES, Piece, Reader, Tape, Want};
+use crate::tape::entry::BLOCK_FRAMES;
+use crate::tape::reader::Reader;
+use crate::tape::{FRAME_BYTES, Gap, Piece, Tape, Want};
 
 /// Longest that anything may take before it counts as hanging.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,7 +62,7 @@ impl Taping {
         while reader.behind() > 0 {
             let at = reader.cursor();
             match reader.read(want, &mut samples) {
-                None => tokio::time::timeout(DEADLINE, reader.written()).await.expect("the disk answers"),
+                None => tokio::time::timeout(DEADLINE, reader.wait()).await.expect("the disk answers"),
                 Some(Piece::Gap(gap)) => {
                     assert_eq!(gap.first_sequence, at);
                     gaps.push((gap.first_sequence, gap.frame_count, gap.reason));
@@ -100,7 +104,7 @@ async fn what_left_the_memory_is_read_back_bit_for_bit() {
     taping.capture(4_020).await;
     assert_eq!(taping.tape.extent().oldest_sequence, 0);
     for (frames, from) in [(1, 0), (5, 0), (5, 13), (7, 2_503), (50, 4_499)] {
-        let (gaps, short) = taping.read_all(&mut taping.tape.reader_at(from), frames).await;
+        let (gaps, short) = taping.read_all(&mut Reader::at(&taping.tape, from), frames).await;
         assert_eq!(gaps, [(4_000.max(from), 4_500 - 4_000.max(from), GapReason::DeviceLost)], "{frames} from {from}");
         // At the gap, where memory begins, and at the end.
         assert!(short <= 3, "{short} short pieces of {frames}");
@@ -114,7 +118,7 @@ async fn quota_holds_and_what_it_costs_is_one_exact_gap() {
     let dir = tempfile::tempdir().unwrap();
     let quota = 1 << 20;
     let taping = Taping::start(dir.path(), quota, 20_000);
-    let mut slow = taping.tape.reader_at(0);
+    let mut slow = Reader::at(&taping.tape, 0);
     assert!(slow.read(Want { partial: true, ..Want::whole(5) }, &mut Vec::new()).is_none());
     taping.capture(100).await;
     assert!(slow.read(Want::whole(5), &mut Vec::new()).is_some());
@@ -124,7 +128,7 @@ async fn quota_holds_and_what_it_costs_is_one_exact_gap() {
     }
     let oldest = taping.tape.extent().oldest_sequence;
     assert!(oldest > 0 && oldest < taping.tape.next_sequence() - IN_MEMORY as u64, "{oldest}");
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(7), 5).await;
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 7), 5).await;
     assert_eq!(gaps, [(7, oldest - 7, GapReason::TapeOverwritten)]);
     let (gaps, _) = taping.read_all(&mut slow, 5).await;
     assert_eq!(gaps, [(5, oldest - 5, GapReason::SubscriberTooSlow)]);
@@ -163,7 +167,7 @@ async fn disk_that_fails_costs_the_longer_tape_and_no_more() {
     assert!(counts.lost_frames >= 50, "{counts:?}");
     let extent = taping.tape.extent();
     assert!(extent.next_sequence - extent.oldest_sequence <= (IN_MEMORY + BLOCK_FRAMES) as u64, "{extent:?}");
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 0), 5).await;
     assert_eq!(gaps, [(0, extent.oldest_sequence, GapReason::TapeOverwritten)]);
 }
 
@@ -180,8 +184,8 @@ async fn disk_that_works_again_is_used_again() {
     assert_eq!(taping.counts().failures, 1);
     assert!(files(&spill_dir).len() > 1);
     let oldest = taping.tape.extent().oldest_sequence;
-    assert!(oldest > 1_000 && oldest < 2_500, "{oldest}");
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
+    assert!((1_000..2_500).contains(&oldest), "{oldest}");
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 0), 5).await;
     assert_eq!(gaps, [(0, oldest, GapReason::TapeOverwritten)]);
 }
 
@@ -194,7 +198,7 @@ async fn what_another_program_did_to_a_file_is_a_failure_and_no_audio() {
     let length = first.metadata().unwrap().len() as usize;
     fs::write(first, vec![0x5A; length]).unwrap();
     let oldest_in_memory = taping.tape.lock().oldest_sequence();
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 0), 5).await;
     assert_eq!(gaps, [(0, oldest_in_memory, GapReason::TapeOverwritten)]);
     assert_eq!(taping.counts().failures, 1);
 }
@@ -210,13 +214,13 @@ async fn disk_that_hangs_costs_an_exact_gap_and_no_reader_for_ever() {
     assert!(std::process::Command::new("mkfifo").arg(first).status().unwrap().success());
     tokio::time::pause();
     let asked = tokio::time::Instant::now();
-    let mut reader = taping.tape.reader_at(0);
+    let mut reader = Reader::at(&taping.tape, 0);
     let want = Want { partial: true, ..Want::whole(5) };
     assert!(reader.read(want, &mut Vec::new()).is_none());
-    reader.written().await;
+    reader.wait().await;
     assert_eq!(asked.elapsed().as_secs(), FETCH_DEADLINE.as_secs());
     let oldest_in_memory = taping.tape.lock().oldest_sequence();
-    let lost = GapRecord {
+    let lost = Gap {
         first_sequence: 0,
         frame_count: oldest_in_memory,
         reason: GapReason::TapeOverwritten,
