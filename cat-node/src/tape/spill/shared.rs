@@ -66,25 +66,25 @@ pub(super) enum Request {
 
 /// What was read back from the disk.
 #[derive(Debug)]
-pub(in crate::tape) enum Fetched {
+pub(crate) enum Fetched {
     Audio(FetchedAudio),
     Gap(Gap),
 }
 
 /// Consecutive frames.
 #[derive(Debug)]
-pub(in crate::tape) struct FetchedAudio {
-    pub(in crate::tape) first_sequence: u64,
+pub(crate) struct FetchedAudio {
+    pub(crate) first_sequence: u64,
     /// Capture time of each frame.
-    pub(in crate::tape) captured_ns: Vec<u64>,
-    pub(in crate::tape) samples: Vec<i16>,
+    pub(crate) captured_ns: Vec<u64>,
+    pub(crate) samples: Vec<i16>,
     /// Whether more audio follows on disk. Otherwise a gap follows, or what is in memory.
-    pub(in crate::tape) continues: bool,
+    pub(crate) continues: bool,
 }
 
 impl Fetched {
     /// Frames from `cursor` on. 0: `cursor` is not among them.
-    pub(in crate::tape) fn frames_from(&self, cursor: u64) -> u64 {
+    pub(crate) fn frames_from(&self, cursor: u64) -> u64 {
         let (first_sequence, frames) = match self {
             Self::Audio(audio) => (audio.first_sequence, audio.captured_ns.len() as u64),
             Self::Gap(gap) => (gap.first_sequence, gap.frame_count),
