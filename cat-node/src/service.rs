@@ -1,4 +1,4 @@
-//! The `cat` service: what others can ask of a node.
+//! The `cat` service, which hubs and other clients call.
 
 mod analyze;
 mod describe;
@@ -18,14 +18,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use crate::node::Node;
+use listen::Subscription;
 use stream::ResponseStream;
 
-/// Listeners at a time. Each holds a place on the tape, at most a second of decoded samples and what its connection buffers,
-/// together about 100 KiB. One more is refused with `RESOURCE_EXHAUSTED`.
+/// Most subscribers at a time. Each holds a reader of the tape, at most a second of decoded samples, and the buffers of
+/// its connection, together about 100 KiB. One more is refused with `RESOURCE_EXHAUSTED`.
 pub const MAX_SUBSCRIBERS: usize = 128;
 
-/// Calls of `AnalyzeCatSound` at a time, which hold as much for their half minute. One more is refused with
-/// `RESOURCE_EXHAUSTED`.
+/// Most calls of `AnalyzeCatSound` at a time. Each holds as much as a subscriber, for half a minute. One more is
+/// refused with `RESOURCE_EXHAUSTED`.
 pub const MAX_ANALYSES: usize = 128;
 
 /// The service. Clones share everything.
@@ -72,9 +73,9 @@ impl Cat for CatService {
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
         let peer = request.remote_addr();
-        let wish = listen::Wish::of(request.get_ref())?;
+        let subscription = Subscription::of(request.get_ref())?;
         let permit = permit(&self.subscribers, MAX_SUBSCRIBERS, "subscribers")?;
-        Ok(Response::new(listen::stream(Arc::clone(&self.node), wish, peer, permit)))
+        Ok(Response::new(listen::stream(Arc::clone(&self.node), subscription, peer, permit)))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
@@ -85,5 +86,5 @@ impl Cat for CatService {
 fn permit(semaphore: &Arc<Semaphore>, limit: usize, of_what: &str) -> Result<OwnedSemaphorePermit, Status> {
     Arc::clone(semaphore)
         .try_acquire_owned()
-        .map_err(|_| Status::resource_exhausted(format!("the node has {limit} {of_what} already")))
+        .map_err(|_| Status::resource_exhausted(format!("the node already has {limit} {of_what}, its most; try later")))
 }

@@ -1,4 +1,4 @@
-//! `Describe`: what the node is, what it hears from and how it fares.
+//! `Describe`: what the node is, its source and its state.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
