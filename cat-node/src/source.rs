@@ -1,4 +1,4 @@
-//! Where audio comes from: one small trait, one file for each kind of source.
+//! Where audio comes from: one trait, and one file for each kind of source.
 
 mod interface;
 #[cfg(feature = "microphone")]
@@ -16,7 +16,7 @@ pub use spec::{DEFAULT_SEED, SourceSpec};
 /// Opens the source that a spec describes.
 ///
 /// # Errors
-/// [`SourceError::Fatal`] when no retry will help, [`SourceError::Reopen`] when one may.
+/// Any [`SourceError`]: each says whether a retry can help.
 pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
     match spec {
         SourceSpec::Microphone { id } => open_microphone(id.as_deref()),
@@ -34,5 +34,7 @@ fn open_microphone(id: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
 
 #[cfg(not(feature = "microphone"))]
 fn open_microphone(_: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
-    Err(SourceError::Fatal("this cat-node was built without microphones (cargo feature \"microphone\")".into()))
+    Err(SourceError::Fatal(
+        "this cat-node was built without microphones (cargo feature \"microphone\"); use another source".into(),
+    ))
 }

@@ -1,9 +1,9 @@
 //! The bounded tape of numbered frames that every subscriber reads.
 //!
-//! One writer, the capture thread, appends frames and gaps. Any number of readers follow, each with a cursor of its own. The
-//! writer never waits for a reader: the lock is held for the copy of a few frames at most, and a full tape drops its oldest
-//! frame. A reader that starts late or falls behind gets a gap that covers exactly the frames it missed, and the other
-//! readers do not notice.
+//! One writer, the capture thread, appends frames and gaps. Any number of readers follow, each with a cursor of its
+//! own. The writer never waits for a reader: the lock is held for the copy of a few frames at most, and a full tape
+//! drops its oldest frame. A reader that starts late or falls behind gets a gap that covers exactly the frames it
+//! missed, and the other readers do not notice.
 //!
 //! Every sequence number is either audio or covered by a gap, so `first_sample = 320 * sequence` always holds.
 //!
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::NodeClock;
+use crate::error_text::without_number;
 
 pub use entry::{FRAME_BYTES, Gap};
 pub use piece::{Piece, Want};
@@ -56,8 +57,8 @@ pub struct Extent {
 }
 
 impl Tape {
-    /// An empty tape for `capacity_bytes` of plain samples, at least one frame. Memory grows as the tape fills. The clock
-    /// stamps the frames. The boot id, never 0, is drawn at random.
+    /// An empty tape for `capacity_bytes` of plain samples, at least one frame. Memory grows as the tape fills. The
+    /// clock stamps the frames. The boot id, never 0, is drawn at random.
     pub fn new(clock: NodeClock, capacity_bytes: usize) -> Self {
         Self {
             boot_id: rand::random::<u64>().max(1),
@@ -69,12 +70,15 @@ impl Tape {
         }
     }
 
-    /// Makes the tape continue on disk when memory is full. If the disk cannot be used, this is logged, and the tape stays in
-    /// memory alone.
+    /// Makes the tape continue on disk when memory is full. If the disk cannot be used, this is logged, and the tape
+    /// stays in memory alone.
     pub fn spill_to(mut self, config: &SpillConfig) -> Self {
         match Spill::start(config) {
             Ok(spill) => self.spill = Some(spill),
-            Err(error) => warn!(%error, dir = %config.dir.display(), "the tape is not spilled to disk"),
+            Err(error) => {
+                let error = without_number(error);
+                warn!(error, dir = %config.dir.display(), "the tape is not spilled to disk, it stays in memory");
+            }
         }
         self
     }
@@ -110,8 +114,8 @@ impl Tape {
         }
     }
 
-    /// Appends the next frame and returns its number. `captured_monotonic_ns` is when its first sample was captured, on the
-    /// tape's clock. Only the capture thread writes.
+    /// Appends the next frame and returns its number. `captured_monotonic_ns` is when its first sample was captured, on
+    /// the tape's clock. Only the capture thread writes.
     pub fn append_frame(&self, samples: &[i16; FRAME_SAMPLES], captured_monotonic_ns: u64) -> u64 {
         let (sequence, began_block) = {
             let mut memory = self.lock();
@@ -127,8 +131,8 @@ impl Tape {
         sequence
     }
 
-    /// Appends a gap of `frame_count` frames; 0 does nothing. A gap that directly follows another one of the same reason
-    /// extends it, so an outage can be reported piece by piece while it lasts. Only the capture thread writes.
+    /// Appends a gap of `frame_count` frames; 0 does nothing. A gap that directly follows another one of the same
+    /// reason extends it, so an outage can be reported piece by piece while it lasts. Only the capture thread writes.
     pub fn append_gap(&self, frame_count: u64, reason: GapReason, detail: &str) {
         if frame_count == 0 {
             return;
@@ -142,8 +146,8 @@ impl Tape {
         self.next_sequence.send_replace(next);
     }
 
-    /// Drops what no longer fits, or hands it to the spill. The caller holds the lock of the memory until the spill has taken
-    /// it, so that every reader finds it in one of the two places.
+    /// Drops what no longer fits, or hands it to the spill. The caller holds the lock of the memory until the spill has
+    /// taken it, so that every reader finds it in one of the two places.
     fn trim(&self, memory: &mut Memory) {
         match &self.spill {
             None => memory.trim(self.capacity_frames),
@@ -161,7 +165,8 @@ impl Tape {
         self.spill.as_ref().and_then(Spill::oldest).map_or(in_memory, |on_disk| on_disk.min(in_memory))
     }
 
-    /// Packs the blocks that are no longer among the newest. The lock is not held while a block is coded, so readers go on.
+    /// Packs the blocks that are no longer among the newest. The lock is not held while a block is coded, so readers go
+    /// on.
     fn pack_old_blocks(&self) {
         loop {
             // A statement of its own, so that the lock is released before the coding.

@@ -1,8 +1,8 @@
 //! The microphone: ALSA through cpal.
 //!
-//! A stream is opened and dropped on a thread of its own (a keeper), because neither comes back for sure: dropping the
-//! stream of a sound server that was killed hangs for ever when it used shared memory. Such a thread is left behind; after
-//! eight of them nothing is opened any more and [`SourceError::Stuck`] says that only a new process helps.
+//! A stream is opened and dropped on a thread of its own (a keeper), because both may hang: dropping the stream of a
+//! sound server that was killed never returns if the two shared memory. A thread that hangs is abandoned. After eight
+//! of them nothing more is opened, and [`SourceError::Stuck`] says that only a restart of the process can help.
 
 mod cards;
 mod devices;
@@ -29,18 +29,18 @@ use negotiate::choices;
 use ring::RingReader;
 use stream::{Realtime, Started, start};
 
-/// How long opening may take. A healthy device takes some tens of milliseconds, a sound server that starts up a second.
+/// How long opening may take. A device takes some tens of milliseconds, a sound server that is starting a second.
 const OPEN_DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long closing may take before its thread is left behind. A healthy device takes a period.
+/// How long closing may take before its thread is abandoned. A device takes one period.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 
-/// Threads that may hang in the sound system at a time. Each costs a stack and what the sound library holds. When it is
-/// reached, the source is [`SourceError::Stuck`] until one comes back.
+/// How many threads may hang in the sound system at a time. Each costs a stack and what the sound library holds. While
+/// this many hang, the source is [`SourceError::Stuck`].
 const MOST_ABANDONED: isize = 8;
 static ABANDONED: Abandoned = Abandoned::new(0);
 
-/// Checks an id before anything is opened.
+/// Checks an id without opening anything.
 ///
 /// # Errors
 /// One sentence about what is wrong with it.
@@ -50,38 +50,38 @@ pub fn check_id(id: &str) -> Result<(), String> {
     }
     if id.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!(
-            "{id} is the number of a card, and numbers change from boot to boot; give an id that `cat-node devices` lists"
+            "{id} is a card number, and card numbers change from boot to boot; give an id that `cat-node devices` lists"
         ));
     }
     Ok(())
 }
 
-/// Opens the microphone that an id means; `None`: the system's default. An id is one of
+/// Opens the microphone with this id. `None`: the system's default. An id is one of
 ///
 /// - the short id or the name of a card: `Mic`, `USB PnP Sound Device`,
 /// - vendor and product of a USB device, and its serial number if it matters: `0d8c:013c`, `046d:0825:5B97E0A0`,
 /// - a USB port: `usb-0000:01:00.0-1.3` or `1-1.3`,
 /// - the name of any ALSA device: `default`, `pulse`, `hw:CARD=Mic,DEV=0`, `plughw:CARD=Mic`.
 ///
-/// The card is looked up anew each time, whatever its number is by now.
+/// Every call looks the card up by its id, because its number may have changed.
 ///
 /// # Errors
-/// [`SourceError::Fatal`] when [`check_id`] refuses the id, [`SourceError::Stuck`] when too many threads hang in the sound
-/// system, else [`SourceError::Reopen`].
+/// [`SourceError::Fatal`] if [`check_id`] rejects the id, [`SourceError::Stuck`] if too many threads hang in the sound
+/// system, otherwise [`SourceError::Reopen`].
 pub fn open(id: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
     let id = id.unwrap_or(DEFAULT_DEVICE).to_owned();
     check_id(&id).map_err(SourceError::Fatal)?;
     if ABANDONED.load(Ordering::Acquire) >= MOST_ABANDONED {
         let why =
-            format!("{MOST_ABANDONED} threads hang in the sound system, nothing more is opened; restart cat-node");
+            format!("{MOST_ABANDONED} threads hang in the sound system, so no microphone is opened; restart cat-node");
         return Err(SourceError::Stuck(why));
     }
     let (opened, keeper) = keep("microphone", &ABANDONED, OPEN_DEADLINE, CLOSE_DEADLINE, move || open_here(&id))
         .map_err(|error| {
             SourceError::Reopen(match error {
                 KeepError::Open(why) => why,
-                KeepError::TimedOut => format!("opening the microphone hangs for {} s", OPEN_DEADLINE.as_secs()),
-                KeepError::Thread(why) => format!("opening the microphone failed: {why}"),
+                KeepError::TimedOut => format!("the microphone did not open within {} s", OPEN_DEADLINE.as_secs()),
+                KeepError::Thread(why) => format!("the microphone cannot be opened: {why}"),
             })
         })?;
     let Opened { reader, realtime, format, device } = opened;
@@ -111,7 +111,7 @@ impl Source for Microphone {
     }
 }
 
-/// What the keeper's thread hands out. The stream itself stays there.
+/// What the keeper's thread returns. The stream itself stays on that thread.
 struct Opened {
     reader: RingReader,
     realtime: Arc<Realtime>,
@@ -119,12 +119,12 @@ struct Opened {
     device: String,
 }
 
-/// Opens the device on this thread. Errors are sentences for the user.
+/// Opens the device on the calling thread. Errors are sentences for the user.
 fn open_here(id: &str) -> Result<(Opened, cpal::Stream), String> {
-    let chatter = alsa::Output::local_error_handler().ok();
+    let messages = alsa::Output::local_error_handler().ok();
     let opened = try_candidates(id);
-    if let (Err(_), Some(chatter)) = (&opened, &chatter) {
-        debug!(id, alsa = %chatter.borrow(), "what ALSA said");
+    if let (Err(_), Some(messages)) = (&opened, &messages) {
+        debug!(id, alsa = %messages.borrow(), "messages of ALSA");
     }
     opened
 }

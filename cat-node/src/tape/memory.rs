@@ -1,9 +1,9 @@
 //! The part of the tape that lies in memory.
 //!
-//! Audio is kept in blocks of one second. The newest blocks are plain samples, for live readers. Older blocks are coded as
-//! FLAC, which is lossless and costs the writer well under a millisecond per second of audio. Ten minutes are 19.2 MB of
-//! plain samples; the FLAC of a quiet room takes a third of that, and the whole node must fit into 12 MB. The capacity is
-//! counted in frames of plain samples all the same, so that it does not depend on how loud the room is.
+//! Audio is kept in blocks of one second. The newest blocks are plain samples, for live readers. Older blocks are coded
+//! as FLAC, which is lossless and costs the writer well under a millisecond per second of audio. Ten minutes are 19.2
+//! MB of plain samples; the FLAC of a quiet room takes a third of that, and the whole node must fit into 12 MB. The
+//! capacity is counted in frames of plain samples all the same, so that it does not depend on how loud the room is.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -179,8 +179,8 @@ impl Memory {
         entry
     }
 
-    /// Finds the piece at `cursor`, which must be in memory, up to `end`. `samples` gets the length of the piece, and the
-    /// samples of plain blocks; `packed` gets the parts that are still to be decoded into it.
+    /// Finds the piece at `cursor`, which must be in memory, up to `end`. `samples` gets the length of the piece, and
+    /// the samples of plain blocks; `packed` gets the parts that are still to be decoded into it.
     pub(super) fn find(
         &self,
         cursor: u64,

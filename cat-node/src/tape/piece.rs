@@ -19,8 +19,8 @@ pub enum Piece {
 /// How much a reader wants in one piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Want {
-    /// Frames of audio in a piece. A piece is shorter only before a gap, at `before`, and where the disk's part of the tape
-    /// ends.
+    /// Frames of audio in a piece. A piece is shorter only before a gap, at `before`, and where the disk's part of the
+    /// tape ends.
     pub frames: usize,
     /// Read only frames with lower numbers than this.
     pub before: u64,

@@ -33,7 +33,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader whose first frame is number `from`. If the tape has not got that far, it is the next frame to be written.
+    /// A reader whose first frame is number `from`. If the tape has not got that far, it is the next frame to be
+    /// written.
     pub fn at(tape: &Arc<Tape>, from: u64) -> Self {
         let written = tape.next_sequence.subscribe();
         let cursor = from.min(*written.borrow());
@@ -73,8 +74,8 @@ impl Reader {
     }
 
     /// Waits until there may be something to read: until something was written since the last read, or the disk has
-    /// answered. A disk that does not answer within [`FETCH_DEADLINE`](super::spill::FETCH_DEADLINE) closes the spill, and
-    /// what it held becomes a gap. May return early, but never misses any of these.
+    /// answered. A disk that does not answer within [`FETCH_DEADLINE`](super::spill::FETCH_DEADLINE) closes the spill,
+    /// and what it held becomes a gap. May return early, but never misses any of these.
     pub async fn wait(&mut self) {
         if let Some(fetching) = &mut self.fetching {
             match timeout_at(fetching.deadline, &mut fetching.reply).await {
@@ -120,8 +121,8 @@ impl Reader {
         memory.find(self.cursor, end, want, samples, packed)
     }
 
-    /// The piece at the cursor, up to `end`, out of the last answer of the disk. `None`: the answer does not have it, or not
-    /// all of it.
+    /// The piece at the cursor, up to `end`, out of the last answer of the disk. `None`: the answer does not have it,
+    /// or not all of it.
     fn find_fetched(&mut self, want: Want, end: u64, samples: &mut Vec<i16>) -> Option<Piece> {
         let fetched = self.fetched.as_ref()?;
         let frames = fetched.frames_from(self.cursor).min(end - self.cursor);

@@ -1,11 +1,12 @@
-//! The part of the tape that no longer fits into memory, on disk. Optional, and off by default, because it wears SD cards.
+//! The part of the tape that no longer fits into memory, on disk. Optional, and off by default, because it wears SD
+//! cards.
 //!
-//! One thread ([`disk`]) writes and reads, in the order of the requests, so neither capture nor a subscriber ever waits for
-//! a disk. Entries are appended to files, and the oldest file is removed when the quota is reached.
+//! One thread ([`disk`]) writes and reads, in the order of the requests, so neither capture nor a subscriber ever waits
+//! for a disk. Entries are appended to files, and the oldest file is removed when the quota is reached.
 //!
-//! When the disk fails, is full or too slow, the whole spill is closed: the tape is then what memory holds, for at least
-//! [`TRY_AGAIN`]. Frame numbers are valid until the node stops, and so are the files: the node removes them when it stops,
-//! and when it starts it removes those of a node that was killed.
+//! When the disk fails, is full or too slow, the whole spill is closed: the tape is then what memory holds, for at
+//! least [`TRY_AGAIN`]. Frame numbers are valid until the node stops, and so are the files: the node removes them when
+//! it stops, and when it starts it removes those of a node that was killed.
 
 mod disk;
 mod record;
@@ -39,8 +40,8 @@ pub struct SpillConfig {
     pub bytes: u64,
 }
 
-/// Requests that may wait for the disk: entries, a minute of audio, and reads. When an entry finds the queue full, the disk is
-/// too slow, and the spill is closed. A read that finds it full is tried again.
+/// Requests that may wait for the disk: entries, a minute of audio, and reads. When an entry finds the queue full, the
+/// disk is too slow, and the spill is closed. A read that finds it full is tried again.
 const QUEUE: usize = 64;
 
 /// How long after a failure the disk is tried again.
@@ -49,8 +50,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(60);
 /// Failures are logged at most this often.
 const LOG_PERIOD: Duration = Duration::from_secs(3_600);
 
-/// How long a reader waits for the disk. Shorter than [`TRY_AGAIN`], so that a spill that one reader closed is still closed
-/// for the others that waited with it.
+/// How long a reader waits for the disk. Shorter than [`TRY_AGAIN`], so that a spill that one reader closed is still
+/// closed for the others that waited with it.
 pub(super) const FETCH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a node that stops waits for the thread to remove the files.
@@ -134,7 +135,7 @@ impl Spill {
         }
         if let Some(held_back) = self.hung_log.lock().unwrap_or_else(PoisonError::into_inner).allow() {
             let deadline_s = FETCH_DEADLINE.as_secs();
-            warn!(deadline_s, held_back, "the disk does not answer, the tape is as long as memory allows");
+            warn!(deadline_s, held_back, "the disk of the tape does not answer, the tape stays in memory for now");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A tape in memory: numbering, gaps, readers.
+//! A tape in memory: numbers, gaps and readers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ fn tape(capacity_frames: usize) -> Arc<Tape> {
     Arc::new(Tape::new(NodeClock::start(), capacity_frames * FRAME_BYTES))
 }
 
-/// Frame `n` has the samples n, n+1, ... and the time 20 ms * n.
+/// Frame `n`, with the samples n, n+1, ... Its capture time is 20 ms * n.
 fn frame(n: u64) -> [i16; FRAME_SAMPLES] {
     std::array::from_fn(|i| (n as usize + i) as i16)
 }
@@ -21,7 +21,7 @@ fn write(tape: &Tape, frames: u64) {
     }
 }
 
-/// Reads all there is, checks every sample and time, and gives the pieces as (first, count, reason).
+/// Reads all there is, checks every sample and time, and returns the pieces as (first, count, reason).
 fn read_all(reader: &mut Reader, frames: usize) -> Vec<(u64, u64, Option<GapReason>)> {
     let mut samples = Vec::new();
     let mut pieces = Vec::new();
@@ -40,7 +40,7 @@ fn read_all(reader: &mut Reader, frames: usize) -> Vec<(u64, u64, Option<GapReas
     pieces
 }
 
-/// Every number from `from` to `to` is covered once, in order.
+/// Checks that the pieces cover every number from `from` to `to` once, in order.
 fn assert_seamless(pieces: &[(u64, u64, Option<GapReason>)], from: u64, to: u64) {
     let mut next = from;
     for (first, count, _) in pieces {
@@ -72,7 +72,7 @@ fn what_is_written_is_read_whatever_the_piece() {
 fn old_blocks_are_packed_and_recent_ones_are_not() {
     let tape = tape(1000);
     write(&tape, 200);
-    // Four blocks: the oldest one has made room for the three plain ones.
+    // Four blocks: three plain ones, and the oldest one packed.
     let bytes = tape.extent().bytes;
     assert!(bytes > 150 * 640 && bytes < 160 * 640, "{bytes}");
     write(&tape, 800);
@@ -98,7 +98,7 @@ fn full_tape_drops_the_oldest_frame_and_no_more() {
 }
 
 #[test]
-fn late_reader_is_told_what_was_overwritten() {
+fn late_reader_gets_a_gap_for_what_was_overwritten() {
     let tape = tape(100);
     write(&tape, 250);
     let pieces = read_all(&mut Reader::at(&tape, 30), 1);
@@ -108,7 +108,7 @@ fn late_reader_is_told_what_was_overwritten() {
 }
 
 #[test]
-fn slow_reader_is_told_what_it_was_too_slow_for() {
+fn slow_reader_gets_a_gap_for_what_it_missed() {
     let tape = tape(100);
     write(&tape, 10);
     let mut reader = Reader::at(&tape, 0);
@@ -154,7 +154,7 @@ fn long_outage_does_not_push_audio_off() {
 }
 
 #[test]
-fn a_gap_that_grows_under_a_reader_is_told_in_pieces() {
+fn a_growing_gap_is_read_in_pieces() {
     let tape = tape(100);
     let mut reader = Reader::live(&tape);
     tape.append_gap(5, GapReason::DeviceLost, "");

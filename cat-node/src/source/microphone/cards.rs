@@ -1,8 +1,9 @@
 //! The sound cards of the machine, and which of them an id means.
 //!
-//! Card numbers follow the order in which the kernel finds the cards and change from boot to boot, so an id never is one.
-//! The kernel tells what stays: `/proc/asound/cards` gives a short id, a name and the USB port, `/sys/class/sound` leads to
-//! the USB device with vendor, product and serial number. Everything is read anew whenever a device is opened.
+//! The kernel numbers cards in the order in which it finds them, so card numbers change from boot to boot, and an id is
+//! never a card number. The kernel also reports what does not change: `/proc/asound/cards` has a short id, a name and
+//! the USB port, and `/sys/class/sound` leads to the USB device with its vendor, product and serial number. All of this
+//! is read again whenever a device is opened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use std::path::{Path, PathBuf};
 /// A sound card that can capture.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Card {
-    /// Its number at the moment.
+    /// Its current number.
     pub(super) index: u32,
-    /// ALSA's short id, such as `Mic`; unique at the moment.
+    /// ALSA's short id, such as `Mic`. Unique among the current cards.
     pub(super) id: String,
     /// Its name, such as `USB PnP Sound Device`.
     pub(super) name: String,
@@ -20,9 +21,9 @@ pub(super) struct Card {
     pub(super) usb_port: Option<String>,
     /// The USB port as sysfs names it, such as `1-1.3`.
     pub(super) usb_path: Option<String>,
-    /// Vendor, product and, where the device has one, serial number, such as `0d8c:013c` or `0d8c:013c:A1B2`.
+    /// Vendor, product and, if there is one, serial number, such as `0d8c:013c` or `0d8c:013c:A1B2`.
     pub(super) usb_id: Option<String>,
-    /// Numbers of its capture devices, ascending; never empty.
+    /// Numbers of its capture devices, ascending. Never empty.
     pub(super) capture_devices: Vec<u32>,
 }
 
@@ -30,7 +31,7 @@ impl Card {
     /// Whether an id names this card.
     fn is_named(&self, id: &str) -> bool {
         let is = |text: &Option<String>| text.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(id));
-        // The serial number may be left out.
+        // An id may leave out the serial number.
         let vendor_product = self.usb_id.as_deref().and_then(|usb_id| usb_id.get(..VENDOR_PRODUCT_LENGTH));
         self.id == id
             || is(&self.usb_port)
@@ -49,21 +50,21 @@ const VENDOR_PRODUCT_LENGTH: usize = 9;
 pub(super) enum Meaning {
     /// This card.
     Card(Card),
-    /// No card that is here has that name: it may be that of an ALSA device, or of a card that is not plugged in.
+    /// No current card. The id may be the name of an ALSA device, or of a card that is not plugged in.
     Other,
 }
 
-/// All cards that can capture, in the order of their numbers. A machine without a sound card has none.
+/// All cards that can capture, by number.
 pub(super) fn cards() -> Vec<Card> {
     cards_in(Path::new("/"))
 }
 
-/// Which of the cards an id means. When it fits several (two microphones of one make), the one at the first USB port is
-/// taken, so that it is the same one each time.
+/// Which of the cards an id means. If it fits several (two microphones of one make), this is the card at the first USB
+/// port, so that it is always the same one.
 pub(super) fn resolve(id: &str, cards: &[Card]) -> Meaning {
     let by_alsa_name = pcm_card(id);
     let mut fitting: Vec<&Card> = match by_alsa_name {
-        // `hw:CARD=Mic,DEV=0` is left as it is.
+        // An ALSA name such as `hw:CARD=Mic,DEV=0` is used as it is.
         Some(_) => Vec::new(),
         None => cards.iter().filter(|card| card.is_named(id)).collect(),
     };
@@ -71,7 +72,7 @@ pub(super) fn resolve(id: &str, cards: &[Card]) -> Meaning {
     fitting.first().map_or(Meaning::Other, |&card| Meaning::Card(card.clone()))
 }
 
-/// The id to put into the config for a card: one that survives a reboot and, if it can, another port.
+/// The id to write to the config for a card. It stays the same after a reboot and, if possible, at another port.
 pub(super) fn stable_id<'a>(card: &'a Card, cards: &[Card]) -> &'a str {
     let is_unique = |usb_id: &&str| cards.iter().filter(|other| other.is_named(usb_id)).count() == 1;
     card.usb_id.as_deref().filter(is_unique).or(card.usb_port.as_deref()).unwrap_or(&card.id)
@@ -80,7 +81,7 @@ pub(super) fn stable_id<'a>(card: &'a Card, cards: &[Card]) -> &'a str {
 /// The card in an ALSA device name: `Mic` in `hw:CARD=Mic,DEV=0` and in `plughw:Mic,0`.
 pub(super) fn pcm_card(pcm: &str) -> Option<&str> {
     let (plugin, rest) = pcm.split_once(':')?;
-    // Before the colon of a USB id stand four hex digits, before that of a USB port `usb-…`.
+    // The ids of USB devices and ports have colons too.
     if !CARD_PLUGINS.contains(&plugin) {
         return None;
     }
@@ -88,7 +89,7 @@ pub(super) fn pcm_card(pcm: &str) -> Option<&str> {
     Some(card.strip_prefix("CARD=").unwrap_or(card))
 }
 
-/// ALSA's devices that take a card.
+/// ALSA's plugins that take a card.
 const CARD_PLUGINS: [&str; 6] = ["hw", "plughw", "dsnoop", "sysdefault", "front", "default"];
 
 fn cards_in(root: &Path) -> Vec<Card> {
@@ -99,7 +100,7 @@ fn cards_in(root: &Path) -> Vec<Card> {
     cards
 }
 
-/// Reads two lines such as
+/// Reads the two lines of a card, such as
 ///
 /// ```text
 ///  1 [Mic            ]: USB-Audio - USB PnP Sound Device
@@ -137,7 +138,7 @@ fn capture_devices(card: &Path) -> Vec<u32> {
     devices
 }
 
-/// The folder of the USB device that a card's interface belongs to.
+/// The sysfs folder of the USB device that the card's interface belongs to.
 fn usb_device(interface: &Path) -> Option<PathBuf> {
     let interface = fs::canonicalize(interface).ok()?;
     interface.ancestors().find(|folder| folder.join("idVendor").exists()).map(Path::to_path_buf)

@@ -1,7 +1,8 @@
-//! The wait-free way from the audio callback to the capture thread.
+//! The wait-free ring between the audio callback and the capture thread.
 //!
-//! The callback owns the [`RingWriter`]: it copies samples, counts, and wakes the reader, and does nothing that could wait or
-//! allocate. The capture thread owns the [`RingReader`]. Losses travel beside the samples as marks that say where they happened.
+//! The callback owns the [`RingWriter`], which copies samples, counts, and wakes the reader. Nothing in it can wait or
+//! allocate. The capture thread owns the [`RingReader`]. Losses travel next to the samples, as marks that say where
+//! samples are missing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,42 +13,42 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::source::interface::{Read, SourceFormat};
 
-/// Seconds of audio that the ring holds. When it is full, because the capture thread did not run for so long, the newest
-/// samples are dropped and counted, and their place is marked.
+/// Seconds of audio that the ring holds. It is full when the capture thread has not run for so long. The newest samples
+/// are then dropped and counted, and their place is marked.
 const RING_SECONDS: usize = 2;
 
-/// Losses that may wait to be read. When they are more, samples are dropped too until a mark has room again.
+/// How many marks may wait to be read. When there are more losses, samples are dropped until there is room for a mark.
 const RING_MARKS: usize = 64;
 
 /// A place where samples were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
-    /// Samples a channel that were written before it.
+    /// Samples per channel that were written before it.
     at: u64,
-    /// Samples a channel that were lost; 0: unknown.
+    /// Samples per channel that were lost. 0: unknown.
     lost: u64,
 }
 
-/// What callbacks tell the capture thread besides samples.
+/// What the callbacks report to the capture thread besides samples.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
     /// Overruns that the device reported.
     xruns: AtomicU64,
-    /// Samples a channel that were written to the ring.
+    /// Samples per channel that were written to the ring.
     written: AtomicU64,
     failed: AtomicBool,
-    /// Why it failed. Never touched by the audio callback.
+    /// Why the stream failed. The audio callback never locks this.
     failure: Mutex<Option<String>>,
     reader: OnceLock<Thread>,
 }
 
 impl Signals {
-    /// The device reported an overrun; called between two audio callbacks.
+    /// The device reported an overrun. Called between two audio callbacks.
     pub(super) fn xrun(&self) {
         self.xruns.fetch_add(1, Ordering::Release);
     }
 
-    /// The stream is of no use any more. The first reason is kept.
+    /// The stream has failed. The first reason is kept.
     pub(super) fn fail(&self, why: impl FnOnce() -> String) {
         if !self.failed.load(Ordering::Acquire) {
             *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why());
@@ -56,20 +57,20 @@ impl Signals {
         self.wake();
     }
 
-    /// Samples a channel that were written to the ring so far.
+    /// Samples per channel that were written to the ring so far.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
-        // Wakes by an atomic swap and, if the reader sleeps, one futex call that does not wait.
+        // An atomic swap and, if the reader sleeps, one futex call that does not wait.
         if let Some(reader) = self.reader.get() {
             reader.unpark();
         }
     }
 }
 
-/// Both ends of a ring for audio of this format.
+/// Creates a ring for audio of this format.
 pub(super) fn ring(format: SourceFormat) -> (RingWriter, RingReader, Arc<Signals>) {
     ring_of(format, RING_SECONDS * format.sample_rate_hz as usize)
 }
@@ -99,21 +100,21 @@ fn ring_of(format: SourceFormat, capacity: usize) -> (RingWriter, RingReader, Ar
     (writer, reader, signals)
 }
 
-/// The callback's end.
+/// The callback's end of the ring.
 pub(super) struct RingWriter {
     samples: Producer<f32>,
     marks: Producer<Mark>,
     signals: Arc<Signals>,
     channels: usize,
-    /// Samples a channel written so far.
+    /// Samples per channel written so far.
     written: u64,
-    /// Samples a channel dropped since the last mark.
+    /// Samples per channel dropped since the last mark.
     dropped: u64,
     seen_xruns: u64,
 }
 
 impl RingWriter {
-    /// Takes what the device delivered, interleaved. What does not fit is dropped, counted and marked.
+    /// Writes interleaved samples from the device. Samples that do not fit are dropped, counted and marked.
     pub(super) fn write<T: Copy>(&mut self, data: &[T], to_f32: impl Fn(T) -> f32) {
         let xruns = self.signals.xruns.load(Ordering::Acquire);
         if xruns != self.seen_xruns && self.marks.push(Mark { at: self.written, lost: 0 }).is_ok() {
@@ -136,21 +137,21 @@ impl RingWriter {
     }
 }
 
-/// The capture thread's end.
+/// The capture thread's end of the ring.
 pub(super) struct RingReader {
     samples: Consumer<f32>,
     marks: Consumer<Mark>,
     signals: Arc<Signals>,
     channels: usize,
-    /// Samples a channel read so far.
+    /// Samples per channel read so far.
     read: u64,
-    /// A loss that lies before the next sample.
+    /// The loss before the next sample. 0: unknown.
     loss: Option<u64>,
 }
 
 impl RingReader {
-    /// As [`crate::source::Source::read`]; the error is the reason of the first [`Signals::fail`]. What came before the failure
-    /// is read first.
+    /// As [`Source::read`](crate::source::Source::read). The error is the reason of the first [`Signals::fail`].
+    /// Samples from before the failure are read first.
     pub(super) fn read(&mut self, out: &mut Vec<f32>, max_wait: Duration) -> Result<Read, String> {
         self.signals.reader.get_or_init(thread::current);
         let deadline = Instant::now() + max_wait;
@@ -173,9 +174,9 @@ impl RingReader {
         }
     }
 
-    /// Takes what is there, up to the next mark.
+    /// Reads the samples in the ring, up to the next mark.
     fn drain(&mut self, out: &mut Vec<f32>) -> Option<Read> {
-        // The samples first: a mark that belongs before one of them is then visible too.
+        // Samples are counted before marks are read, so that the marks before these samples are visible.
         let there = (self.samples.slots() / self.channels) as u64;
         let mut take = there;
         while let Ok(&mark) = self.marks.peek() {
@@ -183,14 +184,14 @@ impl RingReader {
                 take = take.min(mark.at - self.read);
                 break;
             }
-            // Two losses in one place: known only if both are.
+            // Two losses in one place add up if both are known.
             self.loss = Some(match self.loss {
                 None => mark.lost,
                 Some(0) => 0,
                 Some(_) if mark.lost == 0 => 0,
                 Some(before) => before + mark.lost,
             });
-            // It was there a line ago, and nobody else takes any.
+            // The mark that was peeked at. Nobody else reads marks.
             let _ = self.marks.pop();
         }
         if take == 0 {

@@ -1,13 +1,15 @@
-//! A stream of cpal, whose callbacks write to a ring.
+//! A stream of cpal. Its callbacks write to a ring.
 //!
-//! The audio callback copies into a wait-free ring and counts (`ring`). Its thread asks for real-time scheduling once, on
-//! its first callback, and only for a card that is opened directly: cpal's own `realtime` feature needs D-Bus to have any
-//! effect on Linux, and behind a name like `default` may be a sound server that real-time threads would wait for. The answer
-//! is logged; without it everything works, with more overruns on a busy machine. (systemd grants it with `LimitRTPRIO=`.)
+//! The audio callback copies into a wait-free ring and counts ([`ring`](super::ring)). On its first call, its thread
+//! asks for real-time scheduling, but only for a card that is opened directly: a name like `default` may belong to a
+//! sound server, which real-time threads would wait for. (cpal's own `realtime` feature has no effect on Linux without
+//! D-Bus.) The answer is logged. If it is no, everything works, with more overruns on a busy machine. systemd grants it
+//! with `LimitRTPRIO=`.
 //!
-//! Behind a sound server cpal's thread uses more of the processor than at a card, 2 to 20 % of a core: ALSA's device for
-//! PulseAudio calls itself ready at the first sample, cpal waits for a whole period, and so it polls in a circle for as long as
-//! a period is incomplete. Sleeping in the callback would cure that, and loses samples: the buffer holds two periods.
+//! Behind a sound server, cpal's thread uses more of the processor than with a card, 2 to 20 % of a core. ALSA's device
+//! for PulseAudio reports that it is ready at the first sample, while cpal waits for a whole period, so cpal polls
+//! without pause until the period is complete. Sleeping in the callback would prevent that, but loses samples, because
+//! the buffer holds only two periods.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -25,16 +27,17 @@ use super::negotiate::Choice;
 use super::ring::{RingReader, RingWriter, Signals, ring};
 use crate::source::interface::SourceFormat;
 
-/// The longest that ALSA waits for samples before cpal looks whether the device is still there.
+/// How long ALSA waits for samples before cpal checks whether the device is still there.
 const POLL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A stream that fails again and again without a sample between must not burn the processor until it is closed.
+/// Pause after an error that follows another one without a sample between them. Without it, a stream that fails all the
+/// time would take a whole core until it is closed.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// Priority among real-time threads, 1 to 99: low, but before everything that is not real-time.
+/// Priority among real-time threads, 1 to 99: low, but still above every thread that is not real-time.
 const REALTIME_PRIORITY: u8 = 10;
 
-/// A stream that runs.
+/// A running stream.
 pub(super) struct Started {
     pub(super) stream: cpal::Stream,
     pub(super) format: SourceFormat,
@@ -51,16 +54,16 @@ impl Realtime {
     const GRANTED: u8 = 1;
     const REFUSED: u8 = 2;
 
-    /// Logs the answer once, when there is one.
+    /// Logs the answer, once.
     pub(super) fn log_answer(&self) {
         match self.0.swap(Self::NO_ANSWER, Ordering::Relaxed) {
-            Self::GRANTED => info!(priority = REALTIME_PRIORITY, "audio thread is scheduled in real time"),
-            Self::REFUSED => info!("real-time scheduling was refused to the audio thread"),
+            Self::GRANTED => info!(priority = REALTIME_PRIORITY, "the audio thread has real-time scheduling"),
+            Self::REFUSED => info!("the audio thread has no real-time scheduling: the system refused it"),
             _ => {}
         }
     }
 
-    /// Asks for the thread that calls this.
+    /// Asks for real-time scheduling of the calling thread.
     fn ask(&self) {
         let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
         let granted = ThreadPriority::try_from(REALTIME_PRIORITY)
@@ -69,7 +72,7 @@ impl Realtime {
     }
 }
 
-/// Starts a stream of a device in a format. `is_card`: the device is a card itself, without a converter before it.
+/// Starts a stream in the chosen format. `is_card`: the device is a card, opened without a converter.
 pub(super) fn start(device: &Device, choice: Choice, is_card: bool) -> Result<Started, cpal::Error> {
     let format = SourceFormat { sample_rate_hz: choice.config.sample_rate, channels: choice.config.channels };
     let (writer, reader, signals) = ring(format);
@@ -92,7 +95,7 @@ pub(super) fn start(device: &Device, choice: Choice, is_card: bool) -> Result<St
     Ok(Started { stream, format, reader, realtime })
 }
 
-/// The callback for a sample format: it copies, as `f32` of full scale 1.
+/// The audio callback for a sample format. It copies the samples as `f32`, with a full scale of 1.
 fn audio_callback(format: SampleFormat, mut writer: RingWriter) -> Box<dyn FnMut(&Data) + Send> {
     fn copy<T: SizedSample>(mut writer: RingWriter) -> Box<dyn FnMut(&Data) + Send>
     where
@@ -114,7 +117,7 @@ fn audio_callback(format: SampleFormat, mut writer: RingWriter) -> Box<dyn FnMut
         SampleFormat::U24 => copy::<U24>(writer),
         SampleFormat::U32 => copy::<u32>(writer),
         SampleFormat::F64 => copy::<f64>(writer),
-        // Nothing else is ever chosen.
+        // F32: no other format is ever chosen.
         _ => Box::new(move |data| {
             if let Some(samples) = data.as_slice::<f32>() {
                 writer.write(samples, |sample| sample);
@@ -123,12 +126,13 @@ fn audio_callback(format: SampleFormat, mut writer: RingWriter) -> Box<dyn FnMut
     }
 }
 
-/// The callback for errors, on the same thread as the audio callback and never at the same time. The first error but an
-/// overrun ends the stream; a flood of them is slowed down until the stream is dropped.
+/// The error callback. It runs on the thread of the audio callback, never at the same time. An overrun is counted; any
+/// other error ends the stream. Errors without end are slowed down until the stream is dropped.
 fn error_callback(signals: Arc<Signals>) -> impl FnMut(cpal::Error) + Send {
     let mut written_at_last = None;
     move |error| {
-        // ALSA writes its own errors of this thread to a buffer instead of standard error; a new one each time keeps it small.
+        // Makes ALSA write this thread's messages to a buffer instead of standard error. A new buffer each time keeps
+        // it small.
         let _ = alsa::Output::local_error_handler();
         match error.kind() {
             ErrorKind::Xrun => signals.xrun(),
@@ -163,8 +167,8 @@ mod tests {
     }
 
     #[test]
-    fn real_time_is_granted_or_refused_and_said_as_it_is() {
-        // The machine decides; what is said must be what is.
+    fn answer_about_real_time_is_true() {
+        // The machine grants or refuses it. The answer must agree.
         std::thread::spawn(|| {
             let realtime = Realtime::default();
             realtime.ask();

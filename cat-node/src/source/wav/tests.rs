@@ -1,4 +1,4 @@
-//! Recordings that the tests write.
+//! Playing recordings, which the tests write first.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn once_ends() {
 }
 
 #[test]
-fn a_folder_plays_by_name_and_leaves_out_what_is_no_wav() {
+fn a_folder_plays_by_name_and_skips_what_is_not_a_wav_file() {
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("b.WAV"), spec(16_000, 1), &ramp(100, 50));
     write(&folder.path().join("a.wav"), spec(16_000, 1), &ramp(0, 50));
@@ -71,7 +71,7 @@ fn a_folder_of_different_formats_becomes_canonical() {
     let mut source = Wav::open(folder.path(), false).unwrap();
     assert_eq!(source.format(), SourceFormat { sample_rate_hz: 16_000, channels: 1 });
     assert_eq!(take(&mut source, 640), ramp(0, 640));
-    // What is behind the last sample up to a whole frame is silence.
+    // The rest of the last frame is silence.
     assert_eq!(take(&mut source, 320), [0; 320]);
     let second = take(&mut source, 16_000);
     assert!(second[1000..15_000].iter().all(|&sample| (499..=501).contains(&sample)));
@@ -97,7 +97,7 @@ fn nothing_to_play_is_an_error_that_names_the_path() {
 }
 
 #[test]
-fn a_recording_that_vanishes_is_an_error_and_no_endless_loop() {
+fn a_recording_that_vanishes_is_an_error_and_not_an_endless_loop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.wav");
     write(&path, spec(16_000, 1), &ramp(0, 100));

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::record::{Records, encode};
 use super::shared::{Fetched, FetchedAudio, Request, Shared};
+use crate::error_text::without_number;
 use crate::tape::entry::{BLOCK_FRAMES, Entry};
 
 /// Files that the quota is divided into. A full spill drops one of them at a time.
@@ -119,7 +120,7 @@ impl Disk {
     fn reopen_after_a_while(&mut self) {
         if self.failed_at.is_none() {
             // The tape closed it.
-            self.note_failure(&io::Error::other("the disk is too slow"));
+            self.note_failure(&io::Error::other("it is too slow"));
         }
         if self.failed_at.is_some_and(|at| at.elapsed() >= self.try_again) {
             if let Err(error) = make_dir(&self.dir) {
@@ -148,7 +149,8 @@ impl Disk {
         self.failed_at = Some(Instant::now());
         self.remove_files();
         if let Some(held_back) = self.log.allow() {
-            warn!(%error, held_back, "the tape is not spilled to disk for now, it is as long as memory allows");
+            let error = without_number(error);
+            warn!(error, dir = %self.dir.display(), held_back, "the disk of the tape failed, the tape stays in memory for now");
         }
     }
 
@@ -216,7 +218,8 @@ impl Disk {
         self.writing = None;
         self.files.clear();
         if let Err(error) = remove_files(&self.dir) {
-            warn!(%error, dir = %self.dir.display(), "files of the tape are left");
+            let error = without_number(error);
+            warn!(error, dir = %self.dir.display(), "cannot remove the files of the tape");
         }
     }
 }

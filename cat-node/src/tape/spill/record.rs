@@ -1,8 +1,8 @@
 //! How an entry is written to a file.
 //!
-//! Each begins with a head of four numbers of 8 bytes, little-endian: the number of its first frame, its frames, the bytes
-//! that follow, and the reason of a gap (-1: audio). Audio goes on with the capture time of each frame, 8 bytes each, and
-//! its samples as FLAC; a gap with its detail.
+//! Each begins with a head of four numbers of 8 bytes, little-endian: the number of its first frame, its frames, the
+//! bytes that follow, and the reason of a gap (-1: audio). Audio goes on with the capture time of each frame, 8 bytes
+//! each, and its samples as FLAC; a gap with its detail.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -51,8 +51,8 @@ impl Records {
         Ok(Self { file: BufReader::new(File::open(path)?), left: bytes })
     }
 
-    /// Skips the entries that end before frame `from`, and reads the head of the next one. `None`: there is none. The caller
-    /// reads the body.
+    /// Skips the entries that end before frame `from`, and reads the head of the next one. `None`: there is none. The
+    /// caller reads the body.
     pub(super) fn next_from(&mut self, from: u64) -> io::Result<Option<Head>> {
         while self.left > 0 {
             let head = Head::read(&mut self.file)?;

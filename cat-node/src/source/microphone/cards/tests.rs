@@ -1,8 +1,8 @@
-//! Cards as the kernel shows them, in a folder that stands for the root of the file system.
+//! Cards as the kernel reports them, in a folder that plays the root of the file system.
 
 use super::*;
 
-/// A machine with an HDMI output and two microphones of one make, as the kernel shows it.
+/// A machine with an HDMI output, two microphones of one make and a webcam, as the kernel reports it.
 fn machine() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let write = |path: &str, text: &str| {

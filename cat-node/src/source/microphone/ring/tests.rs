@@ -1,11 +1,11 @@
-//! Both ends of a ring, in one thread but for the test that waits.
+//! Writing to a ring and reading from it.
 
 use super::*;
 
 const STEREO: SourceFormat = SourceFormat { sample_rate_hz: 48_000, channels: 2 };
 const NOW: Duration = Duration::ZERO;
 
-/// Sample groups `from..to`, each sample telling its group and channel.
+/// Sample groups `from..to`. The value of a sample says its group and channel.
 fn groups(from: u32, to: u32) -> Vec<f32> {
     (from..to).flat_map(|group| [group as f32, group as f32 + 0.5]).collect()
 }
@@ -40,7 +40,7 @@ fn full_ring_drops_the_newest_and_counts_and_marks_them() {
 }
 
 #[test]
-fn xrun_is_found_between_the_samples_it_lies_between() {
+fn xrun_is_reported_where_it_happened() {
     let (mut writer, mut reader, signals) = ring_of(STEREO, 100);
     writer.write(&groups(0, 10), |sample| sample);
     signals.xrun();
@@ -70,7 +70,7 @@ fn more_losses_than_marks_drop_samples_but_lose_no_count() {
     for _ in 0..3 * RING_MARKS as u32 {
         writer.write(&groups(0, 13), |sample| sample);
         sent += 13;
-        // Takes one sample group out, so that each round writes one and loses a few.
+        // Reads one sample group, so that each round writes one and loses some.
         if let Ok(chunk) = reader.samples.read_chunk(2) {
             chunk.commit_all();
             reader.read += 1;
@@ -86,14 +86,14 @@ fn more_losses_than_marks_drop_samples_but_lose_no_count() {
             _ => {}
         }
     }
-    // What was lost since is told with the next sample.
+    // The last loss is reported with the next sample.
     writer.write(&groups(0, 1), |sample| sample);
     let Read::Overrun { lost_samples } = read(&mut reader).0 else { panic!("the last loss was not marked") };
     assert_eq!(sent, got + lost + lost_samples);
 }
 
 #[test]
-fn failure_is_told_after_the_samples_before_it_and_keeps_the_first_reason() {
+fn failure_comes_after_the_samples_before_it_and_keeps_the_first_reason() {
     let (mut writer, mut reader, signals) = ring_of(STEREO, 100);
     writer.write(&groups(0, 5), |sample| sample);
     signals.fail(|| "unplugged".into());
