@@ -5,11 +5,6 @@
 //! sound server, which real-time threads would wait for. (cpal's own `realtime` feature has no effect on Linux without
 //! D-Bus.) The answer is logged. If it is no, everything works, with more overruns on a busy machine. systemd grants it
 //! with `LimitRTPRIO=`.
-//!
-//! Behind a sound server, cpal's thread uses more of the processor than with a card, 2 to 20 % of a core. ALSA's device
-//! for PulseAudio reports that it is ready at the first sample, while cpal waits for a whole period, so cpal polls
-//! without pause until the period is complete. Sleeping in the callback would prevent that, but loses samples, because
-//! the buffer holds only two periods.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
