@@ -1,4 +1,4 @@
-//! Announces the node on the local network by mDNS, so that a hub finds it without being told.
+//! Announces the node on the local network by mDNS, so that a hub can discover it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -7,26 +7,28 @@ use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use proto::NODE_SERVICE;
 use tracing::{info, warn};
 
-/// How long the farewell may take that tells others that the node is gone.
+use crate::error_text::without_number;
+
+/// How long a stopping node waits for the message that ends the announcement.
 const FAREWELL: Duration = Duration::from_millis(300);
 
-/// An announcement; it is taken back when this is dropped.
+/// An announcement. Dropping it ends the announcement.
 pub struct Announcement {
     mdns: ServiceDaemon,
     full_name: String,
 }
 
-/// Announces a node that listens on `addresses`, with the keys `cat` and `version`. A node that can be reached from this
-/// machine alone is not announced; a network without multicast is no reason not to run, and is logged.
+/// Announces a node that listens on `addresses`, with the keys `cat` and `version`. A node that listens on loopback
+/// only is not announced. A failure (a network without multicast) is logged, and the node runs without an announcement.
 pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
     let Some(info) = service_info(cat, addresses, &host_name()) else {
-        info!("not announced: the node listens on loopback only");
+        info!("the node is not announced by mDNS: it listens on loopback only");
         return None;
     };
     let info = match info {
         Ok(info) => info,
         Err(error) => {
-            warn!(%error, "not announced");
+            warn!(error = without_number(error), "the node is not announced by mDNS");
             return None;
         }
     };
@@ -34,11 +36,11 @@ pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
     let announced = ServiceDaemon::new().and_then(|mdns| mdns.register(info).map(|()| mdns));
     match announced {
         Ok(mdns) => {
-            info!(name = full_name, "announced by mDNS");
+            info!(name = full_name, "the node is announced by mDNS");
             Some(Announcement { mdns, full_name })
         }
         Err(error) => {
-            warn!(%error, "not announced");
+            warn!(error = without_number(error), "the node is not announced by mDNS");
             None
         }
     }
@@ -46,7 +48,7 @@ pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // Errors here mean that nobody will be told; the announcement then ends by its time to live.
+        // If this fails, the announcement ends when its time to live is over.
         if let Ok(done) = self.mdns.unregister(&self.full_name) {
             let _ = done.recv_timeout(FAREWELL);
         }
@@ -54,7 +56,7 @@ impl Drop for Announcement {
     }
 }
 
-/// `None`: nothing but loopback.
+/// What to announce. `None`: the node listens on loopback only.
 fn service_info(cat: &str, addresses: &[SocketAddr], host: &str) -> Option<mdns_sd::Result<ServiceInfo>> {
     let reachable: Vec<&SocketAddr> =
         addresses.iter().filter(|address| !address.ip().to_canonical().is_loopback()).collect();
@@ -68,11 +70,11 @@ fn service_info(cat: &str, addresses: &[SocketAddr], host: &str) -> Option<mdns_
         if !named.is_empty() {
             return info;
         }
-        // 0.0.0.0 is reached by IPv4 alone.
+        // Nothing but IPv4 reaches 0.0.0.0.
         if reachable.iter().all(|address| address.ip() == Ipv4Addr::UNSPECIFIED) {
             info.set_interfaces(vec![IfKind::IPv4]);
         }
-        // Without an address of its own it listens on all that the machine has, and may get later.
+        // The node listens on every address that the machine has now or gets later.
         info.enable_addr_auto()
     }))
 }

@@ -1,12 +1,14 @@
-//! The capture supervisor: one thread that opens the source, reads it, numbers its frames and heals it.
+//! The capture supervisor: one thread that opens the source, reads it, numbers its frames, and reopens it when it
+//! fails.
 //!
-//! Nobody waits for this thread and it waits for nobody: it writes to the [`Tape`] and the [`Status`], both of which take a
-//! short lock. A source that fails, falls quiet or floods is closed and opened anew after a jittered, capped wait, for ever;
-//! what was missed becomes one exact gap, in whole frames of the monotonic clock. A wall clock that is stepped moves nothing.
+//! The thread waits for no other thread, and no other thread waits for it: it writes to the [`Tape`] and the
+//! [`Status`], each under a short lock. When a source fails, delivers nothing or delivers errors without end, the
+//! thread closes it and reopens it after a jittered, capped wait, as often as it takes. What was missed becomes one
+//! exact gap, in whole frames of the monotonic clock. Stepping the wall clock has no effect.
 //!
-//! The thread beats ([`Status::beat`]) while it is at work, with or without a microphone, so a watchdog that is fed by the beat
-//! restarts the process when the thread is stuck, and not because a plug was pulled. It stops beating on purpose when a
-//! source reports [`SourceError::Stuck`].
+//! The thread beats ([`Status::beat`]) while it works, with or without a microphone. The beat feeds the watchdog, so
+//! the process is restarted when the thread is stuck, but not when a microphone was unplugged. The thread stops beating
+//! on purpose when a source reports [`SourceError::Stuck`].
 
 mod timeline;
 
@@ -26,34 +28,35 @@ use crate::clock::NodeClock;
 use crate::source::{self, Read, Source, SourceError, SourceFormat, SourceSpec};
 use crate::status::{SourceState, Status};
 use crate::tape::Tape;
-use timeline::{Missing, Timeline};
+use timeline::{LostFrames, Timeline};
 
-/// Longest wait in one read, and so the longest that a stop or a heartbeat waits for the thread.
+/// Longest wait in one read, and so the longest that a stop or a heartbeat can be late.
 const READ_WAIT: Duration = Duration::from_millis(100);
 
-/// An open source that gives no whole frame for so long is taken for lost. Below the 2 s within which it must be noticed; above
-/// what a busy machine or sound server may pause.
+/// An open source that delivers no whole frame for this long is treated as failed. Shorter than the 2 s within which
+/// the node promises to notice; longer than a busy machine or sound server pauses.
 const NO_FRAMES_LIMIT: Duration = Duration::from_millis(1500);
 
-/// First and longest wait before the source is opened again. The cap is what bounds the healing once the device is back.
+/// First and longest wait before the source is opened again. The longest one bounds how long the node takes to recover
+/// once the device is back.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
 
-/// After so long a time with frames the source counts as healthy, and the next failure is retried quickly again.
+/// A source that has delivered frames for this long is healthy: its next failure is retried quickly again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 
-/// The same failure is logged at most so often.
+/// The same failure is logged at most this often.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
 
-/// A sample at or above this amplitude counts as clipped: the highest positive value of 16 bits.
+/// Samples at or above this amplitude are clipped. It is the highest positive value of 16 bits.
 const CLIPPED: f32 = 32767.0 / 32768.0;
 
-/// What the user may set about capture.
+/// Capture settings that the user can change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CaptureSettings {
-    /// Amplification in dB, applied before the samples are cut to 16 bits.
+    /// Gain in dB, applied before the samples are rounded to 16 bits.
     pub gain_db: f32,
-    /// After so long a stretch of exactly zero samples the state is [`SourceState::Silent`].
+    /// When all samples have been exactly zero for this long, the state becomes [`SourceState::Silent`].
     pub silent_after: Duration,
 }
 
@@ -70,14 +73,13 @@ pub struct CaptureHandle {
 }
 
 impl CaptureHandle {
-    /// Whether the thread has ended: after a stop, or because it panicked.
+    /// Whether the thread has ended, after a stop or by a panic.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits until the thread has ended, which takes at most about a second after the stop.
-    ///
-    /// Returns whether it ended well.
+    /// Waits until the thread has ended, which takes at most about a second after the stop. Returns false if it
+    /// panicked.
     pub fn join(self) -> bool {
         self.thread.join().is_ok()
     }
@@ -86,7 +88,7 @@ impl CaptureHandle {
 /// Starts the capture thread. It runs until `stop` is cancelled.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// If the system cannot start a thread.
 pub fn spawn(
     spec: SourceSpec,
     tape: Arc<Tape>,
@@ -100,11 +102,10 @@ pub fn spawn(
     Ok(CaptureHandle { thread })
 }
 
-/// The time that the supervisor lives in.
+/// The time as the supervisor sees it. Tests simulate it.
 trait Time {
     /// Nanoseconds of the node's clock.
     fn now_ns(&self) -> u64;
-    /// Lets time pass.
     fn sleep(&self, wait: Duration);
 }
 
@@ -132,20 +133,20 @@ struct Supervisor<'a, O, T> {
     status: &'a Status,
     stop: &'a CancellationToken,
     silent_after_ns: u64,
-    /// Amplitude factor.
+    /// Factor for the amplitude.
     gain: f32,
     timeline: Timeline,
     backoff: Backoff,
     outage_log: Quiet,
     overrun_log: Quiet,
     silence_log: Quiet,
-    /// The state that was last said, so that the status is locked only when it changes.
+    /// The state that was last written to the status, which is locked only when the state changes.
     state: SourceState,
     /// When the source failed, in nanoseconds of the node's clock. `None`: it works, or was never tried.
-    lost_at_ns: Option<u64>,
+    failed_at_ns: Option<u64>,
     /// For how long samples have been exactly zero, in nanoseconds of audio.
     zero_ns: u64,
-    /// Whether the thread says that it is alive: not while only a new process can help.
+    /// False while only a restart of the process can help.
     beating: bool,
 }
 
@@ -176,13 +177,13 @@ where
             overrun_log: Quiet::new(LOG_PERIOD),
             silence_log: Quiet::new(LOG_PERIOD),
             state: SourceState::Starting,
-            lost_at_ns: None,
+            failed_at_ns: None,
             zero_ns: 0,
             beating: true,
         }
     }
 
-    /// Captures until the stop; each turn is one life of the source.
+    /// Captures until the stop. Each turn of the loop opens the source once.
     fn run(&mut self) {
         while !self.stop.is_cancelled() {
             self.beat();
@@ -194,31 +195,31 @@ where
                 End::Stopped => return,
                 End::Ended => {
                     info!("the recording has ended");
-                    self.say(SourceState::Ended, "the recording has ended");
+                    self.set_state(SourceState::Ended, "the recording has ended");
                     return self.wait_for_stop();
                 }
                 End::Failed(SourceError::Fatal(why)) => {
                     error!(error = %why, "the source cannot be used");
-                    self.say(SourceState::NoDevice, &why);
+                    self.set_state(SourceState::NoDevice, &why);
                     return self.wait_for_stop();
                 }
                 End::Failed(SourceError::Stuck(why)) => {
                     if std::mem::take(&mut self.beating) {
-                        error!(error = %why, "only a new process can help, the watchdog is no longer fed");
+                        error!(error = %why, "only a restart can help, the watchdog is no longer fed");
                     }
-                    self.lose(&why);
+                    self.on_failure(&why);
                 }
                 End::Failed(SourceError::Reopen(why)) => {
                     if let Some(held_back) = self.outage_log.allow() {
-                        warn!(error = %why, held_back, "no audio, opening the source anew until it works");
+                        warn!(error = %why, held_back, "no audio, reopening the source until it works");
                     }
-                    self.lose(&why);
+                    self.on_failure(&why);
                 }
             }
-            // Closing may take its time; the failure has been told by now.
+            // Closing may take a while, so it comes after the status and the log.
             drop(source);
             let wait = self.backoff.next_wait();
-            self.pause(wait);
+            self.wait_to_retry(wait);
         }
     }
 
@@ -231,7 +232,7 @@ where
         };
         self.beating = true;
         self.status.set_open(source.device(), format);
-        if self.lost_at_ns.is_some() {
+        if self.failed_at_ns.is_some() {
             self.status.counters.source_restarts.fetch_add(1, Ordering::Relaxed);
         } else {
             let SourceFormat { sample_rate_hz, channels } = format;
@@ -259,21 +260,22 @@ where
                 Err(error) => return End::Failed(error),
             }
             let now_ns = self.time.now_ns();
-            if self.take(&mut samples, format, now_ns, &mut framer) {
+            if self.put_on_tape(&mut samples, format, now_ns, &mut framer) {
                 last_frame_ns = now_ns;
                 if now_ns - opened_ns >= HEALTHY_AFTER.as_nanos() as u64 {
                     self.backoff.reset();
                     self.outage_log.reset();
                 }
             } else if now_ns - last_frame_ns >= NO_FRAMES_LIMIT.as_nanos() as u64 {
-                let why = format!("the device is open but has given no audio for {} ms", NO_FRAMES_LIMIT.as_millis());
+                let why =
+                    format!("the device is open but has delivered no audio for {} ms", NO_FRAMES_LIMIT.as_millis());
                 return End::Failed(SourceError::Reopen(why));
             }
         }
     }
 
-    /// Puts samples that have just come onto the tape. Returns whether they completed a frame.
-    fn take(&mut self, samples: &mut [f32], format: SourceFormat, now_ns: u64, framer: &mut Framer) -> bool {
+    /// Puts the samples of one read on the tape. Returns whether they completed a frame.
+    fn put_on_tape(&mut self, samples: &mut [f32], format: SourceFormat, now_ns: u64, framer: &mut Framer) -> bool {
         let channels = usize::from(format.channels.max(1));
         let count = samples.len() / channels;
         if count == 0 {
@@ -283,8 +285,8 @@ where
         if arrival.reset_framer {
             framer.reset();
         }
-        if let Some(missing) = arrival.missing {
-            self.mark(missing);
+        if let Some(lost) = arrival.lost {
+            self.append_gap(lost);
         }
         self.status.source_read(count as u64 * 1_000_000_000 / u64::from(format.sample_rate_hz));
         let samples = &mut samples[arrival.skip as usize * channels..];
@@ -302,43 +304,42 @@ where
             framed = true;
         });
         if framed {
-            self.found();
+            self.on_frame();
         }
         framed
     }
 
-    /// A frame came.
-    fn found(&mut self) {
-        if let Some(lost_at_ns) = self.lost_at_ns.take() {
-            info!(outage_ms = (self.time.now_ns() - lost_at_ns) / 1_000_000, "audio is back");
+    /// Updates the state after the source has delivered a frame.
+    fn on_frame(&mut self) {
+        if let Some(failed_at_ns) = self.failed_at_ns.take() {
+            info!(outage_ms = (self.time.now_ns() - failed_at_ns) / 1_000_000, "audio is back");
         }
         if self.zero_ns >= self.silent_after_ns {
             if self.state != SourceState::Silent {
                 if let Some(held_back) = self.silence_log.allow() {
-                    warn!(held_back, seconds = self.zero_ns / 1_000_000_000, "samples are exactly zero");
+                    warn!(held_back, seconds = self.zero_ns / 1_000_000_000, "the microphone delivers only zeros");
                 }
-                self.say(SourceState::Silent, "all samples are exactly zero: a muted or dead microphone");
+                self.set_state(SourceState::Silent, "the microphone delivers only zeros: it is muted or broken");
             }
         } else if self.state != SourceState::Capturing {
-            self.say(SourceState::Capturing, "");
+            self.set_state(SourceState::Capturing, "");
         }
     }
 
-    /// The source failed.
-    fn lose(&mut self, why: &str) {
-        self.lost_at_ns.get_or_insert(self.time.now_ns());
+    /// Updates the state after the source has failed.
+    fn on_failure(&mut self, why: &str) {
+        self.failed_at_ns.get_or_insert(self.time.now_ns());
         self.timeline.failed();
         self.status.reset_level();
-        self.say(SourceState::NoDevice, why);
+        self.set_state(SourceState::NoDevice, why);
     }
 
-    /// Puts a gap onto the tape.
-    fn mark(&mut self, missing: Missing) {
-        let Missing { frames, reason } = missing;
+    fn append_gap(&mut self, lost: LostFrames) {
+        let LostFrames { frames, reason } = lost;
         if reason == GapReason::Overrun {
             self.status.counters.frames_lost_overrun.fetch_add(frames, Ordering::Relaxed);
             if let Some(held_back) = self.overrun_log.allow() {
-                warn!(frames, held_back, "samples were lost on their way from the device");
+                warn!(frames, held_back, "samples were lost between the device and the node");
             }
         } else {
             self.status.counters.frames_lost_device.fetch_add(frames, Ordering::Relaxed);
@@ -346,7 +347,7 @@ where
         self.tape.append_gap(frames, reason, "");
     }
 
-    fn say(&mut self, state: SourceState, detail: &str) {
+    fn set_state(&mut self, state: SourceState, detail: &str) {
         self.state = state;
         self.status.set_state(state, detail);
     }
@@ -357,8 +358,9 @@ where
         }
     }
 
-    /// Lets time pass between two tries, alive and ready to stop, and tells the tape how long the outage is by now.
-    fn pause(&mut self, wait: Duration) {
+    /// Waits before the source is opened again. Meanwhile the thread beats, watches for the stop, and extends the gap
+    /// on the tape as the outage lasts.
+    fn wait_to_retry(&mut self, wait: Duration) {
         let until_ns = self.time.now_ns() + wait.as_nanos() as u64;
         loop {
             let now_ns = self.time.now_ns();
@@ -366,8 +368,8 @@ where
                 return;
             }
             self.beat();
-            if let Some(missing) = self.timeline.outage(now_ns) {
-                self.mark(missing);
+            if let Some(lost) = self.timeline.outage(now_ns) {
+                self.append_gap(lost);
             }
             self.time.sleep(READ_WAIT.min(Duration::from_nanos(until_ns - now_ns)));
         }
@@ -381,7 +383,7 @@ where
     }
 }
 
-/// Applies the gain, in place, and counts the samples that are at full scale after it.
+/// Applies the gain in place, and returns how many samples are at full scale after it.
 fn amplify(samples: &mut [f32], gain: f32) -> u64 {
     let mut clipped = 0;
     for sample in samples {

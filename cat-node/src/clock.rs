@@ -1,17 +1,18 @@
-//! The node's time: a monotonic clock that starts with the node, and the wall clock when it can be trusted.
+//! The node's time: a monotonic clock that starts with the node, and the wall clock where it can be trusted.
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// 2025-01-01 00:00 UTC in nanoseconds since 1970. A machine without a battery-backed clock begins below it.
+/// 2025-01-01 00:00 UTC in nanoseconds since 1970. A machine without a battery-backed clock starts with an earlier
+/// time.
 const EARLIEST_PLAUSIBLE_UNIX_NS: i64 = 1_735_689_600_000_000_000;
 
-/// systemd-timesyncd has this folder while it runs, and the file in it once the time was set from the network.
+/// systemd-timesyncd creates this folder when it starts, and the file in it once the time was set from the network.
 const TIMESYNC_FOLDER: &str = "/run/systemd/timesync";
 const TIMESYNC_DONE: &str = "/run/systemd/timesync/synchronized";
 
-/// Monotonic time since the node's start, in nanoseconds, which numbers and stamps everything. Wall time is only ever mapped
-/// onto it at the moment of asking: a stepped or late clock changes no frame.
+/// Monotonic time since the node's start, in nanoseconds. Frames are numbered and stamped by it. Wall time is derived
+/// from it only when somebody asks, so a wall clock that is stepped or set late changes no frame.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeClock {
     start: Instant,
@@ -29,7 +30,7 @@ impl NodeClock {
         self.start.elapsed().as_nanos() as u64
     }
 
-    /// How the wall clock lies to this one at the moment, or `None` while the wall clock is not known.
+    /// How to turn times of this clock into wall time now, or `None` while the wall time is unknown.
     pub fn wall(&self) -> Option<WallMapping> {
         let now_ns = self.now_ns();
         let unix_ns = unix_ns(SystemTime::now());
@@ -40,20 +41,20 @@ impl NodeClock {
     }
 }
 
-/// What to add to the node's monotonic time to have the wall time.
+/// Turns the node's monotonic time into wall time, by an offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WallMapping {
     offset_ns: i64,
 }
 
 impl WallMapping {
-    /// Wall time of a moment of the node's monotonic clock, in nanoseconds since 1970 UTC.
+    /// Wall time of a time of the node's monotonic clock, in nanoseconds since 1970 UTC.
     pub fn unix_ns(self, monotonic_ns: u64) -> i64 {
         self.offset_ns.saturating_add_unsigned(monotonic_ns)
     }
 }
 
-/// Caches the mapping for a second, for those who stamp frame after frame.
+/// Keeps a mapping for a second, for callers that stamp frame after frame.
 #[derive(Debug)]
 pub struct WallClock {
     clock: NodeClock,
@@ -62,7 +63,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// How long a mapping is good for before the wall clock is read again.
+    /// How long a mapping is used before the wall clock is read again.
     const FRESH: Duration = Duration::from_secs(1);
 
     /// Reads the wall clock now.
@@ -70,7 +71,7 @@ impl WallClock {
         Self { clock, read_at_ns: clock.now_ns(), mapping: clock.wall() }
     }
 
-    /// Wall time of a moment of the node's monotonic clock, in nanoseconds since 1970 UTC; 0 while it is not known.
+    /// Wall time of a time of the node's monotonic clock, in nanoseconds since 1970 UTC. 0 while it is unknown.
     pub fn unix_ns(&mut self, monotonic_ns: u64) -> i64 {
         let now_ns = self.clock.now_ns();
         if now_ns - self.read_at_ns >= Self::FRESH.as_nanos() as u64 {
@@ -85,8 +86,8 @@ fn unix_ns(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
 }
 
-/// Whether systemd-timesyncd runs here and has not reached a server since boot: then the wall clock shows when the machine
-/// was last switched off.
+/// Whether systemd-timesyncd runs and has not reached a time server since boot. Until then the wall clock shows when
+/// the machine was last switched off.
 fn waits_for_network_time(folder: &str, done: &str) -> bool {
     Path::new(folder).exists() && !Path::new(done).exists()
 }

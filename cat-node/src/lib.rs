@@ -1,12 +1,14 @@
-//! The device daemon of Meowlink, as a library, so that a test starts the real thing: sources of audio, the capture thread,
-//! the tape of numbered frames and the `cat` service that streams them.
+//! The device daemon of Meowlink: sources of audio, the capture thread, the tape of numbered frames, and the `cat`
+//! service that streams them. It is a library so that tests can start the real daemon.
 
 pub mod announce;
 pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod error_text;
 pub mod metrics;
+pub mod node;
 pub mod owner;
 pub mod record;
 pub mod run;

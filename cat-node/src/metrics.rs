@@ -1,4 +1,4 @@
-//! What a scrape of `/metrics` is told: the counters of [`crate::status`], the tape, the calls, the process.
+//! The page of `/metrics`: the counters of [`crate::status`], the tape, the calls and the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use daemon::metrics::{CallFamilies, Calls, Meter, Page, build_info, process};
 use proto::SourceState;
 
-use crate::service::Node;
+use crate::node::Node;
 use crate::tape::FRAME_BYTES;
 
-/// The calls that are counted by name; all others are one.
+/// Methods whose calls are counted by name. All others are counted as "other".
 const METHODS: [&str; 6] = [
     "proto.cat/CallCat",
     "proto.cat/AnalyzeCatSound",
@@ -21,14 +21,17 @@ const METHODS: [&str; 6] = [
 
 const RPCS: CallFamilies = CallFamilies {
     ended: ("meowlink_node_rpcs_total", "Calls that ended, by method and gRPC code."),
-    latency: ("meowlink_node_rpc_seconds", "Time from a call to the beginning of its answer."),
-    under_way: ("meowlink_node_rpcs_in_flight", "Calls under way; a listener is one as long as it listens."),
+    latency: ("meowlink_node_rpc_seconds", "Time from a call to the start of its answer."),
+    under_way: (
+        "meowlink_node_rpcs_in_flight",
+        "Calls that have not ended; a subscriber's call lasts as long as it listens.",
+    ),
 };
 
 const STATES: [SourceState; 5] =
     [SourceState::Starting, SourceState::Capturing, SourceState::Silent, SourceState::NoDevice, SourceState::Ended];
 
-/// Counts the calls of a node's port, and serves its page there.
+/// Counts the calls on a node's port, and serves the page there.
 pub fn meter(node: Arc<Node>) -> Meter {
     let calls = Arc::new(Calls::new(METHODS));
     let counted = Arc::clone(&calls);
@@ -66,12 +69,15 @@ fn source(page: &mut Page, node: &Node) {
     let status = &node.status;
     let source = status.source();
     let holds = state_word(source.state);
-    page.gauge("meowlink_node_source_state", "1 for the state that the source is in: silent is nothing but zeros.")
-        .states(&[], &STATES.map(state_word), holds);
+    page.gauge(
+        "meowlink_node_source_state",
+        "1 for the state of the source, 0 for the others; silent: it delivers only zeros.",
+    )
+    .states(&[], &STATES.map(state_word), holds);
     let rate_hz = source.format.map_or(0, |format| format.sample_rate_hz);
-    page.gauge("meowlink_node_source_sample_rate_hertz", "Samples a second that the source gives; 0: not open.")
+    page.gauge("meowlink_node_source_sample_rate_hertz", "Samples per second and channel of the source; 0: not open.")
         .value(f64::from(rate_hz));
-    let help = "Time since a frame was captured last, or since the start when none was.";
+    let help = "Time since the last frame was captured, or since the start if there was none.";
     let age_ns = node.tape.clock().now_ns().saturating_sub(status.last_frame_ns());
     page.gauge("meowlink_node_last_frame_age_seconds", help).value(seconds(age_ns));
     let (rms_dbfs, peak_dbfs) = status.level_dbfs();
@@ -79,7 +85,7 @@ fn source(page: &mut Page, node: &Node) {
         .value(f64::from(rms_dbfs));
     page.gauge("meowlink_node_level_peak_dbfs", "Highest sample of the last second, in dB of full scale.")
         .value(f64::from(peak_dbfs));
-    let help = "Audio that waited when the source was read last; the ring of a microphone holds 2 s.";
+    let help = "Audio that the last read of the source found; the ring of a microphone holds 2 s.";
     page.gauge("meowlink_node_ring_seconds", help).value(seconds(status.waited_ns()));
     let counters = &status.counters;
     let help = "Times that the source was opened again after a failure.";
@@ -97,31 +103,31 @@ fn losses(page: &mut Page, node: &Node) {
         .with(&[("reason", "overrun")], get(&counters.frames_lost_overrun));
     let help = "Overruns that the device or the ring reported.";
     counter(page, "meowlink_node_overruns_total", help, &counters.overruns);
-    let listening = counters.subscribers.load(Ordering::Relaxed);
-    page.gauge("meowlink_node_subscribers", "Listeners now.").value(f64::from(listening));
-    let help = "Frames that left the tape before a listener had taken them.";
+    let subscribers = counters.subscribers.load(Ordering::Relaxed);
+    page.gauge("meowlink_node_subscribers", "Subscribers now.").value(f64::from(subscribers));
+    let help = "Frames that left the tape before a subscriber had read them.";
     counter(page, "meowlink_node_subscriber_frames_lost_total", help, &counters.frames_lost_to_subscribers);
     let help = "Bytes of samples that were sent as FLAC, before coding.";
     counter(page, "meowlink_node_flac_sample_bytes_total", help, &counters.flac_sample_bytes);
-    let help = "Bytes that they became.";
+    let help = "Bytes of the same samples, after coding.";
     counter(page, "meowlink_node_flac_coded_bytes_total", help, &counters.flac_coded_bytes);
 }
 
 fn tape(page: &mut Page, node: &Node) {
     let extent = node.tape.extent();
     let held = extent.next_sequence - extent.oldest_sequence;
-    page.gauge("meowlink_node_tape_frames", "Frames on the tape, those in its gaps among them.").value(held as f64);
-    page.gauge("meowlink_node_tape_capacity_frames", "Frames that the tape holds at most.")
+    page.gauge("meowlink_node_tape_frames", "Frames on the tape, including those in gaps.").value(held as f64);
+    page.gauge("meowlink_node_tape_capacity_frames", "Frames that fit into the memory of the tape.")
         .value(extent.capacity_frames as f64);
-    page.gauge("meowlink_node_tape_bytes", "Bytes that the audio on the tape takes, packed or not.")
+    page.gauge("meowlink_node_tape_bytes", "Bytes of memory that the audio on the tape takes, packed or not.")
         .value(extent.bytes as f64);
-    page.gauge("meowlink_node_tape_capacity_bytes", "Bytes that a full tape would take unpacked.")
+    page.gauge("meowlink_node_tape_capacity_bytes", "Bytes of memory that a full tape would take, unpacked.")
         .value((extent.capacity_frames * FRAME_BYTES as u64) as f64);
     let spill = node.tape.spill_counts().unwrap_or_default();
     page.gauge("meowlink_node_spill_bytes", "Bytes of the tape on disk.").value(spill.bytes as f64);
-    page.counter("meowlink_node_spill_failures_total", "Times that the disk failed or was too slow, and was given up.")
+    page.counter("meowlink_node_spill_failures_total", "Times that the disk of the tape failed or was too slow.")
         .value(spill.failures as f64);
-    page.counter("meowlink_node_spill_frames_lost_total", "Frames that left the memory and did not get to disk.")
+    page.counter("meowlink_node_spill_frames_lost_total", "Frames that left memory and did not get to disk.")
         .value(spill.lost_frames as f64);
 }
 

@@ -1,4 +1,4 @@
-//! The owner, as the node sees it: one shared channel that connects when it is needed, under one deadline a call.
+//! The node's client of the owner: one shared channel that connects when it is needed, and one deadline per call.
 
 use std::error::Error;
 use std::sync::Mutex;
@@ -16,25 +16,26 @@ use tonic::{Code, ConnectError, Status};
 use tracing::warn;
 
 use crate::config::OwnerUrl;
+use crate::error_text::without_number;
 
-/// What the animal is called that this node hears.
+/// The kind of animal that the owner is notified about.
 const ANIMAL_TYPE: &str = "cat";
 
-/// First and longest wait before a connection is tried again, within the deadline of a call. The longest is well below the
-/// second in which a call must work again once the owner is back.
+/// First and longest wait before a connection is tried again, within the deadline of a call. Once the owner is back, a
+/// call must work within a second; the longest wait is well below that.
 const FIRST_RETRY: Duration = Duration::from_millis(25);
 const LONGEST_RETRY: Duration = Duration::from_millis(250);
 
-/// How often an idle connection is probed, so that an owner that vanished without a word is noticed.
+/// How often an idle connection is probed, so that the node notices an owner whose machine is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the answer to such a probe may take.
+/// How long the answer to a probe may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Failures are logged at most so often.
+/// Failures are logged at most this often.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
 
-/// A handle to the owner, for all calls.
+/// A client of the owner, shared by all calls.
 #[derive(Debug)]
 pub struct Owner {
     client: OwnerClient<Channel>,
@@ -45,14 +46,14 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// An owner at this URL; nothing is connected yet. `timeout` is what a call may take in all. Must be called within a
-    /// tokio runtime.
+    /// A client of the owner at this URL. It connects at the first call. `timeout` is the longest that a call may take.
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the URL cannot be used.
+    /// If the URL cannot be used.
     pub fn new(url: OwnerUrl, timeout: Duration) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(url.to_string())?
-            // A connection that hangs shall leave room for another try.
+            // If connecting hangs, there is time left for a second try.
             .connect_timeout(timeout / 2)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
@@ -67,17 +68,16 @@ impl Owner {
         })
     }
 
-    /// Tells the owner that a cat made itself heard. While no connection comes about it is tried again and again until the
-    /// deadline, so that a node that was started before its owner does not fail the first calls. What may have reached the
-    /// owner is never sent twice.
+    /// Notifies the owner that a cat was called. Connecting is retried until the deadline, so that the first calls do
+    /// not fail when the node starts before its owner. A request that may have reached the owner is never sent again.
     ///
     /// # Errors
-    /// `UNAVAILABLE` when the owner cannot be reached or refuses, `DEADLINE_EXCEEDED` when it is too slow.
+    /// `UNAVAILABLE` if the owner cannot be reached or refuses, `DEADLINE_EXCEEDED` if it is too slow.
     pub async fn notify(&self, cat_name: &str) -> Result<(), Status> {
         let began = Instant::now();
-        let told = self.tell(cat_name).await;
+        let notified = self.notify_by_deadline(cat_name).await;
         self.latency.observe(began.elapsed());
-        told
+        notified
     }
 
     /// How long calls took, failed ones too.
@@ -85,7 +85,7 @@ impl Owner {
         &self.latency
     }
 
-    async fn tell(&self, cat_name: &str) -> Result<(), Status> {
+    async fn notify_by_deadline(&self, cat_name: &str) -> Result<(), Status> {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
         let mut not_reached = None;
@@ -112,14 +112,18 @@ impl Owner {
             };
             let held_back = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
             if let Some(held_back) = held_back {
-                warn!(error = failure.message(), held_back, "owner was not notified");
+                warn!(error = failure.message(), held_back, "the owner was not notified");
             }
             return Err(failure);
         }
     }
 
     fn unreachable(&self, status: &Status) -> Status {
-        Status::unavailable(format!("the owner at {} cannot be reached: {}", self.url, innermost(status)))
+        Status::unavailable(format!(
+            "the owner at {} cannot be reached: {}",
+            self.url,
+            without_number(innermost(status))
+        ))
     }
 
     fn too_slow(&self) -> Status {
@@ -128,7 +132,7 @@ impl Owner {
     }
 }
 
-/// Whether a call failed because no connection came about.
+/// Whether a call failed before it was sent, because there was no connection.
 fn was_never_sent(status: &Status) -> bool {
     let mut cause = status.source();
     while let Some(error) = cause {
@@ -140,7 +144,7 @@ fn was_never_sent(status: &Status) -> bool {
     false
 }
 
-/// What lies at the bottom of a failure: the wrappers around it only say "transport error".
+/// The innermost cause of a failure. The wrappers around it only say "transport error".
 fn innermost(status: &Status) -> String {
     let mut cause = status.source();
     let mut text = status.message().to_owned();

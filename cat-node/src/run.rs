@@ -1,4 +1,4 @@
-//! The node as a whole: its parts put together, started and stopped.
+//! The whole node: connects its parts, starts them and stops them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,9 +17,11 @@ use crate::announce::announce;
 use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::Config;
+use crate::error_text::without_number;
 use crate::metrics;
+use crate::node::Node;
 use crate::owner::Owner;
-use crate::service::{CatService, Node};
+use crate::service::CatService;
 use crate::status::Status;
 use crate::tape::Tape;
 use crate::watch;
@@ -27,31 +29,32 @@ use crate::watch;
 /// Largest request that is read, in bytes. Requests hold a name or a few numbers.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
-/// How long calls in flight may take to finish when the node stops: more than a caller waits for the owner by default.
+/// How long calls in flight may take to finish when the node stops. Longer than a call waits for the owner by default.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(2500);
 
-/// How long the capture thread may take to close its source after that. With the drain it is within
+/// How long the capture thread may take to close its source after that. Both together are within
 /// [`daemon::shutdown::STOP_DEADLINE`].
 const CAPTURE_DEADLINE: Duration = Duration::from_millis(1500);
 
-/// How often it is looked whether the capture thread has ended.
+/// How often a stopping node checks whether the capture thread has ended.
 const CAPTURE_POLL: Duration = Duration::from_millis(10);
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The URL of the owner cannot be used.
-    #[error("owner: {0}")]
+    #[error("the owner's URL cannot be used: {0}")]
     Owner(tonic::transport::Error),
-    /// The system gives no thread for capture.
-    #[error("the capture thread cannot be started: {0}")]
+    /// The system cannot start the capture thread.
+    #[error("cannot start the capture thread: {}", without_number(.0))]
     Capture(std::io::Error),
 }
 
-/// Runs a node on open sockets until `stop`, then ends its streams and returns within [`daemon::shutdown::STOP_DEADLINE`].
+/// Runs a node on open sockets until `stop`, then ends its streams and returns within
+/// [`daemon::shutdown::STOP_DEADLINE`].
 ///
 /// # Errors
-/// When it cannot start.
+/// If it cannot start.
 pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
     let clock = NodeClock::start();
     let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
@@ -64,7 +67,7 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     info!(?addresses, cat = config.cat, source = %config.source, boot_id = tape.boot_id(), "cat-node starts");
 
-    // Streams end first, so that what is captured until then still goes out.
+    // A token of its own: capture stops after the streams have ended, so that they get all audio until then.
     let stop_capture = CancellationToken::new();
     status.beat(clock.now_ns());
     let capture =
@@ -85,7 +88,7 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
     systemd::stopping();
     drop(announcement);
     if timeout(DRAIN_DEADLINE, &mut server).await.is_err() {
-        warn!("calls did not finish in time");
+        warn!("calls in flight did not finish in time and were aborted");
         server.abort();
     }
     watcher.abort();
@@ -96,10 +99,10 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
         }
     });
     match ended.await {
-        // It does not block: the thread has ended.
+        // The thread has ended, so joining it does not block.
         Ok(()) if capture.join() => info!("cat-node has stopped"),
-        Ok(()) => warn!("capture thread had failed"),
-        Err(_) => warn!("capture thread did not end in time and is left behind"),
+        Ok(()) => warn!("the capture thread had panicked"),
+        Err(_) => warn!("the capture thread did not end in time"),
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! How the source fares and what was counted: written by the capture thread and the service, read by `Describe`, health and
-//! the watchdog.
+//! The state of the source, and counters: written by the capture thread and the service, read by `Describe`, the
+//! metrics, health and the watchdog.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,10 +11,10 @@ use crate::source::SourceFormat;
 /// Level of digital silence on the wire, in dB of full scale.
 pub const SILENCE_DBFS: f32 = -120.0;
 
-/// Frames that a level covers: a second.
+/// Frames that one level is measured over: a second.
 const LEVEL_FRAMES: u32 = 50;
 
-/// The one place where the state of a node is kept. Counters are plain atomics that anybody may add to.
+/// The state of the node. The counters are plain atomics that any thread may add to.
 #[derive(Debug)]
 pub struct Status {
     source: Mutex<SourceStatus>,
@@ -26,18 +26,18 @@ pub struct Status {
     pub counters: Counters,
 }
 
-/// How the source fares.
+/// The state of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
     /// "synthetic", "wav" or "microphone".
     pub kind: &'static str,
-    /// Stable id of the device or path of the recording. Empty: none, or not open yet.
+    /// Stable id of the device, or path of the recording. Empty: there is none, or it is not open yet.
     pub device: String,
     /// What the source delivers. `None`: not open.
     pub format: Option<SourceFormat>,
-    /// How it fares.
+    /// Its state.
     pub state: SourceState,
-    /// One sentence about the state. Empty: nothing to say.
+    /// One sentence about the state. May be empty.
     pub detail: String,
 }
 
@@ -56,20 +56,20 @@ pub struct Counters {
     pub clipped_samples: AtomicU64,
     /// Times that the source was opened again after a failure.
     pub source_restarts: AtomicU64,
-    /// Subscribers that listen now.
+    /// Subscribers now.
     pub subscribers: AtomicU32,
-    /// Frames that subscribers were too slow for.
+    /// Frames lost because a subscriber was too slow.
     pub frames_lost_to_subscribers: AtomicU64,
     /// Calls to the owner that failed.
     pub owner_failures: AtomicU64,
-    /// Bytes of samples that were sent in FLAC, before coding.
+    /// Bytes of samples that were sent as FLAC, before coding.
     pub flac_sample_bytes: AtomicU64,
-    /// Bytes that they became.
+    /// Bytes of the same samples after coding.
     pub flac_coded_bytes: AtomicU64,
 }
 
 impl Status {
-    /// Status of a node whose source, of this kind, is not open yet.
+    /// The status of a node whose source is of this kind and not open yet.
     pub fn new(kind: &'static str) -> Self {
         Self {
             source: Mutex::new(SourceStatus {
@@ -87,25 +87,25 @@ impl Status {
         }
     }
 
-    /// How the source fares.
+    /// The state of the source, with all details.
     pub fn source(&self) -> SourceStatus {
         lock(&self.source).clone()
     }
 
-    /// How the source fares, without the words.
+    /// The state of the source alone.
     pub fn state(&self) -> SourceState {
         lock(&self.source).state
     }
 
-    /// The source was opened: its device and format.
+    /// Stores the device and format of a source that was just opened.
     pub fn set_open(&self, device: &str, format: SourceFormat) {
         let mut source = lock(&self.source);
         source.device = device.to_owned();
         source.format = Some(format);
     }
 
-    /// The source fares so. `detail` is one sentence about it, empty when there is nothing to say. A source in the state
-    /// `NoDevice` has no format. Returns whether the state is another than before.
+    /// Stores the state of the source, and one sentence about it, which may be empty. A source in the state `NoDevice`
+    /// has no format. Returns whether the state changed.
     pub fn set_state(&self, state: SourceState, detail: impl Into<String>) -> bool {
         let mut source = lock(&self.source);
         let changed = source.state != state;
@@ -117,51 +117,51 @@ impl Status {
         changed
     }
 
-    /// A frame went onto the tape at `now_ns` of the node's clock: counts it and measures its level.
+    /// Counts a frame that went onto the tape at `now_ns` of the node's clock, and measures its level.
     pub fn frame_captured(&self, samples: &[i16], now_ns: u64) {
         self.counters.frames_captured.fetch_add(1, Ordering::Relaxed);
         self.last_frame_ns.store(now_ns, Ordering::Relaxed);
         lock(&self.level).add(samples);
     }
 
-    /// When the last frame went onto the tape, in nanoseconds of the node's clock. 0: never.
+    /// When the last frame went onto the tape, in nanoseconds of the node's clock. 0: there was none.
     pub fn last_frame_ns(&self) -> u64 {
         self.last_frame_ns.load(Ordering::Relaxed)
     }
 
-    /// A read of the source found so much audio, in nanoseconds of it.
+    /// Stores how much audio the last read of the source found, in nanoseconds.
     pub fn source_read(&self, audio_ns: u64) {
         self.waited_ns.store(audio_ns, Ordering::Relaxed);
     }
 
-    /// How much audio had waited at the last read of the source, in nanoseconds.
+    /// How much audio the last read of the source found, in nanoseconds.
     pub fn waited_ns(&self) -> u64 {
         self.waited_ns.load(Ordering::Relaxed)
     }
 
-    /// The capture thread is alive and at work, be it capturing or looking for a device. The watchdog is fed by this.
+    /// The capture thread works: it captures, or it looks for a device. The watchdog is fed by this.
     pub fn beat(&self, now_ns: u64) {
         self.heartbeat_ns.store(now_ns, Ordering::Relaxed);
     }
 
-    /// When the capture thread last said that it is at work, in nanoseconds of the node's clock.
+    /// When the capture thread last beat, in nanoseconds of the node's clock.
     pub fn last_beat_ns(&self) -> u64 {
         self.heartbeat_ns.load(Ordering::Relaxed)
     }
 
-    /// Root mean square and peak over the last whole second, in dB of full scale, -120 for silence.
+    /// Root mean square and peak of the last whole second, in dB of full scale. -120: silence.
     pub fn level_dbfs(&self) -> (f32, f32) {
         let level = lock(&self.level);
         (dbfs(level.last_mean_square.sqrt()), dbfs(level.last_peak))
     }
 
-    /// No audio comes: the level is that of silence.
+    /// Sets the level to silence, because there is no audio.
     pub fn reset_level(&self) {
         *lock(&self.level) = LevelMeter::default();
     }
 }
 
-/// Sums up a second of frames. Amplitudes are of full scale, 0 to 1.
+/// Measures the level of each second. Amplitudes are fractions of full scale, 0 to 1.
 #[derive(Debug, Default)]
 struct LevelMeter {
     frames: u32,
@@ -200,7 +200,7 @@ fn dbfs(amplitude: f64) -> f32 {
     if amplitude <= 0.0 { SILENCE_DBFS } else { (20.0 * amplitude.log10()).max(f64::from(SILENCE_DBFS)) as f32 }
 }
 
-/// Locks what stays whole even when its holder panicked: every write here is of plain values.
+/// Locks a mutex, poisoned or not: a panic cannot leave these plain values half-written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Looks after the node: tells systemd and gRPC health how it fares.
+//! Watches the node, and reports its state to systemd and to the gRPC health service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use tracing::warn;
 use crate::clock::NodeClock;
 use crate::status::Status;
 
-/// How often the state is looked at, and so how late health may tell of it.
+/// How often the state is checked, and so how late the health service may be.
 const PERIOD: Duration = Duration::from_millis(500);
 
-/// A capture thread that did not say for so long that it is at work is stuck. Opening a microphone may block it for some
-/// seconds; nothing it does takes longer.
+/// A capture thread that has not beaten for this long is stuck. Opening a microphone may block it for some seconds;
+/// nothing else that it does takes longer.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 /// Watches until `stop`.
 ///
-/// The watchdog of systemd is fed as long as the capture thread is at work. That is while frames advance, and also while it
-/// looks for a microphone that is not there: a restart would not bring that back, and would cost the tape. A thread that is
-/// stuck starves the watchdog.
+/// The watchdog of systemd is fed while the capture thread works: while it captures, and also while it looks for a
+/// microphone that is not there, because a restart would not bring the microphone back and would lose the tape. When
+/// the thread is stuck, the watchdog is not fed, and systemd restarts the node.
 ///
-/// Health: the empty name, which stands for the process, is serving; `proto.cat` is not while there is no audio to be had.
+/// Health: the empty name, which means the process, is always serving. `proto.cat` is serving unless there is no audio.
 pub async fn watch(status: Arc<Status>, clock: NodeClock, health: HealthReporter, stop: CancellationToken) {
     let feed_every = systemd::watchdog_interval();
     let mut fed_at = Instant::now();
-    let mut told = None;
+    let mut reported = None;
     let mut stuck = false;
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -41,11 +41,11 @@ pub async fn watch(status: Arc<Status>, clock: NodeClock, health: HealthReporter
             _ = ticks.tick() => {}
             () = stop.cancelled() => return health.set_service_status(SERVICE_NAME, ServingStatus::NotServing).await,
         }
-        let silent_for = Duration::from_nanos(clock.now_ns().saturating_sub(status.last_beat_ns()));
-        if (silent_for > STUCK_AFTER) != stuck {
+        let since_beat = Duration::from_nanos(clock.now_ns().saturating_sub(status.last_beat_ns()));
+        if (since_beat > STUCK_AFTER) != stuck {
             stuck = !stuck;
             if stuck {
-                warn!(seconds = silent_for.as_secs(), "capture thread is stuck");
+                warn!(seconds = since_beat.as_secs(), "the capture thread is stuck");
             }
         }
         if let Some(feed_every) = feed_every
@@ -56,10 +56,10 @@ pub async fn watch(status: Arc<Status>, clock: NodeClock, health: HealthReporter
             systemd::feed_watchdog();
         }
         let state = status.state();
-        if told != Some(state) {
-            told = Some(state);
+        if reported != Some(state) {
+            reported = Some(state);
             health.set_service_status(SERVICE_NAME, serving(state)).await;
-            systemd::status(&in_words(&status));
+            systemd::status(&status_line(&status));
         }
     }
 }
@@ -73,8 +73,8 @@ fn serving(state: SourceState) -> ServingStatus {
     }
 }
 
-/// One line for `systemctl status`.
-fn in_words(status: &Status) -> String {
+/// The state in one line, for `systemctl status`.
+fn status_line(status: &Status) -> String {
     let source = status.source();
     let state = match source.state {
         SourceState::Unspecified | SourceState::Starting => "opening",
@@ -99,9 +99,9 @@ mod tests {
     }
 
     #[test]
-    fn systemd_is_told_what_is_wrong() {
+    fn status_line_says_what_is_wrong() {
         let status = Status::new("microphone");
         status.set_state(SourceState::NoDevice, "unplugged");
-        assert_eq!(in_words(&status), "NO AUDIO from microphone : unplugged");
+        assert_eq!(status_line(&status), "NO AUDIO from microphone : unplugged");
     }
 }

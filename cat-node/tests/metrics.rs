@@ -1,4 +1,4 @@
-//! `/metrics` of the real node, beside gRPC on the same port.
+//! `/metrics` of the real node, on the same port as gRPC.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Longer than anything here takes on a machine that is not stuck.
+/// Longer than any step takes on a machine that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A node with a synthetic cat and no owner, and the token that stops it.
@@ -42,12 +42,12 @@ async fn channel(node: SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{node}")).unwrap().connect().await.unwrap()
 }
 
-/// Head and body of an answer over HTTP/1.1.
+/// Sends a request over HTTP/1.1. Returns head and body of the answer.
 async fn http1(node: SocketAddr, method: &str, path: &str) -> (String, String) {
     send(node, format!("{method} {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").as_bytes()).await
 }
 
-/// Sends a request; head and body of the answer.
+/// Sends a request. Returns head and body of the answer.
 async fn send(node: SocketAddr, request: &[u8]) -> (String, String) {
     let mut stream = TcpStream::connect(node).await.unwrap();
     stream.write_all(request).await.unwrap();
@@ -57,13 +57,13 @@ async fn send(node: SocketAddr, request: &[u8]) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// The value of a sample, which is named with its labels.
+/// The value of a sample. Its name includes the labels.
 fn value(page: &str, sample: &str) -> Option<f64> {
     let line = page.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')))?;
     Some(line.rsplit(' ').next()?.parse().unwrap())
 }
 
-/// Scrapes until the page is as wanted.
+/// Scrapes until `wanted` accepts the page.
 async fn until(node: SocketAddr, what: &str, wanted: impl Fn(&str) -> bool) -> String {
     let start = Instant::now();
     loop {
@@ -79,13 +79,13 @@ async fn until(node: SocketAddr, what: &str, wanted: impl Fn(&str) -> bool) -> S
 #[tokio::test]
 async fn page_in_a_browser_cannot_call_the_cat() {
     let (node, _stop) = start().await;
-    // gRPC as far as a page can speak it: on HTTP/1.1, to a name of its own that leads here.
+    // The most that a page can do: gRPC over HTTP/1.1, to a host name of its own that resolves to the node.
     let head = "POST /proto.cat/CallCat HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nTE: trailers\r\n\
                 Content-Type: application/grpc\r\nContent-Length: 10\r\n\r\n";
     let (head, body) = send(node, &[head.as_bytes(), b"\0\0\0\0\x05\x0a\x03Tom"].concat()).await;
     assert!(head.starts_with("HTTP/1.1 404 ") && body.contains("this port speaks gRPC"), "{head} {body}");
     let (_, page) = http1(node, "GET", "/metrics").await;
-    assert!(!page.contains("CallCat"), "it was not counted as a call: {page}");
+    assert!(!page.contains("CallCat"), "the request was counted as a call: {page}");
 }
 
 #[tokio::test]
@@ -153,11 +153,11 @@ async fn calls_are_counted_by_method_and_code() {
     assert_eq!(value(&page, "meowlink_node_owner_failures_total"), Some(1.0));
     assert_eq!(value(&page, "meowlink_node_owner_seconds_count"), Some(1.0));
 
-    // One that hangs up is cancelled; one that the node ends has the node's code.
+    // A call whose client hangs up is counted as cancelled.
     drop(listening);
     let cancelled = counted("proto.cat/Listen", "CANCELLED");
     until(node, "hung up", |page| value(page, &cancelled) == Some(1.0)).await;
-    // Every method of the service has a name of its own.
+    // Every method of the service is counted by name.
     drop(client.analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap());
     let cancelled = counted("proto.cat/AnalyzeCatSound", "CANCELLED");
     let page = until(node, "hung up", |page| value(page, &cancelled) == Some(1.0)).await;

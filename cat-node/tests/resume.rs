@@ -1,14 +1,15 @@
-//! A hub that was away for ten minutes. The tape is written by the test, so that the ten minutes take a second.
+//! A hub that was away for ten minutes. The test writes the tape itself, so the ten minutes take a second.
 
-#![allow(clippy::unwrap_used)] // In the helpers of tests too.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cat_node::clock::NodeClock;
+use cat_node::node::Node;
 use cat_node::owner::Owner;
-use cat_node::service::{CatService, Node};
+use cat_node::service::CatService;
 use cat_node::status::Status;
 use cat_node::tape::{FRAME_BYTES, Tape};
 use daemon::shutdown::CancellationToken;
@@ -21,7 +22,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic::transport::server::TcpIncoming;
 
-/// Longest that anything may take before it counts as hanging.
+/// Longer than any step takes on a machine that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 const MINUTE_FRAMES: u64 = 60 * 50;
@@ -33,9 +34,9 @@ struct Taping {
 }
 
 impl Taping {
-    /// A node with a tape for so many frames of 20 ms, and what it is going to hear.
-    async fn start(capacity_frames: u64, heard_frames: u64) -> Self {
-        let mut audio = vec![0; heard_frames as usize * FRAME_SAMPLES];
+    /// A node with a tape of `capacity_frames`, and `audio_frames` of audio for it to capture.
+    async fn start(capacity_frames: u64, audio_frames: u64) -> Self {
+        let mut audio = vec![0; audio_frames as usize * FRAME_SAMPLES];
         Synth::new(SynthConfig { seed: 3, vocalisations: true }).read(&mut audio);
         let tape = Arc::new(Tape::new(NodeClock::start(), capacity_frames as usize * FRAME_BYTES));
         let node = Node {
@@ -54,7 +55,7 @@ impl Taping {
         Self { tape, audio, client }
     }
 
-    /// Captures up to a frame.
+    /// Captures the frames before `end`.
     fn capture_until(&self, end: u64) {
         for sequence in self.tape.next_sequence()..end {
             let samples = self.frame(sequence).first_chunk().unwrap();
@@ -71,7 +72,7 @@ impl Taping {
         self.client.listen(ListenRequest { frame_ms: 100, from, encoding: 0 }).await.unwrap().into_inner()
     }
 
-    /// Listens for the first minute, is away for ten, and asks for what came since.
+    /// Listens for the first minute, is away for ten minutes, and asks for the frames captured meanwhile.
     async fn listen_again_after_ten_minutes(&mut self) -> Streaming<ListenResponse> {
         self.capture_until(MINUTE_FRAMES);
         let mut stream = self.listen(0).await;
@@ -81,7 +82,7 @@ impl Taping {
         self.listen(MINUTE_FRAMES).await
     }
 
-    /// Takes frames from `from` until `end`: each comes once, in order, with its own samples.
+    /// Checks that the frames from `from` to `end` come once each, in order, with their samples.
     async fn assert_audio(&self, stream: &mut Streaming<ListenResponse>, from: u64, end: u64) {
         let mut next_sequence = from;
         while next_sequence < end {
@@ -106,7 +107,7 @@ async fn ten_minutes_away_miss_nothing_and_repeat_nothing() {
     let mut node = Taping::start(10 * MINUTE_FRAMES, 12 * MINUTE_FRAMES).await;
     let mut stream = node.listen_again_after_ten_minutes().await;
     node.assert_audio(&mut stream, MINUTE_FRAMES, 11 * MINUTE_FRAMES).await;
-    // And then live.
+    // After that, it continues live.
     node.capture_until(12 * MINUTE_FRAMES);
     node.assert_audio(&mut stream, 11 * MINUTE_FRAMES, 12 * MINUTE_FRAMES).await;
 }
@@ -115,7 +116,7 @@ async fn ten_minutes_away_miss_nothing_and_repeat_nothing() {
 async fn tape_that_is_too_short_for_ten_minutes_is_one_exact_gap() {
     let mut node = Taping::start(4 * MINUTE_FRAMES, 11 * MINUTE_FRAMES).await;
     let mut stream = node.listen_again_after_ten_minutes().await;
-    let Event::Gap(gap) = next(&mut stream).await else { panic!("not told what is lost") };
+    let Event::Gap(gap) = next(&mut stream).await else { panic!("no gap") };
     let lost = Gap {
         boot_id: node.tape.boot_id(),
         first_sequence: MINUTE_FRAMES,

@@ -1,4 +1,4 @@
-//! The real node on a free port, spoken to by a real client.
+//! The real node on a free port, called by a real client.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
-/// Longer than anything here takes on a machine that is not stuck.
+/// Longer than any step takes on a machine that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 struct Node {
@@ -58,7 +58,7 @@ impl Node {
         answer.expect("described in time").unwrap().into_inner()
     }
 
-    /// Asks until the answer is as wanted.
+    /// Calls `Describe` until the answer is as wanted.
     async fn until(&mut self, what: &str, wanted: impl Fn(&DescribeResponse) -> bool) -> DescribeResponse {
         let start = Instant::now();
         loop {
@@ -195,13 +195,13 @@ async fn an_owner_that_is_down_is_unavailable_by_name_and_one_that_comes_up_is_f
     assert!(error.message().contains(&url), "{error}");
     assert_eq!(node.describe().await.counters.unwrap().owner_failures, 1);
 
-    // A call that began before the owner was up is answered once it is.
+    // A call that began before its owner started is answered once the owner runs.
     let mut patient = Node::start(Config { owner_timeout: DEADLINE, ..config(&url, synthetic(1)) }).await;
     let calling = tokio::spawn(async move { call(&mut patient.client, "Tom").await });
     let owner = FakeOwner::default();
     let serving = owner.serve(TcpListener::bind(address).await.unwrap());
     assert_eq!(calling.await.unwrap().unwrap(), "Tom: MEEEWWWWW");
-    assert_eq!(owner.calls.load(Ordering::SeqCst), 1, "what was sent is never sent twice");
+    assert_eq!(owner.calls.load(Ordering::SeqCst), 1, "a request that was sent is never sent again");
     assert_eq!(call(&mut node.client, "Tom").await.unwrap(), "Tom: MEEEWWWWW");
     serving.abort();
 }
@@ -243,7 +243,7 @@ async fn live_frames_follow_each_other_and_are_the_synthesizers() {
 async fn the_tape_is_given_from_a_cursor_on_in_messages_of_any_length_and_coding() {
     let mut node = Node::synthetic().await;
     let boot_id = node.describe().await.boot_id;
-    // Long enough for blocks to be packed.
+    // Long enough that blocks are packed.
     node.until("taped", |description| description.tape.unwrap().next_sequence > 260).await;
     let mut made = vec![0_i16; 260 * 320];
     Synth::new(SynthConfig { seed: 1, vocalisations: true }).read(&mut made);
@@ -309,11 +309,12 @@ async fn what_a_node_does_not_know_is_an_invalid_argument() {
 #[tokio::test]
 async fn subscribers_are_limited_and_one_that_hangs_up_makes_room_at_once() {
     let mut node = Node::synthetic().await;
-    // On a connection of their own: what nobody reads fills its flow-control window, and no other answer would get through.
-    let mut listener = CatClient::new(connect(node.address).await);
+    // On a connection of their own: streams that nobody reads fill its flow-control window, and block all other
+    // answers.
+    let mut subscriber = CatClient::new(connect(node.address).await);
     let mut streams = Vec::new();
     for _ in 0..cat_node::service::MAX_SUBSCRIBERS {
-        streams.push(listener.listen(ListenRequest::default()).await.unwrap().into_inner());
+        streams.push(subscriber.listen(ListenRequest::default()).await.unwrap().into_inner());
     }
     let error = node.client.listen(ListenRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
@@ -325,9 +326,9 @@ async fn subscribers_are_limited_and_one_that_hangs_up_makes_room_at_once() {
 }
 
 #[tokio::test]
-async fn a_subscriber_that_does_not_read_loses_frames_and_harms_nobody() {
+async fn a_subscriber_that_does_not_read_loses_frames_and_no_other_does() {
     let mut node = Node::start(Config { tape_bytes: 50 * 640, ..config("http://127.0.0.1:1", synthetic(1)) }).await;
-    // Its window is full after 16 KiB; some more lies in the buffers of both sides.
+    // Its window is full after 16 KiB. The buffers on both sides hold some more.
     let endpoint = Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
     let narrow = endpoint.initial_stream_window_size(16 * 1024).connect().await.unwrap();
     let mut slow = CatClient::new(narrow);
@@ -340,7 +341,7 @@ async fn a_subscriber_that_does_not_read_loses_frames_and_harms_nobody() {
         assert!(live_expected.is_none_or(|sequence| sequence == frame.sequence));
         live_expected = Some(frame.sequence + 1);
     }
-    // Everything is accounted for, in order.
+    // Every frame is delivered or in a gap, in order.
     let mut lost = 0;
     expected += 1;
     while expected < live_expected.unwrap() {
@@ -387,7 +388,7 @@ async fn analysis_sends_thirty_seconds_of_audio_second_by_second() {
         }
     }
     assert!(stream.message().await.unwrap().is_none());
-    // All but what the last grace did not bring.
+    // All frames but those that came after the last grace.
     let first = (made.len() / 320 - 1510) as u64;
     assert!((1490..=1500).contains(&(expected.unwrap() - first)), "{first} {expected:?}");
 }
@@ -436,7 +437,7 @@ async fn stopping_ends_streams_as_unavailable_and_the_node() {
     assert_eq!((error.code(), error.message()), (Code::Unavailable, "the node is stopping"));
     let error = loop {
         match tokio::time::timeout(DEADLINE, listening.message()).await.unwrap() {
-            Ok(message) => assert!(message.is_some(), "the stream ended without a word"),
+            Ok(message) => assert!(message.is_some(), "the stream ended without an error"),
             Err(error) => break error,
         }
     };
@@ -445,7 +446,7 @@ async fn stopping_ends_streams_as_unavailable_and_the_node() {
 }
 
 #[tokio::test]
-async fn health_tells_of_the_process_and_of_the_source() {
+async fn health_reports_the_process_and_the_source() {
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::health_client::HealthClient;

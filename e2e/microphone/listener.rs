@@ -1,4 +1,4 @@
-//! A subscriber that notes when everything came.
+//! A subscriber that records when each message arrived.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -11,45 +11,45 @@ use tokio::task::JoinHandle;
 /// One message of the stream.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
-    /// When it came.
+    /// When it arrived.
     pub(crate) at: Instant,
-    /// What it said.
+    /// Its frame or gap.
     pub(crate) event: Event,
 }
 
-/// Listens until dropped.
+/// A subscriber, until dropped.
 pub(crate) struct Listener {
     heard: Arc<Mutex<Vec<Heard>>>,
     task: JoinHandle<()>,
 }
 
 impl Listener {
-    /// Listens to a node from its first frame on.
+    /// Subscribes to a node from its first frame on.
     pub(crate) async fn start(node: &Node) -> Self {
         let request = ListenRequest { from: Some(proto::Cursor { boot_id: 0, sequence: 0 }), ..Default::default() };
-        let mut stream = node.client().listen(request).await.expect("the node lets us listen").into_inner();
+        let mut stream = node.client().listen(request).await.expect("the node accepts a subscriber").into_inner();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&heard);
         let task = tokio::spawn(async move {
             while let Ok(Some(message)) = stream.message().await {
-                let event = message.event.expect("every message says something");
+                let event = message.event.expect("every message has a frame or a gap");
                 notes.lock().unwrap().push(Heard { at: Instant::now(), event });
             }
         });
         Self { heard, task }
     }
 
-    /// Everything heard so far.
+    /// All messages so far.
     pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 
-    /// Number of audio frames heard so far.
+    /// Number of messages with audio so far.
     pub(crate) fn frames(&self) -> usize {
         self.heard.lock().unwrap().iter().filter(|heard| matches!(heard.event, Event::Frame(_))).count()
     }
 
-    /// Whether the stream still runs.
+    /// Whether the stream is still open.
     pub(crate) fn is_listening(&self) -> bool {
         !self.task.is_finished()
     }
@@ -61,23 +61,23 @@ impl Drop for Listener {
     }
 }
 
-/// A row of gaps, with the audio on both sides of it.
+/// Consecutive gaps, with the audio before and after them.
 #[derive(Debug)]
 pub(crate) struct Outage {
-    /// The last frame before it and when it came. `None`: it begins the stream.
+    /// The last frame before it, and when that arrived. `None`: the stream begins with the outage.
     pub(crate) before: Option<(AudioFrame, Instant)>,
-    /// Frames missing.
+    /// Frames in the gaps.
     pub(crate) frames: u64,
     /// The gaps.
     pub(crate) gaps: Vec<Gap>,
-    /// The first frame after it and when it came.
+    /// The first frame after it, and when that arrived.
     pub(crate) after: (AudioFrame, Instant),
 }
 
 /// The outages of a stream that began at frame 0.
 ///
 /// # Panics
-/// When a sequence number is neither delivered nor covered by a gap, or comes twice.
+/// If a sequence number is neither delivered nor covered by a gap, or is delivered twice.
 pub(crate) fn outages(heard: &[Heard]) -> Vec<Outage> {
     let mut next = 0;
     let mut last: Option<(AudioFrame, Instant)> = None;

@@ -1,7 +1,7 @@
-//! The node at a real sound server: what is played is heard to the sample, and nothing that happens to the server is lost
-//! without account. Started by `run` beside this file; see there.
+//! The node with a real sound server. What is played is captured to the sample, and whatever happens to the server,
+//! every lost frame is accounted for. Start it with `run` in this folder, which explains more.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests fail as tests do, and say what they measured.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Helpers of tests panic too, and print what they measured.
 
 mod listener;
 mod pulse;
@@ -21,25 +21,25 @@ use pulse::{Player, Pulse, set_shared_memory};
 use sound::framer::Framer;
 use sound::measure::Meter;
 
-/// The node says that it hears nothing after at most so long, and hears again so long after the device is back. Promises of
-/// the product, and with the account of the gap the only limits on time in here.
+/// The node reports that it has no audio within this time, and captures again within this time once the device is back.
+/// The product promises both. Besides the length of the gap, they are the only limits on time in these tests.
 const NOTICED: Duration = Duration::from_secs(2);
 const HEALED: Duration = Duration::from_secs(5);
 
-/// How long an outage lasts: several attempts of the node fail in it.
+/// How long an outage lasts. The node tries several times in vain.
 const OUTAGE: Duration = Duration::from_secs(4);
 
-/// How far the length of a gap may be from the outage as the subscriber's clock saw it: what the sound server and the
-/// resampler hold back, more or less before and after, on a machine that does other things too.
+/// How far the length of a gap may be from the outage by the subscriber's clock. The sound server and the resampler
+/// hold back more or less audio before and after it, and the machine may be busy.
 const CLOCK_TOLERANCE_MS: i64 = 200;
 
-/// Share of one core that the node may use while nothing works: a flood of errors takes all of it.
+/// Share of one core that the node may use during an outage. Errors without end would take all of it.
 const OUTAGE_CPU_SHARE: f64 = 0.2;
 
-/// Lines that the node may log in a test. A flood logs thousands a second.
+/// How many lines the node may log in a test. Errors without end would log thousands per second.
 const LOG_LINES: usize = 60;
 
-/// Clock ticks a second in `/proc/PID/stat`, on every Linux of today.
+/// Clock ticks per second in `/proc/PID/stat`, on every current Linux.
 const TICKS_A_SECOND: f64 = 100.0;
 
 fn path(name: &str) -> PathBuf {
@@ -68,7 +68,7 @@ async fn record(out: &Path, seconds: u32) {
     assert_eq!(recorded.code, Some(0), "{}", recorded.stderr);
 }
 
-/// A node at the microphone. Nobody calls its owner.
+/// A node with the microphone. Its owner does not exist, and is not called.
 async fn node() -> Node {
     let source = "microphone".into();
     Node::start(NodeOptions { source, ..NodeOptions::new("http://127.0.0.1:1") }).await
@@ -78,7 +78,7 @@ fn state(description: &DescribeResponse) -> SourceState {
     description.source.as_ref().unwrap().state()
 }
 
-/// Waits until the node says that its source fares so, and gives what it says.
+/// Waits until the source of the node is in this state, and returns the description of the node.
 async fn reaches(node: &Node, wanted: SourceState) -> DescribeResponse {
     until(SOON, &format!("the source is {wanted:?}"), || async {
         let description = node.describe().await;
@@ -87,10 +87,10 @@ async fn reaches(node: &Node, wanted: SourceState) -> DescribeResponse {
     .await
 }
 
-/// Processor seconds that a process has used.
+/// Processor time that a process has used, in seconds.
 fn cpu_s(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name may hold spaces; after it come the state and the numbers: user and system time are the 14th and 15th field.
+    // The name may contain spaces. After it come the state and the numbers: user and system time are fields 14 and 15.
     let numbers: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     (numbers[11].parse::<f64>().unwrap() + numbers[12].parse::<f64>().unwrap()) / TICKS_A_SECOND
 }
@@ -98,20 +98,20 @@ fn cpu_s(pid: u32) -> f64 {
 /// What happens to the sound server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It crashes, and another is started.
+    /// It crashes, and another one is started.
     Killed,
-    /// It hangs, and goes on later: no client gets any error.
+    /// It hangs and continues later. Its clients get no error.
     Hangs,
 }
 
-/// Breaks the sound server under a listening subscriber, mends it, and holds the account against the clock.
+/// Breaks the sound server while a subscriber listens, repairs it, and compares the gap with the clock.
 async fn heals(fault: Fault, shared_memory: bool) {
     set_shared_memory(shared_memory);
     let mut server = Some(Pulse::start().await);
     let _player = Player::play(&tone()).await;
     let node = node().await;
     let listener = Listener::start(&node).await;
-    until(SOON, "two seconds are heard", || async { (listener.frames() >= 100).then_some(()) }).await;
+    until(SOON, "two seconds of audio arrive", || async { (listener.frames() >= 100).then_some(()) }).await;
 
     let cpu_before_s = cpu_s(node.daemon.pid());
     let broken_at = Instant::now();
@@ -121,8 +121,8 @@ async fn heals(fault: Fault, shared_memory: bool) {
     }
     let lost = reaches(&node, SourceState::NoDevice).await;
     let noticed = broken_at.elapsed();
-    assert!(!lost.source.unwrap().detail.is_empty(), "the node does not say why");
-    // The outage itself.
+    assert!(!lost.source.unwrap().detail.is_empty(), "the node gives no reason");
+    // Lets the outage last.
     tokio::time::sleep_until((broken_at + OUTAGE).into()).await;
     let cpu_share = (cpu_s(node.daemon.pid()) - cpu_before_s) / broken_at.elapsed().as_secs_f64();
     let heard_before = listener.frames();
@@ -135,10 +135,12 @@ async fn heals(fault: Fault, shared_memory: bool) {
         }
     };
     let back_at = Instant::now();
-    until(SOON, "two more seconds are heard", || async { (listener.frames() >= heard_before + 100).then_some(()) })
-        .await;
+    until(SOON, "two more seconds of audio arrive", || async {
+        (listener.frames() >= heard_before + 100).then_some(())
+    })
+    .await;
     let description = reaches(&node, SourceState::Capturing).await;
-    assert!(listener.is_listening(), "the subscriber was cut off");
+    assert!(listener.is_listening(), "the subscriber was disconnected");
 
     let outages = outages(&listener.heard());
     let outage = &outages[0];
@@ -151,16 +153,16 @@ async fn heals(fault: Fault, shared_memory: bool) {
     let counters = description.counters.unwrap();
     let log_lines = node.daemon.log().lines().count();
     println!(
-        "{fault:?}, shared memory {shared_memory}: noticed after {noticed:?}, healed {healed:?} after the return, gap of \
-         {gap_ms} ms, by the node's clock {by_node_ms} ms, by the subscriber's {by_subscriber_ms} ms; {:.1} % of a core; \
-         {} restarts; {log_lines} lines of log",
+        "{fault:?}, shared memory {shared_memory}: noticed after {noticed:?}, audio {healed:?} after the return; gap \
+         of {gap_ms} ms, by the node's clock {by_node_ms} ms, by the subscriber's {by_subscriber_ms} ms; {:.1} % of a \
+         core; {} restarts; {log_lines} lines of log",
         100.0 * cpu_share,
         counters.source_restarts,
     );
     assert!(noticed <= NOTICED, "noticed after {noticed:?}");
-    assert!(healed <= HEALED, "healed {healed:?} after the return");
-    assert!((gap_ms - by_node_ms).abs() <= 20, "the gap is not what the node's clock says");
-    assert!((gap_ms - by_subscriber_ms).abs() <= CLOCK_TOLERANCE_MS, "the gap is not what the clock says");
+    assert!(healed <= HEALED, "no audio until {healed:?} after the return");
+    assert!((gap_ms - by_node_ms).abs() <= 20, "the gap differs from the node's clock");
+    assert!((gap_ms - by_subscriber_ms).abs() <= CLOCK_TOLERANCE_MS, "the gap differs from the subscriber's clock");
     assert!(outage.gaps.iter().all(|gap| gap.reason() == GapReason::DeviceLost), "{:?}", outage.gaps);
     let missing: u64 = outages.iter().map(|outage| outage.frames).sum();
     assert_eq!(counters.frames_lost_device + counters.frames_lost_overrun, missing);
@@ -193,12 +195,12 @@ async fn tone_is_recorded_without_a_break() {
     record(&out, 5).await;
     let (samples, rate_hz) = wave::read(&out);
     assert_eq!((samples.len(), rate_hz), (5 * 16_000, 16_000));
-    // The player may have begun a moment after the recording.
+    // The player may have started shortly after the recording.
     let sine = wave::fit_sine(&samples[16_000..]);
     println!("tone: {:.4} Hz, amplitude {:.4}, {} breaks", sine.frequency_hz, sine.amplitude, sine.breaks.len());
     assert!((sine.frequency_hz - 440.0).abs() < 0.01, "{} Hz", sine.frequency_hz);
     assert!((sine.amplitude - 0.5).abs() < 0.005, "amplitude {}", sine.amplitude);
-    assert_eq!(sine.breaks, Vec::<usize>::new(), "samples were lost or doubled");
+    assert_eq!(sine.breaks, Vec::<usize>::new(), "samples were lost or repeated");
 }
 
 #[tokio::test]
@@ -206,7 +208,7 @@ async fn real_meow_is_recorded_as_it_was_played() {
     set_shared_memory(true);
     let _server = Pulse::start().await;
     let (meow, rate_hz) = wave::read(&a_meow());
-    // A pause before it, in which the recording begins.
+    // The recording starts in the pause before the meow.
     let padded = path("padded.wav");
     let pause = vec![0; 2 * rate_hz as usize];
     wave::write(&padded, rate_hz, &[&pause[..], &meow, &pause].concat());
@@ -225,7 +227,7 @@ async fn real_meow_is_recorded_as_it_was_played() {
     let mut meter = Meter::default();
     let (was, is) = (meter.measure(&played, -120.0), meter.measure(&heard[at..end], -120.0));
     println!(
-        "meow of {} ms: likeness {likeness:.5}, pitch {:.1} Hz played, {:.1} Hz heard; level {:.2} and {:.2} dBFS",
+        "meow of {} ms: likeness {likeness:.5}, pitch {:.1} Hz played, {:.1} Hz recorded; level {:.2} and {:.2} dBFS",
         played.len() / 16,
         was.pitch_median_hz,
         is.pitch_median_hz,
@@ -235,7 +237,7 @@ async fn real_meow_is_recorded_as_it_was_played() {
     assert!(likeness > 0.99, "likeness {likeness}");
     assert!((is.pitch_median_hz / was.pitch_median_hz - 1.0).abs() < 0.005);
     assert!((is.rms_dbfs - was.rms_dbfs).abs() < 0.2);
-    // Nothing of it lies outside: the length is right too. The sound server's filter rings for a few milliseconds.
+    // There is silence around it, so the length is right too. The sound server's filter rings for a few milliseconds.
     let ringing = 160;
     let outside = heard[..at - ringing].iter().chain(&heard[end + ringing..]);
     assert!(outside.clone().all(|sample| sample.abs() <= 8), "{:?}", outside.max());
@@ -253,13 +255,13 @@ async fn node_that_starts_before_its_microphone_waits_for_it() {
     let back_at = Instant::now();
     let _player = Player::play(&tone()).await;
     reaches(&node, SourceState::Capturing).await;
-    until(SOON, "a frame is heard", || async { (listener.frames() >= 10).then_some(()) }).await;
+    until(SOON, "audio arrives", || async { (listener.frames() >= 10).then_some(()) }).await;
     let outages = outages(&listener.heard());
     let Outage { before, frames, after: (first, first_at), .. } = &outages[0];
     assert!(before.is_none(), "the stream does not begin with the gap");
     let late_ms = first.captured_monotonic_ns as i64 / 1_000_000 - *frames as i64 * 20;
     println!("gap of {frames} frames, first frame at {} ms", first.captured_monotonic_ns / 1_000_000);
-    assert!((0..=20).contains(&late_ms), "the gap is off by {late_ms} ms");
+    assert!((0..=20).contains(&late_ms), "the gap is wrong by {late_ms} ms");
     assert!(first_at.saturating_duration_since(back_at) <= HEALED);
 }
 
@@ -304,14 +306,14 @@ async fn devices_lists_what_can_be_opened() {
     }
 }
 
-/// Sound cards of the machine that runs the test.
+/// Number of sound cards of this machine.
 fn cards() -> usize {
     fs::read_dir("/proc/asound").map_or(0, |entries| {
         entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("card")).count()
     })
 }
 
-/// One of the meows of the demo, always the same.
+/// One of the meows of the demo. Always the same one.
 fn a_meow() -> PathBuf {
     let folder = workspace().join("demo/meows");
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));

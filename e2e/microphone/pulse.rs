@@ -1,4 +1,4 @@
-//! A private sound server: what is played to it is what the microphone hears.
+//! A private sound server. The microphone records what is played to it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use e2e::daemon::Signal;
 use e2e::wait::{SOON, until};
 use rustix::process::{Pid, kill_process};
 
-/// The folder that `run` made for the server; `PULSE_SERVER` leads there.
+/// Names the folder that `run` created for the server. `PULSE_SERVER` points there too.
 const FOLDER_VARIABLE: &str = "MEOWLINK_PULSE_DIR";
 
 /// A running PulseAudio with a null sink of 48 kHz whose monitor is the default source. Killed when dropped.
@@ -21,11 +21,11 @@ impl Pulse {
     pub(crate) async fn start() -> Self {
         let folder = folder();
         let socket = folder.join("native");
-        // A server that was killed leaves it behind.
+        // A killed server leaves its socket behind.
         let _ = fs::remove_file(&socket);
         let runtime = folder.join("runtime");
         fs::create_dir_all(&runtime).unwrap();
-        // Without `norewinds` the null sink throws away and renders anew what a monitor has read already.
+        // Without `norewinds`, the null sink discards and renders again what a monitor has already read.
         let script = format!(
             "load-module module-native-protocol-unix socket={} auth-anonymous=1\n\
              load-module module-null-sink sink_name=room rate=48000 channels=1 norewinds=1\n\
@@ -55,18 +55,18 @@ impl Pulse {
         pulse
     }
 
-    /// Sends the server a signal.
+    /// Sends a signal to the server.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the sound server runs");
+        kill_process(Pid::from_child(&self.child), signal).expect("the sound server is running");
     }
 
-    /// Kills it as a crash would.
+    /// Kills it, like a crash.
     pub(crate) fn kill(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        // Errors mean that it is gone already.
+        // Errors mean that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -78,19 +78,19 @@ impl Drop for Pulse {
     }
 }
 
-/// Whether clients and server may share memory from now on. With it a killed server leaves its clients without a word.
+/// Sets whether clients and server share memory from now on. If they do, the clients of a killed server get no error.
 pub(crate) fn set_shared_memory(enabled: bool) {
     let shm = if enabled { "yes" } else { "no" };
     fs::write(folder().join("client.conf"), format!("autospawn = no\nenable-shm = {shm}\n")).unwrap();
 }
 
-/// Something that is played to the room. Stopped when dropped.
+/// Plays something into the room. Stopped when dropped.
 pub(crate) struct Player {
     child: Child,
 }
 
 impl Player {
-    /// Plays a WAV file, and waits until it is heard.
+    /// Plays a WAV file, and waits until the player is connected.
     pub(crate) async fn play(wav: &Path) -> Self {
         let child = Command::new("paplay")
             .arg("--device=room")
@@ -116,7 +116,7 @@ impl Drop for Player {
     }
 }
 
-/// The folder that `run` made.
+/// The folder that `run` created.
 pub(crate) fn folder() -> PathBuf {
     let folder = std::env::var_os(FOLDER_VARIABLE).expect("start this test by e2e/microphone/run");
     PathBuf::from(folder)

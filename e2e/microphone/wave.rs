@@ -1,4 +1,4 @@
-//! Signals: making them, and holding what was heard against what was played.
+//! Signals: makes them, and compares what was recorded with what was played.
 
 use std::f64::consts::TAU;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) fn write(path: &Path, rate_hz: u32, samples: &[i16]) {
     writer.finalize().unwrap();
 }
 
-/// Writes a sine of half of full scale, 48 kHz.
+/// Writes a sine of half of full scale, at 48 kHz.
 pub(crate) fn write_sine(path: &Path, frequency_hz: f64, seconds: u32) {
     let sample = |n| 16_384.0 * (TAU * frequency_hz * f64::from(n) / 48_000.0).sin();
     let samples: Vec<i16> = (0..48_000 * seconds).map(|n| sample(n).round() as i16).collect();
@@ -40,12 +40,12 @@ pub(crate) struct Sine {
     pub(crate) frequency_hz: f64,
     /// Amplitude, full scale 1.
     pub(crate) amplitude: f64,
-    /// Samples that do not follow from the two before them as those of one sine do.
+    /// Samples that do not follow from the two before them, as the samples of a sine do.
     pub(crate) breaks: Vec<usize>,
 }
 
-/// Fits a sine to 16 kHz samples. For any sine of angular step w, x[n+1] + x[n-1] = 2 cos(w) x[n]: the least squares of
-/// that give w, and a sample that was dropped or doubled breaks it.
+/// Fits a sine to 16 kHz samples. For any sine of angular step w, x[n+1] + x[n-1] = 2 cos(w) x[n]. The least squares of
+/// this give w, and a sample that was dropped or repeated violates it.
 pub(crate) fn fit_sine(samples: &[i16]) -> Sine {
     let x: Vec<f64> = samples.iter().map(|&sample| f64::from(sample) / 32_768.0).collect();
     let (mut with, mut square) = (0.0, 0.0);
@@ -56,7 +56,7 @@ pub(crate) fn fit_sine(samples: &[i16]) -> Sine {
     let two_cos = with / square;
     let frequency_hz = (two_cos / 2.0).acos() / TAU * 16_000.0;
     let amplitude = (2.0 * square / x.len() as f64).sqrt();
-    // Rounding to 16 bits moves the residue by at most 2 units; a phase jump moves it by a share of the amplitude.
+    // Rounding to 16 bits changes the residue by at most 2 units, a phase jump by a part of the amplitude.
     let tolerance = 4.0 / 32_768.0;
     let breaks = x
         .windows(3)
@@ -67,8 +67,8 @@ pub(crate) fn fit_sine(samples: &[i16]) -> Sine {
     Sine { frequency_hz, amplitude, breaks }
 }
 
-/// Where `pattern` lies best in `samples`, and how well: the normalized cross-correlation, 1 for the same shape. The two may
-/// have been sampled at different moments: the pattern is tried at fractions of a sample too.
+/// Where `pattern` fits best into `samples`, and how well: the normalized cross-correlation, 1 for the same shape. The
+/// two may have been sampled at different moments, so the pattern is also tried at fractions of a sample.
 pub(crate) fn find(pattern: &[i16], samples: &[i16]) -> (usize, f64) {
     assert!(pattern.len() <= samples.len());
     let score = |pattern: &[i16], offset: usize| correlation(pattern, &samples[offset..offset + pattern.len()]);
@@ -81,7 +81,7 @@ pub(crate) fn find(pattern: &[i16], samples: &[i16]) -> (usize, f64) {
     let best = |tried: &mut dyn Iterator<Item = (usize, f64)>| -> (usize, f64) {
         tried.max_by(|a, b| a.1.total_cmp(&b.1)).expect("there is a place to try")
     };
-    // Where the loudness fits; then to the sample; then to its fraction.
+    // First by the loudness, then to the sample, then to a fraction of a sample.
     let (loud_pattern, loud) = (envelope(pattern), envelope(samples));
     let (coarse, _) = best(
         &mut (0..=loud.len() - loud_pattern.len())
@@ -96,10 +96,10 @@ pub(crate) fn find(pattern: &[i16], samples: &[i16]) -> (usize, f64) {
     }))
 }
 
-/// Steps to half a sample.
+/// Steps per half sample.
 const STEPS: i32 = 6;
 
-/// Samples delayed by less than one, by a windowed sinc.
+/// Delays samples by less than one sample, with a windowed sinc.
 fn delay(samples: &[i16], delay: f64) -> Vec<i16> {
     const HALF: i64 = 24;
     let taps: Vec<f64> = (-HALF..=HALF)

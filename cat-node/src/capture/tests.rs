@@ -1,6 +1,6 @@
-//! The supervisor against a source that follows a script, in simulated time.
+//! The supervisor with a source that follows a script, in simulated time.
 //!
-//! Each sample says when it was captured, so that the tape can be held against the truth to the sample.
+//! The value of each sample says when it was captured, so the tape can be checked to the sample.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use proto::FRAME_SAMPLES;
 
 use super::*;
+use crate::tape::reader::Reader;
 use crate::tape::{Piece, Want};
 
 const MS: u64 = 1_000_000;
@@ -17,41 +18,41 @@ const RATE_HZ: u64 = 16_000;
 /// What the source does next. Lengths are in milliseconds.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Delivers audio, a chunk of 20 ms each read.
+    /// Delivers audio, 20 ms per read.
     Play(u64),
     /// Delivers exact zeros.
     Zeros(u64),
-    /// Nothing comes, and nobody says why.
+    /// Delivers nothing and reports no error.
     Hang(u64),
-    /// Loses so much, then delivers 20 ms; says how much when `counted`.
+    /// Loses audio, then delivers 20 ms. Reports how much was lost if `counted`.
     Lose { lost_ms: u64, counted: bool },
     /// Reports an error.
     Fail,
 }
 
-/// What opening finds.
+/// What opening the source finds. Times and lengths are in milliseconds.
 #[derive(Debug, Clone)]
 enum Life {
-    /// Nothing there until this time since the start.
+    /// No device until this time since the start.
     AbsentUntil(u64),
-    /// Opening takes so long, then nothing is there.
+    /// Opening takes this long, and then finds no device.
     OpenHangs(u64),
-    /// A source that does this, and dies when it is over.
+    /// A source that takes these steps and then fails.
     Source(Vec<Step>),
-    /// Too many threads hang, so many times.
+    /// Too many threads hang, at this many attempts.
     Stuck(u32),
     /// A path that does not exist.
     Fatal,
-    /// The recording is over at once.
+    /// A recording that is already at its end.
     Ended,
 }
 
-/// The simulated machine. When the script is over it asks the supervisor to stop.
+/// The simulated machine. It stops the supervisor at the end of the script.
 struct World {
     now_ns: AtomicU64,
     script: Mutex<VecDeque<Life>>,
     opened_at_ms: Mutex<Vec<u64>>,
-    /// State and whether the thread says it is alive, at every change.
+    /// Each change of the state, with its time in milliseconds.
     states: Mutex<Vec<(u64, SourceState)>>,
     status: Arc<Status>,
     stop: CancellationToken,
@@ -76,9 +77,9 @@ impl World {
     }
 
     fn open(self: &Arc<Self>) -> Result<Box<dyn Source>, SourceError> {
-        // Rounded up, so that rounding up to whole frames afterwards gives what the nanoseconds give.
+        // Rounded up, because the supervisor rounds the nanoseconds up to whole frames.
         self.opened_at_ms.lock().unwrap().push(self.now_ns().div_ceil(MS));
-        // What opening a device takes.
+        // Opening a device takes time.
         self.pass_ns(30 * MS);
         let mut script = self.script.lock().unwrap();
         loop {
@@ -134,7 +135,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    /// Lets time pass and appends the samples captured in it, or zeros.
+    /// Lets time pass, and appends the samples captured meanwhile, or zeros.
     fn deliver(&self, ns: u64, silent: bool, samples: &mut Vec<f32>) {
         let begin_ns = self.world.now_ns();
         self.world.pass_ns(ns);
@@ -145,7 +146,7 @@ impl Scripted {
     }
 }
 
-/// The sample that was captured at a moment: never 0, never clipped.
+/// The sample captured at a time. Never 0 and never clipped.
 fn truth(at_ns: u64) -> i16 {
     (at_ns * RATE_HZ / 1_000_000_000 % 16_001) as i16 + 1
 }
@@ -199,10 +200,10 @@ impl Source for Scripted {
     }
 }
 
-/// One sample, the precision of everything here, in nanoseconds.
+/// Length of a sample in nanoseconds, which is the precision of these tests.
 const SAMPLE_NS: u64 = 1_000_000_000 / RATE_HZ;
 
-/// What is on the tape: stretches of audio and gaps, each with its first number and its number of frames.
+/// A part of the tape, with the number of its first frame and its length.
 #[derive(Debug, PartialEq, Eq)]
 enum Stretch {
     Audio { first: u64, frames: u64 },
@@ -217,7 +218,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// When a state was first seen at or after a time, in milliseconds.
+    /// When a state was first reached at or after `from_ms`, in milliseconds.
     fn reached_ms(&self, state: SourceState, from_ms: u64) -> u64 {
         let found = self.states.iter().find(|&&(at, seen)| seen == state && at >= from_ms);
         found.unwrap_or_else(|| panic!("{state:?} was not reached after {from_ms} ms: {:?}", self.states)).0
@@ -227,17 +228,17 @@ impl Outcome {
         counter(&self.status.counters).load(Ordering::Relaxed)
     }
 
-    /// Frames that are audio, and frames that are missing, by the tape.
+    /// Frames of audio on the tape, and frames in its gaps.
     fn totals(&self) -> (u64, u64) {
-        self.stretches.iter().fold((0, 0), |(audio, missing), stretch| match stretch {
-            Stretch::Audio { frames, .. } => (audio + frames, missing),
-            Stretch::Gap { frames, .. } => (audio, missing + frames),
+        self.stretches.iter().fold((0, 0), |(audio, lost), stretch| match stretch {
+            Stretch::Audio { frames, .. } => (audio + frames, lost),
+            Stretch::Gap { frames, .. } => (audio, lost + frames),
         })
     }
 }
 
-/// Runs a script to its end, or for an hour, and checks what always holds: every number is audio or in a gap, every frame holds
-/// the samples of the time that it is stamped with, and lies on the grid of its number; the counters say what the tape says.
+/// Runs a script to its end, or for an hour, and checks what always holds. Every number is audio or in a gap. Every
+/// frame has the samples of its capture time, and begins on the grid. The counters agree with the tape.
 fn run(script: Vec<Life>, settings: CaptureSettings) -> Outcome {
     run_until(script, settings, 3_600_000)
 }
@@ -264,20 +265,20 @@ fn run_until(script: Vec<Life>, settings: CaptureSettings, stop_at_ms: u64) -> O
         states: world.states.lock().unwrap().clone(),
         status: Arc::clone(&status),
     };
-    let (audio, missing) = outcome.totals();
+    let (audio, lost) = outcome.totals();
     assert_eq!(outcome.counter(|counters| &counters.frames_captured), audio);
-    let lost = outcome.counter(|counters| &counters.frames_lost_device)
+    let counted = outcome.counter(|counters| &counters.frames_lost_device)
         + outcome.counter(|counters| &counters.frames_lost_overrun);
-    assert_eq!(lost, missing);
+    assert_eq!(counted, lost);
     outcome
 }
 
 fn read_back(tape: &Arc<Tape>, check_samples: bool) -> Vec<Stretch> {
     let mut stretches: Vec<Stretch> = Vec::new();
-    let mut reader = tape.reader_at(0);
+    let mut reader = Reader::at(tape, 0);
     let mut samples = Vec::new();
     let mut next = 0;
-    // When the frame with number 0 begins or would have begun.
+    // When frame 0 begins, or would have begun.
     let mut origin_ns: Option<i64> = None;
     while let Some(piece) = reader.read(Want { frames: 1, before: u64::MAX, partial: true }, &mut samples) {
         match piece {
@@ -291,7 +292,7 @@ fn read_back(tape: &Arc<Tape>, check_samples: bool) -> Vec<Stretch> {
                     let at_ns = captured_monotonic_ns + at as u64 * SAMPLE_NS;
                     let is_of = |ns| sample == truth(ns);
                     let fits = sample == 0 || is_of(at_ns) || is_of(at_ns - SAMPLE_NS) || is_of(at_ns + SAMPLE_NS);
-                    assert!(fits, "sample {at} of frame {next} is of another time");
+                    assert!(fits, "sample {at} of frame {next} was captured at another time");
                 }
                 next += 1;
                 match stretches.last_mut() {
@@ -311,7 +312,7 @@ fn read_back(tape: &Arc<Tape>, check_samples: bool) -> Vec<Stretch> {
     stretches
 }
 
-/// Frames missing between two moments, in milliseconds, when the audio before ends at a whole frame.
+/// Frames lost between two times in milliseconds, if the audio before them ends with a whole frame.
 fn frames_between(from_ms: u64, to_ms: u64) -> u64 {
     (to_ms - from_ms).div_ceil(20)
 }
@@ -329,7 +330,7 @@ fn healthy_source_gives_every_frame_and_no_gap() {
 }
 
 #[test]
-fn source_that_dies_comes_back_after_one_exact_gap() {
+fn source_that_fails_comes_back_after_one_exact_gap() {
     let script = vec![
         Life::Source(vec![Step::Play(10_000), Step::Fail]),
         Life::AbsentUntil(20_000),
@@ -337,7 +338,7 @@ fn source_that_dies_comes_back_after_one_exact_gap() {
     ];
     let outcome = run(script, defaults());
     let back_ms = outcome.opened_at_ms.iter().rev().find(|&&at| at < 25_000).unwrap() + 30;
-    assert!((20_000..=22_100).contains(&back_ms), "healed {back_ms} ms");
+    assert!((20_000..=22_100).contains(&back_ms), "back at {back_ms} ms");
     let gap = frames_between(10_030, back_ms);
     let reason = GapReason::DeviceLost;
     assert_eq!(
@@ -352,13 +353,13 @@ fn source_that_dies_comes_back_after_one_exact_gap() {
 }
 
 #[test]
-fn source_that_falls_quiet_is_noticed_within_two_seconds() {
+fn source_that_delivers_nothing_is_noticed_within_two_seconds() {
     let script =
         vec![Life::Source(vec![Step::Play(10_010), Step::Hang(u64::MAX / MS)]), Life::Source(vec![Step::Play(5_000)])];
     let outcome = run(script, defaults());
     let noticed_ms = outcome.reached_ms(SourceState::NoDevice, 0);
     assert!((11_500..12_040).contains(&noticed_ms), "noticed at {noticed_ms} ms");
-    // The half frame that was under way belongs to the gap.
+    // The unfinished frame belongs to the gap.
     let back_ms = outcome.opened_at_ms[1] + 30;
     let gap = Stretch::Gap { first: 500, frames: frames_between(10_030, back_ms), reason: GapReason::DeviceLost };
     assert_eq!(outcome.stretches[1], gap);
@@ -375,18 +376,18 @@ fn node_without_a_device_at_start_begins_with_a_gap() {
 }
 
 #[test]
-fn listeners_learn_of_an_outage_while_it_lasts() {
+fn subscribers_learn_of_an_outage_while_it_lasts() {
     let script = vec![Life::Source(vec![Step::Play(10_000)]), Life::AbsentUntil(u64::MAX / MS)];
     let outcome = run_until(script, defaults(), 60_000);
     let Stretch::Gap { first: 500, frames, .. } = outcome.stretches[1] else { panic!("{:?}", outcome.stretches) };
-    // All but the margin, the last piece and the last wait.
+    // All of it but the margin, the last piece and the last wait.
     assert!((2_400..=2_475).contains(&frames), "{frames}");
     assert_eq!(outcome.stretches.len(), 2);
 }
 
 #[test]
 fn flood_of_failures_is_retried_ever_more_slowly() {
-    // A source that dies with its first read, for a minute.
+    // A source that fails at its first read, for a minute.
     let script = vec![Life::Source(vec![Step::Fail]); 1_000];
     let outcome = run_until(script, defaults(), 60_000);
     let tries = outcome.opened_at_ms.len();
@@ -447,7 +448,7 @@ fn overruns_are_gaps_of_their_length_counted_or_not() {
             Stretch::Audio { first: 0, frames: 50 },
             Stretch::Gap { first: 50, frames: 5, reason },
             Stretch::Audio { first: 55, frames: 50 },
-            // 7 ms are missing: one frame of gap, and 13 ms are skipped.
+            // 7 ms are lost: the gap has one frame, and 13 ms are skipped.
             Stretch::Gap { first: 105, frames: 1, reason },
             Stretch::Audio { first: 106, frames: 50 },
         ];
@@ -462,10 +463,10 @@ fn storm_of_overruns_is_accounted_to_the_frame() {
     // 1 ms is lost before every 20 ms.
     let storm = vec![Step::Lose { lost_ms: 1, counted: false }; 1_000];
     let outcome = run(vec![Life::Source(storm)], defaults());
-    let (audio, missing) = outcome.totals();
+    let (audio, lost) = outcome.totals();
     assert!(audio > 0);
-    // The last frame may be under way.
-    assert!((1_049..=1_050).contains(&(audio + missing)), "{audio} + {missing}");
+    // The last frame may be unfinished.
+    assert!((1_049..=1_050).contains(&(audio + lost)), "{audio} + {lost}");
     assert_eq!(outcome.counter(|counters| &counters.overruns), 1_000);
 }
 
@@ -473,7 +474,7 @@ fn storm_of_overruns_is_accounted_to_the_frame() {
 fn gain_is_applied_and_full_scale_is_counted() {
     let settings = CaptureSettings { gain_db: 20.0, ..defaults() };
     let outcome = run_until(vec![Life::Source(vec![Step::Play(10_000)])], settings, 1_070);
-    // Samples rise from truth(30 ms) on; those from 3277 on are beyond full scale after a gain of 10.
+    // Samples rise from truth(30 ms) on. A gain of 10 takes those from 3277 on beyond full scale.
     let samples = (1_070 - 30) * RATE_HZ / 1000;
     let clipped = (0..samples).filter(|at| truth(30 * MS + at * SAMPLE_NS) >= 3_277).count() as u64;
     assert_eq!(outcome.counter(|counters| &counters.clipped_samples), clipped);
@@ -483,7 +484,7 @@ fn gain_is_applied_and_full_scale_is_counted() {
 #[test]
 fn stuck_source_stops_the_heartbeat_until_it_comes_back() {
     let outcome = run_until(vec![Life::Stuck(1_000)], defaults(), 60_000);
-    assert!(outcome.status.last_beat_ns() < 1_000 * MS, "a thread that cannot work said that it can");
+    assert!(outcome.status.last_beat_ns() < 1_000 * MS, "a thread that cannot work beats");
 
     let outcome = run(vec![Life::Stuck(5), Life::Source(vec![Step::Play(10_000)])], defaults());
     assert!(outcome.status.last_beat_ns() > 10_000 * MS);
@@ -496,7 +497,7 @@ fn missing_device_does_not_stop_the_heartbeat() {
 }
 
 #[test]
-fn fatal_source_is_not_retried_and_the_node_lives_on() {
+fn fatal_source_is_not_retried_and_the_node_keeps_running() {
     let outcome = run_until(vec![Life::Fatal], defaults(), 60_000);
     assert_eq!(outcome.opened_at_ms.len(), 1);
     assert_eq!(outcome.status.source().detail, "no such file");

@@ -1,4 +1,4 @@
-//! `AnalyzeCatSound`: 30 messages, one a second, each with the second of audio before it.
+//! `AnalyzeCatSound`: sends 30 messages, one per second, each with the audio of the second before it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,29 +9,31 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 
+use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
-use super::{Answers, Node, stopping};
-use crate::tape::{Reader, Want};
+use crate::node::Node;
+use crate::tape::Want;
+use crate::tape::reader::Reader;
 
-/// Messages of a call, and so its length in seconds.
+/// Messages per call, and so the length of a call in seconds.
 pub(super) const MESSAGES: u64 = 30;
 
-/// Frames of a second.
+/// Frames per message: a second.
 const FRAMES_PER_MESSAGE: u64 = 50;
 
-/// Consecutive frames that are sent as one: as many as a message may hold.
+/// Consecutive frames that are sent as one piece of audio: the most that `Listen` sends too.
 const FRAMES_PER_PIECE: usize = 5;
 
-/// How long a message waits for the last frame of its second: sound cards deliver some tens of milliseconds at a time. What
-/// comes later goes into the next message.
+/// How long a message waits for the last frames of its second, because sound cards deliver some tens of milliseconds at
+/// a time. Frames that come later go into the next message.
 const GRACE: Duration = Duration::from_millis(200);
 
-pub(super) fn answers(
+pub(super) fn stream(
     node: Arc<Node>,
     cat_name: String,
     permit: OwnedSemaphorePermit,
-) -> Answers<AnalyzeCatSoundResponse> {
-    let reader = node.tape.reader_live();
+) -> ResponseStream<AnalyzeCatSoundResponse> {
+    let reader = Reader::live(&node.tape);
     let analysis = Analysis {
         start: Instant::now(),
         first_sequence: reader.cursor(),
@@ -52,12 +54,12 @@ pub(super) fn answers(
     }))
 }
 
-/// One call.
+/// Serves one call.
 struct Analysis {
     node: Arc<Node>,
     cat_name: String,
     start: Instant,
-    /// Number of the first frame that was captured after the call came.
+    /// Number of the first frame that was captured after the call began.
     first_sequence: u64,
     reader: Reader,
     /// Messages sent.
@@ -71,7 +73,7 @@ impl Analysis {
     async fn next(&mut self) -> Result<AnalyzeCatSoundResponse, Status> {
         let number = self.sent;
         self.sent += 1;
-        // From the start, not from the last message: no lateness adds up.
+        // Counted from the start and not from the last message, so that delays do not add up.
         let due = self.start + Duration::from_secs(number + 1);
         let before = self.first_sequence + (number + 1) * FRAMES_PER_MESSAGE;
         let node = Arc::clone(&self.node);
@@ -80,8 +82,8 @@ impl Analysis {
             () = node.stop.cancelled() => return Err(stopping()),
         }
         while self.node.tape.next_sequence() < before && self.source_runs() {
-            // At the end of the grace, what is there must do.
-            if timeout_at(due + GRACE, self.reader.written()).await.is_err() {
+            // After the grace, the message is sent with the frames that are there.
+            if timeout_at(due + GRACE, self.reader.wait()).await.is_err() {
                 break;
             }
         }

@@ -1,10 +1,10 @@
-//! `Describe`: what the node is, what it hears from and how it fares.
+//! `Describe`: what the node is, its source and its state.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proto::{DescribeResponse, Encoding, LevelInfo, NodeCounters, SourceInfo, TapeInfo};
 
-use super::Node;
+use crate::node::Node;
 
 pub(super) fn description(node: &Node) -> DescribeResponse {
     let clock = node.tape.clock();

@@ -1,4 +1,4 @@
-//! `Listen`: the tape from a place on, then live, until the caller hangs up.
+//! `Listen`: streams the tape from a cursor on, and then live, until the subscriber hangs up.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,76 +13,87 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tracing::{debug, warn};
 
+use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
-use super::{Answers, Node, stopping};
-use crate::tape::{Piece, Reader, Want};
+use crate::node::Node;
+use crate::tape::reader::Reader;
+use crate::tape::{Piece, Want};
 
-/// Lengths of audio in a message that a caller may ask for, in milliseconds. The first is the default.
+/// Lengths of audio in a message that a subscriber may ask for, in milliseconds. The first is the default.
 const MESSAGE_MS: [u32; 3] = [20, 40, 100];
 
-/// A slow listener is logged at most so often.
+/// A slow subscriber is logged at most this often.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// What a caller wants, checked.
+/// A checked request of a subscriber.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct Subscription {
+    /// Frames of audio in a message.
     frames: usize,
     encoding: Encoding,
+    /// Where to begin. `None`: live.
     from: Option<Cursor>,
 }
 
-impl Wish {
+impl Subscription {
+    /// Checks a request.
+    ///
     /// # Errors
-    /// `INVALID_ARGUMENT` for what the node does not know.
+    /// `INVALID_ARGUMENT` if the node does not offer the message length or the encoding.
     pub(super) fn of(request: &ListenRequest) -> Result<Self, Status> {
         let message_ms = if request.frame_ms == 0 { MESSAGE_MS[0] } else { request.frame_ms };
         if !MESSAGE_MS.contains(&message_ms) {
-            return Err(Status::invalid_argument(format!("frame_ms is {message_ms}, not 20, 40 or 100")));
+            return Err(Status::invalid_argument(format!("frame_ms must be 20, 40 or 100, not {message_ms}")));
         }
         let encoding = Encoding::try_from(request.encoding).map_err(|_| {
-            Status::invalid_argument(format!("encoding {} is not known; 0 is PCM, 1 is FLAC", request.encoding))
+            Status::invalid_argument(format!("encoding must be 0 (PCM) or 1 (FLAC), not {}", request.encoding))
         })?;
         Ok(Self { frames: (message_ms / FRAME_MS) as usize, encoding, from: request.from })
     }
 }
 
-pub(super) fn answers(
+pub(super) fn stream(
     node: Arc<Node>,
-    wish: Wish,
+    subscription: Subscription,
     peer: Option<SocketAddr>,
     permit: OwnedSemaphorePermit,
-) -> Answers<ListenResponse> {
-    let listener = Listener::new(node, wish, peer, permit);
-    Box::pin(stream::unfold(Some(listener), |listener| async {
-        let mut listener = listener?;
-        match listener.next().await {
-            Ok(message) => Some((Ok(message), Some(listener))),
+) -> ResponseStream<ListenResponse> {
+    let subscriber = Subscriber::new(node, subscription, peer, permit);
+    Box::pin(stream::unfold(Some(subscriber), |subscriber| async {
+        let mut subscriber = subscriber?;
+        match subscriber.next().await {
+            Ok(message) => Some((Ok(message), Some(subscriber))),
             Err(status) => Some((Err(status), None)),
         }
     }))
 }
 
-/// One caller. It is dropped as soon as the caller is gone.
-struct Listener {
+/// Serves one subscriber. Dropped as soon as the subscriber hangs up.
+struct Subscriber {
     node: Arc<Node>,
     reader: Reader,
     want: Want,
     samples: Vec<i16>,
     messages: Messages,
-    /// What is told before anything of the tape.
+    /// A gap to send before anything from the tape.
     first: Option<Gap>,
     peer: Option<SocketAddr>,
     slow_log: Quiet,
     _permit: OwnedSemaphorePermit,
 }
 
-impl Listener {
-    fn new(node: Arc<Node>, wish: Wish, peer: Option<SocketAddr>, permit: OwnedSemaphorePermit) -> Self {
+impl Subscriber {
+    fn new(
+        node: Arc<Node>,
+        subscription: Subscription,
+        peer: Option<SocketAddr>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let boot_id = node.tape.boot_id();
-        let (reader, first) = match wish.from {
-            None => (node.tape.reader_live(), None),
+        let (reader, first) = match subscription.from {
+            None => (Reader::live(&node.tape), None),
             Some(cursor) if cursor.boot_id == 0 || cursor.boot_id == boot_id => {
-                (node.tape.reader_at(cursor.sequence), None)
+                (Reader::at(&node.tape, cursor.sequence), None)
             }
             Some(cursor) => {
                 let lost = Gap {
@@ -92,16 +103,16 @@ impl Listener {
                     reason: GapReason::NodeRestarted.into(),
                     detail: String::new(),
                 };
-                (node.tape.reader_at(0), Some(lost))
+                (Reader::at(&node.tape, 0), Some(lost))
             }
         };
         node.status.counters.subscribers.fetch_add(1, Ordering::Relaxed);
-        debug!(?peer, from = reader.cursor(), behind = reader.behind(), "subscriber came");
+        debug!(?peer, from = reader.cursor(), behind = reader.behind(), "subscriber connected");
         Self {
             reader,
-            want: Want::whole(wish.frames),
+            want: Want::whole(subscription.frames),
             samples: Vec::new(),
-            messages: Messages::new(&node, wish.encoding),
+            messages: Messages::new(&node, subscription.encoding),
             first,
             peer,
             slow_log: Quiet::new(LOG_PERIOD),
@@ -114,7 +125,7 @@ impl Listener {
         if let Some(gap) = self.first.take() {
             return Ok(ListenResponse { event: Some(Event::Gap(gap)) });
         }
-        // One who catches up as fast as it can must leave something to the others on this thread.
+        // A subscriber that catches up at full speed must leave time for the others on this thread.
         tokio::task::consume_budget().await;
         loop {
             if self.node.stop.is_cancelled() {
@@ -125,7 +136,7 @@ impl Listener {
                 return Ok(self.messages.message(&self.node, piece, &self.samples));
             }
             tokio::select! {
-                () = self.reader.written() => {}
+                () = self.reader.wait() => {}
                 () = self.node.stop.cancelled() => {}
             }
         }
@@ -141,9 +152,9 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         self.node.status.counters.subscribers.fetch_sub(1, Ordering::Relaxed);
-        debug!(peer = ?self.peer, at = self.reader.cursor(), "subscriber went");
+        debug!(peer = ?self.peer, at = self.reader.cursor(), "subscriber disconnected");
     }
 }

@@ -1,15 +1,15 @@
-//! Pieces of the tape as messages.
+//! Turns pieces of the tape into messages.
 
 use std::sync::atomic::Ordering;
 
 use proto::listen_response::Event;
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, GapReason, ListenResponse};
 
-use super::Node;
 use crate::clock::WallClock;
+use crate::node::Node;
 use crate::tape::Piece;
 
-/// Makes messages of pieces, for one caller.
+/// Makes the messages of one call.
 #[derive(Debug)]
 pub(super) struct Messages {
     encoding: Encoding,
@@ -21,7 +21,7 @@ impl Messages {
         Self { encoding, wall: WallClock::new(node.tape.clock()) }
     }
 
-    /// The message of a piece; `samples` are those of audio.
+    /// The message for a piece. `samples` are the samples of a piece of audio.
     pub(super) fn message(&mut self, node: &Node, piece: Piece, samples: &[i16]) -> ListenResponse {
         let event = match piece {
             Piece::Audio { first_sequence, captured_monotonic_ns } => Event::Frame(AudioFrame {

@@ -1,38 +1,38 @@
-//! Real time for sources that have none of their own.
+//! Paces sources that have no real time of their own.
 
 use std::time::{Duration, Instant};
 
-/// Samples are given in pieces of this length, in milliseconds: a frame.
+/// Length of the pieces that samples come in, in milliseconds: a frame.
 const PIECE_MS: u32 = 20;
 
-/// A reader that stalled for longer than this has lost what it slept through; after a shorter stall it catches up.
+/// A reader that stalled for longer than this loses the samples of the stall. After a shorter stall it catches up.
 const MOST_BEHIND: Duration = Duration::from_secs(1);
 
-/// A schedule of samples, fixed at its start: however late a piece is taken, the next one is due when it always was.
+/// A schedule of samples, fixed at its start: reading a piece late does not delay the next one.
 #[derive(Debug)]
 pub(super) struct Pace {
     start: Instant,
     sample_rate_hz: u32,
-    /// Samples a channel that are given or lost.
+    /// Samples per channel that were delivered or lost.
     passed: u64,
 }
 
-/// What is due.
+/// The samples that are due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// So many samples a channel were captured by now and are to be given, after `lost` ones that nobody took in time.
+    /// Samples, in numbers per channel.
     Samples {
-        /// To be given.
+        /// To be delivered.
         count: usize,
-        /// To be passed over before them.
+        /// To be skipped before them, because they were not read in time.
         lost: u64,
     },
-    /// The wait was too short.
+    /// None yet.
     Nothing,
 }
 
 impl Pace {
-    /// The first sample is captured now.
+    /// A schedule whose first sample is captured now.
     pub(super) fn start(sample_rate_hz: u32) -> Self {
         Self { start: Instant::now(), sample_rate_hz, passed: 0 }
     }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_short_stall_everything_is_given_and_the_schedule_stays() {
+    fn after_a_short_stall_everything_is_delivered_and_the_schedule_stays() {
         let mut pace = Pace::start(16_000);
         for _ in 0..40 {
             assert_eq!(pace.due(800 * MS), PIECE);

@@ -1,21 +1,21 @@
-//! What the user asked to hear from: `synthetic`, `microphone[:ID]` or `wav:PATH`.
+//! The source that the user asked for: `synthetic`, `microphone[:ID]` or `wav:PATH`.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Seed of the synthetic source when the user gives none.
+/// Seed of the synthetic source if the user gives none.
 pub const DEFAULT_SEED: u64 = 1;
 
 /// A source of audio that is not open yet.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub enum SourceSpec {
-    /// Made up, from a seed.
+    /// Synthesized from a seed.
     Synthetic {
         /// The same seed gives the same samples.
         seed: u64,
-        /// Whether there are cats in it, or room noise alone (`synthetic:silence`).
+        /// Whether there is a cat in it, or only room noise (`synthetic:silence`).
         vocalisations: bool,
     },
     /// A sound card.
@@ -27,13 +27,13 @@ pub enum SourceSpec {
     Wav {
         /// A file, or a folder whose `.wav` files are played in the order of their names.
         path: PathBuf,
-        /// Stop at the end instead of beginning anew.
+        /// Stop at the end instead of starting over.
         once: bool,
     },
 }
 
 impl SourceSpec {
-    /// The kind of source as it stands on the wire: "synthetic", "wav" or "microphone".
+    /// The kind of source, as on the wire: "synthetic", "wav" or "microphone".
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Synthetic { .. } => "synthetic",
@@ -42,7 +42,7 @@ impl SourceSpec {
         }
     }
 
-    /// The same source with another seed; nothing but the synthetic one has a seed.
+    /// The same source with another seed. Only the synthetic source has one.
     pub fn with_seed(mut self, new_seed: u64) -> Self {
         if let Self::Synthetic { seed, .. } = &mut self {
             *seed = new_seed;
@@ -50,7 +50,7 @@ impl SourceSpec {
         self
     }
 
-    /// The same source, played once or for ever; nothing but a recording ends.
+    /// The same source, played once or for ever. Only a recording ends.
     pub fn with_once(mut self, new_once: bool) -> Self {
         if let Self::Wav { once, .. } = &mut self {
             *once = new_once;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_and_once_go_where_they_belong() {
+    fn seed_is_for_the_synthetic_source_and_once_for_recordings() {
         let synthetic: SourceSpec = "synthetic".parse().unwrap();
         assert_eq!(synthetic.with_seed(7).with_once(true), SourceSpec::Synthetic { seed: 7, vocalisations: true });
         let wav: SourceSpec = "wav:x".parse().unwrap();

@@ -1,12 +1,12 @@
-//! The synthetic source: a made-up cat in a made-up room, in real time.
+//! The synthetic source: a synthesized cat in a synthesized room, in real time.
 
 use std::time::Duration;
 
 use sound::SAMPLE_RATE_HZ;
 use sound::synth::{Synth, SynthConfig};
 
+use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use super::{Read, Source, SourceError, SourceFormat};
 
 /// A [`Synth`] that is paced by the monotonic clock.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Synthetic {
         Self { synth: Synth::new(config), pace: Pace::start(SAMPLE_RATE_HZ), piece: Vec::new() }
     }
 
-    fn make(&mut self, samples: usize) {
+    fn synthesize(&mut self, samples: usize) {
         self.piece.resize(samples, 0);
         self.synth.read(&mut self.piece);
     }
@@ -38,14 +38,14 @@ impl Source for Synthetic {
 
     fn read(&mut self, samples: &mut Vec<f32>, max_wait: Duration) -> Result<Read, SourceError> {
         let Due::Samples { count, lost } = self.pace.wait(max_wait) else { return Ok(Read::Nothing) };
-        // What was lost is made all the same: the truth goes by the sample's index.
-        let mut to_pass = lost;
-        while to_pass > 0 {
-            let step = to_pass.min(u64::from(SAMPLE_RATE_HZ));
-            self.make(step as usize);
-            to_pass -= step;
+        // Lost samples are synthesized too, so that each sample depends on its index alone.
+        let mut to_skip = lost;
+        while to_skip > 0 {
+            let step = to_skip.min(u64::from(SAMPLE_RATE_HZ));
+            self.synthesize(step as usize);
+            to_skip -= step;
         }
-        self.make(count);
+        self.synthesize(count);
         samples.extend(self.piece.iter().map(|&sample| f32::from(sample) / 32768.0));
         Ok(if lost > 0 { Read::Overrun { lost_samples: lost } } else { Read::Samples })
     }
@@ -56,14 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_gives_the_samples_of_its_seed() {
+    fn it_delivers_the_samples_of_its_seed() {
         let config = SynthConfig { seed: 5, vocalisations: true };
         let mut source = Synthetic::open(config);
         let mut got = Vec::new();
         while got.len() < 3200 {
             match source.read(&mut got, Duration::from_secs(1)).unwrap() {
                 Read::Samples | Read::Nothing => {}
-                // The machine slept for a second: the comparison below would be of other samples.
+                // The machine stalled for a second, and samples were lost: they cannot be compared below.
                 other => panic!("{other:?}"),
             }
         }

@@ -1,4 +1,4 @@
-//! Recordings as a source: one WAV file, or all of a folder in the order of their names, looped or once, in real time.
+//! Recordings as a source: one WAV file, or all files of a folder by name, looped or once, in real time.
 
 mod file;
 
@@ -9,17 +9,18 @@ use sound::SAMPLE_RATE_HZ;
 use sound::framer::{FRAME_SAMPLES, Framer};
 use tracing::warn;
 
+use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use super::{Read, Source, SourceError, SourceFormat};
+use crate::error_text::without_number;
 use file::WavFile;
 
-/// Samples, of all channels, that are read of a file in one go.
+/// Samples of all channels that are read from a file at once.
 const READ_SAMPLES: usize = 4096;
 
-/// The files of a path, one after the other.
+/// Plays the files of a path one after the other.
 ///
-/// When their formats differ, each is made canonical by a framer of its own, and so is what the source delivers; otherwise
-/// samples come as they are in the files.
+/// If the files have different formats, a framer turns each into canonical audio, and the source delivers that.
+/// Otherwise it delivers the samples as they are in the files.
 pub(super) struct Wav {
     device: String,
     files: Vec<PathBuf>,
@@ -27,25 +28,26 @@ pub(super) struct Wav {
     format: SourceFormat,
     canonical: bool,
     pace: Pace,
-    /// The file that is playing, and its framer when the source is canonical.
+    /// The file that is playing, and its framer if the source is canonical.
     playing: Option<(WavFile, Option<Framer>)>,
     next_file: usize,
-    /// Whether any sample came since the first file was last begun: else there is no sense in looping.
-    heard: bool,
-    /// Interleaved samples that were read and not given yet, from `given` on.
+    /// Whether there was any sample since the first file was last started. Without one, looping would never end.
+    played: bool,
+    /// Interleaved samples from the file. Those before `delivered` were delivered.
     buffer: Vec<f32>,
-    given: usize,
+    delivered: usize,
     ended: bool,
 }
 
 impl Wav {
-    /// Looks at every file.
+    /// Opens the files of a path, and reads the header of each.
     ///
     /// # Errors
-    /// [`SourceError::Fatal`] when there is nothing to play: it names the file and says why.
+    /// [`SourceError::Fatal`] if there is nothing to play. It names the file and the reason.
     pub(super) fn open(path: &Path, once: bool) -> Result<Self, SourceError> {
-        let metadata = std::fs::metadata(path)
-            .map_err(|error| SourceError::Fatal(format!("{}: cannot read the recording: {error}", path.display())))?;
+        let metadata = std::fs::metadata(path).map_err(|error| {
+            SourceError::Fatal(format!("{}: cannot read the recording: {}", path.display(), without_number(error)))
+        })?;
         let mut files = Vec::new();
         let mut formats = Vec::new();
         if metadata.is_dir() {
@@ -55,11 +57,11 @@ impl Wav {
                         formats.push(wav.format());
                         files.push(file);
                     }
-                    Err(error) => warn!(%error, "recording is left out"),
+                    Err(error) => warn!(%error, "skipping a recording"),
                 }
             }
             if files.is_empty() {
-                return Err(SourceError::Fatal(format!("{}: no usable WAV file in this folder", path.display())));
+                return Err(SourceError::Fatal(format!("{}: this folder has no usable WAV file", path.display())));
             }
         } else {
             let wav = WavFile::open(path).map_err(|error| SourceError::Fatal(error.to_string()))?;
@@ -77,48 +79,49 @@ impl Wav {
             pace: Pace::start(format.sample_rate_hz),
             playing: None,
             next_file: 0,
-            heard: false,
+            played: false,
             buffer: Vec::new(),
-            given: 0,
+            delivered: 0,
             ended: false,
         })
     }
 
-    /// Passes over so many samples of all channels, or appends them to `out`. Fewer come at the end of what is played once.
+    /// Appends `count` samples of all channels to `out`, or skips them if there is no `out`. At the end of a recording
+    /// that is played once there are fewer.
     fn take(&mut self, mut count: u64, mut out: Option<&mut Vec<f32>>) -> Result<(), SourceError> {
         while count > 0 {
-            if self.given == self.buffer.len() {
+            if self.delivered == self.buffer.len() {
                 if self.ended {
                     return Ok(());
                 }
                 self.refill()?;
                 continue;
             }
-            let step = count.min((self.buffer.len() - self.given) as u64) as usize;
+            let step = count.min((self.buffer.len() - self.delivered) as u64) as usize;
             if let Some(out) = &mut out {
-                out.extend_from_slice(&self.buffer[self.given..self.given + step]);
+                out.extend_from_slice(&self.buffer[self.delivered..self.delivered + step]);
             }
-            self.given += step;
+            self.delivered += step;
             count -= step as u64;
         }
         Ok(())
     }
 
-    /// Reads on; at the end of a file the buffer may stay empty.
+    /// Reads on. At the end of a file the buffer may stay empty.
     fn refill(&mut self) -> Result<(), SourceError> {
         self.buffer.clear();
-        self.given = 0;
+        self.delivered = 0;
         let Some((wav, framer)) = &mut self.playing else { return self.next_file() };
         let read = wav.read(READ_SAMPLES, &mut self.buffer);
         let at_end = !matches!(read, Ok(samples) if samples > 0);
         if let Err(error) = read {
-            // What lies before the damage was played.
-            warn!(%error, "recording is damaged");
+            // The samples before the damage are played.
+            warn!(%error, "a recording is damaged, the rest of it is skipped");
         }
         if let Some(framer) = framer {
             let mut native = std::mem::take(&mut self.buffer);
             if at_end {
-                // Silence pushes the last samples through the framer.
+                // A frame of silence pushes the last samples out of the framer.
                 let group = usize::from(wav.format().channels);
                 native.resize(group * (wav.format().sample_rate_hz as usize / 50), 0.0);
             }
@@ -126,7 +129,7 @@ impl Wav {
                 self.buffer.extend(frame.iter().map(|&sample| f32::from(sample) / 32768.0));
             });
         }
-        self.heard |= !self.buffer.is_empty();
+        self.played |= !self.buffer.is_empty();
         if at_end {
             self.playing = None;
         }
@@ -139,8 +142,8 @@ impl Wav {
                 self.ended = true;
                 return Ok(());
             }
-            if !std::mem::take(&mut self.heard) {
-                return Err(SourceError::Reopen(format!("{}: nothing in it can be played any more", self.device)));
+            if !std::mem::take(&mut self.played) {
+                return Err(SourceError::Reopen(format!("{}: it has no samples any more", self.device)));
             }
             self.next_file = 0;
         }
@@ -151,15 +154,15 @@ impl Wav {
                 let format = wav.format();
                 match Framer::new(format.sample_rate_hz, format.channels) {
                     Ok(framer) => self.playing = Some((wav, Some(framer))),
-                    Err(error) => warn!(path = %path.display(), %error, "recording is left out"),
+                    Err(error) => warn!(path = %path.display(), %error, "skipping a recording"),
                 }
             }
             Ok(wav) if wav.format() == self.format => self.playing = Some((wav, None)),
             Ok(wav) => {
                 let format = wav.format();
-                warn!(path = %path.display(), ?format, "recording has changed its format and is left out");
+                warn!(path = %path.display(), ?format, "skipping a recording whose format has changed");
             }
-            Err(error) => warn!(%error, "recording is left out"),
+            Err(error) => warn!(%error, "skipping a recording"),
         }
         Ok(())
     }
@@ -187,9 +190,11 @@ impl Source for Wav {
     }
 }
 
-/// The `.wav` files of a folder, in the order of their names.
+/// The `.wav` files of a folder, sorted by name.
 fn wav_files_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
-    let failed = |error| SourceError::Fatal(format!("{}: cannot read the folder: {error}", folder.display()));
+    let failed = |error: std::io::Error| {
+        SourceError::Fatal(format!("{}: cannot read the folder: {}", folder.display(), without_number(error)))
+    };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
@@ -202,112 +207,4 @@ fn wav_files_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(path: &Path, spec: hound::WavSpec, samples: &[i16]) {
-        let mut writer = hound::WavWriter::create(path, spec).unwrap();
-        samples.iter().for_each(|&sample| writer.write_sample(sample).unwrap());
-        writer.finalize().unwrap();
-    }
-
-    fn spec(sample_rate: u32, channels: u16) -> hound::WavSpec {
-        hound::WavSpec { channels, sample_rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int }
-    }
-
-    fn ramp(from: i16, count: i16) -> Vec<i16> {
-        (from..from + count).collect()
-    }
-
-    /// The next samples of a source, at the speed of this machine.
-    fn take(source: &mut Wav, count: u64) -> Vec<i16> {
-        let mut out = Vec::new();
-        source.take(count, Some(&mut out)).unwrap();
-        out.iter().map(|&sample| (sample * 32768.0) as i16).collect()
-    }
-
-    #[test]
-    fn a_file_loops_without_a_seam() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.wav");
-        write(&path, spec(22_050, 2), &ramp(0, 1000));
-        let mut source = Wav::open(&path, false).unwrap();
-        assert_eq!(source.format(), SourceFormat { sample_rate_hz: 22_050, channels: 2 });
-        assert_eq!(source.device(), path.display().to_string());
-        assert_eq!(take(&mut source, 2500), [ramp(0, 1000), ramp(0, 1000), ramp(0, 500)].concat());
-    }
-
-    #[test]
-    fn once_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.wav");
-        write(&path, spec(16_000, 1), &ramp(0, 330));
-        let mut source = Wav::open(&path, true).unwrap();
-        let mut out = Vec::new();
-        let mut reads = Vec::new();
-        while reads.last() != Some(&Read::Ended) {
-            let read = source.read(&mut out, Duration::from_secs(1)).unwrap();
-            if read != Read::Nothing {
-                reads.push(read);
-            }
-        }
-        assert_eq!(out.len(), 330);
-        assert_eq!(source.read(&mut out, Duration::from_secs(1)).unwrap(), Read::Ended);
-    }
-
-    #[test]
-    fn a_folder_plays_by_name_and_leaves_out_what_is_no_wav() {
-        let folder = tempfile::tempdir().unwrap();
-        write(&folder.path().join("b.WAV"), spec(16_000, 1), &ramp(100, 50));
-        write(&folder.path().join("a.wav"), spec(16_000, 1), &ramp(0, 50));
-        std::fs::write(folder.path().join("a2.wav"), "no RIFF at all").unwrap();
-        std::fs::write(folder.path().join("notes.txt"), "").unwrap();
-        let mut source = Wav::open(folder.path(), false).unwrap();
-        assert_eq!(take(&mut source, 150), [ramp(0, 50), ramp(100, 50), ramp(0, 50)].concat());
-    }
-
-    #[test]
-    fn a_folder_of_different_formats_becomes_canonical() {
-        let folder = tempfile::tempdir().unwrap();
-        write(&folder.path().join("a.wav"), spec(16_000, 1), &ramp(0, 640));
-        write(&folder.path().join("b.wav"), spec(48_000, 2), &[500; 96_000]);
-        let mut source = Wav::open(folder.path(), false).unwrap();
-        assert_eq!(source.format(), SourceFormat { sample_rate_hz: 16_000, channels: 1 });
-        assert_eq!(take(&mut source, 640), ramp(0, 640));
-        // What is behind the last sample up to a whole frame is silence.
-        assert_eq!(take(&mut source, 320), [0; 320]);
-        let second = take(&mut source, 16_000);
-        assert!(second[1000..15_000].iter().all(|&sample| (499..=501).contains(&sample)));
-    }
-
-    #[test]
-    fn nothing_to_play_is_an_error_that_names_the_path() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, content) in [("empty.wav", &b""[..]), ("text.wav", b"not a recording, whatever its name says")] {
-            let path = folder.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            let error = Wav::open(&path, false).err().unwrap().to_string();
-            assert!(error.contains(name) && error.len() > path.display().to_string().len() + 10, "{error}");
-        }
-        let path = folder.path().join("silent.wav");
-        write(&path, spec(16_000, 1), &[]);
-        let error = Wav::open(&path, false).err().unwrap().to_string();
-        assert!(error.contains("silent.wav") && error.contains("no samples"), "{error}");
-
-        let error = Wav::open(folder.path(), false).err().unwrap().to_string();
-        assert!(error.contains("no usable WAV file"), "{error}");
-        assert!(Wav::open(Path::new("/nowhere.wav"), false).err().unwrap().to_string().starts_with("/nowhere.wav: "));
-    }
-
-    #[test]
-    fn a_recording_that_vanishes_is_an_error_and_no_endless_loop() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.wav");
-        write(&path, spec(16_000, 1), &ramp(0, 100));
-        let mut source = Wav::open(&path, false).unwrap();
-        assert_eq!(take(&mut source, 100), ramp(0, 100));
-        std::fs::remove_file(&path).unwrap();
-        let error = source.take(100, None).unwrap_err();
-        assert!(matches!(error, SourceError::Reopen(_)), "{error:?}");
-    }
-}
+mod tests;

@@ -1,9 +1,9 @@
-"""A minimal gateway of Flask and grpcio: what one would write today in place of the original.
+"""A minimal gateway with Flask and grpcio: what one would write today instead of the original.
 
     flask_gateway.py waitress|original PORT NODE_ADDRESS
 
-`waitress`: served by waitress with a thread for each connection, and one channel that all requests share. `original`: as
-the original did it, Flask's own threaded server and a new channel a request.
+`waitress`: served by waitress, with a thread per connection and one channel that all requests share. `original`: like
+the original, with Flask's own threaded server and a new channel per request.
 """
 
 import sys
@@ -18,7 +18,7 @@ THREADS = 64
 
 
 def app_for(stub):
-    """The one route; `stub()` gives a context with a stub to call."""
+    """An app with the one route. `stub()` returns a context manager for a stub."""
     app = flask.Flask(__name__)
 
     @app.route("/cat/<name>")
@@ -47,7 +47,7 @@ class Shared:
 
 
 class Anew:
-    """A stub on a channel of its own."""
+    """A stub on a new channel each time."""
 
     def __init__(self, node):
         self.node = node

@@ -1,4 +1,4 @@
-"""Loads each gateway with wrk in turn, and prints a table. Run by `run`."""
+"""Loads each gateway with wrk in turn, and prints a table. Started by `run`."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 CONNECTIONS = [1, 16, 64]
 BODY = b'{"catMeaw":"Tom: MEEEWWWWW"}\n'
 
-# What is aimed at, at 16 connections.
+# The aims, at 16 connections.
 AIM_CPU_US = 50
 AIM_TIMES_FLASK = 20
 
@@ -42,7 +42,7 @@ def running(*command):
 
 
 def wait_for(url):
-    """Waits until it answers as the contract says."""
+    """Waits until it answers as the contract demands."""
     end = time.monotonic() + 30
     while True:
         try:
@@ -56,7 +56,7 @@ def wait_for(url):
 
 
 def cpu_s(processes):
-    """CPU time of processes so far, user and system, all threads."""
+    """CPU time that processes have used, user and system, all threads."""
     total = 0
     for process in processes:
         stat = pathlib.Path(f"/proc/{process.pid}/stat").read_text()
@@ -66,7 +66,7 @@ def cpu_s(processes):
 
 
 def load(url, connections, seconds, processes):
-    """Requests a second, CPU µs a request in all and of each process, and the latency at p50 and p99 in ms."""
+    """Requests per second, CPU µs per request of each process, and the latency at p50 and p99 in ms."""
     before = [cpu_s([process]) for process in processes]
     command = ["wrk", "--threads", "1", "--connections", connections, "--duration", f"{seconds}s", "--latency", url]
     report = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
@@ -84,7 +84,7 @@ def milliseconds(text):
 
 
 def middle(runs):
-    """The run of the middle rate."""
+    """The run with the median rate."""
     return sorted(runs, key=lambda run: run["rate"])[len(runs) // 2]
 
 
@@ -109,7 +109,7 @@ def main():
         hub = start(BINARIES / "hub", *flags)
         flask = start(sys.executable, HERE / "flask_gateway.py", "waitress", waitress, node_at)
         flask_original = start(sys.executable, HERE / "flask_gateway.py", "original", original, node_at)
-        # In front of the same node, which notifies the same owner, in the hub.
+        # All are in front of the same node, which notifies the same owner, in the hub.
         gateways = {
             "meowlink": (http, [hub, node]),
             "Flask, waitress, shared channel": (waitress, [flask, hub, node]),
@@ -130,8 +130,8 @@ def main():
 def show(results, names, options):
     cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     print(f"GET /cat/Tom, {os.cpu_count()} x {cpu}, {platform.system()} {platform.release()};")
-    print(f"wrk with one thread on the same machine, {options.seconds} s, the middle of {options.rounds} runs.")
-    print("CPU: user and system time of all processes that take part (gateway, node, owner), but not wrk's.\n")
+    print(f"wrk with one thread on the same machine, {options.seconds} s, the median of {options.rounds} runs.")
+    print("CPU: user and system time of all processes that take part (gateway, node, owner), without wrk.\n")
     print(f"{'connections':>11}  {'gateway':42} {'requests/s':>10} {'CPU us/req':>10} {'gateway':>8} {'p50 ms':>7} {'p99 ms':>7} {'times':>6}")
     best = {}
     for count in CONNECTIONS:
@@ -145,9 +145,9 @@ def show(results, names, options):
                 f" {run['p50']:>7.2f} {run['p99']:>7.2f} {times:>6.1f}"
             )
     spread = [run["rate"] for run in results[names[0], 16]]
-    print(f"\nspread of ours at 16 connections: {min(spread):.0f} to {max(spread):.0f} requests/s, {statistics.stdev(spread) if len(spread) > 1 else 0:.0f} deviation")
+    print(f"\nspread of meowlink at 16 connections: {min(spread):.0f} to {max(spread):.0f} requests/s, {statistics.stdev(spread) if len(spread) > 1 else 0:.0f} deviation")
     used, times = best[names[0], 16][0], best[names[1], 16][1]
-    print(f"CPU at 16 connections: {used:.1f} us a request, aim at most {AIM_CPU_US}: {'met' if used <= AIM_CPU_US else 'MISSED'}")
+    print(f"CPU at 16 connections: {used:.1f} us per request, aim at most {AIM_CPU_US}: {'met' if used <= AIM_CPU_US else 'MISSED'}")
     print(f"rate at 16 connections: {times:.1f} times that of Flask, aim at least {AIM_TIMES_FLASK}: {'met' if times >= AIM_TIMES_FLASK else 'MISSED'}")
 
 

@@ -1,4 +1,4 @@
-//! How late the hub hears what a node captures.
+//! How late audio from a node reaches the hub.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use tokio::net::TcpStream;
 
 use super::{SETTLE, percentile};
 
-/// How old a frame's first sample is when the hub's listener takes the frame up, in milliseconds.
+/// How old the first sample of a message is when the hub's analysis gets it, in milliseconds.
 pub(crate) struct Lateness {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) frames: usize,
 }
 
-/// Starts a node and a hub that asks it for messages of `frame_ms`, and takes the hub's word for how old each frame was when its
-/// analysis got it. The hub tells five a second, and whole milliseconds of the age of the last sample: they are rounded up,
-/// and the length of the frame is added.
+/// Starts a node, and a hub that asks it for messages of `frame_ms`. The hub reports how old the last sample of a
+/// message was when its analysis got it, five times per second, rounded down to milliseconds. This rounds up, and adds
+/// the length of the message.
 pub(crate) async fn measure(source: &str, frame_ms: u32, seconds: u64) -> Lateness {
     let node = Node::start(NodeOptions { source: source.into(), ..NodeOptions::new("http://127.0.0.1:1") }).await;
     let config = format!("[listen]\nframe_ms = {frame_ms}\n");
     let hub = Hub::start_with_config(Addresses::free(), &[("Tom", &node.url())], &config).await;
     tokio::time::sleep(SETTLE).await;
-    let mut stream = TcpStream::connect(hub.at.http).await.expect("the hub serves");
+    let mut stream = TcpStream::connect(hub.at.http).await.expect("the hub accepts a connection");
     let request = format!("GET /api/v1/stream?kinds=level HTTP/1.1\r\nHost: {}\r\n\r\n", hub.at.http);
-    stream.write_all(request.as_bytes()).await.expect("the hub takes the request");
+    stream.write_all(request.as_bytes()).await.expect("the hub reads the request");
     let mut lines = BufReader::new(stream).lines();
     let mut late_ms = Vec::new();
     let end = tokio::time::Instant::now() + Duration::from_secs(seconds);
     while tokio::time::Instant::now() < end {
         let line =
-            within(SOON, "the hub tells of a level", lines.next_line()).await.unwrap().expect("the stream goes on");
+            within(SOON, "the hub sends a level", lines.next_line()).await.unwrap().expect("the stream continues");
         if let Some(data) = line.strip_prefix("data: ") {
             let level: serde_json::Value = serde_json::from_str(data).expect("a level in JSON");
             late_ms.push(level["lag_ms"].as_f64().expect("a lag") + 1.0 + f64::from(frame_ms));

@@ -1,6 +1,6 @@
-//! What the node costs and how late it is. Started by `run` beside this file; see there.
+//! What the node costs, and how late its audio is. Start it with `run` in this folder, which explains more.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // A benchmark fails as a test does, and prints.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A benchmark panics like a test, and prints.
 
 mod hub;
 mod process;
@@ -28,10 +28,10 @@ use proto::{DescribeRequest, ListenRequest};
 use pulse::{Player, Pulse};
 use tonic::transport::Channel;
 
-/// Seconds that each line is measured for.
+/// How long each line is measured, in seconds.
 const SECONDS: u64 = 20;
 
-/// Time that the node and its subscribers have to settle before they are measured.
+/// How long the node and its subscribers settle before they are measured.
 const SETTLE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
@@ -75,13 +75,13 @@ async fn main() {
     }
 }
 
-/// The hub tells of five frames a second, so it takes longer until a hundredth of them are a few.
+/// The hub reports five messages per second, so the 99th percentile needs a longer run.
 const HUB_SECONDS: u64 = 60;
 
-/// What capture, node, wire and hub may add to the length of a frame, 99 times in 100: the aim.
+/// The aim: what capture, node, wire and hub may add to the length of a message, 99 times in 100.
 const ADDED_MS: u32 = 10;
 
-/// Programs of others that give the same audio to one listener: 16 kHz, mono, 16 bits, 20 ms at a time.
+/// Other programs that send the same audio to one receiver: 16 kHz, mono, 16 bits, 20 ms at a time.
 const PEERS: [(&str, &str, &[&str]); 2] = [
     (
         "parecord to a socket",
@@ -119,10 +119,11 @@ fn seconds() -> u64 {
     }
 }
 
-/// What was measured.
+/// One line of the table.
 struct Line {
     cost: Cost,
-    /// Median and 99th percentile of the time from the capture of a frame's first sample to its arrival, in milliseconds.
+    /// Median and 99th percentile of the time from the capture of a frame's first sample to its arrival, in
+    /// milliseconds.
     latency: Option<(f64, f64)>,
 }
 
@@ -166,8 +167,8 @@ async fn measure(pid: u32, seconds: u64) -> Cost {
     Usage::between(&before, &after, counted.await.unwrap())
 }
 
-/// Instructions a second with one subscriber, counted by valgrind where the processor does not count: the difference between a
-/// long and a short run, so that starting and stopping drop out. `None`: there is no valgrind.
+/// Instructions per second with one subscriber, counted by valgrind for processors that do not count them. It is the
+/// difference between a long and a short run, so starting and stopping do not count. `None`: there is no valgrind.
 async fn emulated_instructions_a_second(source: &str, seconds: u64) -> Option<f64> {
     Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().ok()?;
     let mut counts = Vec::new();
@@ -201,12 +202,12 @@ async fn emulated_instructions_a_second(source: &str, seconds: u64) -> Option<f6
 /// Length of the short run.
 const SHORT_SECONDS: u64 = 5;
 
-/// What takes milliseconds takes seconds under valgrind.
+/// Deadline under valgrind, where milliseconds become seconds.
 const EMULATED: Duration = Duration::from_secs(120);
 
-/// Listens live for so long, and gives how late each frame was, in milliseconds.
+/// Subscribes live for this time, and returns how late each frame was, in milliseconds.
 async fn listen_for(mut client: CatClient<Channel>, time: Duration) -> Vec<f64> {
-    let mut stream = client.listen(ListenRequest::default()).await.expect("the node lets us listen").into_inner();
+    let mut stream = client.listen(ListenRequest::default()).await.expect("the node accepts a subscriber").into_inner();
     let mut late_ms = Vec::new();
     let _ = tokio::time::timeout(time, async {
         while let Ok(Some(message)) = stream.message().await {
@@ -226,7 +227,7 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-/// Lets a program write to a socket, and reads the other end.
+/// Measures a program that writes to a socket, whose other end is read here.
 async fn measure_peer(program: &str, arguments: &[&str], seconds: u64) -> Cost {
     let address = ports::free();
     let listener = TcpListener::bind(address).unwrap();
@@ -253,11 +254,11 @@ async fn measure_peer(program: &str, arguments: &[&str], seconds: u64) -> Cost {
     child.end();
     let bytes = within(SOON, "the socket is closed", read).await.unwrap();
     let wanted = seconds * 32_000;
-    assert!(bytes >= wanted, "{program} gave {bytes} bytes in {seconds} s, not {wanted}");
+    assert!(bytes >= wanted, "{program} sent {bytes} bytes in {seconds} s, not {wanted}");
     cost
 }
 
-/// A child that does not outlive us.
+/// A child process that is killed when dropped.
 struct Killed(Child);
 
 impl Killed {

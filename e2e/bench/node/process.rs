@@ -1,4 +1,4 @@
-//! What a process costs, as the kernel tells it.
+//! What a process costs, according to the kernel.
 
 use std::fs;
 use std::process::Command;
@@ -15,18 +15,18 @@ pub(crate) struct Usage {
 /// What a process costs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
-    /// Processor time in a second, in microseconds.
+    /// Processor time per second, in microseconds.
     pub(crate) cpu_us_a_second: f64,
-    /// Instructions in user mode in a second. `None`: this machine does not count them.
+    /// Instructions per second in user mode. `None`: this machine does not count them.
     pub(crate) instructions_a_second: Option<f64>,
     /// Resident memory at the end, in KiB.
     pub(crate) rss_kib: u64,
 }
 
 impl Usage {
-    /// Of all threads of a process that live now.
+    /// The usage of all threads that the process has now.
     pub(crate) fn of(pid: u32) -> Self {
-        // The scheduler counts nanoseconds; `stat` would count hundredths of a second.
+        // The scheduler counts nanoseconds, `stat` only hundredths of a second.
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
         let cpu_ns = tasks
             .flatten()
@@ -40,7 +40,7 @@ impl Usage {
         Self { at: Instant::now(), cpu_ns, rss_kib }
     }
 
-    /// The cost between two moments.
+    /// The cost between two times.
     pub(crate) fn between(before: &Self, after: &Self, instructions_a_second: Option<f64>) -> Cost {
         let seconds = (after.at - before.at).as_secs_f64();
         let cpu_us_a_second = after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 1e3 / seconds;
@@ -48,7 +48,7 @@ impl Usage {
     }
 }
 
-/// Lets the processor count the instructions of a process for so long. Virtual machines often cannot.
+/// Counts the instructions of a process for this time, by the processor. Virtual machines often cannot.
 pub(crate) fn instructions_a_second(pid: u32, seconds: u64) -> Option<f64> {
     let output = Command::new("perf")
         .args(["stat", "-x", ",", "-e", "instructions:u", "-p", &pid.to_string(), "sleep", &seconds.to_string()])

@@ -1,8 +1,9 @@
 //! The sound cards of the machine, and which of them an id means.
 //!
-//! Card numbers follow the order in which the kernel finds the cards and change from boot to boot, so an id never is one.
-//! The kernel tells what stays: `/proc/asound/cards` gives a short id, a name and the USB port, `/sys/class/sound` leads to
-//! the USB device with vendor, product and serial number. Everything is read anew whenever a device is opened.
+//! The kernel numbers cards in the order in which it finds them, so card numbers change from boot to boot, and an id is
+//! never a card number. The kernel also reports what does not change: `/proc/asound/cards` has a short id, a name and
+//! the USB port, and `/sys/class/sound` leads to the USB device with its vendor, product and serial number. All of this
+//! is read again whenever a device is opened.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +11,9 @@ use std::path::{Path, PathBuf};
 /// A sound card that can capture.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Card {
-    /// Its number at the moment.
+    /// Its current number.
     pub(super) index: u32,
-    /// ALSA's short id, such as `Mic`; unique at the moment.
+    /// ALSA's short id, such as `Mic`. Unique among the current cards.
     pub(super) id: String,
     /// Its name, such as `USB PnP Sound Device`.
     pub(super) name: String,
@@ -20,9 +21,9 @@ pub(super) struct Card {
     pub(super) usb_port: Option<String>,
     /// The USB port as sysfs names it, such as `1-1.3`.
     pub(super) usb_path: Option<String>,
-    /// Vendor, product and, where the device has one, serial number, such as `0d8c:013c` or `0d8c:013c:A1B2`.
+    /// Vendor, product and, if there is one, serial number, such as `0d8c:013c` or `0d8c:013c:A1B2`.
     pub(super) usb_id: Option<String>,
-    /// Numbers of its capture devices, ascending; never empty.
+    /// Numbers of its capture devices, ascending. Never empty.
     pub(super) capture_devices: Vec<u32>,
 }
 
@@ -30,7 +31,7 @@ impl Card {
     /// Whether an id names this card.
     fn is_named(&self, id: &str) -> bool {
         let is = |text: &Option<String>| text.as_deref().is_some_and(|text| text.eq_ignore_ascii_case(id));
-        // The serial number may be left out.
+        // An id may leave out the serial number.
         let vendor_product = self.usb_id.as_deref().and_then(|usb_id| usb_id.get(..VENDOR_PRODUCT_LENGTH));
         self.id == id
             || is(&self.usb_port)
@@ -49,21 +50,21 @@ const VENDOR_PRODUCT_LENGTH: usize = 9;
 pub(super) enum Meaning {
     /// This card.
     Card(Card),
-    /// No card that is here has that name: it may be that of an ALSA device, or of a card that is not plugged in.
+    /// No current card. The id may be the name of an ALSA device, or of a card that is not plugged in.
     Other,
 }
 
-/// All cards that can capture, in the order of their numbers. A machine without a sound card has none.
+/// All cards that can capture, by number.
 pub(super) fn cards() -> Vec<Card> {
     cards_in(Path::new("/"))
 }
 
-/// Which of the cards an id means. When it fits several (two microphones of one make), the one at the first USB port is
-/// taken, so that it is the same one each time.
+/// Which of the cards an id means. If it fits several (two microphones of one make), this is the card at the first USB
+/// port, so that it is always the same one.
 pub(super) fn resolve(id: &str, cards: &[Card]) -> Meaning {
     let by_alsa_name = pcm_card(id);
     let mut fitting: Vec<&Card> = match by_alsa_name {
-        // `hw:CARD=Mic,DEV=0` is left as it is.
+        // An ALSA name such as `hw:CARD=Mic,DEV=0` is used as it is.
         Some(_) => Vec::new(),
         None => cards.iter().filter(|card| card.is_named(id)).collect(),
     };
@@ -71,7 +72,7 @@ pub(super) fn resolve(id: &str, cards: &[Card]) -> Meaning {
     fitting.first().map_or(Meaning::Other, |&card| Meaning::Card(card.clone()))
 }
 
-/// The id to put into the config for a card: one that survives a reboot and, if it can, another port.
+/// The id to write to the config for a card. It stays the same after a reboot and, if possible, at another port.
 pub(super) fn stable_id<'a>(card: &'a Card, cards: &[Card]) -> &'a str {
     let is_unique = |usb_id: &&str| cards.iter().filter(|other| other.is_named(usb_id)).count() == 1;
     card.usb_id.as_deref().filter(is_unique).or(card.usb_port.as_deref()).unwrap_or(&card.id)
@@ -80,7 +81,7 @@ pub(super) fn stable_id<'a>(card: &'a Card, cards: &[Card]) -> &'a str {
 /// The card in an ALSA device name: `Mic` in `hw:CARD=Mic,DEV=0` and in `plughw:Mic,0`.
 pub(super) fn pcm_card(pcm: &str) -> Option<&str> {
     let (plugin, rest) = pcm.split_once(':')?;
-    // Before the colon of a USB id stand four hex digits, before that of a USB port `usb-…`.
+    // The ids of USB devices and ports have colons too.
     if !CARD_PLUGINS.contains(&plugin) {
         return None;
     }
@@ -88,7 +89,7 @@ pub(super) fn pcm_card(pcm: &str) -> Option<&str> {
     Some(card.strip_prefix("CARD=").unwrap_or(card))
 }
 
-/// ALSA's devices that take a card.
+/// ALSA's plugins that take a card.
 const CARD_PLUGINS: [&str; 6] = ["hw", "plughw", "dsnoop", "sysdefault", "front", "default"];
 
 fn cards_in(root: &Path) -> Vec<Card> {
@@ -99,7 +100,7 @@ fn cards_in(root: &Path) -> Vec<Card> {
     cards
 }
 
-/// Reads two lines such as
+/// Reads the two lines of a card, such as
 ///
 /// ```text
 ///  1 [Mic            ]: USB-Audio - USB PnP Sound Device
@@ -137,7 +138,7 @@ fn capture_devices(card: &Path) -> Vec<u32> {
     devices
 }
 
-/// The folder of the USB device that a card's interface belongs to.
+/// The sysfs folder of the USB device that the card's interface belongs to.
 fn usb_device(interface: &Path) -> Option<PathBuf> {
     let interface = fs::canonicalize(interface).ok()?;
     interface.ancestors().find(|folder| folder.join("idVendor").exists()).map(Path::to_path_buf)
@@ -153,119 +154,4 @@ fn usb_id(device: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A machine with an HDMI output and two microphones of one make, as the kernel shows it.
-    fn machine() -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        let cards = " 0 [vc4hdmi        ]: vc4-hdmi - vc4-hdmi\n                      vc4-hdmi\n \
-                     1 [Device         ]: USB-Audio - USB PnP Sound Device\n                      \
-                     C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.4, full speed\n \
-                     2 [Device_1       ]: USB-Audio - USB PnP Sound Device\n                      \
-                     C-Media Electronics Inc. USB PnP Sound Device at usb-0000:01:00.0-1.3, full speed\n \
-                     3 [Cam            ]: USB-Audio - HD Webcam C270\n                      \
-                     HD Webcam C270 at usb-0000:01:00.0-1.1, high speed\n";
-        write("proc/asound/cards", cards);
-        write("proc/asound/card0/pcm0p/info", "");
-        for (index, port, id, serial) in [
-            (1, "1-1.4", "0d8c:013c", None),
-            (2, "1-1.3", "0d8c:013c", None),
-            (3, "1-1.1", "046d:0825", Some("5B97E0A0")),
-        ] {
-            write(&format!("proc/asound/card{index}/pcm0c/info"), "");
-            let device = format!("sys/devices/usb1/{port}");
-            let (vendor, product) = id.split_once(':').unwrap();
-            write(&format!("{device}/idVendor"), &format!("{vendor}\n"));
-            write(&format!("{device}/idProduct"), &format!("{product}\n"));
-            if let Some(serial) = serial {
-                write(&format!("{device}/serial"), &format!("{serial}\n"));
-            }
-            write(&format!("{device}/{port}:1.0/bInterfaceClass"), "01");
-            fs::create_dir_all(root.path().join(format!("sys/class/sound/card{index}"))).unwrap();
-            let target = root.path().join(format!("{device}/{port}:1.0"));
-            std::os::unix::fs::symlink(target, root.path().join(format!("sys/class/sound/card{index}/device")))
-                .unwrap();
-        }
-        root
-    }
-
-    fn index_of(id: &str, cards: &[Card]) -> Option<u32> {
-        match resolve(id, cards) {
-            Meaning::Card(card) => Some(card.index),
-            Meaning::Other => None,
-        }
-    }
-
-    #[test]
-    fn cards_are_read_with_all_that_names_them() {
-        let root = machine();
-        let cards = cards_in(root.path());
-        assert_eq!(cards.len(), 3, "the HDMI output captures nothing: {cards:?}");
-        let webcam = Card {
-            index: 3,
-            id: "Cam".into(),
-            name: "HD Webcam C270".into(),
-            usb_port: Some("usb-0000:01:00.0-1.1".into()),
-            usb_path: Some("1-1.1".into()),
-            usb_id: Some("046d:0825:5B97E0A0".into()),
-            capture_devices: vec![0],
-        };
-        assert_eq!(cards[2], webcam);
-    }
-
-    #[test]
-    fn every_kind_of_id_finds_its_card() {
-        let root = machine();
-        let cards = cards_in(root.path());
-        for id in ["Cam", "hd webcam c270", "046d:0825", "046D:0825:5B97E0A0", "usb-0000:01:00.0-1.1", "1-1.1"] {
-            assert_eq!(index_of(id, &cards), Some(3), "{id}");
-        }
-        for id in ["cam2", "046d:0826", "1-1", "3", "hw:CARD=Cam,DEV=0", "pulse", ""] {
-            assert_eq!(index_of(id, &cards), None, "{id}");
-        }
-    }
-
-    #[test]
-    fn id_of_two_cards_is_the_one_at_the_first_port_whatever_its_number() {
-        let root = machine();
-        let cards = cards_in(root.path());
-        assert_eq!(index_of("0d8c:013c", &cards), Some(2));
-    }
-
-    #[test]
-    fn stable_id_is_the_usb_id_unless_two_cards_share_it() {
-        let root = machine();
-        let cards = cards_in(root.path());
-        assert_eq!(stable_id(&cards[0], &cards), "usb-0000:01:00.0-1.4");
-        assert_eq!(stable_id(&cards[2], &cards), "046d:0825:5B97E0A0");
-        let on_board = Card { id: "seeed2micvoicec".into(), ..Card::default() };
-        assert_eq!(stable_id(&on_board, &cards), "seeed2micvoicec");
-        for card in &cards {
-            assert_eq!(index_of(stable_id(card, &cards), &cards), Some(card.index));
-        }
-    }
-
-    #[test]
-    fn machine_without_sound_has_no_cards() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(cards_in(root.path()), vec![]);
-        fs::create_dir_all(root.path().join("proc/asound")).unwrap();
-        fs::write(root.path().join("proc/asound/cards"), "--- no soundcards ---\n").unwrap();
-        assert_eq!(cards_in(root.path()), vec![]);
-    }
-
-    #[test]
-    fn card_is_found_in_alsa_names() {
-        assert_eq!(pcm_card("hw:CARD=Mic,DEV=0"), Some("Mic"));
-        assert_eq!(pcm_card("plughw:Mic,0"), Some("Mic"));
-        assert_eq!(pcm_card("0d8c:013c"), None);
-        assert_eq!(pcm_card("usb-0000:01:00.0-1.3"), None);
-        assert_eq!(pcm_card("pulse"), None);
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What `cat-node devices` lists: every microphone, with the id to paste into the config.
+//! `cat-node devices`: lists every microphone, with the id to paste into the config.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,19 +9,19 @@ use cpal::traits::{DeviceTrait, HostTrait};
 
 use super::cards::{self, Card};
 use super::keeper::{Abandoned, KeepError, keep};
-use super::{ADVICE, DEFAULT_DEVICE, card_devices, find};
+use super::lookup::{ADVICE, DEFAULT_DEVICE, card_devices, find};
 
-/// How long one device may take to say what it can do.
+/// How long one device may take to report its formats.
 const QUERY_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Devices that may hang while they are asked; after them the listing stops.
+/// How many devices may hang while they are asked. After these, no more devices are asked.
 const MOST_HANGING: isize = 4;
 static HANGING: Abandoned = Abandoned::new(0);
 
-/// The longest that listing the names may take.
+/// How long listing the names may take.
 const LIST_DEADLINE: Duration = Duration::from_secs(5);
 
-/// ALSA devices that are no microphone of their own: parts and views of cards, converters, and the bin.
+/// ALSA devices that are not microphones of their own: parts and views of cards, converters, and `null`.
 const JUNK: [&str; 25] = [
     "null",
     "default",
@@ -53,34 +53,35 @@ const JUNK: [&str; 25] = [
 /// A device that can be opened as a microphone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceEntry {
-    /// What to write after `microphone:`.
+    /// The id to write after `microphone:`.
     pub id: String,
-    /// What it is, for people.
+    /// A description for people.
     pub description: String,
     /// Other ids of the same device.
     pub also: Vec<String>,
-    /// What it offers, or why it cannot be opened.
+    /// Its formats, or why it cannot be opened.
     pub offer: Result<Offer, String>,
 }
 
-/// What a device offers.
+/// The formats that a device offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Lowest and highest sampling rates, in hertz, ascending. Equal when it is one rate; `u32::MAX` when there is no highest.
+    /// Lowest and highest sampling rates, in hertz, ascending. Equal for a single rate. `u32::MAX`: there is no highest
+    /// rate.
     pub rates_hz: Vec<(u32, u32)>,
     /// Numbers of channels, ascending.
     pub channels: Vec<u16>,
 }
 
-/// Everything that can be opened as a microphone: the cards, the system's default, and sound servers; with `all` also what
-/// ALSA makes of them (`plughw:`, `surround51:`, `null`, ...).
+/// Lists everything that can be opened as a microphone: the cards, the system's default, and sound servers. With `all`
+/// also the devices that ALSA derives from them (`plughw:`, `surround51:`, `null`, ...).
 ///
 /// # Errors
-/// One sentence that says what to do when there is nothing.
+/// If there is none. The sentence says what to do.
 pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
     let cards = cards::cards();
     let mut entries: Vec<DeviceEntry> = cards.iter().map(|card| card_entry(card, &cards)).collect();
-    entries.push(entry(DEFAULT_DEVICE, "the system's default, as ALSA's configuration says", Vec::new(), vec![]));
+    entries.push(entry(DEFAULT_DEVICE, "the system's default, from the configuration of ALSA", Vec::new(), vec![]));
     for (name, description) in listed()? {
         let plugin = name.split(':').next().unwrap_or(&name);
         if all && name != DEFAULT_DEVICE || !JUNK.contains(&plugin) {
@@ -88,7 +89,7 @@ pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
         }
     }
     if !all {
-        // A name that ALSA knows and nothing stands behind, such as `pulse` without its server, helps nobody.
+        // ALSA lists names that cannot be opened, such as `pulse` without its server.
         entries.retain(|entry| entry.offer.is_ok() || entry.id != DEFAULT_DEVICE && !entry.also.is_empty());
     }
     if entries.is_empty() {
@@ -105,10 +106,11 @@ fn card_entry(card: &Card, cards: &[Card]) -> DeviceEntry {
     entry(id, &card.name, also, card_devices(card))
 }
 
-/// Asks a device; `names` are ALSA's names for it, the first that answers counts. None: its id is its name.
+/// Asks a device for its formats. `names` are ALSA's names for it, of which the first that answers counts. If it is
+/// empty, the id is the name.
 fn entry(id: &str, description: &str, also: Vec<String>, names: Vec<String>) -> DeviceEntry {
     let names = if names.is_empty() { vec![id.to_owned()] } else { names };
-    let mut offer = Err(format!("no capture device found as {id}"));
+    let mut offer = Err(format!("no capture device \"{id}\" found"));
     for name in names {
         offer = ask(name);
         if offer.is_ok() {
@@ -120,10 +122,10 @@ fn entry(id: &str, description: &str, also: Vec<String>, names: Vec<String>) -> 
 
 fn ask(name: String) -> Result<Offer, String> {
     if HANGING.load(Ordering::Acquire) >= MOST_HANGING {
-        return Err("not asked: too many devices do not answer".into());
+        return Err("it was not asked, because too many devices did not answer".into());
     }
     let query = move || -> Result<(Offer, ()), String> {
-        let _chatter = alsa::Output::local_error_handler();
+        let _messages = alsa::Output::local_error_handler();
         let host = cpal::host_from_id(cpal::HostId::Alsa).map_err(|error| error.to_string())?;
         let device = find(&host, &name).ok_or_else(|| format!("ALSA does not list {name}"))?;
         let configs = device.supported_input_configs().map_err(|error| error.to_string())?;
@@ -137,14 +139,14 @@ fn ask(name: String) -> Result<Offer, String> {
     match keep("device-query", &HANGING, QUERY_DEADLINE, QUERY_DEADLINE, query) {
         Ok((offer, _)) => Ok(offer),
         Err(KeepError::Open(why)) => Err(why),
-        Err(error) => Err(format!("does not answer: {error}")),
+        Err(error) => Err(format!("it does not answer: {error}")),
     }
 }
 
-/// Names and descriptions of the ALSA devices that say that they can capture.
+/// Names and descriptions of the ALSA devices that can capture, according to ALSA.
 fn listed() -> Result<Vec<(String, String)>, String> {
     let list = || -> Result<(Vec<(String, String)>, ()), String> {
-        let _chatter = alsa::Output::local_error_handler();
+        let _messages = alsa::Output::local_error_handler();
         let host = cpal::host_from_id(cpal::HostId::Alsa).map_err(|error| format!("{error}; {ADVICE}"))?;
         let devices = host.devices().map_err(|error| format!("{error}; {ADVICE}"))?;
         let named = devices.filter(DeviceTrait::supports_input).filter_map(|device| {
@@ -161,7 +163,7 @@ fn listed() -> Result<Vec<(String, String)>, String> {
 }
 
 impl fmt::Display for DeviceEntry {
-    /// A few lines for the terminal.
+    /// Writes a few lines for the terminal.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "microphone:{}", self.id)?;
         if !self.description.is_empty() {
@@ -203,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entry_prints_what_to_paste_and_what_it_can() {
+    fn entry_shows_the_id_to_paste_and_the_formats() {
         let entry = DeviceEntry {
             id: "0d8c:013c".into(),
             description: "USB PnP Sound Device".into(),
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn converter_takes_every_rate_from_some_on() {
+    fn rates_without_a_highest_one_are_at_least_the_lowest() {
         let offer = Offer { rates_hz: vec![(4_000, u32::MAX)], channels: (1..=64).collect() };
         assert_eq!(offer.to_string(), "at least 4000 Hz; 1 to 64 channels");
     }

@@ -1,7 +1,7 @@
-//! A thread that opens something, keeps it, and lets it go; and that is left to itself when it hangs.
+//! A thread that opens something, keeps it, and closes it, and that is abandoned if it hangs.
 //!
-//! Sound libraries wait for their server without a deadline: opening a stream, and above all dropping one whose server was
-//! killed, may never return. Whoever does it on a keeper waits only as long as it wants to.
+//! Sound libraries wait for their server without a deadline. Opening a stream may never return, and so may dropping it,
+//! above all when its server was killed. With a keeper, the caller sets a deadline for both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
@@ -9,31 +9,33 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// Threads of one kind that hang at the moment.
+use crate::error_text::without_number;
+
+/// How many threads of one kind hang now.
 pub(super) type Abandoned = AtomicIsize;
 
 const KEEPING: u8 = 0;
 const ABANDONED: u8 = 1;
 const GONE: u8 = 2;
 
-/// Why there is nothing to keep.
+/// Why nothing was opened.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KeepError<E> {
     /// It could not be opened.
     #[error("{0}")]
     Open(E),
-    /// Opening took longer than the deadline; its thread was abandoned.
+    /// Opening took longer than the deadline. Its thread was abandoned.
     #[error("timed out")]
     TimedOut,
-    /// The system gave no thread, or the thread panicked.
+    /// The system could not start the thread, or the thread panicked.
     #[error("{0}")]
     Thread(String),
 }
 
-/// Holds what a thread of its own has opened. Dropping it lets that go, and waits for it at most `close_deadline`.
+/// Holds what a thread has opened. Dropping it makes the thread close that, and waits for it at most `close_deadline`.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    /// Dropped to let go.
+    /// Dropping this makes the thread close what it has opened.
     release: Option<mpsc::Sender<()>>,
     gone: mpsc::Receiver<()>,
     leave: Leave,
@@ -49,7 +51,7 @@ struct Leave {
 
 impl Leave {
     fn abandon(&self) {
-        // Counted before it is said, so that the thread's end always finds the count.
+        // Counted before the state changes, so that the thread, when it ends, always finds itself counted.
         self.abandoned.fetch_add(1, Ordering::AcqRel);
         if self.state.compare_exchange(KEEPING, ABANDONED, Ordering::AcqRel, Ordering::Acquire).is_err() {
             self.abandoned.fetch_sub(1, Ordering::AcqRel);
@@ -57,7 +59,7 @@ impl Leave {
     }
 }
 
-/// Marks the thread as gone even when it panics.
+/// Marks the thread as gone, even if it panics.
 struct Gone(Leave);
 
 impl Drop for Gone {
@@ -68,8 +70,8 @@ impl Drop for Gone {
     }
 }
 
-/// Calls `open` on a new thread called `name`, which gives what to hand out and what to keep there. Waits for it at most
-/// `open_deadline`; a thread that comes later lets go at once of what it has opened.
+/// Calls `open` on a new thread called `name`. `open` returns what to hand to the caller and what to keep on the
+/// thread. Waits for it at most `open_deadline`. A thread that opens later than that closes at once.
 pub(super) fn keep<Info, Kept, E>(
     name: &str,
     abandoned: &'static Abandoned,
@@ -87,14 +89,14 @@ where
     let (gone_in, gone) = mpsc::channel::<()>();
     let gone_guard = Gone(leave.clone());
     let run = move || {
-        // Dropped in the reverse order: what was kept, then the marks of the thread's end.
+        // Dropped in reverse order: first what was kept, then the guards that report the end of the thread.
         let _gone_in = gone_in;
         let _gone = gone_guard;
         match open() {
             Ok((info, kept)) => {
                 let _kept = kept;
                 if opened_in.send(Ok(info)).is_ok() {
-                    // Nothing is ever sent: this waits until the other end is dropped.
+                    // Nothing is ever sent. This waits until the keeper drops the sender.
                     let _ = released.recv();
                 }
             }
@@ -103,7 +105,7 @@ where
             }
         }
     };
-    thread::Builder::new().name(name.into()).spawn(run).map_err(|error| KeepError::Thread(error.to_string()))?;
+    thread::Builder::new().name(name.into()).spawn(run).map_err(|error| KeepError::Thread(without_number(error)))?;
     match opened.recv_timeout(open_deadline) {
         Ok(Ok(info)) => Ok((info, Keeper { release: Some(release), gone, leave, close_deadline })),
         Ok(Err(error)) => Err(KeepError::Open(error)),
@@ -131,7 +133,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(10);
     const GENEROUS: Duration = Duration::from_secs(60);
 
-    /// Blocks in its drop until told to go on.
+    /// Blocks in its drop until the sender is dropped.
     struct Hangs(mpsc::Receiver<()>);
 
     impl Drop for Hangs {
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn thread_that_hangs_in_opening_is_counted_and_lets_go_when_it_comes_back() {
+    fn thread_that_hangs_in_opening_is_counted_and_closes_when_it_comes_back() {
         static ABANDONED: Abandoned = Abandoned::new(0);
         let (go_on, blocked) = mpsc::channel::<()>();
         let (dropped_in, dropped) = mpsc::channel::<()>();

@@ -1,16 +1,16 @@
-//! Which of the formats that a device offers is best for canonical audio.
+//! Chooses the formats that are best for canonical audio, out of those that a device offers.
 
 use cpal::{BufferSize, SampleFormat, StreamConfig, SupportedBufferSize, SupportedStreamConfigRange};
 
-/// Rates in the order of preference for a card that is opened directly: canonical audio first, which needs no resampling;
-/// then those that leave all of it below half the rate.
+/// Rates in order of preference for a card that is opened directly. The rate of canonical audio comes first, because it
+/// needs no resampling; then the rates that hold all frequencies of canonical audio.
 const CARD_RATES_HZ: [u32; 5] = [16_000, 48_000, 44_100, 32_000, 8_000];
 
-/// The same for anything that may convert behind its name (`default`, `plughw`, sound servers): what most hardware runs at
-/// comes first, because ALSA's own converter has no low-pass filter worth the name, and the node's resampler does.
+/// Rates in order of preference for a device that may convert (`default`, `plughw`, sound servers). The rate of most
+/// hardware comes first, because ALSA's own converter has no good low-pass filter, and the node's resampler has.
 const CONVERTED_RATES_HZ: [u32; 5] = [48_000, 16_000, 44_100, 32_000, 8_000];
 
-/// Formats in the order of preference. The least width that holds 16 bits costs the least bus and memory traffic.
+/// Formats in order of preference. The narrowest one that holds 16 bits costs the least bus and memory traffic.
 const FORMATS: [SampleFormat; 10] = [
     SampleFormat::I16,
     SampleFormat::F32,
@@ -24,10 +24,10 @@ const FORMATS: [SampleFormat; 10] = [
     SampleFormat::I8,
 ];
 
-/// A callback brings so much audio, as far as the device allows: one frame.
+/// Callbacks per second, if the device allows it: each delivers a frame.
 const PERIODS_A_SECOND: u32 = 50;
 
-/// Formats to try before giving up. A device lists rates, channels and formats apart, and not every combination works.
+/// How many formats are tried. A device lists rates, channels and formats separately, and not every combination works.
 const MOST_TRIES: usize = 12;
 
 /// A format to open a stream with.
@@ -37,9 +37,9 @@ pub(super) struct Choice {
     pub(super) format: SampleFormat,
 }
 
-/// What to try, best first. Empty: the device offers nothing that is understood.
+/// The formats to try, best first. Empty: the device offers none that is supported.
 ///
-/// `is_card`: the device is a card itself, without a converter before it.
+/// `is_card`: the device is a card, opened without a converter.
 pub(super) fn choices(offered: &[SupportedStreamConfigRange], is_card: bool) -> Vec<Choice> {
     let rates = if is_card { CARD_RATES_HZ } else { CONVERTED_RATES_HZ };
     let mut ranked: Vec<(usize, u16, usize, Choice)> = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn choices(offered: &[SupportedStreamConfigRange], is_card: bool) -> 
             push(rank, rate);
         }
         if !rates.iter().any(|rate| (lowest..=highest).contains(rate)) {
-            // 96 kHz and its like: better than nothing.
+            // An unusual rate, such as 96 kHz, is better than nothing.
             push(rates.len(), lowest);
         }
     }
@@ -99,19 +99,19 @@ mod tests {
     }
 
     #[test]
-    fn converter_is_asked_for_what_hardware_runs_at() {
+    fn converter_is_asked_for_the_rate_of_the_hardware() {
         let offered = [range(1, (1, 384_000), SampleFormat::I16)];
         assert_eq!(best(&offered, false), (48_000, 1, SampleFormat::I16));
     }
 
     #[test]
-    fn usual_usb_stick_gives_48_khz_mono() {
+    fn usual_usb_microphone_gives_48_khz_mono() {
         let offered = [range(1, (44_100, 44_100), SampleFormat::I16), range(1, (48_000, 48_000), SampleFormat::I16)];
         assert_eq!(best(&offered, true), (48_000, 1, SampleFormat::I16));
     }
 
     #[test]
-    fn i2s_microphone_that_has_only_32_bits_in_stereo_is_taken_so() {
+    fn i2s_microphone_with_nothing_but_32_bits_stereo_is_used() {
         let offered = [range(2, (48_000, 48_000), SampleFormat::I32)];
         assert_eq!(best(&offered, true), (48_000, 2, SampleFormat::I32));
     }
@@ -123,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_formats_are_passed_over() {
+    fn unknown_formats_are_skipped() {
         assert_eq!(choices(&[range(2, (352_800, 352_800), SampleFormat::DsdU8)], true), vec![]);
     }
 
     #[test]
-    fn a_callback_brings_a_frame_within_what_the_device_allows() {
+    fn a_callback_delivers_a_frame_if_the_device_allows_it() {
         let small = SupportedBufferSize::Range { min: 16, max: 256 };
         assert_eq!(buffer_size(48_000, &small), BufferSize::Fixed(256));
         assert_eq!(buffer_size(48_000, &SupportedBufferSize::Unknown), BufferSize::Fixed(960));

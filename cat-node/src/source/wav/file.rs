@@ -1,4 +1,4 @@
-//! One WAV file, read piece by piece as numbers from -1 to 1.
+//! One WAV file, read in pieces, as numbers from -1 to 1.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use hound::{SampleFormat, WavReader};
 use sound::framer::SOURCE_RATES_HZ;
 
-use crate::source::SourceFormat;
+use crate::error_text::without_number;
+use crate::source::interface::SourceFormat;
 
 /// A WAV file that cannot be played.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,7 @@ pub(super) struct WavFile {
     reader: WavReader<BufReader<File>>,
     format: SourceFormat,
     sample_format: SampleFormat,
-    /// What full scale is divided by.
+    /// The value of full scale in the file.
     full_scale: f32,
 }
 
@@ -45,7 +46,9 @@ impl WavFile {
         let full_scale = match (spec.sample_format, spec.bits_per_sample) {
             (SampleFormat::Float, 32) => 1.0,
             (SampleFormat::Int, bits @ (8 | 16 | 24 | 32)) => 2_f32.powi(i32::from(bits) - 1),
-            (_, bits) => return Err(refuse(format!("samples of {bits} bits are not known"))),
+            (_, bits) => {
+                return Err(refuse(format!("samples of {bits} bits are not supported; convert it to 16 bits")));
+            }
         };
         Ok(Self {
             path: path.into(),
@@ -60,8 +63,8 @@ impl WavFile {
         self.format
     }
 
-    /// Appends at most so many samples, whole groups of all channels, and tells how many; 0: the end. What lies before an
-    /// error is appended.
+    /// Appends up to `samples` samples, the same number for each channel, and returns how many. 0: the end of the file.
+    /// At an error, the samples before it are appended.
     pub(super) fn read(&mut self, samples: usize, out: &mut Vec<f32>) -> Result<usize, WavError> {
         let channels = usize::from(self.format.channels);
         let samples = samples.next_multiple_of(channels);
@@ -90,12 +93,12 @@ fn append(out: &mut Vec<f32>, samples: impl Iterator<Item = hound::Result<f32>>)
 fn explain(error: &hound::Error) -> String {
     match error {
         hound::Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "it ends before its header says so".into()
+            "it is cut off: the file is shorter than its header says".into()
         }
-        hound::Error::IoError(error) => format!("cannot be read: {error}"),
-        hound::Error::FormatError(why) => format!("it is not a usable WAV file: {why}"),
-        hound::Error::Unsupported => "its coding is not known; give a WAV file of plain samples (PCM or float)".into(),
-        other => format!("it is not a usable WAV file: {other}"),
+        hound::Error::IoError(error) => format!("cannot be read: {}", without_number(error)),
+        hound::Error::FormatError(why) => format!("it is not a WAV file that can be played: {why}"),
+        hound::Error::Unsupported => "its encoding is not supported; convert it to plain samples (PCM or float)".into(),
+        other => format!("it is not a WAV file that can be played: {other}"),
     }
 }
 
@@ -103,9 +106,9 @@ fn explain(error: &hound::Error) -> String {
 mod tests {
     use super::*;
 
-    /// -1, 0, 0.5 and nearly 1 in each of the codings.
+    /// The samples are -1, 0, 0.5 and nearly 1 in each of the encodings.
     #[test]
-    fn every_coding_gives_the_same_numbers() {
+    fn every_encoding_gives_the_same_numbers() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.wav");
         for (bits, format) in [
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_off_gives_what_it_has_and_then_says_so() {
+    fn a_file_that_is_cut_off_delivers_what_it_has_and_then_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("cut.wav");
         let spec =
@@ -149,7 +152,7 @@ mod tests {
         let mut out = Vec::new();
         let error = WavFile::open(&path).unwrap().read(1000, &mut out).unwrap_err().to_string();
         assert!(error.contains("cut.wav: "), "{error}");
-        assert_eq!(out.len(), 498, "whole groups of what is there");
+        assert_eq!(out.len(), 498, "as many samples for each channel");
     }
 
     #[test]

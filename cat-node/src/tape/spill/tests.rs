@@ -1,15 +1,19 @@
-//! A tape that is longer than memory, on real disks.
+//! Tapes that are longer than memory, on a real disk.
 
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
+use std::path::Path;
 
+use proto::{FRAME_SAMPLES, GapReason};
 use sound::synth::{Synth, SynthConfig};
 
 use super::*;
 use crate::clock::NodeClock;
-use crate::tape::{FRAME_BYTES, Piece, Reader, Tape, Want};
+use crate::tape::entry::BLOCK_FRAMES;
+use crate::tape::reader::Reader;
+use crate::tape::{FRAME_BYTES, Gap, Piece, Tape, Want};
 
-/// Longest that anything may take before it counts as hanging.
+/// Longer than any step takes on a machine that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Frames of memory: two seconds.
@@ -33,7 +37,7 @@ impl Taping {
         &self.audio[sequence as usize * FRAME_SAMPLES..][..FRAME_SAMPLES]
     }
 
-    /// Captures frames, no faster than the disk takes them.
+    /// Captures frames, no faster than the disk writes them.
     async fn capture(&self, frames: u64) {
         for sequence in self.tape.next_sequence()..self.tape.next_sequence() + frames {
             self.tape.append_frame(self.frame(sequence).first_chunk().unwrap(), sequence * 20_000_000);
@@ -44,21 +48,21 @@ impl Taping {
         self.settle().await;
     }
 
-    /// Waits until the thread has done what it was given.
+    /// Waits until the thread has answered all requests.
     async fn settle(&self) {
-        let fetched = self.tape.spill.as_ref().unwrap().fetch(u64::MAX).expect("there is room");
+        let fetched = self.tape.spill.as_ref().unwrap().fetch(u64::MAX).expect("the queue has room");
         tokio::time::timeout(DEADLINE, fetched.reply).await.expect("the disk answers").unwrap();
     }
 
-    /// Reads all there is and checks each sample and time. Gives the gaps as (first, count, reason), and the pieces of audio that
-    /// are shorter than wanted.
+    /// Reads all there is, and checks each sample and time. Returns the gaps as (first, count, reason), and how many pieces of
+    /// audio were shorter than wanted.
     async fn read_all(&self, reader: &mut Reader, frames: usize) -> (Vec<(u64, u64, GapReason)>, usize) {
         let (mut samples, mut gaps, mut short) = (Vec::new(), Vec::new(), 0);
         let want = Want { partial: true, ..Want::whole(frames) };
         while reader.behind() > 0 {
             let at = reader.cursor();
             match reader.read(want, &mut samples) {
-                None => tokio::time::timeout(DEADLINE, reader.written()).await.expect("the disk answers"),
+                None => tokio::time::timeout(DEADLINE, reader.wait()).await.expect("the disk answers"),
                 Some(Piece::Gap(gap)) => {
                     assert_eq!(gap.first_sequence, at);
                     gaps.push((gap.first_sequence, gap.frame_count, gap.reason));
@@ -96,13 +100,13 @@ async fn what_left_the_memory_is_read_back_bit_for_bit() {
     let taping = Taping::start(dir.path(), 64 << 20, 10_000);
     taping.capture(4_000).await;
     taping.tape.append_gap(500, GapReason::DeviceLost, "unplugged");
-    // Numbers go on after a gap, and so does what is captured.
+    // The samples of a frame depend on its number, so those of the gap are skipped.
     taping.capture(4_020).await;
     assert_eq!(taping.tape.extent().oldest_sequence, 0);
     for (frames, from) in [(1, 0), (5, 0), (5, 13), (7, 2_503), (50, 4_499)] {
-        let (gaps, short) = taping.read_all(&mut taping.tape.reader_at(from), frames).await;
+        let (gaps, short) = taping.read_all(&mut Reader::at(&taping.tape, from), frames).await;
         assert_eq!(gaps, [(4_000.max(from), 4_500 - 4_000.max(from), GapReason::DeviceLost)], "{frames} from {from}");
-        // At the gap, where memory begins, and at the end.
+        // Before the gap, where memory begins, and at the end.
         assert!(short <= 3, "{short} short pieces of {frames}");
     }
     assert_eq!((taping.counts().failures, taping.counts().lost_frames), (0, 0));
@@ -110,11 +114,11 @@ async fn what_left_the_memory_is_read_back_bit_for_bit() {
 }
 
 #[tokio::test]
-async fn quota_holds_and_what_it_costs_is_one_exact_gap() {
+async fn quota_holds_and_what_it_drops_is_one_exact_gap() {
     let dir = tempfile::tempdir().unwrap();
     let quota = 1 << 20;
     let taping = Taping::start(dir.path(), quota, 20_000);
-    let mut slow = taping.tape.reader_at(0);
+    let mut slow = Reader::at(&taping.tape, 0);
     assert!(slow.read(Want { partial: true, ..Want::whole(5) }, &mut Vec::new()).is_none());
     taping.capture(100).await;
     assert!(slow.read(Want::whole(5), &mut Vec::new()).is_some());
@@ -124,7 +128,7 @@ async fn quota_holds_and_what_it_costs_is_one_exact_gap() {
     }
     let oldest = taping.tape.extent().oldest_sequence;
     assert!(oldest > 0 && oldest < taping.tape.next_sequence() - IN_MEMORY as u64, "{oldest}");
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(7), 5).await;
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 7), 5).await;
     assert_eq!(gaps, [(7, oldest - 7, GapReason::TapeOverwritten)]);
     let (gaps, _) = taping.read_all(&mut slow, 5).await;
     assert_eq!(gaps, [(5, oldest - 5, GapReason::SubscriberTooSlow)]);
@@ -141,7 +145,7 @@ async fn files_go_at_the_end_and_stale_ones_at_the_start() {
     taping.capture(1_000).await;
     assert!(files(dir.path()).len() > 1);
     drop(taping);
-    // Its end does not wait for the disk.
+    // Dropping the tape does not wait long for the disk.
     let start = Instant::now();
     while files(dir.path()).len() > 1 && start.elapsed() < Duration::from_secs(60) {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -150,12 +154,12 @@ async fn files_go_at_the_end_and_stale_ones_at_the_start() {
 }
 
 #[tokio::test]
-async fn disk_that_fails_costs_the_longer_tape_and_no_more() {
+async fn disk_that_fails_leaves_the_tape_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let taping = Taping::start(dir.path(), 1 << 20, 3_000);
     taping.capture(1_000).await;
     assert_eq!(taping.tape.extent().oldest_sequence, 0);
-    // As a card that was pulled: what is there is gone, and nothing can be made.
+    // Like an SD card that was pulled out: the files are gone, and no new ones can be created.
     fs::remove_dir_all(dir.path()).unwrap();
     taping.capture(1_000).await;
     let counts = taping.counts();
@@ -163,7 +167,7 @@ async fn disk_that_fails_costs_the_longer_tape_and_no_more() {
     assert!(counts.lost_frames >= 50, "{counts:?}");
     let extent = taping.tape.extent();
     assert!(extent.next_sequence - extent.oldest_sequence <= (IN_MEMORY + BLOCK_FRAMES) as u64, "{extent:?}");
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 0), 5).await;
     assert_eq!(gaps, [(0, extent.oldest_sequence, GapReason::TapeOverwritten)]);
 }
 
@@ -180,13 +184,13 @@ async fn disk_that_works_again_is_used_again() {
     assert_eq!(taping.counts().failures, 1);
     assert!(files(&spill_dir).len() > 1);
     let oldest = taping.tape.extent().oldest_sequence;
-    assert!(oldest > 1_000 && oldest < 2_500, "{oldest}");
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
+    assert!((1_000..2_500).contains(&oldest), "{oldest}");
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 0), 5).await;
     assert_eq!(gaps, [(0, oldest, GapReason::TapeOverwritten)]);
 }
 
 #[tokio::test]
-async fn what_another_program_did_to_a_file_is_a_failure_and_no_audio() {
+async fn file_that_another_program_changed_is_a_failure_and_not_audio() {
     let dir = tempfile::tempdir().unwrap();
     let taping = Taping::start(dir.path(), 1 << 20, 1_000);
     taping.capture(1_000).await;
@@ -194,29 +198,29 @@ async fn what_another_program_did_to_a_file_is_a_failure_and_no_audio() {
     let length = first.metadata().unwrap().len() as usize;
     fs::write(first, vec![0x5A; length]).unwrap();
     let oldest_in_memory = taping.tape.lock().oldest_sequence();
-    let (gaps, _) = taping.read_all(&mut taping.tape.reader_at(0), 5).await;
+    let (gaps, _) = taping.read_all(&mut Reader::at(&taping.tape, 0), 5).await;
     assert_eq!(gaps, [(0, oldest_in_memory, GapReason::TapeOverwritten)]);
     assert_eq!(taping.counts().failures, 1);
 }
 
 #[tokio::test]
-async fn disk_that_hangs_costs_an_exact_gap_and_no_reader_for_ever() {
+async fn disk_that_hangs_becomes_an_exact_gap_and_blocks_no_reader() {
     let dir = tempfile::tempdir().unwrap();
     let taping = Taping::start(dir.path(), 1 << 20, 1_000);
     taping.capture(1_000).await;
-    // A file whose opening does not return, until somebody writes to it.
+    // Opening a named pipe hangs until somebody opens its other end.
     let first = &files(dir.path())[0];
     fs::remove_file(first).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(first).status().unwrap().success());
     tokio::time::pause();
     let asked = tokio::time::Instant::now();
-    let mut reader = taping.tape.reader_at(0);
+    let mut reader = Reader::at(&taping.tape, 0);
     let want = Want { partial: true, ..Want::whole(5) };
     assert!(reader.read(want, &mut Vec::new()).is_none());
-    reader.written().await;
+    reader.wait().await;
     assert_eq!(asked.elapsed().as_secs(), FETCH_DEADLINE.as_secs());
     let oldest_in_memory = taping.tape.lock().oldest_sequence();
-    let lost = GapRecord {
+    let lost = Gap {
         first_sequence: 0,
         frame_count: oldest_in_memory,
         reason: GapReason::TapeOverwritten,
@@ -225,12 +229,12 @@ async fn disk_that_hangs_costs_an_exact_gap_and_no_reader_for_ever() {
     assert_eq!(reader.read(want, &mut Vec::new()), Some(Piece::Gap(lost)));
     assert_eq!(taping.read_all(&mut reader, 5).await.0, []);
     assert_eq!((taping.counts().failures, taping.counts().bytes), (1, 0));
-    // Lets the thread go on, if it hangs there already. To open both ends waits for nobody.
+    // Frees the thread, if it hangs by now. Opening both ends at once does not wait.
     drop(File::options().read(true).write(true).open(first));
 }
 
 #[test]
-fn folder_that_cannot_be_had_leaves_the_tape_in_memory() {
+fn folder_that_cannot_be_created_leaves_the_tape_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();

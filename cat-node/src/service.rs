@@ -1,16 +1,14 @@
-//! The `cat` service: what others can ask of a node.
+//! The `cat` service, which hubs and other clients call.
 
 mod analyze;
 mod describe;
 mod listen;
+mod stream;
 mod wire;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use daemon::shutdown::CancellationToken;
-use futures_util::Stream;
 use proto::cat_server::Cat;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
@@ -19,20 +17,17 @@ use proto::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
-use crate::owner::Owner;
-use crate::status::Status as NodeStatus;
-use crate::tape::Tape;
+use crate::node::Node;
+use listen::Subscription;
+use stream::ResponseStream;
 
-/// Listeners at a time. Each holds a place on the tape, at most a second of decoded samples and what its connection buffers,
-/// together about 100 KiB. One more is refused with `RESOURCE_EXHAUSTED`.
+/// Most subscribers at a time. Each holds a reader of the tape, at most a second of decoded samples, and the buffers of
+/// its connection, together about 100 KiB. One more is refused with `RESOURCE_EXHAUSTED`.
 pub const MAX_SUBSCRIBERS: usize = 128;
 
-/// Calls of `AnalyzeCatSound` at a time, which hold as much for their half minute. One more is refused with
-/// `RESOURCE_EXHAUSTED`.
+/// Most calls of `AnalyzeCatSound` at a time. Each holds as much as a subscriber, for half a minute. One more is
+/// refused with `RESOURCE_EXHAUSTED`.
 pub const MAX_ANALYSES: usize = 128;
-
-/// Stream of what is given to a caller, made when it is asked for: nothing is queued for one who does not take it.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The service. Clones share everything.
 #[derive(Debug, Clone)]
@@ -40,21 +35,6 @@ pub struct CatService {
     node: Arc<Node>,
     subscribers: Arc<Semaphore>,
     analyses: Arc<Semaphore>,
-}
-
-/// What the service speaks of.
-#[derive(Debug)]
-pub struct Node {
-    /// The cat that the node listens to. Empty: none.
-    pub cat: String,
-    /// Whom `CallCat` notifies.
-    pub owner: Owner,
-    /// What was captured.
-    pub tape: Arc<Tape>,
-    /// How the source fares.
-    pub status: Arc<NodeStatus>,
-    /// Ends all streams.
-    pub stop: CancellationToken,
 }
 
 impl CatService {
@@ -70,8 +50,8 @@ impl CatService {
 
 #[tonic::async_trait]
 impl Cat for CatService {
-    type AnalyzeCatSoundStream = Answers<AnalyzeCatSoundResponse>;
-    type ListenStream = Answers<ListenResponse>;
+    type AnalyzeCatSoundStream = ResponseStream<AnalyzeCatSoundResponse>;
+    type ListenStream = ResponseStream<ListenResponse>;
 
     async fn call_cat(&self, request: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
         let cat_name = request.into_inner().cat_name;
@@ -88,14 +68,14 @@ impl Cat for CatService {
     ) -> Result<Response<Self::AnalyzeCatSoundStream>, Status> {
         let permit = permit(&self.analyses, MAX_ANALYSES, "analyses")?;
         let cat_name = request.into_inner().cat_name;
-        Ok(Response::new(analyze::answers(Arc::clone(&self.node), cat_name, permit)))
+        Ok(Response::new(analyze::stream(Arc::clone(&self.node), cat_name, permit)))
     }
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
         let peer = request.remote_addr();
-        let wish = listen::Wish::of(request.get_ref())?;
+        let subscription = Subscription::of(request.get_ref())?;
         let permit = permit(&self.subscribers, MAX_SUBSCRIBERS, "subscribers")?;
-        Ok(Response::new(listen::answers(Arc::clone(&self.node), wish, peer, permit)))
+        Ok(Response::new(listen::stream(Arc::clone(&self.node), subscription, peer, permit)))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
@@ -106,10 +86,5 @@ impl Cat for CatService {
 fn permit(semaphore: &Arc<Semaphore>, limit: usize, of_what: &str) -> Result<OwnedSemaphorePermit, Status> {
     Arc::clone(semaphore)
         .try_acquire_owned()
-        .map_err(|_| Status::resource_exhausted(format!("the node has {limit} {of_what} already")))
-}
-
-/// What a stream ends with when the node stops.
-fn stopping() -> Status {
-    Status::unavailable("the node is stopping")
+        .map_err(|_| Status::resource_exhausted(format!("the node already has {limit} {of_what}, its most; try later")))
 }

@@ -1,0 +1,24 @@
+//! The parts of a running node that its service and its metrics read.
+
+use std::sync::Arc;
+
+use daemon::shutdown::CancellationToken;
+
+use crate::owner::Owner;
+use crate::status::Status;
+use crate::tape::Tape;
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    /// The cat that the node listens to. Empty: none.
+    pub cat: String,
+    /// Whom `CallCat` notifies.
+    pub owner: Owner,
+    /// The captured audio.
+    pub tape: Arc<Tape>,
+    /// State and counters of the source.
+    pub status: Arc<Status>,
+    /// Ends all streams.
+    pub stop: CancellationToken,
+}
