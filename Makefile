@@ -1,14 +1,18 @@
-# What a person types; `make help` lists it. Each target first installs what it lacks, from Debian's packages.
+# The commands of a developer; `make help` lists them. Each first installs the Debian packages that it needs and the machine
+# lacks, through sudo; when nothing is missing it needs no root. `make setup` installs nearly everything at once.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench soak evaluate clean
+.PHONY: help setup demo build check test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench soak evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
 CARGO := scripts/cargo
 
-help: ## List what there is
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install everything that a developer needs, but for what the ARM, device and bench targets add
+	@scripts/setup build check test lint microphone page deb
 
 demo: ## Start the hub and a cat-node that plays real meows; ask them; go on until Ctrl-C
 	@scripts/setup build
@@ -17,6 +21,12 @@ demo: ## Start the hub and a cat-node that plays real meows; ask them; go on unt
 build: ## Build both daemons, as small as they ship
 	@scripts/setup build
 	$(CARGO) build --release --locked -p cat-node -p hub
+
+check: ## Check format and clippy, and run the unit tests: the loop while you work
+	@scripts/setup build check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --lib --bins --locked --quiet
 
 test: ## Build and test everything
 	@scripts/setup build test
