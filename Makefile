@@ -1,22 +1,32 @@
-# What a person types; `make help` lists it. Each target first installs what it lacks, from Debian's packages.
+# The commands of a developer; `make help` lists them. Each first installs the Debian packages that it needs and does not
+# find, through sudo. When nothing is missing, nothing needs root. `make setup` installs nearly everything.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench soak evaluate clean
+.PHONY: help setup demo build check test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench soak evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
 CARGO := scripts/cargo
 
-help: ## List what there is
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Start the hub and a cat-node that plays real meows; ask them; go on until Ctrl-C
+setup: ## Install what a developer needs (the ARM, device and bench targets install more)
+	@scripts/setup build check test lint microphone page deb
+
+demo: ## Start a hub and a cat-node that plays real meows, and show what they say, until Ctrl-C
 	@scripts/setup build
 	@demo/run
 
-build: ## Build both daemons, as small as they ship
+build: ## Build both daemons as the packages ship them
 	@scripts/setup build
 	$(CARGO) build --release --locked -p cat-node -p hub
+
+check: ## Check format and clippy, and run the unit tests: the loop while you work
+	@scripts/setup build check
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --lib --bins --locked --quiet
 
 test: ## Build and test everything
 	@scripts/setup build test
@@ -46,31 +56,31 @@ test-arm: ## Run the tests as 64-bit ARM programs, emulated
 	@scripts/setup build arm
 	scripts/test-arm
 
-test-microphone: ## Capture for real from a sound server, and kill it
+test-microphone: ## Test the capture from a real sound server that is stopped and restarted
 	@scripts/setup build test microphone
 	e2e/microphone/run
 
-test-page: ## Look at the hub's page with a real browser, and use it
+test-page: ## Test the hub's page in a real browser
 	@scripts/setup build page
 	e2e/page/run
 
-screenshots: ## Take the pictures of the page that are in the README
+screenshots: ## Take the screenshots of the page that the README shows
 	@scripts/setup build page
 	e2e/page/run screenshots
 
-test-device: ## Boot an ARM Debian, install the package, listen to its sound card (about 15 minutes)
+test-device: ## Boot an emulated ARM Debian, install the package, capture from its sound card (about 15 minutes)
 	@scripts/setup build deb arm device
 	e2e/device/run
 
-bench: ## Measure the node, the gateway and what listening costs
+bench: ## Measure the node, the gateway and the cost of listening
 	@scripts/setup build test bench
 	e2e/bench/run
 
-soak: ## Listen to a day of audio as fast as it goes; fails when memory grows
+soak: ## Analyse a day of audio at full speed; fails when memory grows
 	@scripts/setup build
 	$(CARGO) run --release --locked --quiet -p hub --example listening -- soak 24
 
-evaluate: ## Measure the detector and the classifier on recordings they have not seen
+evaluate: ## Measure the detector and the classifier on recordings they were not trained on
 	@scripts/setup build
 	training/evaluate
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Prints an analysis as the gateway stores it: verdict.py FILE. With --finished it only says, by its exit code, whether
-the analysis is over."""
+"""Prints an analysis that the gateway returned: verdict.py FILE. Fails when it is not complete or has no detections.
+With --finished it prints nothing, and fails while the analysis is running."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ def main() -> int:
             f"  {found['start_s']:7.2f} {found['end_s']:7.2f} {found['score']:7.2f} {measured['pitch_median_hz']:10.0f}"
             f" {measured['rms_dbfs']:12.1f}   {label.replace('_', ' ')}" + (f" ({chance:.2f})" if chance is not None else "")
         )
-    # A demo without a cat has not shown what it is for.
+    # A demo in which no cat was detected has failed.
     return 0 if analysis["status"] == "complete" and analysis["detections"] else 1
 
 
