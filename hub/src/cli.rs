@@ -1,18 +1,14 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::config::ConfigError;
-use daemon::logs::LogFormat;
-use hub_base::role::Role;
-use hub_nodes::address::{NodeConfig, Url};
+use daemon::config::{ConfigCommand, ConfigError, Flags};
 use sound::detector::DetectorConfig;
 
-use crate::config::{Config, Layer};
+use crate::config::HubSettings;
 
-/// Calls cats and dogs, tells their owner, listens to cats and says what it heard.
+/// Listens to your cat-nodes, detects meows, serves the page and the API, and notifies owners.
 ///
 /// The hub of Meowlink: the Owner, dog and cat analysis services (gRPC) and the HTTP gateway, in one process. Start it
 /// without arguments on the machine where a cat-node runs, then try
@@ -32,12 +28,14 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Every option can come from four places. A flag counts for more than an environment variable (HUB_HTTP and the like, lists \
-separated by commas), that for more than the config file, that for more than the default.
+Each setting can come from four places. A flag counts for more than an environment variable, a variable for more than \
+the config file, and the file for more than the default. A list in a variable is separated by commas. Settings of a \
+section have variables too: [clips] pre_roll_ms is MEOWLINK_HUB_CLIPS_PRE_ROLL_MS. Variables with the older names, such \
+as HUB_HTTP, are still read. `hub config show` prints the settings in effect and where each comes from.
 
-The log goes to standard error; RUST_LOG=debug shows more of it. SIGTERM and Ctrl-C stop the hub within 5 seconds.
+The log goes to standard error; RUST_LOG=debug logs more. SIGTERM and Ctrl-C stop the hub within 5 seconds.
 
-Exit codes: 0 stopped as asked, 1 failed, 64 bad usage or config.";
+Exit codes: 0 stopped as asked, 1 failed, 64 wrong options or config.";
 
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
@@ -46,6 +44,9 @@ enum SubCommand {
     Serve(ServeArgs),
     /// Find the cats in recordings, without any server
     Analyze(AnalyzeArgs),
+    /// Show the settings in effect, or describe the config file
+    #[command(subcommand)]
+    Config(ConfigCommand<HubSettings>),
 }
 
 /// What the command line asks for.
@@ -56,74 +57,12 @@ pub enum Command {
     Serve(ServeArgs),
     /// Find the cats in recordings.
     Analyze(AnalyzeArgs),
+    /// Print something about the settings.
+    Config(ConfigCommand<HubSettings>),
 }
 
 /// Options of `hub serve`.
-#[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
-    /// Config file (TOML), with the long options as keys: data-dir is data_dir there
-    #[arg(long, value_name = "FILE", env = "HUB_CONFIG")]
-    config: Option<PathBuf>,
-
-    /// Where the HTTP gateway listens [default: port 5000 on 127.0.0.1 and ::1]
-    #[arg(long, value_name = "ADDR:PORT", env = "HUB_HTTP", value_delimiter = ',')]
-    http: Option<Vec<SocketAddr>>,
-
-    /// Where the Owner service listens [default: port 50051 on 127.0.0.1 and ::1]
-    #[arg(long, value_name = "ADDR:PORT", env = "HUB_OWNER", value_delimiter = ',')]
-    owner: Option<Vec<SocketAddr>>,
-
-    /// Where the dog service listens [default: port 50055 on 127.0.0.1 and ::1]
-    #[arg(long, value_name = "ADDR:PORT", env = "HUB_DOG", value_delimiter = ',')]
-    dog: Option<Vec<SocketAddr>>,
-
-    /// Where the catAnalysis service listens [default: port 50057 on 127.0.0.1 and ::1]
-    #[arg(long, value_name = "ADDR:PORT", env = "HUB_ANALYSIS", value_delimiter = ',')]
-    analysis: Option<Vec<SocketAddr>>,
-
-    /// A cat-node and the cat it hears; without NAME= the node is asked. A name that no node has is heard by the first
-    /// [default: http://localhost:50056]
-    #[arg(long, value_name = "NAME=URL", env = "HUB_NODE", value_delimiter = ',')]
-    node: Option<Vec<NodeConfig>>,
-
-    /// Look for more cat-nodes on the local network, by mDNS [default: true]
-    #[arg(long, env = "HUB_DISCOVER", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_name = "BOOL")]
-    discover: Option<bool>,
-
-    /// Where the database is kept [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
-    #[arg(long, value_name = "DIR", env = "HUB_DATA_DIR")]
-    data_dir: Option<PathBuf>,
-
-    /// Run these roles alone, such as owner,dog; others run elsewhere [default: all]
-    #[arg(long, value_name = "ROLES", env = "HUB_ONLY", value_delimiter = ',')]
-    only: Option<Vec<Role>>,
-
-    /// The Owner service when it runs elsewhere [default: http://localhost:50051]
-    #[arg(long, value_name = "URL", env = "HUB_OWNER_URL")]
-    owner_url: Option<Url>,
-
-    /// The dog service when it runs elsewhere [default: http://localhost:50055]
-    #[arg(long, value_name = "URL", env = "HUB_DOG_URL")]
-    dog_url: Option<Url>,
-
-    /// The catAnalysis service when it runs elsewhere [default: http://localhost:50057]
-    #[arg(long, value_name = "URL", env = "HUB_ANALYSIS_URL")]
-    analysis_url: Option<Url>,
-
-    /// Analyses that may run at once [default: 16]
-    #[arg(long, value_name = "N", env = "HUB_MAX_ANALYSES")]
-    max_analyses: Option<usize>,
-
-    /// Listen on addresses other than loopback too, though nothing is encrypted and nobody is asked who they are
-    #[arg(long, env = "HUB_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_name = "BOOL")]
-    insecure: Option<bool>,
-
-    /// How a line of the log looks [default: text]
-    #[arg(long, value_enum, env = "HUB_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
-}
+pub type ServeArgs = Flags<HubSettings>;
 
 /// Options of `hub analyze`.
 #[derive(Debug, Clone, Args)]
@@ -216,48 +155,8 @@ impl Cli {
             None => Command::Serve(self.serve),
             Some(SubCommand::Serve(serve)) => Command::Serve(serve),
             Some(SubCommand::Analyze(analyze)) => Command::Analyze(analyze),
+            Some(SubCommand::Config(command)) => Command::Config(command),
         }
-    }
-}
-
-impl ServeArgs {
-    /// The config of all layers.
-    ///
-    /// # Errors
-    /// Names the file and the key.
-    pub fn config(self) -> Result<Config, ConfigError> {
-        let file = match &self.config {
-            Some(path) => daemon::config::load::<Layer>(path)?,
-            None => Layer::default(),
-        };
-        let flags = Layer {
-            http: self.http,
-            owner: self.owner,
-            dog: self.dog,
-            analysis: self.analysis,
-            node: self.node,
-            discover: self.discover,
-            data_dir: self.data_dir,
-            only: self.only,
-            owner_url: self.owner_url,
-            dog_url: self.dog_url,
-            analysis_url: self.analysis_url,
-            max_analyses: self.max_analyses,
-            insecure: self.insecure,
-            log_format: self.log_format,
-            // These are in the file alone.
-            listen: None,
-            clips: None,
-            detector: None,
-            events: None,
-            owners: None,
-            notices: None,
-            mqtt: None,
-            page: None,
-            health: None,
-        };
-        let alone = file.clone();
-        Config::new(flags.over(file)).map_err(|error| error.in_file(self.config.as_deref(), || Config::new(alone)))
     }
 }
 
@@ -265,15 +164,23 @@ impl ServeArgs {
 mod tests {
     use std::path::Path;
 
+    use daemon::config::Variables;
     use daemon::listen::Listen;
+    use hub_base::role::Role;
 
     use super::*;
+    use crate::config::Config;
 
     fn serve(args: &[&str]) -> ServeArgs {
         match Cli::try_parse_from([&["hub"], args].concat()).unwrap().command() {
             Command::Serve(serve) => serve,
-            Command::Analyze(_) => panic!("not serve: {args:?}"),
+            other => panic!("not serve: {other:?}"),
         }
+    }
+
+    /// The config without the environment of the machine that runs the tests.
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        Config::load_with(&serve(args), &Variables::default())
     }
 
     #[test]
@@ -282,16 +189,15 @@ mod tests {
             &["--http", "127.0.0.1:1", "--data-dir", "/d"][..],
             &["serve", "--http", "127.0.0.1:1", "--data-dir", "/d"],
         ] {
-            let config = serve(args).config().unwrap();
+            let config = config(args).unwrap();
             assert_eq!(config.http, Listen::At(vec!["127.0.0.1:1".parse().unwrap()]), "{args:?}");
         }
     }
 
     #[test]
     fn lists_are_repeated_flags_or_commas() {
-        let config =
-            serve(&["--only", "owner,dog", "--data-dir", "/d", "--node", "Tom=http://a:1", "--node", "Ada=http://b:1"]);
-        let config = config.config().unwrap();
+        let args = ["--only", "owner,dog", "--data-dir", "/d", "--node", "Tom=http://a:1", "--node", "Ada=http://b:1"];
+        let config = config(&args).unwrap();
         assert_eq!(config.roles, [Role::Owner, Role::Dog]);
         assert_eq!(config.nodes.len(), 2);
     }
@@ -301,7 +207,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hub.toml");
         std::fs::write(&file, "data_dir = \"/from-file\"\nmax_analyses = 3\n").unwrap();
-        let config = serve(&["--config", file.to_str().unwrap(), "--data-dir", "/from-flag"]).config().unwrap();
+        let config = config(&["--config", file.to_str().unwrap(), "--data-dir", "/from-flag"]).unwrap();
         assert_eq!((config.data_dir.as_path(), config.max_analyses), (Path::new("/from-flag"), 3));
     }
 
@@ -310,16 +216,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("hub.toml");
         std::fs::write(&file, "htpp = [\"127.0.0.1:1\"]\n").unwrap();
-        let error = serve(&["--config", file.to_str().unwrap()]).config().unwrap_err().to_string();
+        let error = config(&["--config", file.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("hub.toml") && error.contains("htpp"), "{error}");
     }
 
     #[test]
     fn other_addresses_need_insecure() {
         let args = ["--http", "0.0.0.0:5000", "--data-dir", "/d"];
-        assert!(serve(&args).config().is_err());
-        assert!(serve(&[&args[..], &["--insecure"]].concat()).config().is_ok());
-        assert!(serve(&[&args[..], &["--insecure=false"]].concat()).config().is_err());
+        assert!(config(&args).is_err());
+        assert!(config(&[&args[..], &["--insecure"]].concat()).is_ok());
+        assert!(config(&[&args[..], &["--insecure=false"]].concat()).is_err());
     }
 
     #[test]
@@ -336,7 +242,7 @@ mod tests {
             |args: &[&str]| match Cli::try_parse_from([&["hub", "analyze", "a.wav"], args].concat()).unwrap().command()
             {
                 Command::Analyze(analyze) => analyze.detector.config(),
-                Command::Serve(_) => panic!("not analyze"),
+                other => panic!("not analyze: {other:?}"),
             };
         assert_eq!(config(&[]).unwrap(), DetectorConfig::default());
         assert_eq!(
@@ -350,7 +256,7 @@ mod tests {
     #[test]
     fn example_config_is_understood() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/hub.toml");
-        let config = serve(&["--config", file.to_str().unwrap(), "--data-dir", "/d"]).config().unwrap();
+        let config = config(&["--config", file.to_str().unwrap(), "--data-dir", "/d"]).unwrap();
         assert_eq!(config.roles, Role::ALL);
     }
 }

@@ -1,10 +1,13 @@
 //! The `hub` program: reads the command line, and starts what it asks for.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
+use hub::config::{Config, HubSettings};
 use hub::run::{Listeners, RunError, run};
 use tracing::error;
 
@@ -25,19 +28,32 @@ fn main() -> ExitCode {
         }
     };
     match cli.command() {
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(&args),
         Command::Analyze(args) => hub::files::analyze(&args),
+        Command::Config(command) => print_config(&command),
     }
 }
 
-fn serve(args: ServeArgs) -> ExitCode {
-    let config = match args.config() {
+fn bad_config(error: &ConfigError) -> ExitCode {
+    logs::init(logs::LogFormat::default());
+    error!(%error, "bad config");
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
+    match command.text(HubSettings::check) {
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(EXIT_FAILURE),
+        },
+        Err(error) => bad_config(&error),
+    }
+}
+
+fn serve(args: &ServeArgs) -> ExitCode {
+    let config = match Config::load(args) {
         Ok(config) => config,
-        Err(error) => {
-            logs::init(logs::LogFormat::default());
-            error!(%error, "bad config");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -292,9 +292,9 @@ async fn without_owners_nothing_is_kept() {
 async fn secret_that_cannot_be_read_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let toml = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\nsecret_file = \"/none\"";
-    let mut layer: hub::config::Layer = toml::from_str(toml).unwrap();
-    layer.data_dir = Some(dir.path().into());
-    let config = hub::config::Config::new(layer).unwrap();
+    let mut settings: hub::config::HubSettings = toml::from_str(toml).unwrap();
+    settings.data_dir = Some(dir.path().into());
+    let config = hub::config::Config::new(settings).unwrap();
     let stop = daemon::shutdown::CancellationToken::new();
     let error = hub::run::run(config, hub::run::Listeners::default(), stop).await.unwrap_err();
     assert!(error.to_string().starts_with("owners.Anna.channels.webhook.secret_file: /none"), "{error}");

@@ -148,9 +148,9 @@ async fn each_port_says_that_it_is_healthy_and_what_it_serves() {
 #[tokio::test]
 async fn second_hub_on_the_same_data_is_refused() {
     let (hub, node, dir) = hub().await;
-    let layer: hub::config::Layer =
+    let settings: hub::config::HubSettings =
         toml::from_str(&format!("node = [{:?}]\ndata_dir = {:?}", node.url(), dir.path())).unwrap();
-    let config = hub::config::Config::new(layer).unwrap();
+    let config = hub::config::Config::new(settings).unwrap();
     let stop = daemon::shutdown::CancellationToken::new();
     let error = hub::run::run(config, hub::run::Listeners::default(), stop).await.unwrap_err();
     assert!(error.to_string().contains("another hub"), "{error}");

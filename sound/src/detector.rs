@@ -3,14 +3,14 @@
 
 use std::collections::VecDeque;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::logmel::{LogMel, WINDOW_SAMPLES};
 use crate::model::{Answer, EMBEDDING, Hearing, Model, SOUNDS, STEP_SAMPLES, Sound};
 
 /// What counts as a vocalisation. The detector works in steps of 64 ms and rounds times up to whole steps.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DetectorConfig {
     /// A vocalisation begins where the smoothed probability of a cat reaches this, 0.05 to 0.99.

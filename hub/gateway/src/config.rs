@@ -5,7 +5,7 @@ use daemon::config::ConfigError;
 use crate::origin::is_host_name;
 
 /// `[page]` of the config file.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PageConfig {
     /// Whether whoever reaches the page can hear a room as it is now.

@@ -5,7 +5,7 @@ use hub_nodes::MAX_NODES;
 use sound::detector::DetectorConfig;
 
 /// `[listen]` of the config file.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenConfig {
     /// Whether to listen to the nodes all the time. Off, only `/analyze/NAME` hears them.
@@ -21,7 +21,7 @@ pub struct ListenConfig {
 }
 
 /// How audio comes over the network.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AudioEncoding {
     /// 16-bit samples: 256 kbit/s, and the least work for the node.
@@ -79,7 +79,7 @@ pub struct Settings {
 }
 
 /// How long events are kept. Clips go much sooner, by `[clips]`.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
     /// Events are forgotten after this many days. 0: by count alone.

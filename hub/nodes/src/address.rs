@@ -2,11 +2,13 @@
 
 use std::str::FromStr;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A cat-node of the config: `NAME=URL`, or `URL` for one that is asked for its cat's name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct NodeConfig {
     /// The cat it hears. `None`: it is asked.
     pub cat: Option<String>,
@@ -31,6 +33,15 @@ impl FromStr for NodeConfig {
     }
 }
 
+impl From<NodeConfig> for String {
+    fn from(node: NodeConfig) -> Self {
+        match node.cat {
+            Some(cat) => format!("{cat}={}", node.url),
+            None => node.url,
+        }
+    }
+}
+
 impl TryFrom<String> for NodeConfig {
     type Error = String;
 
@@ -40,8 +51,9 @@ impl TryFrom<String> for NodeConfig {
 }
 
 /// Where another role is served. `http://HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Url(pub String);
 
 impl FromStr for Url {
@@ -50,6 +62,12 @@ impl FromStr for Url {
     fn from_str(text: &str) -> Result<Self, String> {
         check_url(text)?;
         Ok(Self(text.into()))
+    }
+}
+
+impl From<Url> for String {
+    fn from(url: Url) -> Self {
+        url.0
     }
 }
 

@@ -1,15 +1,15 @@
 //! `[[owners]]`, `[notices]` and `[mqtt]` of the config file: who is told what, and how.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use daemon::config::ConfigError;
+use daemon::config::{ConfigError, Secret};
 use hub_store::events::OwnerLabel;
 use hub_store::notices::ChannelKind;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sound::detector::Kind;
 
 /// Owners that may be configured. Each event is looked at for each of them.
@@ -22,7 +22,7 @@ const MOST_CHANNELS: usize = 10;
 const LONGEST_COOLDOWN_S: u32 = 7 * 86_400;
 
 /// Somebody to be told.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OwnerConfig {
     /// Name of the owner.
@@ -63,7 +63,7 @@ pub struct OwnerConfig {
 }
 
 /// A way to tell an owner.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ChannelConfig {
     /// A line in the hub's log.
@@ -115,7 +115,7 @@ pub enum ChannelConfig {
 }
 
 /// `[notices]` of the config file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NoticesConfig {
     /// Where an owner's browser finds the gateway, for links in notices. Without: no links.
@@ -129,7 +129,7 @@ pub struct NoticesConfig {
 }
 
 /// `[mqtt]` of the config file: a broker.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttConfig {
     /// The broker: `mqtt://HOST:PORT`, or `mqtts://HOST:PORT` with TLS.
@@ -160,21 +160,17 @@ pub struct MqttConfig {
     pub heard_off_s: u32,
 }
 
-/// Something that must not be shown.
-#[derive(Clone, PartialEq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(pub String);
+/// A time of day, `HH:MM`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct ClockTime(pub Time);
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
+impl From<ClockTime> for String {
+    fn from(ClockTime(time): ClockTime) -> Self {
+        time.strftime("%H:%M").to_string()
     }
 }
-
-/// A time of day, `HH:MM`.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct ClockTime(pub Time);
 
 impl TryFrom<String> for ClockTime {
     type Error = String;
@@ -189,13 +185,20 @@ impl TryFrom<String> for ClockTime {
 }
 
 /// From one time of day to another, `HH:MM-HH:MM`; over midnight when the second is the earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct QuietHours {
     /// They begin.
     pub from: Time,
     /// They end.
     pub until: Time,
+}
+
+impl From<QuietHours> for String {
+    fn from(hours: QuietHours) -> Self {
+        format!("{}-{}", hours.from.strftime("%H:%M"), hours.until.strftime("%H:%M"))
+    }
 }
 
 impl TryFrom<String> for QuietHours {
@@ -214,9 +217,16 @@ impl TryFrom<String> for QuietHours {
 }
 
 /// An IANA time zone.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Zone(pub TimeZone);
+
+impl From<Zone> for String {
+    fn from(Zone(zone): Zone) -> Self {
+        zone.iana_name().expect("a zone of the config was found by its name").to_owned()
+    }
+}
 
 impl TryFrom<String> for Zone {
     type Error = String;
@@ -443,7 +453,7 @@ pub fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> Result<
     let text = std::fs::read_to_string(&path)
         .map_err(|why| ConfigError::value(key, format!("{}: cannot read: {why}", path.display())))?;
     match text.lines().next().map(str::trim).filter(|line| !line.is_empty()) {
-        Some(line) => Ok(Some(Secret(line.to_owned()))),
+        Some(line) => Ok(Some(Secret::new(line))),
         None => Err(ConfigError::value(key, format!("{}: its first line is empty", path.display()))),
     }
 }

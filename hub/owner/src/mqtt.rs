@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
-use daemon::config::ConfigError;
+use daemon::config::{ConfigError, Secret};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use rumqttc::{
@@ -81,7 +81,7 @@ impl Mqtt {
         }
         if let Some(username) = &config.username {
             let password = secret("mqtt.password_file", config.password.as_ref(), config.password_file.as_deref())?;
-            options.set_credentials(username, password.map(|password| password.0).unwrap_or_default());
+            options.set_credentials(username, password.as_ref().map(Secret::expose).unwrap_or_default());
         }
         let status = speaks_for_the_hub.then(|| format!("{}/status", config.topic));
         if let Some(status) = &status {

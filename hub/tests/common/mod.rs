@@ -11,7 +11,7 @@ use std::time::Duration;
 use daemon::listen::Listen;
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
-use hub::config::{Config, Layer};
+use hub::config::{Config, HubSettings};
 use hub::run::{Listeners, RunError, run};
 use hub_base::role::Role;
 use proto::cat_server::{Cat, CatServer};
@@ -85,9 +85,9 @@ impl Hub {
 
     /// With a config in TOML, less the data directory.
     pub async fn start_with(data_dir: &Path, toml: &str) -> Self {
-        let mut layer: Layer = toml::from_str(toml).unwrap();
-        layer.data_dir = Some(data_dir.into());
-        let mut config = Config::new(layer).unwrap();
+        let mut settings: HubSettings = toml::from_str(toml).unwrap();
+        settings.data_dir = Some(data_dir.into());
+        let mut config = Config::new(settings).unwrap();
         let free = || Listen::At(vec!["127.0.0.1:0".parse().unwrap()]);
         (config.http, config.owner, config.dog, config.analysis) = (free(), free(), free(), free());
         let listeners = Listeners::bind(&config).await.unwrap();

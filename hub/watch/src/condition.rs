@@ -16,7 +16,7 @@ const MOST_HOURS: u32 = 8_784;
 const MOST_TELL_AFTER_S: u32 = 604_800;
 
 /// `[health]` of the config file.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
     /// A node that heard nothing louder than a quiet room for so many hours is taken for deaf, 1 to 8784.

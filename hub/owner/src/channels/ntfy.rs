@@ -6,8 +6,8 @@ use hub_store::notices::Notice;
 use serde::Serialize;
 
 use super::post::Poster;
-use crate::config::Secret;
 use crate::message::{Message, clip_url, event_url};
+use daemon::config::Secret;
 
 #[derive(Debug)]
 pub(super) struct Ntfy {
@@ -49,7 +49,7 @@ impl Ntfy {
             attach: clip_url(&notice.subject, public_url).filter(|_| self.attach),
         };
         let body = serde_json::to_string(&message).map_err(|why| why.to_string())?;
-        let token = self.token.as_ref().map(|token| ("authorization", format!("Bearer {}", token.0)));
+        let token = self.token.as_ref().map(|token| ("authorization", format!("Bearer {}", token.expose())));
         let headers = [("idempotency-key", notice.key.clone())].into_iter().chain(token);
         self.poster.json(&self.server, headers, body).await
     }

@@ -10,8 +10,8 @@ use hub_store::notices::Notice;
 use ring::hmac;
 
 use super::post::Poster;
-use crate::config::Secret;
 use crate::message::Payload;
+use daemon::config::Secret;
 
 #[derive(Debug)]
 pub(super) struct Webhook {
@@ -25,7 +25,7 @@ impl Webhook {
     pub(super) async fn deliver(&self, notice: &Notice) -> Result<(), String> {
         let body = Payload::new(notice, self.public_url.as_deref()).to_json();
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let signature = self.secret.as_ref().map(|secret| ("meowlink-signature", sign(&secret.0, now_s, &body)));
+        let signature = self.secret.as_ref().map(|secret| ("meowlink-signature", sign(secret.expose(), now_s, &body)));
         let headers = [("idempotency-key", notice.key.clone())].into_iter().chain(signature);
         self.poster.json(&self.url, headers, body).await
     }

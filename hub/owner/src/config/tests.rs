@@ -145,8 +145,8 @@ fn secrets_come_from_files_and_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("secret");
     std::fs::write(&file, "shh \nsecond line\n").unwrap();
-    assert_eq!(secret("key", None, Some(&file)).unwrap(), Some(Secret("shh".into())));
-    assert_eq!(secret("key", Some(&Secret("a".into())), None).unwrap(), Some(Secret("a".into())));
+    assert_eq!(secret("key", None, Some(&file)).unwrap(), Some(Secret::new("shh")));
+    assert_eq!(secret("key", Some(&Secret::new("a")), None).unwrap(), Some(Secret::new("a")));
     std::fs::write(&file, "\n").unwrap();
     assert!(secret("key", None, Some(&file)).unwrap_err().to_string().starts_with("key: "));
     assert!(secret("key", None, Some(&dir.path().join("none"))).is_err());

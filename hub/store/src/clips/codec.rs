@@ -7,7 +7,7 @@ use sound::SAMPLE_RATE_HZ;
 use crate::flac;
 
 /// How a clip is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClipFormat {
     /// WAV: 32 kB a second.

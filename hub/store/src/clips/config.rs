@@ -12,7 +12,7 @@ pub const MAX_ROLL_MS: u32 = 2_000;
 pub const MAX_LENGTH_S: u32 = 60;
 
 /// `[clips]` of the config file.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipsConfig {
     /// Whether clips are kept at all. Events are, either way.
