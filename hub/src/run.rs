@@ -20,6 +20,7 @@ mod listening;
 mod owner;
 mod shared;
 mod watch;
+mod welcome;
 
 pub use listeners::Listeners;
 
@@ -60,6 +61,7 @@ impl RunError {
 /// When it cannot start.
 pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let roles = config.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
+    let page_url = welcome::page_url(&listeners.http);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
     let dog = dog::start(&shared, owner, listeners.dog)?;
@@ -72,6 +74,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     shared.tasks.close();
 
     info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
+    if let Some(page_url) = page_url {
+        welcome::log(&page_url, &shared.config);
+    }
     systemd::ready(&format!("serving {roles}"));
     shared.stop.cancelled().await;
     systemd::stopping();

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// What a wait may take before it counts as a failure.
@@ -137,6 +140,60 @@ fn one_bad_recording_does_not_keep_the_others() {
     let (code, out, _) = analyze(&[]);
     assert_eq!(code, Some(1));
     assert!(out.contains(&format!("{}: 3.00 s", last.display())), "{out}");
+}
+
+#[test]
+fn start_says_where_the_page_is_whom_it_hears_and_where_it_stores() {
+    let dir = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0";
+    let mut command = hub();
+    command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any, "--node", "Tom=http://127.0.0.1:9"]);
+    command.arg("--data-dir").arg(dir.path()).env_remove("RUST_LOG");
+    let (_hub, log) = with_log(&mut command);
+    wait_for_line(&log, "hub runs roles=");
+    let line = wait_for_line(&log, "the page is at ");
+    assert!(line.contains("nodes=\"http://127.0.0.1:9 and those that announce themselves\""), "{line}");
+    assert!(line.contains(&format!("data_dir={}", dir.path().display())), "{line}");
+
+    let (_, rest) = line.split_once("the page is at http://").unwrap();
+    let (address, _) = rest.split_once("/ ").unwrap();
+    let mut page = TcpStream::connect(address).unwrap();
+    page.set_read_timeout(Some(SOON)).unwrap();
+    write!(page, "GET / HTTP/1.1\r\nHost: {address}\r\nAccept: text/html\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("<html"), "{answer}");
+}
+
+#[test]
+fn hub_without_the_gateway_names_no_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = hub();
+    command.args(["--only", "dog", "--dog", "127.0.0.1:0"]).arg("--data-dir").arg(dir.path()).env_remove("RUST_LOG");
+    let (mut hub, log) = with_log(&mut command);
+    wait_for_line(&log, "hub runs roles=");
+    assert!(Command::new("kill").arg("-TERM").arg(hub.0.id().to_string()).status().unwrap().success());
+    assert_eq!(hub.0.wait().unwrap().code(), Some(0));
+    let rest: Vec<String> = log.iter().collect();
+    assert!(rest.iter().all(|line| !line.contains("the page is at")), "{rest:?}");
+}
+
+/// Starts a hub. Returns it with the lines that it logs.
+fn with_log(command: &mut Command) -> (Running, Receiver<String>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let (sender, lines) = channel();
+    std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    (Running(child), lines)
+}
+
+fn wait_for_line(log: &Receiver<String>, part: &str) -> String {
+    loop {
+        let line = log.recv_timeout(SOON).unwrap_or_else(|error| panic!("no line of the log has {part:?}: {error}"));
+        if line.contains(part) {
+            return line;
+        }
+    }
 }
 
 #[test]
