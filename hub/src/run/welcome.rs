@@ -12,8 +12,8 @@ use crate::config::Config;
 /// With more configured nodes than this, the line gives their number instead of their URLs.
 const MOST_NAMED_NODES: usize = 4;
 
-/// The address of the page, as a user can open it: the first of `listeners` that other machines reach, or else the first.
-/// `None` if there are no listeners.
+/// The address of the page, as a user can open it: the first of `listeners` that other machines reach, or else the
+/// first. `None` if there are no listeners.
 pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     url_of(&addresses, || {
