@@ -133,6 +133,25 @@ async fn labels_are_kept_with_their_history_and_can_be_removed() {
 }
 
 #[tokio::test]
+async fn label_changes_are_listed_in_order_without_those_of_deleted_events() {
+    let (_dir, store) = open();
+    let (kept, deleted) = (put(&store, event("kitchen", 0)).await.id, put(&store, event("kitchen", 16_000)).await.id);
+    let brushing = Some(OwnerLabel::Context(ContextLabel::Brushing));
+    store.label_event(kept, brushing).await.unwrap();
+    store.label_event(deleted, brushing).await.unwrap();
+    store.label_event(kept, None).await.unwrap();
+    store.delete_event(deleted).await.unwrap();
+    let now = store.event(kept).await.unwrap().unwrap();
+    let changes = store.label_changes(0, 10).await.unwrap();
+    let labels: Vec<_> = changes.iter().map(|change| (change.id, change.label)).collect();
+    assert_eq!(labels, [(1, brushing), (3, None)]);
+    assert!(changes[0].changed_at_ns > 0 && changes[0].changed_at_ns <= changes[1].changed_at_ns);
+    assert!(changes.iter().all(|change| change.event == now), "the event is not as it is now");
+    assert_eq!(store.label_changes(1, 10).await.unwrap(), changes[1..]);
+    assert_eq!(store.label_changes(0, 1).await.unwrap(), changes[..1]);
+}
+
+#[tokio::test]
 async fn gap_that_continues_is_one_gap() {
     let (_dir, store) = open();
     let gap = |first_sequence, frames, reason| NewGap {
