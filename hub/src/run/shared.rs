@@ -103,7 +103,8 @@ fn start_mqtt(
     let Some(broker) = &config.mqtt else { return Ok(None) };
     let speaks_for_the_hub = config.has(Role::Analysis) && config.listen.enabled && broker.home_assistant;
     let has_channel = config.owners.iter().flat_map(|owner| &owner.channels).any(|one| one.kind() == ChannelKind::Mqtt);
-    if !speaks_for_the_hub && !(notifies && has_channel) {
+    let notifies_by_mqtt = notifies && has_channel;
+    if !(speaks_for_the_hub || notifies_by_mqtt) {
         return Ok(None);
     }
     let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;
