@@ -1,4 +1,4 @@
-//! The dog service: a dog that can be called, and whose owner is told.
+//! The dog service: answers calls to a dog and notifies its owner.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use proto::owner_client::OwnerClient;
 use proto::{DogRequest, DogResponse, NotifyRequest};
 use tonic::{Request, Response, Status};
 
-/// How long the owner may take.
+/// How long the Owner service may take to answer.
 pub const OWNER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Tells the owner, then answers.
+/// Notifies the owner, then answers the call.
 #[derive(Debug, Clone)]
 pub struct DogService {
     owner: OwnerClient<Peer>,
 }
 
 impl DogService {
-    /// A dog whose owner is reached so.
+    /// A dog service that notifies the Owner service at `owner`.
     pub fn new(owner: Peer) -> Self {
         Self { owner: OwnerClient::new(owner) }
     }
@@ -29,10 +29,10 @@ impl DogService {
 impl Dog for DogService {
     async fn call_dog(&self, request: Request<DogRequest>) -> Result<Response<DogResponse>, Status> {
         let DogRequest { dog_name } = request.into_inner();
-        let notice = NotifyRequest { animal_name: dog_name.clone(), animal_type: "Dog".into() };
-        let mut notice = Request::new(notice);
-        notice.set_timeout(OWNER_DEADLINE);
-        within(Who::Owner, OWNER_DEADLINE, self.owner.clone().notify(notice)).await?;
+        let notification = NotifyRequest { animal_name: dog_name.clone(), animal_type: "Dog".into() };
+        let mut notification = Request::new(notification);
+        notification.set_timeout(OWNER_DEADLINE);
+        within(Who::Owner, OWNER_DEADLINE, self.owner.clone().notify(notification)).await?;
         Ok(Response::new(DogResponse { dog_bark: format!("{dog_name} is going to bark!") }))
     }
 }

@@ -1,4 +1,4 @@
-//! `hub analyze`: recordings instead of nodes, and no server.
+//! `hub analyze`: analyses recordings, without starting a server.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use daemon::EXIT_USAGE;
-use sound::analysis::{Analysis, AnalyzerConfig, Heard};
+use sound::analysis::{Analysis, Heard};
+use sound::detector::DetectorConfig;
 
 use crate::cli::AnalyzeArgs;
 
@@ -18,23 +19,23 @@ pub use recording::{FileError, analyze_file, analyze_wav};
 
 use output::Format;
 
-/// Files that each thread may be ahead of what is printed. Their answers wait in memory; a thread that is further ahead waits.
+/// Results of each thread that may wait in memory to be printed. A thread that has more waits.
 const AHEAD: usize = 8;
 
-/// How often the progress is shown.
+/// How often the progress line is updated.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 
-/// What became of a file.
+/// The result of a file.
 type Outcome = Result<(Analysis, Vec<Heard>), FileError>;
 
-/// Analyses the files on all cores and prints what was found, in their order; a file that cannot be analysed is named on
-/// standard error, and the others go on. The exit code is 1 when there was one. On a terminal, standard error shows how far
-/// it is.
+/// Analyses files on all cores and prints the results in the order of the files. A file that cannot be analysed is
+/// reported on standard error and does not stop the rest; the exit code is then 1. On a terminal, standard error shows
+/// the progress.
 pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
     let config = match args.detector.config() {
         Ok(config) => config,
         Err(error) => {
-            // Nobody listens on a standard error that is closed.
+            // A closed standard error is no reason to fail.
             let _ = writeln!(io::stderr(), "{error}");
             return ExitCode::from(EXIT_USAGE);
         }
@@ -50,14 +51,14 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
     match print_all(files, threads, config, format) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        // The reader has seen enough, as in `hub analyze ... | head`.
+        // The reader has closed the pipe, as in `hub analyze ... | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Returns how many files could not be analysed.
-fn print_all(files: Expanded, threads: usize, config: AnalyzerConfig, format: Format) -> io::Result<usize> {
+/// Prints the results of all files. Returns how many files could not be analysed.
+fn print_all(files: Expanded, threads: usize, config: DetectorConfig, format: Format) -> io::Result<usize> {
     let mut out = io::stdout().lock();
     let mut progress = Progress::new(files.len());
     let mut bad = 0;
@@ -81,9 +82,10 @@ fn print_all(files: Expanded, threads: usize, config: AnalyzerConfig, format: Fo
     Ok(bad)
 }
 
-/// The outcomes in the order of the files. Thread `k` of `n` takes the files `k`, `k + n`, ...: so they come in order, and no more
-/// than [`AHEAD`] of each wait. Threads end when nobody takes their outcomes any more.
-fn outcomes(files: Expanded, threads: usize, config: AnalyzerConfig) -> impl Iterator<Item = (PathBuf, Outcome)> {
+/// The outcomes in the order of the files. Thread `k` of `n` analyses the files `k`, `k + n` and so on, and sends the
+/// outcomes through a queue of [`AHEAD`]. Taking from the queues in turn gives the order of the files. The threads end
+/// when the iterator is dropped.
+fn outcomes(files: Expanded, threads: usize, config: DetectorConfig) -> impl Iterator<Item = (PathBuf, Outcome)> {
     let mut shares: Vec<Expanded> = (0..threads).map(|_| Vec::new()).collect();
     for (number, file) in files.into_iter().enumerate() {
         shares[number % threads].push(file);
@@ -114,7 +116,7 @@ fn outcomes(files: Expanded, threads: usize, config: AnalyzerConfig) -> impl Ite
 
 type Expanded = Vec<Result<PathBuf, (PathBuf, FileError)>>;
 
-/// A file is itself, a folder the WAV files in it, in order of their names.
+/// Replaces a folder by the WAV files in it, in order of their names. A file stays as it is.
 fn expand(path: &Path) -> Expanded {
     let fail = |why: FileError| vec![Err((path.to_path_buf(), why))];
     if !path.is_dir() {
@@ -130,7 +132,7 @@ fn expand(path: &Path) -> Expanded {
     if files.is_empty() { fail(FileError::EmptyFolder) } else { files.into_iter().map(Ok).collect() }
 }
 
-/// How far it is, on standard error when that is a terminal and there is more than one file.
+/// The progress line, on standard error if that is a terminal and there is more than one file.
 struct Progress {
     files: usize,
     done: usize,
@@ -146,7 +148,7 @@ impl Progress {
         Self { files, done: 0, sound_s: 0.0, began: now, shown: now, visible: files > 1 && io::stderr().is_terminal() }
     }
 
-    /// Takes the line away, so that something else can be printed.
+    /// Clears the line, so that something else can be printed.
     fn clear(&self) -> io::Result<()> {
         if self.visible { write!(io::stderr(), "\r\x1b[K") } else { Ok(()) }
     }
@@ -169,7 +171,7 @@ impl Progress {
         let speed = self.files_a_second();
         writeln!(
             io::stderr(),
-            "{} files, {minutes:.1} min of sound, in {seconds:.1} s ({speed:.0} files/s), {bad} bad",
+            "{} files, {minutes:.1} min of audio, analysed in {seconds:.1} s ({speed:.0} files/s); {bad} failed",
             self.done
         )
     }
@@ -187,8 +189,8 @@ mod tests {
     pub(super) fn wav(dir: &Path, name: &str, spec: hound::WavSpec, seconds: f64) -> PathBuf {
         let path = dir.join(name);
         let mut writer = hound::WavWriter::create(&path, spec).unwrap();
-        for moment in 0..(f64::from(spec.sample_rate) * seconds) as u32 {
-            let sample = (f64::from(moment) / f64::from(spec.sample_rate) * 440.0 * std::f64::consts::TAU).sin() * 0.5;
+        for frame in 0..(f64::from(spec.sample_rate) * seconds) as u32 {
+            let sample = (f64::from(frame) / f64::from(spec.sample_rate) * 440.0 * std::f64::consts::TAU).sin() * 0.5;
             for _ in 0..spec.channels {
                 match spec.sample_format {
                     hound::SampleFormat::Float => writer.write_sample(sample as f32).unwrap(),
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_is_its_recordings_in_order() {
+    fn folder_stands_for_its_recordings_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mono = spec(16_000, 1, 16, hound::SampleFormat::Int);
         for name in ["b.wav", "a.WAV", "c.txt"] {
@@ -230,12 +232,12 @@ mod tests {
     fn outcomes_come_in_the_order_of_the_files_from_any_number_of_threads() {
         let dir = tempfile::tempdir().unwrap();
         let mono = spec(16_000, 1, 16, hound::SampleFormat::Int);
-        // More than may wait, the first ones longest.
+        // More files than may wait; the first ones are the longest.
         let files: Vec<PathBuf> =
             (0..40).map(|n| wav(dir.path(), &format!("{n:02}.wav"), mono, f64::from(41 - n) * 0.02)).collect();
         for threads in [1, 3, 8] {
             let wanted: Expanded = files.iter().cloned().map(Ok).collect();
-            let got: Vec<_> = outcomes(wanted, threads, AnalyzerConfig::default()).collect();
+            let got: Vec<_> = outcomes(wanted, threads, DetectorConfig::default()).collect();
             let paths: Vec<_> = got.iter().map(|(path, _)| path.clone()).collect();
             assert_eq!(paths, files, "{threads} threads");
             assert!(got.iter().all(|(_, outcome)| outcome.is_ok()));

@@ -1,4 +1,4 @@
-//! The `hub` program: reads the command line, and starts what it asks for.
+//! The `hub` program: reads the command line and runs the command.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -11,18 +11,20 @@ use hub::config::{Config, HubSettings};
 use hub::run::{Listeners, RunError, run};
 use tracing::error;
 
-/// Threads that wait for sockets: whatever takes long, analyses, the store, pictures, has threads of its own, and to hand requests from
-/// one to another costs more than to answer them. Measured on two cores: 80 us of CPU a `/cat/NAME` in the hub with one, 118 with two.
+/// Threads of the async runtime. Long work (analyses, the store, pictures) runs on other threads, and passing a request
+/// from one thread to another costs more than answering it. Measured on two cores, a `/cat/NAME` takes 80 µs of the
+/// hub's CPU time with one thread and 118 µs with two.
 const IO_THREADS: usize = 1;
 
-/// Threads for blocking work at most: the store's turns and the analyses' seconds are short, further ones wait.
+/// Threads for blocking work, at most. Further work waits; database operations and the analysis of a second of audio
+/// are short.
 const MAX_BLOCKING_THREADS: usize = 16;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // An error here means that the reader of the help has gone.
+            // Printing fails only if the reader of the help has closed the pipe.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
@@ -68,7 +70,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
             run(config, listeners, stop).await?;
             anyhow::Ok(())
         });
-        // What is still stuck in a blocking call must not keep the process.
+        // A blocking call that hangs must not keep the process alive.
         runtime.shutdown_timeout(std::time::Duration::from_millis(500));
         done
     });
@@ -76,7 +78,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(error = %format!("{error:#}"), "hub failed");
-            // systemd does not start it again: somebody has to look at the config first.
+            // With this exit code, systemd does not restart the hub: a person has to correct the config first.
             let bad_config = matches!(error.downcast_ref(), Some(RunError::Config(_)));
             ExitCode::from(if bad_config { EXIT_USAGE } else { EXIT_FAILURE })
         }

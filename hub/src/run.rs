@@ -1,4 +1,4 @@
-//! The hub as a whole: its parts started in order, and stopped.
+//! Starts the parts of the hub in order, and stops them.
 
 use std::future::Future;
 use std::time::Duration;
@@ -20,27 +20,28 @@ mod listening;
 mod owner;
 mod shared;
 mod watch;
+mod welcome;
 
 pub use listeners::Listeners;
 
 use shared::Shared;
 
-/// Part of [`STOP_DEADLINE`] in which requests and analyses in flight may finish. The rest is for the store.
+/// Part of [`STOP_DEADLINE`] in which running requests and analyses may finish. The rest is for the store.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Why a hub does not start.
+/// Why a hub could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A secret of the config cannot be read.
+    /// A file with a secret, which the config names, cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A URL of the config cannot be used.
     #[error("{key}: {source}")]
     Url {
-        /// The key of the config.
+        /// The config key.
         key: &'static str,
         /// Why.
         source: tonic::transport::Error,
@@ -48,18 +49,19 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// The URL under `key` cannot be used.
+    /// Makes the error for the URL under `key`.
     fn url(key: &'static str) -> impl Fn(tonic::transport::Error) -> Self {
         move |source| Self::Url { key, source }
     }
 }
 
-/// Runs the roles of `config` until `stop`, then finishes what is in flight, for [`STOP_DEADLINE`] at most.
+/// Runs the roles of `config` until `stop` is cancelled, then finishes running work, within [`STOP_DEADLINE`].
 ///
 /// # Errors
-/// When it cannot start.
+/// If the hub cannot start.
 pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let roles = config.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
+    let page_url = welcome::page_url(&listeners.http);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
     let dog = dog::start(&shared, owner, listeners.dog)?;
@@ -72,6 +74,9 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     shared.tasks.close();
 
     info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
+    if let Some(page_url) = page_url {
+        welcome::log(&page_url, &shared.config);
+    }
     systemd::ready(&format!("serving {roles}"));
     shared.stop.cancelled().await;
     systemd::stopping();
@@ -88,6 +93,6 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 async fn within_stop_deadline(drained: impl Future<Output = ()>) {
     let limit = DRAIN_DEADLINE.min(STOP_DEADLINE);
     if tokio::time::timeout(limit, drained).await.is_err() {
-        warn!(limit_ms = limit.as_millis() as u64, "some work was not finished in time");
+        warn!(limit_ms = limit.as_millis() as u64, "stopping although some requests or analyses have not finished");
     }
 }

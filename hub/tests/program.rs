@@ -1,13 +1,16 @@
-//! The `hub` program as a user starts it.
+//! The `hub` program, started as a user starts it.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-/// What a wait may take before it counts as a failure.
+/// Longest wait in a test. A longer one counts as a failure.
 const SOON: Duration = Duration::from_secs(30);
 
 fn hub() -> Command {
@@ -42,27 +45,27 @@ fn wav(path: &Path, seconds: u32) {
 }
 
 #[test]
-fn flag_counts_for_more_than_environment_and_that_for_more_than_the_file() {
+fn flags_override_the_environment_and_the_environment_overrides_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("hub.toml");
     std::fs::write(&file, "max_analyses = 1001").unwrap();
-    let said = |command: &mut Command| {
+    let error_of = |command: &mut Command| {
         let (code, _, err) = text(&command.output().unwrap());
         assert_eq!(code, Some(64), "{err}");
         err
     };
     let file = file.to_str().unwrap();
-    assert!(said(hub().args(["--config", file])).contains("max_analyses: 1001"));
-    assert!(said(hub().env("HUB_CONFIG", file)).contains("max_analyses: 1001"));
-    assert!(said(hub().args(["serve", "--config", file]).env("HUB_MAX_ANALYSES", "1002")).contains("1002"));
+    assert!(error_of(hub().args(["--config", file])).contains("max_analyses: 1001"));
+    assert!(error_of(hub().env("HUB_CONFIG", file)).contains("max_analyses: 1001"));
+    assert!(error_of(hub().args(["serve", "--config", file]).env("HUB_MAX_ANALYSES", "1002")).contains("1002"));
     let mut all = hub();
     all.args(["--config", file, "--max-analyses", "1003"]).env("HUB_MAX_ANALYSES", "1002");
-    assert!(said(&mut all).contains("1003"));
-    assert!(said(hub().env("HUB_MAX_ANALYSES", "many")).contains("many"));
+    assert!(error_of(&mut all).contains("1003"));
+    assert!(error_of(hub().env("HUB_MAX_ANALYSES", "many")).contains("many"));
 }
 
 #[test]
-fn environment_of_the_server_does_not_disturb_other_commands() {
+fn environment_variables_of_the_server_do_not_affect_other_commands() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wav");
     wav(&file, 1);
@@ -72,7 +75,7 @@ fn environment_of_the_server_does_not_disturb_other_commands() {
     let (code, out, err) = text(&command.output().unwrap());
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(out.lines().count(), 1);
-    // And it does not keep the subcommand from being said.
+    // Nor do they keep a user from naming the subcommand.
     let mut command = hub();
     command.arg("serve").env("HUB_HTTP", "127.0.0.1:5000").env("HUB_MAX_ANALYSES", "0");
     let (code, _, err) = text(&command.output().unwrap());
@@ -80,7 +83,7 @@ fn environment_of_the_server_does_not_disturb_other_commands() {
 }
 
 #[test]
-fn help_teaches_and_version_tells() {
+fn help_and_version_are_printed() {
     for args in [&["--help"][..], &["serve", "--help"], &["analyze", "--help"], &["help"]] {
         let (code, out, _) = text(&hub().args(args).output().unwrap());
         assert_eq!(code, Some(0), "{args:?}");
@@ -104,7 +107,7 @@ fn bad_usage_is_64() {
 }
 
 #[test]
-fn one_bad_recording_does_not_keep_the_others() {
+fn one_bad_recording_does_not_stop_the_rest() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("folder");
     std::fs::create_dir(&folder).unwrap();
@@ -140,11 +143,65 @@ fn one_bad_recording_does_not_keep_the_others() {
 }
 
 #[test]
-fn systemd_is_told_and_a_signal_ends_it_well() {
+fn start_logs_the_address_of_the_page_the_nodes_and_the_data_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let any = "127.0.0.1:0";
+    let mut command = hub();
+    command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any, "--node", "Tom=http://127.0.0.1:9"]);
+    command.arg("--data-dir").arg(dir.path()).env_remove("RUST_LOG");
+    let (_hub, log) = with_log(&mut command);
+    wait_for_line(&log, "hub runs roles=");
+    let line = wait_for_line(&log, "the page is at ");
+    assert!(line.contains("nodes=\"http://127.0.0.1:9 and those that announce themselves\""), "{line}");
+    assert!(line.contains(&format!("data_dir={}", dir.path().display())), "{line}");
+
+    let (_, rest) = line.split_once("the page is at http://").unwrap();
+    let (address, _) = rest.split_once("/ ").unwrap();
+    let mut page = TcpStream::connect(address).unwrap();
+    page.set_read_timeout(Some(SOON)).unwrap();
+    write!(page, "GET / HTTP/1.1\r\nHost: {address}\r\nAccept: text/html\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    page.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("<html"), "{answer}");
+}
+
+#[test]
+fn hub_without_the_gateway_logs_no_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = hub();
+    command.args(["--only", "dog", "--dog", "127.0.0.1:0"]).arg("--data-dir").arg(dir.path()).env_remove("RUST_LOG");
+    let (mut hub, log) = with_log(&mut command);
+    wait_for_line(&log, "hub runs roles=");
+    assert!(Command::new("kill").arg("-TERM").arg(hub.0.id().to_string()).status().unwrap().success());
+    assert_eq!(hub.0.wait().unwrap().code(), Some(0));
+    let rest: Vec<String> = log.iter().collect();
+    assert!(rest.iter().all(|line| !line.contains("the page is at")), "{rest:?}");
+}
+
+/// Starts a hub. Returns it with the lines that it logs.
+fn with_log(command: &mut Command) -> (Running, Receiver<String>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let (sender, lines) = channel();
+    std::thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    (Running(child), lines)
+}
+
+fn wait_for_line(log: &Receiver<String>, part: &str) -> String {
+    loop {
+        let line = log.recv_timeout(SOON).unwrap_or_else(|error| panic!("no line of the log has {part:?}: {error}"));
+        if line.contains(part) {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn systemd_is_notified_and_a_signal_stops_the_hub_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("notify");
-    let told = UnixDatagram::bind(&socket).unwrap();
-    told.set_read_timeout(Some(SOON)).unwrap();
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    systemd.set_read_timeout(Some(SOON)).unwrap();
     let any = "127.0.0.1:0";
     let mut command = hub();
     command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any]);
@@ -153,23 +210,23 @@ fn systemd_is_told_and_a_signal_ends_it_well() {
         .env("NOTIFY_SOCKET", &socket)
         .env("WATCHDOG_USEC", "300000");
     let mut child = Running(command.stderr(Stdio::null()).spawn().unwrap());
-    wait_for(&told, "READY=1");
+    wait_for(&systemd, "READY=1");
     assert!(dir.path().join("state/hub.sqlite").exists());
-    wait_for(&told, "WATCHDOG=1");
-    wait_for(&told, "WATCHDOG=1");
+    wait_for(&systemd, "WATCHDOG=1");
+    wait_for(&systemd, "WATCHDOG=1");
 
     let stopping = Instant::now();
     assert!(Command::new("kill").arg("-TERM").arg(child.0.id().to_string()).status().unwrap().success());
-    wait_for(&told, "STOPPING=1");
+    wait_for(&systemd, "STOPPING=1");
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
-    // A promise of the product, and the only limit on speed in here.
+    // The documentation promises this limit.
     assert!(stopping.elapsed() < Duration::from_secs(5));
 }
 
-fn wait_for(told: &UnixDatagram, what: &str) {
+fn wait_for(systemd: &UnixDatagram, what: &str) {
     let mut bytes = [0; 1024];
     loop {
-        let count = told.recv(&mut bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let count = systemd.recv(&mut bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
         if String::from_utf8_lossy(&bytes[..count]).lines().any(|line| line == what) {
             return;
         }

@@ -1,4 +1,4 @@
-//! The roles on their gRPC ports, together and apart.
+//! The roles on their gRPC ports, in one process and in several.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -32,13 +32,13 @@ async fn hub() -> (Hub, Node, tempfile::TempDir) {
 }
 
 #[tokio::test]
-async fn each_port_answers_as_in_the_contract() {
+async fn each_port_answers_as_the_contract_says() {
     let (hub, _node, _dir) = hub().await;
-    let notice = |name: &str, kind: &str| NotifyRequest { animal_name: name.into(), animal_type: kind.into() };
+    let request = |name: &str, kind: &str| NotifyRequest { animal_name: name.into(), animal_type: kind.into() };
     let mut owner = OwnerClient::new(channel(hub.owner));
-    let answer = owner.notify(notice("Tom", "cat")).await.unwrap().into_inner();
+    let answer = owner.notify(request("Tom", "cat")).await.unwrap().into_inner();
     assert_eq!(answer.message, "Owner of Tom cat is notified");
-    assert_eq!(owner.notify(notice("", "")).await.unwrap().into_inner().message, "Owner of   is notified");
+    assert_eq!(owner.notify(request("", "")).await.unwrap().into_inner().message, "Owner of   is notified");
 
     let mut dog = DogClient::new(channel(hub.dog));
     for (name, bark) in [("Rex", "Rex is going to bark!"), ("", " is going to bark!"), ("Ä", "Ä is going to bark!")] {
@@ -52,7 +52,7 @@ async fn each_port_answers_as_in_the_contract() {
 }
 
 #[tokio::test]
-async fn name_beyond_measure_is_an_invalid_argument() {
+async fn name_that_is_too_long_is_an_invalid_argument() {
     let (hub, _node, _dir) = hub().await;
     let mut analysis = CatAnalysisClient::new(channel(hub.analysis));
     let status = analysis.analyze_sound(AnalysisRequest { cat_name: "x".repeat(1025) }).await.unwrap_err();
@@ -60,7 +60,7 @@ async fn name_beyond_measure_is_an_invalid_argument() {
 }
 
 #[tokio::test]
-async fn owner_that_hangs_or_is_gone_is_told_apart() {
+async fn owner_that_hangs_and_owner_that_is_gone_give_different_errors() {
     let dir = tempfile::tempdir().unwrap();
     let call = async |owner_url: String| {
         let hub = Hub::start_with(dir.path(), &format!("only = [\"dog\"]\nowner_url = {owner_url:?}")).await;
@@ -76,7 +76,7 @@ async fn owner_that_hangs_or_is_gone_is_told_apart() {
 }
 
 #[tokio::test]
-async fn callers_deadline_holds() {
+async fn deadline_of_the_caller_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let owner = FakeOwner::start(Mood::Hangs).await;
     let hub = Hub::start_with(dir.path(), &format!("only = [\"dog\"]\nowner_url = \"{}\"", url(owner.address))).await;
@@ -117,7 +117,7 @@ async fn roles_work_as_processes_of_their_own() {
 }
 
 #[tokio::test]
-async fn each_port_says_that_it_is_healthy_and_what_it_serves() {
+async fn each_port_has_health_and_reflection() {
     let (hub, _node, _dir) = hub().await;
     for (address, service) in [(hub.owner, "proto.Owner"), (hub.dog, "proto.dog"), (hub.analysis, "proto.catAnalysis")]
     {
@@ -146,7 +146,7 @@ async fn each_port_says_that_it_is_healthy_and_what_it_serves() {
 }
 
 #[tokio::test]
-async fn second_hub_on_the_same_data_is_refused() {
+async fn second_hub_on_the_same_data_directory_is_refused() {
     let (hub, node, dir) = hub().await;
     let settings: hub::config::HubSettings =
         toml::from_str(&format!("node = [{:?}]\ndata_dir = {:?}", node.url(), dir.path())).unwrap();

@@ -1,4 +1,4 @@
-//! What was found in recordings, as text for people, lines of JSON, or CSV.
+//! Writes the results of `hub analyze`: text for people, lines of JSON, or CSV.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use sound::verdict::Verdict;
 use super::FileError;
 use crate::cli::Rows;
 
-/// How it is written.
+/// Format of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Table,
@@ -21,9 +21,10 @@ pub(super) enum Format {
     Csv(Rows),
 }
 
-/// Columns of a detection before those that every table of cat sounds has.
+/// Columns of a detection before the ones that all tables of detections share.
 const DETECTION_COLUMNS: [&str; 6] = ["file", "start_s", "end_s", "duration_s", "score", "kind"];
 
+/// Columns of a file.
 const FILE_COLUMNS: [&str; 10] = [
     "file",
     "duration_s",
@@ -37,7 +38,7 @@ const FILE_COLUMNS: [&str; 10] = [
     "error",
 ];
 
-/// What comes before the first file.
+/// Writes what comes before the first file.
 pub(super) fn begin(out: &mut impl Write, format: Format) -> io::Result<()> {
     match format {
         Format::Table | Format::Json => Ok(()),
@@ -46,7 +47,7 @@ pub(super) fn begin(out: &mut impl Write, format: Format) -> io::Result<()> {
     }
 }
 
-/// One file.
+/// Writes the result of one file.
 pub(super) fn found(
     out: &mut impl Write,
     format: Format,
@@ -63,7 +64,7 @@ pub(super) fn found(
     out.flush()
 }
 
-/// A file that could not be analysed, where the format has a place for it.
+/// Writes a file that could not be analysed, if the format has a row for it.
 pub(super) fn failed(out: &mut impl Write, format: Format, path: &Path, why: &FileError) -> io::Result<()> {
     if format == Format::Csv(Rows::Files) {
         let mut row = [const { String::new() }; FILE_COLUMNS.len()];
@@ -184,14 +185,14 @@ fn seconds(samples: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use sound::analysis::AnalyzerConfig;
+    use sound::detector::DetectorConfig;
 
     use super::super::recording::analyze_file;
     use super::super::tests::{spec, wav};
     use super::*;
 
     fn written(format: Format, path: &Path) -> String {
-        let (analysis, heard) = analyze_file(path, AnalyzerConfig::default()).unwrap();
+        let (analysis, heard) = analyze_file(path, DetectorConfig::default()).unwrap();
         let mut out = Vec::new();
         begin(&mut out, format).unwrap();
         found(&mut out, format, path, &analysis, &heard).unwrap();
@@ -203,16 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn line_of_json_is_what_was_promised() {
+    fn line_of_json_has_the_documented_keys_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = wav(dir.path(), "tone.wav", spec(16_000, 1, 16, hound::SampleFormat::Int), 0.5);
         let line = written(Format::Json, &path);
         let score = serde_json::from_str::<serde_json::Value>(&line).unwrap()["cat_score"].to_string();
-        let promised = format!(
+        let documented = format!(
             "{{\"file\":{:?},\"duration_s\":0.5,\"cat_score\":{score},\"detections\":[]}}\n",
             path.display().to_string()
         );
-        assert_eq!(line, promised);
+        assert_eq!(line, documented);
         let line = written(Format::Json, meow());
         let keys = [
             "start_s",
@@ -230,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_has_a_row_a_detection_or_a_row_a_file() {
+    fn csv_has_a_row_for_each_detection_or_for_each_file() {
         let rows = |rows| {
             let text = written(Format::Csv(rows), meow());
             let mut reader = csv::Reader::from_reader(text.as_bytes());

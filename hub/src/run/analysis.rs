@@ -1,4 +1,4 @@
-//! The analysis role: analyses on demand.
+//! Starts the analysis role: analyses on demand.
 
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
@@ -9,15 +9,15 @@ use tokio::net::TcpListener;
 use super::RunError;
 use super::shared::Shared;
 
-/// Analyses on demand.
+/// The analysis role of this process, or of another one.
 pub(super) struct Analysis {
     pub(super) peer: Peer,
-    /// `None`: another process has the role.
+    /// `None` if another process has the role.
     pub(super) service: Option<AnalysisService>,
 }
 
 impl Analysis {
-    /// Waits for the analyses that run. Cancel the hub's token first.
+    /// Waits until the running analyses have ended. Cancel the hub's token first.
     pub(super) async fn finish(&self) {
         if let Some(service) = &self.service {
             service.finish().await;
@@ -25,7 +25,7 @@ impl Analysis {
     }
 }
 
-/// Starts the analysis role, or finds where it is served.
+/// Starts the analysis role, or connects to the process that has it.
 pub(super) async fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Analysis, RunError> {
     let config = &shared.config;
     let Some(store) = shared.store.as_ref().filter(|_| config.has(Role::Analysis)) else {

@@ -1,4 +1,4 @@
-//! The dog role.
+//! Starts the dog role.
 
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
@@ -11,7 +11,7 @@ use super::RunError;
 use super::shared::Shared;
 use crate::dog::DogService;
 
-/// Starts the dog role, or finds where it is served.
+/// Starts the dog role, or connects to the process that has it.
 pub(super) fn start(
     shared: &Shared,
     owner: OwnerServer<OwnerService>,

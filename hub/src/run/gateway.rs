@@ -1,4 +1,4 @@
-//! The gateway role.
+//! Starts the gateway role.
 
 use hub_base::peer::Peer;
 use hub_base::role::Role;
@@ -42,7 +42,7 @@ pub(super) fn start(
     Ok(())
 }
 
-/// What `/readyz` looks at: the roles of this process, and those that it calls elsewhere.
+/// What `/readyz` checks: the roles of this process, and the roles of other processes that it calls.
 fn checks(shared: &Shared) -> Result<Checks, RunError> {
     let config = &shared.config;
     let mut checks = Checks::new(config.health.clone());

@@ -1,4 +1,4 @@
-//! The sockets of a hub.
+//! The listening sockets of a hub.
 
 use daemon::listen::{BindError, Listen};
 use hub_base::role::Role;
@@ -6,27 +6,27 @@ use tokio::net::TcpListener;
 
 use crate::config::Config;
 
-/// The sockets of a hub, open. Those of roles that it does not have are empty.
+/// The listening sockets of a hub. A role that this process does not have has none.
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// Of the HTTP gateway.
+    /// Sockets of the HTTP gateway.
     pub http: Vec<TcpListener>,
-    /// Of the Owner service.
+    /// Sockets of the Owner service.
     pub owner: Vec<TcpListener>,
-    /// Of the dog service.
+    /// Sockets of the dog service.
     pub dog: Vec<TcpListener>,
-    /// Of the catAnalysis service.
+    /// Sockets of the catAnalysis service.
     pub analysis: Vec<TcpListener>,
 }
 
 impl Listeners {
-    /// Opens the sockets of the roles that a config has.
+    /// Opens the sockets for the roles of `config`.
     ///
     /// # Errors
     /// Names the address that could not be bound.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
-        // The addresses were checked before there was a log. Checked again, those that are not loopback are logged, all of them
-        // before the first one is bound.
+        // The first check of the addresses ran before the log was open. This second one logs the addresses that are not
+        // loopback, before any of them is bound.
         let opened = [
             (Role::Gateway, "http", &config.http),
             (Role::Owner, "owner", &config.owner),

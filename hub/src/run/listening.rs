@@ -1,4 +1,4 @@
-//! Clips and live listening.
+//! Starts live listening, and opens the clips.
 
 use hub_base::role::Role;
 use hub_listen::rehear::rehear;
@@ -9,21 +9,21 @@ use super::RunError;
 use super::shared::Shared;
 use crate::homeassistant::HomeAssistant;
 
-/// Clips and live listening, as far as this process has them.
+/// Clips and live listening, if this process has them.
 #[derive(Default)]
 pub(super) struct Heard {
-    /// `None`: no role of this process needs clips.
+    /// `None` if no role of this process needs clips.
     pub(super) clips: Option<Clips>,
     listening: Option<Listening>,
 }
 
 impl Heard {
-    /// What the nodes are heard to do now. `None`: this process does not listen.
+    /// The live state of the nodes. `None` if this process does not listen.
     pub(super) fn live(&self) -> Option<Live> {
         self.listening.as_ref().map(|listening| listening.live().clone())
     }
 
-    /// Waits, after the stop, until all that was heard is analysed and stored.
+    /// After the stop, waits until all received audio is analysed and stored.
     pub(super) async fn finish(self) {
         if let Some(listening) = self.listening {
             listening.finish().await;
@@ -31,7 +31,7 @@ impl Heard {
     }
 }
 
-/// Opens the clips and starts to listen.
+/// Opens the clips and starts live listening.
 pub(super) async fn start(shared: &Shared) -> Result<Heard, RunError> {
     let Some(store) = shared.store.as_ref().filter(|_| shared.hears_or_shows()) else { return Ok(Heard::default()) };
     let config = &shared.config;

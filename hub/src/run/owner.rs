@@ -1,4 +1,4 @@
-//! The Owner role: its service, and the tasks that notify owners.
+//! Starts the Owner role: its service, and the tasks that notify owners.
 
 use hub_base::role::Role;
 use hub_owner::OwnerService;
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::RunError;
 use super::shared::Shared;
 
-/// Starts the Owner role. Without it, the service that comes back does nothing and serves nobody.
+/// Starts the Owner role. If this process does not have the role, the returned service is not served and does nothing.
 pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<OwnerServer<OwnerService>, RunError> {
     if !shared.config.has(Role::Owner) {
         return Ok(OwnerServer::new(OwnerService::default()));

@@ -1,4 +1,4 @@
-//! What every part of the hub needs, opened once.
+//! What the parts of the hub share.
 
 use std::convert::Infallible;
 
@@ -22,15 +22,15 @@ use tonic::server::NamedService;
 use super::RunError;
 use crate::config::Config;
 
-/// What every part of the hub needs.
+/// What the parts of the hub share.
 pub(super) struct Shared {
     pub(super) config: Config,
-    /// `None`: no role of this process stores or shows anything.
+    /// `None` if no role of this process needs the store.
     pub(super) store: Option<Store>,
     pub(super) nodes: Nodes,
-    /// `None`: there are no owners.
+    /// `None` if no owners are configured.
     pub(super) outbox: Option<Outbox>,
-    /// `None`: this process has nothing to say to a broker.
+    /// `None` if this process sends nothing to a broker.
     pub(super) mqtt: Option<Mqtt>,
     pub(super) metrics: Metrics,
     pub(super) tasks: TaskTracker,
@@ -38,7 +38,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Opens what the roles of `config` need.
+    /// Opens the store, the nodes, the outbox and the connection to the broker, as far as the roles of `config` need
+    /// them.
     pub(super) async fn open(config: Config, stop: CancellationToken) -> Result<Self, RunError> {
         let outbox = Outbox::new(&config.owners);
         let notifies = outbox.is_some() && config.has(Role::Owner);
@@ -49,12 +50,12 @@ impl Shared {
         Ok(Self { config, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
     }
 
-    /// Whether this process hears the nodes, or shows what was heard.
+    /// Whether this process listens to the nodes or has the gateway.
     pub(super) fn hears_or_shows(&self) -> bool {
         hears_or_shows(&self.config)
     }
 
-    /// Serves a role on its addresses until the hub stops. Its health is that of the process.
+    /// Serves a role on its sockets until the hub stops. Its health service reports "not serving" from the stop on.
     pub(super) fn serve<S>(&self, service: S, listeners: Vec<TcpListener>)
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -91,7 +92,8 @@ async fn open_store(config: &Config) -> Result<Store, StoreError> {
     opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))
 }
 
-/// Starts the connection to the broker, if this process has something to say there: about its nodes, or to its owners.
+/// Starts the connection to the broker, if this process publishes its nodes for Home Assistant or notifies owners by
+/// MQTT.
 fn start_mqtt(
     config: &Config,
     notifies: bool,
@@ -101,7 +103,8 @@ fn start_mqtt(
     let Some(broker) = &config.mqtt else { return Ok(None) };
     let speaks_for_the_hub = config.has(Role::Analysis) && config.listen.enabled && broker.home_assistant;
     let has_channel = config.owners.iter().flat_map(|owner| &owner.channels).any(|one| one.kind() == ChannelKind::Mqtt);
-    if !speaks_for_the_hub && !(notifies && has_channel) {
+    let notifies_by_mqtt = notifies && has_channel;
+    if !(speaks_for_the_hub || notifies_by_mqtt) {
         return Ok(None);
     }
     let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;

@@ -1,4 +1,4 @@
-//! What looks after the hub and its nodes: metrics, discovery, rounds, the watchdog.
+//! Starts metrics, discovery, the regular checks of the nodes, and the watchdog.
 
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
@@ -14,7 +14,7 @@ use super::analysis::Analysis;
 use super::listening::Heard;
 use super::shared::Shared;
 
-/// Starts them, as far as the roles of this process need them.
+/// Starts these tasks, as far as the roles of this process need them.
 pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
     let (config, nodes, stop) = (&shared.config, &shared.nodes, &shared.stop);
     shared.metrics.look_at(Parts {
@@ -42,7 +42,7 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
     shared.tasks.spawn(feed_watchdog(shared.store.clone(), stop.clone()));
 }
 
-/// Feeds systemd's watchdog while the store takes writes: a hub that cannot store is useless, and a restart may help.
+/// Feeds systemd's watchdog while the store accepts writes. A hub that cannot store is useless, and a restart may help.
 async fn feed_watchdog(store: Option<Store>, stop: CancellationToken) {
     let Some(interval) = systemd::watchdog_interval() else { return };
     loop {
@@ -52,7 +52,7 @@ async fn feed_watchdog(store: Option<Store>, stop: CancellationToken) {
         };
         match alive {
             Ok(()) => systemd::feed_watchdog(),
-            Err(error) => warn!(%error, "the store does not work; the watchdog is not fed"),
+            Err(error) => warn!(%error, "the store does not accept writes; the watchdog is not fed"),
         }
         tokio::select! {
             () = tokio::time::sleep(interval) => {}

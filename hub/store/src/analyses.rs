@@ -1,4 +1,4 @@
-//! Analyses and what was found in them.
+//! Analyses and their detections.
 
 use hub_base::time::now_ns;
 use rusqlite::types::Value;
@@ -12,45 +12,45 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::words::{word, words};
 
-/// Analyses that are kept. The oldest are forgotten above this many.
+/// Analyses that are kept. If there are more, the oldest are removed.
 const KEEP_ANALYSES: i64 = 100_000;
 
-/// How many analyses begin between two looks for those to forget.
-const FORGET_PERIOD: i64 = 256;
+/// The oldest analyses are removed each time that this many have begun.
+const REMOVAL_PERIOD: i64 = 256;
 
-/// How far an analysis came.
+/// Status of an analysis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnalysisStatus {
-    /// It runs.
+    /// The analysis is running.
     Running,
-    /// All of the stream was heard.
+    /// The whole stream was analysed.
     Complete,
-    /// Something was columns, not all; `reason` says why.
+    /// Only a part of the stream was analysed; `reason` says why.
     Partial,
-    /// Nothing was columns; `reason` says why.
+    /// Nothing was analysed; `reason` says why.
     Failed,
 }
 
-/// An analysis without what was found in it.
+/// A stored analysis, without its detections.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredAnalysis {
-    /// Its number, 1 and up.
+    /// Number of the analysis, from 1.
     pub id: i64,
-    /// The cat's name as it was asked for.
+    /// The cat's name as the caller gave it.
     pub cat: String,
-    /// URL of the node that was asked.
+    /// URL of the node that sent the audio.
     pub node: String,
-    /// How far it came.
+    /// The status.
     pub status: AnalysisStatus,
-    /// Why it is partial or failed.
+    /// Why the analysis is partial or failed.
     pub reason: Option<String>,
-    /// When it began.
+    /// When the analysis began.
     pub started_at_ns: i64,
-    /// When it ended. `None` while it runs.
+    /// When the analysis ended. `None` while it is running.
     pub ended_at_ns: Option<i64>,
-    /// How the cat is. `None` while it runs, or when nothing was heard.
+    /// The verdict about the cat. `None` while the analysis is running, or if no audio came.
     pub verdict: Option<Verdict>,
-    /// How sure it is that a cat was columns, 0 to 1.
+    /// How certain the detector is that it heard a cat, 0 to 1.
     pub cat_score: Option<f32>,
     /// Messages received, of 30.
     pub messages: u32,
@@ -60,33 +60,33 @@ pub struct StoredAnalysis {
     pub lost_samples: u64,
     /// Where on the node's tape the audio begins. `None`: no audio came.
     pub origin: Option<Origin>,
-    /// How loud it was.
+    /// Level of the audio.
     pub level: Option<Level>,
-    /// Labels of the cat that the contexts rest on. 0: the general model said them.
+    /// Number of labels of the cat that the contexts are based on. 0: the contexts come from the general model.
     pub context_labels: u32,
-    /// How many detections are stored with it.
+    /// Number of stored detections.
     pub detection_count: u32,
 }
 
 /// A place on a node's tape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// Names the tape.
+    /// Boot id of the node, which identifies the tape.
     pub boot_id: u64,
-    /// Samples before it on that tape.
+    /// First sample, counted from the start of the tape.
     pub first_sample: u64,
 }
 
-/// How an analysis ended.
+/// The result of an analysis.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// How far it came.
+    /// The status.
     pub status: AnalysisStatus,
-    /// Why it is partial or failed.
+    /// Why the analysis is partial or failed.
     pub reason: Option<String>,
-    /// How the cat is.
+    /// The verdict about the cat. `None` if no audio came.
     pub verdict: Option<Verdict>,
-    /// How sure it is that a cat was columns, 0 to 1.
+    /// How certain the detector is that it heard a cat, 0 to 1.
     pub cat_score: Option<f32>,
     /// Messages received, of 30.
     pub messages: u32,
@@ -96,33 +96,33 @@ pub struct Outcome {
     pub lost_samples: u64,
     /// Where on the node's tape the audio begins.
     pub origin: Option<Origin>,
-    /// How loud it was.
+    /// Level of the audio.
     pub level: Option<Level>,
-    /// Labels of the cat that the contexts rest on. 0: the general model said them.
+    /// Number of labels of the cat that the contexts are based on. 0: the contexts come from the general model.
     pub context_labels: u32,
-    /// What was found, in order of time.
+    /// The detections, in order of time.
     pub detections: Vec<Detection>,
 }
 
-/// Which analyses are wanted. The latest come first.
+/// Which analyses to return. The latest come first.
 #[derive(Debug, Clone, Default)]
 pub struct AnalysisFilter {
-    /// Only those with a smaller number: where the page before ended.
+    /// Only analyses with a smaller number. To get the next page, give the last number of this page.
     pub before_id: Option<i64>,
-    /// Only of this cat.
+    /// Only analyses of this cat.
     pub cat: Option<String>,
-    /// Only those that began at this moment or later.
+    /// Only analyses that began at or after this time.
     pub from_ns: Option<i64>,
-    /// Only those that began before this moment.
+    /// Only analyses that began before this time.
     pub to_ns: Option<i64>,
-    /// Only with this status.
+    /// Only analyses with this status.
     pub status: Option<AnalysisStatus>,
-    /// At most so many.
+    /// Number of analyses to return, at most.
     pub limit: usize,
 }
 
 impl Store {
-    /// Stores that an analysis begins, and gives its number.
+    /// Stores that an analysis begins, and returns its number.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -131,15 +131,16 @@ impl Store {
             db.prepare_cached("INSERT INTO analyses (cat, node, status, started_at_ns) VALUES (?, ?, 'running', ?)")?
                 .execute(params![cat, node, now_ns()])?;
             let id = db.last_insert_rowid();
-            if id % FORGET_PERIOD == 0 {
-                forget_oldest(db, KEEP_ANALYSES)?;
+            if id % REMOVAL_PERIOD == 0 {
+                remove_oldest(db, KEEP_ANALYSES)?;
             }
             Ok(id)
         })
         .await
     }
 
-    /// Stores how a running analysis ended, to survive a power cut. One that has ended already stays as it is.
+    /// Stores the result of a running analysis, so that it survives a power cut. Does nothing if the analysis has ended
+    /// already.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -181,7 +182,8 @@ impl Store {
         .await
     }
 
-    /// Ends all analyses that are stored as running, as failed. For the start: whoever ran them is gone.
+    /// Marks all running analyses as failed, and returns how many. The hub calls it at its start: the process that ran
+    /// them is gone.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -193,13 +195,13 @@ impl Store {
         .await
     }
 
-    /// One analysis with what was found in it.
+    /// An analysis with its detections. `None` if it does not exist.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn analysis(&self, id: i64) -> Result<Option<(StoredAnalysis, Vec<Detection>)>, StoreError> {
         self.read(move |db| {
-            // One moment for both statements.
+            // One transaction, so that both statements read the same snapshot.
             let db = db.unchecked_transaction()?;
             let sql = format!("{SELECT} WHERE id = ?");
             let analysis = db.prepare_cached(&sql)?.query_row([id], stored_analysis).optional()?;
@@ -208,7 +210,7 @@ impl Store {
         .await
     }
 
-    /// The analyses that pass a filter, the latest first.
+    /// The analyses that match a filter, the latest first.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -244,9 +246,9 @@ words!(AnalysisStatus {
     AnalysisStatus::Failed => "failed" => AnalysisStatus::Failed,
 });
 
-/// Forgets all but the latest `keep`, and none that runs.
-fn forget_oldest(db: &Transaction<'_>, keep: i64) -> Result<usize, StoreError> {
-    // Numbers are given out in order.
+/// Removes all analyses but the latest `keep`, and none that is running.
+fn remove_oldest(db: &Transaction<'_>, keep: i64) -> Result<usize, StoreError> {
+    // Numbers are assigned in order.
     let sql = "DELETE FROM analyses WHERE status != 'running' \
                AND id <= (SELECT id FROM analyses ORDER BY id DESC LIMIT 1 OFFSET ?)";
     Ok(db.prepare_cached(sql)?.execute([keep])?)
@@ -301,15 +303,15 @@ fn insert_detections(db: &Transaction<'_>, analysis_id: i64, detections: &[Detec
     );
     let mut statement = db.prepare_cached(&sql)?;
     for (position, detection) in detections.iter().enumerate() {
-        let place: [Value; 5] = [
+        let position_and_score: [Value; 5] = [
             analysis_id.into(),
             (position as i64).into(),
             detection.start_sample.cast_signed().into(),
             detection.end_sample.cast_signed().into(),
             detection.score.into(),
         ];
-        let heard = columns::values(&detection.context, &detection.measurements);
-        statement.execute(params_from_iter(place.into_iter().chain(heard)))?;
+        let measured = columns::values(&detection.context, &detection.measurements);
+        statement.execute(params_from_iter(position_and_score.into_iter().chain(measured)))?;
     }
     Ok(())
 }
@@ -334,141 +336,4 @@ fn detections(db: &Connection, analysis_id: i64) -> Result<Vec<Detection>, Store
 }
 
 #[cfg(test)]
-mod tests {
-    use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
-
-    use super::*;
-    use crate::Access;
-
-    fn detection(start_sample: u64) -> Detection {
-        Detection {
-            start_sample,
-            end_sample: start_sample + 8000,
-            score: 0.75,
-            context: Context {
-                label: ContextLabel::Isolation,
-                probabilities: ContextProbabilities { waiting_for_food: 0.125, isolation: 0.75, brushing: 0.125 },
-            },
-            measurements: Measurements {
-                peak_dbfs: -3.0,
-                rms_dbfs: -12.5,
-                snr_db: 20.0,
-                pitch_median_hz: 600.0,
-                pitch_min_hz: 450.0,
-                pitch_max_hz: 720.0,
-                voiced_fraction: 0.5,
-                spectral_centroid_hz: 1800.0,
-                spectral_flatness: 0.25,
-            },
-        }
-    }
-
-    fn outcome() -> Outcome {
-        Outcome {
-            status: AnalysisStatus::Complete,
-            reason: None,
-            verdict: Some(Verdict::Bad),
-            cat_score: Some(0.75),
-            messages: 30,
-            heard_samples: 480_000,
-            lost_samples: 320,
-            origin: Some(Origin { boot_id: u64::MAX, first_sample: 960 }),
-            level: Some(Level { rms_dbfs: -30.0, peak_dbfs: -3.0, clipped_fraction: 0.0, zero_fraction: 0.5 }),
-            context_labels: 3,
-            detections: vec![detection(16_000), detection(48_000)],
-        }
-    }
-
-    fn open() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Access::Keeper).unwrap();
-        (dir, store)
-    }
-
-    #[tokio::test]
-    async fn what_is_stored_is_read_back() {
-        let (_dir, store) = open();
-        let id = store.begin_analysis("Tom".into(), "http://node:1".into()).await.unwrap();
-        let (running, found) = store.analysis(id).await.unwrap().unwrap();
-        assert_eq!((running.status, running.ended_at_ns, found.len()), (AnalysisStatus::Running, None, 0));
-
-        store.end_analysis(id, outcome()).await.unwrap();
-        let (ended, found) = store.analysis(id).await.unwrap().unwrap();
-        assert_eq!((ended.cat.as_str(), ended.node.as_str()), ("Tom", "http://node:1"));
-        assert_eq!((ended.status, ended.verdict), (AnalysisStatus::Complete, Some(Verdict::Bad)));
-        assert!(ended.ended_at_ns.unwrap() >= ended.started_at_ns);
-        assert_eq!((ended.messages, ended.heard_samples, ended.lost_samples), (30, 480_000, 320));
-        assert_eq!((ended.origin, ended.level), (outcome().origin, outcome().level));
-        assert_eq!(ended.detection_count, 2);
-        assert_eq!(found, outcome().detections);
-    }
-
-    #[tokio::test]
-    async fn what_does_not_exist_is_none() {
-        let (_dir, store) = open();
-        assert!(store.analysis(1).await.unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn ended_analysis_is_not_ended_again() {
-        let (_dir, store) = open();
-        let id = store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
-        store.end_analysis(id, Outcome { detections: vec![], ..outcome() }).await.unwrap();
-        store.end_analysis(id, Outcome { verdict: None, status: AnalysisStatus::Failed, ..outcome() }).await.unwrap();
-        let (ended, found) = store.analysis(id).await.unwrap().unwrap();
-        assert_eq!((ended.status, found.len()), (AnalysisStatus::Complete, 0));
-    }
-
-    #[tokio::test]
-    async fn only_running_ones_fail_at_the_start() {
-        let (_dir, store) = open();
-        let ended = store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
-        store.end_analysis(ended, outcome()).await.unwrap();
-        let running = store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
-        assert_eq!(store.fail_running_analyses("the hub was stopped").await.unwrap(), 1);
-        assert_eq!(store.analysis(ended).await.unwrap().unwrap().0.status, AnalysisStatus::Complete);
-        let (failed, _) = store.analysis(running).await.unwrap().unwrap();
-        assert_eq!((failed.status, failed.reason.as_deref()), (AnalysisStatus::Failed, Some("the hub was stopped")));
-        assert!(failed.ended_at_ns.is_some());
-    }
-
-    #[tokio::test]
-    async fn oldest_are_forgotten_with_what_was_found_in_them() {
-        let (_dir, store) = open();
-        for _ in 0..5 {
-            store.begin_analysis("Tom".into(), "n".into()).await.unwrap();
-        }
-        for id in [1, 3, 5] {
-            store.end_analysis(id, outcome()).await.unwrap();
-        }
-        assert_eq!(store.write(|db| forget_oldest(db, 2)).await.unwrap(), 2);
-        let ids: Vec<_> = store.analyses(AnalysisFilter { limit: 10, ..AnalysisFilter::default() }).await.unwrap();
-        assert_eq!(ids.iter().map(|analysis| analysis.id).collect::<Vec<_>>(), [5, 4, 2], "2 and 4 run");
-        let found: i64 = store
-            .read(|db| Ok(db.query_row("SELECT count(*) FROM analysis_detections", [], |row| row.get(0))?))
-            .await
-            .unwrap();
-        assert_eq!(found, 2, "those of 1 and 3 are still there");
-    }
-
-    #[tokio::test]
-    async fn filters_narrow_and_pages_join() {
-        let (_dir, store) = open();
-        for cat in ["Tom", "Ada", "Tom", "Tom"] {
-            store.begin_analysis(cat.into(), "n".into()).await.unwrap();
-        }
-        store.end_analysis(4, outcome()).await.unwrap();
-        let ids = async |filter: AnalysisFilter| -> Vec<i64> {
-            store.analyses(filter).await.unwrap().iter().map(|analysis| analysis.id).collect()
-        };
-        let all = AnalysisFilter { limit: 10, ..AnalysisFilter::default() };
-        assert_eq!(ids(all.clone()).await, [4, 3, 2, 1]);
-        assert_eq!(ids(AnalysisFilter { cat: Some("Tom".into()), ..all.clone() }).await, [4, 3, 1]);
-        assert_eq!(ids(AnalysisFilter { status: Some(AnalysisStatus::Running), ..all.clone() }).await, [3, 2, 1]);
-        assert_eq!(ids(AnalysisFilter { limit: 2, ..all.clone() }).await, [4, 3]);
-        assert_eq!(ids(AnalysisFilter { before_id: Some(3), limit: 2, ..all.clone() }).await, [2, 1]);
-        let third = store.analysis(3).await.unwrap().unwrap().0.started_at_ns;
-        assert_eq!(ids(AnalysisFilter { from_ns: Some(third), ..all.clone() }).await, [4, 3]);
-        assert_eq!(ids(AnalysisFilter { to_ns: Some(third), ..all }).await, [2, 1]);
-    }
-}
+mod tests;

@@ -1,11 +1,12 @@
-//! Clips: the sound of each event as a file, within a quota.
+//! Clips: the audio of each event as a file, within a quota.
 //!
-//! Clips are all the audio that the hub ever writes, and there is one only around a cat event: at most
-//! [`ClipsConfig::max_length_s`] with at most [`MAX_ROLL_MS`] before and after it, and none that is mostly speech. What people
-//! say when no cat calls is never on disk.
+//! The hub writes no audio but clips, and a clip only around a cat event: at most [`ClipsConfig::max_length_s`] of the
+//! event and at most [`MAX_ROLL_MS`] before and after it. It writes no clip that is mostly speech. So what people say
+//! while no cat vocalises never reaches the disk.
 //!
-//! A file is complete, synced and under its final name before the database points to it, and removed only after the
-//! database has let go of it. So a crash leaves at worst a file that nobody needs, which [`Clips::open`] sweeps away.
+//! A file is complete, synced and has its final name before the database refers to it. It is removed only after the
+//! database has dropped the reference. So a crash leaves at worst a file without an event, which [`Clips::open`]
+//! removes.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,15 @@ pub use self::config::{ClipsConfig, MAX_LENGTH_S, MAX_ROLL_MS};
 /// Directory of the clips within the data directory.
 const DIRECTORY: &str = "clips";
 
-/// Clips that are let go of in one transaction.
+/// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;
 
-/// One line of the log in this time for failures of the same kind.
+/// Failures of the same kind are logged once in this period.
 const FAILURE_LOG_PERIOD: Duration = Duration::from_secs(600);
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
-/// Audio that is to become a clip.
+/// Audio that will become a clip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
     /// Boot id of the node.
@@ -52,18 +53,18 @@ pub struct Cut {
     pub samples: Vec<i16>,
 }
 
-/// What happened to clips since the start.
+/// Numbers of clips since the start.
 #[derive(Debug, Default)]
 pub struct ClipCounters {
-    /// Written.
+    /// Clips that were written.
     pub written: AtomicU64,
-    /// Not written because the disk was too full.
+    /// Clips that were not written because the disk was too full.
     pub disk_full: AtomicU64,
-    /// Not written because of an I/O error.
+    /// Clips that were not written because of an I/O error.
     pub write_failed: AtomicU64,
-    /// Not written because they were mostly human speech.
+    /// Clips that were not written because they were mostly human speech.
     pub speech: AtomicU64,
-    /// Removed by retention.
+    /// Clips that retention removed.
     pub expired: AtomicU64,
 }
 
@@ -83,11 +84,11 @@ struct Inner {
 }
 
 impl Clips {
-    /// Opens the clips in `data_dir`: makes the directory, removes files that no event points to, and tells the store of
-    /// files that are gone. For the process that keeps the store.
+    /// Opens the clips in `data_dir`: creates the directory, removes files that no event refers to, and marks clips
+    /// without a file as missing. Only the process that owns the store calls it.
     ///
     /// # Errors
-    /// When the directory cannot be used or the store cannot be asked.
+    /// If the directory or the store cannot be used.
     pub async fn open(data_dir: &Path, config: ClipsConfig, store: Store) -> Result<Self, StoreError> {
         let clips = Self::guest(data_dir, config, store);
         let inner = Arc::clone(&clips.inner);
@@ -96,13 +97,17 @@ impl Clips {
             .await
             .map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
         if swept > 0 || !missing.is_empty() {
-            warn!(swept, missing = missing.len(), "clips tidied after an unclean stop");
+            warn!(
+                swept,
+                missing = missing.len(),
+                "removed clip files without events, and marked clips without files as missing, after an unclean stop"
+            );
         }
         clips.inner.store.clips_are_missing(missing).await?;
         Ok(clips)
     }
 
-    /// The clips in `data_dir` as they are, for a process that only reads and deletes them.
+    /// Opens the clips in `data_dir` unchecked, for a process that only reads and deletes them.
     pub fn guest(data_dir: &Path, config: ClipsConfig, store: Store) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -120,24 +125,24 @@ impl Clips {
         &self.inner.config
     }
 
-    /// The store that knows the clips.
+    /// The store with the events of these clips.
     pub fn store(&self) -> &Store {
         &self.inner.store
     }
 
-    /// What happened since the start.
+    /// Counters since the start.
     pub fn counters(&self) -> &ClipCounters {
         &self.inner.counters
     }
 
-    /// Free bytes on the disk. `None`: it cannot be asked.
+    /// Free bytes on the disk. `None` if they cannot be determined.
     pub async fn disk_free_bytes(&self) -> Option<u64> {
         let directory = self.inner.directory.clone();
         blocking(move || free_bytes(&directory)).await.ok()
     }
 
-    /// Writes a clip, after making room for it within the quota. When it cannot be kept, says why; the event is to be
-    /// stored all the same.
+    /// Makes room within the quota and writes a clip. If the clip cannot be written, returns the reason; the caller
+    /// stores the event either way.
     pub async fn keep(&self, cut: Cut) -> Result<Clip, NoClip> {
         let config = &self.inner.config;
         if !config.enabled {
@@ -153,7 +158,8 @@ impl Clips {
         let kept = match self.make_room(bytes).await {
             Err(reason) => Err(reason),
             Ok(()) => {
-                // The task holds the store, and with it the lock of the data directory: no other hub sweeps the folder meanwhile.
+                // The task holds the store, and with it the lock of the data directory, so no other hub cleans up the
+                // folder while the file is written.
                 let inner = Arc::clone(&self.inner);
                 let file = format!("{:016x}-{:012}{}", cut.boot_id, cut.start_sample, format.suffix());
                 let clip = Clip { file, bytes, start_sample: cut.start_sample, samples };
@@ -170,10 +176,10 @@ impl Clips {
         kept
     }
 
-    /// A clip as a WAV file, however it is on disk.
+    /// Reads a clip as a WAV file, whatever its format on disk.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when the file is gone, [`ErrorKind::InvalidData`] when a FLAC file is damaged.
+    /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if a FLAC file is damaged.
     pub async fn read(&self, clip: &Clip) -> std::io::Result<Vec<u8>> {
         self.read_as(clip, |format, bytes, count| match format {
             ClipFormat::Wav => Some(bytes),
@@ -182,10 +188,10 @@ impl Clips {
         .await
     }
 
-    /// The samples of a clip.
+    /// Reads the samples of a clip.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when the file is gone, [`ErrorKind::InvalidData`] when it is damaged.
+    /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if it is damaged.
     pub async fn samples(&self, clip: &Clip) -> std::io::Result<Vec<i16>> {
         self.read_as(clip, |format, bytes, count| format.decode(&bytes, count)).await
     }
@@ -200,7 +206,8 @@ impl Clips {
         blocking(move || decode(format, std::fs::read(path)?, count).ok_or_else(|| ErrorKind::InvalidData.into())).await
     }
 
-    /// Removes files that the database has let go of. One that cannot be removed is swept away at the next start.
+    /// Removes files that the database no longer refers to. A file that cannot be removed now is removed at the next
+    /// start.
     pub async fn remove(&self, files: Vec<String>) {
         let inner = Arc::clone(&self.inner);
         let removed = blocking(move || {
@@ -214,20 +221,20 @@ impl Clips {
         })
         .await;
         if let Err(error) = removed {
-            warn!(%error, "clip not removed");
+            warn!(%error, "clip could not be removed; the next start tries again");
         }
     }
 
-    /// Removes what is too old or too much. Call it now and then.
+    /// Removes clips that are too old or exceed the quota. Call it regularly.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let config = &self.inner.config;
         if config.keep_days > 0 {
-            let before_ns = now_ns() - i64::from(config.keep_days) * DAY_NS;
+            let clips_before_ns = now_ns() - i64::from(config.keep_days) * DAY_NS;
             loop {
-                let retired = self.inner.store.retire_clips_before(before_ns, RETIRE_BATCH).await?;
+                let retired = self.inner.store.retire_clips_before(clips_before_ns, RETIRE_BATCH).await?;
                 if retired.is_empty() {
                     break;
                 }
@@ -237,7 +244,7 @@ impl Clips {
         self.retire_surplus(0, 0).await
     }
 
-    /// Makes room for a clip of that size.
+    /// Makes room for a clip of `bytes`.
     async fn make_room(&self, bytes: u64) -> Result<(), NoClip> {
         let config = &self.inner.config;
         if bytes > config.keep_mb.saturating_mul(1_000_000) || config.keep_count == 0 {
@@ -249,7 +256,7 @@ impl Clips {
         })
     }
 
-    /// Retires the oldest clips until `count` more with `bytes` in all are within the quota.
+    /// Removes the oldest clips until `count` more clips of `bytes` in total fit into the quota.
     async fn retire_surplus(&self, count: u64, bytes: u64) -> Result<(), StoreError> {
         let config = &self.inner.config;
         loop {
@@ -259,7 +266,7 @@ impl Clips {
             if totals.count == 0 || (over_count == 0 && over_bytes == 0) {
                 return Ok(());
             }
-            // By bytes one at a time: how many it takes is not known before.
+            // To free bytes, clips go one at a time, because their sizes are not known in advance.
             let batch = usize::try_from(over_count).unwrap_or(RETIRE_BATCH).clamp(1, RETIRE_BATCH);
             let retired = self.inner.store.retire_oldest_clips(batch).await?;
             self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;

@@ -1,10 +1,10 @@
-//! What events and the detections of analyses have in common: in which context a sound was made, and what was measured of it.
+//! The columns that stored events and the detections of analyses have in common: the context and the measurements.
 
 use rusqlite::Row;
 use rusqlite::types::Value;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
-/// The columns, as both tables name them, in the order of [`values`] and [`read`]: a literal, for `concat!`.
+/// The column names in both tables, in the order of [`values`] and [`read`]. A literal, so that `concat!` can use it.
 macro_rules! columns {
     () => {
         "context, p_waiting_for_food, p_isolation, p_brushing, peak_dbfs, rms_dbfs, snr_db, pitch_median_hz, pitch_min_hz, \
@@ -13,20 +13,20 @@ macro_rules! columns {
 }
 pub(super) use columns;
 
-/// The same.
+/// The column names as a constant.
 pub(super) const COLUMNS: &str = columns!();
 
-/// How many columns there are.
+/// Number of columns.
 pub(super) const COUNT: usize = 13;
 
-/// What to store.
+/// The values to store, one for each column.
 pub(super) fn values(context: &Context, measured: &Measurements) -> [Value; COUNT] {
-    let found = &context.probabilities;
+    let probabilities = &context.probabilities;
     [
         context.label.as_str().to_owned().into(),
-        found.waiting_for_food.into(),
-        found.isolation.into(),
-        found.brushing.into(),
+        probabilities.waiting_for_food.into(),
+        probabilities.isolation.into(),
+        probabilities.brushing.into(),
         measured.peak_dbfs.into(),
         measured.rms_dbfs.into(),
         measured.snr_db.into(),
@@ -39,9 +39,9 @@ pub(super) fn values(context: &Context, measured: &Measurements) -> [Value; COUN
     ]
 }
 
-/// What was stored; the columns begin at number `first` of the row.
+/// Reads the columns of a row; the first of them has the index `first`.
 pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<(Context, Measurements)> {
-    let number = |place: usize| row.get::<_, f32>(first + place);
+    let number = |column: usize| row.get::<_, f32>(first + column);
     let context = Context {
         label: ContextLabel::from_word(row.get_ref(first)?.as_str()?),
         probabilities: ContextProbabilities {

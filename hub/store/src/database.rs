@@ -1,4 +1,4 @@
-//! The database file: opened, checked, locked, and shared by callers in turn.
+//! The database file: opening, checking and locking it, and sharing its connections among callers.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,26 +16,26 @@ use crate::migrations;
 /// File name of the database within the data directory.
 pub const DATABASE_FILE: &str = "hub.sqlite";
 
-/// Locked by the process that keeps the database (the one with the analysis role) as long as it runs.
+/// The process with the analysis role locks this file as long as it runs.
 const LOCK_FILE: &str = "hub.lock";
 
-/// How long SQLite waits for another process that writes, before a statement fails.
+/// How long SQLite waits while another process writes, before a statement fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connections that read at the same time. More readers wait for their turn.
+/// Connections that read at the same time. Further readers wait for a connection.
 const READERS: usize = 4;
 
-/// Names of what the store does, in `/metrics`.
+/// Names of the operations in `/metrics`.
 const READ: &str = "read";
 const WRITE: &str = "write";
 const WRITE_DURABLY: &str = "write_durably";
 
-/// Who opens a database.
+/// How a process uses the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Keeps it: locks the directory, repairs what is broken. One process at a time.
+    /// Owns the database: locks the directory and replaces a damaged file. One process at a time.
     Keeper,
-    /// Works on a database that another process keeps, such as a gateway on its own.
+    /// Uses a database that another process owns, as a gateway in a process of its own does.
     Guest,
 }
 
@@ -57,13 +57,14 @@ struct Inner {
 }
 
 impl Store {
-    /// Opens the database in `data_dir`, both made when missing, and brings its schema up to date. Blocks.
+    /// Opens the database in `data_dir` and brings its schema up to date. Creates the directory and the database if
+    /// they are missing. Blocks the thread.
     ///
-    /// A keeper that finds a broken database moves it aside, says so loudly, and starts a new one: a hub that listens from
-    /// now on is worth more than one that does not start.
+    /// A keeper that finds a damaged database renames it, logs an error and starts with an empty one, because a hub
+    /// that listens from now on is worth more than a hub that does not start.
     ///
     /// # Errors
-    /// When the directory or the database cannot be used; see [`StoreError`].
+    /// If the directory or the database cannot be used; see [`StoreError`].
     pub fn open(data_dir: &Path, access: Access) -> Result<Self, StoreError> {
         std::fs::create_dir_all(data_dir)
             .map_err(|source| StoreError::Directory { path: data_dir.to_path_buf(), source })?;
@@ -73,8 +74,8 @@ impl Store {
         };
         let path = data_dir.join(DATABASE_FILE);
         let writer = match open_checked(&path) {
-            Err(broken) if access == Access::Keeper && broken.is_corrupt() => {
-                move_aside(&path, &broken)?;
+            Err(damage) if access == Access::Keeper && damage.is_corrupt() => {
+                rename_damaged(&path, &damage)?;
                 open_checked(&path)?
             }
             other => other?,
@@ -98,20 +99,20 @@ impl Store {
         &self.inner.path
     }
 
-    /// What it did and failed to do since the start, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].
+    /// Operations since the start and their results, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].
     pub fn operations(&self) -> &Calls {
         &self.inner.operations
     }
 
-    /// Whether the database takes a write lock now. For health and the watchdog.
+    /// Checks whether the database grants a write lock now. Health checks and the watchdog use it.
     ///
     /// # Errors
-    /// Why it does not.
+    /// See [`StoreError`].
     pub async fn check(&self) -> Result<(), StoreError> {
         self.write(|_| Ok(())).await
     }
 
-    /// Runs `work` in a transaction that is committed when it returns `Ok`, rolled back otherwise.
+    /// Runs `work` in a transaction. If `work` returns `Ok`, the transaction is committed, otherwise it is rolled back.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -119,7 +120,7 @@ impl Store {
         self.counted(WRITE, self.transact("NORMAL", work)).await
     }
 
-    /// As [`Store::write`], and what it commits survives a power cut.
+    /// Does what [`Store::write`] does; the committed transaction survives a power cut.
     pub(crate) async fn write_durably<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -137,9 +138,9 @@ impl Store {
         blocking(move || {
             connection.pragma_update(None, "synchronous", synchronous)?;
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let answer = work(&transaction)?;
+            let result = work(&transaction)?;
             transaction.commit()?;
-            Ok(answer)
+            Ok(result)
         })
         .await
     }
@@ -156,8 +157,8 @@ impl Store {
         done
     }
 
-    /// Runs `work` on a connection that can only read. All that it reads is of one moment when it reads within one
-    /// statement or transaction.
+    /// Runs `work` on a connection that can only read. Within one statement or one transaction, `work` reads a
+    /// consistent snapshot.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -175,12 +176,12 @@ impl Store {
         let inner = Arc::clone(&self.inner);
         blocking(move || {
             let reader = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            // One is missing only after a panic within `work`.
+            // A connection is missing only after `work` panicked.
             let reader = reader.map_or_else(|| open_reader(&inner.path), Ok)?;
-            let answer = work(&reader);
+            let result = work(&reader);
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             drop(turn);
-            answer
+            result
         })
         .await
     }
@@ -203,7 +204,7 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Opens the writer, checks the file and migrates it.
+/// Opens the connection that writes, checks the file and migrates it.
 fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -218,8 +219,9 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Two that switch a new database at the same time would wait for each other, so SQLite fails one of them immediately, whatever the
-/// busy timeout (<https://sqlite.org/c3ref/busy_handler.html>). That one tries again.
+/// Switches the database to WAL mode. If two processes switch a new database at the same time, they would wait for each
+/// other, so SQLite fails one of them immediately, whatever the busy timeout
+/// (<https://sqlite.org/c3ref/busy_handler.html>). That one retries here.
 fn switch_to_wal(connection: &Connection) -> Result<(), StoreError> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
@@ -239,8 +241,8 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Renames a broken database and what belongs to it, so that somebody can look at it later.
-fn move_aside(path: &Path, broken: &StoreError) -> Result<(), StoreError> {
+/// Renames a damaged database and its WAL files, so that a person can examine them later.
+fn rename_damaged(path: &Path, damage: &StoreError) -> Result<(), StoreError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     for suffix in ["", "-wal", "-shm"] {
         let from = PathBuf::from(format!("{}{suffix}", path.display()));
@@ -251,8 +253,8 @@ fn move_aside(path: &Path, broken: &StoreError) -> Result<(), StoreError> {
             Err(source) => return Err(StoreError::Directory { path: from, source }),
         }
     }
-    error!(path = %path.display(), moved_to = %format!("{}.broken-{stamp}", path.display()), error = %broken,
-        "DATABASE BROKEN: moved aside, starting an empty one");
+    error!(path = %path.display(), moved_to = %format!("{}.broken-{stamp}", path.display()), error = %damage,
+        "DATABASE DAMAGED: the file was renamed, and the hub starts with an empty database");
     Ok(())
 }
 

@@ -7,46 +7,52 @@ use std::time::Duration;
 use hub_base::error::{Code, Error};
 use rusqlite::ErrorCode;
 
-/// How long a caller waits for its turn at a connection, before it gets [`StoreError::Busy`].
+/// How long a caller waits for a connection before it gets [`StoreError::Busy`].
 pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the store did not do what it was asked.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The data directory cannot be made or used.
+    /// The data directory cannot be created or used.
     #[error("{}: cannot use the data directory: {source}", path.display())]
     Directory {
-        /// The directory, or the file within it.
+        /// The directory, or the file in it that failed.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// Another hub keeps this data directory.
-    #[error("{}: another hub uses this data directory; stop it, or give this one its own with --data-dir", path.display())]
+    /// Another hub has locked this data directory.
+    #[error(
+        "{}: another hub uses this data directory; stop it, or choose another directory with --data-dir",
+        path.display()
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
     },
-    /// A later version of the program made the database: use that, or another data directory.
-    #[error("the database has schema version {version}, this program knows {known} and earlier; use a newer program")]
+    /// A newer version of the program wrote the database: use that version, or another data directory.
+    #[error(
+        "the database has schema version {version}, but this program supports versions up to {known}; \
+         use a newer program"
+    )]
     TooNew {
-        /// What the database has.
+        /// Schema version of the database.
         version: u32,
-        /// What this program has.
+        /// Latest schema version that this program supports.
         known: usize,
     },
-    /// The store is overloaded or a disk hangs: try again later.
+    /// The store is overloaded or the disk hangs: try again later.
     #[error("the database was busy for {} s", TURN_TIMEOUT.as_secs())]
     Busy,
-    /// The database engine failed: disk full, I/O error, and the like.
+    /// SQLite failed: disk full, I/O error, and the like.
     #[error("database: {0}")]
     Database(DatabaseError),
-    /// The work on the database was cut short.
-    #[error("database work was cut short: {0}")]
+    /// The work on the database panicked or was cancelled.
+    #[error("the work on the database was interrupted: {0}")]
     Cut(String),
 }
 
-/// What the database engine reported.
+/// The error that SQLite reported.
 #[derive(Debug)]
 pub struct DatabaseError(rusqlite::Error);
 
@@ -69,17 +75,17 @@ impl From<StoreError> for Error {
 }
 
 impl StoreError {
-    /// Whether there is no room on the disk. What was to be stored is rolled back.
+    /// Whether the disk is full. The transaction was rolled back.
     pub fn is_disk_full(&self) -> bool {
         self.engine_code() == Some(ErrorCode::DiskFull)
     }
 
-    /// Whether the file is damaged, or not a database.
+    /// Whether the file is damaged or is not a database.
     pub(super) fn is_corrupt(&self) -> bool {
         matches!(self.engine_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
     }
 
-    /// The word for it in `/metrics`.
+    /// The word for this error in `/metrics`.
     pub(super) fn word(&self) -> &'static str {
         match self {
             Self::Busy => "busy",

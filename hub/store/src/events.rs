@@ -1,4 +1,4 @@
-//! Events: what listening found, its clips and gaps, and what the owner says about it.
+//! Events that live listening found, their clips and labels, and the gaps in the audio.
 
 mod commit;
 pub(crate) mod event;
@@ -9,7 +9,7 @@ mod retention;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use event::{Clip, Event, EventClock, NewEvent, NoClip, OwnerLabel};
-pub use labels::Saying;
+pub use labels::LabelChange;
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub use retention::{ClipTotals, RetiredClip};
 

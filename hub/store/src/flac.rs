@@ -1,6 +1,7 @@
-//! Reads what [`sound::flac`] writes, or any FLAC stream of its kind.
+//! Decodes FLAC streams of one channel and 16 bits, such as [`sound::flac`] writes.
 
-/// The samples of a FLAC stream of one channel and 16 bits, no more than one above `expected`. `None`: it is none.
+/// The samples of a FLAC stream. Decoding stops one sample after `expected`, enough for the caller to see that the
+/// stream is too long. `None` if `bytes` is not a valid FLAC stream of one channel and 16 bits.
 pub fn decode(bytes: &[u8], expected: usize) -> Option<Vec<i16>> {
     let mut reader = claxon::FlacReader::new(bytes).ok()?;
     let info = reader.streaminfo();

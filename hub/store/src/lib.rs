@@ -1,12 +1,13 @@
-//! What the hub remembers: one SQLite database in the data directory. The only place that speaks SQL.
+//! The hub's storage: one SQLite database and the clip files, both in the data directory. No other crate uses SQL.
 //!
-//! One connection writes, a few read, in WAL mode: readers never wait for the writer. All SQL runs on blocking threads.
-//! Times are nanoseconds since 1970 UTC everywhere in here.
+//! One connection writes and a few read, in WAL mode, so readers never wait for the writer. All SQL runs on blocking
+//! threads. All times are nanoseconds since 1970 UTC.
 //!
-//! A killed process loses nothing that was committed. After a power cut, what [`Store::write`] committed in the last
-//! moments may be gone (never half of it: SQLite rolls whole transactions back); what [`Store::write_durably`]
-//! committed is there, and so is all that was written before it. The difference is one `fsync`, about 4 ms on a good
-//! disk and wear on an SD card, so it is kept for what nobody can produce again.
+//! If the process is killed, nothing that was committed is lost. After a power cut, the last transactions of
+//! [`Store::write`] may be missing, but never a part of one, because SQLite rolls whole transactions back. A
+//! transaction of [`Store::write_durably`] survives a power cut, and so do all transactions before it. It costs one
+//! `fsync`: about 4 ms on a good disk, and wear on an SD card. Use it only for data that cannot be produced a second
+//! time.
 
 pub mod analyses;
 pub mod clips;
@@ -18,6 +19,7 @@ pub mod flac;
 mod migrations;
 pub mod notices;
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 pub mod testing;
 mod words;
 

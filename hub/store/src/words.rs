@@ -6,11 +6,11 @@ use std::str::FromStr;
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Row, RowIndex};
 
-/// A word that the database and the API use for a value, and no other.
+/// Defines the word for each value of an enum, in the database and in the API.
 macro_rules! words {
     ($type:ty { $($value:pat => $word:literal => $make:expr),+ $(,)? }) => {
         impl $type {
-            /// The word for it in the database and in the API.
+            /// The word for this value in the database and in the API.
             pub fn as_str(self) -> &'static str {
                 match self { $($value => $word),+ }
             }
@@ -44,15 +44,15 @@ impl fmt::Display for UnknownWord {
     }
 }
 
-/// The value of a column that holds a word.
-pub(super) fn word<T: FromStr<Err = UnknownWord>>(row: &Row<'_>, column: impl RowIndex + Copy) -> rusqlite::Result<T> {
+/// Reads a column that holds a word.
+pub(super) fn word<T: FromStr<Err = UnknownWord>>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T> {
     row.get_ref(column)?.as_str()?.parse().map_err(unreadable)
 }
 
-/// The value of a column that holds a word or null.
+/// Reads a column that holds a word or null.
 pub(super) fn optional_word<T: FromStr<Err = UnknownWord>>(
     row: &Row<'_>,
-    column: impl RowIndex + Copy,
+    column: impl RowIndex,
 ) -> rusqlite::Result<Option<T>> {
     if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { word(row, column).map(Some) }
 }

@@ -1,6 +1,6 @@
-//! A real hub on free ports, a node and an owner that do as they are told, and HTTP by hand.
+//! A real hub on free ports, a scripted node and owner, and a minimal HTTP client.
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // Each test file uses its part of it.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // Each test file uses a part of this module.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic::{Request, Response, Status};
 
-/// What any wait in a test may take before it counts as a failure. Nothing is expected to come near it.
+/// Longest wait in a test. A longer one counts as a failure; all waits are expected to be much shorter.
 pub const SOON: Duration = Duration::from_secs(30);
 
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -45,7 +45,7 @@ pub fn url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// Listens where somebody listened a moment ago: a server that was dropped may take that moment to let go.
+/// Listens on an address that a dropped server may not have released yet.
 pub async fn rebind(address: SocketAddr) -> TcpListener {
     within("the port is free again", async {
         loop {
@@ -61,14 +61,14 @@ pub async fn rebind(address: SocketAddr) -> TcpListener {
     .await
 }
 
-/// A port that nobody listens on.
+/// An address that no server listens on.
 pub async fn nobody() -> SocketAddr {
     listener().await.local_addr().unwrap()
 }
 
 // ---------------------------------------------------------------------------------------------------------------- hub
 
-/// A hub within the test's process, started as `main` starts it.
+/// A hub in the test's process, started as `main` starts it.
 pub struct Hub {
     pub http: SocketAddr,
     pub owner: SocketAddr,
@@ -83,7 +83,7 @@ impl Hub {
         Self::start_with(data_dir, &format!("node = [{node_url:?}]")).await
     }
 
-    /// With a config in TOML, less the data directory.
+    /// Starts a hub with a config in TOML, to which the data directory is added.
     pub async fn start_with(data_dir: &Path, toml: &str) -> Self {
         let mut settings: HubSettings = toml::from_str(toml).unwrap();
         settings.data_dir = Some(data_dir.into());
@@ -101,19 +101,19 @@ impl Hub {
         let done = tokio::spawn(run(config, listeners, stop.clone()));
         let hub = Self { http, owner, dog, analysis, stop, done };
         if serves {
-            // The kernel queues it until the gateway accepts.
+            // The kernel queues the connection until the gateway accepts it.
             assert_eq!(hub.get("/healthz").await.status, 200);
         }
         hub
     }
 
-    /// Stops as a signal does, and waits until it has.
+    /// Stops the hub as a signal does, and waits until it has stopped.
     pub async fn stop(self) {
         self.stop.cancel();
         within("the hub stops", self.done).await.unwrap().unwrap();
     }
 
-    /// The hub's token: cancelling it is the signal.
+    /// The hub's token. Cancelling it has the effect of a signal.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
@@ -126,14 +126,14 @@ impl Hub {
         self.get(path).await.json()
     }
 
-    /// Starts an analysis, and gives the path of what is stored.
+    /// Starts an analysis. Returns the path of its result.
     pub async fn analyze(&self, name: &str) -> String {
         let answer = self.get(&format!("/analyze/{name}")).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.header("location").expect("a Location").to_owned()
     }
 
-    /// What is stored of an analysis once it has ended.
+    /// Waits until an analysis has ended. Returns its result.
     pub async fn ended(&self, path: &str) -> serde_json::Value {
         let wait = async {
             loop {
@@ -150,7 +150,7 @@ impl Hub {
 
 // --------------------------------------------------------------------------------------------------------------- HTTP
 
-/// An answer as it came over the wire.
+/// An HTTP answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -167,7 +167,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Status and code of an error.
+    /// Status and error code of an answer.
     pub fn problem(&self) -> (u16, String) {
         let json = self.json();
         assert!(!json["error"]["message"].as_str().unwrap().is_empty(), "{self:?}");
@@ -175,7 +175,7 @@ impl Answer {
     }
 }
 
-/// Sends bytes, reads until the other side closes.
+/// Sends a request and reads until the server closes the connection.
 pub async fn request(to: SocketAddr, bytes: &str) -> Answer {
     within("an HTTP answer", async {
         let mut stream = TcpStream::connect(to).await.unwrap();
@@ -198,7 +198,7 @@ fn parse(text: &str) -> Answer {
 
 // ------------------------------------------------------------------------------------------------------------- server
 
-/// A gRPC server on threads of its own, so that it can be gone from one moment to the next, connections and all.
+/// A gRPC server on threads of its own, so that a test can drop it together with its connections.
 struct Server(Option<tokio::runtime::Runtime>);
 
 impl Server {
@@ -226,7 +226,7 @@ impl Drop for Server {
 
 // --------------------------------------------------------------------------------------------------------------- node
 
-/// What a node does with a call.
+/// How a node answers a call of a cat.
 #[derive(Clone)]
 pub enum CallCat {
     Answer,
@@ -234,11 +234,11 @@ pub enum CallCat {
     Fail(Status),
 }
 
-/// What a node does when its stream is wanted: sends so many messages, then...
+/// What a node streams: a number of messages, and then `then`.
 #[derive(Clone)]
 pub struct Script {
     pub messages: u32,
-    /// Whether they carry audio; a node of the original's do not.
+    /// Whether the messages carry audio. Nodes of the original system send none.
     pub audio: bool,
     pub then: Then,
 }
@@ -248,7 +248,7 @@ pub enum Then {
     End,
     Hang,
     Fail(Status),
-    /// Goes on as long as it is listened to.
+    /// Sends further messages as long as there is a subscriber.
     GoOn,
 }
 
@@ -256,7 +256,7 @@ pub struct NodeScript {
     pub cat: &'static str,
     pub call_cat: CallCat,
     pub stream: Script,
-    /// What it says of its source.
+    /// The state of its source, as it reports it.
     pub source: SourceState,
 }
 
@@ -267,7 +267,7 @@ impl Default for NodeScript {
     }
 }
 
-/// A node that does as it is told.
+/// A node that follows a script.
 pub struct Node {
     pub address: SocketAddr,
     inner: Arc<Inner>,
@@ -278,7 +278,7 @@ struct Inner {
     script: NodeScript,
     calls: Mutex<Vec<String>>,
     metadata: Mutex<Vec<MetadataMap>>,
-    /// Streams that were opened, and those that were let go of.
+    /// Numbers of streams that were opened and closed.
     opened: watch::Sender<usize>,
     closed: watch::Sender<usize>,
 }
@@ -316,13 +316,13 @@ impl Node {
         self.inner.metadata.lock().unwrap().clone()
     }
 
-    /// Waits until so many streams have been opened.
+    /// Waits until `count` streams have been opened.
     pub async fn streams_opened(&self, count: usize) {
         let mut opened = self.inner.opened.subscribe();
         within("streams are opened", opened.wait_for(|opened| *opened >= count)).await.unwrap();
     }
 
-    /// Waits until so many streams have been let go of.
+    /// Waits until `count` streams have been closed.
     pub async fn streams_closed(&self, count: usize) {
         let mut closed = self.inner.closed.subscribe();
         within("streams are closed", closed.wait_for(|closed| *closed >= count)).await.unwrap();
@@ -331,7 +331,7 @@ impl Node {
 
 struct FakeCat(Arc<Inner>);
 
-/// Counts a stream as closed when it goes.
+/// Counts a stream as closed when it is dropped.
 struct Closing(Arc<Inner>);
 
 impl Drop for Closing {
@@ -363,18 +363,18 @@ impl Cat for FakeCat {
         let Script { messages, audio, then } = self.0.script.stream.clone();
         let closing = Closing(Arc::clone(&self.0));
         let count = if matches!(then, Then::GoOn) { u32::MAX } else { messages };
-        let said = (0..count).map(move |k| {
+        let messages = (0..count).map(move |k| {
             let audio = if audio { second(k) } else { vec![] };
             let _still_open = &closing;
             Ok(AnalyzeCatSoundResponse { result: format!("{name} Meaw #{k}"), audio, state: 0 })
         });
-        let said = tokio_stream::iter(said);
+        let messages = tokio_stream::iter(messages);
         Ok(Response::new(match then {
-            Then::End => Box::pin(said),
-            Then::Hang => Box::pin(said.chain(futures_util::stream::pending())),
-            Then::Fail(status) => Box::pin(said.chain(tokio_stream::once(Err(status)))),
-            // In the pace of the contract, hurried.
-            Then::GoOn => Box::pin(said.throttle(Duration::from_millis(50))),
+            Then::End => Box::pin(messages),
+            Then::Hang => Box::pin(messages.chain(futures_util::stream::pending())),
+            Then::Fail(status) => Box::pin(messages.chain(tokio_stream::once(Err(status)))),
+            // Faster than the pace of the contract, so that tests are short.
+            Then::GoOn => Box::pin(messages.throttle(Duration::from_millis(50))),
         }))
     }
 
@@ -392,11 +392,11 @@ impl Cat for FakeCat {
     }
 }
 
-/// Boot id of the tape that [`second`] cuts from, and the number of its first frame.
+/// Boot id and first sequence number of the tape that [`second`] takes frames from.
 pub const BOOT_ID: u64 = 7;
 pub const FIRST_SEQUENCE: u64 = 1000;
 
-/// A second of a quiet tone, in 50 frames.
+/// One second of a quiet tone, in 50 frames.
 fn second(k: u32) -> Vec<ListenResponse> {
     let frame = |sequence: u64| {
         let first_sample = sequence * FRAME_SAMPLES as u64;
@@ -412,14 +412,14 @@ fn second(k: u32) -> Vec<ListenResponse> {
 
 // -------------------------------------------------------------------------------------------------------------- owner
 
-/// What an owner does with a notice.
+/// How an Owner service reacts to a notification.
 #[derive(Clone, Copy)]
 pub enum Mood {
     Answers,
     Hangs,
 }
 
-/// An owner that does as it is told.
+/// An Owner service that reacts as its mood says.
 pub struct FakeOwner {
     pub address: SocketAddr,
     notified: Arc<Mutex<Vec<(String, String)>>>,

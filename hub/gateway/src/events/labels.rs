@@ -12,7 +12,7 @@ use bytes::Bytes;
 use hub_base::error::Error;
 use hub_base::table::{CONTEXT_COLUMNS, context_fields, records};
 use hub_base::time;
-use hub_store::events::Saying;
+use hub_store::events::LabelChange;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -96,7 +96,7 @@ async fn labels(
 ) -> Result<Line<LabelsAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
     // One more than asked for tells whether there is another page.
-    let mut said = app.store.sayings(params.cursor.unwrap_or(0), limit + 1).await?;
+    let mut said = app.store.label_changes(params.cursor.unwrap_or(0), limit + 1).await?;
     let more = said.len() > limit;
     said.truncate(limit);
     let next_cursor = said.last().filter(|_| more).map(|last| last.id);
@@ -115,7 +115,7 @@ async fn export(State(app): State<Arc<App>>) -> Response {
         let store = store.clone();
         async move {
             let Some(after) = after else { return Ok(Some((records([columns()]).into(), Some(0)))) };
-            let said = store.sayings(after, PAGE).await.map_err(Error::from)?;
+            let said = store.label_changes(after, PAGE).await.map_err(Error::from)?;
             let last = said.last().map(|last| last.id);
             Ok::<_, Error>(last.map(|last| (Bytes::from(records(said.iter().map(fields_of))), Some(last))))
         }
@@ -129,11 +129,11 @@ fn columns() -> impl Iterator<Item = &'static str> {
     FIRST_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(["clip"])
 }
 
-fn fields_of(saying: &Saying) -> impl Iterator<Item = String> {
+fn fields_of(saying: &LabelChange) -> impl Iterator<Item = String> {
     let (event, found) = (&saying.event, &saying.event.found);
     let first: [String; FIRST_COLUMNS.len()] = [
         saying.id.to_string(),
-        time::rfc3339(saying.said_at_ns),
+        time::rfc3339(saying.changed_at_ns),
         saying.label.map_or("", |label| label.as_str()).into(),
         event.id.to_string(),
         found.node.clone(),
@@ -148,12 +148,12 @@ fn fields_of(saying: &Saying) -> impl Iterator<Item = String> {
     first.into_iter().chain(context_fields(&found.context)).chain([csv::clip_link(event)])
 }
 
-impl From<&Saying> for LabelAnswer {
-    fn from(saying: &Saying) -> Self {
+impl From<&LabelChange> for LabelAnswer {
+    fn from(saying: &LabelChange) -> Self {
         Self {
             id: saying.id,
             label: saying.label.map(|label| label.as_str()),
-            labelled_at: time::rfc3339(saying.said_at_ns),
+            labelled_at: time::rfc3339(saying.changed_at_ns),
             event: EventAnswer::from(&saying.event),
         }
     }

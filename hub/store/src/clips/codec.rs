@@ -1,4 +1,4 @@
-//! A clip as bytes: WAV or FLAC on disk, WAV when it is served.
+//! Encodes and decodes clips: WAV or FLAC on disk, WAV for clients.
 
 use std::io::Cursor;
 
@@ -6,13 +6,13 @@ use sound::SAMPLE_RATE_HZ;
 
 use crate::flac;
 
-/// How a clip is on disk.
+/// Format of a clip on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClipFormat {
     /// WAV: 32 kB a second.
     Wav,
-    /// FLAC: the same samples in less, about half in a quiet room.
+    /// FLAC: lossless, about half the size in a quiet room.
     Flac,
 }
 
@@ -26,7 +26,7 @@ impl ClipFormat {
         }
     }
 
-    /// The format of a file by its name; WAV unless the name says otherwise.
+    /// The format of a file by its name. WAV if the suffix is unknown.
     pub(super) fn of(file: &str) -> Self {
         Self::ALL.into_iter().find(|format| file.ends_with(format.suffix())).unwrap_or(Self::Wav)
     }
@@ -42,7 +42,7 @@ impl ClipFormat {
         }
     }
 
-    /// The samples of a file, `count` of them when it is complete. `None`: the file is damaged.
+    /// The samples of a file that must have `count` samples. `None` if the file is damaged.
     pub(super) fn decode(self, bytes: &[u8], count: usize) -> Option<Vec<i16>> {
         let samples = match self {
             Self::Wav => hound::WavReader::new(bytes).ok()?.into_samples().collect::<Result<_, _>>().ok(),
@@ -52,7 +52,7 @@ impl ClipFormat {
     }
 }
 
-/// 16 kHz, one channel, signed 16 bits.
+/// A WAV file of 16 kHz, one channel and signed 16 bits.
 pub(super) fn wav_of(samples: &[i16]) -> Vec<u8> {
     let spec = hound::WavSpec {
         channels: 1,
@@ -61,12 +61,12 @@ pub(super) fn wav_of(samples: &[i16]) -> Vec<u8> {
         sample_format: hound::SampleFormat::Int,
     };
     let mut file = Cursor::new(Vec::with_capacity(44 + samples.len() * 2));
-    let mut writer = hound::WavWriter::new(&mut file, spec).expect("the format is one that WAV has");
+    let mut writer = hound::WavWriter::new(&mut file, spec).expect("WAV supports this format");
     let mut block = writer.get_i16_writer(samples.len() as u32);
     for &sample in samples {
         block.write_sample(sample);
     }
-    block.flush().expect("memory takes every byte");
-    writer.finalize().expect("memory takes every byte");
+    block.flush().expect("writing to memory does not fail");
+    writer.finalize().expect("writing to memory does not fail");
     file.into_inner()
 }

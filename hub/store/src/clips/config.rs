@@ -5,36 +5,38 @@ use sound::SAMPLE_RATE_HZ;
 
 use super::codec::ClipFormat;
 
-/// Longest pre-roll and post-roll: enough to hear how a meow begins, too little for a sentence.
+/// Longest pre-roll and post-roll: long enough for the beginning of a meow, too short for a sentence.
 pub const MAX_ROLL_MS: u32 = 2_000;
 
-/// Longest clip that can be configured, in seconds: bounds the memory for a node's recent audio.
+/// Longest clip that can be configured, in seconds. It bounds the memory for a node's recent audio.
 pub const MAX_LENGTH_S: u32 = 60;
 
 /// `[clips]` of the config file.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClipsConfig {
-    /// Whether clips are kept at all. Events are, either way.
+    /// Whether the hub writes clips. It stores events in any case.
     pub enabled: bool,
     /// Audio before the event, in milliseconds, at most [`MAX_ROLL_MS`].
     pub pre_roll_ms: u32,
     /// Audio after the event, in milliseconds, at most [`MAX_ROLL_MS`].
     pub post_roll_ms: u32,
-    /// How clips are on disk. They are served as WAV either way.
+    /// Format of the clips on disk. The gateway serves them as WAV in any case.
     pub format: ClipFormat,
-    /// Whether what people say is kept out: rolls in which somebody speaks are cut off, and a clip that is mostly speech is not
-    /// written (see [`sound::speech`] for the rule).
+    /// Whether to keep speech out of clips: pre-roll and post-roll with speech are cut off, and a clip that is mostly
+    /// speech is not written (see [`sound::speech`] for the rule).
     pub speech_gate: bool,
-    /// Longest clip without its rolls, in seconds, 1 to [`MAX_LENGTH_S`]. Of a longer event the last part is kept.
+    /// Longest clip without pre-roll and post-roll, in seconds, 1 to [`MAX_LENGTH_S`]. Of a longer event, the clip has
+    /// the end.
     pub max_length_s: u32,
-    /// Clips are removed after this many days. 0: by count and size alone.
+    /// Clips are removed after this many days. 0: only `keep_count` and `keep_mb` limit them.
     pub keep_days: u32,
-    /// The oldest clips are removed above this many.
+    /// The oldest clips are removed if there are more than this many.
     pub keep_count: u64,
-    /// The oldest clips are removed before all together take more megabytes (10^6 bytes) than this.
+    /// The oldest clips are removed before all clips together exceed this size, in megabytes (10^6 bytes).
     pub keep_mb: u64,
-    /// No clip is written when it would leave less than this many megabytes free on the disk: the database needs room.
+    /// No clip is written that would leave less than this many megabytes free on the disk, because the database needs
+    /// room.
     pub reserve_mb: u64,
 }
 
@@ -56,14 +58,14 @@ impl Default for ClipsConfig {
 }
 
 impl ClipsConfig {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the key.
+    /// Names the key that is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         for (key, roll_ms) in [("clips.pre_roll_ms", self.pre_roll_ms), ("clips.post_roll_ms", self.post_roll_ms)] {
             if roll_ms > MAX_ROLL_MS {
-                let why = format!("{roll_ms} is more than {MAX_ROLL_MS}: a clip holds a cat, not a conversation");
+                let why = format!("{roll_ms} is more than {MAX_ROLL_MS}, and a longer roll could hold speech");
                 return Err(ConfigError::value(key, why));
             }
         }
@@ -84,7 +86,7 @@ impl ClipsConfig {
         samples_of_ms(self.post_roll_ms)
     }
 
-    /// Samples of the longest clip, without its rolls.
+    /// Samples of the longest clip, without pre-roll and post-roll.
     pub fn max_length_samples(&self) -> u64 {
         samples_of_ms(self.max_length_s * 1_000)
     }

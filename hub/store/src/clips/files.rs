@@ -1,4 +1,4 @@
-//! The folder of the clips: writing a file so that a crash leaves all of it or none, and sweeping away what no event points to.
+//! The folder of the clips: writes files atomically, and removes files that no event refers to.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,18 +7,21 @@ use tracing::info;
 
 use super::codec::ClipFormat;
 
-/// Suffix of files that are being written.
+/// Suffix of files that are not complete yet.
 const UNFINISHED: &str = ".part";
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    #[error("{free_mb} MB free on the disk, and {reserve_mb} MB of it are reserved for the database")]
+    #[error(
+        "the disk has {free_mb} MB free, and {reserve_mb} MB are reserved for the database (clips.reserve_mb); \
+         free some space"
+    )]
     Reserve { free_mb: u64, reserve_mb: u64 },
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
 
-/// Writes a file so that it is complete or not there, whatever happens, and never touches the reserve.
+/// Writes a file that, even after a crash, is either complete or absent. Leaves `reserve` bytes free on the disk.
 pub(super) fn write(directory: &Path, file: &str, bytes: &[u8], reserve: u64) -> Result<(), WriteError> {
     let free = free_bytes(directory)?;
     if free < reserve.saturating_add(bytes.len() as u64) {
@@ -32,7 +35,7 @@ pub(super) fn write(directory: &Path, file: &str, bytes: &[u8], reserve: u64) ->
         std::fs::File::open(directory)?.sync_all()
     });
     if written.is_err() {
-        // What is left of it is swept away at the next start if this fails too.
+        // If this fails too, the next start removes the unfinished file.
         let _ = std::fs::remove_file(&unfinished);
     }
     Ok(written?)
@@ -47,7 +50,8 @@ fn is_clip(name: &str) -> bool {
     ClipFormat::ALL.iter().any(|format| name.ends_with(format.suffix()))
 }
 
-/// Removes files that nobody wants; returns how many, and which wanted ones are not there.
+/// Removes the clip files that are not in `wanted`. Returns how many it removed, and which files of `wanted` are
+/// missing.
 pub(super) fn sweep(
     directory: &Path,
     wanted: &std::collections::HashSet<String>,
@@ -65,7 +69,7 @@ pub(super) fn sweep(
         }
     }
     if swept > 0 {
-        info!(swept, "clips that no event points to are removed");
+        info!(swept, "removed clip files that no event refers to");
     }
     Ok((swept, missing.into_iter().collect()))
 }

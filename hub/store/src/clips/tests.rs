@@ -12,7 +12,7 @@ async fn open(config: ClipsConfig) -> (tempfile::TempDir, Store, Clips) {
     (dir, store, clips)
 }
 
-/// No reserve: the test machine's disk is not ours to judge.
+/// Without a reserve, so that the tests do not depend on the free space of the machine.
 fn config() -> ClipsConfig {
     ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() }
 }
@@ -55,7 +55,7 @@ async fn clip_holds_the_samples_bit_for_bit() {
 }
 
 #[tokio::test]
-async fn flac_is_smaller_on_disk_and_the_same_when_it_is_read() {
+async fn flac_is_smaller_on_disk_and_lossless() {
     let (dir, store, clips) = open(ClipsConfig { format: ClipFormat::Flac, ..config() }).await;
     let found = event("kitchen", 16_000);
     let clip = record(&store, &clips, found.clone(), 24_000).await.unwrap();
@@ -67,7 +67,7 @@ async fn flac_is_smaller_on_disk_and_the_same_when_it_is_read() {
     assert_eq!(ClipFormat::Wav.decode(&wav, 24_000), Some(cut(&found, 24_000).samples));
     assert_eq!(clips.samples(&clip).await.unwrap(), cut(&found, 24_000).samples);
 
-    // Swept like others when nobody wants it, and not otherwise.
+    // A FLAC file without an event is removed at the start, and one with an event stays.
     std::fs::copy(&path, path.with_file_name("stray.flac")).unwrap();
     let clips = Clips::open(dir.path(), config(), store).await.unwrap();
     assert_eq!(files(&dir), std::slice::from_ref(&clip.file));
@@ -77,7 +77,7 @@ async fn flac_is_smaller_on_disk_and_the_same_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn oldest_clips_make_room_before_the_quota_is_passed() {
+async fn oldest_clips_are_removed_before_the_quota_is_exceeded() {
     // Two clips of 0.4 MB fit into one megabyte, three do not.
     let (dir, store, clips) = open(ClipsConfig { keep_mb: 1, ..config() }).await;
     for n in 0..5 {
@@ -94,13 +94,13 @@ async fn oldest_clips_make_room_before_the_quota_is_passed() {
 }
 
 #[tokio::test]
-async fn count_and_age_are_kept() {
+async fn clips_above_the_count_or_the_age_are_removed() {
     let (dir, store, clips) = open(ClipsConfig { keep_count: 3, keep_days: 0, ..config() }).await;
     for n in 0..5 {
         record(&store, &clips, event("kitchen", n * 16_000), 1_000).await.unwrap();
     }
     assert_eq!(files(&dir).len(), 3);
-    // The events are of 2023, far older than ninety days.
+    // The events are of 2023, much older than 90 days.
     let aging = Clips::guest(dir.path(), config(), store.clone());
     aging.tidy().await.unwrap();
     assert_eq!(files(&dir), Vec::<String>::new());
@@ -109,7 +109,7 @@ async fn count_and_age_are_kept() {
 }
 
 #[tokio::test]
-async fn without_room_or_against_the_config_there_is_no_clip_and_a_reason() {
+async fn clip_that_is_not_written_has_a_reason() {
     let cases = [
         (ClipsConfig { enabled: false, ..config() }, NoClip::Disabled),
         (ClipsConfig { reserve_mb: u64::MAX, ..config() }, NoClip::DiskFull),
@@ -127,7 +127,7 @@ async fn without_room_or_against_the_config_there_is_no_clip_and_a_reason() {
 }
 
 #[tokio::test]
-async fn directory_that_is_gone_costs_the_clip_and_not_the_event() {
+async fn event_is_stored_without_its_clip_if_the_directory_is_missing() {
     let (dir, store, clips) = open(config()).await;
     std::fs::remove_dir(dir.path().join("clips")).unwrap();
     assert_eq!(record(&store, &clips, event("kitchen", 0), 1_000).await, Err(NoClip::WriteFailed));
@@ -135,11 +135,11 @@ async fn directory_that_is_gone_costs_the_clip_and_not_the_event() {
 }
 
 #[tokio::test]
-async fn start_sweeps_orphans_and_notices_missing_clips() {
+async fn start_removes_files_without_events_and_marks_missing_clips() {
     let (dir, store, clips) = open(config()).await;
     let kept = record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
     let lost = record(&store, &clips, event("kitchen", 16_000), 1_000).await.unwrap();
-    // As after a kill between the file's last name and the commit, and in the middle of a write.
+    // The files that a kill leaves between the renaming and the commit, and in the middle of a write.
     clips.keep(cut(&event("kitchen", 32_000), 1_000)).await.unwrap();
     std::fs::write(dir.path().join("clips/half.wav.part"), b"RIFF").unwrap();
     std::fs::write(dir.path().join("clips/notes.txt"), b"not ours").unwrap();

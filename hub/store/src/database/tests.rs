@@ -8,7 +8,7 @@ async fn table_count(store: &Store) -> i64 {
 }
 
 #[tokio::test]
-async fn missing_directory_and_database_are_made() {
+async fn missing_directory_and_database_are_created() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("a/b"), Access::Keeper).unwrap();
     assert!(table_count(&store).await > 0);
@@ -29,7 +29,7 @@ fn several_can_open_a_new_database_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn failed_work_leaves_nothing_behind() {
+async fn failed_transaction_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Access::Keeper).unwrap();
     let before = table_count(&store).await;
@@ -74,15 +74,15 @@ async fn second_keeper_is_refused_and_a_guest_is_not() {
 }
 
 #[tokio::test]
-async fn broken_database_is_moved_aside() {
+async fn damaged_database_is_renamed() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join(DATABASE_FILE), "this is no database, whatever its name says".repeat(100)).unwrap();
+    std::fs::write(dir.path().join(DATABASE_FILE), "this is not a database".repeat(100)).unwrap();
     let store = Store::open(dir.path(), Access::Keeper).unwrap();
     assert!(table_count(&store).await > 0);
     let kept = std::fs::read_dir(dir.path())
         .unwrap()
         .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("hub.sqlite.broken-"));
-    assert!(kept, "the broken file is gone");
+    assert!(kept, "the damaged file is gone");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Storing as listening goes on: events, gaps and how far each node was columns, together or not at all.
+//! What live listening stores: events, gaps and each node's watermark, all in one transaction or not at all.
 
 use hub_base::time::now_ns;
 use rusqlite::types::Value;
@@ -12,40 +12,41 @@ use crate::error::StoreError;
 use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
 use crate::words::words;
 
-/// How far a node has been heard.
+/// Up to where a node was heard and stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
     /// Name of the node.
     pub node: String,
-    /// Boot id that the numbers belong to.
+    /// Boot id that the sample and sequence numbers belong to.
     pub boot_id: u64,
-    /// Frame at which listening goes on after a restart: somewhat before `settled_sample`, so that the analysis warms up and
-    /// clips have their pre-roll.
+    /// The frame at which listening resumes after a restart. It lies a little before `settled_sample`, so that the
+    /// detector warms up and clips have their pre-roll.
     pub resume_sequence: u64,
-    /// Every event that ends before here is stored; what the analysis finds before it a second time is not news.
+    /// All events that end before this sample are stored. Events that the detector finds before it again are
+    /// duplicates.
     pub settled_sample: u64,
 }
 
 /// Why audio was not analysed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GapReason {
-    /// Overwritten on the node's tape before it was asked for.
+    /// The node's tape overwrote it before the hub asked for it.
     TapeOverwritten,
-    /// Taken more slowly than it came, until the tape overwrote it.
+    /// The hub read it too slowly, until the tape overwrote it.
     SubscriberTooSlow,
     /// The sound device delivered nothing.
     DeviceLost,
     /// The device or the node dropped samples.
     Overrun,
-    /// It lay on the tape of an earlier start of the node.
+    /// It was on the tape of an earlier start of the node.
     NodeRestarted,
-    /// The node says no reason.
+    /// The node gives no reason.
     Unspecified,
     /// The hub could not keep up and skipped it.
     HubOverloaded,
-    /// The node skipped numbers without a word.
+    /// The node skipped sequence numbers without reporting a gap.
     Unaccounted,
-    /// The node sent it in a form that the hub cannot read.
+    /// The hub could not decode what the node sent.
     Undecodable,
 }
 
@@ -76,12 +77,12 @@ words!(GapReason {
     GapReason::Undecodable => "undecodable" => GapReason::Undecodable,
 });
 
-/// Audio that was never analysed, to be stored.
+/// A gap, before it is stored: audio that was never analysed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewGap {
     /// Name of the node.
     pub node: String,
-    /// Boot id that the numbers belong to.
+    /// Boot id that the sample and sequence numbers belong to.
     pub boot_id: u64,
     /// First lost frame.
     pub first_sequence: u64,
@@ -89,30 +90,30 @@ pub struct NewGap {
     pub frame_count: Option<u64>,
     /// Why.
     pub reason: GapReason,
-    /// One sentence for people. Empty: the reason says it all.
+    /// One sentence for people. Empty if the reason is enough.
     pub detail: String,
 }
 
-/// What listening has to report besides events: gaps, and how far it came.
+/// What live listening stores apart from events: gaps and the watermark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// How far the node has been columns, `gaps` included.
+    /// Up to where the node was heard, `gaps` included.
     pub watermark: Watermark,
     /// Gaps since the last report.
     pub gaps: Vec<NewGap>,
 }
 
-/// What became of an event.
+/// The result of storing an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Committed {
-    /// It is stored, and notices about it are in the outbox.
+    /// The event is stored, and notifications about it are in the outbox.
     Stored(Box<Event>, PutIn),
-    /// It, or what it is another reading of, was stored before.
+    /// This event was stored before.
     KnownAlready,
 }
 
 impl Store {
-    /// How far a node has been heard. `None`: never.
+    /// The watermark of a node. `None` if the node was never heard.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -134,9 +135,9 @@ impl Store {
         .await
     }
 
-    /// Whether an event is stored that this one is another reading of: analysed again after a restart, an event may begin
-    /// or end a little elsewhere. So it is the same when it shares most of the shorter one's time with it. Deleted ones
-    /// count.
+    /// Whether this event is stored already. After a restart, a part of the audio is analysed a second time, and an
+    /// event may then begin or end at a slightly different sample. So two events are the same if they overlap by more
+    /// than half of the shorter one. Deleted events count as stored.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -146,12 +147,12 @@ impl Store {
         self.read(move |db| is_known(db, &node, boot_id, start, end)).await
     }
 
-    /// Stores an event with its clip, the notices about it, and how far its node has been columns, so that it survives a power
-    /// cut. The clip's file must be complete and under its final name. Its context is judged by what the labels of its cat
-    /// teach; then `plan` says who is to be told.
+    /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
+    /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
+    /// classifier of this cat, and then calls `plan` for the notifications.
     ///
     /// # Errors
-    /// See [`StoreError`]. Then nothing is stored.
+    /// See [`StoreError`]. Nothing is stored in that case.
     pub async fn commit_event(
         &self,
         mut event: NewEvent,
@@ -179,26 +180,27 @@ impl Store {
         .await
     }
 
-    /// Stores gaps and how far nodes have been columns, all in one transaction. A gap that goes on where the last one of
-    /// its reason ended makes that one longer; one that is stored already is not stored again.
+    /// Stores gaps and watermarks, all in one transaction. A gap that continues a stored gap of the same reason extends
+    /// that gap; a gap that is stored already is not stored again.
     ///
     /// # Errors
-    /// See [`StoreError`]. Then nothing is stored.
+    /// See [`StoreError`]. Nothing is stored in that case.
     pub async fn commit_progress(&self, progress: Vec<Progress>) -> Result<(), StoreError> {
         self.write(move |db| {
-            for one in &progress {
-                for gap in &one.gaps {
+            for progress in &progress {
+                for gap in &progress.gaps {
                     put_gap(db, gap)?;
                 }
-                put_watermark(db, &one.watermark)?;
+                put_watermark(db, &progress.watermark)?;
             }
             Ok(())
         })
         .await
     }
 
-    /// A node has learned the time: events of this boot that were dated by the hub's clock are dated by the node's.
-    /// `unix_at_start_ns` is the node's start in nanoseconds since 1970 UTC. Returns how many events moved.
+    /// Corrects the times of events once a node knows the time: events of this boot that have times of the hub's clock
+    /// get times of the node's clock. `unix_at_start_ns` is the node's start in nanoseconds since 1970 UTC. Returns the
+    /// number of corrected events.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -221,7 +223,7 @@ impl Store {
 }
 
 fn is_known(db: &rusqlite::Connection, node: &str, boot_id: u64, start: u64, end: u64) -> Result<bool, StoreError> {
-    // The longest event is a few seconds: the bound on the start keeps the search on the index.
+    // No event is longer than a minute (960,000 samples). This bound on the start keeps the search on the index.
     let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE node = :node AND boot_id = :boot_id \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
                AND 2 * (min(end_sample, :end) - max(start_sample, :start)) \
@@ -238,7 +240,7 @@ fn insert(
     context_labels: u32,
     clip: &Result<Clip, NoClip>,
 ) -> Result<(), StoreError> {
-    let kept = clip.as_ref().ok();
+    let stored_clip = clip.as_ref().ok();
     let first: [Value; 11] = [
         event.node.clone().into(),
         event.cat.clone().into(),
@@ -253,10 +255,10 @@ fn insert(
         event.kind.clone().into(),
     ];
     let last: [Value; 7] = [
-        kept.map(|clip| clip.file.clone()).into(),
-        kept.map(|clip| signed(clip.bytes)).into(),
-        kept.map(|clip| signed(clip.start_sample)).into(),
-        kept.map(|clip| signed(clip.samples)).into(),
+        stored_clip.map(|clip| clip.file.clone()).into(),
+        stored_clip.map(|clip| signed(clip.bytes)).into(),
+        stored_clip.map(|clip| signed(clip.start_sample)).into(),
+        stored_clip.map(|clip| signed(clip.samples)).into(),
         clip.as_ref().err().map(|reason| reason.as_str().to_owned()).into(),
         event.features.as_ref().map(|features| features.to_bytes()).into(),
         context_labels.into(),
@@ -268,8 +270,8 @@ fn insert(
         columns::COLUMNS,
         ", ?".repeat(first.len() + columns::COUNT + last.len() - 1)
     );
-    let heard = columns::values(&event.context, &event.measurements);
-    db.prepare_cached(&sql)?.execute(params_from_iter(first.into_iter().chain(heard).chain(last)))?;
+    let measured = columns::values(&event.context, &event.measurements);
+    db.prepare_cached(&sql)?.execute(params_from_iter(first.into_iter().chain(measured).chain(last)))?;
     Ok(())
 }
 
@@ -291,7 +293,7 @@ fn put_watermark(db: &Transaction<'_>, watermark: &Watermark) -> Result<(), Stor
 fn put_gap(db: &Transaction<'_>, gap: &NewGap) -> Result<(), StoreError> {
     let (boot_id, first) = (gap.boot_id.cast_signed(), signed(gap.first_sequence));
     let frames = gap.frame_count.map(signed);
-    // After a restart, listening goes over a little that it had heard before.
+    // After a restart, listening repeats a short stretch that it had heard before.
     let known: bool = db
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM gaps WHERE node = ?1 AND boot_id = ?2 AND reason = ?4 AND first_sequence <= ?3 \
@@ -301,13 +303,13 @@ fn put_gap(db: &Transaction<'_>, gap: &NewGap) -> Result<(), StoreError> {
     if known {
         return Ok(());
     }
-    let longer = db
+    let extended = db
         .prepare_cached(
             "UPDATE gaps SET frame_count = frame_count + ?5, detail = ?6, noticed_at_ns = ?7 \
              WHERE node = ?1 AND boot_id = ?2 AND first_sequence + frame_count = ?3 AND reason = ?4 AND ?5 IS NOT NULL",
         )?
         .execute(params![gap.node, boot_id, first, gap.reason.as_str(), frames, gap.detail, now_ns()])?;
-    if longer == 0 {
+    if extended == 0 {
         db.prepare_cached(
             "INSERT INTO gaps (node, boot_id, first_sequence, reason, frame_count, detail, noticed_at_ns) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -317,7 +319,7 @@ fn put_gap(db: &Transaction<'_>, gap: &NewGap) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// SQLite's numbers are signed. 2^63 samples are 18 million years.
+/// SQLite has only signed integers. 2^63 samples are 18 million years.
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! An event: a stored vocalisation with its clip and what the owner says about it.
+//! An event: a stored vocalisation with its clip and the owner's label.
 
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
@@ -6,12 +6,13 @@ use sound::detection::{Context, ContextLabel, Measurements};
 use crate::columns;
 use crate::words::{word, words};
 
-/// Whose clock an event's times are by.
+/// The clock that an event's times come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventClock {
     /// The node knew the time.
     Node,
-    /// The node did not know the time yet: its monotonic clock, mapped by the hub's. Corrected once the node knows.
+    /// The node did not know the time yet. The hub mapped the node's monotonic clock to its own clock; the times are
+    /// corrected once the node knows the time.
     Hub,
 }
 
@@ -29,7 +30,7 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Size of it as a WAV file, however it is on disk.
+    /// Size of the clip as a WAV file, whatever its format on disk.
     pub fn wav_bytes(&self) -> u64 {
         44 + 2 * self.samples
     }
@@ -40,43 +41,43 @@ impl Clip {
 pub enum NoClip {
     /// Clips are switched off.
     Disabled,
-    /// The disk has less than the reserve free.
+    /// The clip would leave less than the reserve free on the disk.
     DiskFull,
     /// The file could not be written.
     WriteFailed,
-    /// A clip alone would be above the quota.
+    /// The clip alone is larger than the quota.
     OverQuota,
-    /// Retention has removed it.
+    /// Retention removed it, or the owner deleted the event.
     Expired,
     /// The file was gone when the hub started.
     Missing,
-    /// The audio was no longer in memory.
+    /// The audio had already left the memory.
     AudioGone,
-    /// It is mostly human speech.
+    /// The audio is mostly human speech.
     Speech,
 }
 
-/// What the owner says a sound was.
+/// The owner's label: what the sound was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnerLabel {
     /// A cat, in this context.
     Context(ContextLabel),
-    /// No cat at all.
+    /// A false alarm: no cat.
     NotACat,
 }
 
-/// An event that listening found, to be stored.
+/// An event that live listening found, before it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
     /// Name of the node.
     pub node: String,
-    /// Name of the cat that the node listens to. Empty: none.
+    /// Name of the cat that the node listens to. Empty if the node names no cat.
     pub cat: String,
     /// The node's boot id.
     pub boot_id: u64,
     /// First sample, on the node's count.
     pub start_sample: u64,
-    /// The sample after the last.
+    /// The sample after the last one.
     pub end_sample: u64,
     /// When it began, in nanoseconds since 1970 UTC.
     pub started_at_ns: i64,
@@ -84,34 +85,34 @@ pub struct NewEvent {
     pub ended_at_ns: i64,
     /// When it began, in nanoseconds of the node's monotonic clock.
     pub started_monotonic_ns: u64,
-    /// Whose clock the times are by.
+    /// The clock that the times come from.
     pub clock: EventClock,
-    /// How sure it is a cat: 0 to 1.
+    /// How certain the detector is that this is a cat, 0 to 1.
     pub score: f32,
-    /// Kind of sound. `None`: not told apart.
+    /// Kind of vocalisation, such as `meow`. `None` if it was not determined.
     pub kind: Option<String>,
-    /// In which context.
+    /// The context in which the cat vocalised.
     pub context: Context,
-    /// What was measured.
+    /// Measurements of the sound.
     pub measurements: Measurements,
-    /// What a cat's own classifier learns from. `None`: not kept, or another network heard it.
+    /// What a cat's own classifier learns from. `None` if the features were not stored, or come from another network.
     pub features: Option<Box<Features>>,
 }
 
 /// An event as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Number of the event. Never given out twice.
+    /// Number of the event. Never reused.
     pub id: i64,
-    /// What was found, the context as judged since.
+    /// What was detected. The context is that of the latest evaluation.
     pub found: NewEvent,
-    /// Labels of this cat that the context rests on. 0: the general model said it.
+    /// Number of labels of this cat that the context is based on. 0: the context comes from the general model.
     pub context_labels: u32,
     /// The clip, or why there is none.
     pub clip: Result<Clip, NoClip>,
-    /// What the owner says it was.
+    /// The owner's label, if there is one.
     pub label: Option<OwnerLabel>,
-    /// When the owner said so.
+    /// When the owner set the label.
     pub labelled_at_ns: Option<i64>,
 }
 
@@ -140,7 +141,7 @@ words!(OwnerLabel {
 });
 
 impl Event {
-    /// What it counts as: the owner's word where there is one, else the answer of the analysis.
+    /// What the event counts as: the owner's label if there is one, otherwise the context that the analysis found.
     pub fn counts_as(&self) -> OwnerLabel {
         self.label.unwrap_or(OwnerLabel::Context(self.found.context.label))
     }
@@ -183,7 +184,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
             kind: row.get(11)?,
             context,
             measurements,
-            // None of another network: of no use to this one's classifier.
+            // Features of another network are of no use to this classifier, and are left out.
             features: row.get::<_, Option<Vec<u8>>>(32)?.and_then(|bytes| Features::from_bytes(&bytes)).map(Box::new),
         },
         context_labels: row.get(33)?,
@@ -193,7 +194,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
-/// SQLite's numbers are signed; these are of the same bits.
+/// SQLite has only signed integers; the store keeps the bits of an unsigned one.
 fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(row.get::<_, i64>(column)?.cast_unsigned())
 }

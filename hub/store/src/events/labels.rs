@@ -1,44 +1,45 @@
-//! The owner's words about events, all of them: what labels teach can be taught again elsewhere.
+//! The history of the owner's labels. An export of it lets another program learn from all labels.
 
 use super::event::{COLUMNS, Event, OwnerLabel, from_row};
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// One thing that the owner said about an event.
+/// One change of an event's label by its owner.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Saying {
-    /// Its number, in the order in which things were said.
+pub struct LabelChange {
+    /// Number of the change, in the order of the changes.
     pub id: i64,
-    /// What the event was. `None`: an earlier word is taken back.
+    /// The new label. `None`: the owner removed the label.
     pub label: Option<OwnerLabel>,
-    /// When it was said, in nanoseconds since 1970 UTC.
-    pub said_at_ns: i64,
-    /// The event, as it is now.
+    /// When the owner changed the label, in nanoseconds since 1970 UTC.
+    pub changed_at_ns: i64,
+    /// The event as it is now.
     pub event: Event,
 }
 
 impl Store {
-    /// What the owner said after the saying of that number, in order, at most `limit`. Not about events that were deleted.
+    /// The changes after change `after_id`, in order, at most `limit`. Changes of deleted events are left out.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn sayings(&self, after_id: i64, limit: usize) -> Result<Vec<Saying>, StoreError> {
+    pub async fn label_changes(&self, after_id: i64, limit: usize) -> Result<Vec<LabelChange>, StoreError> {
         self.read(move |db| {
-            // Names of its own, for both tables have an id and a label.
+            // Renamed, because both tables have the columns id and label.
             let sql = format!(
-                "SELECT {COLUMNS}, saying_id, word, said_at_ns FROM events JOIN \
-                 (SELECT id AS saying_id, event_id, label AS word, labelled_at_ns AS said_at_ns FROM event_labels) \
-                 ON event_id = id WHERE saying_id > ?1 AND deleted_at_ns IS NULL ORDER BY saying_id LIMIT ?2"
+                "SELECT {COLUMNS}, change_id, new_label, changed_at_ns FROM events JOIN \
+                 (SELECT id AS change_id, event_id, label AS new_label, labelled_at_ns AS changed_at_ns \
+                 FROM event_labels) \
+                 ON event_id = id WHERE change_id > ?1 AND deleted_at_ns IS NULL ORDER BY change_id LIMIT ?2"
             );
             let mut statement = db.prepare_cached(&sql)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map([after_id, limit], |row| {
-                let word: Option<String> = row.get("word")?;
-                Ok(Saying {
-                    id: row.get("saying_id")?,
-                    // The database holds words of ours only.
-                    label: word.and_then(|word| word.parse().ok()),
-                    said_at_ns: row.get("said_at_ns")?,
+                let new_label: Option<String> = row.get("new_label")?;
+                Ok(LabelChange {
+                    id: row.get("change_id")?,
+                    // The database holds only words of this program.
+                    label: new_label.and_then(|word| word.parse().ok()),
+                    changed_at_ns: row.get("changed_at_ns")?,
                     event: from_row(row)?,
                 })
             })?;

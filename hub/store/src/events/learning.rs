@@ -1,9 +1,9 @@
-//! Each cat's own context classifier, from the labels that are stored.
+//! Each cat's own context classifier, learnt from the stored labels.
 //!
-//! Whatever changes a cat's labels judges its earlier events anew in the same transaction, so that lists, filters, counts and
-//! exports say the same. A cat is its name; events without one belong to their node. What was heard by another network, before an
-//! update, is left out: its answers stay as they were, and its labels stand for their own events alone until their clips are heard
-//! again ([`crate::rehear`]).
+//! When the labels of a cat change, its earlier events are re-evaluated in the same transaction, so that lists,
+//! filters, counts and exports agree. A cat is identified by its name; events without a cat's name belong to their
+//! node. Events that another network heard, before an update, are left out: they keep their contexts, and the
+//! classifier does not learn from their labels until the hub has analysed their clips again (`hub-listen`'s `rehear`).
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,18 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::words::word;
 
-/// Events of a cat that are judged anew when a label changes: the latest without a label. Older ones keep the answer that they
-/// had. So many take some tenths of a second.
-const MOST_JUDGED_ANEW: usize = 2_000;
+/// Events of a cat that are re-evaluated when a label changes, at most: the latest ones without a label. Older ones
+/// keep their contexts. This many take a few tenths of a second.
+const MAX_REEVALUATED: usize = 2_000;
 
-/// Labels that teach, as SQL.
+/// SQL condition: the classifier learns from this label.
 const TEACHES: &str = "label IN ('waiting_for_food', 'isolation', 'brushing')";
 
-/// Whose event it is, as SQL: `:cat` and `:node` of one event.
+/// SQL condition: the event is of the same cat as one with `:cat` and `:node`.
 const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR node = :node)";
 
 impl Store {
-    /// What the labels of a cat teach about it.
+    /// The classifier that the labels of a cat teach.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -37,14 +37,14 @@ impl Store {
         self.read(move |db| learn(db, &cat, "")).await
     }
 
-    /// Events with a clip and a label that would teach, had this network heard them; those that were labelled last come first, at most
-    /// `limit`.
+    /// Events with a clip and a label from which the classifier could learn if this network had heard them. The latest
+    /// labels come first. Returns `limit` events at most.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn labelled_of_another_network(&self, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.read(move |db| {
-            // By the index of labelled events: they are few.
+            // The index of labelled events is small.
             let sql = format!(
                 "SELECT {COLUMNS} FROM events INDEXED BY events_labelled WHERE label IS NOT NULL AND {TEACHES} \
                  AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
@@ -58,8 +58,8 @@ impl Store {
         .await
     }
 
-    /// Stores what this network heard of events, `None` where it heard nothing, and judges the events of their cats anew. Those that were
-    /// deleted meanwhile are left out.
+    /// Stores the features that this network found in events' clips, or `None` where it found no vocalisation, and
+    /// re-evaluates the events of their cats. Events that were deleted in the meantime are skipped.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -67,7 +67,7 @@ impl Store {
         self.write(move |db| {
             let mut cats = BTreeMap::new();
             for (id, features) in heard {
-                // The mark alone: it was tried.
+                // The mark alone means that the clip was analysed, and no vocalisation was found.
                 let features = features.map_or_else(|| Features::mark().to_vec(), |features| features.to_bytes());
                 let sql = "UPDATE events SET features = ?2 WHERE id = ?1 AND deleted_at_ns IS NULL \
                            RETURNING cat, iif(cat = '', node, '')";
@@ -77,13 +77,13 @@ impl Store {
                     cats.insert(cat, id);
                 }
             }
-            cats.into_values().try_for_each(|id| judge_anew(db, id))
+            cats.into_values().try_for_each(|id| reevaluate(db, id))
         })
         .await
     }
 }
 
-/// As [`Store::household`]; `node` counts for a cat without a name.
+/// Does what [`Store::household`] does; for events without a cat's name, `node` identifies the cat.
 pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household, StoreError> {
     let sql = format!(
         "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND substr(features, 1, 8) = :mark \
@@ -103,16 +103,16 @@ pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household,
     Ok(Household::learn(labelled))
 }
 
-/// The labels of the cat of event `id` have changed: judges its latest unlabelled events anew.
-pub(super) fn judge_anew(db: &Transaction<'_>, id: i64) -> Result<(), StoreError> {
+/// Re-evaluates the latest unlabelled events of the cat of event `id`, after one of its labels changed.
+pub(super) fn reevaluate(db: &Transaction<'_>, id: i64) -> Result<(), StoreError> {
     let (cat, node): (String, String) =
         db.query_row("SELECT cat, node FROM events WHERE id = ?1", [id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let household = learn(db, &cat, &node)?;
-    // Without labels, only what rested on some changes.
+    // If no labels are left, only events whose contexts were based on labels change.
     let sql = format!(
         "SELECT id, features FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND substr(features, 1, 8) = :mark \
          AND label IS NULL AND (:labels > 0 OR context_labels > 0) \
-         ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_JUDGED_ANEW}"
+         ORDER BY started_at_ns DESC, id DESC LIMIT {MAX_REEVALUATED}"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let parameters = named_params! {
@@ -120,21 +120,21 @@ pub(super) fn judge_anew(db: &Transaction<'_>, id: i64) -> Result<(), StoreError
     };
     let rows = statement
         .query_map(parameters, |row| Ok((row.get::<_, i64>(0)?, Features::from_bytes(row.get_ref(1)?.as_blob()?))))?;
-    let known = rows.collect::<Result<Vec<_>, _>>()?;
+    let events = rows.collect::<Result<Vec<_>, _>>()?;
     let mut update = db.prepare_cached(
         "UPDATE events SET context = ?2, p_waiting_for_food = ?3, p_isolation = ?4, p_brushing = ?5, context_labels = ?6 \
          WHERE id = ?1",
     )?;
-    for (id, features) in known {
+    for (id, features) in events {
         let Some(features) = features else { continue };
         let context = household.context(&features);
-        let shares = &context.probabilities;
+        let probabilities = &context.probabilities;
         update.execute(params![
             id,
             context.label.as_str(),
-            shares.waiting_for_food,
-            shares.isolation,
-            shares.brushing,
+            probabilities.waiting_for_food,
+            probabilities.isolation,
+            probabilities.brushing,
             household.labels(),
         ])?;
     }

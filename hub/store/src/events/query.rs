@@ -1,4 +1,4 @@
-//! Asking for events, and the owner's words about them.
+//! Queries for events and gaps, and setting an event's label.
 
 use std::str::FromStr;
 
@@ -12,24 +12,24 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::words::word;
 
-/// Which events are asked for. All that is given must hold.
+/// Which events to return: those that meet all given conditions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventFilter {
     /// Name of the cat.
     pub cat: Option<String>,
     /// Name of the node.
     pub node: Option<String>,
-    /// Began at or after this, in nanoseconds since 1970 UTC.
+    /// Began at or after this time, in nanoseconds since 1970 UTC.
     pub from_ns: Option<i64>,
-    /// Began before this.
+    /// Began before this time.
     pub to_ns: Option<i64>,
-    /// What it counts as: the owner's word where there is one, else the answer of the analysis.
+    /// What the event counts as: see [`Event::counts_as`].
     pub counts_as: Option<OwnerLabel>,
     /// Lowest score, 0 to 1.
     pub min_score: Option<f32>,
 }
 
-/// Where a page of events ended.
+/// Position at which a page of events ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageCursor {
     started_at_ns: i64,
@@ -51,26 +51,26 @@ impl FromStr for PageCursor {
     }
 }
 
-/// Some events, the latest first.
+/// A page of events, the latest first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventPage {
     /// The events.
     pub events: Vec<Event>,
-    /// Ask with it for the page that follows. `None`: this was the last.
+    /// Position from which the next page starts. `None`: this is the last page.
     pub next: Option<PageCursor>,
 }
 
-/// What the counts need of an event.
+/// The part of an event that the counts need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
     /// When it began, in nanoseconds since 1970 UTC.
     pub started_at_ns: i64,
-    /// What it counts as.
+    /// What the event counts as.
     pub counts_as: OwnerLabel,
 }
 
 impl EventFilter {
-    /// The filter as SQL, to follow `WHERE`, with its parameters from `?1` on.
+    /// The filter as an SQL condition, with its parameters from `?1` on.
     fn to_sql(&self) -> (String, Vec<Box<dyn ToSql + Send>>) {
         let mut sql = String::from("deleted_at_ns IS NULL");
         let mut values: Vec<Box<dyn ToSql + Send>> = Vec::new();
@@ -91,7 +91,7 @@ impl EventFilter {
 }
 
 impl Store {
-    /// Events that a filter lets through, the latest first, at most `limit`, after `after`.
+    /// The events that match a filter and come after `after`, the latest first, at most `limit`.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -108,7 +108,7 @@ impl Store {
             conditions.push_str(&format!(" AND (started_at_ns, id) < (?{}, ?{})", values.len() - 1, values.len()));
         }
         self.read(move |db| {
-            // One more than asked for tells whether there is a next page.
+            // One more than `limit` shows whether there is a next page.
             let sql = format!(
                 "SELECT {COLUMNS} FROM events WHERE {conditions} ORDER BY started_at_ns DESC, id DESC LIMIT {}",
                 limit + 1
@@ -125,7 +125,7 @@ impl Store {
         .await
     }
 
-    /// The event of that number. `None`: there is none, or it was deleted.
+    /// The event with this number. `None` if it does not exist or was deleted.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -137,7 +137,7 @@ impl Store {
         .await
     }
 
-    /// Events stored after the one of that number, in the order in which they were stored, at most `limit`.
+    /// Events that were stored after event `id`, in the order of storing, at most `limit`.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -153,8 +153,8 @@ impl Store {
         .await
     }
 
-    /// What the counts need of the events that a filter lets through, without those that the owner says were no cat. In
-    /// order of time.
+    /// What the counts need of the events that match a filter, in order of time. Events that the owner labelled "not a
+    /// cat" are left out.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -174,8 +174,8 @@ impl Store {
         .await
     }
 
-    /// Keeps what the owner says an event was, `None` to take it back, and judges the context of that cat's latest unlabelled
-    /// events by it. Returns the event, `None` when there is none.
+    /// Sets the owner's label of an event, or removes it (`None`), and re-evaluates the latest unlabelled events of
+    /// that cat. Returns the event, or `None` if there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -188,14 +188,14 @@ impl Store {
             }
             let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
             db.execute(sql, params![id, label, now_ns])?;
-            learning::judge_anew(db, id)?;
+            learning::reevaluate(db, id)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             Ok(Some(db.query_row(&sql, [id], from_row)?))
         })
         .await
     }
 
-    /// The latest gaps of a node, or of all, the latest first.
+    /// The latest gaps of a node, or of all nodes, the latest first.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -1,7 +1,7 @@
-//! What is forgotten: clips by age, count and bytes; events long after.
+//! Retention: removes clips by age, count and bytes, and events much later.
 //!
-//! The database lets go of a file first, durably, and only then is it removed: a crash in between leaves a file that
-//! nobody needs, which the next start sweeps away, and never an event that points to nothing.
+//! The database first drops its reference to a clip, durably. Only then is the file removed. A crash in between leaves
+//! a file without an event, which the next start removes, and never an event that points to a missing file.
 
 use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, params};
@@ -11,26 +11,26 @@ use super::learning;
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// How much the clips take.
+/// Number and size of all clips.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClipTotals {
-    /// Clips.
+    /// Number of clips.
     pub count: u64,
-    /// Bytes of all of them.
+    /// Bytes of all clips together.
     pub bytes: u64,
 }
 
-/// A clip that the database has let go of.
+/// A clip that no event refers to any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetiredClip {
-    /// File name within the clip directory, to be removed.
+    /// File name within the clip directory. The caller removes the file.
     pub file: String,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
 }
 
 impl Store {
-    /// How much the clips take.
+    /// Number and size of all clips.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -47,7 +47,8 @@ impl Store {
         .await
     }
 
-    /// Lets go of the clips of events that began before `before_ns`, at most `limit` of them, the oldest first.
+    /// Drops the references to clips of events that began before `before_ns`, the oldest first, at most `limit`. The
+    /// caller removes the files.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -55,7 +56,7 @@ impl Store {
         self.retire(Some(before_ns), limit).await
     }
 
-    /// Lets go of the oldest clips, at most `limit` of them.
+    /// Drops the references to the oldest clips, at most `limit`. The caller removes the files.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -83,7 +84,7 @@ impl Store {
         .await
     }
 
-    /// Names of all clip files that events point to.
+    /// Names of all clip files that events refer to.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -96,7 +97,7 @@ impl Store {
         .await
     }
 
-    /// These files are gone: their events have no clip any more.
+    /// Marks the clips of these files as missing.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -112,8 +113,9 @@ impl Store {
         .await
     }
 
-    /// Deletes an event for its owner; its label teaches nothing any more. Returns its clip's file name, to be removed; `None` inside when it had none, `None`
-    /// outside when there is no such event.
+    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label. Returns the name of
+    /// the clip file, which the caller removes: `Some(None)` if the event had no clip, and `None` if there is no such
+    /// event.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -125,7 +127,7 @@ impl Store {
             let Some((file, was_labelled)) = found else { return Ok(None) };
             db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns()])?;
             if was_labelled {
-                learning::judge_anew(db, id)?;
+                learning::reevaluate(db, id)?;
             }
             if file.is_some() {
                 db.execute(RELEASE_CLIP, params![id, NoClip::Expired.as_str()])?;
@@ -135,10 +137,12 @@ impl Store {
         .await
     }
 
-    /// Forgets, without their clips: events deleted before `deleted_before_ns`; events that began before
-    /// `began_before_ns`; the oldest above `keep`; gaps as old or above as many. At most `limit` of each. Returns how many events went.
+    /// Removes old events and gaps, at most `limit` by each rule, and returns the number of removed events. It removes
+    /// events that the owner deleted before `deleted_before_ns`, events that began before `began_before_ns`, and the
+    /// oldest events above `keep_events`; likewise gaps that were noticed before `began_before_ns`, and gaps above
+    /// `keep_events`.
     ///
-    /// An event that has a clip stays: its clip is retired first.
+    /// An event that still has a clip stays until its clip is removed.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -146,25 +150,25 @@ impl Store {
         &self,
         deleted_before_ns: i64,
         began_before_ns: i64,
-        keep: u64,
+        keep_events: u64,
         limit: usize,
     ) -> Result<usize, StoreError> {
         self.write(move |db| {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let keep = i64::try_from(keep).unwrap_or(i64::MAX);
-            let mut gone = db.execute(
+            let keep_events = i64::try_from(keep_events).unwrap_or(i64::MAX);
+            let mut removed = db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns < ?1 LIMIT ?2)",
                 params![deleted_before_ns, limit],
             )?;
-            gone += db.execute(
+            removed += db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL \
                  AND started_at_ns < ?1 AND clip_file IS NULL ORDER BY started_at_ns LIMIT ?2)",
                 params![began_before_ns, limit],
             )?;
-            gone += db.execute(
+            removed += db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
                  ORDER BY started_at_ns, id LIMIT min(?2, max(0, (SELECT count(*) FROM events) - ?1)))",
-                params![keep, limit],
+                params![keep_events, limit],
             )?;
             db.execute(
                 "DELETE FROM gaps WHERE id IN (SELECT id FROM gaps WHERE noticed_at_ns < ?1 LIMIT ?2)",
@@ -172,9 +176,9 @@ impl Store {
             )?;
             db.execute(
                 "DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - ?1",
-                params![keep],
+                params![keep_events],
             )?;
-            Ok(gone)
+            Ok(removed)
         })
         .await
     }

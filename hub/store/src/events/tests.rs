@@ -26,7 +26,7 @@ async fn listed(store: &Store, filter: EventFilter) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn what_is_stored_is_what_is_read() {
+async fn stored_event_is_read_back_unchanged() {
     let (_dir, store) = open();
     let found = event("kitchen", 16_000);
     let stored = put(&store, found.clone()).await;
@@ -38,7 +38,7 @@ async fn what_is_stored_is_what_is_read() {
 }
 
 #[tokio::test]
-async fn second_reading_of_an_event_is_known_and_moves_the_watermark_alone() {
+async fn event_that_is_found_again_is_known_and_moves_only_the_watermark() {
     let (_dir, store) = open();
     put(&store, event("kitchen", 16_000)).await;
     let again = NewEvent { start_sample: 15_040, end_sample: 24_320, ..event("kitchen", 16_000) };
@@ -70,7 +70,7 @@ async fn deleted_event_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn every_filter_lets_the_right_events_through() {
+async fn each_filter_returns_the_matching_events() {
     let (_dir, store) = open();
     let first = put(&store, event("kitchen", 0)).await;
     put(&store, NewEvent { score: 0.6, ..event("hall", 16_000) }).await;
@@ -93,14 +93,14 @@ async fn every_filter_lets_the_right_events_through() {
         assert_eq!(listed(&store, filter.clone()).await, expected, "{filter:?}");
     }
     let counted = store.tallies(&all).await.unwrap();
-    assert_eq!(counted.len(), 2, "what was no cat is not counted");
+    assert_eq!(counted.len(), 2, "an event that is no cat is counted");
 }
 
 #[tokio::test]
 async fn pages_hold_every_event_once() {
     let (_dir, store) = open();
     for n in 0..25 {
-        // Two of each time: the cursor must not skip the second.
+        // Two events of each time, so that a cursor by time alone would skip the second.
         put(&store, NewEvent { started_at_ns: n / 2, ..event("kitchen", n.cast_unsigned() * 16_000) }).await;
     }
     let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
@@ -118,7 +118,7 @@ async fn pages_hold_every_event_once() {
 }
 
 #[tokio::test]
-async fn labels_are_kept_with_their_history_and_can_be_taken_back() {
+async fn labels_are_kept_with_their_history_and_can_be_removed() {
     let (_dir, store) = open();
     let id = put(&store, event("kitchen", 0)).await.id;
     let labelled = store.label_event(id, Some("brushing".parse().unwrap())).await.unwrap().unwrap();
@@ -133,7 +133,26 @@ async fn labels_are_kept_with_their_history_and_can_be_taken_back() {
 }
 
 #[tokio::test]
-async fn gap_that_goes_on_is_one_gap() {
+async fn label_changes_are_listed_in_order_without_those_of_deleted_events() {
+    let (_dir, store) = open();
+    let (kept, deleted) = (put(&store, event("kitchen", 0)).await.id, put(&store, event("kitchen", 16_000)).await.id);
+    let brushing = Some(OwnerLabel::Context(ContextLabel::Brushing));
+    store.label_event(kept, brushing).await.unwrap();
+    store.label_event(deleted, brushing).await.unwrap();
+    store.label_event(kept, None).await.unwrap();
+    store.delete_event(deleted).await.unwrap();
+    let now = store.event(kept).await.unwrap().unwrap();
+    let changes = store.label_changes(0, 10).await.unwrap();
+    let labels: Vec<_> = changes.iter().map(|change| (change.id, change.label)).collect();
+    assert_eq!(labels, [(1, brushing), (3, None)]);
+    assert!(changes[0].changed_at_ns > 0 && changes[0].changed_at_ns <= changes[1].changed_at_ns);
+    assert!(changes.iter().all(|change| change.event == now), "the event is not as it is now");
+    assert_eq!(store.label_changes(1, 10).await.unwrap(), changes[1..]);
+    assert_eq!(store.label_changes(0, 1).await.unwrap(), changes[..1]);
+}
+
+#[tokio::test]
+async fn gap_that_continues_is_one_gap() {
     let (_dir, store) = open();
     let gap = |first_sequence, frames, reason| NewGap {
         node: "kitchen".into(),
@@ -166,7 +185,7 @@ async fn gap_that_goes_on_is_one_gap() {
 }
 
 #[tokio::test]
-async fn events_of_the_hubs_clock_move_when_the_node_learns_the_time() {
+async fn times_of_the_hubs_clock_are_corrected_once_the_node_knows_the_time() {
     let (_dir, store) = open();
     put(&store, NewEvent { clock: EventClock::Hub, ..event("kitchen", 16_000) }).await;
     let sure = put(&store, event("kitchen", 48_000)).await;
@@ -201,7 +220,7 @@ async fn oldest_clips_are_retired_and_their_events_stay() {
 }
 
 #[tokio::test]
-async fn forgetting_takes_old_deleted_and_surplus_events_without_clips() {
+async fn retention_removes_old_deleted_and_surplus_events_without_clips() {
     let (_dir, store) = open();
     for n in 0..6 {
         put(&store, event("kitchen", n * 16_000)).await;
@@ -216,13 +235,13 @@ async fn forgetting_takes_old_deleted_and_surplus_events_without_clips() {
     assert_eq!(listed(&store, EventFilter::default()).await, [64_000, 48_000, 32_000]);
 }
 
-/// Stores a sound of Tom's, in a voice, and returns its number.
-async fn say(store: &Store, voice: u32, take: u32) -> i64 {
+/// Stores a vocalisation of Tom in one of several voices, and returns the event's number.
+async fn vocalise(store: &Store, voice: u32, take: u32) -> i64 {
     let features = Some(Box::new(features(voice, take)));
     put(store, NewEvent { features, ..event("kitchen", u64::from(voice * 1_000 + take) * 16_000) }).await.id
 }
 
-async fn judged(store: &Store, id: i64) -> (ContextLabel, u32) {
+async fn context_of(store: &Store, id: i64) -> (ContextLabel, u32) {
     let event = store.event(id).await.unwrap().unwrap();
     (event.found.context.label, event.context_labels)
 }
@@ -230,26 +249,26 @@ async fn judged(store: &Store, id: i64) -> (ContextLabel, u32) {
 #[tokio::test]
 async fn labels_teach_about_this_cat_earlier_events_and_later_ones() {
     let (dir, store) = open();
-    let (chirp, growl) = (say(&store, 1, 0).await, say(&store, 2, 0).await);
+    let (chirp, growl) = (vocalise(&store, 1, 0).await, vocalise(&store, 2, 0).await);
     let others = put(&store, NewEvent { cat: "Ada".into(), ..event("attic", 16_000) }).await;
     for take in 1..4 {
-        let (chirp, growl) = (say(&store, 1, take).await, say(&store, 2, take).await);
+        let (chirp, growl) = (vocalise(&store, 1, take).await, vocalise(&store, 2, take).await);
         store.label_event(chirp, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
         store.label_event(growl, Some(OwnerLabel::Context(ContextLabel::WaitingForFood))).await.unwrap();
     }
-    // Earlier ones are judged anew, and later ones as they come.
-    assert_eq!(judged(&store, chirp).await, (ContextLabel::Brushing, 6));
-    assert_eq!(judged(&store, growl).await, (ContextLabel::WaitingForFood, 6));
-    let later = say(&store, 1, 9).await;
-    assert_eq!(judged(&store, later).await, (ContextLabel::Brushing, 6));
+    // Existing events are re-evaluated; new ones use the updated classifier.
+    assert_eq!(context_of(&store, chirp).await, (ContextLabel::Brushing, 6));
+    assert_eq!(context_of(&store, growl).await, (ContextLabel::WaitingForFood, 6));
+    let later = vocalise(&store, 1, 9).await;
+    assert_eq!(context_of(&store, later).await, (ContextLabel::Brushing, 6));
     let brushed =
         EventFilter { counts_as: Some(OwnerLabel::Context(ContextLabel::Brushing)), ..EventFilter::default() };
-    assert_eq!(listed(&store, brushed).await.len(), 5, "three by label, two by what they taught");
-    // Another cat is not concerned.
+    assert_eq!(listed(&store, brushed).await.len(), 5, "three by label, two by the classifier");
+    // Events of another cat do not change.
     assert_eq!(store.event(others.id).await.unwrap().unwrap(), others);
     assert_eq!(store.household("Ada").await.unwrap().labels(), 0);
 
-    // A restart says the same: there is nothing but the labels.
+    // The result is the same after a restart, because the classifier is learnt from the stored labels alone.
     let before = store.event(later).await.unwrap();
     let learnt = store.household("Tom").await.unwrap().context(&features(1, 11));
     drop(store);
@@ -259,49 +278,53 @@ async fn labels_teach_about_this_cat_earlier_events_and_later_ones() {
 }
 
 #[tokio::test]
-async fn labels_that_are_taken_back_or_deleted_teach_no_more() {
+async fn removed_labels_and_labels_of_deleted_events_teach_nothing() {
     let (_dir, store) = open();
-    let early = say(&store, 1, 0).await;
-    let general = judge(&features(1, 0));
-    let (first, second) = (say(&store, 1, 1).await, say(&store, 1, 2).await);
+    let early = vocalise(&store, 1, 0).await;
+    let general = general_context(&features(1, 0));
+    let (first, second) = (vocalise(&store, 1, 1).await, vocalise(&store, 1, 2).await);
     store.label_event(first, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
     store.label_event(second, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
-    assert_eq!(judged(&store, early).await, (ContextLabel::Brushing, 2));
+    assert_eq!(context_of(&store, early).await, (ContextLabel::Brushing, 2));
     store.delete_event(second).await.unwrap();
-    assert_eq!(judged(&store, early).await.1, 1);
+    assert_eq!(context_of(&store, early).await.1, 1);
     store.label_event(first, Some(OwnerLabel::NotACat)).await.unwrap();
     assert_eq!(store.event(early).await.unwrap().unwrap().found.context, general);
-    assert_eq!(judged(&store, early).await.1, 0);
+    assert_eq!(context_of(&store, early).await.1, 0);
     store.label_event(first, None).await.unwrap();
-    assert_eq!(judged(&store, first).await.1, 0);
+    assert_eq!(context_of(&store, first).await.1, 0);
 }
 
 #[tokio::test]
-async fn what_another_network_heard_teaches_nothing_and_keeps_its_answer() {
+async fn events_of_another_network_teach_nothing_and_keep_their_contexts() {
     let (_dir, store) = open();
-    let before_update = say(&store, 1, 0).await;
+    let before_update = vocalise(&store, 1, 0).await;
     let brushed = Some(OwnerLabel::Context(ContextLabel::Brushing));
-    let (old, current) = (say(&store, 1, 1).await, say(&store, 1, 2).await);
+    let (old, current) = (vocalise(&store, 1, 1).await, vocalise(&store, 1, 2).await);
     store.label_event(old, brushed).await.unwrap();
-    assert_eq!(judged(&store, before_update).await, (ContextLabel::Brushing, 1));
+    assert_eq!(context_of(&store, before_update).await, (ContextLabel::Brushing, 1));
     as_if_another_network_heard(&store, current).await;
     assert_eq!(store.household("Tom").await.unwrap().labels(), 0);
 
-    let later = say(&store, 1, 3).await;
+    let later = vocalise(&store, 1, 3).await;
     store.label_event(current, brushed).await.unwrap();
-    assert_eq!(judged(&store, later).await, (ContextLabel::Brushing, 1), "by the label of this network's event");
+    assert_eq!(
+        context_of(&store, later).await,
+        (ContextLabel::Brushing, 1),
+        "the one label that this network's features belong to"
+    );
     store.label_event(current, None).await.unwrap();
-    assert_eq!(judged(&store, later).await.1, 0);
-    assert_eq!(judged(&store, before_update).await, (ContextLabel::Brushing, 1));
+    assert_eq!(context_of(&store, later).await.1, 0);
+    assert_eq!(context_of(&store, before_update).await, (ContextLabel::Brushing, 1));
 }
 
-/// What the general model says.
-fn judge(features: &Features) -> Context {
+/// The context that the general model finds.
+fn general_context(features: &Features) -> Context {
     Household::default().context(features)
 }
 
 #[tokio::test]
-async fn cats_without_a_name_are_told_apart_by_their_node() {
+async fn cats_without_a_name_are_distinguished_by_their_node() {
     let (_dir, store) = open();
     let nameless = |node: &str, take: u32| NewEvent {
         cat: String::new(),
@@ -312,6 +335,6 @@ async fn cats_without_a_name_are_told_apart_by_their_node() {
     let hall = put(&store, nameless("hall", 1)).await;
     let taught = put(&store, nameless("kitchen", 2)).await;
     store.label_event(taught.id, Some(OwnerLabel::Context(ContextLabel::Brushing))).await.unwrap();
-    assert_eq!(judged(&store, kitchen.id).await.1, 1);
-    assert_eq!(judged(&store, hall.id).await.1, 0);
+    assert_eq!(context_of(&store, kitchen.id).await.1, 1);
+    assert_eq!(context_of(&store, hall.id).await.1, 0);
 }

@@ -1,0 +1,85 @@
+//! The line of the log that says, after the start, where the page is.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use hub_nodes::address::NodeConfig;
+use tokio::net::TcpListener;
+use tracing::info;
+
+use crate::config::Config;
+
+/// With more configured nodes than this, the line gives their number instead of their URLs.
+const MOST_NAMED_NODES: usize = 4;
+
+/// The address of the page, as a user can open it: the first of `listeners` that other machines reach, or else the
+/// first. `None` if there are no listeners.
+pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
+    let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    url_of(&addresses, || {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        // The gateway accepts every name without a dot, and other names only if they are configured.
+        name.trim().split('.').next().filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
+    })
+}
+
+/// Logs where the page is, which nodes the hub listens to, and where it stores what it hears.
+pub(super) fn log(page_url: &str, config: &Config) {
+    let nodes = nodes_in_words(&config.nodes, config.discover);
+    let data_dir: &Path = &config.data_dir;
+    info!(nodes, data_dir = %data_dir.display(), "the page is at {page_url}");
+}
+
+/// `host_name` gives the name of this machine: it stands for an address that means all addresses, such as 0.0.0.0.
+fn url_of(addresses: &[SocketAddr], host_name: impl FnOnce() -> String) -> Option<String> {
+    let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+    let address = reachable.or(addresses.first())?;
+    Some(if address.ip().is_unspecified() {
+        format!("http://{}:{}/", host_name(), address.port())
+    } else {
+        format!("http://{address}/")
+    })
+}
+
+fn nodes_in_words(nodes: &[NodeConfig], discover: bool) -> String {
+    let named = if nodes.len() > MOST_NAMED_NODES {
+        format!("{} configured nodes", nodes.len())
+    } else {
+        nodes.iter().map(|node| node.url.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    if discover { format!("{named} and those that announce themselves") } else { named }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(addresses: &[&str]) -> Option<String> {
+        let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        url_of(&addresses, || "raspberrypi".into())
+    }
+
+    #[test]
+    fn url_is_one_that_other_machines_reach_if_there_is_one() {
+        for (addresses, expected) in [
+            (&["127.0.0.1:5000", "[::1]:5000"][..], "http://127.0.0.1:5000/"),
+            (&["127.0.0.1:5000", "192.168.1.7:5001"], "http://192.168.1.7:5001/"),
+            (&["[fd00::7]:5000"], "http://[fd00::7]:5000/"),
+            (&["0.0.0.0:80"], "http://raspberrypi:80/"),
+            (&["127.0.0.1:5000", "[::]:5000"], "http://raspberrypi:5000/"),
+        ] {
+            assert_eq!(url(addresses).as_deref(), Some(expected), "{addresses:?}");
+        }
+        assert_eq!(url(&[]), None);
+    }
+
+    #[test]
+    fn nodes_are_named_as_long_as_they_are_few() {
+        let nodes = |count: usize| -> Vec<NodeConfig> {
+            (0..count).map(|number| format!("Tom{number}=http://n{number}:1").parse().unwrap()).collect()
+        };
+        assert_eq!(nodes_in_words(&nodes(1), true), "http://n0:1 and those that announce themselves");
+        assert_eq!(nodes_in_words(&nodes(2), false), "http://n0:1, http://n1:1");
+        assert_eq!(nodes_in_words(&nodes(5), false), "5 configured nodes");
+    }
+}
