@@ -121,8 +121,8 @@ impl NodeHealth {
             let watched = nodes.iter().find(|watched| watched.name() == node.url())?;
             Some((watched.report(), watched.since()))
         });
-        let told = node.told_lately();
-        let source = told.as_ref().map(|told| (told.state, told.detail.as_str()));
+        let described = node.recent_description();
+        let source = described.as_ref().map(|described| (described.state, described.detail.as_str()));
         let now = Instant::now();
         let heard = watched.as_ref().map(|(report, since)| HeardAges::of(report, *since, now));
         let (condition, detail) = judge(source, watched.as_ref().map(|(report, _)| report), heard, config);

@@ -81,7 +81,7 @@ struct Name {
 impl Name {
     fn of(node: &Node, health: &NodeHealth) -> Self {
         // 0: its node knows no boot ids.
-        let boot_id = node.told().map(|told| told.boot_id).filter(|id| *id != 0);
+        let boot_id = node.description().map(|described| described.boot_id).filter(|id| *id != 0);
         Self { boot_id, is_discovered: node.is_discovered(), condition: health.condition }
     }
 }

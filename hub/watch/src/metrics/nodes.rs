@@ -71,20 +71,20 @@ fn known(page: &mut Page, nodes: &[Node]) {
     let help = "Always 1; the labels say what may change about a node: its cat, and the boot that it is in.";
     let mut family = page.gauge("meowlink_hub_node_info", help);
     for node in nodes {
-        let told = node.told();
-        let boot_id = told.as_ref().map_or_else(String::new, |told| format!("{:016x}", told.boot_id));
-        let version = told.map_or_else(String::new, |told| told.version);
+        let described = node.description();
+        let boot_id = described.as_ref().map_or_else(String::new, |described| format!("{:016x}", described.boot_id));
+        let version = described.map_or_else(String::new, |described| described.version);
         let cat = node.cat().unwrap_or_default();
         family.with(&[("node", node.url()), ("cat", &cat), ("boot_id", &boot_id), ("version", &version)], 1.0);
     }
     let mut family = page.gauge("meowlink_hub_node_up", "1 when the node has just described itself.");
     for node in nodes {
-        family.with(&[("node", node.url())], f64::from(u8::from(node.told_lately().is_some())));
+        family.with(&[("node", node.url())], f64::from(u8::from(node.recent_description().is_some())));
     }
     let help = "1 for the state that the node's source is in, as it said last; silent is nothing but zeros.";
     let mut family = page.gauge("meowlink_hub_node_source_state", help);
     for node in nodes {
-        let state = node.told().map_or(SourceState::Unspecified, |told| told.state);
+        let state = node.description().map_or(SourceState::Unspecified, |described| described.state);
         family.states(&[("node", node.url())], &SOURCE_STATES.map(state_word), state_word(state));
     }
 }
