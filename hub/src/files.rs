@@ -7,7 +7,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use daemon::EXIT_USAGE;
-use sound::analysis::{Analysis, AnalyzerConfig, Heard};
+use sound::analysis::{Analysis, Heard};
+use sound::detector::DetectorConfig;
 
 use crate::cli::AnalyzeArgs;
 
@@ -57,7 +58,7 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
 }
 
 /// Returns how many files could not be analysed.
-fn print_all(files: Expanded, threads: usize, config: AnalyzerConfig, format: Format) -> io::Result<usize> {
+fn print_all(files: Expanded, threads: usize, config: DetectorConfig, format: Format) -> io::Result<usize> {
     let mut out = io::stdout().lock();
     let mut progress = Progress::new(files.len());
     let mut bad = 0;
@@ -83,7 +84,7 @@ fn print_all(files: Expanded, threads: usize, config: AnalyzerConfig, format: Fo
 
 /// The outcomes in the order of the files. Thread `k` of `n` takes the files `k`, `k + n`, ...: so they come in order, and no more
 /// than [`AHEAD`] of each wait. Threads end when nobody takes their outcomes any more.
-fn outcomes(files: Expanded, threads: usize, config: AnalyzerConfig) -> impl Iterator<Item = (PathBuf, Outcome)> {
+fn outcomes(files: Expanded, threads: usize, config: DetectorConfig) -> impl Iterator<Item = (PathBuf, Outcome)> {
     let mut shares: Vec<Expanded> = (0..threads).map(|_| Vec::new()).collect();
     for (number, file) in files.into_iter().enumerate() {
         shares[number % threads].push(file);
@@ -235,7 +236,7 @@ mod tests {
             (0..40).map(|n| wav(dir.path(), &format!("{n:02}.wav"), mono, f64::from(41 - n) * 0.02)).collect();
         for threads in [1, 3, 8] {
             let wanted: Expanded = files.iter().cloned().map(Ok).collect();
-            let got: Vec<_> = outcomes(wanted, threads, AnalyzerConfig::default()).collect();
+            let got: Vec<_> = outcomes(wanted, threads, DetectorConfig::default()).collect();
             let paths: Vec<_> = got.iter().map(|(path, _)| path.clone()).collect();
             assert_eq!(paths, files, "{threads} threads");
             assert!(got.iter().all(|(_, outcome)| outcome.is_ok()));

@@ -184,14 +184,14 @@ fn seconds(samples: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use sound::analysis::AnalyzerConfig;
+    use sound::detector::DetectorConfig;
 
     use super::super::recording::analyze_file;
     use super::super::tests::{spec, wav};
     use super::*;
 
     fn written(format: Format, path: &Path) -> String {
-        let (analysis, heard) = analyze_file(path, AnalyzerConfig::default()).unwrap();
+        let (analysis, heard) = analyze_file(path, DetectorConfig::default()).unwrap();
         let mut out = Vec::new();
         begin(&mut out, format).unwrap();
         found(&mut out, format, path, &analysis, &heard).unwrap();

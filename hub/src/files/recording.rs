@@ -4,7 +4,8 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analysis, Analyzer, AnalyzerConfig, Heard};
+use sound::analysis::{Analysis, Analyzer, Heard};
+use sound::detector::DetectorConfig;
 use sound::framer::{Framer, FramerError};
 
 /// Samples (of all channels together) that are read at a time: what a long file takes of memory.
@@ -47,7 +48,7 @@ pub enum FileError {
 ///
 /// # Errors
 /// See [`FileError`].
-pub fn analyze_file(path: &Path, config: AnalyzerConfig) -> Result<(Analysis, Vec<Heard>), FileError> {
+pub fn analyze_file(path: &Path, config: DetectorConfig) -> Result<(Analysis, Vec<Heard>), FileError> {
     analyze_wav(hound::WavReader::open(path)?, config)
 }
 
@@ -57,7 +58,7 @@ pub fn analyze_file(path: &Path, config: AnalyzerConfig) -> Result<(Analysis, Ve
 /// See [`FileError`].
 pub fn analyze_wav<R: Read>(
     reader: hound::WavReader<R>,
-    config: AnalyzerConfig,
+    config: DetectorConfig,
 ) -> Result<(Analysis, Vec<Heard>), FileError> {
     let spec = reader.spec();
     if spec.channels > MOST_CHANNELS {
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     fn analyze(path: &Path) -> Result<Analysis, FileError> {
-        Ok(analyze_file(path, AnalyzerConfig::default())?.0)
+        Ok(analyze_file(path, DetectorConfig::default())?.0)
     }
 
     #[test]
@@ -162,7 +163,7 @@ mod tests {
     fn empty_recording_has_no_length() {
         let dir = tempfile::tempdir().unwrap();
         let path = wav(dir.path(), "empty.wav", spec(44_100, 2, 16, hound::SampleFormat::Int), 0.0);
-        let (analysis, heard) = analyze_file(&path, AnalyzerConfig::default()).unwrap();
+        let (analysis, heard) = analyze_file(&path, DetectorConfig::default()).unwrap();
         assert_eq!((analysis.duration_s, heard.len()), (0.0, 0));
     }
 
@@ -223,7 +224,7 @@ mod tests {
             let bytes = broken(&originals[round % originals.len()], &mut random);
             let analysed = hound::WavReader::new(Cursor::new(&bytes))
                 .map_err(FileError::from)
-                .and_then(|reader| analyze_wav(reader, AnalyzerConfig::default()));
+                .and_then(|reader| analyze_wav(reader, DetectorConfig::default()));
             match analysed {
                 Ok((analysis, _)) => {
                     heard += 1;
