@@ -36,7 +36,7 @@ const LIVE_LAG: Duration = Duration::from_millis(1_500);
 pub(super) enum Work {
     /// A node that this thread analyses from now on, and its number.
     Node(usize, Box<AnalysedNode>),
-    /// Audio of such a node.
+    /// Audio of one of its nodes.
     Audio(Audio),
 }
 

@@ -1,12 +1,12 @@
 //! Finds nodes that announce themselves on the local network by mDNS.
 //!
-//! A discovered node is named `http://HOST.local:PORT`, after the host name and port that it announces. Events are stored
-//! under that URL, so it has to stay the same when the node restarts or gets another address. The addresses behind the name
-//! come from the last announcement, so the system does not need to resolve names in `.local`.
+//! A discovered node is named `http://HOST.local:PORT`, after the host name and port that it announces. Events are
+//! stored under that URL, so it has to stay the same when the node restarts or gets another address. The addresses
+//! behind the name come from the last announcement, so the system does not need to resolve names in `.local`.
 //!
-//! An announced node is admitted once it has described itself, unless its boot id shows that the hub knows it already under
-//! another name. It then stays until the hub stops. A node that withdraws its announcement, or does not renew it, still
-//! counts as up as long as it answers.
+//! An announced node is admitted once it has described itself, unless its boot id shows that the hub knows it already
+//! under another name. It then stays until the hub stops. A node that withdraws its announcement, or does not renew it,
+//! still counts as up as long as it answers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -198,8 +198,8 @@ impl Finder {
     }
 }
 
-/// Asks a node until it answers. Then asks the nodes that the hub knows, so that their boot ids show whether this is one of
-/// them.
+/// Asks a node until it answers. Then asks the nodes that the hub knows, so that their boot ids show whether this is
+/// one of them.
 async fn ask(node: Node, nodes: Nodes) -> Node {
     let mut again = Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1);
     let mut quiet = Quiet::new(LOG_PERIOD);

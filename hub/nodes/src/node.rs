@@ -24,8 +24,8 @@ use crate::address::NodeConfig;
 /// Longest version, device name or sentence that is taken from a node, in bytes of UTF-8. Longer ones are truncated.
 const MAX_WORD_BYTES: usize = 300;
 
-/// How long a node may take for `CallCat`. This is longer than the node waits for the owner, so that its own answer about
-/// the owner arrives first.
+/// How long a node may take for `CallCat`. This is longer than the node waits for the owner, so that its own answer
+/// about the owner arrives first.
 const CALL_DEADLINE: Duration = Duration::from_secs(4);
 
 /// How long a node may take to describe itself and to begin a stream.
@@ -194,7 +194,8 @@ impl Node {
         request.set_timeout(CALL_DEADLINE);
         let answer = self.ask("call_cat", CALL_DEADLINE, async {
             self.client().call_cat(request).await.map_err(|status| {
-                // The contract says that these two codes in an answer are about the owner. A broken connection has a source.
+                // The contract says that these two codes in an answer are about the owner. A broken connection has a
+                // source.
                 let from_node = std::error::Error::source(&status).is_none();
                 match status.code() {
                     tonic::Code::Unavailable if from_node => {
@@ -286,8 +287,8 @@ impl Node {
     }
 }
 
-/// Truncates text from a node to `max_bytes`, on a character boundary. The text goes into every event, and the node may be
-/// a stranger's.
+/// Truncates text from a node to `max_bytes`, on a character boundary. The text goes into every event, and the node may
+/// be a stranger's.
 fn truncate(text: &mut String, max_bytes: usize) {
     let mut end = text.len().min(max_bytes);
     while !text.is_char_boundary(end) {

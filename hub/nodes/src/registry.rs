@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::address::NodeConfig;
 use crate::node::Node;
 
-/// Most nodes that a hub listens to, configured ones included. A node that is discovered beyond that is refused, which is
-/// counted and logged.
+/// Most nodes that a hub listens to, configured ones included. A node that is discovered beyond that is refused, which
+/// is counted and logged.
 pub const MAX_NODES: usize = 64;
 
 /// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
@@ -84,8 +84,8 @@ impl Nodes {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// The same node under another name, if there is one: an earlier entry that has recently answered with the same boot id.
-    /// A configured node never counts as another one.
+    /// The same node under another name, if there is one: an earlier entry that has recently answered with the same
+    /// boot id. A configured node never counts as another one.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
         let boot_id = node.boot_id().filter(|_| node.is_discovered())?;
         self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
@@ -96,8 +96,8 @@ impl Nodes {
         self.iter().filter(|node| self.twin_of(node).is_none()).collect()
     }
 
-    /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names that
-    /// no node claims go to the first node.
+    /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names
+    /// that no node claims go to the first node.
     pub fn for_cat(&self, cat: &str) -> Node {
         let nodes = self.shared.nodes.borrow();
         let configured = || nodes.iter().find(|node| node.configured_cat() == Some(cat));
@@ -106,8 +106,8 @@ impl Nodes {
         configured().or_else(described).unwrap_or(&nodes[0]).clone()
     }
 
-    /// Asks each node every few seconds to describe itself, until `stop`. This also keeps the connections open, so that the
-    /// first call after an outage finds one.
+    /// Asks each node every few seconds to describe itself, until `stop`. This also keeps the connections open, so that
+    /// the first call after an outage finds one.
     pub async fn keep_described(&self, stop: &CancellationToken) {
         let mut nodes = self.watch();
         let mut known = FuturesUnordered::new();
