@@ -1,5 +1,7 @@
 //! A cat-node for tests: a real gRPC server with a tape that the test writes.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
