@@ -1,14 +1,14 @@
-//! What listening costs: many streams on one core, and a day of one stream.
+//! Measures what listening costs: many streams on one core, and a day of one stream.
 //!
 //! ```text
 //! cargo run --release -p hub --example listening -- streams [streams] [seconds of each]
 //! cargo run --release -p hub --example listening -- soak [hours]
 //! ```
 //!
-//! Both feed what the hub's analysis threads feed, as fast as it goes: messages of 100 ms into one ear a stream, which finds the
-//! events, judges them and cuts their clips. `soak` fails when memory grows after the first tenth.
+//! Both do what the hub's analysis threads do, as fast as possible: they pass messages of 100 ms to one ear per stream,
+//! which finds the events, judges them and cuts their clips. `soak` fails if memory grows after the first tenth.
 
-// Printing is what it is for.
+// It prints its results.
 #![allow(clippy::print_stdout)]
 
 use std::fs;
@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use hub_listen::ear::{Ear, Finding};
-use hub_listen::sequencer::{Frames, Heard};
+use hub_listen::sequencer::{Frames, Piece};
 use hub_store::clips::ClipsConfig;
 use sound::SAMPLE_RATE_HZ;
 use sound::detector::DetectorConfig;
@@ -25,10 +25,10 @@ use sound::synth::{Synth, SynthConfig};
 /// Samples in a message: 100 ms.
 const MESSAGE_SAMPLES: usize = 1_600;
 
-/// The audio of a room with cats, over and over: 10 min, whole messages.
+/// Length of the audio of a room with cats, which repeats: 10 min, whole messages.
 const LOOP_SAMPLES: usize = 600 * SAMPLE_RATE_HZ as usize;
 
-/// What memory may grow by after the first tenth of the soak, in bytes. The allocator's own swing is below it.
+/// How much memory may grow after the first tenth of the soak, in bytes. The allocator's own fluctuation is smaller.
 const SLACK_BYTES: u64 = 1 << 20;
 
 fn main() -> ExitCode {
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Many streams side by side on this thread, a message of each in turn, as a hub with as many nodes would have it.
+/// Many streams on this thread, one message of each in turn, as in a hub with that many nodes.
 fn streams(count: u64, seconds: u64) -> ExitCode {
     let room = room();
     let before = memory_bytes();
@@ -95,7 +95,7 @@ fn soak(hours: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One node's audio on its way through an ear.
+/// One node's audio and its ear.
 struct Stream {
     ear: Ear,
     /// Messages heard.
@@ -106,7 +106,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Each begins elsewhere in the audio, so that they do not all meow at once.
+    /// Each stream begins at another place in the audio, so that they do not all meow at once.
     fn new(number: u64, room: &[i16]) -> Self {
         let ear = Ear::new(format!("node-{number}"), ClipsConfig::default(), DetectorConfig::default(), None);
         let place = (number as usize * 7 * MESSAGE_SAMPLES) % room.len();
@@ -123,7 +123,7 @@ impl Stream {
             captured_unix_ns: Some(1_700_000_000_000_000_000 + sequence.cast_signed() * 20_000_000),
         };
         let events = &mut self.events;
-        self.ear.hear(Heard::Frames(frames), 0, |finding| {
+        self.ear.hear(Piece::Frames(frames), 0, |finding| {
             *events += u64::from(matches!(finding, Finding::Event { .. }));
         });
         self.messages += 1;
@@ -137,13 +137,13 @@ fn room() -> Vec<i16> {
     audio
 }
 
-/// CPU time of this thread where the system tells it (Linux), else time since the first call.
+/// CPU time of this thread on Linux; elsewhere the time since the first call.
 fn cpu() -> Duration {
     static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let began = BEGAN.get_or_init(Instant::now);
-    let told = fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let told = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
-    told.map_or_else(|| began.elapsed(), Duration::from_nanos)
+    let read = fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let read = read.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    read.map_or_else(|| began.elapsed(), Duration::from_nanos)
 }
 
 /// Resident memory of this process (Linux; else 0).

@@ -1,4 +1,4 @@
-//! The background analysis: whole, partial and failed, and what it passes on.
+//! Analyses on demand: complete, partial and failed ones, and the metadata that they pass on.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -132,7 +132,7 @@ async fn node_that_dies_in_mid_stream_leaves_a_partial_analysis() {
     let (hub, node, _dir) = hub_with(Script { messages: 5, audio: true, then: Then::Hang }).await;
     let path = hub.analyze("Tom").await;
     node.streams_opened(1).await;
-    // Its first messages have to be there: what they were is stored with the analysis.
+    // Its first messages have come: they are stored with the analysis.
     drop(node);
     let analysis = hub.ended(&path).await;
     assert_ne!(analysis["status"], "complete", "{analysis}");
@@ -166,7 +166,7 @@ async fn callers_metadata_reaches_the_node() {
     let mut request = Request::new(AnalysisRequest { cat_name: "Tom".into() });
     request.metadata_mut().insert("x-request-id", MetadataValue::from_static("42"));
     request.metadata_mut().insert_bin("x-token-bin", MetadataValue::from_bytes(b"\0\x80\xff"));
-    // Of the call, not of the stream: it would cut the half minute short.
+    // This deadline is for the call. Passed on to the stream, it would cut the half minute short.
     request.set_timeout(std::time::Duration::from_secs(5));
     let answer = client.analyze_sound(request).await.unwrap().into_inner();
     assert_eq!(answer.result, "Analyzing Tom ...");

@@ -1,4 +1,4 @@
-//! `/metrics` of a real hub, on the gateway and on the gRPC ports.
+//! `/metrics` of a running hub, on the gateway and on the gRPC ports.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -10,7 +10,7 @@ use proto::{DogRequest, NotifyRequest, owner_client::OwnerClient};
 use tonic::Status;
 use tonic::transport::Endpoint;
 
-/// The value of a sample, which is named with its labels.
+/// The value of a sample. `sample` is its name with its labels.
 fn value(page: &str, sample: &str) -> Option<f64> {
     let line = page.lines().find(|line| line.strip_prefix(sample).is_some_and(|rest| rest.starts_with(' ')))?;
     Some(line.rsplit(' ').next()?.parse().unwrap())
@@ -23,7 +23,7 @@ async fn scrape(hub: &Hub) -> String {
     answer.body
 }
 
-/// Scrapes until a sample has a value.
+/// Scrapes until a sample has the wanted value.
 async fn until(hub: &Hub, sample: &str, wanted: f64) -> String {
     let scraping = async {
         loop {
@@ -111,7 +111,7 @@ async fn nodes_show_how_they_fare() {
     assert!(value(&page, &failed).unwrap() >= 1.0, "{page}");
     let lost = format!("meowlink_hub_node_frames_lost_total{{node=\"{here}\",reason=\"overrun\"}}");
     assert_eq!(value(&page, &lost), Some(0.0), "{page}");
-    // Nothing was ever heard, and that shows as an age.
+    // No audio ever came, so the age keeps growing.
     let age = format!("meowlink_hub_node_last_audio_age_seconds{{node=\"{here}\"}}");
     let earlier = value(&page, &age).unwrap();
     let page = scrape(&hub).await;

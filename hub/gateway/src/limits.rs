@@ -5,8 +5,9 @@ use hub_base::places::Places;
 /// Streams that are open at the same time. Further ones get 429.
 pub(super) const MAX_STREAMS: usize = 128;
 
-/// People who listen at the same time. Further ones get 429: each is a subscriber of a node, which has few places.
-pub(super) const MAX_LISTENERS: usize = 8;
+/// Live streams of sound that are open at the same time. Further ones get 429: each is a subscriber of a node, which
+/// has few places.
+pub(super) const MAX_SOUND_STREAMS: usize = 8;
 
 /// Pictures that are drawn at the same time; each takes a core for tens of milliseconds. Others wait.
 pub(super) const MAX_DRAWINGS: usize = 2;
@@ -21,6 +22,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { news: Places::new(MAX_STREAMS), sound: Places::new(MAX_LISTENERS), drawings: Places::new(MAX_DRAWINGS) }
+        Self {
+            news: Places::new(MAX_STREAMS),
+            sound: Places::new(MAX_SOUND_STREAMS),
+            drawings: Places::new(MAX_DRAWINGS),
+        }
     }
 }

@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Problem};
-use crate::limits::MAX_LISTENERS;
+use crate::limits::MAX_SOUND_STREAMS;
 use crate::params::Params;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -58,8 +58,9 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
     let node = app.nodes.iter().find(|node| node.url() == params.node);
     let node = node.ok_or_else(|| Error::new(Code::NotFound, format!("there is no node {:?}", params.node)))?;
     let place = app.limits.sound.try_take();
-    let place =
-        place.ok_or_else(|| Error::new(Code::TooManyListeners, format!("{MAX_LISTENERS} people listen already")))?;
+    let place = place.ok_or_else(|| {
+        Error::new(Code::TooManyListeners, format!("{MAX_SOUND_STREAMS} live streams of sound are open already"))
+    })?;
     let audio = monitor::open(&node, app.stop.clone()).await?;
     let pieces = futures_util::stream::unfold((Some(head()), audio, place), |(head, mut audio, place)| async move {
         let piece = match head {

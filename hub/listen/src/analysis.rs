@@ -1,4 +1,4 @@
-//! The catAnalysis service: answers at once, listens in the background, stores what it heard.
+//! The catAnalysis service: answers at once, listens in the background, and stores the result.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,13 +8,14 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error};
+use hub_base::places::Places;
 use hub_nodes::Nodes;
 use hub_store::Store;
 use hub_store::analyses::AnalysisStatus;
 use proto::cat_analysis_server::CatAnalysis;
 use proto::{AnalysisRequest, AnalysisResponse};
 use sound::detector::DetectorConfig;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 use tracing::error;
@@ -22,10 +23,7 @@ use tracing::error;
 mod hearing;
 mod task;
 
-/// Reason of analyses that a hub left running when it was killed.
-const CUT_OFF: &str = "the hub was stopped during the analysis";
-
-/// How often failed analyses are logged. All are stored.
+/// How often a failed analysis is logged. All of them are stored.
 const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// Starts analyses. Clones share them.
@@ -38,9 +36,8 @@ pub struct AnalysisService {
 struct Inner {
     store: Store,
     nodes: Nodes,
-    /// One for each analysis that may run. When all are taken, a further one is refused with `RESOURCE_EXHAUSTED`.
-    places: Arc<Semaphore>,
-    max_analyses: usize,
+    /// One for each running analysis. If all are taken, the next request is refused with `RESOURCE_EXHAUSTED`.
+    places: Places,
     detector: DetectorConfig,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -48,16 +45,16 @@ struct Inner {
     counters: AnalysisCounters,
 }
 
-/// How analyses ended since the start.
+/// Results of analyses since the start.
 #[derive(Debug, Default)]
 pub struct AnalysisCounters {
-    /// All of the half minute was heard.
+    /// The whole half minute was heard.
     pub complete: AtomicU64,
-    /// Part of it.
+    /// Part of it was heard.
     pub partial: AtomicU64,
-    /// Nothing.
+    /// Nothing was heard.
     pub failed: AtomicU64,
-    /// Not begun, for as many as may run were running.
+    /// Refused, because too many were running.
     pub refused: AtomicU64,
 }
 
@@ -73,10 +70,11 @@ impl AnalysisCounters {
 }
 
 impl AnalysisService {
-    /// A service that runs `max_analyses` at once. `stop` ends those that run; they are stored as partial.
+    /// A service that runs up to `max_analyses` at once. `stop` ends the running ones, which are stored as partial.
+    /// Analyses that an earlier run of the hub left running are stored as failed.
     ///
     /// # Errors
-    /// When the store does not take that analyses of an earlier start have failed.
+    /// If the store cannot be written.
     pub async fn start(
         store: Store,
         nodes: Nodes,
@@ -84,52 +82,53 @@ impl AnalysisService {
         detector: DetectorConfig,
         stop: CancellationToken,
     ) -> Result<Self, hub_store::StoreError> {
-        store.fail_running_analyses(CUT_OFF).await?;
-        let places = Arc::new(Semaphore::new(max_analyses));
+        store.fail_running_analyses(task::CUT_OFF).await?;
+        let places = Places::new(max_analyses);
         let failures = Arc::new(Mutex::new(Quiet::new(LOG_PERIOD)));
         let tasks = TaskTracker::new();
         let counters = AnalysisCounters::default();
-        let inner = Inner { store, nodes, places, max_analyses, detector, tasks, stop, failures, counters };
+        let inner = Inner { store, nodes, places, detector, tasks, stop, failures, counters };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Waits until the analyses that run are stored. Cancel the token first.
+    /// Waits until the running analyses are stored. Cancel the token first.
     pub async fn finish(&self) {
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
 
-    /// How analyses ended.
+    /// Results of analyses.
     pub fn counters(&self) -> &AnalysisCounters {
         &self.inner.counters
     }
 
-    /// How many may run.
+    /// How many may run at the same time.
     pub fn limit(&self) -> usize {
-        self.inner.max_analyses
+        self.inner.places.total()
     }
 
-    /// How many run.
+    /// How many are running.
     pub fn running(&self) -> usize {
-        self.inner.max_analyses - self.inner.places.available_permits()
+        self.inner.places.taken()
     }
 
     async fn begin(&self, request: Request<AnalysisRequest>) -> Result<AnalysisResponse, Error> {
         let inner = &self.inner;
         let (metadata, _, AnalysisRequest { cat_name: cat }) = request.into_parts();
         if cat.len() > MAX_NAME_BYTES {
-            let message = format!("the name has {} bytes, {MAX_NAME_BYTES} are allowed", cat.len());
+            let message = format!("the name has {} bytes; at most {MAX_NAME_BYTES} are allowed", cat.len());
             return Err(Error::new(Code::NameTooLong, message));
         }
         if inner.stop.is_cancelled() {
             return Err(Error::new(Code::Stopping, "the hub is stopping"));
         }
-        let place = Arc::clone(&inner.places).try_acquire_owned().map_err(|_| {
+        let place = inner.places.try_take().ok_or_else(|| {
             inner.counters.refused.fetch_add(1, Ordering::Relaxed);
-            Error::new(Code::TooManyAnalyses, format!("{} analyses are running, try again later", inner.max_analyses))
+            let running = inner.places.total();
+            Error::new(Code::TooManyAnalyses, format!("{running} analyses are running; try again later"))
         })?;
 
-        // The task stores the beginning too: a caller that hangs up now leaves no analysis behind that nobody runs.
+        // The task also stores the start. So a caller that hangs up now leaves no stored analysis that does not run.
         let (begun, has_begun) = oneshot::channel();
         let node = inner.nodes.for_cat(&cat);
         let task = task::Task {
@@ -147,16 +146,16 @@ impl AnalysisService {
                 Ok(id) => id,
                 Err(error) => return drop(begun.send(Err(error))),
             };
-            // The caller may have hung up; the analysis goes on all the same.
+            // The caller may have hung up. The analysis runs anyway.
             drop(begun.send(Ok(id)));
             let outcome = task.run(id).await;
             service.inner.counters.count(outcome.status);
             if let Err(error) = store.end_analysis(id, outcome).await {
-                error!(analysis_id = id, %error, "analysis not stored");
+                error!(analysis_id = id, %error, "cannot store the analysis");
             }
             drop(place);
         });
-        let id = has_begun.await.map_err(|_| Error::new(Code::Internal, "the analysis broke off at its start"))??;
+        let id = has_begun.await.map_err(|_| Error::new(Code::Internal, "the analysis crashed at its start"))??;
         Ok(AnalysisResponse { result: format!("Analyzing {cat} ..."), analysis_id: id.unsigned_abs() })
     }
 }

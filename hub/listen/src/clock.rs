@@ -1,23 +1,23 @@
-//! When a sample was captured, from the capture times that came with the frames around it.
+//! When a sample was captured, by the capture times of the frames around it.
 
 use std::collections::VecDeque;
 
 use hub_store::events::EventClock;
 use sound::SAMPLE_RATE_HZ;
 
-use super::sequencer::Frames;
+use crate::sequencer::Frames;
 
-/// One anchor a second is enough: between two, a sound card's clock drifts by microseconds.
+/// One anchor per second is enough: between two, a sound card's clock drifts by microseconds.
 const ANCHOR_EVERY_SAMPLES: u64 = SAMPLE_RATE_HZ as u64;
 
-/// Anchors that are kept: longer than any event with its wait for the post-roll. The oldest go.
+/// Anchors that are kept, more than any event with its post-roll spans. The oldest are dropped.
 const ANCHORS: usize = 128;
 
-/// A node whose clock is further from the hub's than this is taken not to know the time: one hour. A node without a clock that
-/// starts in 1970 would have its events forgotten as too old.
+/// If a node's clock is more than one hour off the hub's, the hub assumes that the node does not know the time.
+/// Otherwise the events of a node that starts in 1970 would be deleted as too old.
 const MAX_DISAGREEMENT_NS: u64 = 3_600 * 1_000_000_000;
 
-/// Nanoseconds from one sample to the next.
+/// Nanoseconds per sample.
 pub(super) const NS_A_SAMPLE: i64 = 1_000_000_000 / SAMPLE_RATE_HZ as i64;
 
 /// When a sample was captured.
@@ -27,7 +27,7 @@ pub struct Moment {
     pub monotonic_ns: u64,
     /// In nanoseconds since 1970 UTC.
     pub unix_ns: i64,
-    /// Whose wall clock that is by.
+    /// Whose wall clock said so.
     pub clock: EventClock,
 }
 
@@ -35,7 +35,7 @@ pub struct Moment {
 #[derive(Debug, Default)]
 pub struct CaptureClock {
     anchors: VecDeque<Anchor>,
-    /// The node's start by its own wall clock, as of the first frame that knew the time.
+    /// The node's start by its own wall clock, from the first frame with the time.
     learned_start_unix_ns: Option<i64>,
 }
 
@@ -48,8 +48,9 @@ struct Anchor {
 }
 
 impl CaptureClock {
-    /// Takes the capture time of frames. `hub_start_unix_ns`: the node's start by the hub's wall clock, for a node that does
-    /// not know the time. Returns the node's start when this is the first frame of this boot that knows it.
+    /// Takes the capture time of frames. `hub_start_unix_ns`: the node's start by the hub's wall clock, for a node that
+    /// does not know the time. Returns the node's start by its own clock on the first frame of the boot that has the
+    /// time.
     pub fn take(&mut self, frames: &Frames, first_sample: u64, hub_start_unix_ns: i64) -> Option<i64> {
         let monotonic_ns = i64::try_from(frames.captured_monotonic_ns).unwrap_or(i64::MAX);
         let by_hub_ns = hub_start_unix_ns.saturating_add(monotonic_ns);
@@ -75,7 +76,8 @@ impl CaptureClock {
         None
     }
 
-    /// When a sample was captured: by the last anchor before it, or the first there is. `None`: no frame has come.
+    /// When a sample was captured, computed from the last anchor before it, or from the first anchor. `None`: no frame
+    /// has come.
     pub fn moment(&self, sample: u64) -> Option<Moment> {
         let after = self.anchors.partition_point(|anchor| anchor.sample <= sample);
         let anchor = self.anchors.get(after.saturating_sub(1))?;
@@ -107,7 +109,7 @@ mod tests {
         let mut clock = CaptureClock::default();
         assert_eq!(clock.moment(0), None);
         assert_eq!(clock.take(&frames(1_000, Some(5_000)), 0, 0), Some(4_000));
-        // A second of audio that took the card a microsecond longer.
+        // The card took a microsecond longer for this second of audio.
         clock.take(&frames(1_000_002_000, Some(1_000_006_000)), 16_000, 0);
         let at = |sample| clock.moment(sample).unwrap();
         assert_eq!(at(16), Moment { monotonic_ns: 1_001_000, unix_ns: 1_005_000, clock: EventClock::Node });

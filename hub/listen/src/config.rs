@@ -8,19 +8,19 @@ use sound::detector::DetectorConfig;
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenConfig {
-    /// Whether to listen to the nodes all the time. Off, only `/analyze/NAME` hears them.
+    /// Whether to listen to the nodes all the time. If off, only `/analyze/NAME` listens to them.
     pub enabled: bool,
-    /// Length of audio in a message, in milliseconds: 20, 40 or 100. Longer ones cost less, and come later by as much.
+    /// Length of audio per message, in milliseconds: 20, 40 or 100. Longer messages cost less and arrive later.
     pub frame_ms: u32,
-    /// How audio comes over the network.
+    /// How audio is sent over the network.
     pub encoding: AudioEncoding,
-    /// Threads that analyse, 1 to 64. 0: one for each core.
+    /// Analysis threads, 1 to 64. 0: one per core.
     pub threads: usize,
-    /// How far behind the analysis may fall before it skips audio, in seconds, 1 to 3600.
+    /// How far the analysis may fall behind before it skips audio, in seconds, 1 to 3600.
     pub max_lag_s: u32,
 }
 
-/// How audio comes over the network.
+/// How audio is sent over the network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AudioEncoding {
@@ -38,13 +38,13 @@ impl Default for ListenConfig {
 }
 
 impl ListenConfig {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the key.
+    /// Names the key that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         if ![20, 40, 100].contains(&self.frame_ms) {
-            return Err(ConfigError::value("listen.frame_ms", format!("{} is none of 20, 40, 100", self.frame_ms)));
+            return Err(ConfigError::value("listen.frame_ms", format!("{} is not 20, 40 or 100", self.frame_ms)));
         }
         if self.threads > MOST_THREADS {
             let why = format!("{} is more than {MOST_THREADS}", self.threads);
@@ -64,13 +64,13 @@ impl ListenConfig {
     }
 }
 
-/// Threads that may be configured to analyse: one for each node.
+/// Most analysis threads that can be configured: one per node.
 pub(super) const MOST_THREADS: usize = MAX_NODES;
 
 /// What the config says about listening.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// How it is listened.
+    /// How to listen.
     pub listen: ListenConfig,
     /// What counts as a cat event.
     pub detector: DetectorConfig,
@@ -82,9 +82,9 @@ pub struct Settings {
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
-    /// Events are forgotten after this many days. 0: by count alone.
+    /// Events are deleted after this many days. 0: by count alone.
     pub keep_days: u32,
-    /// The oldest events are forgotten above this many. Gaps likewise.
+    /// Above this many events, the oldest are deleted. The limit applies to gaps too.
     pub keep_count: u64,
 }
 

@@ -1,57 +1,58 @@
-//! One node's audio, from frames to events. Pure: no clock, no store, no task.
+//! From one node's frames to its events. Pure: no clock, no store, no task.
 //!
-//! The watermark that goes out with everything never passes what is still open: a sound that has not ended, or an event
-//! whose post-roll has not come. Whoever starts again from it hears that part again and finds the same events.
+//! Every finding comes with a watermark. It never passes what is still open: a sound that has not ended, or an event
+//! whose post-roll has not come. A hub that resumes from the watermark hears that part again and finds the same events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hub_store::clips::{ClipsConfig, Cut};
-use hub_store::events::{EventClock, GapReason, NewEvent, NewGap, NoClip, Watermark};
+use hub_store::events::{EventClock, NewEvent, NewGap, NoClip, Watermark};
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analyzer, AnalyzerConfig, Heard as Call};
+use sound::analysis::{Analyzer, Heard as Vocalisation};
 use sound::detection::Detection;
+use sound::detector::DetectorConfig;
 use sound::level::{Level, LevelMeter};
 use sound::model::Model;
 use sound::speech;
 
-use super::clock::{self, CaptureClock};
-use super::sequencer::{Frames, Heard, Lost};
+use crate::clock::{self, CaptureClock};
 use crate::ring::Ring;
+use crate::sequencer::{Frames, Gap, Piece};
 
-/// Audio that is heard again after a restart, before the watermark: the detector's view of the background and the network's
-/// context need a few seconds until they are what they were.
+/// Audio before the watermark that is analysed again after a restart: the detector's estimate of the background and the
+/// network's context need a few seconds to settle.
 const WARM_UP_SAMPLES: u64 = 5 * SAMPLE_RATE_HZ as u64;
 
-/// What is kept in memory beyond the longest clip: the time from an event's end until the analysis is sure of it.
+/// Audio that is kept in memory beyond the longest clip: the analysis reports an event only some time after its end.
 const DECISION_SAMPLES: u64 = 5 * SAMPLE_RATE_HZ as u64;
 
-/// After so many times that nothing came for a while, a sound that goes on is taken to have ended: half a minute.
+/// After this many quiet periods in a row (half a minute), an open sound is taken to have ended.
 const QUIETS_THAT_END: u32 = 10;
 
-/// Listening goes on at a multiple of so many frames: 5,120 samples, which the front end's hop and the network's step divide, so
-/// that they fall as they did and find the same.
+/// Listening resumes at a multiple of this many frames, which is 5,120 samples. The front end's hop and the network's
+/// step divide that, so they fall on the same samples as before and find the same events.
 const RESUME_FRAMES: u64 = 16;
 
 const FRAME_SAMPLES: u64 = proto::FRAME_SAMPLES as u64;
 
-/// What listening to a node brings.
+/// What listening to a node finds.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finding {
-    /// A cat event; the watermark does not pass what is open without it.
+    /// A cat event.
     Event {
         /// The event. Its cat is not known here.
         event: Box<NewEvent>,
-        /// Its sound, or why there is none.
+        /// Its audio, or why there is none.
         cut: Result<Cut, NoClip>,
-        /// How far everything is decided once the event is stored.
+        /// Up to where everything is decided once the event is stored.
         watermark: Watermark,
     },
     /// Lost audio.
     Gap {
         /// The gap.
         gap: NewGap,
-        /// How far everything is decided, the gap included.
+        /// Up to where everything is decided, including the gap.
         watermark: Watermark,
     },
     /// The node has learned the time.
@@ -66,55 +67,55 @@ pub enum Finding {
 /// Listens to one node.
 pub struct Ear {
     setting: Arc<Setting>,
-    /// As stored when the hub started.
+    /// The watermark in the store when the hub started.
     resumed_from: Option<Watermark>,
     boot: Option<Boot>,
     level: LevelMeter,
 }
 
-/// What stays the same.
+/// What does not change.
 struct Setting {
     node: String,
     clips: ClipsConfig,
-    analyzer: AnalyzerConfig,
+    detector: DetectorConfig,
 }
 
-/// One start of the node, as far as it was heard.
+/// One boot of the node, as far as the hub has heard it.
 struct Boot {
     setting: Arc<Setting>,
     id: u64,
     analyzer: Analyzer,
-    /// The analyzer's sample 0, on the node's count.
+    /// The analyzer's sample 0 in the node's numbering.
     base_sample: u64,
-    /// What comes next, on the node's count.
+    /// The next sample in the node's numbering.
     next_sample: u64,
-    /// What ends before was stored by an earlier run of the hub.
+    /// Vocalisations that end before this sample were stored by an earlier run of the hub.
     stored_before: u64,
     recent: Ring,
     clock: CaptureClock,
-    /// Times in a row that nothing came.
+    /// Quiet periods in a row.
     quiets: u32,
-    /// Found, and waiting for the post-roll.
-    waiting: VecDeque<Call>,
+    /// Vocalisations that wait for their post-roll.
+    waiting: VecDeque<Vocalisation>,
 }
 
 impl Ear {
-    /// An ear for a node, which goes on where `resumed_from` says.
-    pub fn new(node: String, clips: ClipsConfig, analyzer: AnalyzerConfig, resumed_from: Option<Watermark>) -> Self {
-        let setting = Arc::new(Setting { node, clips, analyzer });
+    /// An ear for a node, which resumes at `resumed_from`.
+    pub fn new(node: String, clips: ClipsConfig, detector: DetectorConfig, resumed_from: Option<Watermark>) -> Self {
+        let setting = Arc::new(Setting { node, clips, detector });
         Self { setting, resumed_from, boot: None, level: LevelMeter::default() }
     }
 
-    /// Takes what came next. `hub_start_unix_ns`: the node's start by the hub's wall clock.
-    pub fn hear(&mut self, heard: Heard, hub_start_unix_ns: i64, mut find: impl FnMut(Finding)) {
-        match heard {
-            Heard::Frames(frames) => self.hear_frames(&frames, hub_start_unix_ns, &mut find),
-            Heard::Lost(lost) => self.lose(lost, &mut find),
-            Heard::Quiet => self.wait_no_longer(&mut find),
+    /// Takes the next piece. `hub_start_unix_ns`: the node's start by the hub's wall clock.
+    pub fn hear(&mut self, piece: Piece, hub_start_unix_ns: i64, mut find: impl FnMut(Finding)) {
+        match piece {
+            Piece::Frames(frames) => self.hear_frames(&frames, hub_start_unix_ns, &mut find),
+            Piece::Gap(lost) => self.lose(lost, &mut find),
+            Piece::Quiet => self.wait_no_longer(&mut find),
         }
     }
 
-    /// Nothing has come for a while: hands out what waits, and at length ends a sound whose end would have come long ago.
+    /// Nothing has come for a while: hands out what waits. After [`QUIETS_THAT_END`] times, also ends an open sound.
     fn wait_no_longer(&mut self, find: &mut impl FnMut(Finding)) {
         let Some(boot) = &mut self.boot else { return };
         boot.quiets += 1;
@@ -125,19 +126,19 @@ impl Ear {
         boot.hand_out(true, find);
     }
 
-    /// Hands out what waits for its post-roll, for it may not come: the node is away or the hub stops.
+    /// Hands out what waits for its post-roll, which may never come: the node is away or the hub stops.
     pub fn flush(&mut self, mut find: impl FnMut(Finding)) {
         if let Some(boot) = &mut self.boot {
             boot.hand_out(true, &mut find);
         }
     }
 
-    /// How far everything is decided. `None`: nothing was heard.
+    /// Up to where everything is decided. `None`: nothing was heard.
     pub fn watermark(&self) -> Option<Watermark> {
         self.boot.as_ref().map(|boot| boot.watermark())
     }
 
-    /// Level of what was heard since the last call. `None`: less than `samples` came.
+    /// Level of the audio since the last call. `None`: fewer than `samples` samples have come.
     pub fn take_level(&mut self, samples: u64) -> Option<Level> {
         (self.level.samples() >= samples).then(|| std::mem::take(&mut self.level).level())
     }
@@ -162,10 +163,10 @@ impl Ear {
         self.level.push(&frames.samples);
     }
 
-    fn lose(&mut self, lost: Lost, find: &mut impl FnMut(Finding)) {
+    fn lose(&mut self, lost: Gap, find: &mut impl FnMut(Finding)) {
         let first_sample = lost.first_sequence * FRAME_SAMPLES;
         let watermark = match lost.frame_count {
-            // The rest of that boot: it is over.
+            // Everything after it in that boot is lost; the boot is over.
             None => {
                 self.leave(find);
                 Watermark {
@@ -197,7 +198,7 @@ impl Ear {
         find(Finding::Gap { gap, watermark });
     }
 
-    /// The boot of that id, which begins here if it is a new one; then the one before is over.
+    /// The boot with this id. If it is a new one, it begins here and the one before is over.
     fn enter(&mut self, boot_id: u64, first_sample: u64, find: &mut impl FnMut(Finding)) -> &mut Boot {
         if self.boot.as_ref().is_none_or(|boot| boot.id != boot_id) {
             self.leave(find);
@@ -211,7 +212,7 @@ impl Ear {
             Boot {
                 setting: Arc::clone(setting),
                 id: boot_id,
-                analyzer: Analyzer::new(setting.analyzer),
+                analyzer: Analyzer::new(setting.detector),
                 base_sample: first_sample,
                 next_sample: first_sample,
                 stored_before: stored.map_or(0, |mark| mark.settled_sample),
@@ -223,10 +224,10 @@ impl Ear {
         })
     }
 
-    /// The boot is over: what was open ends here.
+    /// The boot is over: ends what is open and hands out everything.
     fn leave(&mut self, find: &mut impl FnMut(Finding)) {
         if let Some(mut boot) = self.boot.take() {
-            let fresh = Analyzer::new(self.setting.analyzer);
+            let fresh = Analyzer::new(self.setting.detector);
             let (_, last) = std::mem::replace(&mut boot.analyzer, fresh).finish_heard();
             boot.wait(last);
             boot.hand_out(true, find);
@@ -240,18 +241,19 @@ impl Boot {
         self.wait(found);
     }
 
-    fn wait(&mut self, found: Vec<Call>) {
+    fn wait(&mut self, found: Vec<Vocalisation>) {
         let base = self.base_sample;
-        let placed = found.into_iter().map(|call| {
-            let (start_sample, end_sample) = (base + call.detection.start_sample, base + call.detection.end_sample);
-            Call { detection: Detection { start_sample, end_sample, ..call.detection }, ..call }
+        let placed = found.into_iter().map(|vocalisation| {
+            let (start_sample, end_sample) =
+                (base + vocalisation.detection.start_sample, base + vocalisation.detection.end_sample);
+            Vocalisation { detection: Detection { start_sample, end_sample, ..vocalisation.detection }, ..vocalisation }
         });
-        // The warm-up is heard a second time.
+        // The warm-up is analysed a second time.
         let stored_before = self.stored_before;
-        self.waiting.extend(placed.filter(|call| call.detection.end_sample > stored_before));
+        self.waiting.extend(placed.filter(|vocalisation| vocalisation.detection.end_sample > stored_before));
     }
 
-    /// Where everything before is decided and handed out.
+    /// Everything before this sample is decided and handed out.
     fn settled_sample(&self) -> u64 {
         let decided = (self.base_sample + self.analyzer.decided_until()).min(self.next_sample);
         self.waiting.front().map_or(decided, |first| decided.min(first.detection.start_sample)).max(self.stored_before)
@@ -268,7 +270,7 @@ impl Boot {
         }
     }
 
-    /// Hands out the events whose post-roll has come, or all of them.
+    /// Hands out the events whose post-roll has come, or all of them if `all`.
     fn hand_out(&mut self, all: bool, find: &mut impl FnMut(Finding)) {
         let setting = Arc::clone(&self.setting);
         let clips = &setting.clips;
@@ -277,8 +279,8 @@ impl Boot {
             if !all && self.recent.end_sample() < clip_end {
                 return;
             }
-            let Some(call) = self.waiting.pop_front() else { return };
-            let found = &call.detection;
+            let Some(vocalisation) = self.waiting.pop_front() else { return };
+            let found = &vocalisation.detection;
             let clip_start = found
                 .start_sample
                 .max(found.end_sample.saturating_sub(clips.max_length_samples()))
@@ -290,16 +292,16 @@ impl Boot {
                 }
                 None => Err(NoClip::AudioGone),
             };
-            let event = Box::new(self.event(call));
+            let event = Box::new(self.event(vocalisation));
             find(Finding::Event { event, cut, watermark: self.watermark() });
         }
     }
 
-    fn event(&self, call: Call) -> NewEvent {
-        let found = call.detection;
-        // Frames that gave a detection gave an anchor; the moments are never made up.
+    fn event(&self, vocalisation: Vocalisation) -> NewEvent {
+        let found = vocalisation.detection;
+        // The frames of a detection left an anchor, so there is always a moment.
         let start = self.clock.moment(found.start_sample);
-        // By samples: capture times jitter, the length of a sound does not.
+        // Computed from samples, because capture times jitter.
         let length_ns = (found.end_sample - found.start_sample).cast_signed() * clock::NS_A_SAMPLE;
         NewEvent {
             node: self.setting.node.clone(),
@@ -312,15 +314,15 @@ impl Boot {
             started_monotonic_ns: start.map_or(0, |moment| moment.monotonic_ns),
             clock: start.map_or(EventClock::Hub, |moment| moment.clock),
             score: found.score,
-            kind: Some(call.kind.as_str().into()),
+            kind: Some(vocalisation.kind.as_str().into()),
             context: found.context,
             measurements: found.measurements,
-            features: Some(Box::new(call.features)),
+            features: Some(Box::new(vocalisation.features)),
         }
     }
 }
 
-/// The clip without what somebody says before and after the event, or no clip when it is mostly speech.
+/// The clip without speech before and after the event, or no clip if it is mostly speech.
 fn without_speech(mut cut: Cut, found: &Detection) -> Result<Cut, NoClip> {
     let place = |sample: u64| (sample.saturating_sub(cut.start_sample) as usize).min(cut.samples.len());
     let event = place(found.start_sample)..place(found.end_sample);
@@ -329,19 +331,6 @@ fn without_speech(mut cut: Cut, found: &Detection) -> Result<Cut, NoClip> {
     cut.samples.truncate(kept.end);
     cut.samples.drain(..kept.start);
     Ok(cut)
-}
-
-impl Lost {
-    /// Frames that the hub skipped to keep up.
-    pub fn skipped(boot_id: u64, first_sequence: u64, frame_count: u64) -> Self {
-        Self {
-            boot_id,
-            first_sequence,
-            frame_count: Some(frame_count),
-            reason: GapReason::HubOverloaded,
-            detail: String::new(),
-        }
-    }
 }
 
 #[cfg(test)]

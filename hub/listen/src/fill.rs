@@ -16,14 +16,15 @@ struct Inner {
 }
 
 impl Fill {
-    /// Counts an item of that size as long as the weight lives: from before it is in the queue until it is dealt with.
+    /// Counts an item of this size for as long as the weight exists: from before the item enters the queue until it has
+    /// been handled.
     pub(super) fn weigh(&self, bytes: usize) -> Weight {
         self.inner.items.fetch_add(1, Ordering::Relaxed);
         self.inner.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         Weight { fill: self.clone(), bytes: bytes as u64 }
     }
 
-    /// Items in the queue and in work.
+    /// Items that are queued or being handled.
     pub fn items(&self) -> u64 {
         self.inner.items.load(Ordering::Relaxed)
     }
@@ -34,7 +35,7 @@ impl Fill {
     }
 }
 
-/// What an item weighs. Goes with it.
+/// The weight of an item, which travels with it.
 #[derive(Debug)]
 pub(super) struct Weight {
     fill: Fill,

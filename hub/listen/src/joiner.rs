@@ -1,4 +1,4 @@
-//! Begins to listen to nodes: to those of the start, and to those that are found later.
+//! Starts listening to nodes: to those that are known at the start, and to those that are discovered later.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
-use super::ear::Ear;
-use super::live::Live;
-use super::sequencer::Sequencer;
-use super::subscriber::Subscriber;
-use super::worker::{Listener, Work};
-use super::{AudioEncoding, Settings};
+use crate::config::{AudioEncoding, Settings};
+use crate::ear::Ear;
+use crate::live::Live;
+use crate::sequencer::Sequencer;
+use crate::subscriber::Subscriber;
+use crate::worker::{AnalysedNode, Work};
 
-/// First and longest wait before the store is asked again where a node was last heard. Without that answer a node would be
-/// heard twice, so it waits.
+/// First and longest wait before the store is asked again for the watermark of a node. Without the watermark, audio
+/// would be analysed twice, so the node has to wait.
 const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
 /// How often a failure of the store is logged.
@@ -29,13 +29,13 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// Gives each node its ear and its subscriber.
 pub(super) struct Joiner {
     pub(super) nodes: Nodes,
-    /// So many of them are listened to: the first ones.
+    /// The first this many nodes are listened to.
     pub(super) joined: usize,
     pub(super) settings: Settings,
     pub(super) clips: ClipsConfig,
     pub(super) store: Store,
     pub(super) live: Live,
-    /// To the threads that analyse, one or more.
+    /// The queues to the analysis threads, one or more.
     pub(super) queues: Vec<mpsc::Sender<Work>>,
     pub(super) subscribers: TaskTracker,
     pub(super) stop: CancellationToken,
@@ -57,7 +57,7 @@ impl Joiner {
                     }
                     Err(error) => {
                         if let Some(held_back) = quiet.allow() {
-                            error!(%error, held_back, "a node cannot be listened to; trying again");
+                            error!(%error, held_back, "cannot read the watermark of a node; trying again");
                         }
                         again.next_wait()
                     }
@@ -72,10 +72,10 @@ impl Joiner {
         }
     }
 
-    /// Begins to listen to the next node, from where it was last heard.
+    /// Starts to listen to the next node, from its watermark.
     ///
     /// # Errors
-    /// When the store cannot be asked.
+    /// If the store cannot be read.
     pub(super) async fn join(&mut self, node: Node) -> Result<(), StoreError> {
         let watermark = self.store.watermark(node.url()).await?;
         let watched = self.live.add(node.url().to_owned());
@@ -85,9 +85,9 @@ impl Joiner {
         let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, watermark);
         let number = self.joined;
         let work = self.queues[number % self.queues.len()].clone();
-        let listener = Listener::new(node.clone(), watched.clone(), ear);
-        // An error means that the analysis has ended, and the subscriber will find that too.
-        let _ = work.send(Work::Node(number, Box::new(listener))).await;
+        let analysed = AnalysedNode::new(node.clone(), watched.clone(), ear);
+        // An error means that the analysis has ended. The subscriber will notice that too.
+        let _ = work.send(Work::Node(number, Box::new(analysed))).await;
         let subscriber = Subscriber {
             number,
             node,

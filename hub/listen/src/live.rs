@@ -1,4 +1,4 @@
-//! What is going on right now: news for whoever watches, and the state of each node.
+//! What happens right now: news for watchers, and the state of each node.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,17 +8,17 @@ use hub_store::events::{Event, NewGap};
 use sound::spectrogram::Column;
 use tokio::sync::broadcast;
 
-use super::fill::Fill;
+use crate::fill::Fill;
 
-/// A peak above this is a sound: steps, a door, a cat. A room that is as quiet as a room can be stays below it, and so does a
-/// microphone that is muted or dead and gives nothing but its own noise.
+/// A peak above this level is a sound: steps, a door, a cat. A very quiet room stays below it, and so does a microphone
+/// that is muted or broken and gives only its own noise.
 pub const SOUND_PEAK_DBFS: f32 = -55.0;
 
-/// News that wait for a watcher. One that is further behind loses the oldest and is told how many.
+/// News queued for a watcher. A watcher that falls further behind loses the oldest, and learns how many.
 pub const NEWS_QUEUE: usize = 256;
 
-/// Pieces of spectrogram that wait for a watcher: 6 s of one node. One that is further behind loses the oldest, and sees by the
-/// samples which.
+/// Pieces of spectrogram queued for a watcher: 6 s of one node. A watcher that falls further behind loses the oldest,
+/// and can tell from the sample numbers which.
 const SPECTRA_QUEUE: usize = 64;
 
 /// Something that has just happened.
@@ -26,7 +26,7 @@ const SPECTRA_QUEUE: usize = 64;
 pub enum News {
     /// An event was stored.
     Event(Box<Event>),
-    /// The owner said something about an event.
+    /// The owner labelled an event, or removed the label.
     Labelled(Box<Event>),
     /// The owner deleted an event.
     Deleted {
@@ -35,18 +35,18 @@ pub enum News {
     },
     /// Audio was lost.
     Gap(NewGap),
-    /// How loud a node is, and how much like a cat. A few times a second.
+    /// How loud a node is, and how much it sounds like a cat. A few times per second.
     Level(LiveLevel),
-    /// A node came, went, or caught up.
+    /// The state of a node changed.
     State {
         /// Name of the node.
         node: String,
-        /// How it fares.
+        /// Its new state.
         state: NodeState,
     },
 }
 
-/// How loud a node is now, and how much like a cat.
+/// How loud a node is now, and how much it sounds like a cat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiveLevel {
     /// Name of the node.
@@ -68,23 +68,24 @@ pub struct LiveSpectrum {
     pub node: String,
     /// Boot id of the node.
     pub boot_id: u64,
-    /// First sample of the first column, on the node's count.
+    /// First sample of the first column, in the node's numbering.
     pub first_sample: u64,
     /// The columns, in order.
     pub columns: Vec<Column>,
 }
 
-/// How listening to a node fares.
+/// The state of listening to a node. In short: a node is live (here also [`CatchingUp`](Self::CatchingUp)), deaf (it is
+/// [`Quiet`](Self::Quiet), or `hub_watch` finds that it gives no sound) or away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum NodeState {
     /// Not reached yet.
     #[default]
     Connecting,
-    /// It sends what it kept.
+    /// It sends audio from its tape that is older than live.
     CatchingUp,
-    /// It sends what it hears.
+    /// It sends what it hears now.
     Live,
-    /// It is connected and sends nothing.
+    /// It is connected and sends no audio.
     Quiet,
     /// It cannot be reached.
     Away,
@@ -103,12 +104,12 @@ impl NodeState {
     }
 }
 
-/// What is known of listening to a node.
+/// State and counts of listening to a node.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NodeReport {
-    /// How it fares.
+    /// Its state.
     pub state: NodeState,
-    /// Why it is away. Empty: it is not.
+    /// Why it is away. Empty: it is not away.
     pub error: String,
     /// Boot id of the node. 0: not heard yet.
     pub boot_id: u64,
@@ -116,29 +117,29 @@ pub struct NodeReport {
     pub frames: u64,
     /// Frames that were sent twice.
     pub duplicate_frames: u64,
-    /// Lost frames by reason; those of an earlier boot whose number is unknown count as 0.
+    /// Lost frames by reason. Losses from an earlier boot count as 0, because their number is unknown.
     pub lost_frames: BTreeMap<&'static str, u64>,
-    /// Gaps.
+    /// Stretches of lost audio.
     pub gaps: u64,
-    /// Events found since the hub's start, those stored before among them.
+    /// Events found since the hub's start, including those that were stored before.
     pub events: u64,
-    /// The same by context.
+    /// Events by context.
     pub events_by_context: BTreeMap<&'static str, u64>,
     /// Connections that ended.
     pub disconnects: u64,
-    /// Age of the audio that was analysed last, when it was, in milliseconds.
+    /// Age of the latest audio when it was analysed, in milliseconds.
     pub lag_ms: u64,
-    /// Levels and score that were reported last.
+    /// The latest levels and score.
     pub level: Option<LiveLevel>,
-    /// When a sound was heard last: a level above [`SOUND_PEAK_DBFS`]. `None`: never.
+    /// When the last sound was heard: a peak above [`SOUND_PEAK_DBFS`]. `None`: never.
     pub sound_at: Option<Instant>,
-    /// When audio was analysed last, by a clock that is never set. `None`: never.
+    /// When audio was last analysed, by the monotonic clock. `None`: never.
     pub heard_at: Option<Instant>,
-    /// When audio was analysed last, by the hub's clock, in nanoseconds since 1970 UTC. 0: never.
+    /// When audio was last analysed, by the hub's wall clock, in nanoseconds since 1970 UTC. 0: never.
     pub heard_at_ns: i64,
 }
 
-/// One node, as its tasks and the API share it.
+/// A node that is listened to, shared by its tasks and the API.
 #[derive(Debug)]
 pub struct WatchedNode {
     name: String,
@@ -146,13 +147,13 @@ pub struct WatchedNode {
     report: Mutex<NodeReport>,
 }
 
-/// The news, and the nodes. Clones share them.
+/// The news and the nodes. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Live {
     news: broadcast::Sender<Arc<News>>,
-    /// Apart from the news, for they are many, and drawn only while somebody watches.
+    /// Separate from the news: they are frequent, and drawn only while somebody watches.
     spectra: broadcast::Sender<Arc<LiveSpectrum>>,
-    /// At most as many as [`Nodes`](hub_nodes::Nodes).
+    /// At most as many as in [`Nodes`](hub_nodes::Nodes).
     nodes: Arc<Mutex<Vec<Arc<WatchedNode>>>>,
     /// Audio that waits for its analysis.
     pub audio_fill: Fill,
@@ -166,24 +167,24 @@ impl WatchedNode {
         &self.name
     }
 
-    /// When the hub began to listen to it.
+    /// When the hub started to listen to it.
     pub fn since(&self) -> Instant {
         self.since
     }
 
-    /// What is known of it now.
+    /// Its report as it is now.
     pub fn report(&self) -> NodeReport {
         self.lock().clone()
     }
 
-    /// The report, for changing it.
+    /// The report, locked for a change.
     pub fn lock(&self) -> MutexGuard<'_, NodeReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Live {
-    /// Nobody watches yet, and nothing was heard.
+    /// These nodes, without any news or watchers yet.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         let live = Self {
             news: broadcast::channel(NEWS_QUEUE).0,
@@ -198,51 +199,51 @@ impl Live {
         live
     }
 
-    /// One more node.
+    /// Adds a node.
     pub fn add(&self, name: String) -> Arc<WatchedNode> {
         let node = Arc::new(WatchedNode { name, since: Instant::now(), report: Mutex::default() });
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         node
     }
 
-    /// Everything from now on. Bounded by [`NEWS_QUEUE`].
+    /// All news from now on. The queue is bounded by [`NEWS_QUEUE`].
     pub fn watch(&self) -> broadcast::Receiver<Arc<News>> {
         self.news.subscribe()
     }
 
-    /// What the nodes sound like from now on. Bounded by [`SPECTRA_QUEUE`].
+    /// All spectra from now on. The queue is bounded by [`SPECTRA_QUEUE`].
     pub fn watch_spectra(&self) -> broadcast::Receiver<Arc<LiveSpectrum>> {
         self.spectra.subscribe()
     }
 
-    /// Whether anybody watches what the nodes sound like.
+    /// Whether anybody watches the spectra.
     pub fn spectra_are_watched(&self) -> bool {
         self.spectra.receiver_count() > 0
     }
 
-    /// Shows everybody who watches.
+    /// Sends a spectrum to all watchers.
     pub fn show_spectrum(&self, spectrum: LiveSpectrum) {
-        // An error means that nobody does any more.
+        // Fails only when the last watcher has gone.
         let _ = self.spectra.send(Arc::new(spectrum));
     }
 
-    /// Who watches, and how much news waits for the slowest of them.
+    /// The number of watchers, and how many news wait for the slowest of them.
     pub fn watchers(&self) -> (usize, usize) {
         (self.news.receiver_count(), self.news.len())
     }
 
-    /// The nodes as they are now: in the order of the config, then those that were found.
+    /// The nodes as they are now: the configured ones in their order, then the discovered ones.
     pub fn nodes(&self) -> Vec<Arc<WatchedNode>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells everybody who watches.
+    /// Sends news to all watchers.
     pub fn tell(&self, news: News) {
-        // An error means that nobody does.
+        // Fails only when there are no watchers.
         let _ = self.news.send(Arc::new(news));
     }
 
-    /// Notes how a node fares, and tells when it is a change.
+    /// Sets the state of a node. A change is news.
     pub fn set_state(&self, watched: &WatchedNode, state: NodeState, error: &str) {
         let before = {
             let mut report = watched.lock();

@@ -1,4 +1,4 @@
-//! A node's sound for a person who listens now: a stream of its own beside the hub's, from the last second on.
+//! Live streams of a node's sound for a person. Each is a subscriber of the node, in addition to the hub's own.
 
 use std::time::Duration;
 
@@ -13,28 +13,31 @@ use tokio::sync::mpsc::error::TrySendError;
 use tonic::{Request, Streaming};
 use tracing::info;
 
-use super::sequencer::{Heard, Sequencer};
+use crate::sequencer::{Piece, Sequencer};
 
 /// How long a node may take to begin the stream.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Length of audio in a message, in milliseconds.
+/// Length of audio per message, in milliseconds.
 const MESSAGE_MS: u32 = 100;
 
-/// Messages that wait for a listener: 10 s. One that is further behind is cut off: what it would hear is not live.
+/// Messages queued for a client: 10 s. A client that falls further behind is cut off, because its sound is no longer
+/// live.
 const AUDIO_QUEUE: usize = 100;
 
-/// Sound from before the request, in 20 ms frames: players begin when they have some, and this second comes at once.
+/// Sound from before the request, in 20 ms frames. Players fill a buffer before they begin, and this second comes at
+/// once.
 const HISTORY_FRAMES: u64 = 50;
 
-/// A longer gap is heard as so much silence: nobody waits an hour for what comes after it.
+/// A gap longer than this is played as this much silence, so that nobody has to wait an hour for the sound after it.
 const MAX_SILENCE_SAMPLES: u64 = 10 * SAMPLE_RATE_HZ as u64;
 
-/// A node that sends nothing for so long is given up.
+/// The stream ends when the node sends nothing for this long.
 const QUIET_AFTER: Duration = Duration::from_secs(30);
 
-/// Opens a stream of a node's samples: canonical audio as little-endian bytes. A gap is silence of its length. It ends when the
-/// node goes away, the listener falls behind or hangs up, or the hub stops. Within a tokio runtime.
+/// Opens a live stream of a node's sound: canonical audio as little-endian bytes, from the last second on. A gap
+/// becomes silence. The stream ends when the node goes away, the client falls behind or hangs up, or the hub stops.
+/// Must be called within a tokio runtime.
 ///
 /// # Errors
 /// About the node, as [`Error::from_status`].
@@ -48,20 +51,20 @@ pub async fn open(node: &Node, stop: CancellationToken) -> Result<mpsc::Receiver
     let mut client = node.client();
     let call = client.listen(Request::new(ListenRequest { frame_ms: MESSAGE_MS, from, encoding }));
     let stream = within(Who::Node, LISTEN_DEADLINE, call).await?.into_inner();
-    let (audio, listener) = mpsc::channel(AUDIO_QUEUE);
+    let (audio, receiver) = mpsc::channel(AUDIO_QUEUE);
     let url = node.url().to_owned();
     tokio::spawn(async move {
         if pump(stream, sequencer, &audio, &stop).await == Ended::TooSlow {
-            info!(node = url, "a live listener fell behind and is cut off");
+            info!(node = url, "live stream of sound ended: the client fell behind");
         }
     });
-    Ok(listener)
+    Ok(receiver)
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
     TooSlow,
-    /// The node, the listener or the hub.
+    /// The node, the client or the hub has gone.
     Gone,
 }
 
@@ -79,7 +82,7 @@ async fn pump(
         };
         let Ok(Ok(Some(message))) = received else { return Ended::Gone };
         let mut bytes = BytesMut::new();
-        sequencer.take(message, |heard| append(&mut bytes, heard));
+        sequencer.take(message, |piece| append(&mut bytes, piece));
         if bytes.is_empty() {
             continue;
         }
@@ -91,27 +94,27 @@ async fn pump(
     }
 }
 
-fn append(bytes: &mut BytesMut, heard: Heard) {
-    match heard {
-        Heard::Frames(frames) => frames.samples.iter().for_each(|sample| bytes.put_i16_le(*sample)),
-        Heard::Lost(lost) => {
-            let samples = lost.frame_count.unwrap_or(0).saturating_mul(proto::FRAME_SAMPLES as u64);
+fn append(bytes: &mut BytesMut, piece: Piece) {
+    match piece {
+        Piece::Frames(frames) => frames.samples.iter().for_each(|sample| bytes.put_i16_le(*sample)),
+        Piece::Gap(gap) => {
+            let samples = gap.frame_count.unwrap_or(0).saturating_mul(proto::FRAME_SAMPLES as u64);
             bytes.put_bytes(0, 2 * samples.min(MAX_SILENCE_SAMPLES) as usize);
         }
-        Heard::Quiet => {}
+        Piece::Quiet => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequencer::Lost;
+    use crate::sequencer::Gap;
 
     #[test]
     fn gap_is_silence_of_its_length_within_reason() {
         for (frame_count, samples) in [(Some(5), 1_600), (None, 0), (Some(u64::MAX), MAX_SILENCE_SAMPLES as usize)] {
             let mut bytes = BytesMut::new();
-            append(&mut bytes, Heard::Lost(Lost { frame_count, ..Lost::skipped(9, 5, 0) }));
+            append(&mut bytes, Piece::Gap(Gap { frame_count, ..Gap::skipped(9, 5, 0) }));
             assert_eq!(bytes, vec![0_u8; 2 * samples], "{frame_count:?}");
         }
     }

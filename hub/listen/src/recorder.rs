@@ -1,4 +1,4 @@
-//! Stores what listening finds: clip first, then event and watermark in one transaction.
+//! Stores findings: the clip first, then the event and the watermark in one transaction.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,21 +14,21 @@ use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::config::EventsConfig;
-use super::ear::Finding;
-use super::live::{Live, News};
-use super::worker::Report;
+use crate::config::EventsConfig;
+use crate::ear::Finding;
+use crate::live::{Live, News};
+use crate::worker::Report;
 
-/// Findings that wait for the recorder. When it is full, the analysis waits, and everything before it.
+/// Findings queued for the recorder. While the queue is full, the analysis waits, and so does every stage before it.
 pub(super) const REPORT_QUEUE: usize = 64;
 
-/// Watermarks and gaps that are stored in one transaction at most.
+/// Most watermarks and gaps that are stored in one transaction.
 const BATCH: usize = 64;
 
-/// First and longest wait before the store is tried again. It is tried until it works: nothing is given up but by a stop.
+/// First and longest wait before the store is tried again. Only a stop of the hub ends the tries.
 const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// Tries after the hub was told to stop. What is not stored then is heard again after the next start.
+/// Tries after the hub was asked to stop. What is not stored then is analysed again after the next start.
 const LAST_TRIES: u32 = 2;
 
 /// How often a failure of the store is logged.
@@ -37,18 +37,19 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// How often a gap is logged. All of them are stored.
 const GAP_LOG_PERIOD: Duration = Duration::from_secs(10);
 
-/// How often old clips and events are looked for.
+/// How often old clips and events are deleted.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 
-/// Rows that are forgotten in one transaction.
+/// Most rows that are deleted in one transaction.
 const FORGET_BATCH: usize = 1_000;
 
-/// How long a deleted event is remembered, so that analysing again does not bring it back: far longer than any tape.
+/// How long the deletion of an event is remembered, so that analysing its audio again does not bring it back. This is
+/// far longer than any tape.
 const REMEMBER_DELETED_NS: i64 = 7 * DAY_NS;
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
-/// Stores findings as they come.
+/// Stores findings in the order in which they come.
 pub(super) struct Recorder {
     pub(super) store: Store,
     pub(super) clips: Clips,
@@ -81,7 +82,7 @@ impl Recorder {
         }
     }
 
-    /// Stores until the analysis has ended and everything that it found is stored.
+    /// Stores findings until the analysis has ended and all of them are stored.
     pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
         let mut tidy = tokio::time::interval(TIDY_PERIOD);
         tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -99,7 +100,7 @@ impl Recorder {
         }
     }
 
-    /// Stores reports in their order; progress that stands together goes into one transaction.
+    /// Stores reports in order. Consecutive progress goes into one transaction.
     async fn store_batch(&mut self, batch: impl Iterator<Item = Report>) {
         let mut progress: Vec<Progress> = Vec::new();
         for report in batch {
@@ -146,13 +147,13 @@ impl Recorder {
         let (store, name) = (self.store.clone(), node.url().to_owned());
         let moved = self.until_stored(|| store.date_by_node_clock(&name, boot_id, unix_ns)).await;
         if let Some(moved) = moved.filter(|moved| *moved > 0) {
-            info!(node = name, moved, "the node has learned the time, its events are dated anew");
+            info!(node = name, moved, "the node has learned the time; its events are dated again");
         }
     }
 
     async fn store_event(&mut self, event: NewEvent, cut: Result<Cut, NoClip>, watermark: Watermark) {
         let store = self.store.clone();
-        // Heard again after a restart: no clip is written for what is stored.
+        // After a restart an event may be found again. If it is stored, it needs no clip.
         let known = self.until_stored(|| store.knows_event(&event)).await;
         let mut clip = match (known, cut) {
             (None, _) => return,
@@ -189,8 +190,8 @@ impl Recorder {
                     return;
                 }
                 Ok(Committed::KnownAlready) => {
-                    // After a try whose end is not known, the event may be there with this very clip: then it stays, and if
-                    // it is not wanted the next start sweeps it away.
+                    // If an earlier try failed, the event may have been stored with this very clip, so the clip stays.
+                    // If no event uses it, the next start deletes it.
                     if !tried_before {
                         self.give_up_clip(clip).await;
                     }
@@ -199,7 +200,7 @@ impl Recorder {
                 Err(error) => {
                     tried_before = true;
                     if error.is_disk_full() {
-                        // Rolled back for certain, and the clip's room may be what the database lacks.
+                        // This was rolled back for certain. The database may need the space that the clip takes.
                         self.give_up_clip(std::mem::replace(&mut clip, Err(NoClip::DiskFull))).await;
                     }
                     if !self.wait(&error, &mut backoff, &mut last_tries).await {
@@ -216,7 +217,7 @@ impl Recorder {
         }
     }
 
-    /// Tries until it works. `None`: the hub stops, and it did not.
+    /// Tries until it works. `None`: the hub stopped first.
     async fn until_stored<T, F: Future<Output = Result<T, StoreError>>>(
         &mut self,
         mut work: impl FnMut() -> F,
@@ -235,10 +236,10 @@ impl Recorder {
         }
     }
 
-    /// Waits before the next try. `false`: no more tries.
+    /// Waits before the next try. `false`: there is none.
     async fn wait(&mut self, error: &StoreError, backoff: &mut Backoff, last_tries: &mut u32) -> bool {
         if let Some(held_back) = self.failure_log.allow() {
-            error!(%error, held_back, "what was heard cannot be stored; trying again");
+            error!(%error, held_back, "findings cannot be stored; trying again");
         }
         let wait = backoff.next_wait();
         if self.stop.is_cancelled() {
@@ -267,7 +268,7 @@ impl Recorder {
             Ok::<_, StoreError>(())
         };
         if let Err(error) = tidied.await {
-            warn!(%error, "old clips and events were not removed");
+            warn!(%error, "cannot delete old clips and events");
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The last seconds of a node's audio, in memory, from which clips are cut by sample index.
+//! The last seconds of a node's audio, in memory. Clips are cut from it by sample number.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// A bounded, gapless stretch of audio. The oldest samples go when new ones come.
+/// A bounded stretch of audio without gaps. New samples replace the oldest.
 #[derive(Debug)]
 pub(super) struct Ring {
     capacity_samples: usize,
@@ -12,14 +12,14 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// An empty ring that keeps at most `capacity_samples`; the next sample to come is `start_sample`.
+    /// An empty ring for at most `capacity_samples`. Its first sample will be `start_sample`.
     pub(super) fn new(capacity_samples: usize, start_sample: u64) -> Self {
         Self { capacity_samples, start_sample, samples: VecDeque::new() }
     }
 
-    /// The next samples.
+    /// Appends samples.
     pub(super) fn push(&mut self, samples: &[i16]) {
-        // Of more than it can hold, the last count.
+        // If there are more than fit, only the last ones are kept.
         let skipped = samples.len().saturating_sub(self.capacity_samples);
         let kept = &samples[skipped..];
         let surplus = (self.samples.len() + kept.len()).saturating_sub(self.capacity_samples);
@@ -28,18 +28,18 @@ impl Ring {
         self.start_sample += (surplus + skipped) as u64;
     }
 
-    /// Audio is lost: forgets everything and goes on at `next_sample`.
+    /// Audio is lost: drops everything and continues at `next_sample`.
     pub(super) fn restart(&mut self, next_sample: u64) {
         self.samples.clear();
         self.start_sample = next_sample;
     }
 
-    /// The sample that comes next.
+    /// Number of the next sample.
     pub(super) fn end_sample(&self) -> u64 {
         self.start_sample + self.samples.len() as u64
     }
 
-    /// What it still has of a stretch: the index of the first sample, and the samples. `None`: nothing of it.
+    /// The part of a stretch that is still there: the number of its first sample, and its samples. `None`: nothing is.
     pub(super) fn cut(&self, wanted: Range<u64>) -> Option<(u64, Vec<i16>)> {
         let from = wanted.start.max(self.start_sample);
         let to = wanted.end.min(self.end_sample());

@@ -1,18 +1,18 @@
-//! Where cat-nodes and other roles are served, as the config names them.
+//! Addresses of cat-nodes and of other roles, as the config writes them.
 
 use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A cat-node of the config: `NAME=URL`, or `URL` for one that is asked for its cat's name.
+/// A cat-node of the config: `NAME=URL`, or `URL` alone for a node that knows the name of its cat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
 pub struct NodeConfig {
-    /// The cat it hears. `None`: it is asked.
+    /// The cat that it hears. `None`: the hub asks the node.
     pub cat: Option<String>,
-    /// Where it listens.
+    /// Its address.
     pub url: String,
 }
 
@@ -20,13 +20,13 @@ impl FromStr for NodeConfig {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // A name may hold '=' too, and so may what follows a host.
+        // Both the name and what follows the host may contain '='.
         let (cat, url) = match text.find("://").and_then(|scheme| text[..scheme].rfind('=')) {
             Some(sign) => (Some(&text[..sign]), &text[sign + 1..]),
             None => (None, text),
         };
         if cat == Some("") {
-            return Err(format!("{text:?} has no name before its '='; write NAME=URL"));
+            return Err(format!("{text:?} has no name before the '='; write NAME=URL"));
         }
         check_url(url)?;
         Ok(Self { cat: cat.map(Into::into), url: url.into() })
@@ -50,7 +50,7 @@ impl TryFrom<String> for NodeConfig {
     }
 }
 
-/// Where another role is served. `http://HOST:PORT`.
+/// The address of another role: `http://HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -80,10 +80,10 @@ impl TryFrom<String> for Url {
 }
 
 fn check_url(url: &str) -> Result<(), String> {
-    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is no URL: {why}"))?;
+    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is not a URL: {why}"))?;
     match parsed.scheme_str() {
         Some("http") if parsed.host().is_some_and(|host| !host.is_empty()) => Ok(()),
-        _ => Err(format!("{url:?} is no URL of the form http://HOST:PORT")),
+        _ => Err(format!("{url:?} is not a URL of the form http://HOST:PORT")),
     }
 }
 

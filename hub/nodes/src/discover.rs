@@ -1,12 +1,12 @@
 //! Finds nodes that announce themselves on the local network by mDNS.
 //!
-//! A node that is found is called `http://HOST.local:PORT`, by the name and port that it announces. That stays the same when
-//! its address changes or it starts anew, as it must: what was heard is stored under that URL. The addresses behind the name
-//! are those of its last announcement, so the system need not know names in `.local`.
+//! A discovered node is named `http://HOST.local:PORT`, after the host name and port that it announces. Events are
+//! stored under that URL, so it has to stay the same when the node restarts or gets another address. The addresses
+//! behind the name come from the last announcement, so the system does not need to resolve names in `.local`.
 //!
-//! An announcement becomes a node of the hub once it has answered like one, unless it turns out to be one that the hub has
-//! already, by its boot id. It then stays until the hub stops: a node that takes its announcement back, or whose announcement
-//! is not renewed, is shown as away when it does not answer, and not before.
+//! An announced node is admitted once it has described itself, unless its boot id shows that the hub knows it already
+//! under another name. It then stays until the hub stops. A node that withdraws its announcement, or does not renew it,
+//! still counts as up as long as it answers.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -20,9 +20,10 @@ use proto::NODE_SERVICE;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{info, warn};
 
-use crate::{Full, MAX_NODES, Node, Nodes};
+use crate::node::Node;
+use crate::registry::{Full, MAX_NODES, Nodes};
 
-/// First and longest wait before the network is listened to again when that was not possible: it may not be there yet.
+/// First and longest wait before browsing is tried again. The network may not be up yet.
 const BROWSE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// First and longest wait before an announced node that did not answer is asked again.
@@ -31,10 +32,10 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 /// How often the same failure is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
 
-/// Longest name of a machine, in bytes: that of a DNS label.
+/// Longest name of a machine, in bytes: the limit of a DNS label.
 const MAX_HOST_BYTES: usize = 63;
 
-/// Looks for nodes and adds them to the others, until `stop`.
+/// Browses for nodes and adds them to `nodes`, until `stop`.
 pub async fn discover(nodes: Nodes, stop: CancellationToken) {
     let mut again = Backoff::new(BROWSE_AGAIN.0, BROWSE_AGAIN.1);
     let mut quiet = Quiet::new(LOG_PERIOD);
@@ -48,7 +49,7 @@ pub async fn discover(nodes: Nodes, stop: CancellationToken) {
             Err(error) => error.to_string(),
         };
         if let Some(held_back) = quiet.allow() {
-            warn!(error = ended, held_back, "not looking for nodes by mDNS");
+            warn!(error = ended, held_back, "cannot browse for nodes by mDNS; trying again");
         }
         tokio::select! {
             () = tokio::time::sleep(again.next_wait()) => {}
@@ -57,7 +58,7 @@ pub async fn discover(nodes: Nodes, stop: CancellationToken) {
     }
 }
 
-/// The thread that listens to the network; it ends when this is dropped.
+/// The thread that listens for announcements. It ends when this is dropped.
 struct Browser {
     mdns: ServiceDaemon,
     events: Receiver<ServiceEvent>,
@@ -78,17 +79,17 @@ impl Drop for Browser {
     }
 }
 
-/// What one announcement says.
+/// One announcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Announcement {
-    /// Full name of the service: what names it when it is taken back.
+    /// Full name of the service, which a withdrawal refers to.
     name: String,
     url: String,
-    /// Those that another machine can reach it by; none, when they are not known yet.
+    /// The addresses that another machine can reach. Empty while they are not known yet.
     addresses: Vec<SocketAddr>,
 }
 
-/// A node that was announced and has not answered yet.
+/// An announced node that has not answered yet.
 struct Candidate {
     node: Node,
     name: String,
@@ -98,7 +99,7 @@ struct Candidate {
 /// Turns announcements into nodes.
 struct Finder {
     nodes: Nodes,
-    /// By URL. At most [`MAX_NODES`]; further ones are refused like nodes.
+    /// By URL. At most [`MAX_NODES`]; more are refused, as nodes are.
     candidates: BTreeMap<String, Candidate>,
     asking: JoinSet<Node>,
     full_log: Quiet,
@@ -111,7 +112,7 @@ impl Finder {
         Self { nodes, candidates: BTreeMap::new(), asking: JoinSet::new(), full_log, odd_log }
     }
 
-    /// Follows what is announced. Says why that came to an end.
+    /// Handles announcements until they end. Returns why they ended.
     async fn follow(&mut self, events: &Receiver<ServiceEvent>) -> String {
         loop {
             tokio::select! {
@@ -128,7 +129,7 @@ impl Finder {
                     Err(error) => return error.to_string(),
                 },
                 Some(answered) = self.asking.join_next() => {
-                    // An error means that it was taken back while it was asked.
+                    // An error means that the announcement was withdrawn meanwhile.
                     if let Ok(node) = answered {
                         self.admit(node);
                     }
@@ -140,7 +141,7 @@ impl Finder {
     fn take(&mut self, announcement: Announcement) {
         let Announcement { name, url, addresses } = announcement;
         if addresses.is_empty() {
-            // They come with a later one.
+            // They come with a later announcement.
             return;
         }
         if let Some(node) = self.nodes.get(&url) {
@@ -159,7 +160,7 @@ impl Finder {
         }
     }
 
-    /// An announcement was taken back. A node that has ever answered is kept.
+    /// An announcement was withdrawn. Drops the candidate; a node that has ever answered is kept.
     fn forget(&mut self, name: &str) {
         self.candidates.retain(|_, candidate| {
             let stays = candidate.name != name;
@@ -173,12 +174,12 @@ impl Finder {
     /// A candidate has answered.
     fn admit(&mut self, node: Node) {
         self.candidates.remove(node.url());
-        // It left and came back while it was asked, and was asked twice.
+        // It was withdrawn and announced again meanwhile, so it was asked twice.
         if self.nodes.iter().any(|known| known.url() == node.url()) {
             return;
         }
         if let Some(twin) = self.nodes.twin_of(&node) {
-            info!(url = node.url(), node = twin.url(), "announced node is known already");
+            info!(url = node.url(), node = twin.url(), "announced node is already known");
             return;
         }
         let url = node.url().to_owned();
@@ -192,12 +193,13 @@ impl Finder {
     fn refuse(&mut self, url: &str) {
         self.nodes.count_refused();
         if let Some(held_back) = self.full_log.allow() {
-            warn!(url, most = MAX_NODES, held_back, "announced node is not taken, there are too many");
+            warn!(url, most = MAX_NODES, held_back, "announced node refused: too many nodes");
         }
     }
 }
 
-/// Asks a node until it answers, and then those that the hub has, so that it shows whether it is one of them.
+/// Asks a node until it answers. Then asks the nodes that the hub knows, so that their boot ids show whether this is
+/// one of them.
 async fn ask(node: Node, nodes: Nodes) -> Node {
     let mut again = Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1);
     let mut quiet = Quiet::new(LOG_PERIOD);
@@ -213,7 +215,7 @@ async fn ask(node: Node, nodes: Nodes) -> Node {
 }
 
 impl Announcement {
-    /// `None`: it has no name that a URL can be made of. What comes from the network is not trusted to have.
+    /// `None`: the host name does not fit into a URL. Nothing that comes from the network is trusted.
     fn of(service: &ResolvedService) -> Option<Self> {
         let host = service.get_hostname().trim_end_matches('.').to_ascii_lowercase();
         let label = host.strip_suffix(".local")?;
@@ -229,7 +231,7 @@ impl Announcement {
     }
 }
 
-/// `None`: nothing that another machine can be reached by.
+/// `None`: another machine cannot be reached at this address.
 fn socket_address(address: &ScopedIp, port: u16) -> Option<SocketAddr> {
     let ip = address.to_ip_addr();
     if ip.to_canonical().is_loopback() || ip.is_unspecified() || ip.is_multicast() {

@@ -1,4 +1,4 @@
-//! One cat-node: the channel to it, the calls on it, and what it said of itself.
+//! One cat-node: the channel to it, the calls on it, and how it described itself.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,36 +19,32 @@ use tonic::transport::Channel;
 use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
-use super::address::NodeConfig;
+use crate::address::NodeConfig;
 
-/// Longest version, device or sentence of a node that is taken, in bytes of UTF-8. Longer ones are cut.
+/// Longest version, device name or sentence that is taken from a node, in bytes of UTF-8. Longer ones are truncated.
 const MAX_WORD_BYTES: usize = 300;
 
-/// How long a node may take for `CallCat`. Longer than it gives the owner, so that its own answer about the owner comes
-/// first.
+/// How long a node may take for `CallCat`. This is longer than the node waits for the owner, so that its own answer
+/// about the owner arrives first.
 const CALL_DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long a node may take to describe itself, and to begin a stream.
+/// How long a node may take to describe itself and to begin a stream.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How often a node is asked which cat it hears.
+/// How often a node is asked to describe itself.
 const DESCRIBE_PERIOD: Duration = Duration::from_secs(5);
 
 /// First and longest wait before a node that did not answer is asked again.
 const DESCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// What a node said of itself is old after so long: three times [`DESCRIBE_PERIOD`].
-const TOLD_HOLDS: Duration = Duration::from_secs(15);
+/// How long a description counts as recent: three times [`DESCRIBE_PERIOD`].
+pub(crate) const DESCRIPTION_HOLDS: Duration = Duration::from_secs(15);
 
-/// The calls to a node, by their names in `/metrics`.
+/// The names of calls to a node in `/metrics`.
 const METHODS: [&str; 4] = ["describe", "call_cat", "analyze_cat_sound", "listen"];
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
-
-/// A boot id that a node named so long ago still counts for telling whether another is the same node: three times
-/// [`DESCRIBE_PERIOD`].
-pub(super) const BOOT_ID_HOLDS: Duration = Duration::from_secs(15);
 
 /// A cat-node. Clones share its channel.
 #[derive(Debug, Clone)]
@@ -60,48 +56,50 @@ pub struct Node {
 struct Inner {
     url: String,
     configured_cat: Option<String>,
-    /// It was found, not configured.
+    /// It was discovered, not configured.
     discovered: bool,
-    /// Where it is, when its name is one that is announced.
+    /// Its addresses, if its name is announced by mDNS.
     announced: Announced,
-    described: Mutex<Described>,
+    /// `None`: it has never answered.
+    description: Mutex<Option<Description>>,
     calls: Calls,
     client: CatClient<Channel>,
 }
 
-/// What a node said of itself when it last answered.
-#[derive(Debug, Default)]
-pub(super) struct Described {
-    pub(super) cat: Option<String>,
-    /// With the time of the answer. `None`: it has not answered, or knows no boot ids.
-    pub(super) boot_id: Option<(u64, Instant)>,
-    told: Option<Told>,
-}
-
-/// The part of it that others ask for.
+/// The part of a node's last description that the hub keeps.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// When it did.
+pub struct Description {
+    /// When it came.
     pub at: Instant,
-    /// Names its tape.
+    /// The cat that the node hears, by its own word. Empty: the node does not say.
+    pub cat_name: String,
+    /// Identifies its tape. 0: it has no boot ids, as in the original contract.
     pub boot_id: u64,
     /// Version of its program.
     pub version: String,
-    /// How its source fares.
+    /// State of its audio source.
     pub state: SourceState,
-    /// One sentence about that, or empty.
+    /// One sentence about that state, or empty.
     pub detail: String,
 }
 
+#[cfg(test)]
+impl Default for Description {
+    fn default() -> Self {
+        let (cat_name, version, detail) = Default::default();
+        Self { at: Instant::now(), cat_name, boot_id: 0, version, state: SourceState::Unspecified, detail }
+    }
+}
+
 impl Node {
-    pub(super) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
+    pub(crate) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
         Self::with(config.url.clone(), config.cat.clone(), false)
     }
 
-    /// A node that was found, under the name that it keeps. Nothing is connected yet.
+    /// A discovered node under its permanent name. Nothing is connected yet.
     ///
     /// # Errors
-    /// When `url` is not one.
+    /// If `url` is not valid.
     pub fn discovered(url: String) -> Result<Self, tonic::transport::Error> {
         Self::with(url, None, true)
     }
@@ -109,66 +107,66 @@ impl Node {
     fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let announced = Announced::default();
         let channel = peer::channel_to_announced(&url, announced.clone())?;
-        let (described, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
-        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, described, calls, client }) })
+        let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
+        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, description, calls, client }) })
     }
 
-    /// Whether it was found, not configured.
+    /// Whether it was discovered rather than configured.
     pub fn is_discovered(&self) -> bool {
         self.inner.discovered
     }
 
-    /// Notes where it is now by what it announces. Counts from the next connection on. Whether that is a change.
+    /// Sets the addresses that it announces, for the next connection on. Returns whether they changed.
     pub fn set_addresses(&self, addresses: Vec<SocketAddr>) -> bool {
         self.inner.announced.set(addresses)
     }
 
-    /// Where it is by its last announcement.
+    /// The addresses of its last announcement.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.inner.announced.get()
     }
 
-    /// The cat that the config says it hears.
-    pub(super) fn configured_cat(&self) -> Option<&str> {
+    /// The cat that it hears by the config.
+    pub(crate) fn configured_cat(&self) -> Option<&str> {
         self.inner.configured_cat.as_deref()
     }
 
-    /// The boot id that it has just answered with.
-    pub(super) fn boot_id(&self) -> Option<u64> {
-        let boot_id = self.described().boot_id;
-        boot_id.filter(|(_, at)| at.elapsed() < BOOT_ID_HOLDS).map(|(boot_id, _)| boot_id)
+    /// The boot id of its recent description, if it has one.
+    pub(crate) fn boot_id(&self) -> Option<u64> {
+        self.recent_description().map(|description| description.boot_id).filter(|id| *id != 0)
     }
 
-    pub(super) fn described(&self) -> std::sync::MutexGuard<'_, Described> {
-        self.inner.described.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn set_description(&self, description: Description) {
+        *self.inner.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(description);
     }
 
-    /// Where it listens.
+    /// Its URL, which identifies it.
     pub fn url(&self) -> &str {
         &self.inner.url
     }
 
-    /// The cat it hears: as configured, else as it says itself. `None`: not known (yet).
+    /// The cat that it hears: by the config, else by its description. `None`: not known (yet).
     pub fn cat(&self) -> Option<String> {
-        self.inner.configured_cat.clone().or_else(|| self.described().cat.clone())
+        let described = || self.description().map(|description| description.cat_name).filter(|name| !name.is_empty());
+        self.inner.configured_cat.clone().or_else(described)
     }
 
-    /// What it said of itself when it last answered. `None`: it never has.
-    pub fn told(&self) -> Option<Told> {
-        self.described().told.clone()
+    /// Its last description. `None`: it has never answered.
+    pub fn description(&self) -> Option<Description> {
+        self.inner.description.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What it said of itself just now. `None`: it does not answer.
-    pub fn told_lately(&self) -> Option<Told> {
-        self.told().filter(|told| told.at.elapsed() < TOLD_HOLDS)
+    /// Its last description, unless that is too old. `None`: it does not answer.
+    pub fn recent_description(&self) -> Option<Description> {
+        self.description().filter(|description| description.at.elapsed() < DESCRIPTION_HOLDS)
     }
 
-    /// The calls to it.
+    /// Counts of the calls to it.
     pub fn calls(&self) -> &Calls {
         &self.inner.calls
     }
 
-    /// Waits for the answer to a call, `deadline` long at most, and counts it under a name of [`METHODS`].
+    /// Waits up to `deadline` for the answer to a call, and counts the call under a name of [`METHODS`].
     pub async fn ask<T>(
         &self,
         method: &str,
@@ -187,16 +185,17 @@ impl Node {
         self.inner.client.clone()
     }
 
-    /// Calls the cat; the node tells the owner.
+    /// Calls the cat. The node notifies the owner.
     ///
     /// # Errors
-    /// About the node, or about the owner when the node says that it could not tell it.
+    /// About the node, or about the owner if the node could not notify the owner.
     pub async fn call_cat(&self, cat: String) -> Result<String, Error> {
         let mut request = Request::new(CatRequest { cat_name: cat });
         request.set_timeout(CALL_DEADLINE);
         let answer = self.ask("call_cat", CALL_DEADLINE, async {
             self.client().call_cat(request).await.map_err(|status| {
-                // An answer, not a broken connection: the contract says that these two are about the owner.
+                // The contract says that these two codes in an answer are about the owner. A broken connection has a
+                // source.
                 let from_node = std::error::Error::source(&status).is_none();
                 match status.code() {
                     tonic::Code::Unavailable if from_node => {
@@ -215,48 +214,47 @@ impl Node {
     /// Opens the stream of 30 messages, with the caller's metadata.
     ///
     /// # Errors
-    /// As [`Error::from_status`], [`Code::TooSlow`] when the stream has not begun in time.
+    /// As [`Error::from_status`], and [`Code::TooSlow`] if the stream does not begin in time.
     pub async fn analyze_cat_sound(
         &self,
         cat: String,
         metadata: MetadataMap,
     ) -> Result<Streaming<AnalyzeCatSoundResponse>, Error> {
         let request = Request::from_parts(metadata, Extensions::default(), AnalyzeCatSoundRequest { cat_name: cat });
-        // The first message is due after a second, and a node of the original sends its headers with it.
+        // The first message is due after a second. Nodes with the original program send the headers only then.
         let deadline = ANSWER_DEADLINE + Duration::from_secs(2);
         self.ask("analyze_cat_sound", deadline, self.client().analyze_cat_sound(request)).await
     }
 
-    /// What the node says of itself now.
+    /// Asks the node to describe itself, and keeps the description.
     ///
     /// # Errors
     /// As [`Error::from_status`].
     pub async fn describe(&self) -> Result<DescribeResponse, Error> {
         let mut request = Request::new(DescribeRequest {});
         request.set_timeout(ANSWER_DEADLINE);
-        let mut description = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
-        shorten(&mut description.cat_name, MAX_NAME_BYTES);
-        shorten(&mut description.version, MAX_WORD_BYTES);
-        if let Some(source) = &mut description.source {
+        let mut answer = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
+        truncate(&mut answer.cat_name, MAX_NAME_BYTES);
+        truncate(&mut answer.version, MAX_WORD_BYTES);
+        if let Some(source) = &mut answer.source {
             for word in [&mut source.kind, &mut source.device, &mut source.detail] {
-                shorten(word, MAX_WORD_BYTES);
+                truncate(word, MAX_WORD_BYTES);
             }
         }
-        let source = description.source.clone().unwrap_or_default();
-        let told = Some(Told {
+        let source = answer.source.clone().unwrap_or_default();
+        self.set_description(Description {
             at: Instant::now(),
-            boot_id: description.boot_id,
-            version: description.version.clone(),
+            cat_name: answer.cat_name.clone(),
+            boot_id: answer.boot_id,
+            version: answer.version.clone(),
             state: source.state(),
             detail: source.detail,
         });
-        let cat = Some(description.cat_name.clone()).filter(|name| !name.is_empty());
-        let boot_id = (description.boot_id != 0).then(|| (description.boot_id, Instant::now()));
-        *self.described() = Described { cat, boot_id, told };
-        Ok(description)
+        Ok(answer)
     }
 
-    pub(super) async fn keep_known(&self) {
+    /// Describes the node every few seconds, forever. Logs when it is found and when it does not answer.
+    pub(crate) async fn keep_described(&self) {
         let mut backoff = Backoff::new(DESCRIBE_AGAIN.0, DESCRIBE_AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         let mut known = false;
@@ -289,10 +287,10 @@ impl Node {
     }
 }
 
-/// Cuts a text of a node to so many bytes, at the end of a character: it goes into every event, and the node may be a
-/// stranger's.
-fn shorten(text: &mut String, most_bytes: usize) {
-    let mut end = text.len().min(most_bytes);
+/// Truncates text from a node to `max_bytes`, on a character boundary. The text goes into every event, and the node may
+/// be a stranger's.
+fn truncate(text: &mut String, max_bytes: usize) {
+    let mut end = text.len().min(max_bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
@@ -316,11 +314,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_a_node_is_cut_between_characters() {
-        for (text, most_bytes, left) in [("Tom", 3, "Tom"), ("Tom", 2, "To"), ("Jürgen", 2, "J"), ("", 0, "")] {
+    fn text_of_a_node_is_truncated_between_characters() {
+        for (text, max_bytes, left) in [("Tom", 3, "Tom"), ("Tom", 2, "To"), ("Jürgen", 2, "J"), ("", 0, "")] {
             let mut cut = text.to_owned();
-            shorten(&mut cut, most_bytes);
-            assert_eq!(cut, left, "{text:?} to {most_bytes}");
+            truncate(&mut cut, max_bytes);
+            assert_eq!(cut, left, "{text:?} to {max_bytes}");
         }
     }
 }

@@ -1,4 +1,6 @@
-//! A cat-node for tests: a real gRPC server whose tape the test writes.
+//! A cat-node for tests: a real gRPC server with a tape that the test writes.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,12 +13,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
-/// A node whose tape the test writes. Clones are the same node.
+/// A node with a tape that the test writes. Clones are the same node.
 #[derive(Debug, Clone)]
 pub struct FakeNode {
     /// The tape; each open stream is a receiver.
     pub tape: Arc<watch::Sender<Tape>>,
-    /// Cursors of all who ever listened.
+    /// The cursor of every subscriber there ever was.
     pub asked: Arc<Mutex<Vec<Cursor>>>,
 }
 
@@ -25,17 +27,17 @@ pub struct FakeNode {
 pub struct Tape {
     /// Boot id of the node.
     pub boot_id: u64,
-    /// All that was captured since the boot.
+    /// All audio captured since the boot.
     pub audio: Arc<Vec<i16>>,
     /// Oldest frame that is still on the tape.
     pub oldest: u64,
-    /// Frames that are captured so far.
+    /// Number of frames captured so far.
     pub next: u64,
-    /// Frames that the node has captured and lost: it sends a gap instead.
+    /// Frames that the node has lost. It sends a gap instead.
     pub lost: Option<std::ops::Range<u64>>,
     /// Frames before the cursor that it sends again.
     pub repeats: u64,
-    /// Connections are cut when this changes.
+    /// All connections are cut when this changes.
     pub cut: u64,
     /// Whether frames carry the wall-clock time.
     pub knows_the_time: bool,
@@ -62,7 +64,7 @@ impl FakeNode {
         })
     }
 
-    /// Changes the tape; whoever listens notices.
+    /// Changes the tape. Subscribers notice.
     pub fn change(&self, change: impl FnOnce(&mut Tape)) {
         self.tape.send_modify(change);
     }
@@ -105,7 +107,7 @@ impl Tape {
         ListenResponse { event: Some(Sent::Gap(gap)) }
     }
 
-    /// What comes at a place, and the place after it.
+    /// The message for a place on the tape, and the place after it.
     fn at(&self, place: u64) -> (ListenResponse, u64) {
         if place < self.oldest {
             let gap = self.gap(self.boot_id, place, self.oldest - place, GapReason::TapeOverwritten);

@@ -29,7 +29,7 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
     });
     if shared.hears_or_shows() {
         let (known, stopped) = (nodes.clone(), stop.clone());
-        shared.tasks.spawn(async move { known.keep_known(&stopped).await });
+        shared.tasks.spawn(async move { known.keep_described(&stopped).await });
         if config.discover {
             shared.tasks.spawn(discover(nodes.clone(), stop.clone()));
         }

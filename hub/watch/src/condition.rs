@@ -1,5 +1,6 @@
-//! Whether a node hears. A node that answers and is deaf must not look healthy: it shows in `/readyz`, in `/metrics` and, once it
-//! lasts, in the log and with the owners (`node_watch`).
+//! The condition of each node: whether it is live, deaf or away. A deaf node answers but gives no sound, so it must not
+//! look healthy: it shows in `/readyz` and `/metrics`, and, if it stays deaf, in the log and in a notification to its
+//! owners.
 
 use std::time::{Duration, Instant};
 
@@ -9,19 +10,19 @@ use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::Node;
 use proto::SourceState;
 
-/// Most that can be configured, in hours: a year.
+/// Longest `no_sound_after_h`: a year.
 const MOST_HOURS: u32 = 8_784;
 
-/// Most that can be configured, in seconds: a week.
+/// Longest `tell_after_s`: a week.
 const MOST_TELL_AFTER_S: u32 = 604_800;
 
 /// `[health]` of the config file.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
-    /// A node that heard nothing louder than a quiet room for so many hours is taken for deaf, 1 to 8784.
+    /// A node that has heard nothing louder than a quiet room for this many hours counts as deaf, 1 to 8784.
     pub no_sound_after_h: u32,
-    /// Owners are told of a node that has not heard for so many seconds, 1 to 604800 (a week).
+    /// Owners are notified of a node that has been deaf or away for this many seconds, 1 to 604800 (a week).
     pub tell_after_s: u32,
 }
 
@@ -32,10 +33,10 @@ impl Default for HealthConfig {
 }
 
 impl HealthConfig {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the key.
+    /// Names the key that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
         if !(1..=MOST_HOURS).contains(&self.no_sound_after_h) {
             let why = format!("{} is not within 1 to {MOST_HOURS}", self.no_sound_after_h);
@@ -53,27 +54,27 @@ impl HealthConfig {
     }
 }
 
-/// How a node is.
+/// The condition of a node. [`Ok`](Self::Ok) is live, [`Away`](Self::Away) is away, and all others are kinds of deaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
-    /// It hears, as far as anybody can tell.
+    /// Live: it hears, as far as the hub can tell.
     Ok,
-    /// It does not answer.
+    /// Away: it does not answer.
     Away,
-    /// Its microphone is gone.
+    /// Deaf: it has no microphone.
     NoDevice,
-    /// Its microphone gives nothing but zeros: muted, or dead.
+    /// Deaf: its microphone gives nothing but zeros, because it is muted or broken.
     Silent,
-    /// Its recording is over.
+    /// Deaf: the recording that it plays has ended.
     Ended,
-    /// It answers, and sends no audio.
+    /// Deaf: it answers and sends no audio.
     Quiet,
-    /// It sends audio in which there has been no sound for long.
+    /// Deaf: its audio has had no sound for a long time.
     NoSound,
 }
 
 impl Condition {
-    /// All of them.
+    /// All conditions.
     pub const ALL: [Self; 7] =
         [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound];
 
@@ -91,38 +92,38 @@ impl Condition {
     }
 }
 
-/// How a node is, and what tells so.
+/// The condition of a node, with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeHealth {
-    /// How it is.
+    /// Its condition.
     pub condition: Condition,
-    /// One sentence about it. Empty: nothing to say.
+    /// One sentence about it, or empty.
     pub detail: String,
-    /// What listening brings. `None`: this process does not listen to it.
+    /// Ages from live listening. `None`: this process does not listen to it.
     pub heard: Option<HeardAges>,
 }
 
-/// How old what was heard of a node is.
+/// How old the audio from a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeardAges {
-    /// Time since audio came, or since the hub knows the node when none did.
+    /// Time since audio came. If none ever did, since the hub has known the node.
     pub audio: Duration,
-    /// Time since there was a sound in it, likewise.
+    /// Time since there was a sound in it, or since the hub has known the node.
     pub sound: Duration,
-    /// Age of the last audio when it was analysed.
+    /// Age of the latest audio when it was analysed.
     pub lag: Duration,
 }
 
 impl NodeHealth {
-    /// How a node is by what it said of itself lately, and by what is heard of it.
+    /// Judges a node by its recent description and by what is heard of it.
     pub fn of(node: &Node, live: Option<&Live>, config: &HealthConfig) -> Self {
         let watched = live.and_then(|live| {
             let nodes = live.nodes();
             let watched = nodes.iter().find(|watched| watched.name() == node.url())?;
             Some((watched.report(), watched.since()))
         });
-        let told = node.told_lately();
-        let source = told.as_ref().map(|told| (told.state, told.detail.as_str()));
+        let described = node.recent_description();
+        let source = described.as_ref().map(|described| (described.state, described.detail.as_str()));
         let now = Instant::now();
         let heard = watched.as_ref().map(|(report, since)| HeardAges::of(report, *since, now));
         let (condition, detail) = judge(source, watched.as_ref().map(|(report, _)| report), heard, config);
@@ -140,7 +141,7 @@ impl HeardAges {
     }
 }
 
-/// `source`: what the node said just now; `None`: it does not answer.
+/// `source`: state and detail from the recent description. `None`: the node does not answer.
 fn judge(
     source: Option<(SourceState, &str)>,
     report: Option<&NodeReport>,

@@ -1,4 +1,5 @@
-//! Watching over the hub and its nodes: readiness, the condition of each node, troubles that owners hear of, and metrics.
+//! Watches over the hub and its nodes: readiness, the condition of each node, troubles that owners are notified of, and
+//! metrics.
 
 pub mod condition;
 pub mod metrics;

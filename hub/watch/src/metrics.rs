@@ -1,5 +1,5 @@
-//! What a scrape of `/metrics` is told. Every HTTP and gRPC port of the hub answers it, so that roles in processes of their
-//! own can be scraped too.
+//! The metrics page, `/metrics`. Every HTTP and gRPC port of the hub serves it, so that roles in processes of their own
+//! can be scraped too.
 
 mod nodes;
 mod parts;
@@ -19,7 +19,7 @@ use hub_store::clips::Clips;
 
 use crate::condition::HealthConfig;
 
-/// The gRPC calls that are counted by name; all others are one.
+/// The gRPC calls that are counted by name. All others count as one.
 const METHODS: [&str; 5] = [
     "proto.Owner/Notify",
     "proto.dog/CallDog",
@@ -40,7 +40,7 @@ const HTTP: CallFamilies = CallFamilies {
     under_way: ("meowlink_hub_http_requests_in_flight", "HTTP requests whose handler is at work."),
 };
 
-/// What the hub counts, and what a scrape looks at. Clones share it.
+/// The hub's own counts, and the parts that a scrape reads. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     inner: Arc<Inner>,
@@ -61,22 +61,22 @@ struct GatewayParts {
     streams: Vec<(&'static str, Places)>,
 }
 
-/// The parts of the hub that a scrape looks at, those that this process has.
+/// The parts of the hub that a scrape reads, if this process has them.
 #[derive(Debug)]
 pub struct Parts {
-    /// The nodes. `None`: this process has nothing to do with them.
+    /// The nodes. `None`: this process does not use them.
     pub nodes: Option<Nodes>,
-    /// What is going on.
+    /// Live listening.
     pub live: Option<Live>,
-    /// The database.
+    /// The store.
     pub store: Option<Store>,
-    /// The clips, with the database.
+    /// The clips. They need the store.
     pub clips: Option<Clips>,
     /// Analyses on demand.
     pub analyses: Option<AnalysisService>,
-    /// What owners are told. `None`: there are none.
+    /// Notifications to owners. `None`: there are no owners.
     pub outbox: Option<Outbox>,
-    /// The broker. `None`: there is none.
+    /// The connection to the MQTT broker. `None`: none is configured.
     pub mqtt: Option<Mqtt>,
     /// When a node counts as deaf.
     pub health: HealthConfig,
@@ -91,7 +91,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts the calls of a gRPC port, and serves the page there to plain HTTP.
+    /// Counts the calls of a gRPC port, and serves the page on that port to plain HTTP.
     pub fn meter(&self) -> Meter {
         let metrics = self.clone();
         let render = move || {
@@ -101,24 +101,25 @@ impl Metrics {
         Meter::new(Arc::clone(&self.inner.rpcs), Arc::new(render))
     }
 
-    /// What a scrape looks at from now on. Only the first call counts.
+    /// Sets what a scrape reads. Only the first call has an effect.
     pub fn look_at(&self, parts: Parts) {
-        // An error means that it was told before.
+        // An error means that this is not the first call.
         let _ = self.inner.parts.set(parts);
     }
 
-    /// The routes of the gateway, and its streams by kind. Requests for other routes count as one. Only the first call counts.
+    /// Sets the routes of the gateway, and its streams by kind. Requests for other routes count as one. Only the first
+    /// call has an effect.
     pub fn set_gateway(&self, routes: impl IntoIterator<Item = String>, streams: Vec<(&'static str, Places)>) {
         // As above.
         let _ = self.inner.gateway.set(GatewayParts { requests: Calls::new(routes), streams });
     }
 
-    /// A request to a route begins. `None`: there is no gateway here.
+    /// Starts to count a request to a route. `None`: this process has no gateway.
     pub fn http_request(&self, route: &str) -> Option<Call> {
         Some(self.inner.gateway.get()?.requests.begin(route, "given_up"))
     }
 
-    /// The page for a scrape.
+    /// Renders the page.
     pub async fn page(&self) -> String {
         let mut page = Page::default();
         build_info(&mut page, "meowlink_hub_build_info", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! Whether the hub can do its work: its roles, its store, its nodes.
+//! Readiness: whether the roles, the store and the nodes work.
 
 use std::time::Duration;
 
@@ -15,25 +15,25 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::condition::{Condition, HealthConfig, NodeHealth};
 
-/// How long a role in another process may take to say that it serves.
+/// How long a role in another process may take to answer a health check.
 const ROLE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// One thing that was looked at.
+/// One checked part of the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What: `store`, `owner`, `dog`, `analysis`, or `node:URL`.
+    /// The part: `store`, `owner`, `dog`, `analysis`, or `node:URL`.
     pub name: String,
-    /// Whether the hub can do its work without an answer to this being `true`.
+    /// Whether the hub is not ready while this fails.
     pub required: bool,
     /// Whether it works.
     pub ok: bool,
-    /// Why it does not, or what there is to say. Empty: nothing.
+    /// Why it does not work, or a remark. Empty: neither.
     pub detail: String,
-    /// Of a node: how it is, and how old what was heard of it is.
+    /// For a node: its condition, and how old its audio is.
     pub node: Option<NodeHealth>,
 }
 
-/// The roles that are looked at. Those in this process live as long as it does; the others are asked.
+/// The roles to check. Roles in this process live as long as it does; the others are asked.
 #[derive(Debug, Default)]
 pub struct Checks {
     here: Vec<Role>,
@@ -42,29 +42,29 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Nothing but store and nodes, which count as deaf by this config.
+    /// Checks only the store and the nodes. `config` says when a node counts as deaf.
     pub fn new(config: HealthConfig) -> Self {
         Self { config, ..Self::default() }
     }
 
-    /// A role in this process.
+    /// Adds a role in this process.
     pub fn add_here(&mut self, role: Role) {
         self.here.push(role);
     }
 
-    /// A role in another process.
+    /// Adds a role in another process.
     ///
     /// # Errors
-    /// When `url` is not one.
+    /// If `url` is not valid.
     pub fn add_elsewhere(&mut self, role: Role, url: &str) -> Result<(), tonic::transport::Error> {
         self.elsewhere.push((role, HealthClient::new(peer::channel(url)?)));
         Ok(())
     }
 
-    /// Looks at everything at once, now.
+    /// Checks everything now, in parallel.
     ///
-    /// A node that answers and does not hear is not ok, but it takes no hub out of service: that is required of a node only
-    /// when no other answers.
+    /// A deaf node is reported as not ok, but does not make the hub unready. A node is required only if no node
+    /// answers.
     pub async fn run(&self, store: &Store, nodes: &Nodes, live: Option<&Live>) -> Vec<Check> {
         let here = self.here.iter().map(|role| Check::good(role.name(), true));
         let elsewhere =
@@ -73,7 +73,7 @@ impl Checks {
             nodes.distinct().into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
         );
         let (stored, elsewhere, mut node_checks) = tokio::join!(store.check(), elsewhere, node_checks);
-        // One node that answers is work to do. With none there is nothing to listen to.
+        // With one node that answers, the hub has work to do. With none, it has nothing to listen to.
         let alone = node_checks.iter().all(|check| check.required);
         node_checks.iter_mut().for_each(|check| check.required = alone);
         let stored = match stored {
@@ -109,12 +109,12 @@ async fn role_check(role: Role, client: &HealthClient<Channel>) -> Check {
     }
 }
 
-/// Required, for now, is a node that does not answer.
+/// Checks a node. `required` is set for a node that does not answer; the caller decides whether that holds.
 async fn node_check(node: &Node, live: Option<&Live>, config: &HealthConfig) -> Check {
     let asked = node.describe().await;
     let mut health = NodeHealth::of(node, live, config);
     let answers = asked.is_ok();
-    // What it said a moment ago counts less than that it does not answer now.
+    // No answer now counts for more than a description from a moment ago.
     if let Err(error) = asked {
         (health.condition, health.detail) = (Condition::Away, error.message);
     }

@@ -1,4 +1,4 @@
-//! Looks after the nodes: judges each again and again, and has the log and the owners told of those that do not hear.
+//! Judges the nodes every few seconds, logs those that are deaf or away, and has their owners notified.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,16 +12,16 @@ use tracing::{info, warn};
 use crate::condition::{Condition, HealthConfig, NodeHealth};
 use crate::troubles::Troubles;
 
-/// How often the nodes are looked at.
+/// How often the nodes are judged.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
 
-/// Trouble that is over sooner is not logged here: a restart, a plug that is moved.
+/// Trouble that ends sooner is not logged here: a restart, or a plug that is moved.
 const LOG_AFTER: Duration = Duration::from_secs(60);
 
-/// How often trouble that lasts is logged again.
+/// How often lasting trouble is logged again.
 const LOG_PERIOD: Duration = Duration::from_secs(6 * 3_600);
 
-/// Looks after the nodes until `stop`. `troubles` tells owners; `None`: there are none.
+/// Watches over the nodes until `stop`. `troubles` notifies owners. `None`: there are no owners.
 pub async fn watch(
     nodes: Nodes,
     live: Option<Live>,
@@ -42,7 +42,7 @@ pub async fn watch(
             (node, health)
         });
         let known = under_one_name(known.collect());
-        // As many as there are nodes.
+        // At most one log per node.
         logs.retain(|url, _| known.iter().any(|(node, _)| node.url() == url));
         for (node, health) in &known {
             logs.entry(node.url().to_owned()).or_default().look(node.url(), health, Instant::now());
@@ -55,9 +55,10 @@ pub async fn watch(
     }
 }
 
-/// Each node under one name, for the owners and for the log. A name under which a node was found and is away, though it answers under
-/// another, is as well as that one; of those under which nobody finds it the first stands for all. Which names are of one node is
-/// told by the boot id that was last heard under each. Configured names stand for themselves.
+/// Reduces nodes that are known under several names to one name each, for the owners and for the log. If a discovered
+/// name is away and the node answers under another name, the node is up. If it answers under none, the first name
+/// represents it. The last boot id shows which names belong to the same node. A configured name always represents
+/// itself.
 fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
     let names: Vec<Name> = known.iter().map(|(node, health)| Name::of(node, health)).collect();
     let looked_after =
@@ -69,10 +70,10 @@ fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
     looked_after.collect()
 }
 
-/// A name of a node, and how it is under it.
+/// A name of a node, and the condition of the node under that name.
 #[derive(Debug, Clone, Copy)]
 struct Name {
-    /// The boot id that was last heard. `None`: none ever.
+    /// The last boot id under this name. `None`: there never was one.
     boot_id: Option<u64>,
     is_discovered: bool,
     condition: Condition,
@@ -80,8 +81,8 @@ struct Name {
 
 impl Name {
     fn of(node: &Node, health: &NodeHealth) -> Self {
-        // 0: its node knows no boot ids.
-        let boot_id = node.told().map(|told| told.boot_id).filter(|id| *id != 0);
+        // 0: the node has no boot ids.
+        let boot_id = node.description().map(|described| described.boot_id).filter(|id| *id != 0);
         Self { boot_id, is_discovered: node.is_discovered(), condition: health.condition }
     }
 }
@@ -89,11 +90,11 @@ impl Name {
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The node is as it is found under it.
+    /// The node in its condition under this name.
     Own,
-    /// The node hears, and is found under another name.
+    /// The node, which is up under another name.
     Moved,
-    /// Another name stands for the node.
+    /// Nothing: another name represents the node.
     Spare,
 }
 
@@ -109,7 +110,7 @@ fn place_of(names: &[Name], place: usize) -> Place {
     if others().any(|(at, other)| other.condition != Condition::Away || at < place) { Place::Spare } else { Place::Own }
 }
 
-/// What of a node's trouble was logged.
+/// What has been logged about the trouble of a node.
 #[derive(Debug)]
 struct NodeLog {
     trouble: Option<(Condition, Instant)>,
@@ -124,7 +125,7 @@ impl Default for NodeLog {
 }
 
 impl NodeLog {
-    /// Returns whether it logged.
+    /// Logs the trouble of a node if that is due. Returns whether it logged.
     fn look(&mut self, node: &str, health: &NodeHealth, now: Instant) -> bool {
         if health.condition == Condition::Ok {
             self.trouble = None;
@@ -137,7 +138,7 @@ impl NodeLog {
         }
         let (condition, since) = *self.trouble.get_or_insert((health.condition, now));
         if condition != health.condition {
-            // Another trouble: that is news.
+            // Another kind of trouble is logged at once.
             self.trouble = Some((health.condition, since));
             self.quiet.reset();
         }
@@ -170,7 +171,7 @@ mod tests {
             }
         }
         assert_eq!(logged, [60, 500]);
-        assert!(!log.look("http://kitchen:1", &health(Condition::Away), start), "one that is over at once");
+        assert!(!log.look("http://kitchen:1", &health(Condition::Away), start), "a trouble that ends at once");
     }
 
     #[test]
@@ -183,13 +184,13 @@ mod tests {
             let names: Vec<Name> = names.iter().copied().map(known).collect();
             (0..names.len()).map(|place| place_of(&names, place)).collect::<Vec<_>>()
         };
-        // Away under both; it moved; it moved and is in trouble there; others; nothing is known of them.
+        // Away under both names; moved; moved and in trouble there; two nodes; no boot ids.
         assert_eq!(places(&[(7, true, Away), (7, true, Away)]), [Own, Spare]);
         assert_eq!(places(&[(7, true, Away), (7, true, Ok)]), [Moved, Own]);
         assert_eq!(places(&[(7, true, Away), (7, true, Silent)]), [Spare, Own]);
         assert_eq!(places(&[(7, true, Away), (8, true, Ok)]), [Own, Own]);
         assert_eq!(places(&[(0, true, Away), (0, true, Away), (0, true, Ok)]), [Own, Own, Own]);
-        // A configured name is asked for its cat, whoever answers elsewhere.
+        // A configured name represents itself, whoever answers under other names.
         assert_eq!(places(&[(7, false, Away), (7, false, Away), (7, true, Ok)]), [Own, Own, Own]);
         assert_eq!(places(&[(7, false, Ok), (7, true, Away)]), [Own, Moved]);
     }

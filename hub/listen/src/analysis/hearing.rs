@@ -1,50 +1,51 @@
-//! From the messages of a stream to an analysis: every sample once, in its place, and what is missing counted.
+//! From the messages of a stream to an analysis: every sample once and in its place, missing samples counted.
 
 use hub_store::analyses::Origin;
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, ListenResponse, listen_response::Event};
-use sound::analysis::{Analysis, Analyzer, AnalyzerConfig, Heard as Call};
+use sound::analysis::{Analysis, Analyzer, Heard as Vocalisation};
+use sound::detector::DetectorConfig;
 
-/// Frames that may be missing in one place: 100 s, more than an analysis lasts. A node that says more is not believed.
+/// Most frames that may be missing at once: 100 s, more than an analysis lasts. A message that says more is invalid.
 const MOST_LOST_FRAMES: u64 = 5000;
 
-/// Frames in one audio message at most, as in the contract.
+/// Most frames in an audio message, as in the contract.
 const MOST_FRAMES: usize = 5;
 
-/// Audio that no node of ours sends.
+/// Invalid audio, which no node of this project sends.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadAudio {
-    /// In a code that was not asked for.
+    /// In an encoding that the hub did not ask for.
     #[error("the node sent audio in an encoding that was not asked for ({0})")]
     Encoding(i32),
     /// Not one to five whole frames.
     #[error("the node sent a frame of {sample_count} samples in {bytes} bytes")]
     Length {
-        /// As the node says.
+        /// Samples, by the message.
         sample_count: u32,
-        /// As it sent.
+        /// Bytes in the message.
         bytes: usize,
     },
-    /// A hole beyond belief.
+    /// More frames missing than [`MOST_LOST_FRAMES`].
     #[error("the node left out {0} frames at once")]
-    Hole(u64),
+    LeftOut(u64),
 }
 
-/// Hears one stream.
+/// Analyses one stream.
 pub(super) struct Hearing {
     analyzer: Analyzer,
-    /// Boot id, and the number of the frame that comes next.
+    /// Boot id, and the number of the next frame.
     expected: Option<(u64, u64)>,
     origin: Option<Origin>,
     heard_samples: u64,
     lost_samples: u64,
 }
 
-/// All that was heard.
-pub(super) struct Heard {
-    /// What was found, without the detections.
+/// What a stream brought.
+pub(super) struct StreamResult {
+    /// The result, without the detections.
     pub(super) analysis: Analysis,
-    /// The detections, with what a cat's own classifier goes by.
-    pub(super) calls: Vec<Call>,
+    /// The vocalisations, with the features that a cat's own classifier uses.
+    pub(super) vocalisations: Vec<Vocalisation>,
     /// Where the first frame or gap lies on the node's tape.
     pub(super) origin: Option<Origin>,
     pub(super) heard_samples: u64,
@@ -52,31 +53,31 @@ pub(super) struct Heard {
 }
 
 impl Hearing {
-    pub(super) fn new(detector: AnalyzerConfig) -> Self {
+    pub(super) fn new(detector: DetectorConfig) -> Self {
         Self { analyzer: Analyzer::new(detector), expected: None, origin: None, heard_samples: 0, lost_samples: 0 }
     }
 
-    /// Takes the audio of a message. Computes, for milliseconds: not for an async thread.
+    /// Takes the audio of a message. This computes for milliseconds, so it must not run on an async thread.
     ///
     /// # Errors
-    /// Audio that makes no sense. What was taken before it counts.
+    /// If the audio is invalid. Audio before it counts.
     pub(super) fn take(&mut self, audio: Vec<ListenResponse>) -> Result<(), BadAudio> {
         for piece in audio {
             match piece.event {
                 Some(Event::Frame(frame)) => self.frame(&frame)?,
                 Some(Event::Gap(gap)) => self.gap(&gap)?,
-                // A kind of event that came into the contract after this program.
+                // A kind of event that is newer than this program.
                 None => {}
             }
         }
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Heard {
-        let (analysis, calls) = self.analyzer.finish_heard();
-        Heard {
+    pub(super) fn finish(self) -> StreamResult {
+        let (analysis, vocalisations) = self.analyzer.finish_heard();
+        StreamResult {
             analysis,
-            calls,
+            vocalisations,
             origin: self.origin,
             heard_samples: self.heard_samples,
             lost_samples: self.lost_samples,
@@ -105,7 +106,7 @@ impl Hearing {
     }
 
     fn gap(&mut self, gap: &Gap) -> Result<(), BadAudio> {
-        // Zero means unknown: the next frame tells where things go on.
+        // 0 means unknown. The next frame shows where the audio continues.
         if gap.frame_count > 0 {
             let known = self.reach(gap.boot_id, gap.first_sequence, gap.frame_count)?;
             self.lose(gap.frame_count - known.min(gap.frame_count))?;
@@ -113,15 +114,15 @@ impl Hearing {
         Ok(())
     }
 
-    /// Goes to the end of `frames` frames from `sequence` on, and says how many of them were there before. Frames that were
-    /// left out are lost.
+    /// Moves to the end of `frames` frames from `sequence` on, and returns how many of them had come before. Frames
+    /// that were left out are lost.
     fn reach(&mut self, boot_id: u64, sequence: u64, frames: u64) -> Result<u64, BadAudio> {
         let first_sample = sequence.saturating_mul(FRAME_SAMPLES as u64);
         self.origin.get_or_insert(Origin { boot_id, first_sample });
         let end = sequence.saturating_add(frames);
         let next = match self.expected {
             Some((same, next)) if same == boot_id => next,
-            // The first, or the node started anew: there is nothing that it could be compared to.
+            // The first frame, or the node restarted: there is nothing to compare with.
             _ => sequence,
         };
         if sequence > next {
@@ -133,7 +134,7 @@ impl Hearing {
 
     fn lose(&mut self, frames: u64) -> Result<(), BadAudio> {
         if frames > MOST_LOST_FRAMES {
-            return Err(BadAudio::Hole(frames));
+            return Err(BadAudio::LeftOut(frames));
         }
         let samples = frames * FRAME_SAMPLES as u64;
         self.lost_samples += samples;
@@ -168,7 +169,7 @@ mod tests {
 
     /// Frames heard, frames lost, and length of the analysis in frames.
     fn hear(pieces: Vec<ListenResponse>) -> (u64, u64, f64) {
-        let mut hearing = Hearing::new(AnalyzerConfig::default());
+        let mut hearing = Hearing::new(DetectorConfig::default());
         hearing.take(pieces).unwrap();
         let heard = hearing.finish();
         let frames = |samples| samples / FRAME_SAMPLES as u64;
@@ -211,16 +212,16 @@ mod tests {
             let mut piece = frame(7, 0, 1);
             let Some(Event::Frame(frame)) = &mut piece.event else { unreachable!() };
             change(frame);
-            Hearing::new(AnalyzerConfig::default()).take(vec![piece]).unwrap_err()
+            Hearing::new(DetectorConfig::default()).take(vec![piece]).unwrap_err()
         };
         assert_eq!(refuse(|frame| frame.encoding = 1), BadAudio::Encoding(1));
         assert_eq!(refuse(|frame| frame.audio.truncate(639)), BadAudio::Length { sample_count: 320, bytes: 639 });
         assert_eq!(refuse(|frame| frame.sample_count = 0), BadAudio::Length { sample_count: 0, bytes: 640 });
         assert_eq!(
-            Hearing::new(AnalyzerConfig::default()).take(vec![gap(7, 0, u64::MAX)]).unwrap_err(),
-            BadAudio::Hole(u64::MAX)
+            Hearing::new(DetectorConfig::default()).take(vec![gap(7, 0, u64::MAX)]).unwrap_err(),
+            BadAudio::LeftOut(u64::MAX)
         );
         let far = vec![frame(7, 0, 1), frame(7, u64::MAX, 1)];
-        assert_eq!(Hearing::new(AnalyzerConfig::default()).take(far).unwrap_err(), BadAudio::Hole(u64::MAX - 1));
+        assert_eq!(Hearing::new(DetectorConfig::default()).take(far).unwrap_err(), BadAudio::LeftOut(u64::MAX - 1));
     }
 }

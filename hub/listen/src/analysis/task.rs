@@ -1,4 +1,4 @@
-//! One analysis, from opening the stream to what is stored of it.
+//! One analysis, from opening the stream to the outcome that is stored.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use hub_nodes::{Node, state_word};
 use hub_store::Store;
 use hub_store::analyses::{AnalysisStatus, Outcome};
 use proto::{AnalyzeCatSoundResponse, SourceState};
-use sound::analysis::{Analysis, Heard as Call};
+use sound::analysis::{Analysis, Heard as Vocalisation};
 use sound::detection::Detection;
 use sound::detector::DetectorConfig;
 use sound::household::Household;
@@ -21,26 +21,28 @@ use tonic::Streaming;
 use tonic::metadata::{KeyRef, MetadataMap};
 use tracing::{info, warn};
 
-use super::CUT_OFF;
-use super::hearing::{Heard, Hearing};
+use super::hearing::{Hearing, StreamResult};
+
+/// Why an analysis ended that the hub left running when it stopped or was killed.
+pub(super) const CUT_OFF: &str = "the hub was stopped during the analysis";
 
 /// Messages in a whole stream, as in the contract.
 pub(super) const MESSAGES: u32 = 30;
 
-/// How long a node that cannot be reached is tried again.
+/// How long the hub tries to reach a node.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// First and longest wait between two tries.
 const CONNECT_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// How long the next message may take. One is due each second.
+/// How long the next message may take. One is due every second.
 const MESSAGE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long the whole of an analysis may take. 30 s when all goes well.
+/// How long an analysis may take. It takes 30 s if all goes well.
 const DEADLINE: Duration = Duration::from_secs(45);
 
-/// Metadata that belongs to one connection or call, and is not passed on. Those of gRPC itself (`grpc-`) besides: the
-/// caller's deadline is for the answer that it gets at once, not for the half minute of listening.
+/// Metadata that belongs to one connection or call and is not passed on. The same goes for gRPC's own keys (`grpc-`):
+/// the caller's deadline is for the immediate answer, not for the half minute of listening.
 const NOT_PASSED_ON: &[&str] = &[
     "connection",
     "content-length",
@@ -66,11 +68,11 @@ pub(super) struct Task {
     pub(super) node: Node,
     pub(super) metadata: MetadataMap,
     pub(super) stop: CancellationToken,
-    /// Holds failures back: a client may ask again and again of a node that refuses.
+    /// Limits how often failures are logged: a client may repeat a request that the node refuses.
     pub(super) failures: Arc<Mutex<Quiet>>,
 }
 
-/// What of a caller's metadata the node gets.
+/// The part of the caller's metadata that is passed on to the node.
 pub(super) fn passed_on(mut metadata: MetadataMap) -> MetadataMap {
     let keys: Vec<String> = metadata
         .keys()
@@ -92,7 +94,7 @@ pub(super) fn passed_on(mut metadata: MetadataMap) -> MetadataMap {
 }
 
 impl Task {
-    /// Listens until the stream ends, and says what came of it. Never fails: a failure is an outcome too.
+    /// Listens until the stream ends, and returns the outcome. A failure is an outcome too.
     pub(super) async fn run(self, analysis_id: i64) -> Outcome {
         let deadline = Instant::now() + DEADLINE;
         let opened = tokio::select! {
@@ -127,19 +129,19 @@ impl Task {
         outcome
     }
 
-    /// What the owner's labels taught about this cat. When they cannot be read, the general model answers.
+    /// What the owner's labels taught about this cat. If they cannot be read, the general model is used.
     async fn household(&self) -> Household {
         let taught = self.store.household(&self.cat).await;
         taught.unwrap_or_else(|error| {
             let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
             if let Some(held_back) = allowed {
-                warn!(cat = self.cat, %error, held_back, "labels not read");
+                warn!(cat = self.cat, %error, held_back, "cannot read the labels");
             }
             Household::default()
         })
     }
 
-    /// Opens the stream; a node that cannot be reached is given some seconds to come up.
+    /// Opens the stream. A node that cannot be reached has a few seconds to come up.
     async fn open(&self) -> Result<Streaming<AnalyzeCatSoundResponse>, Error> {
         let patience_ends = Instant::now() + CONNECT_PATIENCE;
         let mut backoff = Backoff::new(CONNECT_AGAIN.0, CONNECT_AGAIN.1);
@@ -170,7 +172,7 @@ impl Task {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) if messages >= MESSAGES => break None,
                 Ok(Ok(None)) => break Some(format!("the stream ended after {messages} of {MESSAGES} messages")),
-                // All that was promised is there; how the stream ends after it changes nothing.
+                // All promised messages are there, so it does not matter how the stream ends.
                 Ok(Err(_)) | Err(_) if messages >= MESSAGES => break None,
                 Ok(Err(status)) => {
                     let error = Error::from_status(Who::Node, &status);
@@ -200,24 +202,24 @@ impl Task {
                     break Some(error.to_string());
                 }
                 Err(crash) => {
-                    return Listened { messages, ..Listened::nothing(format!("the analysis broke: {crash}")) };
+                    return Listened { messages, ..Listened::nothing(format!("the analysis crashed: {crash}")) };
                 }
             }
         };
         match tokio::task::spawn_blocking(move || hearing.finish()).await {
             Ok(heard) => Listened { heard: Some(heard), messages, state, ended },
-            Err(crash) => Listened { messages, ..Listened::nothing(format!("the analysis broke: {crash}")) },
+            Err(crash) => Listened { messages, ..Listened::nothing(format!("the analysis crashed: {crash}")) },
         }
     }
 }
 
-/// What came of listening.
+/// The result of listening.
 struct Listened {
-    heard: Option<Heard>,
+    heard: Option<StreamResult>,
     messages: u32,
     /// The source's state at the last message.
     state: SourceState,
-    /// Why it ended early. `None`: it did not.
+    /// Why it ended early. `None`: it did not end early.
     ended: Option<String>,
 }
 
@@ -232,7 +234,7 @@ impl Listened {
             (Some(_), None) => (AnalysisStatus::Complete, None),
             (Some(_), Some(why)) => (AnalysisStatus::Partial, Some(why)),
             (None, None) => {
-                // As a node of the original does: the words came, and nothing to hear.
+                // A node with the original program sends messages without audio.
                 let why = format!("the node sent no audio (its source: {})", state_word(self.state));
                 (AnalysisStatus::Partial, Some(why))
             }
@@ -241,9 +243,12 @@ impl Listened {
         let failed = status == AnalysisStatus::Failed;
         let (heard_samples, lost_samples) = heard.as_ref().map_or((0, 0), |it| (it.heard_samples, it.lost_samples));
         let origin = heard.as_ref().and_then(|heard| heard.origin);
-        let (analysis, calls) = heard.map(|heard| (heard.analysis, heard.calls)).unzip();
-        let judged = |call: Call| Detection { context: household.context(&call.features), ..call.detection };
-        let detections: Vec<Detection> = calls.into_iter().flatten().map(judged).collect();
+        let (analysis, vocalisations) = heard.map(|heard| (heard.analysis, heard.vocalisations)).unzip();
+        let judged = |vocalisation: Vocalisation| Detection {
+            context: household.context(&vocalisation.features),
+            ..vocalisation.detection
+        };
+        let detections: Vec<Detection> = vocalisations.into_iter().flatten().map(judged).collect();
         Outcome {
             status,
             reason,
@@ -260,7 +265,7 @@ impl Listened {
     }
 }
 
-/// A name that cannot break a line of the log.
+/// The name without characters that would break a line of the log.
 fn one_line(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }

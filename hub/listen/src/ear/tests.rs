@@ -1,6 +1,8 @@
+use hub_store::events::GapReason;
 use sound::synth::{Synth, SynthConfig};
 
 use super::*;
+use crate::sequencer::Gap;
 
 const BOOT: u64 = 0xB007;
 const MINUTE: usize = 60 * 16_000;
@@ -13,15 +15,15 @@ pub(crate) fn room(seed: u64, samples: usize) -> Vec<i16> {
 }
 
 fn ear(resumed_from: Option<Watermark>) -> Ear {
-    Ear::new("kitchen".into(), ClipsConfig::default(), AnalyzerConfig::default(), resumed_from)
+    Ear::new("kitchen".into(), ClipsConfig::default(), DetectorConfig::default(), resumed_from)
 }
 
 /// Frames from `sequence` on, as they come in messages of 100 ms.
-fn messages(boot_id: u64, audio: &[i16], first_sequence: u64) -> impl Iterator<Item = Heard> {
+fn messages(boot_id: u64, audio: &[i16], first_sequence: u64) -> impl Iterator<Item = Piece> {
     let from = first_sequence as usize * 320;
     audio[from..].chunks(1_600).enumerate().map(move |(n, samples)| {
         let sequence = first_sequence + 5 * n as u64;
-        Heard::Frames(Frames {
+        Piece::Frames(Frames {
             boot_id,
             sequence,
             samples: samples.to_vec(),
@@ -31,7 +33,7 @@ fn messages(boot_id: u64, audio: &[i16], first_sequence: u64) -> impl Iterator<I
     })
 }
 
-fn hear_all(ear: &mut Ear, heard: impl Iterator<Item = Heard>) -> Vec<Finding> {
+fn hear_all(ear: &mut Ear, heard: impl Iterator<Item = Piece>) -> Vec<Finding> {
     let mut found = Vec::new();
     for heard in heard {
         ear.hear(heard, 0, |finding| found.push(finding));
@@ -53,7 +55,7 @@ fn spans(found: &[Finding]) -> Vec<(u64, u64)> {
     events(found).iter().map(|(event, ..)| (event.start_sample, event.end_sample)).collect()
 }
 
-/// All events of a recording, heard in one go.
+/// All events of a recording that is heard without interruption.
 pub(crate) fn heard_in_one_go(boot_id: u64, audio: &[i16]) -> Vec<(u64, u64)> {
     let mut ear = ear(None);
     let mut found = hear_all(&mut ear, messages(boot_id, audio, 0));
@@ -96,27 +98,27 @@ fn event_of_a_node_that_has_run_for_long_is_placed_on_its_count() {
     let mut moved = Vec::new();
     let mut far = ear(None);
     for heard in messages(BOOT, &audio, 0) {
-        let Heard::Frames(mut frames) = heard else { unreachable!("only frames") };
+        let Piece::Frames(mut frames) = heard else { unreachable!("only frames") };
         frames.sequence += first_sequence;
-        far.hear(Heard::Frames(frames), 0, |finding| moved.push(finding));
+        far.hear(Piece::Frames(frames), 0, |finding| moved.push(finding));
     }
     let offset = first_sequence * 320;
     let back: Vec<_> = spans(&moved).iter().map(|(start, end)| (start - offset, end - offset)).collect();
     assert_eq!(back, spans(&hear_all(&mut ear(None), messages(BOOT, &audio, 0))));
 }
 
-/// The heart of resuming: from any watermark that was given out, a new ear finds what is missing and nothing else.
+/// From any watermark, a new ear finds the events that are missing and no others.
 #[test]
 fn killed_at_any_moment_nothing_is_missing_and_nothing_doubled() {
     let audio = room(2, 2 * MINUTE);
     let truth = heard_in_one_go(BOOT, &audio);
     assert!(truth.len() >= 10);
-    let all: Vec<Heard> = messages(BOOT, &audio, 0).collect();
+    let all: Vec<Piece> = messages(BOOT, &audio, 0).collect();
     for kill_at in (1..all.len()).step_by(17) {
         let mut first = ear(None);
         let found = hear_all(&mut first, all[..kill_at].iter().cloned());
         let mut stored = spans(&found);
-        // What the store last saw: the periodic watermark, which is later than that of any event.
+        // The periodic watermark, which is later than that of any event.
         let watermark = first.watermark().expect("something was heard");
         let mut second = ear(Some(watermark.clone()));
         let mut found = hear_all(&mut second, messages(BOOT, &audio, watermark.resume_sequence));
@@ -158,13 +160,13 @@ fn watermark_never_passes_what_is_open_and_never_goes_back() {
 fn gap_ends_the_clip_and_what_waits_for_more() {
     let audio = room(1, MINUTE);
     let first = heard_in_one_go(BOOT, &audio)[0];
-    // A little after the event's end, within its post-roll and its decision.
+    // Shortly after the event's end: within its post-roll, and before the analysis reports it.
     let gap_at = (first.1 + 3_200) / 1_600 * 5;
     let mut ear = ear(None);
     let heard = messages(BOOT, &audio, 0).take(gap_at as usize / 5);
     assert!(events(&hear_all(&mut ear, heard)).is_empty());
-    let lost = Lost { reason: GapReason::DeviceLost, ..Lost::skipped(BOOT, gap_at, 100) };
-    let found = hear_all(&mut ear, std::iter::once(Heard::Lost(lost)));
+    let lost = Gap { reason: GapReason::DeviceLost, ..Gap::skipped(BOOT, gap_at, 100) };
+    let found = hear_all(&mut ear, std::iter::once(Piece::Gap(lost)));
     let (event, cut, _) = events(&found)[0];
     assert!(same((event.start_sample, event.end_sample), first));
     let cut = cut.unwrap();
@@ -172,7 +174,7 @@ fn gap_ends_the_clip_and_what_waits_for_more() {
     let Some(Finding::Gap { gap, watermark }) = found.last() else { panic!("{found:?}") };
     assert_eq!((gap.first_sequence, gap.frame_count, gap.reason), (gap_at, Some(100), GapReason::DeviceLost));
     assert!(watermark.settled_sample <= (gap_at + 100) * 320 && watermark.settled_sample >= event.end_sample);
-    // Positions go on after it.
+    // Positions continue after the gap.
     let found = hear_all(&mut ear, messages(BOOT, &audio, gap_at + 100));
     let later = heard_in_one_go(BOOT, &audio);
     for (event, ..) in events(&found) {
@@ -187,11 +189,10 @@ fn restart_of_the_node_ends_what_was_open() {
     let in_the_middle = (first.0 + first.1) / 2 / 1_600;
     let mut ear = ear(None);
     assert!(events(&hear_all(&mut ear, messages(BOOT, &audio, 0).take(in_the_middle as usize))).is_empty());
-    let over =
-        Lost { frame_count: None, reason: GapReason::NodeRestarted, ..Lost::skipped(BOOT, in_the_middle * 5, 0) };
-    let found = hear_all(&mut ear, std::iter::once(Heard::Lost(over)));
+    let over = Gap { frame_count: None, reason: GapReason::NodeRestarted, ..Gap::skipped(BOOT, in_the_middle * 5, 0) };
+    let found = hear_all(&mut ear, std::iter::once(Piece::Gap(over)));
     assert!(matches!(found.last(), Some(Finding::Gap { gap, .. }) if gap.frame_count.is_none()));
-    // The new boot counts from 0 again.
+    // The new boot numbers its frames from 0 again.
     let found = hear_all(&mut ear, messages(77, &audio, 0));
     let (event, _, watermark) = events(&found)[0];
     assert_eq!((event.boot_id, event.start_sample, watermark.boot_id), (77, first.0, 77));
@@ -201,12 +202,12 @@ fn restart_of_the_node_ends_what_was_open() {
 fn quiet_node_is_not_waited_for() {
     let audio = room(1, MINUTE);
     let first = heard_in_one_go(BOOT, &audio)[0];
-    // So long a post-roll never comes.
+    // This post-roll is too long to ever come.
     let clips = ClipsConfig { post_roll_ms: 600_000, ..ClipsConfig::default() };
-    let mut ear = Ear::new("kitchen".into(), clips, AnalyzerConfig::default(), None);
+    let mut ear = Ear::new("kitchen".into(), clips, DetectorConfig::default(), None);
     let found = hear_all(&mut ear, messages(BOOT, &audio, 0));
     assert!(events(&found).is_empty(), "handed out before its post-roll came");
-    let found = hear_all(&mut ear, std::iter::once(Heard::Quiet));
+    let found = hear_all(&mut ear, std::iter::once(Piece::Quiet));
     let (event, ..) = events(&found)[0];
     assert_eq!((event.start_sample, event.end_sample), first);
 }
@@ -220,11 +221,11 @@ fn sound_ends_when_nothing_comes_any_more() {
     assert!(events(&heard).is_empty());
     let open = ear.watermark().unwrap();
     assert!(open.settled_sample <= first.0);
-    let found = hear_all(&mut ear, (0..QUIETS_THAT_END).map(|_| Heard::Quiet));
+    let found = hear_all(&mut ear, (0..QUIETS_THAT_END).map(|_| Piece::Quiet));
     let (event, _, watermark) = events(&found)[0];
     assert!(same((event.start_sample, event.end_sample), first));
     assert!(watermark.settled_sample > first.0);
-    assert!(hear_all(&mut ear, (0..100).map(|_| Heard::Quiet)).is_empty(), "it ends once");
+    assert!(hear_all(&mut ear, (0..100).map(|_| Piece::Quiet)).is_empty(), "it ends once");
 }
 
 #[test]
@@ -239,7 +240,7 @@ fn node_that_learns_the_time_says_so_once() {
             captured_monotonic_ns: sequence * 20_000_000,
             captured_unix_ns: unix_ns,
         };
-        ear.hear(Heard::Frames(frames), 1, |finding| learned.push(finding));
+        ear.hear(Piece::Frames(frames), 1, |finding| learned.push(finding));
     }
     assert_eq!(learned, [Finding::StartedAt { boot_id: BOOT, unix_ns: 5_000_000_000 }]);
 }
@@ -256,7 +257,7 @@ fn memory_is_bounded_however_long_it_listens() {
             captured_monotonic_ns: n * 100_000_000,
             captured_unix_ns: None,
         };
-        ear.hear(Heard::Frames(frames), 0, |finding| assert!(!matches!(finding, Finding::Event { .. })));
+        ear.hear(Piece::Frames(frames), 0, |finding| assert!(!matches!(finding, Finding::Event { .. })));
     }
     let boot = ear.boot.as_ref().unwrap();
     let (start, samples) = boot.recent.cut(0..u64::MAX).unwrap();
@@ -278,7 +279,7 @@ fn what_somebody_says_before_a_cat_is_not_in_its_clip() {
     audio.extend([meow, vec![0; 48_000]].concat());
     let cut = |speech_gate: bool| {
         let clips = ClipsConfig { pre_roll_ms: 2_000, speech_gate, ..ClipsConfig::default() };
-        let mut ear = Ear::new("kitchen".into(), clips, AnalyzerConfig::default(), None);
+        let mut ear = Ear::new("kitchen".into(), clips, DetectorConfig::default(), None);
         let found = hear_all(&mut ear, messages(BOOT, &audio, 0));
         let [(event, cut, _)] = events(&found)[..] else { panic!("not one event: {found:?}") };
         let cut = cut.unwrap();

@@ -1,4 +1,4 @@
-//! Each node, as the hub sees it.
+//! Metrics of each node.
 
 use std::time::{Duration, Instant};
 
@@ -30,15 +30,15 @@ const SOURCE_STATES: [SourceState; 6] = [
     SourceState::Ended,
 ];
 
-/// Listening to one node.
-struct Heard {
+/// Live listening to one node.
+struct ListenedNode {
     node: String,
     since: Instant,
     report: NodeReport,
 }
 
 pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health: &HealthConfig) {
-    // At most `MAX_NODES`, and so many series of each kind.
+    // At most `MAX_NODES`, which bounds the number of series.
     let shown = &nodes.distinct();
     page.gauge("meowlink_hub_nodes", "Nodes that the hub knows.").value(shown.len() as f64);
     page.counter("meowlink_hub_nodes_refused_total", "Nodes that were found and not taken: there are too many.")
@@ -54,11 +54,11 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
     let calls: Vec<_> = calls.iter().map(|(labels, calls)| (&labels[..], *calls)).collect();
     Calls::write(page, &CALLS, "method", &calls);
     if let Some(live) = live {
-        let heard: Vec<Heard> = live
+        let heard: Vec<ListenedNode> = live
             .nodes()
             .iter()
             .filter(|watched| shown.iter().any(|node| node.url() == watched.name()))
-            .map(|node| Heard { node: node.name().to_owned(), since: node.since(), report: node.report() })
+            .map(|node| ListenedNode { node: node.name().to_owned(), since: node.since(), report: node.report() })
             .collect();
         listening(page, &heard);
         losses(page, &heard);
@@ -66,32 +66,32 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
     }
 }
 
-/// What the nodes say of themselves.
+/// How the nodes describe themselves.
 fn known(page: &mut Page, nodes: &[Node]) {
     let help = "Always 1; the labels say what may change about a node: its cat, and the boot that it is in.";
     let mut family = page.gauge("meowlink_hub_node_info", help);
     for node in nodes {
-        let told = node.told();
-        let boot_id = told.as_ref().map_or_else(String::new, |told| format!("{:016x}", told.boot_id));
-        let version = told.map_or_else(String::new, |told| told.version);
+        let described = node.description();
+        let boot_id = described.as_ref().map_or_else(String::new, |described| format!("{:016x}", described.boot_id));
+        let version = described.map_or_else(String::new, |described| described.version);
         let cat = node.cat().unwrap_or_default();
         family.with(&[("node", node.url()), ("cat", &cat), ("boot_id", &boot_id), ("version", &version)], 1.0);
     }
     let mut family = page.gauge("meowlink_hub_node_up", "1 when the node has just described itself.");
     for node in nodes {
-        family.with(&[("node", node.url())], f64::from(u8::from(node.told_lately().is_some())));
+        family.with(&[("node", node.url())], f64::from(u8::from(node.recent_description().is_some())));
     }
     let help = "1 for the state that the node's source is in, as it said last; silent is nothing but zeros.";
     let mut family = page.gauge("meowlink_hub_node_source_state", help);
     for node in nodes {
-        let state = node.told().map_or(SourceState::Unspecified, |told| told.state);
+        let state = node.description().map_or(SourceState::Unspecified, |described| described.state);
         family.states(&[("node", node.url())], &SOURCE_STATES.map(state_word), state_word(state));
     }
 }
 
-fn listening(page: &mut Page, heard: &[Heard]) {
+fn listening(page: &mut Page, heard: &[ListenedNode]) {
     let mut family = page.gauge("meowlink_hub_node_state", "1 for the state that listening to the node is in.");
-    for Heard { node, report, .. } in heard {
+    for ListenedNode { node, report, .. } in heard {
         family.states(&[("node", node)], &STATES.map(NodeState::as_str), report.state.as_str());
     }
     let help = "Time since audio of the node was analysed, or since the hub knows the node when none was.";
@@ -114,7 +114,7 @@ fn listening(page: &mut Page, heard: &[Heard]) {
     ];
     for (name, help, figure) in levels {
         let mut family = page.gauge(name, help);
-        for Heard { node, report, .. } in heard {
+        for ListenedNode { node, report, .. } in heard {
             if let Some(level) = &report.level {
                 family.with(&[("node", node)], f64::from(figure(level)));
             }
@@ -122,7 +122,7 @@ fn listening(page: &mut Page, heard: &[Heard]) {
     }
 }
 
-fn losses(page: &mut Page, heard: &[Heard]) {
+fn losses(page: &mut Page, heard: &[ListenedNode]) {
     let help = "Frames of 20 ms that were analysed.";
     each(&mut page.counter("meowlink_hub_node_frames_total", help), heard, |heard| heard.report.frames as f64);
     let help = "Frames that came twice and were taken once.";
@@ -133,9 +133,9 @@ fn losses(page: &mut Page, heard: &[Heard]) {
         heard.report.gaps as f64
     });
     let help =
-        "Frames that were never analysed, by reason; those of an earlier boot that nobody can number are left out.";
+        "Frames never analysed, by reason; losses from earlier boots are excluded because their count is unknown.";
     let mut family = page.counter("meowlink_hub_node_frames_lost_total", help);
-    for Heard { node, report, .. } in heard {
+    for ListenedNode { node, report, .. } in heard {
         for reason in GapReason::ALL.map(GapReason::as_str) {
             let lost = report.lost_frames.get(reason).copied().unwrap_or(0);
             family.with(&[("node", node), ("reason", reason)], lost as f64);
@@ -147,9 +147,9 @@ fn losses(page: &mut Page, heard: &[Heard]) {
     });
 }
 
-fn findings(page: &mut Page, heard: &[Heard]) {
+fn findings(page: &mut Page, heard: &[ListenedNode]) {
     let mut family = page.counter("meowlink_hub_node_events_total", "Cat events that were found, by context.");
-    for Heard { node, report, .. } in heard {
+    for ListenedNode { node, report, .. } in heard {
         for context in ContextLabel::ALL.map(ContextLabel::as_str) {
             let found = report.events_by_context.get(context).copied().unwrap_or(0);
             family.with(&[("node", node), ("context", context)], found as f64);
@@ -157,7 +157,7 @@ fn findings(page: &mut Page, heard: &[Heard]) {
     }
 }
 
-fn each(family: &mut Family<'_>, heard: &[Heard], value: impl Fn(&Heard) -> f64) {
+fn each(family: &mut Family<'_>, heard: &[ListenedNode], value: impl Fn(&ListenedNode) -> f64) {
     for heard in heard {
         family.with(&[("node", &heard.node)], value(heard));
     }

@@ -1,4 +1,4 @@
-//! Queues, analyses, store and clips.
+//! Metrics of queues, analyses, store, clips and notifications.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,7 +59,7 @@ pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
         .with(&[("result", "speech")], get(&counters.speech))
         .with(&[("result", "write_failed")], get(&counters.write_failed))
         .with(&[("result", "expired")], get(&counters.expired));
-    // Without them when the database does not answer: what that costs is among its operations.
+    // Left out if the store does not answer. Its failed operations are counted.
     if let Ok(kept) = store.clip_totals().await {
         page.gauge("meowlink_hub_clips_kept", "Clips on disk.").value(kept.count as f64);
         page.gauge("meowlink_hub_clips_kept_bytes", "Bytes of all clips.").value(kept.bytes as f64);
@@ -98,7 +98,7 @@ pub(super) async fn notices(page: &mut Page, store: Option<&Store>, outbox: Opti
     )
     .with(&[("outcome", "late")], count(|all| &all.calls_late))
     .with(&[("outcome", "dropped")], count(|all| &all.calls_dropped));
-    // Without them when the database does not answer.
+    // Left out if the store does not answer.
     if let Some(store) = store
         && let Ok(pending) = store.pending_notices().await
     {

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
-use super::node::BOOT_ID_HOLDS;
 use super::*;
+use crate::node::{DESCRIPTION_HOLDS, Description};
 
 fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
     let configs: Vec<_> =
@@ -11,7 +11,7 @@ fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
 
 fn describe_as(nodes: &Nodes, url: &str, cat: &str) {
     let node = nodes.iter().find(|node| node.url() == url).unwrap();
-    node.described().cat = Some(cat.to_owned());
+    node.set_description(Description { cat_name: cat.to_owned(), ..Description::default() });
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn config_counts_for_more_than_what_a_node_says() {
 }
 
 fn answer_with(node: &Node, boot_id: u64) {
-    node.described().boot_id = Some((boot_id, Instant::now()));
+    node.set_description(Description { boot_id, ..Description::default() });
 }
 
 #[tokio::test]
@@ -76,15 +76,15 @@ async fn node_with_the_boot_id_of_one_before_it_is_that_one() {
     answer_with(&two, 7);
     answer_with(&found, 7);
     assert_eq!(nodes.twin_of(&found).unwrap().url(), "http://two:1");
-    // What is configured twice is meant.
+    // A node that is configured twice is so on purpose.
     answer_with(&one, 7);
     assert!(nodes.twin_of(&two).is_none());
-    // One that has restarted, or no longer answers, is no longer known to be the same.
+    // After a restart, or without a recent answer, a boot id proves nothing.
     answer_with(&one, 8);
-    let long_ago = Instant::now().checked_sub(BOOT_ID_HOLDS).unwrap();
-    two.described().boot_id = Some((7, long_ago));
+    let long_ago = Instant::now().checked_sub(DESCRIPTION_HOLDS).unwrap();
+    two.set_description(Description { at: long_ago, boot_id: 7, ..Description::default() });
     assert!(nodes.twin_of(&found).is_none());
-    // It is none of those after it.
+    // Later entries are not considered.
     nodes.add(found.clone()).unwrap();
     let other = Node::discovered("http://other.local:1".into()).unwrap();
     answer_with(&other, 7);

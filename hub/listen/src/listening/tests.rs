@@ -1,4 +1,4 @@
-//! Listening against a real gRPC server whose tape the test writes.
+//! Live listening to a real gRPC server with a tape that the test writes.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,16 +14,18 @@ use proto::cat_server::CatServer;
 use proto::*;
 use tokio_stream::wrappers::TcpListenerStream;
 
-use super::ear::tests::{heard_in_one_go, room, same};
-use super::live::{News, NodeState};
 use super::*;
+use crate::config::{self, ListenConfig};
+use crate::ear::tests::{heard_in_one_go, room, same};
+use crate::live::{self, News, NodeState};
+use crate::monitor;
 
-/// What any wait may take before it counts as a failure. Nothing is expected to come near it.
+/// The longest wait before a test fails. No wait should come near it.
 const SOON: Duration = Duration::from_secs(120);
 
 const MINUTE: usize = 60 * 16_000;
 
-/// A hub's listening, on a runtime of its own: dropping that is a kill, as far as a test can do it.
+/// A hub that listens, on its own runtime. Dropping the runtime is as close to a kill as a test can get.
 struct Hub {
     runtime: Option<tokio::runtime::Runtime>,
     nodes: Nodes,
@@ -64,7 +66,7 @@ impl Hub {
         self.listening.live().nodes()[0].report()
     }
 
-    /// Waits until so many frames are analysed or lost.
+    /// Waits until this many frames are analysed or lost.
     async fn heard(&self, frames: u64) {
         until("audio is heard", || async {
             let report = self.report();
@@ -77,12 +79,12 @@ impl Hub {
         self.store.gaps(None, 100).await.unwrap()
     }
 
-    /// As SIGKILL: tasks stop where they stand.
+    /// As on SIGKILL: tasks stop wherever they are.
     fn kill(mut self) {
         self.runtime.take().unwrap().shutdown_background();
     }
 
-    /// As SIGTERM.
+    /// As on SIGTERM.
     async fn stop(mut self) -> Store {
         self.stop.cancel();
         tokio::time::timeout(SOON, self.listening.finish()).await.expect("it finishes");
@@ -91,7 +93,7 @@ impl Hub {
     }
 }
 
-/// The store of a hub that has just been killed is free once its last thread has gone.
+/// Opens the store. After a kill it is free once the last thread has gone.
 async fn open(data_dir: &Path) -> Store {
     loop {
         match Store::open(data_dir, Access::Keeper) {
@@ -138,11 +140,11 @@ async fn what_a_tape_holds_is_caught_up_with_and_then_what_comes() {
     spans.sort_unstable();
     assert_same(&spans, &truth);
     assert!(page.events.iter().all(|event| event.clip.is_ok() && event.found.cat == "Tom"));
-    let mut told = 0;
+    let mut announced = 0;
     while let Ok(one) = news.try_recv() {
-        told += usize::from(matches!(*one, News::Event(_)));
+        announced += usize::from(matches!(*one, News::Event(_)));
     }
-    assert_eq!(told, truth.len());
+    assert_eq!(announced, truth.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +153,7 @@ async fn killed_hub_goes_on_with_nothing_missing_and_nothing_twice() {
     let truth = heard_in_one_go(0xB007, &audio);
     let node = FakeNode::with(audio);
     let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
-    // Each life stores something, and is killed while it is busy with the rest.
+    // Each hub stores something and is killed while it works on the rest.
     for _ in 0..6 {
         let hub = Hub::start(dir.path(), address).await;
         let before = hub.spans().await.len();
@@ -230,7 +232,7 @@ async fn what_is_gone_is_one_exact_gap() {
         hub.gaps().await.iter().map(|gap| (gap.first_sequence, gap.frame_count, gap.reason.as_str())).collect();
     assert_eq!(stored, [expected(1_000, 250, "device_lost"), expected(0, 500, "tape_overwritten"),]);
     assert_eq!(hub.report().frames, 3_000 - 750);
-    // Heard again after a kill, they are the same gaps.
+    // After a kill, hearing them again does not duplicate them.
     hub.kill();
     node.change(|tape| tape.cut += 1);
     let hub = Hub::start(dir.path(), address).await;
@@ -238,7 +240,7 @@ async fn what_is_gone_is_one_exact_gap() {
     assert_eq!(hub.stop().await.gaps(None, 100).await.unwrap().len(), 2);
 }
 
-/// The node's side of it is in `cat-node/tests/resume.rs`.
+/// `cat-node/tests/resume.rs` tests the node's side.
 #[tokio::test(flavor = "multi_thread")]
 async fn hub_that_was_away_for_ten_minutes_has_the_events_of_one_that_was_not() {
     const MINUTE_FRAMES: u64 = 3_000;
@@ -261,7 +263,7 @@ async fn hub_that_was_away_for_ten_minutes_has_the_events_of_one_that_was_not() 
         heard_before.get_or_insert(node.asked.lock().unwrap()[1].sequence);
     }
     let resumed_from = heard_before.unwrap();
-    assert!(resumed_from > 0, "it began anew");
+    assert!(resumed_from > 0, "it started over");
     hub.heard(11 * MINUTE_FRAMES - resumed_from).await;
     assert_eq!(hub.report().frames, 11 * MINUTE_FRAMES - resumed_from);
     assert_eq!(hub.gaps().await, []);
@@ -298,7 +300,7 @@ async fn restarted_node_is_heard_from_its_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_learns_the_time_later_has_its_events_dated_anew() {
+async fn node_that_learns_the_time_later_has_its_events_dated_again() {
     let audio = room(1, MINUTE);
     let node = FakeNode::with(audio);
     node.change(|tape| (tape.next, tape.knows_the_time) = (2_000, false));
@@ -312,7 +314,8 @@ async fn node_that_learns_the_time_later_has_its_events_dated_anew() {
     assert!(clock_of(&first).1 > 1_700_000_000_000_000_000, "by the hub's clock it is now: {first:?}");
     node.change(|tape| (tape.next, tape.knows_the_time) = (3_000, true));
     hub.heard(3_000).await;
-    until("it is dated anew", || async { clock_of(&hub.store.event(1).await.unwrap().unwrap()).0 == "node" }).await;
+    until("the event has its new date", || async { clock_of(&hub.store.event(1).await.unwrap().unwrap()).0 == "node" })
+        .await;
     let first = hub.store.event(1).await.unwrap().unwrap();
     let started_unix_ns = node.tape.borrow().started_unix_ns;
     assert_eq!(first.found.started_at_ns, started_unix_ns + first.found.started_monotonic_ns.cast_signed());
@@ -402,7 +405,7 @@ fn node_at(address: SocketAddr) -> Node {
     nodes.iter().next().unwrap()
 }
 
-/// So many samples of what a live listener hears.
+/// The next `samples` samples of a live stream of sound.
 async fn heard_live(audio: &mut mpsc::Receiver<bytes::Bytes>, samples: usize) -> Vec<i16> {
     let mut bytes = Vec::new();
     while bytes.len() < 2 * samples {
@@ -415,7 +418,7 @@ async fn heard_live(audio: &mut mpsc::Receiver<bytes::Bytes>, samples: usize) ->
 }
 
 #[tokio::test]
-async fn who_listens_live_hears_the_last_second_and_what_comes_and_silence_for_what_is_lost() {
+async fn live_sound_is_the_last_second_then_what_comes_with_silence_for_gaps() {
     let audio: Vec<i16> = (0..1_000 * 320).map(|n| (n % 30_000) as i16 + 1).collect();
     let node = FakeNode::with(audio.clone());
     node.change(|tape| {
@@ -435,30 +438,30 @@ async fn who_listens_live_hears_the_last_second_and_what_comes_and_silence_for_w
 }
 
 #[tokio::test]
-async fn live_listener_that_falls_behind_is_cut_off_and_one_that_hangs_up_is_let_go() {
+async fn live_sound_ends_for_a_client_that_falls_behind_and_for_one_that_hangs_up() {
     let node = FakeNode::with(room(7, MINUTE));
     node.change(|tape| tape.next = 100);
     let address = node.serve().await;
     let mut slow = monitor::open(&node_at(address), CancellationToken::new()).await.unwrap();
     let gone = monitor::open(&node_at(address), CancellationToken::new()).await.unwrap();
     drop(gone);
-    // Ten seconds are kept for it, a minute comes.
+    // The queue holds ten seconds; a minute comes.
     node.change(|tape| tape.next = 3_000);
     let heard = tokio::time::timeout(SOON, async {
         let mut pieces = 0;
-        // Slower than the node sends, which does so at once.
-        until("the listener is cut off", || async { slow.is_closed() }).await;
+        // The client reads nothing while the node sends everything at once.
+        until("the stream is cut off", || async { slow.is_closed() }).await;
         while slow.recv().await.is_some() {
             pieces += 1;
         }
         pieces
     });
     assert_eq!(heard.await.expect("it is cut off"), 100);
-    until("nobody listens any more", || async { node.tape.receiver_count() == 0 }).await;
+    until("no stream is open any more", || async { node.tape.receiver_count() == 0 }).await;
 }
 
 #[tokio::test]
-async fn spectrum_is_drawn_while_somebody_watches_and_not_otherwise() {
+async fn spectrum_is_drawn_only_while_somebody_watches() {
     let folder = tempfile::tempdir().unwrap();
     let node = FakeNode::with(room(7, MINUTE));
     node.change(|tape| tape.next = 50);

@@ -1,0 +1,103 @@
+use hub_store::Access;
+use hub_store::clips::{ClipsConfig, Cut};
+use hub_store::events::{NewEvent, NoClip};
+use hub_store::testing::{as_if_another_network_heard, event, put_with};
+use sound::detection::ContextLabel;
+
+use super::*;
+
+const ROLL: u64 = 8_000;
+
+fn recorded(name: &str) -> Vec<i16> {
+    let path = format!("{}/../../sound/tests/clips/{name}.wav", env!("CARGO_MANIFEST_DIR"));
+    hound::WavReader::open(path).unwrap().into_samples().map(Result::unwrap).collect()
+}
+
+struct Home {
+    _dir: tempfile::TempDir,
+    store: Store,
+    clips: Clips,
+}
+
+impl Home {
+    async fn open() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
+        let clips = Clips::open(dir.path(), config, store.clone()).await.unwrap();
+        Self { _dir: dir, store, clips }
+    }
+
+    /// Stores an event with its clip. The event lies at `place` in the clip.
+    async fn put(&self, node: &str, start_sample: u64, clip: Option<&[i16]>, place: Range<u64>) -> Event {
+        let clip = match clip {
+            Some(samples) => {
+                let cut = Cut { boot_id: 1, start_sample: start_sample - place.start, samples: samples.to_vec() };
+                self.clips.keep(cut).await
+            }
+            None => Err(NoClip::Disabled),
+        };
+        let length = place.end - place.start;
+        put_with(&self.store, NewEvent { end_sample: start_sample + length, ..event(node, start_sample) }, clip).await
+    }
+
+    async fn label(&self, event: &Event) -> Event {
+        let label = Some(OwnerLabel::Context(ContextLabel::Isolation));
+        self.store.label_event(event.id, label).await.unwrap().unwrap()
+    }
+
+    async fn labels(&self) -> u32 {
+        self.store.household("Tom").await.unwrap().labels()
+    }
+}
+
+#[tokio::test]
+async fn labels_go_on_teaching_after_an_update() {
+    let home = Home::open().await;
+    let (meow, place) = (recorded("meow_alone"), ROLL..ROLL + 12_000);
+    let count = BATCH + 3;
+    for n in 1..=count as u64 {
+        home.label(&home.put("kitchen", n * 100_000, Some(&meow), place.clone()).await).await;
+    }
+    for clip in [Some(&[0; 32_000][..]), None] {
+        home.label(&home.put("hall", 100_000 + clip.map_or(0, |_| 50_000), clip, place.clone()).await).await;
+    }
+    let later = home.put("attic", 100_000, Some(&meow), place.clone()).await;
+    assert_eq!(home.labels().await as usize, count + 2);
+    as_if_another_network_heard(&home.store, i64::MAX).await;
+    assert_eq!(home.labels().await, 0);
+    let damaged = hub_store::events::Clip { samples: 5, ..later.clip.clone().unwrap() };
+    home.label(&put_with(&home.store, event("cellar", 100_000), Ok(damaged)).await).await;
+    as_if_another_network_heard(&home.store, i64::MAX).await;
+    let judged = home.put("attic", 900_000, None, place.clone()).await;
+
+    assert_eq!(all(&home.store, &home.clips).await.unwrap(), Reheard { again: count, lost: 2 });
+    assert_eq!(home.labels().await as usize, count);
+    let judged = home.store.event(judged.id).await.unwrap().unwrap();
+    assert_eq!(judged.context_labels as usize, count, "events of its cat are judged again");
+    assert_eq!(all(&home.store, &home.clips).await.unwrap(), Reheard::default(), "once");
+
+    // One that is labelled after the update.
+    let labelled = home.label(&later).await;
+    assert_eq!(home.labels().await as usize, count);
+    rehear_labelled(&home.store, &home.clips, &labelled).await.unwrap();
+    assert_eq!(home.labels().await as usize, count + 1);
+}
+
+#[test]
+fn the_sound_of_the_event_is_heard_and_not_its_neighbour() {
+    let (food, alone) = (recorded("meow_food"), recorded("meow_alone"));
+    let heard = |samples: &[i16], place: Range<u64>| hear(samples, &place, -60.0);
+    let (first, second) = (food.len() as u64, (food.len() + alone.len()) as u64);
+    let both = [&food[..], &alone].concat();
+    let embedding = |features: Option<Features>| features.unwrap().embedding;
+    let distance = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+    let [own_first, own_second] = [&food, &alone].map(|meow| embedding(heard(meow, 4_000..meow.len() as u64 - 4_000)));
+    let at_second = embedding(heard(&both, first + 4_000..second - 4_000));
+    assert!(distance(&at_second, &own_second) < 0.2 * distance(&at_second, &own_first));
+    // Its own sound is not in the clip; a neighbour is.
+    let silence = vec![0; 32_000];
+    assert_eq!(heard(&[&food[..], &silence].concat(), first + 8_000..first + 20_000), None);
+    // The clip ends within the sound.
+    assert!(heard(&alone, 4_000..alone.len() as u64 + 16_000).is_some());
+}

@@ -1,0 +1,127 @@
+//! The registry of cat-nodes: which ones the hub knows, and which one hears a given cat.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use daemon::shutdown::CancellationToken;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::watch;
+
+use crate::address::NodeConfig;
+use crate::node::Node;
+
+/// Most nodes that a hub listens to, configured ones included. A node that is discovered beyond that is refused, which
+/// is counted and logged.
+pub const MAX_NODES: usize = 64;
+
+/// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
+/// discovery. A node is never removed and never changes its place: one that is away is still known. Clones share the
+/// registry.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    nodes: watch::Sender<Vec<Node>>,
+    refused: AtomicU64,
+}
+
+/// The registry already holds [`MAX_NODES`] nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl Nodes {
+    /// The nodes of a config, of which there must be at least one. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// If a URL is not valid.
+    pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
+        assert!(!configs.is_empty(), "the config has a default node");
+        let nodes = configs.iter().map(Node::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { shared: Arc::new(Shared { nodes: watch::Sender::new(nodes), refused: AtomicU64::new(0) }) })
+    }
+
+    /// All nodes, as they are now.
+    pub fn iter(&self) -> impl Iterator<Item = Node> + use<> {
+        self.shared.nodes.borrow().clone().into_iter()
+    }
+
+    /// Wakes when nodes are added.
+    pub fn watch(&self) -> watch::Receiver<Vec<Node>> {
+        self.shared.nodes.subscribe()
+    }
+
+    /// The node with this URL.
+    pub fn get(&self, url: &str) -> Option<Node> {
+        self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
+    }
+
+    /// Adds a node at the end.
+    ///
+    /// # Errors
+    /// If there are [`MAX_NODES`] already.
+    pub fn add(&self, node: Node) -> Result<(), Full> {
+        let added = self.shared.nodes.send_if_modified(|nodes| {
+            let fits = nodes.len() < MAX_NODES;
+            if fits {
+                nodes.push(node);
+            }
+            fits
+        });
+        if added { Ok(()) } else { Err(Full) }
+    }
+
+    /// Counts a discovered node that was refused.
+    pub fn count_refused(&self) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a discovered node was refused because there are [`MAX_NODES`] already.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// The same node under another name, if there is one: an earlier entry that has recently answered with the same
+    /// boot id. A configured node never counts as another one.
+    pub fn twin_of(&self, node: &Node) -> Option<Node> {
+        let boot_id = node.boot_id().filter(|_| node.is_discovered())?;
+        self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
+    }
+
+    /// All nodes, each under one name only.
+    pub fn distinct(&self) -> Vec<Node> {
+        self.iter().filter(|node| self.twin_of(node).is_none()).collect()
+    }
+
+    /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names
+    /// that no node claims go to the first node.
+    pub fn for_cat(&self, cat: &str) -> Node {
+        let nodes = self.shared.nodes.borrow();
+        let configured = || nodes.iter().find(|node| node.configured_cat() == Some(cat));
+        let described =
+            || nodes.iter().find(|node| node.configured_cat().is_none() && node.cat().is_some_and(|name| name == cat));
+        configured().or_else(described).unwrap_or(&nodes[0]).clone()
+    }
+
+    /// Asks each node every few seconds to describe itself, until `stop`. This also keeps the connections open, so that
+    /// the first call after an outage finds one.
+    pub async fn keep_described(&self, stop: &CancellationToken) {
+        let mut nodes = self.watch();
+        let mut known = FuturesUnordered::new();
+        loop {
+            let added: Vec<Node> = nodes.borrow_and_update().iter().skip(known.len()).cloned().collect();
+            known.extend(added.into_iter().map(|node| async move { node.keep_described().await }));
+            tokio::select! {
+                _ = known.next() => {}
+                _ = nodes.changed() => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
