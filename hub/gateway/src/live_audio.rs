@@ -59,7 +59,7 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
     let node = node.ok_or_else(|| Error::new(Code::NotFound, format!("there is no node {:?}", params.node)))?;
     let place = app.limits.sound.try_take();
     let place =
-        place.ok_or_else(|| Error::new(Code::TooManyListeners, format!("{MAX_LISTENERS} people listen already")))?;
+        place.ok_or_else(|| Error::new(Code::TooManyLiveStreams, format!("{MAX_LISTENERS} people listen already")))?;
     let audio = monitor::open(&node, app.stop.clone()).await?;
     let pieces = futures_util::stream::unfold((Some(head()), audio, place), |(head, mut audio, place)| async move {
         let piece = match head {

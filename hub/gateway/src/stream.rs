@@ -93,7 +93,7 @@ async fn stream(
     let wanted = Wanted::parse(params)?;
     let place = app.limits.news.try_take();
     let place =
-        place.ok_or_else(|| Error::new(Code::TooManyStreams, format!("{MAX_STREAMS} live streams are open")))?;
+        place.ok_or_else(|| Error::new(Code::TooManyUpdateStreams, format!("{MAX_STREAMS} live streams are open")))?;
     // Watch first, look back second: nothing falls between.
     let news = live.watch();
     let spectra = wanted.wants(SPECTRUM, None).then(|| live.watch_spectra());
