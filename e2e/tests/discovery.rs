@@ -1,5 +1,5 @@
-//! Nodes that announce themselves and hubs that were told of nothing, on a network of their own: the test starts itself a second
-//! time in new network and host name namespaces, so that nothing else on this machine is found or disturbed.
+//! Discovery by mDNS, on a network of its own: the test starts itself a second time in new network and host name
+//! namespaces, so that it neither finds nor disturbs anything else on this machine.
 
 use std::io::Write;
 use std::process::Command;
@@ -15,7 +15,7 @@ use serde_json::Value;
 /// Set in the second process.
 const INSIDE: &str = "MEOWLINK_TEST_NETWORK";
 
-/// Announcements, repairs and time-outs take seconds each; nothing is expected to come near this.
+/// How long the test waits. Announcements, reconnections and time-outs take seconds each, so this is ample.
 const SOON: Duration = Duration::from_secs(120);
 
 /// A machine called attic with one interface.
@@ -43,14 +43,13 @@ fn hub_finds_a_node_that_announces_itself_and_follows_it() {
         tried => {
             let why =
                 tried.map_or_else(|error| error.to_string(), |tried| String::from_utf8_lossy(&tried.stderr).into());
-            // Past the test harness, which shows nothing of a test that passed; the second line is counted in the sum.
-            writeln!(std::io::stderr(), "\nSKIPPED: discovery: this machine gives no network of one's own: {why}")
-                .unwrap();
+            // Bypasses the test harness, which hides the output of passing tests. The summary counts the second line.
+            writeln!(std::io::stderr(), "\nSKIPPED: discovery: cannot create a network namespace: {why}").unwrap();
             writeln!(std::io::stderr(), "0 passed, 0 failed, 1 skipped").unwrap();
             return;
         }
     }
-    // Built out here, where cargo finds everything.
+    // The binaries are built here, because cargo may not work in the new namespaces.
     let folder = binaries().hub.parent().unwrap();
     let inside = own_network()
         .arg(std::env::current_exe().unwrap())
@@ -81,16 +80,16 @@ async fn find_and_follow() {
     assert_eq!((&found[1]["discovered"], &found[1]["reachable"]), (&true.into(), &true.into()));
     assert_eq!(hub.get("/cat/Tom").await.text(), "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n");
 
-    // One that is configured is not taken in a second time.
-    let told = Hub::start_discovering(&[("Tom", &format!("http://127.0.0.1:{port}"))]).await;
+    // A configured node is not admitted a second time.
+    let configured = Hub::start_discovering(&[("Tom", &format!("http://127.0.0.1:{port}"))]).await;
     until(SOON, "the announcement is known to be of the same node", || async {
-        told.daemon.log().contains("announced node is known already").then_some(())
+        configured.daemon.log().contains("announced node is known already").then_some(())
     })
     .await;
-    assert_eq!(nodes(&told).await.len(), 1);
-    drop(told);
+    assert_eq!(nodes(&configured).await.len(), 1);
+    drop(configured);
 
-    // Another address, as from a router that was switched off and on.
+    // The node gets another address, as after a restart of the router.
     let before = frames(&hub, &url, "live").await.unwrap_or(0);
     shell(MOVE);
     until(SOON, "the node is heard at its new address", || async {
@@ -98,7 +97,7 @@ async fn find_and_follow() {
     })
     .await;
 
-    // A node that says farewell is away, and not forgotten.
+    // A node that announces its departure is away, but stays in the list.
     node.signal(Signal::TERM);
     until(SOON, "the node is away", || async { frames(&hub, &url, "away").await }).await;
     assert_eq!(nodes(&hub).await.len(), 2);
@@ -127,7 +126,7 @@ async fn nodes(hub: &Hub) -> Vec<Value> {
     hub.get("/api/v1/nodes").await.json()["nodes"].as_array().expect("a list of nodes").clone()
 }
 
-/// Frames heard of a node that is in a state; `None` when it is not there or not in that state.
+/// Frames received from a node in the given state. `None`: the node is unknown or in another state.
 async fn frames(hub: &Hub, url: &str, state: &str) -> Option<u64> {
     let listening = hub.get("/api/v1/listening").await.json();
     let node = listening["nodes"].as_array()?.iter().find(|node| node["node"] == url)?;

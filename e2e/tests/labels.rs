@@ -1,4 +1,4 @@
-//! A cat's own classifier: what an owner says about one meow changes what the hub says about the others.
+//! Labels of the owner: the label of one meow changes the contexts of the cat's other meows.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// The cat meows every 4 s; analyses take half a minute.
 const HEARD: Duration = Duration::from_secs(60);
 
-/// A recording of a meow, and silence until it comes again.
+/// A recording of a meow, followed by silence.
 fn recording(folder: &Path) -> PathBuf {
     let mut meow = hound::WavReader::open(workspace().join("sound/tests/clips/meow_alone.wav")).unwrap();
     let spec = meow.spec();
@@ -28,7 +28,7 @@ fn recording(folder: &Path) -> PathBuf {
     path
 }
 
-/// The numbers of the events so far, the latest first, once there are so many.
+/// Waits for `at_least` events, and returns the numbers of all events, latest first.
 async fn events(hub: &Hub, at_least: usize) -> Vec<i64> {
     until(HEARD, &format!("{at_least} events"), || async {
         let page = hub.get("/api/v1/events").await.json();
@@ -48,7 +48,7 @@ async fn label(hub: &Hub, id: i64, label: Value) {
 }
 
 #[tokio::test]
-async fn label_teaches_about_earlier_and_later_meows_and_survives_a_restart() {
+async fn label_changes_earlier_and_later_meows_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let owner = FakeOwner::start(Mood::Answers).await;
     let source = format!("wav:{}", recording(folder.path()).display());
