@@ -23,14 +23,9 @@ pub fn rfc3339(unix_ns: i64) -> String {
 /// [`Code::BadRequest`] if the text is not an RFC 3339 time, or not between the years 1677 and 2262 (64 bits of
 /// nanoseconds).
 pub fn parse(key: &str, text: &str) -> Result<i64, Error> {
-    let bad = |why: String| {
-        Error::new(
-            Code::BadRequest,
-            format!("{key}: {text:?} is not an RFC 3339 time such as 2026-11-22T20:30:00Z: {why}"),
-        )
-    };
-    let moment: Timestamp = text.parse().map_err(|why: jiff::Error| bad(why.to_string()))?;
-    i64::try_from(moment.as_nanosecond()).map_err(|_| bad("not between the years 1677 and 2262".into()))
+    let bad = |why: &str| Error::new(Code::BadRequest, format!("{key}: {text:?} is not {why}"));
+    let moment: Timestamp = text.parse().map_err(|_| bad("an RFC 3339 time such as 2026-11-22T20:30:00Z"))?;
+    i64::try_from(moment.as_nanosecond()).map_err(|_| bad("between the years 1677 and 2262"))
 }
 
 #[cfg(test)]
@@ -38,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_survive_the_way_there_and_back() {
+    fn times_survive_formatting_and_parsing() {
         for unix_ns in [0, 1, -1, 1_795_379_400_250_000_000, i64::MAX, i64::MIN] {
             assert_eq!(parse("from", &rfc3339(unix_ns)).unwrap(), unix_ns);
         }
@@ -51,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_a_bad_request_that_names_the_key() {
+    fn invalid_time_is_a_bad_request_that_names_the_key() {
         for text in ["", "yesterday", "2026-11-22", "2026-13-01T00:00:00Z", "9999-01-01T00:00:00Z"] {
             let error = parse("to", text).unwrap_err();
             assert_eq!(error.code, Code::BadRequest);

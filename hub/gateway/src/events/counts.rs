@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use super::filter::params_with_filter;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Params, bad, bad_word};
+use crate::params::{Params, bad};
 
 /// Most buckets in an answer: a year of hours, or 24 years of days.
 const MAX_BUCKETS: usize = 8_784;
@@ -109,7 +109,7 @@ async fn counts(
     let unit = match params.by.as_deref() {
         None | Some("day") => Unit::Day,
         Some("hour") => Unit::Hour,
-        Some(other) => return Err(bad_word("unit in by", other, "day or hour").into()),
+        Some(other) => return Err(bad(format!("by: unknown unit {other:?} (expected day or hour)")).into()),
     };
     let mut filter = params.filter()?;
     let name = params.tz.unwrap_or_else(|| "UTC".into());
