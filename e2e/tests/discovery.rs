@@ -1,5 +1,5 @@
-//! Discovery by mDNS: a hub finds a node that is not in its config. The test starts itself a second time with a network
-//! and a host name of its own (namespaces), so that it neither finds nor disturbs anything else on this machine.
+//! Discovery by mDNS, on a network of its own: the test starts itself a second time in new network and host name
+//! namespaces, so that it neither finds nor disturbs anything else on this machine.
 
 use std::io::Write;
 use std::process::Command;
@@ -15,10 +15,10 @@ use serde_json::Value;
 /// Set in the second process.
 const INSIDE: &str = "MEOWLINK_TEST_NETWORK";
 
-/// A generous deadline: announcements, reconnects and time-outs take seconds each.
+/// How long the test waits. Announcements, reconnections and time-outs take seconds each, so this is ample.
 const SOON: Duration = Duration::from_secs(120);
 
-/// Makes a machine called attic, with one network interface.
+/// A machine called attic with one interface.
 const NETWORK: &str = "hostname attic && ip link set lo up && ip link add cats0 type veth peer name cats1 \
     && ip link set cats1 up && ip link set cats0 up && ip address add 10.99.0.5/24 dev cats0";
 
@@ -43,15 +43,13 @@ fn hub_finds_a_node_that_announces_itself_and_follows_it() {
         tried => {
             let why =
                 tried.map_or_else(|error| error.to_string(), |tried| String::from_utf8_lossy(&tried.stderr).into());
-            // Directly to standard error, because the test harness hides the output of a test that passes. The second
-            // line is for the script that adds up the results.
-            writeln!(std::io::stderr(), "\nSKIPPED: discovery: cannot make a network namespace on this machine: {why}")
-                .unwrap();
+            // Bypasses the test harness, which hides the output of passing tests. The summary counts the second line.
+            writeln!(std::io::stderr(), "\nSKIPPED: discovery: cannot create a network namespace: {why}").unwrap();
             writeln!(std::io::stderr(), "0 passed, 0 failed, 1 skipped").unwrap();
             return;
         }
     }
-    // Build here: cargo may not find all that it needs in there.
+    // The binaries are built here, because cargo may not work in the new namespaces.
     let folder = binaries().hub.parent().unwrap();
     let inside = own_network()
         .arg(std::env::current_exe().unwrap())
@@ -71,7 +69,7 @@ async fn find_and_follow() {
     let url = format!("http://attic.local:{port}");
     let node = start_node(port, &hub.owner_url());
 
-    until(SOON, "the node is found and live", || async {
+    until(SOON, "the node is found and heard", || async {
         frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
     })
     .await;
@@ -83,30 +81,30 @@ async fn find_and_follow() {
     assert_eq!(hub.get("/cat/Tom").await.text(), "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n");
 
     // A configured node is not admitted a second time.
-    let told = Hub::start_discovering(&[("Tom", &format!("http://127.0.0.1:{port}"))]).await;
-    until(SOON, "the announcement is recognised as that of a known node", || async {
-        told.daemon.log().contains("announced node is known already").then_some(())
+    let configured = Hub::start_discovering(&[("Tom", &format!("http://127.0.0.1:{port}"))]).await;
+    until(SOON, "the announcement is known to be of the same node", || async {
+        configured.daemon.log().contains("announced node is known already").then_some(())
     })
     .await;
-    assert_eq!(nodes(&told).await.len(), 1);
-    drop(told);
+    assert_eq!(nodes(&configured).await.len(), 1);
+    drop(configured);
 
     // The node gets another address, as after a restart of the router.
     let before = frames(&hub, &url, "live").await.unwrap_or(0);
     shell(MOVE);
-    until(SOON, "the node is live at its new address", || async {
+    until(SOON, "the node is heard at its new address", || async {
         frames(&hub, &url, "live").await.filter(|frames| *frames > before + 1_000)
     })
     .await;
 
-    // A node that stops and withdraws its announcement is away, but stays in the list.
+    // A node that announces its departure is away, but stays in the list.
     node.signal(Signal::TERM);
     until(SOON, "the node is away", || async { frames(&hub, &url, "away").await }).await;
     assert_eq!(nodes(&hub).await.len(), 2);
     drop(node);
     let before = frames(&hub, &url, "away").await.expect("it is away");
     let _node = start_node(port, &hub.owner_url());
-    until(SOON, "the node is live again", || async {
+    until(SOON, "the node is heard again", || async {
         frames(&hub, &url, "live").await.filter(|frames| *frames > before)
     })
     .await;
@@ -128,7 +126,7 @@ async fn nodes(hub: &Hub) -> Vec<Value> {
     hub.get("/api/v1/nodes").await.json()["nodes"].as_array().expect("a list of nodes").clone()
 }
 
-/// Frames received from a node in this state. `None`: the node is unknown, or in another state.
+/// Frames received from a node in the given state. `None`: the node is unknown or in another state.
 async fn frames(hub: &Hub, url: &str, state: &str) -> Option<u64> {
     let listening = hub.get("/api/v1/listening").await.json();
     let node = listening["nodes"].as_array()?.iter().find(|node| node["node"] == url)?;

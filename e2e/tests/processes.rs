@@ -1,4 +1,4 @@
-//! The daemons as processes: how they stop, their command lines, and the roles of the hub as processes of their own.
+//! The daemons as processes: how they stop, their command lines, and hub roles in processes of their own.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -16,14 +16,14 @@ use proto::dog_client::DogClient;
 use proto::owner_client::OwnerClient;
 use proto::{AnalysisRequest, AnalyzeCatSoundRequest, DogRequest, ListenRequest, NotifyRequest};
 
-/// The daemons promise to exit this long after the first signal at the latest.
+/// The daemons promise to exit within this time after the first signal.
 const STOP: Duration = Duration::from_secs(5);
 
-/// Exit code for bad usage or a bad config.
+/// Exit code for wrong usage or an invalid config.
 const USAGE: Option<i32> = Some(64);
 
 #[tokio::test]
-async fn node_stops_in_order_though_streams_are_open() {
+async fn node_stops_cleanly_while_streams_are_open() {
     for signal in [Signal::TERM, Signal::INT] {
         let mut node = Node::start(NodeOptions::new("http://127.0.0.1:1")).await;
         let mut client = node.client();
@@ -40,13 +40,13 @@ async fn node_stops_in_order_though_streams_are_open() {
 }
 
 #[tokio::test]
-async fn hub_stops_in_order_and_stores_what_it_was_at() {
+async fn hub_stops_cleanly_and_stores_running_analyses() {
     for signal in [Signal::TERM, Signal::INT] {
         let owner = FakeOwner::start(Mood::Answers).await;
         let node = Node::start(NodeOptions::new(owner.url())).await;
         let mut hub = Hub::start(&[("Tom", &node.url())]).await;
         let path = hub.analyze("Tom").await;
-        // This stream is opened after the hub's. When it has had a message, so has the hub.
+        // This stream is opened after the hub's. When it has a message, the hub has one too.
         let mut stream = node.client().analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap().into_inner();
         for _ in 0..2 {
             within(SOON, "a second", stream.message()).await.unwrap().expect("the stream goes on");
@@ -68,7 +68,8 @@ async fn second_signal_ends_a_daemon_at_once() {
     let mut node = Node::start(NodeOptions::new("http://127.0.0.1:1")).await;
     let mut hub = Hub::start(&[("Tom", &node.url())]).await;
     for daemon in [&mut hub.daemon, &mut node.daemon] {
-        // Both signals are pending while the process is stopped, so it gets the second one before it can exit.
+        // While the daemon is stopped, both signals queue up. When it continues, the second one arrives before it has
+        // exited.
         daemon.signal(Signal::STOP);
         daemon.signal(Signal::TERM);
         daemon.signal(Signal::INT);
@@ -79,7 +80,7 @@ async fn second_signal_ends_a_daemon_at_once() {
 }
 
 #[tokio::test]
-async fn reader_of_the_log_that_is_gone_stops_nobody() {
+async fn closed_log_pipe_does_not_stop_a_daemon() {
     use std::process::{Command, Stdio};
     let (listen, data) = (e2e::ports::free().to_string(), tempfile::tempdir().unwrap());
     let data = data.path().to_str().unwrap();
@@ -109,7 +110,7 @@ fn assert_usage(finished: &Finished, words: &[&str]) {
 }
 
 #[test]
-fn bad_usage_is_64_and_says_what_is_wrong() {
+fn wrong_usage_is_64_and_names_the_argument() {
     let programs = binaries();
     for (arguments, words) in [
         (&["--no-such-flag"][..], &["--no-such-flag"][..]),
@@ -137,7 +138,7 @@ fn bad_usage_is_64_and_says_what_is_wrong() {
 }
 
 #[test]
-fn bad_config_is_64_and_names_file_and_key() {
+fn invalid_config_is_64_and_names_file_and_key() {
     let programs = binaries();
     let folder = tempfile::tempdir().unwrap();
     for (name, program) in [("cat-node", &programs.cat_node), ("hub", &programs.hub)] {
@@ -160,7 +161,7 @@ fn bad_config_is_64_and_names_file_and_key() {
 }
 
 #[test]
-fn help_and_version_are_no_failure() {
+fn help_and_version_succeed() {
     let programs = binaries();
     for (program, commands) in
         [(&programs.cat_node, ["serve", "devices", "record"]), (&programs.hub, ["serve", "analyze", "--node"])]
@@ -177,7 +178,7 @@ fn help_and_version_are_no_failure() {
 }
 
 #[tokio::test]
-async fn port_that_is_taken_is_a_failure_that_names_it() {
+async fn taken_port_is_a_failure_that_names_the_address() {
     let hub = Hub::start(&[("Tom", "http://127.0.0.1:1")]).await;
     let taken = hub.at.http.to_string();
     let data = tempfile::tempdir().unwrap();
@@ -188,7 +189,7 @@ async fn port_that_is_taken_is_a_failure_that_names_it() {
 }
 
 #[tokio::test]
-async fn roles_run_as_processes_of_their_own() {
+async fn roles_run_in_processes_of_their_own() {
     let at = Addresses::free();
     let data = tempfile::tempdir().unwrap();
     let data = data.path().to_str().unwrap();
@@ -213,7 +214,7 @@ async fn roles_run_as_processes_of_their_own() {
     let _gateway = start("gateway", &gateway.concat());
     let _dog = start("dog", &["--dog", &at.dog.to_string(), "--owner-url", &owner_url]);
     let _analysis = start("analysis", &["--analysis", &at.analysis.to_string(), "--node", &cat, "--data-dir", data]);
-    until(SOON, "the dog's process serves", || async {
+    until(SOON, "the dog's process is there", || async {
         let http = http::try_exchange(at.http, "GET", "/dog/Rex").await.ok()?;
         (http.json()["error"]["code"] == "owner_unavailable").then_some(())
     })
@@ -234,7 +235,7 @@ async fn roles_run_as_processes_of_their_own() {
     let analyses = http::get(at.http, "/api/v1/analyses?cat=Tom").await.json();
     assert_eq!(analyses["analyses"][0]["status"], "running", "the gateway reads what the analysis stored: {analyses}");
 
-    // Each role answers its own clients.
+    // Each process answers gRPC clients too.
     let notify = NotifyRequest { animal_name: "Tom".into(), animal_type: "cat".into() };
     let answer = OwnerClient::new(channel(&owner_url)).notify(notify).await.unwrap().into_inner();
     assert_eq!(answer.message, "Owner of Tom cat is notified");

@@ -1,4 +1,4 @@
-//! The gateway at the level of raw HTTP/1.1.
+//! The gateway, tested with raw HTTP/1.1.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -62,7 +62,7 @@ async fn names_are_percent_decoded_utf8() {
 }
 
 #[tokio::test]
-async fn query_is_no_part_of_the_name() {
+async fn query_is_not_part_of_the_name() {
     let (hub, _node, _dir) = hub().await;
     assert_eq!(hub.json("/cat/Tom?x=1").await["catMeaw"], "Tom: MEEEWWWWW");
 }
@@ -80,7 +80,7 @@ async fn head_answers_like_get_without_a_body() {
 }
 
 #[tokio::test]
-async fn other_methods_are_told_what_is_allowed() {
+async fn other_methods_are_405_and_allow_lists_the_methods() {
     let (hub, node, _dir) = hub().await;
     for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
         for path in ["/cat/Tom", "/dog/Rex", "/analyze/Tom", "/api/v1/analyses", "/healthz"] {
@@ -113,7 +113,7 @@ async fn name_that_is_not_utf8_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn longest_name_is_taken_and_one_byte_more_is_not() {
+async fn longest_name_is_accepted_and_one_byte_more_is_not() {
     let (hub, _node, _dir) = hub().await;
     let longest = "ö".repeat(512);
     let encoded = "%C3%B6".repeat(512);
@@ -125,7 +125,7 @@ async fn longest_name_is_taken_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn heads_beyond_all_measure_are_refused() {
+async fn oversized_heads_are_rejected() {
     let (hub, _node, _dir) = hub().await;
     let answer = request(hub.http, &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000))).await;
     assert_eq!(answer.status, 414);
@@ -138,7 +138,9 @@ async fn heads_beyond_all_measure_are_refused() {
 async fn node_that_is_down_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let hub = Hub::start(dir.path(), &url(nobody().await)).await;
-    assert_eq!(hub.get("/cat/Tom").await.problem(), (503, "node_unavailable".into()));
+    let answer = hub.get("/cat/Tom").await;
+    assert_eq!(answer.problem(), (503, "node_unavailable".into()));
+    assert_eq!(answer.json()["error"]["message"], "the cat node cannot be reached: connection refused");
     assert_eq!(hub.get("/dog/Rex").await.status, 200);
 }
 
@@ -168,7 +170,7 @@ async fn node_that_accepts_and_says_nothing_is_too_slow_or_unavailable() {
 }
 
 #[tokio::test]
-async fn what_the_node_says_of_its_owner_is_told_apart() {
+async fn errors_of_the_nodes_owner_are_distinguished() {
     for (status, problem) in [
         (Status::unavailable("the owner is down"), (503, "owner_unavailable")),
         (Status::deadline_exceeded("the owner hangs"), (504, "owner_too_slow")),
@@ -183,7 +185,7 @@ async fn what_the_node_says_of_its_owner_is_told_apart() {
 }
 
 #[tokio::test]
-async fn dog_tells_its_owner_and_says_when_it_cannot() {
+async fn dog_notifies_its_owner_and_reports_failures() {
     let dir = tempfile::tempdir().unwrap();
     let with_owner = |url: &str| format!("only = [\"dog\", \"gateway\", \"analysis\"]\nowner_url = {url:?}");
 
@@ -225,7 +227,7 @@ async fn readiness_follows_the_nodes() {
     let gone = url(nobody().await);
     let hub = Hub::start_with(dir.path(), &format!("node = [{:?}, {gone:?}]", node.url())).await;
     let ready = hub.get("/readyz").await;
-    assert_eq!((ready.status, &ready.json()["ready"]), (200, &true.into()), "one node of two is work to do");
+    assert_eq!((ready.status, &ready.json()["ready"]), (200, &true.into()), "one node of two is enough");
     assert_eq!(ready.json()["checks"][format!("node:{gone}")]["ok"], false);
     drop(node);
     let not_ready = async {
@@ -234,11 +236,11 @@ async fn readiness_follows_the_nodes() {
         }
     };
     within("the hub is not ready", not_ready).await;
-    assert_eq!(hub.get("/healthz").await.status, 200, "it lives all the same");
+    assert_eq!(hub.get("/healthz").await.status, 200, "the process is alive");
 }
 
 #[tokio::test]
-async fn node_that_answers_and_is_deaf_is_no_secret() {
+async fn deaf_node_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     for (source, condition) in [(SourceState::NoDevice, "no_device"), (SourceState::Silent, "silent")] {
         let node = Node::start(NodeScript { source, ..NodeScript::default() }).await;
@@ -278,7 +280,7 @@ async fn hub_that_hears_its_node_is_ok_even_strictly() {
 }
 
 #[tokio::test]
-async fn nodes_say_what_they_are() {
+async fn nodes_are_described() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(NodeScript::default()).await;
     let gone = url(nobody().await);
@@ -298,7 +300,7 @@ async fn names_go_to_the_node_that_has_the_cat() {
     let tom = Node::start(NodeScript::default()).await;
     let ada = Node::start(NodeScript { cat: "Ada", ..NodeScript::default() }).await;
     let hub = Hub::start_with(dir.path(), &format!("node = [{:?}, {:?}]", tom.url(), ada.url())).await;
-    // Makes the hub ask both for their cats.
+    // Makes the hub ask both nodes for their cats.
     hub.json("/api/v1/nodes").await;
     for name in ["Ada", "Tom", "Nobody"] {
         assert_eq!(hub.get(&format!("/cat/{name}")).await.status, 200);
@@ -307,7 +309,7 @@ async fn names_go_to_the_node_that_has_the_cat() {
 }
 
 #[tokio::test]
-async fn openapi_describes_every_route_and_has_no_loose_ends() {
+async fn openapi_describes_every_route_and_every_reference_resolves() {
     let (hub, _node, _dir) = hub().await;
     let document = hub.json("/api/v1/openapi.json").await;
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
@@ -367,7 +369,7 @@ async fn bad_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn index_tells_what_to_try() {
+async fn index_lists_commands_to_try() {
     let (hub, _node, _dir) = hub().await;
     let answer = hub.get("/").await;
     assert_eq!(answer.status, 200);
@@ -439,7 +441,7 @@ async fn request_in_flight_is_answered_while_the_hub_stops() {
 }
 
 #[tokio::test]
-async fn hub_answers_to_no_name_of_a_stranger() {
+async fn unknown_host_names_are_rejected() {
     let (hub, _node, _dir) = hub().await;
     for (path, host, status) in [
         ("/healthz", "hub.local:5000", 200),
@@ -456,23 +458,23 @@ async fn hub_answers_to_no_name_of_a_stranger() {
             let error = &answer.json()["error"];
             assert_eq!(error["code"], "unknown_host");
             let message = error["message"].as_str().unwrap();
-            assert!(message.contains("\"evil.example\"") && message.contains("page.hosts"), "{message}");
+            assert_eq!(message, "Unknown host name \"evil.example\"; if it is yours, add it to `[page] hosts`.");
         }
     }
     let put = "PUT /api/v1/events/77/label HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     assert_eq!(request(hub.http, put).await.status, 421, "whatever the method");
     let old = request(hub.http, "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n").await;
-    assert_eq!(old.status, 200, "a program that names no host");
+    assert_eq!(old.status, 200, "a program that sends no Host");
 }
 
 #[tokio::test]
-async fn page_of_another_site_changes_nothing() {
+async fn page_of_another_site_cannot_change_anything() {
     let (hub, _node, _dir) = hub().await;
     let delete = async |headers: &str| {
         let head = format!("DELETE /api/v1/events/77 HTTP/1.1\r\nHost: hub:8080\r\nConnection: close\r\n{headers}\r\n");
         request(hub.http, &head).await
     };
-    // There is no such event: who gets so far may change things.
+    // The event does not exist: a request that is not blocked gets 404.
     for ours in [
         "",
         "Origin: http://hub:8080\r\n",
@@ -496,6 +498,11 @@ async fn page_of_another_site_changes_nothing() {
             "{foreign}"
         );
     }
+    let blocked = delete("Origin: http://evil.example\r\n").await.json();
+    assert_eq!(
+        blocked["error"]["message"],
+        "Blocked: the request came from another site. Behind a proxy, forward the `Host` header."
+    );
     let read = request(
         hub.http,
         "GET /healthz HTTP/1.1\r\nHost: hub\r\nOrigin: http://evil.example\r\nConnection: close\r\n\r\n",

@@ -1,4 +1,4 @@
-//! What can go wrong, and the one place that says what it is called on gRPC and on HTTP.
+//! Errors of the hub, and the one table that maps each of them to a word, an HTTP status and a gRPC code.
 
 use std::error::Error as _;
 use std::fmt;
@@ -9,11 +9,16 @@ use http::StatusCode;
 use tonic::metadata::MetadataValue;
 use tonic::{Code as GrpcCode, Status};
 
-/// Metadata key under which a hub's gRPC errors carry [`Code::as_str`], so that another role, in this process or in
+mod cause;
+
+pub use cause::cause;
+use cause::without_os_error;
+
+/// Metadata key under which a hub's gRPC errors carry [`Code::as_str`]. With it another role, in this process or in
 /// another, knows exactly what failed.
 const CODE_METADATA_KEY: &str = "error-code";
 
-/// Somebody the hub asks.
+/// A service that the hub calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
     /// A cat-node.
@@ -26,52 +31,52 @@ pub enum Who {
     Analysis,
 }
 
-/// What went wrong. The words are stable: clients branch on them.
+/// What kind of error it is. The words are stable: clients branch on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The request makes no sense: correct it.
+    /// The request is invalid: correct it.
     BadRequest,
-    /// There is no such route, cat or analysis.
+    /// Nothing has this path, name or number.
     NotFound,
-    /// It is not in the state for that: look at it again.
+    /// The resource is in a state that does not allow the request: read it again.
     Conflict,
-    /// The route knows other methods.
+    /// The route exists, but not with this method.
     MethodNotAllowed,
     /// The name or the whole URI is too long.
     NameTooLong,
     /// The request body is too large.
     BodyTooLarge,
-    /// The range begins beyond the end: ask for less, or for all.
+    /// The range begins after the last byte: request a smaller range, or the whole file.
     RangeNotSatisfiable,
-    /// As many live streams as the hub allows are open: close one, or try again later.
-    TooManyStreams,
-    /// As many analyses as the hub allows are running: try again later.
+    /// The maximum number of update streams is open: close one, or try again later.
+    TooManyUpdateStreams,
+    /// The maximum number of analyses is running: try again later.
     TooManyAnalyses,
-    /// As many people as the hub allows listen to a microphone live: try again later.
-    TooManyListeners,
-    /// The owner of the hub has switched it off.
+    /// The maximum number of live audio streams is open: try again later.
+    TooManyLiveStreams,
+    /// The hub's config disables it.
     SwitchedOff,
-    /// A page of another site tried to change something here.
+    /// A page of another site tried to change something.
     ForeignOrigin,
-    /// The hub was called by a name that it does not know: add it to `page.hosts`.
+    /// The request names a host that the hub does not know: add the name to `[page] hosts`.
     UnknownHost,
-    /// It cannot be reached: try again later.
+    /// The service cannot be reached: try again later.
     Unavailable(Who),
-    /// It did not answer in time.
+    /// The service did not answer in time.
     TooSlow(Who),
-    /// It answered something that makes no sense.
+    /// The service sent an invalid answer.
     BadAnswer(Who),
     /// The hub itself did not answer in time.
     RequestTooSlow,
-    /// The database does not work.
+    /// The database cannot be read or written.
     StoreUnavailable,
     /// The hub is stopping.
     Stopping,
-    /// A fault of the hub.
+    /// A bug in the hub.
     Internal,
 }
 
-/// Every code, for the documentation and for reading codes back.
+/// Every code, to find one by its word.
 const ALL: &[Code] = {
     use Code::*;
     use Who::*;
@@ -83,9 +88,9 @@ const ALL: &[Code] = {
         NameTooLong,
         BodyTooLarge,
         RangeNotSatisfiable,
-        TooManyStreams,
+        TooManyUpdateStreams,
         TooManyAnalyses,
-        TooManyListeners,
+        TooManyLiveStreams,
         SwitchedOff,
         ForeignOrigin,
         UnknownHost,
@@ -109,17 +114,17 @@ const ALL: &[Code] = {
 };
 
 impl Code {
-    /// The stable word for it.
+    /// The stable word for this code.
     pub fn as_str(self) -> &'static str {
         self.row().0
     }
 
-    /// How it looks on HTTP.
+    /// The HTTP status.
     pub fn http(self) -> StatusCode {
         self.row().1
     }
 
-    /// How it looks on gRPC.
+    /// The gRPC code.
     pub fn grpc(self) -> GrpcCode {
         self.row().2
     }
@@ -136,9 +141,11 @@ impl Code {
             Self::RangeNotSatisfiable => {
                 ("range_not_satisfiable", StatusCode::RANGE_NOT_SATISFIABLE, GrpcCode::OutOfRange)
             }
-            Self::TooManyStreams => ("too_many_streams", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
+            Self::TooManyUpdateStreams => {
+                ("too_many_streams", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
+            }
             Self::TooManyAnalyses => ("too_many_analyses", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
-            Self::TooManyListeners => {
+            Self::TooManyLiveStreams => {
                 ("too_many_listeners", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
             }
             Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
@@ -194,41 +201,44 @@ impl fmt::Display for Who {
     }
 }
 
-/// What went wrong, with a sentence about it for people.
+/// An error: a code for programs, and a message for people.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// What, for programs.
+    /// For programs: clients branch on it.
     pub code: Code,
-    /// What, for people: one sentence without its full stop.
+    /// For people: what happened, to what, and what to do.
     pub message: String,
 }
 
 impl Error {
-    /// An error with a sentence about it.
+    /// An error with this code and this message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// What a failed call to `who` means.
+    /// Converts the status of a failed call to `who`.
     pub fn from_status(who: Who, status: &Status) -> Self {
         let word = status.metadata().get(CODE_METADATA_KEY).and_then(|word| word.to_str().ok());
         if let Some(code) = word.and_then(Code::from_word) {
-            return Self::new(code, status.message());
+            return Self::new(code, without_os_error(status.message()));
         }
         if let Some(why) = status.source() {
-            // It never came to an answer: no connection, or one that broke.
+            // There was no answer: the connection failed or broke.
             if status.code() == GrpcCode::DeadlineExceeded || has_timed_out(why) {
                 return Self::new(Code::TooSlow(who), format!("the {who} did not answer in time"));
             }
-            return Self::new(Code::Unavailable(who), format!("the {who} cannot be reached: {}", innermost(why)));
+            return Self::new(Code::Unavailable(who), format!("the {who} cannot be reached: {}", cause(why)));
         }
-        let said = || if status.message().is_empty() { status.code().description() } else { status.message() };
+        let said = || match status.message() {
+            "" => status.code().description().to_owned(),
+            message => without_os_error(message),
+        };
         match status.code() {
             GrpcCode::Unavailable => {
                 Self::new(Code::Unavailable(who), format!("the {who} is not available: {}", said()))
             }
-            // tonic's own client says Cancelled when the deadline it was given has passed.
+            // tonic's client returns Cancelled when its deadline has passed.
             GrpcCode::DeadlineExceeded | GrpcCode::Cancelled => {
                 Self::new(Code::TooSlow(who), format!("the {who} was too slow: {}", said()))
             }
@@ -241,7 +251,7 @@ impl Error {
     }
 }
 
-/// Waits for the answer of `who`, `deadline` long at most.
+/// Waits for the answer of `who`, at most for `deadline`.
 ///
 /// # Errors
 /// [`Code::TooSlow`] after the deadline, otherwise as [`Error::from_status`].
@@ -266,14 +276,6 @@ impl From<Error> for Status {
         status.metadata_mut().insert(CODE_METADATA_KEY, MetadataValue::from_static(error.code.as_str()));
         status
     }
-}
-
-fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error
 }
 
 fn has_timed_out(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -308,13 +310,46 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_other_programs_are_told_apart() {
+    fn errors_of_other_programs_are_distinguished() {
         let code = |status: Status| Error::from_status(Who::Node, &status).code;
         assert_eq!(code(Status::unavailable("stopping")), Code::Unavailable(Who::Node));
         assert_eq!(code(Status::deadline_exceeded("")), Code::TooSlow(Who::Node));
         assert_eq!(code(Status::not_found("")), Code::NotFound);
         assert_eq!(code(Status::unimplemented("")), Code::BadAnswer(Who::Node));
         assert_eq!(code(Status::unknown("")), Code::BadAnswer(Who::Node));
+    }
+
+    #[test]
+    fn answers_of_other_programs_lose_their_error_numbers() {
+        for (said, kept) in [
+            ("tape: No space left on device (os error 28); retrying", "tape: No space left on device; retrying"),
+            ("a (os error 1) b (os error -2)", "a b"),
+            ("(os error 1", "(os error 1"),
+            ("a (os error x) b", "a (os error x) b"),
+        ] {
+            assert_eq!(Error::from_status(Who::Node, &Status::not_found(said)).message, kept);
+        }
+    }
+
+    #[tokio::test]
+    async fn failed_connection_is_described_in_words() {
+        use tower::ServiceExt;
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (url, why) in
+            [(format!("http://{closed}"), "connection refused"), ("http://no-such-host.invalid".into(), "no such host")]
+        {
+            let request = http::Request::new(tonic::body::Body::empty());
+            let status = crate::peer::remote(&url).unwrap().oneshot(request).await.unwrap_err();
+            let error = Error::from_status(Who::Dog, &status);
+            assert_eq!(error.code, Code::Unavailable(Who::Dog));
+            let why = if why == "no such host" && error.message.ends_with("name server does not answer") {
+                // A machine without a name server cannot tell that the name does not exist.
+                "the name server does not answer"
+            } else {
+                why
+            };
+            assert_eq!(error.message, format!("the dog cannot be reached: {why}"));
+        }
     }
 
     #[tokio::test(start_paused = true)]

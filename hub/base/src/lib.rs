@@ -1,4 +1,4 @@
-//! The ground floor of the hub: what all its other crates share, and what knows none of them.
+//! What every crate of the hub shares. This crate depends on no other crate of the hub.
 
 pub mod error;
 pub mod links;
@@ -8,5 +8,5 @@ pub mod role;
 pub mod table;
 pub mod time;
 
-/// Longest name of an animal that is accepted, in bytes of UTF-8.
+/// Longest accepted name of an animal, in bytes of UTF-8.
 pub const MAX_NAME_BYTES: usize = 1024;

@@ -1,16 +1,16 @@
-//! Paths of the gateway that lead to an event, for its own answers and for notices.
+//! Paths of the gateway that lead to an event. The API and notifications use them.
 
 /// The page of an event.
 pub fn event_page(id: i64) -> String {
     format!("/#/events/{id}")
 }
 
-/// The sound of an event.
+/// The clip of an event.
 pub fn clip(id: i64) -> String {
     format!("/api/v1/events/{id}/clip.wav")
 }
 
-/// The picture of an event's sound.
+/// The spectrogram of an event's clip.
 pub fn spectrogram(id: i64) -> String {
     format!("/api/v1/events/{id}/spectrogram.png")
 }

@@ -1,4 +1,4 @@
-//! How one role of the hub reaches another: over gRPC, or by a function call when both live in this process.
+//! How one role of the hub calls another: over gRPC, or by a function call if both run in this process.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use tonic::transport::{Channel, Endpoint};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
 
-/// Another role. The generated gRPC clients call it, wherever it lives.
+/// Another role, as the generated gRPC clients call it, in this process or in another.
 pub type Peer = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
 
-/// How long a connection may take to come about. Loopback and LAN need milliseconds.
+/// How long connecting may take. Loopback and LAN need milliseconds.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often an idle connection is probed, so that a peer that vanished without a word is noticed.
+/// How often an idle connection is probed, to notice a peer that vanished without closing the connection.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the answer to such a probe may take.
+/// How long the answer to a probe may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// HTTP/2 flow-control window of a stream in bytes. Measured: only the catch-up after an outage profits from more than the
-/// default 64 KiB.
+/// HTTP/2 flow-control window of a stream, in bytes. Measured: only the catch-up after an outage profits from more than
+/// the default of 64 KiB.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// The same of a connection. Well above a stream's: one that is not read for a while, because the analysis is behind, must
-/// leave room for the answers to other calls.
+/// HTTP/2 flow-control window of a connection, in bytes. It is much larger than a stream's window: while the analysis
+/// is behind and does not read its stream, the answers to other calls still need room.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// A role in this process: `server` is the generated server, such as `DogServer`.
@@ -48,24 +48,25 @@ where
 /// A role in another process.
 ///
 /// # Errors
-/// When `url` is not one.
+/// If `url` is not a valid URL.
 pub fn remote(url: &str) -> Result<Peer, tonic::transport::Error> {
     Ok(BoxCloneSyncService::new(channel(url)?.map_err(|error| Status::from_error(error.into()))))
 }
 
-/// A channel that connects when it is first used, and again whenever the connection broke. One for each peer, shared by
-/// all callers.
+/// A channel that connects on first use, and reconnects after the connection broke. All callers of a peer share one
+/// channel.
 ///
 /// # Errors
-/// When `url` is not one.
+/// If `url` is not a valid URL.
 pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
     Ok(endpoint(url)?.connect_lazy())
 }
 
-/// As [`channel`]; where a peer in `.local` is, its announcements say. Without any, and for other names, the system is asked.
+/// Like [`channel`], but a `.local` name resolves to the addresses that the peer announced. Other names, and names
+/// without an announcement, are resolved by the system.
 ///
 /// # Errors
-/// When `url` is not one.
+/// If `url` is not a valid URL.
 pub fn channel_to_announced(url: &str, announced: Announced) -> Result<Channel, tonic::transport::Error> {
     let endpoint = endpoint(url)?;
     if !endpoint.uri().host().is_some_and(is_local_name) {
@@ -75,22 +76,22 @@ pub fn channel_to_announced(url: &str, announced: Announced) -> Result<Channel, 
     Ok(endpoint.connect_with_connector_lazy(dial))
 }
 
-/// Whether mDNS is who knows the name.
+/// Whether mDNS resolves the name.
 fn is_local_name(host: &str) -> bool {
     host.to_ascii_lowercase().ends_with(".local")
 }
 
-/// Addresses of a peer as it announced them last. Clones share them.
+/// The addresses that a peer announced last. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Announced {
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
-/// Addresses of one peer that are tried at most.
+/// Most addresses of one peer that are tried.
 pub const MAX_ADDRESSES: usize = 16;
 
 impl Announced {
-    /// Replaces them; those above [`MAX_ADDRESSES`] are left out. Whether that is a change.
+    /// Replaces the addresses, of which it keeps the first [`MAX_ADDRESSES`]. Returns whether they changed.
     pub fn set(&self, mut addresses: Vec<SocketAddr>) -> bool {
         addresses.truncate(MAX_ADDRESSES);
         let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,13 +100,13 @@ impl Announced {
         changed
     }
 
-    /// As they are now.
+    /// The current addresses.
     pub fn get(&self) -> Vec<SocketAddr> {
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Tries all addresses at once, for some may lead nowhere from here, and takes the first that answers.
+/// Tries all addresses at once, because some may be unreachable from here, and takes the first that answers.
 async fn dial(uri: Uri, announced: Vec<SocketAddr>) -> io::Result<TokioIo<TcpStream>> {
     let addresses = if announced.is_empty() {
         let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
@@ -114,7 +115,7 @@ async fn dial(uri: Uri, announced: Vec<SocketAddr>) -> io::Result<TokioIo<TcpStr
         announced
     };
     if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
     }
     let tries = addresses.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
     let (stream, _) = futures_util::future::select_ok(tries).await?;

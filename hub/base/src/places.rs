@@ -1,39 +1,39 @@
-//! Places for something that only a few may do at the same time.
+//! A limit on how many may do something at the same time.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A fixed number of places. Clones share them.
+/// A fixed number of places, each of which one caller can hold. Clones share the places.
 #[derive(Debug, Clone)]
 pub struct Places {
     total: usize,
     free: Arc<Semaphore>,
 }
 
-/// A taken place. Free again when it is dropped.
+/// A held place. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Places {
-    /// `total` free places.
+    /// Creates `total` free places.
     pub fn new(total: usize) -> Self {
         Self { total, free: Arc::new(Semaphore::new(total)) }
     }
 
-    /// All places, free and taken.
+    /// Number of places, free and held.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// Places that are taken now.
+    /// Number of places that are held now.
     pub fn taken(&self) -> usize {
         self.total - self.free.available_permits()
     }
 
-    /// Takes a place. `None`: all are taken.
+    /// Takes a place. `None`: all places are held.
     pub fn try_take(&self) -> Option<Place> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(Place { _permit: permit })

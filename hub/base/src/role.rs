@@ -1,4 +1,4 @@
-//! The services that a hub can host, in one process or in several.
+//! The services of the hub, which run in one process or in several.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
+    /// All roles.
     pub const ALL: [Self; 4] = [Self::Owner, Self::Dog, Self::Analysis, Self::Gateway];
 
-    /// The word for it, as in `--only`.
+    /// The name of the role, as in `--only`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Owner => "owner",

@@ -1,11 +1,11 @@
-//! What every table of cat sounds (CSV, RFC 4180) has in common, whether they were heard live or found in files.
+//! Columns that all CSV tables (RFC 4180) of vocalisations share, from live listening and from files.
 
 use sound::detection::{Context, Measurements};
 
 /// Columns of a context.
 pub const CONTEXT_COLUMNS: [&str; 4] = ["context", "p_waiting_for_food", "p_isolation", "p_brushing"];
 
-/// Columns of how a sound measures.
+/// Columns of the measurements of a sound.
 pub const MEASURED_COLUMNS: [&str; 9] = [
     "peak_dbfs",
     "rms_dbfs",
@@ -18,7 +18,7 @@ pub const MEASURED_COLUMNS: [&str; 9] = [
     "spectral_flatness",
 ];
 
-/// What stands in [`CONTEXT_COLUMNS`].
+/// The fields for [`CONTEXT_COLUMNS`].
 pub fn context_fields(context: &Context) -> [String; CONTEXT_COLUMNS.len()] {
     let probabilities = &context.probabilities;
     [
@@ -29,7 +29,7 @@ pub fn context_fields(context: &Context) -> [String; CONTEXT_COLUMNS.len()] {
     ]
 }
 
-/// What stands in [`MEASURED_COLUMNS`].
+/// The fields for [`MEASURED_COLUMNS`].
 pub fn measured_fields(measured: &Measurements) -> [String; MEASURED_COLUMNS.len()] {
     [
         measured.peak_dbfs,
@@ -45,7 +45,7 @@ pub fn measured_fields(measured: &Measurements) -> [String; MEASURED_COLUMNS.len
     .map(|value| value.to_string())
 }
 
-/// Rows as text; all must have as many fields as the first.
+/// Writes rows as CSV. All rows must have as many fields as the first.
 pub fn records(rows: impl IntoIterator<Item = impl IntoIterator<Item = impl AsRef<[u8]>>>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {

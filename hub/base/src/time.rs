@@ -1,4 +1,4 @@
-//! Moments in the API: RFC 3339 in UTC. In the store: nanoseconds since 1970.
+//! Times: RFC 3339 in UTC in the API, nanoseconds since 1970 in the store.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,25 +6,26 @@ use jiff::Timestamp;
 
 use crate::error::{Code, Error};
 
-/// Now, in nanoseconds since 1970 UTC. A clock before 1970 counts as 1970.
+/// The current time, in nanoseconds since 1970 UTC. A clock before 1970 counts as 1970.
 pub fn now_ns() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// A moment as the API writes it, such as `2026-11-22T20:30:00.25Z`.
+/// A time as the API writes it, such as `2026-11-22T20:30:00.25Z`.
 pub fn rfc3339(unix_ns: i64) -> String {
     Timestamp::from_nanosecond(i128::from(unix_ns)).expect("jiff reaches beyond all of i64").to_string()
 }
 
-/// A moment as a client writes it, in any offset. `key` is the parameter's name.
+/// Parses a time from a client, with any offset. `key` is the name of the parameter.
 ///
 /// # Errors
-/// [`Code::BadRequest`] when it is none, or beyond what 64 bits of nanoseconds hold (1677 to 2262).
+/// [`Code::BadRequest`] if the text is not an RFC 3339 time, or not between the years 1677 and 2262 (64 bits of
+/// nanoseconds).
 pub fn parse(key: &str, text: &str) -> Result<i64, Error> {
-    let bad = |why: String| Error::new(Code::BadRequest, format!("{key}: {text:?} is no RFC 3339 time: {why}"));
-    let moment: Timestamp = text.parse().map_err(|why: jiff::Error| bad(why.to_string()))?;
-    i64::try_from(moment.as_nanosecond()).map_err(|_| bad("too far away".into()))
+    let bad = |why: &str| Error::new(Code::BadRequest, format!("{key}: {text:?} is not {why}"));
+    let moment: Timestamp = text.parse().map_err(|_| bad("an RFC 3339 time such as 2026-11-22T20:30:00Z"))?;
+    i64::try_from(moment.as_nanosecond()).map_err(|_| bad("between the years 1677 and 2262"))
 }
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_survive_the_way_there_and_back() {
+    fn times_survive_formatting_and_parsing() {
         for unix_ns in [0, 1, -1, 1_795_379_400_250_000_000, i64::MAX, i64::MIN] {
             assert_eq!(parse("from", &rfc3339(unix_ns)).unwrap(), unix_ns);
         }
@@ -45,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_moment_is_a_bad_request_that_names_the_key() {
+    fn invalid_time_is_a_bad_request_that_names_the_key() {
         for text in ["", "yesterday", "2026-11-22", "2026-13-01T00:00:00Z", "9999-01-01T00:00:00Z"] {
             let error = parse("to", text).unwrap_err();
             assert_eq!(error.code, Code::BadRequest);

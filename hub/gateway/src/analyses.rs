@@ -1,6 +1,6 @@
-//! `/api/v1/analyses`: what was heard.
+//! `/api/v1/analyses`: stored analyses.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(ListParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(ListParams)`")]
 
 use std::sync::Arc;
 
@@ -10,187 +10,139 @@ use hub_base::time;
 use hub_store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
 use serde::{Deserialize, Serialize};
 use sound::SAMPLE_RATE_HZ;
-use sound::detection::{Context, Detection, Measurements};
-use sound::household::model_name;
+use sound::detection::Detection;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Id, Params, bad, page_limit};
+use crate::params::{Id, Params, bad, bad_cursor, page_limit};
+use crate::vocalisation::{ContextAnswer, MeasurementsAnswer};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(one))
 }
 
-/// Which analyses are wanted.
+/// Filter and page of the list of analyses.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ListParams {
-    /// Analyses in the answer, 1 to 500.
+    /// Most analyses in the answer, 1 to 500.
     #[param(default = 50)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
-    /// Only of this cat.
+    /// Only analyses of this cat.
     cat: Option<String>,
-    /// Only those that began at this moment or later (RFC 3339; write `+` as `%2B`).
+    /// Only analyses that began at this time or later (RFC 3339; write `+` as `%2B`).
     from: Option<String>,
-    /// Only those that began before this moment (RFC 3339; write `+` as `%2B`).
+    /// Only analyses that began before this time (RFC 3339; write `+` as `%2B`).
     to: Option<String>,
-    /// Only with this status: `running`, `complete`, `partial` or `failed`.
+    /// Only analyses with this status: `running`, `complete`, `partial` or `failed`.
     status: Option<String>,
 }
 
 /// A page of analyses.
 #[derive(Debug, Serialize, ToSchema)]
 struct ListAnswer {
-    /// The latest first.
+    /// Latest first.
     analyses: Vec<AnalysisAnswer>,
-    /// Give it as `cursor` to get the next page. Null: this is the last.
+    /// Send it as `cursor` to get the next page. Null: this is the last page.
     next_cursor: Option<String>,
 }
 
-/// An analysis: half a minute of listening to a cat.
+/// An analysis: 30 seconds of audio from a cat's node.
 #[derive(Debug, Serialize, ToSchema)]
 struct AnalysisAnswer {
-    /// Its number.
+    /// Number of the analysis.
     id: i64,
-    /// The cat's name as it was asked for.
+    /// The name of the cat, as requested.
     cat: String,
-    /// URL of the node that was asked.
+    /// URL of the node that sent the audio.
     node: String,
-    /// `running`, `complete`, `partial` (something was heard, not all) or `failed` (nothing was).
+    /// `running`, `complete`, `partial` (some audio is missing) or `failed` (there is no audio).
     status: &'static str,
-    /// Why it is partial or failed.
+    /// Why the analysis is partial or failed.
     reason: Option<String>,
-    /// When it began, RFC 3339 in UTC.
+    /// When the analysis began, RFC 3339 in UTC.
     started_at: String,
-    /// When it ended. Null while it runs.
+    /// When the analysis ended. Null while it runs.
     ended_at: Option<String>,
-    /// How the cat is: `Hungry` (waiting for food), `Good` (content, being brushed), `Bad` (in distress) or `Smelly` (no
-    /// cat heard, or none clearly). Null while it runs, or when nothing was heard.
+    /// How the cat is: `Hungry` (waiting for food), `Good` (content, being brushed), `Bad` (in distress) or `Smelly`
+    /// (no cat was heard, or no context stood out). Null while the analysis runs, or if there is no audio.
     verdict: Option<&'static str>,
     /// The verdict as a sentence.
     #[schema(example = "Tom is Hungry Cat")]
     result: Option<String>,
-    /// How sure it is that a cat was heard, 0 to 1.
+    /// Highest detection score, 0 to 1: how likely the audio contains a cat.
     cat_score: Option<f32>,
-    /// Messages received from the node, of 30.
+    /// Messages received from the node, at most 30.
     messages: u32,
-    /// Audio heard, in seconds.
+    /// Audio received, in seconds.
     heard_s: f64,
-    /// Audio lost on the way, in seconds.
+    /// Audio lost in gaps, in seconds.
     lost_s: f64,
-    /// Boot id of the node's tape, 16 hexadecimal digits. Null: no audio came.
+    /// Boot id of the node, 16 hexadecimal digits. Null: no audio was received.
     boot_id: Option<String>,
-    /// Index on that tape of the first sample (16 kHz). Null: no audio came.
+    /// Index of the first sample (16 kHz) since the node's start. Null: no audio was received.
     first_sample: Option<u64>,
-    /// How loud it was.
+    /// Level of the audio.
     level: Option<LevelAnswer>,
-    /// Number of detections.
+    /// Number of detected vocalisations.
     detection_count: u32,
 }
 
-/// An analysis with what was found in it.
+/// An analysis with its detections.
 #[derive(Debug, Serialize, ToSchema)]
 struct FullAnswer {
     #[serde(flatten)]
     analysis: AnalysisAnswer,
-    /// The cat's vocalisations, in order of time.
+    /// The detected vocalisations, earliest first.
     detections: Vec<DetectionAnswer>,
 }
 
-/// How loud audio was.
+/// Level of audio.
 #[derive(Debug, Serialize, ToSchema)]
 struct LevelAnswer {
     /// Root mean square, in dB of full scale, -120 to 0.
     rms_dbfs: f32,
     /// Highest absolute sample, in dB of full scale, -120 to 0.
     peak_dbfs: f32,
-    /// Share of the samples at full scale, 0 to 1.
+    /// Fraction of the samples at full scale, 0 to 1.
     clipped_fraction: f32,
-    /// Share of the samples that are exactly zero, 0 to 1.
+    /// Fraction of the samples that are exactly zero, 0 to 1.
     zero_fraction: f32,
 }
 
-/// One cat vocalisation.
+/// A detected vocalisation.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DetectionAnswer {
-    /// Its onset, in seconds since the start of the audio, gaps counted.
+struct DetectionAnswer {
+    /// Onset, in seconds since the start of the audio. Gaps count as time.
     start_s: f64,
-    /// Its end, likewise.
+    /// End, in seconds since the start of the audio.
     end_s: f64,
-    /// How sure it is a cat, 0 to 1.
+    /// How likely it is a cat, 0 to 1.
     score: f32,
-    /// In which context.
+    /// The context, as classified.
     context: ContextAnswer,
-    /// What was measured.
+    /// Acoustic measurements.
     measurements: MeasurementsAnswer,
 }
 
-/// In which context a cat vocalised.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ContextAnswer {
-    /// `waiting_for_food`, `isolation`, `brushing` or `uncertain`.
-    label: &'static str,
-    /// What the label was chosen from.
-    probabilities: ProbabilitiesAnswer,
-    /// Who says so: `general`, the model for any cat, or `household`, what the owner's labels taught about this one.
-    model: &'static str,
-    /// How many labels of this cat the answer rests on.
-    labels: u32,
-}
-
-/// Probabilities of the contexts, each 0 to 1, together 1.
-#[derive(Debug, Serialize, ToSchema)]
-struct ProbabilitiesAnswer {
-    /// Waiting for food.
-    waiting_for_food: f32,
-    /// Alone in an unfamiliar place.
-    isolation: f32,
-    /// Being brushed at home.
-    brushing: f32,
-}
-
-/// What was measured on a vocalisation.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MeasurementsAnswer {
-    /// Highest absolute sample, in dB of full scale, -120 to 0.
-    peak_dbfs: f32,
-    /// Root mean square, in dB of full scale, -120 to 0.
-    rms_dbfs: f32,
-    /// Level above the background before it, in dB.
-    snr_db: f32,
-    /// Median of the pitch, in hertz. 0: no pitch was found.
-    pitch_median_hz: f32,
-    /// Lowest pitch, in hertz.
-    pitch_min_hz: f32,
-    /// Highest pitch, in hertz.
-    pitch_max_hz: f32,
-    /// Share of it that has a pitch, 0 to 1.
-    voiced_fraction: f32,
-    /// Centre of gravity of the spectrum, in hertz.
-    spectral_centroid_hz: f32,
-    /// 0 for a tone, 1 for white noise.
-    spectral_flatness: f32,
-}
-
-/// The analyses, the latest first.
+/// Lists analyses, latest first.
 #[utoipa::path(
-    get, path = "/api/v1/analyses", tag = "analyses", params(ListParams),
+    get, path = "/api/v1/analyses", operation_id = "list_analyses", tag = "analyses", params(ListParams),
     responses(
         (status = 200, body = ListAnswer),
-        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
 async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<ListAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
-    let cursor =
-        |text: String| text.parse::<i64>().map_err(|_| bad(format!("cursor: {text:?} was not given out here")));
+    let cursor = |text: String| text.parse::<i64>().map_err(|_| bad_cursor(&text));
     let status = |word: String| word.parse::<AnalysisStatus>().map_err(|error| bad(format!("status: {error}")));
     let filter = AnalysisFilter {
         before_id: params.cursor.map(cursor).transpose()?,
@@ -198,7 +150,7 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
         from_ns: params.from.map(|text| time::parse("from", &text)).transpose()?,
         to_ns: params.to.map(|text| time::parse("to", &text)).transpose()?,
         status: params.status.map(status).transpose()?,
-        // One more than asked for tells whether there is another page.
+        // One more than requested shows whether there is another page.
         limit: limit + 1,
     };
     let mut stored = app.store.analyses(filter).await?;
@@ -208,10 +160,10 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
     Ok(Line(ListAnswer { analyses: stored.into_iter().map(AnalysisAnswer::from).collect(), next_cursor }))
 }
 
-/// One analysis with what was found in it.
+/// Returns one analysis with its detections.
 #[utoipa::path(
-    get, path = "/api/v1/analyses/{id}", tag = "analyses",
-    params(("id" = i64, Path, description = "Its number")),
+    get, path = "/api/v1/analyses/{id}", operation_id = "get_analysis", tag = "analyses",
+    params(("id" = i64, Path, description = "Number of the analysis")),
     responses(
         (status = 200, body = FullAnswer),
         (status = 404, body = Problem, description = "`not_found`"),
@@ -221,7 +173,7 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
 async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<FullAnswer>, Failure> {
     let found = app.store.analysis(id).await?;
     let (analysis, detections) =
-        found.ok_or_else(|| Error::new(Code::NotFound, format!("there is no analysis {id}")))?;
+        found.ok_or_else(|| Error::new(Code::NotFound, format!("no analysis has the number {id}")))?;
     let detections = detections.iter().map(|found| DetectionAnswer::new(found, analysis.context_labels)).collect();
     Ok(Line(FullAnswer { analysis: analysis.into(), detections }))
 }
@@ -267,39 +219,6 @@ impl DetectionAnswer {
             score: found.score,
             context: ContextAnswer::new(&found.context, context_labels),
             measurements: (&found.measurements).into(),
-        }
-    }
-}
-
-impl ContextAnswer {
-    /// The answer, resting on so many labels of the cat.
-    pub(super) fn new(context: &Context, labels: u32) -> Self {
-        let probabilities = &context.probabilities;
-        Self {
-            label: context.label.as_str(),
-            probabilities: ProbabilitiesAnswer {
-                waiting_for_food: probabilities.waiting_for_food,
-                isolation: probabilities.isolation,
-                brushing: probabilities.brushing,
-            },
-            model: model_name(labels),
-            labels,
-        }
-    }
-}
-
-impl From<&Measurements> for MeasurementsAnswer {
-    fn from(measured: &Measurements) -> Self {
-        Self {
-            peak_dbfs: measured.peak_dbfs,
-            rms_dbfs: measured.rms_dbfs,
-            snr_db: measured.snr_db,
-            pitch_median_hz: measured.pitch_median_hz,
-            pitch_min_hz: measured.pitch_min_hz,
-            pitch_max_hz: measured.pitch_max_hz,
-            voiced_fraction: measured.voiced_fraction,
-            spectral_centroid_hz: measured.spectral_centroid_hz,
-            spectral_flatness: measured.spectral_flatness,
         }
     }
 }

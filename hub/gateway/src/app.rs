@@ -1,6 +1,7 @@
-//! What the handlers work with.
+//! The state that all handlers share.
 
 use daemon::shutdown::CancellationToken;
+use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
 use hub_listen::Live;
 use hub_nodes::Nodes;
@@ -17,35 +18,48 @@ use crate::config::PageConfig;
 use crate::limits::Limits;
 use crate::origin::Hosts;
 
-/// What the handlers work with.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub struct App {
     /// The cat-nodes.
     pub nodes: Nodes,
-    /// The dog, here or elsewhere.
+    /// The dog service, in this process or in another.
     pub dog: DogClient<Peer>,
-    /// The analysis, here or elsewhere.
+    /// The analysis service, in this process or in another.
     pub analysis: CatAnalysisClient<Peer>,
-    /// What was stored.
+    /// The database.
     pub store: Store,
-    /// The sound of what was stored.
+    /// The clips of events.
     pub clips: Clips,
-    /// What is going on. `None`: this process does not listen.
+    /// Live listening. `None`: this process does not listen.
     pub live: Option<Live>,
-    /// What owners are told. `None`: there are no owners.
+    /// Pending notifications. `None`: there are no owners.
     pub outbox: Option<Outbox>,
-    /// The connection to the broker. `None`: this process has none.
+    /// The connection to the MQTT broker. `None`: this process has none.
     pub mqtt: Option<Mqtt>,
-    /// Ends what would go on for ever.
+    /// Cancelled when the hub stops. Ends streams.
     pub stop: CancellationToken,
-    /// What the page may do.
+    /// `[page]` of the config.
     pub page: PageConfig,
-    /// What the hub may be called.
+    /// Names by which clients may address the hub.
     pub hosts: Hosts,
-    /// What `/readyz` looks at.
+    /// The checks of `/readyz`.
     pub checks: Checks,
-    /// What `/metrics` says.
+    /// The metrics of `/metrics`.
     pub metrics: Metrics,
-    /// How many clients may do what takes long.
+    /// Limits on long requests.
     pub limits: Limits,
+}
+
+impl App {
+    /// Live listening.
+    ///
+    /// # Errors
+    /// If this process does not listen.
+    pub(super) fn live(&self) -> Result<&Live, Error> {
+        self.live.as_ref().ok_or_else(|| {
+            let message = "this process does not listen: it lacks the analysis role, or `[listen] enabled` is false";
+            Error::new(Code::Unavailable(Who::Analysis), message)
+        })
+    }
 }

@@ -8,23 +8,24 @@ use crate::origin::is_host_name;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PageConfig {
-    /// Whether whoever reaches the page can hear a room as it is now.
+    /// Whether everyone who reaches the page can hear live audio.
     pub live_audio: bool,
-    /// Names in the public DNS, without a port, by which browsers and programs may call the gateway; `*`: any. Addresses, names without
-    /// a dot and names of home networks (`.local`, `.home.arpa`, `.lan`, ...) need not be here, nor that of `notices.public_url`.
+    /// Public host names, without a port, by which clients may address the gateway. `*` allows every name. Addresses,
+    /// names without a dot, names of home networks (`.local`, `.home.arpa`, `.lan`, ...) and the name in
+    /// `notices.public_url` are always allowed.
     pub hosts: Vec<String>,
 }
 
 impl PageConfig {
-    /// Whether the values make sense.
+    /// Checks the values.
     ///
     /// # Errors
-    /// Names the key.
+    /// Names the key whose value is invalid.
     pub fn check(&self) -> Result<(), ConfigError> {
         match self.hosts.iter().find(|name| !is_host_name(name)) {
             Some(name) => {
                 let why = format!(
-                    "{name:?} is no name of a host; write it without scheme and port, as in \"cats.example.org\""
+                    "{name:?} is not a host name; write it without scheme and port, as in \"cats.example.org\""
                 );
                 Err(ConfigError::value("page.hosts", why))
             }

@@ -1,4 +1,4 @@
-//! The three routes of the original system. Clients compare the bodies byte for byte.
+//! The three routes of the original system. Clients compare their answers byte for byte.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +20,18 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 
-/// How long the dog may take. Longer than it gives the owner, so that its own answer about the owner comes first.
+/// Deadline of a call to the dog service. Longer than the dog's own deadline for the owner, so that the dog can report
+/// a slow owner.
 const DOG_DEADLINE: Duration = Duration::from_secs(4);
 
-/// How long the start of an analysis may take.
+/// Deadline for starting an analysis.
 const ANALYSIS_DEADLINE: Duration = Duration::from_secs(8);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(cat)).routes(routes!(dog)).routes(routes!(analyze))
 }
 
-/// What the cat says.
+/// The cat's answer.
 #[derive(Debug, Serialize, ToSchema)]
 struct CatAnswer {
     /// `NAME: MEEEWWWWW`
@@ -39,7 +40,7 @@ struct CatAnswer {
     cat_meaw: String,
 }
 
-/// What the dog does.
+/// The dog's answer.
 #[derive(Debug, Serialize, ToSchema)]
 struct DogAnswer {
     /// `NAME is going to bark!`
@@ -48,7 +49,7 @@ struct DogAnswer {
     dog_bark: String,
 }
 
-/// That the analysis has begun.
+/// Confirms that the analysis has started.
 #[derive(Debug, Serialize, ToSchema)]
 struct AnalyzeAnswer {
     /// `Analyzing NAME ...`
@@ -56,9 +57,9 @@ struct AnalyzeAnswer {
     result: String,
 }
 
-/// Calls a cat. Its owner is told.
+/// Calls a cat. Its node notifies the owner service.
 #[utoipa::path(
-    get, path = "/cat/{name}", tag = "animals",
+    get, path = "/cat/{name}", operation_id = "call_cat", tag = "animals",
     params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
     responses(
         (status = 200, body = CatAnswer),
@@ -74,9 +75,9 @@ async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAn
     Ok(Line(CatAnswer { cat_meaw }))
 }
 
-/// Calls a dog. Its owner is told.
+/// Calls a dog. The dog notifies the owner service.
 #[utoipa::path(
-    get, path = "/dog/{name}", tag = "animals",
+    get, path = "/dog/{name}", operation_id = "call_dog", tag = "animals",
     params(("name" = String, Path, description = "Name of the dog, percent-encoded UTF-8, at most 1024 bytes")),
     responses(
         (status = 200, body = DogAnswer),
@@ -94,16 +95,16 @@ async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAn
     Ok(Line(DogAnswer { dog_bark: answer.into_inner().dog_bark }))
 }
 
-/// Starts an analysis of a cat, which takes half a minute. `Location` says where it is stored.
+/// Starts an analysis of a cat, which takes 30 seconds. The header `Location` has the path of the result.
 #[utoipa::path(
-    get, path = "/analyze/{name}", tag = "animals",
+    get, path = "/analyze/{name}", operation_id = "analyze_cat", tag = "animals",
     params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
     responses(
         (status = 200, body = AnalyzeAnswer,
-            headers(("Location" = String, description = "The analysis: `/api/v1/analyses/ID`"))),
+            headers(("Location" = String, description = "Path of the analysis: `/api/v1/analyses/ID`"))),
         (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
         (status = 414, body = Problem, description = "`name_too_long`"),
-        (status = 429, body = Problem, description = "`too_many_analyses`"),
+        (status = 429, body = Problem, description = "`too_many_analyses`: the maximum number of analyses is running"),
         (status = 502, body = Problem, description = "`analysis_bad_answer`"),
         (status = 503, body = Problem, description = "`analysis_unavailable`, `store_unavailable`, `stopping`"),
         (status = 504, body = Problem, description = "`analysis_too_slow`"),
@@ -117,7 +118,7 @@ async fn analyze(State(app): State<Arc<App>>, Name(name): Name) -> Result<Respon
     let mut response = Line(AnalyzeAnswer { result: answer.result }).into_response();
     if answer.analysis_id != 0 {
         let location = HeaderValue::try_from(format!("/api/v1/analyses/{}", answer.analysis_id));
-        response.headers_mut().insert(LOCATION, location.expect("digits make a header"));
+        response.headers_mut().insert(LOCATION, location.expect("digits are valid in a header"));
     }
     Ok(response)
 }
@@ -132,7 +133,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         let path = Path::<String>::from_request_parts(parts, state).await;
         let name = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
         if name.len() > MAX_NAME_BYTES {
-            let message = format!("the name has {} bytes, {MAX_NAME_BYTES} are allowed", name.len());
+            let message = format!("the name has {} bytes; at most {MAX_NAME_BYTES} are allowed", name.len());
             return Err(Error::new(Code::NameTooLong, message).into());
         }
         Ok(Self(name))

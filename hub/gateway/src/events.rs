@@ -1,6 +1,6 @@
-//! `/api/v1/events`: the cat events that listening found.
+//! `/api/v1/events`: stored events.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(ListParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(ListParams)`")]
 
 use std::sync::Arc;
 
@@ -19,7 +19,16 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Body, Id, Params, bad, page_limit};
+use crate::params::{Body, Id, Params, bad_cursor, bad_word, page_limit};
+
+mod answer;
+mod clip;
+mod counts;
+mod csv;
+mod filter;
+mod labels;
+mod picture;
+mod range;
 
 pub(super) use answer::EventAnswer;
 use filter::{find, no_event, params_with_filter};
@@ -35,57 +44,49 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(labels::routes())
 }
 
-mod answer;
-mod clip;
-mod counts;
-mod csv;
-mod filter;
-mod labels;
-mod picture;
-
 params_with_filter! {
-    /// Which events are wanted. All that is given must hold.
+    /// Filters of events. An event must match all that are given.
     struct ListParams {
-        /// Events in a page, 1 to 500. CSV holds all of them.
+        /// Most events in a page, 1 to 500. CSV has no pages.
         #[param(default = 50)]
         limit: Option<u32>,
-        /// `next_cursor` of the page before.
+        /// `next_cursor` of the previous page.
         cursor: Option<String>,
-        /// `json` or `csv`. Without it, the header `Accept: text/csv` asks for CSV.
+        /// `json` or `csv`. Without it, the header `Accept: text/csv` selects CSV.
         #[param(default = "json")]
         format: Option<String>,
     }
 }
 
 params_with_filter! {
-    /// Which events are wanted. All that is given must hold.
+    /// Filters of events. An event must match all that are given.
     struct ExportParams {}
 }
 
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 struct EventsAnswer {
-    /// The latest first.
+    /// Latest first.
     events: Vec<EventAnswer>,
-    /// Give it as `cursor` to get the next page. Null: this is the last.
+    /// Send it as `cursor` to get the next page. Null: this is the last page.
     next_cursor: Option<String>,
 }
 
-/// What the owner says an event was.
+/// The owner's label of an event.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LabelBody {
-    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null takes the label back.
+    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null removes the label.
     #[serde(deserialize_with = "Option::deserialize")]
     label: Option<String>,
 }
 
-/// The events, the latest first.
+/// Lists events, latest first.
 #[utoipa::path(
-    get, path = "/api/v1/events", tag = "events", params(ListParams),
+    get, path = "/api/v1/events", operation_id = "list_events", tag = "events", params(ListParams),
     responses(
         (status = 200, content((EventsAnswer = "application/json"), (String = "text/csv"))),
-        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
@@ -97,7 +98,7 @@ async fn list(
     let wants_csv = match params.format.as_deref() {
         Some("csv") => true,
         Some("json") => false,
-        Some(other) => return Err(bad(format!("format: {other:?} is none of json, csv")).into()),
+        Some(other) => return Err(bad_word("format", other, "json or csv").into()),
         None => accepts_csv(&headers),
     };
     let filter = params.filter()?;
@@ -105,8 +106,7 @@ async fn list(
         return Ok(csv::answer(app.store.clone(), filter));
     }
     let limit = page_limit(params.limit)?;
-    let cursor =
-        |text: String| text.parse::<PageCursor>().map_err(|()| bad(format!("cursor: {text:?} was not given out here")));
+    let cursor = |text: String| text.parse::<PageCursor>().map_err(|()| bad_cursor(&text));
     let after = params.cursor.map(cursor).transpose()?;
     let page = app.store.events(&filter, after, limit).await?;
     let answer = EventsAnswer {
@@ -116,22 +116,22 @@ async fn list(
     Ok(Line(answer).into_response())
 }
 
-/// All events that the filter lets through, the latest first, as CSV.
+/// Exports all matching events as CSV, latest first.
 #[utoipa::path(
-    get, path = "/api/v1/events.csv", tag = "events", params(ExportParams),
+    get, path = "/api/v1/events.csv", operation_id = "export_events", tag = "events", params(ExportParams),
     responses(
         (status = 200, body = String, content_type = "text/csv"),
-        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
     )
 )]
 async fn export(State(app): State<Arc<App>>, Params(params): Params<ExportParams>) -> Result<Response, Failure> {
     Ok(csv::answer(app.store.clone(), params.filter()?))
 }
 
-/// One event.
+/// Returns one event.
 #[utoipa::path(
-    get, path = "/api/v1/events/{id}", tag = "events",
-    params(("id" = i64, Path, description = "Its number")),
+    get, path = "/api/v1/events/{id}", operation_id = "get_event", tag = "events",
+    params(("id" = i64, Path, description = "Number of the event")),
     responses(
         (status = 200, body = EventAnswer),
         (status = 404, body = Problem, description = "`not_found`"),
@@ -142,15 +142,15 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer
     Ok(Line(EventAnswer::from(&find(&app, id).await?)))
 }
 
-/// Keeps what the owner says an event was. It counts as that from then on, and teaches the hub about this cat.
+/// Labels an event. From then on the event counts as its label, and the label trains the model for this cat.
 #[utoipa::path(
-    put, path = "/api/v1/events/{id}/label", tag = "events",
-    params(("id" = i64, Path, description = "Its number")),
+    put, path = "/api/v1/events/{id}/label", operation_id = "label_event", tag = "events",
+    params(("id" = i64, Path, description = "Number of the event")),
     request_body = LabelBody,
     responses(
         (status = 200, body = EventAnswer, description = "The event with its label"),
-        (status = 400, body = Problem, description = "`bad_request`: no such label"),
-        (status = 403, body = Problem, description = "`foreign_origin`: asked for by a page of another site"),
+        (status = 400, body = Problem, description = "`bad_request`: the label is unknown"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
@@ -161,15 +161,15 @@ async fn label(
     Body(body): Body<LabelBody>,
 ) -> Result<Line<EventAnswer>, Failure> {
     let known = |word: String| match word.parse::<OwnerLabel>() {
-        // "Uncertain" is an answer of the analysis; an owner who does not know says nothing.
+        // Only the classifier says "uncertain". An owner who does not know sets no label.
         Ok(label) if label.as_str() != "uncertain" => Ok(label),
-        _ => Err(bad(format!("label: {word:?} is none of waiting_for_food, isolation, brushing, not_a_cat"))),
+        _ => Err(bad_word("label", &word, "waiting_for_food, isolation, brushing or not_a_cat")),
     };
     let label = body.label.map(known).transpose()?;
     let event = app.store.label_event(id, label).await?.ok_or_else(|| no_event(id))?;
     if let Err(error) = rehear_labelled(&app.store, &app.clips, &event).await {
-        // The label is kept; it teaches from the next start on.
-        warn!(id, %error, "a labelled sound of an earlier network is heard again at the next start");
+        // The label is stored. The model uses it after the next start.
+        warn!(id, %error, "cannot recompute the features of a labelled clip; retrying at the next start");
     }
     let answer = EventAnswer::from(&event);
     if let Some(live) = &app.live {
@@ -178,13 +178,13 @@ async fn label(
     Ok(Line(answer))
 }
 
-/// Deletes an event with its clip.
+/// Deletes an event and its clip.
 #[utoipa::path(
-    delete, path = "/api/v1/events/{id}", tag = "events",
-    params(("id" = i64, Path, description = "Its number")),
+    delete, path = "/api/v1/events/{id}", operation_id = "delete_event", tag = "events",
+    params(("id" = i64, Path, description = "Number of the event")),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 403, body = Problem, description = "`foreign_origin`: asked for by a page of another site"),
+        (status = 204, description = "The event is deleted"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
@@ -202,6 +202,3 @@ fn accepts_csv(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/csv"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! `/`: the page for browsers, and for everybody else what there is to try.
+//! `/`: the page for browsers, and a list of commands for other clients.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use axum::routing::get;
 use crate::app::App;
 use crate::page;
 
-/// Commands to try, with the address that the reader used.
+/// Commands to try. `HOST` is replaced by the address that the client used.
 const TEXT: &str = "\
 Meowlink hub
 
-  http://HOST/                              in a browser: see and hear it
+  http://HOST/                              the page; open it in a browser
 
   curl http://HOST/cat/Tom                  call a cat
   curl http://HOST/dog/Rex                  call a dog
-  curl -i http://HOST/analyze/Tom           listen to a cat for half a minute
-  curl http://HOST/api/v1/analyses          what was heard
-  curl http://HOST/api/v1/events            what the cats said
-  curl http://HOST/api/v1/nodes             the microphones
-  curl http://HOST/readyz                   whether all is well
-  curl http://HOST/metrics                  the same for Prometheus
-  curl http://HOST/api/v1/openapi.json      the whole API
+  curl -i http://HOST/analyze/Tom           analyse a cat for 30 seconds
+  curl http://HOST/api/v1/analyses          stored analyses
+  curl http://HOST/api/v1/events            stored events: detected vocalisations
+  curl http://HOST/api/v1/nodes             the cat-nodes
+  curl http://HOST/readyz                   health of the hub and its nodes
+  curl http://HOST/metrics                  metrics for Prometheus
+  curl http://HOST/api/v1/openapi.json      the complete API, as OpenAPI
 ";
 
 pub(super) fn routes() -> Router<Arc<App>> {

@@ -1,5 +1,5 @@
-//! JSON answers: a line of JSON, and how an error looks on HTTP:
-//! `{"error":{"code":"node_unavailable","message":"..."}}` with the status of its code.
+//! JSON answers, and errors over HTTP: `{"error":{"code":"node_unavailable","message":"..."}}` with the status of the
+//! code.
 
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
@@ -8,7 +8,7 @@ use hub_base::error::{Code, Error};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// An answer of compact JSON with a newline at its end.
+/// An answer of compact JSON that ends with a newline.
 #[derive(Debug)]
 pub(super) struct Line<T>(pub(super) T);
 
@@ -19,31 +19,31 @@ impl<T: Serialize> IntoResponse for Line<T> {
                 bytes.push(b'\n');
                 ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], bytes).into_response()
             }
-            Err(why) => Failure::from(Error::new(Code::Internal, format!("the answer cannot be written: {why}")))
+            Err(why) => Failure::from(Error::new(Code::Internal, format!("the answer cannot be encoded: {why}")))
                 .into_response(),
         }
     }
 }
 
-/// Body of every answer that is not a success.
+/// Body of every error answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Problem {
-    /// What went wrong.
+    /// The error.
     error: ProblemDetail,
 }
 
-/// What went wrong, for programs and for people.
+/// An error, for programs and for people.
 #[derive(Debug, Serialize, ToSchema)]
 struct ProblemDetail {
-    /// Stable word to branch on.
+    /// For programs: a stable word to branch on.
     #[schema(example = "node_unavailable")]
     code: &'static str,
-    /// One sentence for people.
-    #[schema(example = "the cat node cannot be reached: Connection refused (os error 111)")]
+    /// For people: what happened, and what to do.
+    #[schema(example = "the cat node cannot be reached: connection refused")]
     message: String,
 }
 
-/// An error as an answer of the gateway: [`Error`] knows nothing of axum.
+/// An error as an answer of the gateway. ([`Error`] does not depend on axum.)
 #[derive(Debug)]
 pub(super) struct Failure(Error);
 

@@ -1,5 +1,4 @@
-//! The HTTP gateway: the routes of the original system byte for byte, and the API beside them. The only place that knows
-//! axum.
+//! The HTTP gateway: the routes of the original system, the API and the page. The only crate that uses axum.
 
 use std::sync::Arc;
 
@@ -17,7 +16,9 @@ mod contract;
 mod events;
 mod index;
 mod json;
+mod level;
 mod limits;
+mod listening;
 mod live_audio;
 mod metrics;
 mod nodes;
@@ -29,6 +30,7 @@ mod params;
 mod probes;
 mod server;
 mod stream;
+mod vocalisation;
 
 pub use app::App;
 pub use config::PageConfig;
@@ -36,17 +38,17 @@ pub use limits::Limits;
 pub use origin::Hosts;
 pub use server::serve;
 
-/// Longest body that the gateway takes, in bytes. Longer ones get 413.
+/// Longest accepted body of a request, in bytes. Longer ones are answered with 413.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// Routes that the OpenAPI document leaves out. They are counted by name all the same.
+/// Routes that are not in the OpenAPI document. Their requests are counted by name too.
 const UNDOCUMENTED_ROUTES: [&str; 3] = ["/", "/page/{name}", "/api/v1/openapi.json"];
 
-/// The routes.
+/// The gateway with all its routes.
 pub fn router(app: App) -> Router {
     let (routes, api) = api().split_for_parts();
     let documented = api.paths.paths.keys().cloned();
-    let streams = vec![("news", app.limits.news.clone()), ("sound", app.limits.sound.clone())];
+    let streams = vec![("news", app.limits.updates.clone()), ("sound", app.limits.live_audio.clone())];
     app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
     let count = metrics::Count::new(app.metrics.clone());
     routes
@@ -69,6 +71,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(analyses::routes())
         .merge(events::routes())
         .merge(stream::routes())
+        .merge(listening::routes())
         .merge(nodes::routes())
         .merge(notices::routes())
         .merge(live_audio::routes())
@@ -77,9 +80,13 @@ fn api() -> OpenApiRouter<Arc<App>> {
 }
 
 async fn not_found(uri: Uri) -> Failure {
-    Error::new(Code::NotFound, format!("there is nothing at {}", uri.path())).into()
+    Error::new(Code::NotFound, format!("no such path: {}", uri.path())).into()
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Failure {
-    Error::new(Code::MethodNotAllowed, format!("{} does not know the method {method}", uri.path())).into()
+    Error::new(
+        Code::MethodNotAllowed,
+        format!("{} does not support {method}; the header `Allow` lists its methods", uri.path()),
+    )
+    .into()
 }

@@ -1,30 +1,31 @@
-//! How many clients may do at the same time what takes long.
+//! Limits on requests that take long.
 
 use hub_base::places::Places;
 
-/// Streams that are open at the same time. Further ones get 429.
-pub(super) const MAX_STREAMS: usize = 128;
+/// Most update streams (server-sent events) that are open at the same time. Further requests are answered with 429.
+pub(super) const MAX_UPDATE_STREAMS: usize = 128;
 
-/// Live streams of sound that are open at the same time. Further ones get 429: each is a subscriber of a node, which
-/// has few places.
-pub(super) const MAX_SOUND_STREAMS: usize = 8;
+/// Most live audio streams that are open at the same time. Further requests are answered with 429: each stream is a
+/// subscriber of a node, and a node admits only a few.
+pub(super) const MAX_LIVE_STREAMS: usize = 8;
 
-/// Pictures that are drawn at the same time; each takes a core for tens of milliseconds. Others wait.
+/// Most spectrograms that are drawn at the same time. Further requests wait: each one uses a core for tens of
+/// milliseconds.
 pub(super) const MAX_DRAWINGS: usize = 2;
 
-/// What only a few clients may do at the same time. Clones share the places.
+/// Places for requests that take long. Clones share the places.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    pub(super) news: Places,
-    pub(super) sound: Places,
+    pub(super) updates: Places,
+    pub(super) live_audio: Places,
     pub(super) drawings: Places,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            news: Places::new(MAX_STREAMS),
-            sound: Places::new(MAX_SOUND_STREAMS),
+            updates: Places::new(MAX_UPDATE_STREAMS),
+            live_audio: Places::new(MAX_LIVE_STREAMS),
             drawings: Places::new(MAX_DRAWINGS),
         }
     }

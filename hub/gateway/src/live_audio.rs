@@ -1,6 +1,6 @@
-//! `/api/v1/nodes/live.wav`: what a microphone hears now, for a person.
+//! `/api/v1/nodes/live.wav`: live audio of a microphone.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(LiveParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(LiveParams)`")]
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,46 +20,53 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Problem};
-use crate::limits::MAX_SOUND_STREAMS;
+use crate::limits::MAX_LIVE_STREAMS;
 use crate::params::Params;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(live))
 }
 
-/// Which node is meant.
+/// The node to hear.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LiveParams {
-    /// URL of the node, as `/api/v1/nodes` says it.
+    /// URL of the node, as in `/api/v1/nodes`.
     #[param(example = "http://localhost:50056")]
     node: String,
 }
 
-/// What a microphone hears now, for as long as the client listens: WAV without a known length, 16 kHz, one channel, 16 bits. It
-/// begins with the last second. A gap is silence, of its length up to 10 s. A client that falls 10 s behind is cut off.
+/// Streams the live audio of a microphone until the client disconnects: WAV of unknown length, 16 kHz, one channel, 16
+/// bits. The stream begins with the last second. A gap is replaced by silence of its length, at most 10 s. A client
+/// that falls 10 s behind is disconnected.
 #[utoipa::path(
-    get, path = "/api/v1/nodes/live.wav", tag = "live", params(LiveParams),
+    get, path = "/api/v1/nodes/live.wav", operation_id = "stream_live_audio", tag = "live", params(LiveParams),
     responses(
         (status = 200, body = Vec<u8>, content_type = "audio/wav"),
-        (status = 400, body = Problem, description = "`bad_request`: no node is named"),
-        (status = 403, body = Problem, description = "`switched_off`: the hub's config says `page.live_audio = false`"),
-        (status = 404, body = Problem, description = "`not_found`: the hub has no such node"),
-        (status = 429, body = Problem, description = "`too_many_listeners`"),
+        (status = 400, body = Problem, description = "`bad_request`: the parameter `node` is missing"),
+        (status = 403, body = Problem, description = "`switched_off`: `[page] live_audio` is false in the config"),
+        (status = 404, body = Problem, description = "`not_found`: the hub does not know the node"),
+        (status = 429, body = Problem, description = "`too_many_listeners`: too many live streams are open"),
         (status = 503, body = Problem, description = "`node_unavailable`"),
         (status = 504, body = Problem, description = "`node_too_slow`"),
     )
 )]
 async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -> Result<Response, Failure> {
     if !app.page.live_audio {
-        return Err(Error::new(Code::SwitchedOff, "live listening is switched off in the hub's config").into());
+        return Err(Error::new(
+            Code::SwitchedOff,
+            "live audio is disabled: the hub's config has `[page] live_audio = false`",
+        )
+        .into());
     }
     let node = app.nodes.iter().find(|node| node.url() == params.node);
-    let node = node.ok_or_else(|| Error::new(Code::NotFound, format!("there is no node {:?}", params.node)))?;
-    let place = app.limits.sound.try_take();
-    let place = place.ok_or_else(|| {
-        Error::new(Code::TooManyListeners, format!("{MAX_SOUND_STREAMS} live streams of sound are open already"))
+    let node = node.ok_or_else(|| {
+        Error::new(Code::NotFound, format!("the hub has no node {:?}; `/api/v1/nodes` lists its nodes", params.node))
+    })?;
+    let place = app.limits.live_audio.try_take().ok_or_else(|| {
+        let message = format!("{MAX_LIVE_STREAMS} live audio streams are open already; close one, or try again later");
+        Error::new(Code::TooManyLiveStreams, message)
     })?;
     let audio = monitor::open(&node, app.stop.clone()).await?;
     let pieces = futures_util::stream::unfold((Some(head()), audio, place), |(head, mut audio, place)| async move {
@@ -73,7 +80,7 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
-/// The head of a WAV file whose length is not known: both lengths are the greatest there is, which players take for that.
+/// The head of a WAV file of unknown length. Both length fields have their maximum, which players take as unknown.
 fn head() -> Bytes {
     const BYTES_A_SAMPLE: u16 = 2;
     let mut head = Vec::with_capacity(44);
@@ -91,10 +98,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn head_is_that_of_canonical_audio() {
+    fn head_describes_canonical_audio() {
         let mut file = head().to_vec();
         assert_eq!(file[40..], [0xff; 4]);
-        // This reader wants to know the length.
+        // hound needs a length.
         file[40..].fill(0);
         let spec = hound::WavReader::new(&file[..]).unwrap().spec();
         let expected = hound::WavSpec {

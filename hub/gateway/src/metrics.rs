@@ -1,4 +1,4 @@
-//! `/metrics`, and the counting of requests.
+//! `/metrics`, and a layer that counts requests.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(metrics))
 }
 
-/// What the hub counted since its start, and how it is now, in the text format of Prometheus.
+/// Returns the metrics of the hub in the text format of Prometheus.
 #[utoipa::path(
-    get, path = "/metrics", tag = "health",
+    get, path = "/metrics", operation_id = "get_metrics", tag = "health",
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(CONTENT_TYPE, daemon::metrics::CONTENT_TYPE)], app.metrics.page().await).into_response()
 }
 
-/// A layer that counts requests by the route that took them, never by the path that was asked for.
+/// A layer that counts requests by the route that matched, not by the requested path.
 #[derive(Debug, Clone)]
 pub(super) struct Count {
     metrics: Metrics,
@@ -49,7 +49,7 @@ impl<S> tower::Layer<S> for Count {
     }
 }
 
-/// A route whose requests are counted.
+/// A service whose requests are counted.
 #[derive(Debug, Clone)]
 pub(super) struct Counted<S> {
     inner: S,
@@ -84,7 +84,7 @@ where
     }
 }
 
-/// A status as it stands in the label: those that the hub gives, and one word for all others.
+/// The label for a status: the statuses that the hub uses, or `other`.
 fn word(status: StatusCode) -> &'static str {
     match status.as_u16() {
         101 => "101",

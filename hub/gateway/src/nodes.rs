@@ -1,4 +1,4 @@
-//! `/api/v1/nodes`: the microphones, each with what it says of itself.
+//! `/api/v1/nodes`: the cat-nodes, each with its own description.
 
 use std::sync::Arc;
 
@@ -21,102 +21,102 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 /// The nodes.
 #[derive(Debug, Serialize, ToSchema)]
 struct NodesAnswer {
-    /// In the order of the config, then those that were discovered.
+    /// Configured nodes in the order of the config, then discovered nodes.
     nodes: Vec<NodeAnswer>,
-    /// How often a node was discovered that was not taken, for there are 64 already.
+    /// How often the hub rejected a discovered node because it has 64 already.
     refused: u64,
-    /// Whether a node can be heard at `/api/v1/nodes/live.wav`.
+    /// Whether `/api/v1/nodes/live.wav` is enabled.
     live_audio: bool,
 }
 
 /// A node.
 #[derive(Debug, Serialize, ToSchema)]
 struct NodeAnswer {
-    /// Where it listens.
+    /// URL of the node.
     #[schema(example = "http://localhost:50056")]
     url: String,
-    /// The cat it hears: as configured, else as it says itself.
+    /// The cat of the node: from the hub's config, or else from the node.
     cat: Option<String>,
-    /// It was found by mDNS, and is not in the config.
+    /// Whether the node was found by mDNS and is not in the config.
     discovered: bool,
-    /// It answered just now.
+    /// Whether the node answered this request.
     reachable: bool,
-    /// Why it did not answer.
+    /// Why the node did not answer. Null: it answered.
     error: Option<NodeError>,
-    /// What it says of itself.
+    /// The node's own description. Null: it did not answer.
     description: Option<Description>,
 }
 
 /// Why a node did not answer.
 #[derive(Debug, Serialize, ToSchema)]
 struct NodeError {
-    /// Stable word.
+    /// For programs: a stable word to branch on.
     code: &'static str,
-    /// One sentence.
+    /// For people: what happened.
     message: String,
 }
 
-/// What a node says of itself.
+/// A node's own description.
 #[derive(Debug, Serialize, ToSchema)]
 struct Description {
-    /// Version of its program.
+    /// Version of the node's program.
     version: String,
-    /// The cat that it was told to listen to.
+    /// The cat in the node's config.
     cat: String,
-    /// Drawn at random at its start, 16 hexadecimal digits.
+    /// A random number that the node draws at its start, 16 hexadecimal digits.
     boot_id: String,
-    /// Time since its start, in seconds.
+    /// Time since the node's start, in seconds.
     uptime_s: f64,
-    /// Its wall clock, RFC 3339. Absent: it does not know the time.
+    /// The node's clock, RFC 3339 in UTC. Null: the node does not know the time.
     time: Option<String>,
-    /// What it hears from.
+    /// The audio source.
     source: Source,
-    /// What its tape holds.
+    /// The tape: the latest audio, kept on the node.
     tape: Tape,
-    /// What it counted since its start.
+    /// Counts since the node's start.
     counters: Counters,
-    /// How loud it was in the last second.
+    /// Level of the last second.
     level: Level,
 }
 
-/// What a node hears from.
+/// The audio source of a node.
 #[derive(Debug, Serialize, ToSchema)]
 struct Source {
     /// `synthetic`, `wav` or `microphone`.
     kind: String,
-    /// Stable id of the device, or path of the recording.
+    /// Stable id of the device, or path of the WAV file.
     device: String,
-    /// Rate before resampling, in hertz. 0: not open.
+    /// Sample rate before resampling, in hertz. 0: the source is not open.
     sample_rate_hz: u32,
-    /// Channels before the down-mix. 0: not open.
+    /// Channels before down-mixing. 0: the source is not open.
     channels: u32,
-    /// `starting`, `capturing`, `silent` (nothing but zeros), `no_device`, `ended` or `unknown`.
+    /// `starting`, `capturing`, `silent` (only zeros), `no_device`, `ended` or `unknown`.
     state: &'static str,
-    /// One sentence about the state.
+    /// For people: why the source is in this state.
     detail: String,
     /// Time since the last frame, in milliseconds.
     last_frame_age_ms: u64,
 }
 
-/// What a node's tape holds. Frames are of 20 ms.
+/// The tape of a node. A frame is 20 ms long.
 #[derive(Debug, Serialize, ToSchema)]
 struct Tape {
-    /// Number of the oldest frame that can be had.
+    /// Sequence number of the oldest frame still on the tape.
     oldest_sequence: u64,
-    /// Number of the frame that comes next.
+    /// Sequence number of the next frame.
     next_sequence: u64,
-    /// Frames that it holds at most.
+    /// Most frames that the tape holds.
     capacity_frames: u64,
-    /// Bytes of audio on it.
+    /// Size of the audio on the tape, in bytes.
     bytes: u64,
 }
 
-/// What a node counted since its start. Frames are of 20 ms.
+/// Counts since the node's start. A frame is 20 ms long.
 #[derive(Debug, Serialize, ToSchema)]
 struct Counters {
     /// Frames captured.
     frames_captured: u64,
-    /// Frames lost because the device was away.
+    /// Frames lost because the device was missing.
     frames_lost_device: u64,
     /// Frames lost to overruns.
     frames_lost_overrun: u64,
@@ -124,17 +124,17 @@ struct Counters {
     overruns: u64,
     /// Samples at full scale.
     clipped_samples: u64,
-    /// Times that the source was opened again.
+    /// How often the source was reopened.
     source_restarts: u64,
-    /// Subscribers that listen now.
+    /// Current number of subscribers.
     subscribers: u32,
-    /// Frames that subscribers were too slow for.
+    /// Frames dropped because subscribers were too slow.
     frames_lost_to_subscribers: u64,
     /// Calls to the owner that failed.
     owner_failures: u64,
 }
 
-/// How loud it is, in dB of full scale; -120 is digital silence.
+/// A level in dB of full scale. -120 is digital silence.
 #[derive(Debug, Serialize, ToSchema)]
 struct Level {
     /// Root mean square.
@@ -143,8 +143,11 @@ struct Level {
     peak_dbfs: f32,
 }
 
-/// The nodes, asked just now.
-#[utoipa::path(get, path = "/api/v1/nodes", tag = "nodes", responses((status = 200, body = NodesAnswer)))]
+/// Lists the nodes. The hub asks each node for its current state.
+#[utoipa::path(
+    get, path = "/api/v1/nodes", operation_id = "list_nodes", tag = "nodes",
+    responses((status = 200, body = NodesAnswer))
+)]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
     let asked = app.nodes.iter().map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
     Line(NodesAnswer {
@@ -209,7 +212,7 @@ impl From<DescribeResponse> for Description {
     }
 }
 
-/// JSON has no NaN; a node that sends one is taken for silent.
+/// JSON has no NaN. If a node sends one, the hub reports silence.
 fn finite(dbfs: f32) -> f32 {
     if dbfs.is_finite() { dbfs } else { -120.0 }
 }

@@ -1,6 +1,6 @@
-//! `/api/v1/notices`: what the owners are told, were told, or were spared.
+//! `/api/v1/notices`: notifications to owners, including delivered and suppressed ones.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(ListParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(ListParams)`")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,61 +23,61 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))
 }
 
-/// Which notices are wanted.
+/// Filter and page of the list of notifications.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ListParams {
-    /// Only those that are `pending`, `delivered`, `dead` or `suppressed`.
+    /// Only notifications that are `pending`, `delivered`, `dead` or `suppressed`.
     status: Option<String>,
-    /// Notices in a page, 1 to 500.
+    /// Most notifications in a page, 1 to 500.
     #[param(default = 50)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<i64>,
 }
 
-/// A page of notices.
+/// A page of notifications.
 #[derive(Debug, Serialize, ToSchema)]
 struct NoticesAnswer {
-    /// The latest first.
+    /// Latest first.
     notices: Vec<NoticeAnswer>,
-    /// Give it as `cursor` to get the next page. Null: this is the last.
+    /// Send it as `cursor` to get the next page. Null: this is the last page.
     next_cursor: Option<i64>,
 }
 
-/// Something that an owner is told, was told, or was spared.
+/// A notification: pending, delivered, given up or suppressed.
 #[derive(Debug, Serialize, ToSchema)]
 struct NoticeAnswer {
-    /// Its number.
+    /// Number of the notification.
     id: i64,
-    /// Stays the same over all tries; the receiver gets it as `Idempotency-Key`.
+    /// Identical in all attempts. A webhook receives it as `Idempotency-Key`.
     key: String,
     /// Name of the owner.
     owner: String,
-    /// Name of the owner's channel. Null: suppressed.
+    /// Name of the owner's channel. Null: the notification is suppressed.
     channel: Option<String>,
-    /// `log`, `webhook`, `ntfy` or `mqtt`. Null: suppressed.
+    /// Kind of the channel: `log`, `webhook`, `ntfy` or `mqtt`. Null: the notification is suppressed.
     channel_kind: Option<&'static str>,
-    /// `call`, `event`, `node` (one that does not hear, or hears again) or `digest`.
+    /// What it is about: `call`, `event`, `node` (a node went deaf or away, or recovered) or `digest`.
     kind: &'static str,
-    /// The animal. Null: a digest, or a cat without a name.
+    /// Name of the animal. Null: the notification is a digest, or the cat has no name.
     animal: Option<String>,
-    /// Number of the event that it is about. Null: it is about none.
+    /// Number of the event. Null: the notification is not about an event.
     event_id: Option<i64>,
-    /// Of a digest: how often, by animal and then by context, `call`, or `node_` and how the node was. Null: it is none.
+    /// For a digest: counts by animal, then by context, `call`, or `node_<condition>`. Null for anything else.
     counts: Option<BTreeMap<String, BTreeMap<String, u64>>>,
-    /// `pending`, `delivered`, `dead` (given up) or `suppressed` (not told by itself).
+    /// `pending`, `delivered`, `dead` (delivery was given up) or `suppressed` (not sent).
     status: &'static str,
-    /// Why it is suppressed: `cooldown`, `quiet_hours` or `digest_only`. Null: it is not.
+    /// Why it was suppressed: `cooldown`, `quiet_hours` or `digest_only`. Null: it was not.
     reason: Option<&'static str>,
-    /// Tries that failed.
+    /// Number of failed attempts.
     tries: u32,
-    /// Why the last one failed.
+    /// Why the last attempt failed. Null: no attempt failed.
     error: Option<String>,
-    /// When it was put in, RFC 3339 in UTC.
+    /// When it was created, RFC 3339 in UTC.
     created_at: String,
-    /// When it was delivered, given up or suppressed. Null: it is pending.
+    /// When it was delivered, given up or suppressed, RFC 3339 in UTC. Null: it is pending.
     ended_at: Option<String>,
 }
 
@@ -105,19 +105,19 @@ impl From<Notice> for NoticeAnswer {
     }
 }
 
-/// The notices, the latest first.
+/// Lists notifications, latest first.
 #[utoipa::path(
-    get, path = "/api/v1/notices", tag = "notices", params(ListParams),
+    get, path = "/api/v1/notices", operation_id = "list_notifications", tag = "notices", params(ListParams),
     responses(
         (status = 200, body = NoticesAnswer),
-        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
 async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<NoticesAnswer>, Failure> {
     let state = params.status.map(|word| word.parse::<NoticeState>().map_err(|why| bad(format!("status: {why}"))));
     let limit = page_limit(params.limit)?;
-    // One more than asked for tells whether there is a next page.
+    // One more than requested shows whether there is another page.
     let mut notices = app.store.notices(state.transpose()?, params.cursor, limit + 1).await?;
     let more = notices.len() > limit;
     notices.truncate(limit);
@@ -125,15 +125,15 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
     Ok(Line(NoticesAnswer { notices: notices.into_iter().map(NoticeAnswer::from).collect(), next_cursor }))
 }
 
-/// Tries a notice again that was given up; its tries and its age count anew.
+/// Retries a notification that was given up. Its attempts and its age count from zero again.
 #[utoipa::path(
-    post, path = "/api/v1/notices/{id}/retry", tag = "notices",
-    params(("id" = i64, Path, description = "Its number")),
+    post, path = "/api/v1/notices/{id}/retry", operation_id = "retry_notification", tag = "notices",
+    params(("id" = i64, Path, description = "Number of the notification")),
     responses(
-        (status = 200, body = NoticeAnswer, description = "It is pending"),
-        (status = 403, body = Problem, description = "`foreign_origin`: asked for by a page of another site"),
+        (status = 200, body = NoticeAnswer, description = "The notification is pending again"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
-        (status = 409, body = Problem, description = "`conflict`: it was not given up"),
+        (status = 409, body = Problem, description = "`conflict`: delivery was not given up"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
@@ -142,9 +142,11 @@ async fn retry(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<NoticeAns
         .store
         .retry_notice(id, now_ns())
         .await?
-        .ok_or_else(|| Error::new(Code::NotFound, format!("there is no notice {id}")))?;
+        .ok_or_else(|| Error::new(Code::NotFound, format!("no notification has the number {id}")))?;
     if !was_dead {
-        return Err(Error::new(Code::Conflict, format!("notice {id} is {}, not dead", notice.state.as_str())).into());
+        let state = notice.state.as_str();
+        let message = format!("notification {id} is {state}; only one that was given up (dead) can be retried");
+        return Err(Error::new(Code::Conflict, message).into());
     }
     if let Some(outbox) = &app.outbox {
         outbox.wake();

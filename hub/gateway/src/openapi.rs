@@ -1,4 +1,4 @@
-//! `/api/v1/openapi.json`: the API as OpenAPI 3, made from the handlers.
+//! `/api/v1/openapi.json`: the API as OpenAPI 3, generated from the handlers.
 
 use std::sync::Arc;
 
@@ -12,21 +12,25 @@ use crate::app::App;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Meowlink hub", description = "Calls cats and dogs, listens to cats, and says what it heard. A hub that is called by a name in the public DNS \
-            which is not in its `page.hosts` answers 421 `unknown_host`, whatever is asked."),
+    info(
+        title = "Meowlink hub",
+        description = "Calls cats and dogs, listens to cat-nodes, detects meows, and notifies owners. A request that \
+            names the hub by a public host name which is not in `[page] hosts` of the hub's config is answered with \
+            421 `unknown_host`, on every route.",
+    ),
     tags(
         (name = "animals", description = "The routes of the original system"),
-        (name = "analyses", description = "What was heard in the half minute after `/analyze/NAME`"),
-        (name = "events", description = "What the hub hears of the cats all the time, with its sound"),
-        (name = "live", description = "What is going on right now"),
-        (name = "nodes", description = "The microphones"),
-        (name = "notices", description = "What the owners are told"),
-        (name = "health", description = "Whether all is well"),
+        (name = "analyses", description = "Stored analyses, which `/analyze/{name}` starts"),
+        (name = "events", description = "Detected vocalisations with their recordings, counts and labels"),
+        (name = "live", description = "Updates and audio as they happen"),
+        (name = "nodes", description = "The cat-nodes and their microphones"),
+        (name = "notices", description = "Notifications to owners"),
+        (name = "health", description = "Health checks and metrics"),
     )
 )]
 struct Document;
 
-/// The document without its routes.
+/// The document without the routes.
 pub(super) fn document() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }

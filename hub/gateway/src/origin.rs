@@ -1,6 +1,7 @@
-//! Keeps pages of other sites away, which run in the browser of somebody who may look here: they can change nothing, and none can
-//! read by giving its own name the hub's address (DNS rebinding). The calls of the original system are GETs, and open to all who
-//! reach the hub.
+//! Protects the hub from pages of other sites in the browser of a user. Requests other than GET must come from the
+//! hub's own page or from a program. The gateway rejects unknown `Host` names, so that no page can read from the hub
+//! through a name of its own that resolves to the hub's address (DNS rebinding). The calls of the original system are
+//! GET requests, and everyone who reaches the hub can make them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,27 +16,28 @@ use hub_base::error::{Code, Error};
 
 use crate::json::Failure;
 
-/// What browsers say about where a request comes from, when they trust the connection. No page can set it.
+/// Browsers send this header over trusted connections to say where a request comes from. A page cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Endings of names that the public DNS does not have: RFC 6761, 6762 and 8375, ICANN's `internal`, and what routers hand out.
+/// Endings of names that do not exist in the public DNS: from RFC 6761, 6762 and 8375, ICANN's `internal`, and common
+/// defaults of home routers.
 const HOME_ENDINGS: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "home", "lan", "localdomain"];
 
-/// Stands for every name in the config.
+/// In the config, allows every name.
 const ANY: &str = "*";
 
-/// The names that a request may call the hub by: addresses, names without a dot, names of home networks, and the configured ones.
+/// The host names that a request may use: addresses, names without a dot, names of home networks, and configured names.
 #[derive(Debug, Clone, Default)]
 pub struct Hosts(Arc<[String]>);
 
 impl Hosts {
-    /// With configured names, and that of the URL that owners are given.
+    /// Allows the configured names, and the name in the URL that notifications contain.
     pub fn new(configured: &[String], public_url: Option<&str>) -> Self {
         let public = public_url.and_then(|url| url.parse::<Uri>().ok()).and_then(|url| url.host().map(str::to_owned));
         Self(configured.iter().cloned().chain(public).collect())
     }
 
-    /// Whether the hub may be called so.
+    /// Whether a request may use this name.
     fn has(&self, name: &str) -> bool {
         !name.contains('.')
             || name.parse::<IpAddr>().is_ok()
@@ -44,24 +46,24 @@ impl Hosts {
     }
 }
 
-/// Whether something can stand among the configured names: [`ANY`], or a name without a port.
+/// Whether the text is valid as a configured name: [`ANY`], or a host name without a port.
 pub(super) fn is_host_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     name == ANY || !name.is_empty() && name.chars().all(is_plain)
 }
 
-/// The name or address in a host with or without a port.
+/// The name or address in a `Host` value, which may have a port.
 fn name_of(host: &[u8]) -> Option<String> {
     let authority = Authority::try_from(host).ok()?;
     Some(bare(authority.host().trim_start_matches('[').trim_end_matches(']')).to_owned())
 }
 
-/// Without the dot of the root.
+/// Removes the trailing dot of a fully qualified name.
 fn bare(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// Whether `ending` is the last labels of `name`.
+/// Whether `name` ends with the DNS labels of `ending`.
 fn ends_at_dot(name: &str, ending: &str) -> bool {
     let (name, ending) = (name.as_bytes(), ending.as_bytes());
     name.len()
@@ -69,49 +71,46 @@ fn ends_at_dot(name: &str, ending: &str) -> bool {
         .is_some_and(|at| name[at] == b'.' && name[at + 1..].eq_ignore_ascii_case(ending))
 }
 
-/// Lets a request pass that calls the hub by one of its names, or, as old programs do, by none.
+/// Passes on requests that use a known host name, or none, as old programs do.
 ///
 /// # Errors
-/// [`Code::UnknownHost`].
+/// [`Code::UnknownHost`] for other names.
 pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Failure> {
     if let Some(host) = host_of(request.headers(), request.uri()) {
         let name = name_of(host);
         if !name.as_deref().is_some_and(|name| hosts.has(name)) {
             let name = name.unwrap_or_else(|| String::from_utf8_lossy(host).into_owned());
-            let message = format!(
-                "the hub does not know itself as {name:?}; if that is right, add it to page.hosts in its config"
-            );
+            let message = format!("Unknown host name {name:?}; if it is yours, add it to `[page] hosts`.");
             return Err(Error::new(Code::UnknownHost, message).into());
         }
     }
     Ok(next.run(request).await)
 }
 
-/// What the caller calls the hub.
+/// The host that the request names.
 fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
     let host =
         uri.authority().map(|host| host.as_str().as_bytes()).or_else(|| headers.get(HOST).map(|host| host.as_bytes()));
     host.filter(|host| !host.is_empty())
 }
 
-/// Lets a request pass that changes nothing, that no page made, or that a page of this very host made.
+/// Passes on requests that change nothing, that come from a program, or that come from a page of this host.
 ///
 /// # Errors
-/// [`Code::ForeignOrigin`].
+/// [`Code::ForeignOrigin`] for requests from pages of other sites.
 pub(super) async fn check(request: Request, next: Next) -> Result<Response, Failure> {
-    if !request.method().is_safe() && !is_our_own(request.headers(), request.uri()) {
-        let message =
-            "a page of another site may change nothing here; a proxy before the hub must pass on the header Host";
+    if !request.method().is_safe() && !is_same_site(request.headers(), request.uri()) {
+        let message = "Blocked: the request came from another site. Behind a proxy, forward the `Host` header.";
         return Err(Error::new(Code::ForeignOrigin, message).into());
     }
     Ok(next.run(request).await)
 }
 
-fn is_our_own(headers: &HeaderMap, uri: &Uri) -> bool {
+fn is_same_site(headers: &HeaderMap, uri: &Uri) -> bool {
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
         return matches!(site.as_bytes(), b"same-origin" | b"none");
     }
-    // Programs send none.
+    // Programs do not send `Origin`.
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let host = host_of(headers, uri);
     let origin = origin.as_bytes();
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_configured_without_anything_around_them() {
+    fn configured_names_have_no_scheme_port_or_wildcard() {
         for good in ["*", "cats.example.org", "cats.example.org.", "hub_2"] {
             assert!(is_host_name(good), "{good}");
         }
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn hub_knows_itself_by_names_that_no_stranger_can_have() {
+    fn only_configured_and_private_names_are_accepted() {
         let has = |hosts: &Hosts, host: &str| name_of(host.as_bytes()).is_some_and(|name| hosts.has(&name));
         let hosts = Hosts::new(&["cats.example.org".into()], Some("https://Meow.example.net.:8443/hub"));
         for ours in [

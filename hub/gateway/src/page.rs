@@ -1,5 +1,5 @@
-//! The web page, embedded: one document at `/` for browsers, and its parts under `/page/`. Hand-written, no build step; the
-//! files lie in `page/` as they are served.
+//! The web page, embedded in the binary: the document at `/` for browsers, and its parts under `/page/`. The files in
+//! `page/` are written by hand and served as they are, without a build step.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use hub_base::error::{Code, Error};
 use crate::app::App;
 use crate::json::Failure;
 
-/// Only this hub's own files, and nothing written into the document: what a cat is called cannot become a program.
+/// Allows only files of this hub, and no inline scripts or styles. A cat's name can therefore not become a script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The browser asks each time whether its copy is still right, so that the parts are always of one version.
+/// The browser revalidates its copy each time, so that all parts are of one version.
 const CACHE: &str = "no-cache";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -70,14 +70,14 @@ pub(super) fn routes() -> Router<Arc<App>> {
     Router::new().route("/page/{name}", get(part))
 }
 
-/// The document. It is served at `/` for those who ask for HTML.
+/// The document, which is served at `/` to clients that accept HTML.
 pub(super) fn document(headers: &HeaderMap) -> Response {
     answer(DOCUMENT, headers)
 }
 
 async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
     let part = PARTS.iter().find(|part| part.name == name);
-    let part = part.ok_or_else(|| Error::new(Code::NotFound, format!("the page has no part {name:?}")))?;
+    let part = part.ok_or_else(|| Error::new(Code::NotFound, format!("the page has no file {name:?}")))?;
     Ok(answer(*part, &headers))
 }
 
@@ -94,7 +94,7 @@ fn answer(part: Part, headers: &HeaderMap) -> Response {
     let about = [
         (CONTENT_TYPE, part.content_type),
         (CONTENT_SECURITY_POLICY, POLICY),
-        // Addresses of a home network are nobody else's business.
+        // Does not reveal addresses of the home network to other sites.
         (REFERRER_POLICY, "no-referrer"),
     ];
     (common, about, part.content).into_response()
@@ -104,7 +104,7 @@ fn answer(part: Part, headers: &HeaderMap) -> Response {
 mod tests {
     use super::*;
 
-    /// The page is for phones on a slow link too.
+    /// Phones on a slow link load the page too.
     const MOST_BYTES: usize = 100_000;
 
     #[test]

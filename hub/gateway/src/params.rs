@@ -1,4 +1,4 @@
-//! What a request brings: query parameters, numbers in the path, JSON bodies.
+//! Extractors for requests: query parameters, numbers in the path, JSON bodies.
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, Query};
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::json::Failure;
 
-/// Query parameters; what cannot be understood is a `bad_request`.
+/// Query parameters. Invalid ones are a `bad_request`.
 #[derive(Debug)]
 pub(super) struct Params<T>(pub(super) T);
 
@@ -22,30 +22,40 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
     }
 }
 
-/// How many a page holds when the client says nothing.
+/// Entries in a page if the client does not set `limit`.
 const DEFAULT_LIMIT: u32 = 50;
 
-/// How many a page holds at most.
+/// Most entries in a page.
 const MAX_LIMIT: u32 = 500;
 
-/// How many a page is to hold, of the parameter `limit`.
+/// Number of entries in a page, from the parameter `limit`.
 ///
 /// # Errors
-/// [`Code::BadRequest`] when it is not within 1 to 500.
+/// [`Code::BadRequest`] if it is not between 1 and 500.
 pub(super) fn page_limit(limit: Option<u32>) -> Result<usize, Error> {
     let limit = limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(bad(format!("limit: {limit} is not within 1 to {MAX_LIMIT}")));
+        return Err(bad(format!("limit: {limit} is not between 1 and {MAX_LIMIT}")));
     }
     Ok(limit as usize)
 }
 
-/// A parameter or body that makes no sense; the message says why.
+/// The error for an invalid parameter or body.
 pub(super) fn bad(message: String) -> Error {
     Error::new(Code::BadRequest, message)
 }
 
-/// The number of something stored, from the path. What is no number names nothing: `not_found`.
+/// The error for a word that is not one of `expected`, which names all of them: "json or csv".
+pub(super) fn bad_word(what: &str, word: &str, expected: &str) -> Error {
+    bad(format!("unknown {what} {word:?} (expected {expected})"))
+}
+
+/// The error for a cursor that no answer contained.
+pub(super) fn bad_cursor(cursor: &str) -> Error {
+    bad(format!("invalid cursor {cursor:?}: send `next_cursor` of the previous page unchanged"))
+}
+
+/// The number of a stored entry, from the path. Text that is not a positive number is a `not_found`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Id(pub(super) i64);
 
@@ -56,11 +66,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
         let text = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
         let id = text.parse().ok().filter(|id| *id > 0);
-        Ok(id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("there is no number {text:?}")))?)
+        Ok(id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("nothing has the number {text:?}")))?)
     }
 }
 
-/// A JSON body; what cannot be understood is a `bad_request`, what is too large a `body_too_large`.
+/// A JSON body. An invalid body is a `bad_request`, one that is too large a `body_too_large`.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
 

@@ -1,6 +1,6 @@
 //! `/healthz` and `/readyz`.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(ReadyParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(ReadyParams)`")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,70 +22,75 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
 }
 
-/// That the process serves.
+/// The process is alive.
 #[derive(Debug, Serialize, ToSchema)]
 struct Alive {
     /// Always `ok`.
     status: &'static str,
 }
 
-/// Whether the hub can do its work.
+/// Whether the hub can work.
 #[derive(Debug, Serialize, ToSchema)]
 struct Ready {
-    /// All that is required works.
+    /// Whether everything that is required works.
     ready: bool,
-    /// `ok`: everything works. `degraded`: the hub does its work, and something does not, such as a node that hears nothing.
-    /// `failed`: something required does not work.
+    /// `ok`: everything works. `degraded`: the hub works, but something does not, such as a deaf node. `failed`:
+    /// something required does not work.
     status: &'static str,
-    /// What was looked at, by name: `store`, the roles, and `node:URL` for each node.
+    /// The checks by name: `store`, the roles, and `node:URL` for each node.
     checks: BTreeMap<String, CheckAnswer>,
 }
 
-/// One thing that was looked at.
+/// A check.
 #[derive(Debug, Serialize, ToSchema)]
 struct CheckAnswer {
-    /// It works.
+    /// Whether it works.
     ok: bool,
-    /// Why it does not, or what there is to say.
+    /// Why it does not work, or a remark. Absent: nothing to say.
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
-    /// Of a node: `ok`, or why it hears nothing: `away`, `no_device`, `silent` (nothing but zeros), `ended`, `quiet` (connected, and
-    /// nothing comes), `no_sound` (nothing louder than a quiet room for long).
+    /// Only for nodes: `ok`, or why the node is deaf or away: `away`, `no_device`, `silent` (only zeros), `ended`,
+    /// `quiet` (connected, but no audio arrives) or `no_sound` (long not louder than a quiet room).
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<&'static str>,
-    /// Of a node that this process listens to: seconds since audio came, or since the hub knows the node.
+    /// Only for nodes that this process listens to: seconds since the last audio, or since the hub has known the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_audio_age_s: Option<u64>,
-    /// Seconds since there was a sound in it, likewise.
+    /// Only for nodes that this process listens to: seconds since the last sound in the audio.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_sound_age_s: Option<u64>,
-    /// Age of the audio when it was analysed, in milliseconds.
+    /// Age of the latest audio when it was analysed, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_ms: Option<u64>,
 }
 
-/// How it is asked.
+/// How strict the check is.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ReadyParams {
-    /// `true`: 503 for `degraded` too. For the monitoring of a cat's owner, who wants to know of a deaf microphone; a load
-    /// balancer or a container's health check, which would take the hub out of service for it, leaves it out.
+    /// `true`: answer 503 for `degraded` too. Use it in a monitor that reports deaf microphones. Do not use it in a
+    /// load balancer or a container's health check, which would take the hub out of service.
     #[serde(default)]
     strict: bool,
 }
 
-/// Whether the process is alive. Looks at nothing else.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = Alive)))]
+/// Returns 200 while the process is alive. Checks nothing else.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "get_health", tag = "health",
+    responses((status = 200, body = Alive))
+)]
 async fn healthz() -> Line<Alive> {
     Line(Alive { status: "ok" })
 }
 
-/// Whether the hub can do its work now: the store, each role, each node. It is ready while the store, all roles and at
-/// least one node answer. A node that is down beside others that work, or that answers and hears nothing, is reported; it
-/// takes the hub out of service only with `strict`.
+/// Checks the store, each role and each node. The hub is ready while the store, all roles and at least one node answer.
+/// Further nodes that are away, and nodes that are deaf, are reported, but make the hub not ready only with `strict`.
 #[utoipa::path(
-    get, path = "/readyz", tag = "health", params(ReadyParams),
-    responses((status = 200, body = Ready), (status = 503, body = Ready, description = "Something required does not work"))
+    get, path = "/readyz", operation_id = "get_readiness", tag = "health", params(ReadyParams),
+    responses(
+        (status = 200, body = Ready),
+        (status = 503, body = Ready, description = "Something required does not work"),
+    )
 )]
 async fn readyz(State(app): State<Arc<App>>, Params(params): Params<ReadyParams>) -> Response {
     let checks = app.checks.run(&app.store, &app.nodes, app.live.as_ref()).await;

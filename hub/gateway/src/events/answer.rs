@@ -1,4 +1,4 @@
-//! How an event looks in the API.
+//! How the API describes an event.
 
 use hub_base::links;
 use hub_base::time;
@@ -7,66 +7,66 @@ use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
 use utoipa::ToSchema;
 
-use crate::analyses::{ContextAnswer, MeasurementsAnswer};
+use crate::vocalisation::{ContextAnswer, MeasurementsAnswer};
 
-/// A cat event: one vocalisation that listening found.
+/// An event: a stored vocalisation with its clip.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EventAnswer {
-    /// Its number.
+    /// Number of the event.
     id: i64,
-    /// URL of the node that heard it.
+    /// URL of the node that recorded it.
     node: String,
-    /// The cat that the node listens to. Null: none is named.
+    /// The cat of the node. Null: the node has no cat's name.
     cat: Option<String>,
-    /// Boot id of the node, 16 hexadecimal digits: with it, samples have one name for ever.
+    /// Boot id of the node, 16 hexadecimal digits. With the boot id, a sample number is unique.
     boot_id: String,
-    /// Its first sample (16 kHz) since the node's start.
+    /// First sample (16 kHz), counted from the node's start.
     start_sample: u64,
-    /// The sample after its last.
+    /// The sample after the last one.
     end_sample: u64,
-    /// When it began, RFC 3339 in UTC.
+    /// When the vocalisation began, RFC 3339 in UTC.
     started_at: String,
-    /// When it ended, likewise.
+    /// When the vocalisation ended, RFC 3339 in UTC.
     ended_at: String,
-    /// Its length in seconds.
+    /// Length in seconds.
     duration_s: f64,
-    /// Whose clock the times are by: `node`, or `hub` while the node does not know the time.
+    /// Whose clock gave the times: `node`, or `hub` if the node did not know the time.
     clock: &'static str,
-    /// How sure it is a cat, 0 to 1.
+    /// How likely it is a cat, 0 to 1.
     score: f32,
-    /// Kind of sound: `meow`, `purr` or `hiss_or_growl`. Null: not told apart.
+    /// Kind of sound: `meow`, `purr` or `hiss_or_growl`. Null: unknown.
     kind: Option<String>,
-    /// In which context, by the analysis.
+    /// The context, as classified.
     context: ContextAnswer,
-    /// What the owner says it was: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: nothing.
+    /// The owner's label: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: no label.
     label: Option<&'static str>,
-    /// When the owner said so.
+    /// When the owner set the label. Null: no label.
     labelled_at: Option<String>,
-    /// What it counts as: the label where there is one, else the context.
+    /// What the event counts as: the label, or the context if there is no label.
     counts_as: &'static str,
-    /// What was measured.
+    /// Acoustic measurements.
     measurements: MeasurementsAnswer,
-    /// Its sound. Null: there is none.
+    /// The recording. Null: there is no clip.
     clip: Option<ClipAnswer>,
     /// Why there is no clip: `disabled`, `disk_full`, `over_quota`, `write_failed`, `audio_gone`, `speech`, `expired`
     /// or `missing`.
     no_clip_reason: Option<&'static str>,
 }
 
-/// The sound of an event.
+/// The recording of an event.
 #[derive(Debug, Serialize, ToSchema)]
 struct ClipAnswer {
-    /// Where the WAV file is.
+    /// Path of the WAV file.
     #[schema(example = "/api/v1/events/7/clip.wav")]
     url: String,
-    /// Where its spectrogram is.
+    /// Path of the spectrogram.
     #[schema(example = "/api/v1/events/7/spectrogram.png")]
     spectrogram_url: String,
-    /// Size of the WAV file.
+    /// Size of the WAV file, in bytes.
     bytes: u64,
-    /// Its length in seconds.
+    /// Length in seconds.
     duration_s: f64,
-    /// Where in it the event begins, in seconds. Negative: before it.
+    /// Where the event begins, in seconds from the start of the clip. Negative: before the clip.
     event_start_s: f64,
 }
 

@@ -1,6 +1,6 @@
-//! `/api/v1/counts`: how many events there were, by day or by hour of the viewer's time zone.
+//! `/api/v1/counts`: number of events by day or by hour, in the viewer's time zone.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(CountParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(CountParams)`")]
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Params, bad};
 
-/// Stretches of time in an answer at most: a year of hours, or 24 years of days.
+/// Most buckets in an answer: a year of hours, or 24 years of days.
 const MAX_BUCKETS: usize = 8_784;
 
-/// Days in the answer when the client does not say from when, the last included.
+/// Days in the answer if the client does not set `from`, including the last day.
 const DEFAULT_DAYS: i64 = 30;
 
-/// The same by the hour.
+/// Like [`DEFAULT_DAYS`], for counts by hour.
 const DEFAULT_DAYS_BY_HOUR: i64 = 7;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -34,47 +34,47 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 }
 
 params_with_filter! {
-    /// What is to be counted, and how. `from` and `to` are moved outward to the begin of a day or hour; without them the last
-    /// 30 days are counted, by the hour the last 7.
+    /// Which events to count, and how. `from` and `to` are moved outward to the start of a day or an hour. Without them
+    /// the last 30 days are counted, or the last 7 days by hour.
     struct CountParams {
         /// `day` or `hour`.
         #[param(default = "day")]
         by: Option<String>,
-        /// Time zone whose days and hours are meant, by its IANA name.
+        /// Time zone of the days and hours, as an IANA name.
         #[param(default = "UTC", example = "Europe/Berlin")]
         tz: Option<String>,
     }
 }
 
-/// Events counted. What the owner says was no cat is left out.
+/// Counts of events. Events labelled `not_a_cat` are not counted.
 #[derive(Debug, Serialize, ToSchema)]
 struct CountsAnswer {
     /// `day` or `hour`.
     by: &'static str,
     /// The time zone.
     tz: String,
-    /// Events in all.
+    /// Number of all events.
     total: u64,
-    /// The days or hours in order, those without events too. A day has 23 or 25 hours when clocks are changed, and the hour
-    /// that comes twice then is counted twice, each for itself.
+    /// Days or hours in order, including those without events. A day on which clocks change has 23 or 25 hours. The
+    /// hour that occurs twice on that day has two entries.
     counts: Vec<BucketAnswer>,
 }
 
-/// The events of a day or an hour.
+/// The count of a day or an hour.
 #[derive(Debug, Serialize, ToSchema)]
 struct BucketAnswer {
-    /// When it begins, RFC 3339 with the offset of the time zone.
+    /// Start of the day or hour, RFC 3339 with the offset of the time zone.
     #[schema(example = "2026-11-22T00:00:00+01:00")]
     start: String,
-    /// When it ends, which is when the next begins.
+    /// End of the day or hour, which is the start of the next one.
     end: String,
-    /// Events.
+    /// Number of events.
     count: u64,
-    /// The same by what they count as.
+    /// Number of events by what they count as.
     contexts: ContextCounts,
 }
 
-/// Events by what they count as.
+/// Number of events by what they count as: the label, or the context if there is no label.
 #[derive(Debug, Default, Serialize, ToSchema)]
 struct ContextCounts {
     /// Waiting for food.
@@ -83,7 +83,7 @@ struct ContextCounts {
     isolation: u64,
     /// Being brushed at home.
     brushing: u64,
-    /// None of them for sure.
+    /// No context is likely enough.
     uncertain: u64,
 }
 
@@ -93,12 +93,12 @@ enum Unit {
     Hour,
 }
 
-/// Events by day or by hour.
+/// Counts events by day or by hour.
 #[utoipa::path(
-    get, path = "/api/v1/counts", tag = "events", params(CountParams),
+    get, path = "/api/v1/counts", operation_id = "count_events", tag = "events", params(CountParams),
     responses(
         (status = 200, body = CountsAnswer),
-        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense, or too many days or hours"),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid, or the range is too long"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
@@ -109,15 +109,17 @@ async fn counts(
     let unit = match params.by.as_deref() {
         None | Some("day") => Unit::Day,
         Some("hour") => Unit::Hour,
-        Some(other) => return Err(bad(format!("by: {other:?} is none of day, hour")).into()),
+        Some(other) => return Err(bad(format!("by: unknown unit {other:?} (expected day or hour)")).into()),
     };
     let mut filter = params.filter()?;
     let name = params.tz.unwrap_or_else(|| "UTC".into());
-    let zone =
-        TimeZone::get(&name).map_err(|_| bad(format!("tz: {name:?} is no IANA time zone such as Europe/Berlin")))?;
+    let zone = TimeZone::get(&name)
+        .map_err(|_| bad(format!("tz: unknown time zone {name:?} (expected an IANA name such as Europe/Berlin)")))?;
     let starts = bucket_starts(unit, &zone, &filter, now_ns()).map_err(|why| match why {
-        NoBuckets::Backwards => bad("from: is not before to".into()),
-        NoBuckets::TooMany => bad(format!("from, to: more than {MAX_BUCKETS} of them lie between")),
+        NoBuckets::Backwards => bad("from must be before to".into()),
+        NoBuckets::TooMany => {
+            bad(format!("from, to: the range has more than {MAX_BUCKETS} days or hours; choose a shorter one"))
+        }
         NoBuckets::Calendar(why) => bad(format!("from, to: {why}")),
     })?;
     filter.from_ns = starts.first().map(unix_ns).transpose()?;
@@ -145,7 +147,7 @@ impl From<jiff::Error> for NoBuckets {
     }
 }
 
-/// Where each day or hour begins, and, last, where the one after them does.
+/// Start of each day or hour, followed by the end of the last one.
 fn bucket_starts(unit: Unit, zone: &TimeZone, filter: &EventFilter, now_ns: i64) -> Result<Vec<Zoned>, NoBuckets> {
     let at = |ns: i64| Timestamp::from_nanosecond(i128::from(ns)).map(|moment| moment.to_zoned(zone.clone()));
     let to = at(filter.to_ns.unwrap_or(now_ns))?;
@@ -170,7 +172,7 @@ fn bucket_starts(unit: Unit, zone: &TimeZone, filter: &EventFilter, now_ns: i64)
     Ok(starts)
 }
 
-/// Where the day or the hour of a moment begins.
+/// Start of the day or hour that contains the moment.
 fn floor(unit: Unit, moment: &Zoned) -> Result<Zoned, jiff::Error> {
     match unit {
         Unit::Day => moment.start_of_day(),
@@ -178,7 +180,7 @@ fn floor(unit: Unit, moment: &Zoned) -> Result<Zoned, jiff::Error> {
     }
 }
 
-/// Where the next day or hour begins. Hours are counted in real time, so that one that comes twice is two.
+/// Start of the next day or hour. Hours are counted in real time, so an hour that occurs twice is two buckets.
 fn after(unit: Unit, start: &Zoned) -> Result<Zoned, jiff::Error> {
     match unit {
         Unit::Day => start.date().tomorrow()?.to_zoned(start.time_zone().clone())?.start_of_day(),
@@ -192,7 +194,7 @@ fn since_full_hour(moment: &Zoned) -> SignedDuration {
         + SignedDuration::from_nanos(i64::from(moment.subsec_nanosecond()))
 }
 
-/// Counts what lies between each start and the next. Both are in order.
+/// Counts the events between each start and the next. Both slices are in order of time.
 fn fill(starts: &[Zoned], tallies: &[Tally]) -> Result<Vec<BucketAnswer>, Error> {
     let mut rest = tallies;
     let mut counts = Vec::with_capacity(starts.len());
@@ -221,7 +223,7 @@ fn fill(starts: &[Zoned], tallies: &[Tally]) -> Result<Vec<BucketAnswer>, Error>
 
 fn unix_ns(moment: &Zoned) -> Result<i64, Error> {
     i64::try_from(moment.timestamp().as_nanosecond())
-        .map_err(|_| Error::new(Code::BadRequest, "from, to: too far away"))
+        .map_err(|_| Error::new(Code::BadRequest, "from, to: not between the years 1677 and 2262"))
 }
 
 fn rfc3339(moment: &Zoned) -> String {
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn hour_that_comes_twice_is_two_and_one_that_is_skipped_is_none() {
+    fn hour_that_occurs_twice_is_two_buckets_and_skipped_hour_is_no_bucket() {
         let autumn = starts(Unit::Hour, "Europe/Berlin", "2026-10-24T22:30:00Z", "2026-10-25T03:00:00Z").unwrap();
         let labels: Vec<String> = autumn.iter().map(rfc3339).collect();
         assert_eq!(
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn events_fall_into_the_stretch_in_which_they_began() {
+    fn events_count_in_the_bucket_in_which_they_began() {
         let starts = starts(Unit::Hour, "Europe/Berlin", "2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z").unwrap();
         let tally = |at: &str, word: &str| Tally {
             started_at_ns: at.parse::<Timestamp>().unwrap().as_nanosecond() as i64,
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_and_too_much_are_refused() {
+    fn empty_and_too_long_ranges_are_rejected() {
         let now = "2026-11-22T12:00:00Z";
         assert!(matches!(starts(Unit::Day, "UTC", now, now), Err(NoBuckets::Backwards)));
         assert!(matches!(starts(Unit::Hour, "UTC", "2020-01-01T00:00:00Z", now), Err(NoBuckets::TooMany)));

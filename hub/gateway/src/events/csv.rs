@@ -1,4 +1,4 @@
-//! Events as CSV (RFC 4180), written page by page: any number of them takes little memory.
+//! Events as CSV (RFC 4180), written page by page, so that memory use does not grow with the number of events.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -11,10 +11,11 @@ use hub_base::time;
 use hub_store::Store;
 use hub_store::events::{Event, EventFilter, PageCursor};
 
-/// Events that are read at a time.
+/// Events that are read from the store at a time.
 const PAGE: usize = 500;
 
-/// Columns around those that every table of cat sounds has: before the context, between it and the measurements, and after them.
+/// Columns before the context. Every table of vocalisations has columns for the context and for the measurements.
+/// Between these two come [`LABEL_COLUMNS`], after them [`CLIP_COLUMNS`].
 const FIRST_COLUMNS: [&str; 12] = [
     "id",
     "started_at",
@@ -32,14 +33,14 @@ const FIRST_COLUMNS: [&str; 12] = [
 const LABEL_COLUMNS: [&str; 2] = ["label", "counts_as"];
 const CLIP_COLUMNS: [&str; 2] = ["clip", "no_clip_reason"];
 
-/// Where the writing stands.
+/// What is written next.
 enum Place {
     Header,
     Page(Option<PageCursor>),
     End,
 }
 
-/// The answer, which reads from the store as the client takes it. A store that fails on the way breaks the answer off.
+/// The answer. It reads from the store as fast as the client receives it. If the store fails, the answer is cut off.
 pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
     let pages = futures_util::stream::try_unfold(Place::Header, move |place| {
         let (store, filter) = (store.clone(), filter.clone());
@@ -60,7 +61,7 @@ pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
     (headers, Body::from_stream(pages)).into_response()
 }
 
-/// Where the clip of an event is. Empty: it has none.
+/// Path of the clip of an event. Empty: the event has no clip.
 pub(super) fn clip_link(event: &Event) -> String {
     event.clip.as_ref().map_or_else(|_| String::new(), |_| links::clip(event.id))
 }
@@ -103,7 +104,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_event_is_one_record_whatever_its_cat_is_called() {
+    async fn every_event_is_one_record_whatever_the_cats_name() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let name = "Tom, \"the\ncat\"; =1+1 \u{1f431}";
@@ -116,9 +117,10 @@ mod tests {
         let answer = answer(store, EventFilter::default());
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         let mut reader = csv::Reader::from_reader(&body[..]);
-        let header = "id started_at ended_at duration_s clock node cat boot_id start_sample end_sample score kind context \
-                      p_waiting_for_food p_isolation p_brushing label counts_as peak_dbfs rms_dbfs snr_db pitch_median_hz \
-                      pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz spectral_flatness clip no_clip_reason";
+        let header = "id started_at ended_at duration_s clock node cat boot_id start_sample end_sample score kind \
+                      context p_waiting_for_food p_isolation p_brushing label counts_as peak_dbfs rms_dbfs snr_db \
+                      pitch_median_hz pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz spectral_flatness \
+                      clip no_clip_reason";
         assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from_iter(header.split_whitespace()));
         let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         assert_eq!(records.len(), PAGE + 20);

@@ -1,4 +1,4 @@
-//! Which events a query means.
+//! Query parameters that filter events.
 
 use hub_base::error::{Code, Error};
 use hub_base::time;
@@ -7,8 +7,8 @@ use hub_store::events::{Event, EventFilter};
 use crate::app::App;
 use crate::params::bad;
 
-/// Parameters of a query: those given, and after them the ones that filter events. (`serde(flatten)` would forbid numbers,
-/// and unknown names to be refused.)
+/// Declares a struct of query parameters: the given fields, followed by those that filter events. `serde(flatten)`
+/// cannot be used: it does not parse numbers, and it does not allow `deny_unknown_fields`.
 macro_rules! params_with_filter {
     ($(#[$outer:meta])* struct $name:ident { $($(#[$inner:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$outer])*
@@ -17,23 +17,23 @@ macro_rules! params_with_filter {
         #[into_params(parameter_in = Query)]
         struct $name {
             $($(#[$inner])* $field: $type,)*
-            /// Only of this cat.
+            /// Only events of this cat.
             cat: Option<String>,
-            /// Only of this node (its URL).
+            /// Only events of the node with this URL.
             node: Option<String>,
-            /// Only those that began at this moment or later (RFC 3339; write `+` as `%2B`).
+            /// Only events that began at this time or later (RFC 3339; write `+` as `%2B`).
             from: Option<String>,
-            /// Only those that began before this moment (RFC 3339; write `+` as `%2B`).
+            /// Only events that began before this time (RFC 3339; write `+` as `%2B`).
             to: Option<String>,
-            /// Only what counts as this, by the owner's word or else by the analysis: `waiting_for_food`, `isolation`,
-            /// `brushing`, `uncertain` or `not_a_cat`.
+            /// Only events that count as this, by the owner's label or else by the classified context:
+            /// `waiting_for_food`, `isolation`, `brushing`, `uncertain` or `not_a_cat`.
             context: Option<String>,
-            /// Only with this score or a higher one, 0 to 1.
+            /// Only events with at least this score, 0 to 1.
             min_score: Option<f32>,
         }
 
         impl $name {
-            /// What the parameters let through.
+            /// The filter that the parameters describe.
             fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
                 $crate::events::filter::filter_of(
                     &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
@@ -44,7 +44,7 @@ macro_rules! params_with_filter {
 }
 pub(super) use params_with_filter;
 
-/// What the parameters of a filter let through.
+/// The filter that the parameters describe.
 pub(super) fn filter_of(
     cat: &Option<String>,
     node: &Option<String>,
@@ -54,7 +54,7 @@ pub(super) fn filter_of(
     min_score: Option<f32>,
 ) -> Result<EventFilter, Error> {
     if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
-        return Err(bad(format!("min_score: {score} is not within 0 to 1")));
+        return Err(bad(format!("min_score: {score} is not between 0 and 1")));
     }
     let context = context.as_deref().map(|word| word.parse().map_err(|why| bad(format!("context: {why}"))));
     Ok(EventFilter {
@@ -72,6 +72,7 @@ pub(super) async fn find(app: &App, id: i64) -> Result<Event, Error> {
     app.store.event(id).await?.ok_or_else(|| no_event(id))
 }
 
+/// The error for an event that does not exist.
 pub(super) fn no_event(id: i64) -> Error {
-    Error::new(Code::NotFound, format!("there is no event {id}"))
+    Error::new(Code::NotFound, format!("no event has the number {id}"))
 }

@@ -1,6 +1,6 @@
-//! `/api/v1/labels`: what the owner said about events, with its history, as JSON and as CSV.
+//! `/api/v1/labels`: the owner's labels and their history, as JSON and as CSV.
 
-#![allow(unused_qualifications, reason = "in what utoipa makes of `params(LabelParams)`")]
+#![allow(unused_qualifications, reason = "in the code that utoipa generates for `params(LabelParams)`")]
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Params, page_limit};
 
-/// Sayings that are read at a time for CSV.
+/// Labels that are read from the store at a time for CSV.
 const PAGE: usize = 500;
 
-/// Columns before the context; after it comes `clip`.
+/// Columns before the context. After the context comes `clip`.
 const FIRST_COLUMNS: [&str; 12] = [
     "id",
     "labelled_at",
@@ -47,46 +47,46 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(labels)).routes(routes!(export))
 }
 
-/// Which of them are wanted.
+/// Page of the list of labels.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LabelParams {
-    /// Labels in the answer, 1 to 500.
+    /// Most labels in the answer, 1 to 500.
     #[param(default = 50)]
     limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<i64>,
 }
 
 /// A page of labels.
 #[derive(Debug, Serialize, ToSchema)]
 struct LabelsAnswer {
-    /// In the order in which the owner gave them; the last one of an event counts.
+    /// In the order in which the owner set them. The last label of an event counts.
     labels: Vec<LabelAnswer>,
-    /// Give it as `cursor` to get the next page. Null: this is the last.
+    /// Send it as `cursor` to get the next page. Null: this is the last page.
     next_cursor: Option<i64>,
 }
 
-/// One thing that the owner said about an event.
+/// A label that the owner set or removed.
 #[derive(Debug, Serialize, ToSchema)]
 struct LabelAnswer {
-    /// Its number.
+    /// Number of the label.
     id: i64,
-    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: an earlier label was taken back.
+    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: an earlier label was removed.
     label: Option<&'static str>,
-    /// When it was said, RFC 3339 in UTC.
+    /// When the owner set it, RFC 3339 in UTC.
     labelled_at: String,
-    /// The event as it is now.
+    /// The event in its current state.
     event: EventAnswer,
 }
 
-/// What the owner said about events, with what was said before: feedback to learn from. Deleted events are left out.
+/// Lists the owner's labels, including replaced and removed ones. Labels of deleted events are not listed.
 #[utoipa::path(
-    get, path = "/api/v1/labels", tag = "events", params(LabelParams),
+    get, path = "/api/v1/labels", operation_id = "list_labels", tag = "events", params(LabelParams),
     responses(
         (status = 200, body = LabelsAnswer),
-        (status = 400, body = Problem, description = "`bad_request`: a parameter makes no sense"),
+        (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
@@ -95,7 +95,7 @@ async fn labels(
     Params(params): Params<LabelParams>,
 ) -> Result<Line<LabelsAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
-    // One more than asked for tells whether there is another page.
+    // One more than requested shows whether there is another page.
     let mut said = app.store.label_changes(params.cursor.unwrap_or(0), limit + 1).await?;
     let more = said.len() > limit;
     said.truncate(limit);
@@ -103,14 +103,14 @@ async fn labels(
     Ok(Line(LabelsAnswer { labels: said.iter().map(LabelAnswer::from).collect(), next_cursor }))
 }
 
-/// The same as CSV, all of them.
+/// Exports all labels as CSV.
 #[utoipa::path(
-    get, path = "/api/v1/labels.csv", tag = "events",
+    get, path = "/api/v1/labels.csv", operation_id = "export_labels", tag = "events",
     responses((status = 200, body = String, content_type = "text/csv"))
 )]
 async fn export(State(app): State<Arc<App>>) -> Response {
     let store = app.store.clone();
-    // Written page by page. A store that fails on the way breaks the answer off.
+    // Written page by page. If the store fails, the answer is cut off.
     let pages = futures_util::stream::try_unfold(None, move |after: Option<i64>| {
         let store = store.clone();
         async move {

@@ -1,21 +1,21 @@
-//! A clip's spectrogram as a PNG with readable axes: seconds below, kilohertz at the left.
+//! The spectrogram of a clip as a PNG, with seconds below and kilohertz on the left.
 
 use sound::SAMPLE_RATE_HZ;
 use sound::spectrogram::{self, HIGHEST_HZ, Spectrogram};
 
-/// What a picture shows.
+/// Size of a picture, and whether it has axes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PictureSize {
     /// Width of the whole picture, in pixels.
     pub(super) width_px: usize,
     /// Height of the whole picture, in pixels.
     pub(super) height_px: usize,
-    /// Whether there are axes. Without them the sound fills the picture.
+    /// Whether to draw axes. Without them the spectrogram fills the picture.
     pub(super) axes: bool,
 }
 
 impl PictureSize {
-    /// Smallest picture, in pixels: room for axes and something between them.
+    /// Smallest picture, in pixels. It has room for the axes and a spectrogram.
     pub(super) const MIN: (usize, usize) = (160, 100);
     /// Largest picture, in pixels.
     pub(super) const MAX: (usize, usize) = (2_000, 1_000);
@@ -27,22 +27,22 @@ impl Default for PictureSize {
     }
 }
 
-/// A part of the sound that is marked below the picture: the event within its clip.
+/// The part of the clip that is marked below the picture: the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// First sample, counted from the first of the picture.
+    /// First sample, counted from the start of the clip.
     pub(super) start_sample: usize,
-    /// The sample after the last.
+    /// The sample after the last one.
     pub(super) end_sample: usize,
 }
 
-/// Room for the labels at the left, below, at the right and above, in pixels.
+/// Margins around the spectrogram, with room for the labels, in pixels.
 const LEFT_PX: usize = 72;
 const BELOW_PX: usize = 44;
 const RIGHT_PX: usize = 26;
 const ABOVE_PX: usize = 12;
 
-/// The last colours of the palette are for the axes; sound gets the others.
+/// Colours of the palette that show levels. The colours after them draw the background, the axes and the mark.
 const SOUND_COLOURS: usize = 253;
 const BACKGROUND: u8 = 253;
 const INK: u8 = 254;
@@ -51,7 +51,7 @@ const MARK: u8 = 255;
 /// Draws canonical audio.
 ///
 /// # Errors
-/// None in practice: the encoder writes to memory.
+/// If the encoder fails. It writes to memory, so this is not expected.
 pub(super) fn png(samples: &[i16], mark: Option<Mark>, size: PictureSize) -> Result<Vec<u8>, png::EncodingError> {
     let width_px = size.width_px.clamp(PictureSize::MIN.0, PictureSize::MAX.0);
     let height_px = size.height_px.clamp(PictureSize::MIN.1, PictureSize::MAX.1);
@@ -83,7 +83,7 @@ pub(super) fn png(samples: &[i16], mark: Option<Mark>, size: PictureSize) -> Res
     encode(&canvas, height_px)
 }
 
-/// Where in the picture the sound is.
+/// Position of the spectrogram in the picture.
 #[derive(Debug, Clone, Copy)]
 struct Plot {
     x: usize,
@@ -98,7 +98,7 @@ struct Canvas {
 }
 
 impl Canvas {
-    /// Colours a pixel; outside the canvas nothing happens.
+    /// Colours a pixel. Pixels outside the canvas are ignored.
     fn set(&mut self, x: usize, y: usize, colour: u8) {
         if x < self.width_px
             && let Some(pixel) = self.pixels.get_mut(y * self.width_px + x)
@@ -131,7 +131,7 @@ impl Canvas {
 
 const GLYPH_COLUMNS: usize = 5;
 const GLYPH_ROWS: usize = 7;
-/// Pixels a dot of a letter.
+/// Pixels per dot of a letter.
 const GLYPH_SCALE: usize = 2;
 const TEXT_HEIGHT_PX: usize = GLYPH_ROWS * GLYPH_SCALE;
 
@@ -139,7 +139,7 @@ fn text_width_px(text: &str) -> usize {
     (text.chars().count() * (GLYPH_COLUMNS + 1)).saturating_sub(1) * GLYPH_SCALE
 }
 
-/// The letters that axes need, drawn for this, five dots wide and seven high. Others are blank.
+/// The letters that the axes use, five dots wide and seven high. Other letters are blank.
 fn glyph(letter: char) -> [u8; GLYPH_ROWS] {
     match letter {
         '0' => [0b01110, 0b10001, 0b10001, 0b10001, 0b10001, 0b10001, 0b01110],
@@ -161,7 +161,7 @@ fn glyph(letter: char) -> [u8; GLYPH_ROWS] {
     }
 }
 
-/// Ticks at round seconds, as many as there is room for; the unit at the last.
+/// Draws ticks at round seconds, as many as there is room for. The last label has the unit.
 fn draw_time_axis(canvas: &mut Canvas, plot: Plot, sample_count: usize) {
     let duration_s = sample_count as f64 / f64::from(SAMPLE_RATE_HZ);
     let bottom = plot.y + plot.height_px;
@@ -186,14 +186,14 @@ fn draw_time_axis(canvas: &mut Canvas, plot: Plot, sample_count: usize) {
     }
 }
 
-/// The smallest round step whose labels do not run into each other, in milliseconds.
+/// The smallest round step between ticks whose labels do not overlap, in milliseconds.
 fn tick_step_ms(duration_s: f64, width_px: usize) -> u64 {
     const STEPS_MS: [u64; 12] = [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000];
     let room = |step_ms: u64| width_px as f64 * step_ms as f64 / (duration_s * 1_000.0).max(1.0);
     STEPS_MS.into_iter().find(|&step_ms| room(step_ms) >= 90.0).unwrap_or(60_000)
 }
 
-/// Ticks at octaves, from the top down; those without room are left out.
+/// Draws ticks at octaves, from the top down, and omits those without room.
 fn draw_frequency_axis(canvas: &mut Canvas, plot: Plot) {
     const TICKS: [(f32, &str); 7] = [
         (8_000.0, "8 kHz"),
@@ -219,7 +219,7 @@ fn draw_frequency_axis(canvas: &mut Canvas, plot: Plot) {
     }
 }
 
-/// A bar just below the sound, from the event's first sample to its last.
+/// Draws a bar below the spectrogram, from the first sample of the event to its last.
 fn draw_mark(canvas: &mut Canvas, plot: Plot, mark: Mark, sample_count: usize) {
     let x_of = |sample: usize| plot.x + sample.min(sample_count) * plot.width_px / sample_count.max(1);
     let (from, to) = (x_of(mark.start_sample), x_of(mark.end_sample));
@@ -231,9 +231,9 @@ fn encode(canvas: &Canvas, height_px: usize) -> Result<Vec<u8>, png::EncodingErr
     for n in 0..SOUND_COLOURS {
         palette.extend(spectrogram::colour((n * 255 / (SOUND_COLOURS - 1)) as u8));
     }
-    palette.extend([0x16, 0x14, 0x1f]); // background: a little lighter than silence
+    palette.extend([0x16, 0x14, 0x1f]); // background: slightly lighter than silence
     palette.extend([0xd8, 0xd6, 0xe0]); // ink
-    palette.extend([0x5f, 0xc9, 0xf8]); // mark: a blue that the sound never has
+    palette.extend([0x5f, 0xc9, 0xf8]); // mark: a blue that no level has
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, canvas.width_px as u32, height_px as u32);
     encoder.set_color(png::ColorType::Indexed);
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_axes_write_has_glyphs() {
+    fn every_letter_of_the_axes_has_a_glyph() {
         for letter in "0123456789.skHz".chars() {
             assert_ne!(glyph(letter), [0; GLYPH_ROWS], "{letter}");
         }

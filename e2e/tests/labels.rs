@@ -1,4 +1,4 @@
-//! A cat's own classifier: the label of one meow changes the contexts of the others.
+//! Labels of the owner: the label of one meow changes the contexts of the cat's other meows.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -12,10 +12,10 @@ use e2e::node::{Node, NodeOptions};
 use e2e::wait::until;
 use serde_json::{Value, json};
 
-/// A generous deadline: the cat meows every 4 s, and an analysis takes half a minute.
+/// The cat meows every 4 s; analyses take half a minute.
 const HEARD: Duration = Duration::from_secs(60);
 
-/// A recording of 4 s, which the node plays in a loop: a meow, then silence.
+/// A recording of a meow, followed by silence.
 fn recording(folder: &Path) -> PathBuf {
     let mut meow = hound::WavReader::open(workspace().join("sound/tests/clips/meow_alone.wav")).unwrap();
     let spec = meow.spec();
@@ -28,7 +28,7 @@ fn recording(folder: &Path) -> PathBuf {
     path
 }
 
-/// Waits until there are `at_least` this many events. Returns their ids, the latest first.
+/// Waits for `at_least` events, and returns the numbers of all events, latest first.
 async fn events(hub: &Hub, at_least: usize) -> Vec<i64> {
     until(HEARD, &format!("{at_least} events"), || async {
         let page = hub.get("/api/v1/events").await.json();
@@ -48,7 +48,7 @@ async fn label(hub: &Hub, id: i64, label: Value) {
 }
 
 #[tokio::test]
-async fn label_teaches_about_earlier_and_later_meows_and_survives_a_restart() {
+async fn label_changes_earlier_and_later_meows_and_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let owner = FakeOwner::start(Mood::Answers).await;
     let source = format!("wav:{}", recording(folder.path()).display());

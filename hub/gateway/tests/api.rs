@@ -1,4 +1,8 @@
-//! The API over stored events, at the level of a client.
+//! The API as a client sees it, over a store that the test fills.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+use std::collections::HashSet;
 
 use axum::Router;
 use axum::body::Body;
@@ -7,6 +11,7 @@ use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::peer;
+use hub_gateway::{App, Hosts, Limits, PageConfig, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
@@ -22,8 +27,6 @@ use proto::dog_client::DogClient;
 use serde_json::Value;
 use sound::testing::features;
 use tower::ServiceExt;
-
-use crate::{App, Hosts, Limits, PageConfig, router};
 
 /// A gateway over a store that the test fills.
 struct Gateway {
@@ -136,7 +139,7 @@ fn level(node: &str) -> News {
 }
 
 #[tokio::test]
-async fn event_says_all_that_is_known_of_it() {
+async fn event_has_all_fields() {
     let gateway = Gateway::new().await;
     let stored = gateway.put(event("http://kitchen:1", 16_000), true).await;
     let answer = gateway.get("/api/v1/events/1").await.json();
@@ -212,7 +215,7 @@ async fn csv_is_asked_for_in_three_ways() {
 }
 
 #[tokio::test]
-async fn clip_comes_whole_in_parts_and_not_twice() {
+async fn clip_is_sent_whole_in_parts_or_not_modified() {
     let gateway = Gateway::new().await;
     gateway.put(event("http://kitchen:1", 0), true).await;
     let path = "/api/v1/events/1/clip.wav";
@@ -260,7 +263,7 @@ async fn spectrogram_is_a_picture_of_the_size_asked_for() {
 }
 
 #[tokio::test]
-async fn owner_labels_takes_back_and_deletes() {
+async fn owner_labels_removes_labels_and_deletes() {
     let gateway = Gateway::new().await;
     let stored = gateway.put(event("http://kitchen:1", 0), true).await;
     let mut news = gateway.live.watch();
@@ -290,7 +293,7 @@ async fn owner_labels_takes_back_and_deletes() {
 }
 
 #[tokio::test]
-async fn label_changes_what_other_events_of_the_cat_are() {
+async fn label_changes_the_contexts_of_other_events_of_the_cat() {
     let gateway = Gateway::new().await;
     let heard = |start_sample: u64| NewEvent {
         features: Some(Box::new(features(1, start_sample as u32))),
@@ -314,7 +317,7 @@ async fn label_changes_what_other_events_of_the_cat_are() {
 }
 
 #[tokio::test]
-async fn counts_are_of_the_viewers_days() {
+async fn counts_are_by_the_viewers_days() {
     let gateway = Gateway::new().await;
     // 22:13:20 UTC: still the 14th in London, the 14th in Berlin at 23:13, and the 15th in Tokyo.
     let first = gateway.put(event("http://kitchen:1", 0), false).await;
@@ -338,7 +341,7 @@ async fn counts_are_of_the_viewers_days() {
 }
 
 #[tokio::test]
-async fn stream_tells_what_was_missed_what_comes_and_what_was_lost() {
+async fn stream_sends_missed_events_news_and_losses() {
     let gateway = Gateway::new().await;
     for n in 0..3 {
         gateway.put(event("http://kitchen:1", n * 16_000), false).await;
@@ -348,7 +351,7 @@ async fn stream_tells_what_was_missed_what_comes_and_what_was_lost() {
         let message = stream.next().await.unwrap();
         assert!(message.contains("event: event\n") && message.contains(&format!("id: {id}\n")), "{message}");
     }
-    // Told in the backlog already.
+    // The backlog had it already.
     let third = gateway.store.event(3).await.unwrap().unwrap();
     gateway.live.tell(News::Event(Box::new(third)));
     gateway.live.tell(level("http://kitchen:1"));
@@ -361,11 +364,11 @@ async fn stream_tells_what_was_missed_what_comes_and_what_was_lost() {
     let message = stream.next().await.unwrap();
     assert!(message.contains("event: lagged\n") && message.contains("{\"lost\":10}"), "{message}");
     gateway.stop.cancel();
-    assert!(stream.map(|_| ()).count().await <= NEWS_QUEUE, "it ends when the hub stops");
+    assert!(stream.map(|_| ()).count().await <= NEWS_QUEUE, "the stream ends when the hub stops");
 }
 
 #[tokio::test]
-async fn stream_tells_only_what_is_wanted() {
+async fn stream_sends_only_what_the_client_wants() {
     let gateway = Gateway::new().await;
     let mut stream = gateway.stream("?kinds=deleted,level&node=http://kitchen:1", None).await;
     gateway.live.tell(level("http://attic:1"));
@@ -373,12 +376,16 @@ async fn stream_tells_only_what_is_wanted() {
     gateway.live.tell(News::Deleted { id: 7 });
     let message = stream.next().await.unwrap();
     assert!(message.contains("event: deleted\n") && message.contains("{\"id\":7}"), "{message}");
-    let answer = gateway.get("/api/v1/stream?kinds=smell").await;
+    let answer = gateway.get("/api/v1/stream?kinds=level,smell").await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        answer.json()["error"]["message"],
+        "unknown kind \"smell\" (expected event, labelled, deleted, gap, level, state or spectrum)"
+    );
 }
 
 #[tokio::test]
-async fn spectrum_is_for_those_who_ask_for_it() {
+async fn spectrum_is_sent_only_on_request() {
     let gateway = Gateway::new().await;
     let mut usual = gateway.stream("", None).await;
     assert!(!gateway.live.spectra_are_watched(), "nobody asked");
@@ -398,11 +405,11 @@ async fn spectrum_is_for_those_who_ask_for_it() {
         assert!(message.contains("event: deleted\n"), "{message}");
     }
     drop(asked);
-    assert!(!gateway.live.spectra_are_watched(), "nobody is there any more");
+    assert!(!gateway.live.spectra_are_watched(), "the only client that wanted spectra is gone");
 }
 
 #[tokio::test]
-async fn owners_words_can_be_read_with_their_history() {
+async fn labels_can_be_read_with_their_history() {
     let gateway = Gateway::new().await;
     for n in 0..3 {
         gateway.put(event("http://kitchen:1", n * 16_000), false).await;
@@ -436,7 +443,7 @@ async fn owners_words_can_be_read_with_their_history() {
 }
 
 #[tokio::test]
-async fn live_listening_needs_a_node_and_the_owners_leave() {
+async fn live_audio_needs_a_node_and_must_be_enabled() {
     let gateway = Gateway::new().await;
     for (query, code) in [("", "bad_request"), ("?node=http://attic:1", "not_found")] {
         let answer = gateway.get(&format!("/api/v1/nodes/live.wav{query}")).await;
@@ -448,7 +455,7 @@ async fn live_listening_needs_a_node_and_the_owners_leave() {
 }
 
 #[tokio::test]
-async fn listening_says_how_it_stands() {
+async fn listening_describes_nodes_and_clips() {
     let gateway = Gateway::new().await;
     gateway.put(event("http://kitchen:1", 0), true).await;
     let answer = gateway.get("/api/v1/listening").await.json();
@@ -460,7 +467,7 @@ async fn listening_says_how_it_stands() {
 }
 
 #[tokio::test]
-async fn openapi_knows_all_of_it() {
+async fn openapi_describes_events_and_live_routes() {
     let gateway = Gateway::new().await;
     let document = gateway.get("/api/v1/openapi.json").await.json();
     for (path, method) in [
@@ -487,4 +494,19 @@ async fn openapi_knows_all_of_it() {
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "min_score"]);
+}
+
+#[tokio::test]
+async fn every_operation_has_an_id_of_its_own() {
+    let gateway = Gateway::new().await;
+    let document = gateway.get("/api/v1/openapi.json").await.json();
+    let mut ids = HashSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap_or_default();
+            assert!(id.contains('_'), "{method} {path} has no id that names a verb and a noun: {id:?}");
+            assert!(ids.insert(id.to_owned()), "{method} {path} shares the id {id:?}");
+        }
+    }
+    assert!(ids.contains("list_events") && ids.contains("list_analyses"), "{ids:?}");
 }
