@@ -48,7 +48,7 @@ pub struct WallMapping {
 }
 
 impl WallMapping {
-    /// Wall time of a time of the node's monotonic clock, in nanoseconds since 1970 UTC.
+    /// Wall time that corresponds to a time of the node's monotonic clock, in nanoseconds since 1970 UTC.
     pub fn unix_ns(self, monotonic_ns: u64) -> i64 {
         self.offset_ns.saturating_add_unsigned(monotonic_ns)
     }
@@ -71,7 +71,8 @@ impl WallClock {
         Self { clock, read_at_ns: clock.now_ns(), mapping: clock.wall() }
     }
 
-    /// Wall time of a time of the node's monotonic clock, in nanoseconds since 1970 UTC. 0 while it is unknown.
+    /// Wall time that corresponds to a time of the node's monotonic clock, in nanoseconds since 1970 UTC. 0 while it is
+    /// unknown.
     pub fn unix_ns(&mut self, monotonic_ns: u64) -> i64 {
         let now_ns = self.clock.now_ns();
         if now_ns - self.read_at_ns >= Self::FRESH.as_nanos() as u64 {

@@ -24,7 +24,7 @@ pub struct Want {
     pub frames: usize,
     /// Read only frames with lower numbers than this.
     pub before: u64,
-    /// Return a shorter piece rather than wait for the frames that are missing.
+    /// Return a shorter piece rather than wait until it is complete.
     pub partial: bool,
 }
 

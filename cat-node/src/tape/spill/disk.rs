@@ -149,8 +149,8 @@ impl Disk {
         self.failed_at = Some(Instant::now());
         self.remove_files();
         if let Some(held_back) = self.log.allow() {
-            let error = without_number(error);
-            warn!(error, dir = %self.dir.display(), held_back, "the disk of the tape failed, the tape stays in memory for now");
+            let (error, dir) = (without_number(error), self.dir.display());
+            warn!(error, %dir, held_back, "the disk of the tape failed, the tape stays in memory for now");
         }
     }
 

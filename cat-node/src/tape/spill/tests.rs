@@ -54,8 +54,8 @@ impl Taping {
         tokio::time::timeout(DEADLINE, fetched.reply).await.expect("the disk answers").unwrap();
     }
 
-    /// Reads all there is, and checks each sample and time. Returns the gaps as (first, count, reason), and how many pieces of
-    /// audio were shorter than wanted.
+    /// Reads all there is, and checks each sample and time. Returns the gaps as (first, count, reason), and how many
+    /// pieces of audio were shorter than wanted.
     async fn read_all(&self, reader: &mut Reader, frames: usize) -> (Vec<(u64, u64, GapReason)>, usize) {
         let (mut samples, mut gaps, mut short) = (Vec::new(), Vec::new(), 0);
         let want = Want { partial: true, ..Want::whole(frames) };
