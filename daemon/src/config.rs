@@ -1,10 +1,85 @@
-//! Strict TOML config files. Flags and environment variables are laid over them by clap, in each daemon.
+//! The settings of a program: one struct that declares each setting once, and four layers that give the values.
+//!
+//! A program writes a struct of its settings with their defaults, and derives `clap::Args`, serde's traits and
+//! `schemars::JsonSchema` for it. [`Flags`] is the command line for that struct. [`Flags::load`] merges the layers, key
+//! by key: defaults, the config file, environment variables, flags. The source of every value is kept, so that an error
+//! about the value names the line, the variable or the flag.
+//!
+//! The names of environment variables come from the JSON Schema of the struct: `[clips] pre_roll_ms` is
+//! `MEOWLINK_HUB_CLIPS_PRE_ROLL_MS`.
 
+mod command;
+mod environment;
+mod flags;
+mod keys;
+mod layers;
+mod schema;
+mod secret;
+mod show;
+mod value;
+
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
-/// Why a config cannot be used. The text names the file and, for a bad key or value, the line and the key.
+pub use command::{ConfigCommand, ShowArgs};
+pub use environment::Variables;
+pub use flags::{AllFlags, Flags, Selection};
+pub use keys::{Key, keys};
+pub use layers::Loaded;
+pub use schema::schema;
+pub use secret::{Secret, mask_passwords};
+
+/// The settings of a program. Put `#[serde(deny_unknown_fields, default)]` on the struct and on the structs of its
+/// sections.
+///
+/// The fields of the struct are keys of the config file. A field with `#[arg(long)]` is a flag too, and its id must be
+/// the name of the field. A section is a field of another such struct with `#[arg(skip)]`. Each type must serialise to
+/// the form that it is deserialised from.
+pub trait Settings:
+    clap::Args + Clone + fmt::Debug + Default + DeserializeOwned + Serialize + schemars::JsonSchema
+{
+    /// Name of the program.
+    const PROGRAM: &'static str;
+    /// The prefix of the names of its environment variables.
+    const PREFIX: &'static str;
+    /// The older prefix. Variables with it are still read, for keys outside sections.
+    const OLD_PREFIX: &'static str;
+}
+
+/// The source of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// No layer sets it.
+    Default,
+    /// The config file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line of the value, from 1. `None`: the value has several lines.
+        line: Option<usize>,
+    },
+    /// The environment variable of this name.
+    Environment(String),
+    /// The flag of this name, with its dashes.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => out.write_str("default"),
+            Self::File { path, line: Some(line) } => write!(out, "{}:{line}", path.display()),
+            Self::File { path, line: None } => write!(out, "{}", path.display()),
+            Self::Environment(name) | Self::Flag(name) => out.write_str(name),
+        }
+    }
+}
+
+/// Why a config cannot be used. The text names the source of the value: file, line and key, or the variable, or the
+/// flag.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -31,6 +106,35 @@ pub enum ConfigError {
         /// What is wrong with it.
         message: String,
     },
+    /// A value that cannot be used, and its source.
+    #[error("{}{message}", Place { origin, key })]
+    At {
+        /// The source of the value.
+        origin: Origin,
+        /// The key, with its section.
+        key: String,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// The beginning of an error about a value.
+struct Place<'a> {
+    origin: &'a Origin,
+    key: &'a str,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::Default => {}
+            Origin::File { path, line: Some(line) } => write!(out, "{}: line {line}: ", path.display())?,
+            Origin::File { path, line: None } => write!(out, "{}: ", path.display())?,
+            // Their names say the key.
+            Origin::Environment(name) | Origin::Flag(name) => return write!(out, "{name}: "),
+        }
+        if self.key.is_empty() { Ok(()) } else { write!(out, "{}: ", self.key) }
+    }
 }
 
 impl ConfigError {
@@ -39,8 +143,8 @@ impl ConfigError {
         Self::Value { key: key.into(), message: message.into() }
     }
 
-    /// Names the file too when it is there that the value is wrong: when `alone`, which knows the file and no other layer,
-    /// fails in the same way.
+    /// Names the file too when it is there that the value is wrong: when `alone`, which knows the file and no other
+    /// layer, fails in the same way.
     #[must_use]
     pub fn in_file<T>(self, file: Option<&Path>, alone: impl FnOnce() -> Result<T, Self>) -> Self {
         let message = self.to_string();
@@ -51,6 +155,14 @@ impl ConfigError {
             (other, _) => other,
         }
     }
+}
+
+/// Serialises a value as its text: `#[serde(serialize_with = "as_text")]`.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 /// Reads a config file. Give `T` `#[serde(deny_unknown_fields, default)]` on every struct.
@@ -64,41 +176,4 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, serde::Deserialize, PartialEq)]
-    #[serde(deny_unknown_fields)]
-    struct Example {
-        gain_db: f32,
-    }
-
-    fn load_text(text: &str) -> Result<Example, ConfigError> {
-        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        load(file.path())
-    }
-
-    #[test]
-    fn good_file_is_read() {
-        assert_eq!(load_text("gain_db = 3.5").unwrap(), Example { gain_db: 3.5 });
-    }
-
-    #[test]
-    fn unknown_key_names_file_and_key() {
-        let error = load_text("gain_db = 1.0\ngian = 2").unwrap_err().to_string();
-        assert!(error.contains(".toml: ") && error.contains("gian") && error.contains("line 2"), "{error}");
-    }
-
-    #[test]
-    fn wrong_type_names_file_and_line() {
-        let error = load_text("gain_db = \"loud\"").unwrap_err().to_string();
-        assert!(error.contains(".toml: ") && error.contains("gain_db") && error.contains("line 1"), "{error}");
-    }
-
-    #[test]
-    fn missing_file_names_file() {
-        let error = load::<Example>(Path::new("/nowhere/cat.toml")).unwrap_err().to_string();
-        assert!(error.starts_with("/nowhere/cat.toml: cannot read"), "{error}");
-    }
-}
+mod tests;

@@ -3,6 +3,8 @@
 
 pub mod backoff;
 pub mod config;
+#[cfg(feature = "develop")]
+pub mod develop;
 pub mod listen;
 pub mod logs;
 pub mod metrics;

@@ -1,0 +1,162 @@
+//! The command line of a program's settings.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+use clap::builder::Resettable;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
+
+use super::environment::Variables;
+use super::layers::{self, Loaded};
+use super::value::{Assignment, Given, Kind};
+use super::{ConfigError, Key, Origin, Settings, keys};
+
+/// Selects the settings that are flags of a command.
+pub trait Selection: 'static {
+    /// Whether the setting with this key is a flag of the command.
+    fn includes(key: &str) -> bool;
+}
+
+/// Every setting that has a flag.
+#[derive(Debug, Clone, Copy)]
+pub enum AllFlags {}
+
+impl Selection for AllFlags {
+    fn includes(_: &str) -> bool {
+        true
+    }
+}
+
+/// The flags of the settings `S` that `P` selects, and `--config`.
+///
+/// Their names, help and parsers are those of `S`. Defaults come from `S::default()`, and none of the flags is
+/// required.
+pub struct Flags<S, P = AllFlags> {
+    config: Option<PathBuf>,
+    given: Vec<Assignment>,
+    marker: PhantomData<fn() -> (S, P)>,
+}
+
+impl<S: Settings, P: Selection> Flags<S, P> {
+    /// Merges the layers: defaults, file, environment, flags.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn load(&self) -> Result<Loaded<S>, ConfigError> {
+        self.load_with(&Variables::of_process())
+    }
+
+    /// Like [`Flags::load`], with these environment variables instead of those of the process.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn load_with(&self, variables: &Variables) -> Result<Loaded<S>, ConfigError> {
+        let mut upper = variables.assignments::<S>(&keys::<S>())?;
+        upper.extend(self.given.iter().cloned());
+        let file = self.config.clone().or_else(|| variables.config_file::<S>());
+        layers::load(file.as_deref(), &upper)
+    }
+}
+
+impl<S, P> Clone for Flags<S, P> {
+    fn clone(&self) -> Self {
+        Self { config: self.config.clone(), given: self.given.clone(), marker: PhantomData }
+    }
+}
+
+impl<S, P> Default for Flags<S, P> {
+    fn default() -> Self {
+        Self { config: None, given: Vec::new(), marker: PhantomData }
+    }
+}
+
+impl<S, P> fmt::Debug for Flags<S, P> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Flags").field("config", &self.config).field("given", &self.given).finish_non_exhaustive()
+    }
+}
+
+impl<S: Settings, P: Selection> Args for Flags<S, P> {
+    fn augment_args(command: Command) -> Command {
+        let config =
+            Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf)).help(format!(
+                "Config file (TOML); its keys are named like the long options, with _ instead of - [env: {}CONFIG]",
+                S::PREFIX
+            ));
+        let keys = keys::<S>();
+        let flags = flags_of::<S, P>().map(|flag| match keys.iter().find(|key| key.path == [flag.get_id().as_str()]) {
+            Some(key) => completed::<S>(flag, key),
+            None => flag,
+        });
+        command.arg(config).args(flags)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<S: Settings, P: Selection> FromArgMatches for Flags<S, P> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let keys = keys::<S>();
+        let mut given = Vec::new();
+        for flag in flags_of::<S, P>() {
+            let id = flag.get_id().as_str();
+            if matches.value_source(id) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let Some(key) = keys.iter().find(|key| key.path == [id]) else { continue };
+            let name = format!("--{}", flag.get_long().unwrap_or(id));
+            let wrong = |why: &str| clap::Error::raw(ErrorKind::ValueValidation, format!("{name}: {why}\n"));
+            let texts = matches.get_raw(id).into_iter().flatten().map(|text| text.to_str().map(str::to_owned));
+            let texts: Vec<String> = texts.collect::<Option<_>>().ok_or_else(|| wrong("is not UTF-8"))?;
+            let value = Given::of_parts(&texts, &key.kind).map_err(|why| wrong(&why))?;
+            given.push(Assignment { path: key.path.clone(), value, origin: Origin::Flag(name) });
+        }
+        Ok(Self { config: matches.get_one(CONFIG).cloned(), given, marker: PhantomData })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The flag for the config file.
+const CONFIG: &str = "config";
+
+fn flags_of<S: Settings, P: Selection>() -> impl Iterator<Item = Arg> {
+    let flags: Vec<Arg> = S::augment_args(Command::new("")).get_arguments().cloned().collect();
+    flags.into_iter().filter(|flag| P::includes(flag.get_id().as_str()))
+}
+
+/// Adds to a flag what its key determines: default, variable, and how its values are given.
+fn completed<S: Settings>(flag: Arg, key: &Key) -> Arg {
+    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let default = match key.default_text() {
+        none if none.is_empty() => none,
+        some => format!(" [default: {some}]"),
+    };
+    let notes = format!("{default} [env: {}]", key.variable::<S>());
+    let long_help = flag.get_long_help().map(|help| format!("{help}{notes}"));
+    // Without an order of its own, the flag is listed after the flags that the command already has.
+    let mut flag = flag.required(false).display_order(Resettable::Reset).help(format!("{help}{notes}"));
+    if let Some(help) = long_help {
+        flag = flag.long_help(help);
+    }
+    match key.kind {
+        Kind::Bool => flag
+            .action(ArgAction::Set)
+            .value_parser(value_parser!(bool))
+            .value_name("true|false")
+            .hide_possible_values(true)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+        Kind::List(_) => flag.value_delimiter(','),
+        _ => flag,
+    }
+}

@@ -1,0 +1,146 @@
+//! The settings in effect as text: `config show`.
+
+use serde_json::{Map, Value, json};
+
+use super::secret::MASK;
+use super::{ConfigError, Key, Loaded, Origin, Settings, keys, mask_passwords};
+
+impl<S: Settings> Loaded<S> {
+    /// The settings in effect as a config file, with a comment after each value that names its source. Read back, the
+    /// file gives the same settings, except for secrets, which are masked.
+    ///
+    /// # Errors
+    /// When the settings cannot be serialised.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        let mut page = Page { keys: keys::<S>(), lines: Vec::new() };
+        page.section(&self.values()?, &[], &|key| Some(self.origin(key)));
+        let title = "the settings in effect. The comment after each value names its source.";
+        Ok(format!("# {}: {title}\n{}", S::PROGRAM, page.text()))
+    }
+
+    /// The settings in effect as JSON: for each key its value and the source of the value.
+    ///
+    /// # Errors
+    /// When the settings cannot be serialised.
+    pub fn to_json(&self) -> Result<Value, ConfigError> {
+        let values = Value::from(self.values()?);
+        let mut all = Map::new();
+        for key in keys::<S>() {
+            let value = key.path.iter().fold(&values, |value, name| &value[name]);
+            let dotted = key.dotted();
+            let mut entry = match self.origin(&dotted) {
+                Origin::Default => json!({ "from": "default" }),
+                Origin::File { path, line } => json!({ "from": "file", "file": path, "line": line }),
+                Origin::Environment(name) => json!({ "from": "environment", "name": name }),
+                Origin::Flag(name) => json!({ "from": "flag", "name": name }),
+            };
+            entry["value"] = value.clone();
+            all.insert(dotted, entry);
+        }
+        Ok(all.into())
+    }
+
+    /// The values in their sections, with secrets masked.
+    fn values(&self) -> Result<Map<String, Value>, ConfigError> {
+        match serde_json::to_value(&self.settings) {
+            Ok(mut value) => {
+                clean(&mut value);
+                Ok(value.as_object_mut().map(std::mem::take).unwrap_or_default())
+            }
+            Err(error) => Err(ConfigError::value("config", format!("cannot be shown: {error}"))),
+        }
+    }
+}
+
+/// Masks passwords, and writes numbers of single precision, which all fractions of our settings are, without the digits
+/// that double precision adds.
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = mask_passwords(text).into_owned(),
+        Value::Number(number) if number.is_f64() => {
+            let wide = number.as_f64().unwrap_or_default();
+            if f64::from(wide as f32) == wide {
+                *value = (wide as f32).to_string().parse::<f64>().map_or(Value::Null, Value::from);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(clean),
+        Value::Object(object) => object.values_mut().for_each(clean),
+        _ => {}
+    }
+}
+
+/// Lines of a config file, each with the source that its comment names.
+struct Page {
+    keys: Vec<Key>,
+    lines: Vec<(String, Option<Origin>)>,
+}
+
+/// The comments are aligned after the longest line, except after lines longer than this.
+const WIDEST: usize = 48;
+
+impl Page {
+    /// Adds the values of a section, then its subsections. `origin` gives the source of a key, where each key has its
+    /// own.
+    fn section(&mut self, values: &Map<String, Value>, path: &[String], origin: &dyn Fn(&str) -> Option<Origin>) {
+        let mut sections = Vec::new();
+        for (name, value) in values {
+            let path = [path, std::slice::from_ref(name)].concat();
+            let dotted = path.join(".");
+            match value {
+                Value::Null if self.is_section(&path) => sections.push((path, value)),
+                Value::Null => self.lines.push((format!("# {name} is not set"), None)),
+                Value::Object(_) => sections.push((path, value)),
+                Value::Array(items) if items.iter().any(Value::is_object) => sections.push((path, value)),
+                // As a comment, so that a program that reads the file does not take the mask for the secret.
+                Value::String(text) if text == MASK => {
+                    self.lines.push((format!("# {name} = {value}"), origin(&dotted)));
+                }
+                value => self.lines.push((format!("{name} = {}", toml_of(value)), origin(&dotted))),
+            }
+        }
+        for (path, value) in sections {
+            let dotted = path.join(".");
+            let empty = (String::new(), None);
+            match value {
+                Value::Object(values) => {
+                    self.lines.extend([empty, (format!("[{dotted}]"), None)]);
+                    self.section(values, &path, origin);
+                }
+                Value::Array(items) => {
+                    for values in items.iter().filter_map(Value::as_object) {
+                        self.lines.extend([empty.clone(), (format!("[[{dotted}]]"), origin(&dotted))]);
+                        self.section(values, &path, &|_| None);
+                    }
+                }
+                _ => self.lines.extend([empty, (format!("# [{dotted}] is not set"), None)]),
+            }
+        }
+    }
+
+    /// Whether the path is that of a section.
+    fn is_section(&self, path: &[String]) -> bool {
+        self.keys.iter().any(|key| key.path.len() > path.len() && key.path.starts_with(path))
+    }
+
+    fn text(&self) -> String {
+        let widths = self.lines.iter().filter(|(_, origin)| origin.is_some()).map(|(line, _)| line.chars().count());
+        let width = widths.filter(|width| *width <= WIDEST).max().unwrap_or_default();
+        let mut text = String::new();
+        for (line, origin) in &self.lines {
+            text.push_str(&match origin {
+                // A comment must not have control characters, as the path of a file may.
+                Some(origin) => format!("{line:width$}  # {}\n", origin.to_string().replace(char::is_control, "?")),
+                None => format!("{line}\n"),
+            });
+        }
+        text
+    }
+}
+
+/// A value as TOML. JSON writes scalars in the same way, except for one character.
+fn toml_of(value: &Value) -> String {
+    if let Value::Array(items) = value {
+        return format!("[{}]", items.iter().map(toml_of).collect::<Vec<_>>().join(", "));
+    }
+    value.to_string().replace('\u{7f}', "\\u007f")
+}
