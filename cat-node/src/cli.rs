@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use daemon::config::ConfigError;
+use daemon::config::{ConfigCommand, Flags};
 
-use crate::config::{Config, ConfigArgs, SourceArgs};
+use crate::config::{NodeSettings, SourceFlags};
 
 /// Listens to a cat and serves its audio.
 ///
-/// The microphone node of Meowlink: captures 16 kHz audio, keeps the last ten minutes on a tape, and gives it to hubs over
-/// gRPC as numbered frames, live or from any place on the tape. To see what it can hear from, and to try it without a
-/// microphone:
+/// The microphone node of Meowlink. It records 16 kHz audio, keeps the last ten minutes on a tape, and streams them to
+/// hubs over gRPC as numbered frames, live or from any point of the tape. To list the microphones, and to try the node
+/// without one:
 ///
 ///   cat-node devices
 ///
@@ -24,43 +24,50 @@ pub struct Cli {
     command: Option<SubCommand>,
 
     #[command(flatten)]
-    serve: ConfigArgs,
+    serve: Flags<NodeSettings>,
 }
 
 const AFTER_HELP: &str = "\
-Every option can come from four places. A flag counts for more than an environment variable (CAT_NODE_LISTEN and the like, \
-lists separated by commas), that for more than the config file, that for more than the default.
+Each setting can come from four places. A flag overrides an environment variable, a variable overrides the config \
+file, and the file overrides the default. The items of a list in a variable are separated by commas. Variables with \
+the older names, such as CAT_NODE_LISTEN, are still read. `cat-node config show` prints the settings in effect and the \
+source of each.
 
-The log goes to standard error; RUST_LOG=debug shows more of it. SIGTERM and Ctrl-C stop the node within 5 seconds, a \
-second one at once.
+The log goes to standard error; RUST_LOG=debug logs more. SIGTERM and Ctrl-C stop the node within 5 seconds, a second \
+one at once.
 
-Exit codes: 0 stopped as asked, 1 failed, 64 bad usage or config.";
+Exit codes: 0 stopped as asked, 1 failed, 64 wrong options or config.";
 
 #[derive(Debug, Subcommand)]
 enum SubCommand {
-    /// Capture and serve (the default)
-    Serve(ConfigArgs),
+    /// Capture sound and serve it (the default)
+    Serve(Flags<NodeSettings>),
     /// List the microphones, with the ids to give to --source
     Devices(DevicesArgs),
     /// Record what the node would hear into a WAV file
     Record(RecordArgs),
+    /// Print the settings in effect, or the schema of the config file
+    #[command(subcommand)]
+    Config(ConfigCommand<NodeSettings>),
 }
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     /// Capture and serve.
-    Serve(ConfigArgs),
+    Serve(Flags<NodeSettings>),
     /// List the microphones.
     Devices(DevicesArgs),
     /// Record into a WAV file.
     Record(RecordArgs),
+    /// Print the settings, or their schema.
+    Config(ConfigCommand<NodeSettings>),
 }
 
 /// Options of `cat-node devices`.
 #[derive(Debug, Clone, Args)]
 pub struct DevicesArgs {
-    /// Also what ALSA makes of the devices: plughw, surround51, null, ...
+    /// List the virtual devices of ALSA too: plughw, surround51, null, ...
     #[arg(long)]
     pub all: bool,
 }
@@ -68,7 +75,7 @@ pub struct DevicesArgs {
 /// Options of `cat-node record`.
 #[derive(Debug, Clone, Args)]
 pub struct RecordArgs {
-    /// WAV file to write; one that exists is replaced
+    /// WAV file to write; an existing file is replaced
     #[arg(value_name = "OUT.wav")]
     pub path: PathBuf,
 
@@ -76,22 +83,9 @@ pub struct RecordArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
 
-    /// Config file (TOML) whose source is used where no option is given
-    #[arg(long, value_name = "FILE", env = "CAT_NODE_CONFIG")]
-    config: Option<PathBuf>,
-
+    /// What to record from, over the config file.
     #[command(flatten)]
-    source: SourceArgs,
-}
-
-impl RecordArgs {
-    /// The config to record with.
-    ///
-    /// # Errors
-    /// Names the key, and the file when it is there that something is wrong.
-    pub fn resolve(&self) -> Result<Config, ConfigError> {
-        ConfigArgs::of_source(self.config.clone(), self.source.clone()).resolve()
-    }
+    pub settings: Flags<NodeSettings, SourceFlags>,
 }
 
 impl Cli {
@@ -102,6 +96,7 @@ impl Cli {
             Some(SubCommand::Serve(args)) => Command::Serve(args),
             Some(SubCommand::Devices(args)) => Command::Devices(args),
             Some(SubCommand::Record(args)) => Command::Record(args),
+            Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }
 }
@@ -109,8 +104,10 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use daemon::config::Variables;
 
     use super::*;
+    use crate::config::Config;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
         Cli::try_parse_from(line.split(' ')).map(Cli::command)
@@ -126,7 +123,7 @@ mod tests {
         let options = "--source synthetic --seed 7 --cat Tom --listen 127.0.0.1:1 --listen [::1]:2 --owner http://x:1";
         for line in [format!("cat-node {options}"), format!("cat-node serve {options}")] {
             let Command::Serve(args) = parse(&line).unwrap() else { panic!("{line}") };
-            let config = args.resolve().unwrap();
+            let config = Config::from(args.load_with(&Variables::default()).unwrap().settings);
             assert_eq!((config.cat.as_str(), config.source.to_string().as_str()), ("Tom", "synthetic"));
             assert_eq!(config.owner.to_string(), "http://x:1");
         }
@@ -140,7 +137,8 @@ mod tests {
             panic!("not record")
         };
         assert_eq!((args.path.to_str(), args.seconds), (Some("a.wav"), 3));
-        assert_eq!(args.resolve().unwrap().source.to_string(), "wav:x");
+        let settings = args.settings.load_with(&Variables::default()).unwrap().settings;
+        assert_eq!(settings.source.to_string(), "wav:x");
     }
 
     #[test]
@@ -154,6 +152,8 @@ mod tests {
             "cat-node record",
             "cat-node record a.wav",
             "cat-node record a.wav --seconds 0",
+            "cat-node record a.wav --seconds 1 --tape-bytes 64000",
+            "cat-node config",
             "cat-node purr",
         ] {
             assert!(parse(line).is_err(), "{line}");

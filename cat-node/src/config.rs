@@ -8,10 +8,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, load};
+use daemon::config::{ConfigError, Flags, Loaded, Selection, Settings, as_text};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tonic::transport::Uri;
 
 use crate::capture::CaptureSettings;
@@ -27,32 +28,164 @@ pub const DEFAULT_OWNER: &str = "http://localhost:50051";
 /// Ten minutes of plain samples.
 pub const DEFAULT_TAPE_BYTES: u64 = 600 * 50 * FRAME_BYTES as u64;
 
-/// From one second to about nine hours. A tape must hold at least the second that `AnalyzeCatSound` sends, and needs up to so
-/// much memory.
+/// From one second to about nine hours. A tape must hold at least the second that `AnalyzeCatSound` sends, and may
+/// take as much memory as it has bytes.
 pub const TAPE_BYTES: RangeInclusive<u64> = 50 * FRAME_BYTES as u64..=1 << 30;
 
-/// Disk that a spill of the tape may take: a day and more of a quiet room when nothing is said.
+/// Disk space for a spilled tape by default: more than a day of a quiet room.
 pub const DEFAULT_SPILL_BYTES: u64 = 1_000_000_000;
 
 /// From about a minute to about two months.
 pub const SPILL_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 36;
 
-/// Longest that a caller may be kept waiting for the owner, in milliseconds.
+/// How long a caller may have to wait for the owner, in milliseconds.
 pub const OWNER_TIMEOUT_MS: RangeInclusive<u64> = 1..=60_000;
 
 /// Amplification beyond this is noise, in dB.
 pub const GAIN_DB: RangeInclusive<f32> = -60.0..=60.0;
 
-/// How long a microphone may be exactly silent before that is said, in seconds.
+/// After how many seconds of exact silence a microphone may be reported as silent.
 pub const SILENT_AFTER_S: RangeInclusive<u64> = 1..=86_400;
 
-/// What a node runs with.
+// The comments of the fields are the help of the flags, and the descriptions in the schema.
+/// Settings of a cat-node.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeSettings {
+    /// Address and port to listen on; may be given several times (without: port 50056 on 127.0.0.1 and ::1)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Vec<SocketAddr>,
+
+    /// The owner service that CallCat notifies
+    #[arg(long, value_name = "URL")]
+    pub owner: OwnerUrl,
+
+    /// How long a caller waits for the owner, in milliseconds
+    #[arg(long, value_name = "MS")]
+    #[schemars(range(min = *OWNER_TIMEOUT_MS.start(), max = *OWNER_TIMEOUT_MS.end()))]
+    pub owner_timeout_ms: u64,
+
+    /// Name of the cat that this node listens to; a hub with several nodes selects the node by it
+    #[arg(long, value_name = "NAME")]
+    pub cat: String,
+
+    /// Where the sound comes from: microphone, microphone:ID (`cat-node devices` lists the ids), synthetic (a made-up
+    /// cat), synthetic:silence (room noise alone), or wav:PATH (a WAV file, or a folder of them)
+    #[arg(long, value_name = "SOURCE")]
+    #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
+    pub source: SourceSpec,
+
+    /// Seed of the synthetic source; the same seed gives the same samples
+    #[arg(long, value_name = "N")]
+    pub seed: u64,
+
+    /// Play a recording once instead of in a loop
+    #[arg(long = "once")]
+    pub wav_once: bool,
+
+    /// Amplification, in dB
+    #[arg(long, value_name = "DB", allow_negative_numbers = true)]
+    #[schemars(range(min = *GAIN_DB.start(), max = *GAIN_DB.end()))]
+    pub gain_db: f32,
+
+    /// Report the microphone as silent after this many seconds of samples that are exactly zero
+    #[arg(long, value_name = "S")]
+    #[schemars(range(min = *SILENT_AFTER_S.start(), max = *SILENT_AFTER_S.end()))]
+    pub silent_after_s: u64,
+
+    /// Memory for the tape, in bytes of plain samples: a second takes 32000, so the default is ten minutes
+    #[arg(long, value_name = "BYTES")]
+    #[schemars(range(min = *TAPE_BYTES.start(), max = *TAPE_BYTES.end()))]
+    pub tape_bytes: u64,
+
+    /// Folder on disk where the tape goes on when its memory is full (without: nowhere). It must be a folder of its
+    /// own: the node deletes files in it
+    #[arg(long, value_name = "DIR")]
+    pub spill_dir: Option<PathBuf>,
+
+    /// Disk space for the tape in that folder, in bytes: a second of a quiet room takes about 12000
+    #[arg(long, value_name = "BYTES")]
+    #[schemars(range(min = *SPILL_BYTES.start(), max = *SPILL_BYTES.end()))]
+    pub spill_bytes: u64,
+
+    /// Announce this node by mDNS (_cat-node._tcp), so that hubs find it; only when it listens beyond loopback
+    #[arg(long)]
+    pub announce: bool,
+
+    /// Allow addresses other than loopback, where traffic is unencrypted and clients are not authenticated
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Format of the log
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            owner: OwnerUrl::default(),
+            owner_timeout_ms: 2_000,
+            cat: String::new(),
+            // A node is a microphone. One that was built without never makes up a cat unasked.
+            source: SourceSpec::Microphone { id: None },
+            seed: DEFAULT_SEED,
+            wav_once: false,
+            gain_db: 0.0,
+            silent_after_s: 10,
+            tape_bytes: DEFAULT_TAPE_BYTES,
+            spill_dir: None,
+            spill_bytes: DEFAULT_SPILL_BYTES,
+            announce: true,
+            insecure: false,
+            log_format: LogFormat::default(),
+        }
+    }
+}
+
+impl Settings for NodeSettings {
+    const PROGRAM: &'static str = "cat-node";
+    const PREFIX: &'static str = "MEOWLINK_NODE_";
+    const OLD_PREFIX: &'static str = "CAT_NODE_";
+}
+
+impl NodeSettings {
+    /// Whether the values make sense.
+    ///
+    /// # Errors
+    /// Names the key.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.listen().check("listen", self.insecure)?;
+        check_source(&self.source)?;
+        within("owner_timeout_ms", self.owner_timeout_ms, &OWNER_TIMEOUT_MS)?;
+        within("silent_after_s", self.silent_after_s, &SILENT_AFTER_S)?;
+        within("spill_bytes", self.spill_bytes, &SPILL_BYTES)?;
+        within("gain_db", self.gain_db, &GAIN_DB)?;
+        within("tape_bytes", self.tape_bytes, &TAPE_BYTES)
+    }
+
+    fn listen(&self) -> Listen {
+        Listen::given_or_loopback(&self.listen, DEFAULT_PORT)
+    }
+}
+
+/// The settings that say what to hear from, and how: those of `cat-node record`.
+#[derive(Debug, Clone, Copy)]
+pub enum SourceFlags {}
+
+impl Selection for SourceFlags {
+    fn includes(key: &str) -> bool {
+        ["source", "seed", "wav_once", "gain_db", "silent_after_s"].contains(&key)
+    }
+}
+
+/// What a node runs with: the settings in the form that its parts take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where it listens.
     pub listen: Listen,
-    /// Whether it may listen on other addresses than loopback.
-    pub insecure: bool,
     /// The owner that is notified.
     pub owner: OwnerUrl,
     /// How long a caller waits for the owner.
@@ -75,30 +208,48 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        NodeSettings::default().into()
+    }
+}
+
+impl Config {
+    /// The config of all layers, checked.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn load<P: Selection>(flags: &Flags<NodeSettings, P>) -> Result<Self, ConfigError> {
+        Self::checked(flags.load()?)
+    }
+
+    fn checked(loaded: Loaded<NodeSettings>) -> Result<Self, ConfigError> {
+        loaded.checked(loaded.settings.check())?;
+        Ok(loaded.settings.into())
+    }
+}
+
+impl From<NodeSettings> for Config {
+    fn from(settings: NodeSettings) -> Self {
         Self {
-            listen: Listen::Loopback(DEFAULT_PORT),
-            insecure: false,
-            owner: OwnerUrl::default(),
-            owner_timeout: Duration::from_secs(2),
-            cat: String::new(),
-            source: default_source(),
-            capture: CaptureSettings::default(),
-            tape_bytes: DEFAULT_TAPE_BYTES,
-            spill: None,
-            announce: true,
-            log_format: LogFormat::default(),
+            listen: settings.listen(),
+            owner: settings.owner,
+            owner_timeout: Duration::from_millis(settings.owner_timeout_ms),
+            cat: settings.cat,
+            source: settings.source.with_seed(settings.seed).with_once(settings.wav_once),
+            capture: CaptureSettings {
+                gain_db: settings.gain_db,
+                silent_after: Duration::from_secs(settings.silent_after_s),
+            },
+            tape_bytes: settings.tape_bytes,
+            spill: settings.spill_dir.map(|dir| SpillConfig { dir, bytes: settings.spill_bytes }),
+            announce: settings.announce,
+            log_format: settings.log_format,
         }
     }
 }
 
-/// A node is a microphone; one that was built without never makes up a cat unasked, so it has to be told.
-fn default_source() -> SourceSpec {
-    SourceSpec::Microphone { id: None }
-}
-
 /// Where the owner is: `http://HOST[:PORT]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
 pub struct OwnerUrl(String);
 
 impl Default for OwnerUrl {
@@ -114,7 +265,7 @@ impl FromStr for OwnerUrl {
         let uri: Uri = text.parse().map_err(|error| format!("\"{text}\" is not a URL: {error}"))?;
         match (uri.scheme_str(), uri.host(), uri.path()) {
             (Some("http"), Some(host), "" | "/") if !host.is_empty() => Ok(Self(text.into())),
-            (Some("https"), ..) => Err(format!("\"{text}\": TLS is not known yet, give an http:// URL")),
+            (Some("https"), ..) => Err(format!("\"{text}\": https is not supported; give an http:// URL")),
             _ => Err(format!("\"{text}\" is not of the form http://HOST:PORT")),
         }
     }
@@ -128,180 +279,24 @@ impl TryFrom<String> for OwnerUrl {
     }
 }
 
+impl From<OwnerUrl> for String {
+    fn from(url: OwnerUrl) -> Self {
+        url.0
+    }
+}
+
 impl fmt::Display for OwnerUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }
 }
 
-/// The upper layers: flags, and environment variables where a flag is not given.
-#[derive(Debug, Clone, Default, Args)]
-pub struct ConfigArgs {
-    /// Config file (TOML), with the long options as keys: owner-timeout-ms is owner_timeout_ms there
-    #[arg(long, value_name = "FILE", env = "CAT_NODE_CONFIG")]
-    pub config: Option<PathBuf>,
-
-    /// Where to listen; may be given several times [default: port 50056 on 127.0.0.1 and ::1]
-    #[arg(long, value_name = "ADDR:PORT", env = "CAT_NODE_LISTEN", value_delimiter = ',')]
-    listen: Option<Vec<SocketAddr>>,
-
-    /// The owner that CallCat notifies [default: http://localhost:50051]
-    #[arg(long, value_name = "URL", env = "CAT_NODE_OWNER")]
-    owner: Option<OwnerUrl>,
-
-    /// How long a caller waits for the owner, in milliseconds [default: 2000]
-    #[arg(long, value_name = "MS", env = "CAT_NODE_OWNER_TIMEOUT_MS")]
-    owner_timeout_ms: Option<u64>,
-
-    /// The cat that this node listens to; a hub with several nodes goes by it
-    #[arg(long, value_name = "NAME", env = "CAT_NODE_CAT")]
-    cat: Option<String>,
-
-    #[command(flatten)]
-    source: SourceArgs,
-
-    /// Memory for the tape, in bytes of plain samples: 32000 a second [default: 19200000, ten minutes]
-    #[arg(long, value_name = "BYTES", env = "CAT_NODE_TAPE_BYTES")]
-    tape_bytes: Option<u64>,
-
-    /// Folder where the tape goes on, on disk, when memory is full; its own, for files in it are removed [default: none]
-    #[arg(long, value_name = "DIR", env = "CAT_NODE_SPILL_DIR")]
-    spill_dir: Option<PathBuf>,
-
-    /// Disk that the tape may take there, in bytes: about 12000 a second in a quiet room [default: 1000000000]
-    #[arg(long, value_name = "BYTES", env = "CAT_NODE_SPILL_BYTES")]
-    spill_bytes: Option<u64>,
-
-    /// Announce this node by mDNS (_cat-node._tcp), so that a hub finds it; only when it listens beyond loopback
-    /// [default: true]
-    #[arg(long, env = "CAT_NODE_ANNOUNCE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_name = "BOOL")]
-    announce: Option<bool>,
-
-    /// Listen on addresses other than loopback too, though nothing is encrypted and nobody is asked who they are
-    #[arg(long, env = "CAT_NODE_INSECURE", num_args = 0..=1, require_equals = true, default_missing_value = "true",
-        value_name = "BOOL")]
-    insecure: Option<bool>,
-
-    /// How a line of the log looks [default: text]
-    #[arg(long, value_enum, env = "CAT_NODE_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
-}
-
-/// The options that say what to hear from, and how.
-#[derive(Debug, Clone, Default, Args)]
-pub struct SourceArgs {
-    /// What to hear from: microphone, microphone:ID (see `cat-node devices`), synthetic (a made-up cat), synthetic:silence
-    /// (its room alone), or wav:PATH (a WAV file, or a folder of them) [default: microphone]
-    #[arg(long, value_name = "SOURCE", env = "CAT_NODE_SOURCE")]
-    source: Option<SourceSpec>,
-
-    /// Seed of the synthetic source: the same seed gives the same samples [default: 1]
-    #[arg(long, value_name = "N", env = "CAT_NODE_SEED")]
-    seed: Option<u64>,
-
-    /// Play a recording once instead of for ever
-    #[arg(long = "once", env = "CAT_NODE_WAV_ONCE", num_args = 0..=1, require_equals = true,
-        default_missing_value = "true", value_name = "BOOL")]
-    wav_once: Option<bool>,
-
-    /// Amplification, in dB [default: 0]
-    #[arg(long, value_name = "DB", env = "CAT_NODE_GAIN_DB", allow_negative_numbers = true)]
-    gain_db: Option<f32>,
-
-    /// After so many seconds of exactly zero samples the microphone is called silent [default: 10]
-    #[arg(long, value_name = "S", env = "CAT_NODE_SILENT_AFTER_S")]
-    silent_after_s: Option<u64>,
-}
-
-/// The config file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct FileConfig {
-    listen: Option<Vec<SocketAddr>>,
-    owner: Option<OwnerUrl>,
-    owner_timeout_ms: Option<u64>,
-    cat: Option<String>,
-    source: Option<SourceSpec>,
-    seed: Option<u64>,
-    wav_once: Option<bool>,
-    gain_db: Option<f32>,
-    silent_after_s: Option<u64>,
-    tape_bytes: Option<u64>,
-    spill_dir: Option<PathBuf>,
-    spill_bytes: Option<u64>,
-    announce: Option<bool>,
-    insecure: Option<bool>,
-    log_format: Option<LogFormat>,
-}
-
-impl ConfigArgs {
-    /// What `cat-node record` needs of a config: these options over a file, and defaults for the rest.
-    pub fn of_source(config: Option<PathBuf>, source: SourceArgs) -> Self {
-        Self { config, source, ..Self::default() }
-    }
-
-    /// Lays the layers over each other and checks the values.
-    ///
-    /// # Errors
-    /// Names the key, and the file when it is there that something is wrong.
-    pub fn resolve(self) -> Result<Config, ConfigError> {
-        let alone = Self { config: self.config.clone(), ..Self::default() };
-        let path = alone.config.clone();
-        self.layered().map_err(|error| error.in_file(path.as_deref(), || alone.layered()))
-    }
-
-    fn layered(self) -> Result<Config, ConfigError> {
-        let file: FileConfig = match &self.config {
-            Some(path) => load(path)?,
-            None => FileConfig::default(),
-        };
-        let defaults = Config::default();
-        let source = self.source.source.or(file.source).unwrap_or(defaults.source);
-        let listen = Listen::given_or_loopback(&self.listen.or(file.listen).unwrap_or_default(), DEFAULT_PORT);
-        let insecure = self.insecure.or(file.insecure).unwrap_or(false);
-        listen.check("listen", insecure)?;
-        check_source(&source)?;
-        let owner_timeout_ms = within(
-            "owner_timeout_ms",
-            self.owner_timeout_ms.or(file.owner_timeout_ms),
-            &OWNER_TIMEOUT_MS,
-            defaults.owner_timeout.as_millis() as u64,
-        )?;
-        let silent_after_s = within(
-            "silent_after_s",
-            self.source.silent_after_s.or(file.silent_after_s),
-            &SILENT_AFTER_S,
-            defaults.capture.silent_after.as_secs(),
-        )?;
-        let spill_bytes =
-            within("spill_bytes", self.spill_bytes.or(file.spill_bytes), &SPILL_BYTES, DEFAULT_SPILL_BYTES)?;
-        let gain_db = within("gain_db", self.source.gain_db.or(file.gain_db), &GAIN_DB, defaults.capture.gain_db)?;
-        Ok(Config {
-            listen,
-            insecure,
-            owner: self.owner.or(file.owner).unwrap_or(defaults.owner),
-            owner_timeout: Duration::from_millis(owner_timeout_ms),
-            cat: self.cat.or(file.cat).unwrap_or(defaults.cat),
-            source: source
-                .with_seed(self.source.seed.or(file.seed).unwrap_or(DEFAULT_SEED))
-                .with_once(self.source.wav_once.or(file.wav_once).unwrap_or(false)),
-            capture: CaptureSettings { gain_db, silent_after: Duration::from_secs(silent_after_s) },
-            tape_bytes: within("tape_bytes", self.tape_bytes.or(file.tape_bytes), &TAPE_BYTES, defaults.tape_bytes)?,
-            spill: self.spill_dir.or(file.spill_dir).map(|dir| SpillConfig { dir, bytes: spill_bytes }),
-            announce: self.announce.or(file.announce).unwrap_or(defaults.announce),
-            log_format: self.log_format.or(file.log_format).unwrap_or(defaults.log_format),
-        })
-    }
-}
-
-fn within<T>(key: &str, given: Option<T>, range: &RangeInclusive<T>, default: T) -> Result<T, ConfigError>
+fn within<T>(key: &str, value: T, range: &RangeInclusive<T>) -> Result<(), ConfigError>
 where
-    T: PartialOrd + fmt::Display,
+    T: Copy + PartialOrd + fmt::Display,
 {
-    let value = given.unwrap_or(default);
     if range.contains(&value) {
-        return Ok(value);
+        return Ok(());
     }
     Err(ConfigError::value(key, format!("{value} is not between {} and {}", range.start(), range.end())))
 }
@@ -329,17 +324,22 @@ fn check_source(source: &SourceSpec) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use daemon::config::{Key, Variables, keys, schema};
+    use daemon::develop::validate;
+
     use super::*;
 
     #[derive(Debug, clap::Parser)]
     struct Line {
         #[command(flatten)]
-        args: ConfigArgs,
+        flags: Flags<NodeSettings>,
     }
 
+    /// The config without the environment of the machine that runs the tests.
     fn resolve(line: &[&str]) -> Result<Config, ConfigError> {
         let line = std::iter::once("cat-node").chain(line.iter().copied());
-        <Line as clap::Parser>::try_parse_from(line).unwrap().args.resolve()
+        let flags = <Line as clap::Parser>::try_parse_from(line).unwrap().flags;
+        Config::checked(flags.load_with(&Variables::default())?)
     }
 
     fn resolve_file(text: &str, line: &[&str]) -> Result<Config, ConfigError> {
@@ -371,11 +371,29 @@ mod tests {
         let listen = Listen::At(vec!["127.0.0.1:50056".parse().unwrap(), "[::1]:50056".parse().unwrap()]);
         let source = SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true };
         assert_eq!(config, Config { listen, source, ..Config::default() });
-        for key in ["listen", "owner", "owner_timeout_ms", "cat", "source", "seed", "wav_once", "gain_db"] {
-            assert!(settings.contains(&format!("{key} = ")), "{key} is missing");
+        // It has every key but the one without a default, and the schema agrees.
+        let example: toml::Table = toml::from_str(&settings).unwrap();
+        for key in keys::<NodeSettings>().iter().map(Key::dotted).filter(|key| key != "spill_dir") {
+            assert!(example.contains_key(&key), "{key} is missing");
         }
-        for key in ["silent_after_s", "tape_bytes", "spill_bytes", "announce", "insecure", "log_format"] {
-            assert!(settings.contains(&format!("{key} = ")), "{key} is missing");
+        let config = serde_json::to_value(&example).unwrap();
+        assert_eq!(validate(&schema::<NodeSettings>(), &config), Ok(()));
+    }
+
+    #[test]
+    fn schema_knows_the_ranges_that_are_checked() {
+        let schema = schema::<NodeSettings>();
+        for (key, beyond) in [
+            ("owner_timeout_ms", serde_json::json!(60_001)),
+            ("gain_db", serde_json::json!(-60.1)),
+            ("silent_after_s", serde_json::json!(0)),
+            ("tape_bytes", serde_json::json!(31_999)),
+            ("spill_bytes", serde_json::json!(1 << 19)),
+        ] {
+            let text = format!("{key} = {beyond}\nsource = \"synthetic\"");
+            assert!(resolve_file(&text, &[]).is_err(), "{text}");
+            let error = validate(&schema, &serde_json::json!({ key: beyond })).unwrap_err();
+            assert!(error.contains("imum"), "{error}");
         }
     }
 
@@ -404,20 +422,28 @@ mod tests {
     }
 
     #[test]
-    fn values_that_make_no_sense_name_the_key() {
-        for (line, key) in [
-            (["--tape-bytes", "31999"], "tape_bytes"),
-            (["--tape-bytes", "1073741825"], "tape_bytes"),
-            (["--spill-bytes", "1048575"], "spill_bytes"),
-            (["--owner-timeout-ms", "0"], "owner_timeout_ms"),
-            (["--gain-db", "-61"], "gain_db"),
-            (["--gain-db", "NaN"], "gain_db"),
-            (["--silent-after-s", "0"], "silent_after_s"),
-            (["--listen", "0.0.0.0:1"], "listen"),
+    fn values_that_make_no_sense_name_the_flag_or_file_and_key() {
+        for line in [
+            ["--tape-bytes", "31999"],
+            ["--tape-bytes", "1073741825"],
+            ["--spill-bytes", "1048575"],
+            ["--owner-timeout-ms", "0"],
+            ["--gain-db", "-61"],
+            ["--gain-db", "NaN"],
+            ["--silent-after-s", "0"],
+            ["--listen", "0.0.0.0:1"],
         ] {
             let error = resolve(&[&["--source", "synthetic"], &line[..]].concat()).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("{key}: ")), "{error}");
+            assert!(error.starts_with(&format!("{}: ", line[0])), "{error}");
         }
+        let error = resolve_file("source = \"synthetic\"\ntape_bytes = 5", &[]).unwrap_err().to_string();
+        assert!(error.contains(".toml: line 2: tape_bytes: 5 is not between 32000 and "), "{error}");
+    }
+
+    #[test]
+    fn seed_may_be_any_number_of_64_bits() {
+        let config = resolve(&["--source", "synthetic", "--seed", "18446744073709551615"]).unwrap();
+        assert_eq!(config.source, SourceSpec::Synthetic { seed: u64::MAX, vocalisations: true });
     }
 
     #[test]
@@ -431,7 +457,7 @@ mod tests {
     #[test]
     fn other_addresses_need_insecure() {
         let line = ["--source", "synthetic", "--listen", "0.0.0.0:1", "--insecure"];
-        assert!(resolve(&line).unwrap().insecure);
+        assert!(resolve(&line).is_ok());
         assert!(resolve(&[&line[..4], &["--insecure=false"]].concat()).is_err());
     }
 
@@ -450,6 +476,6 @@ mod tests {
     #[test]
     fn the_number_of_a_card_is_no_id() {
         let error = resolve(&["--source", "microphone:1"]).unwrap_err().to_string();
-        assert!(error.starts_with("source: ") && error.contains("boot"), "{error}");
+        assert!(error.starts_with("--source: ") && error.contains("boot"), "{error}");
     }
 }

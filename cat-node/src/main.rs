@@ -1,15 +1,16 @@
 //! The `cat-node` program: reads the command line, and starts what it asks for.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
 use cat_node::cli::{Cli, Command, DevicesArgs, RecordArgs};
-use cat_node::config::{Config, ConfigArgs};
+use cat_node::config::{Config, NodeSettings};
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
-use daemon::config::ConfigError;
+use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
 
@@ -26,14 +27,15 @@ fn main() -> ExitCode {
         }
     };
     match cli.command() {
-        Command::Serve(args) => serve(args),
+        Command::Serve(flags) => serve(Config::load(&flags)),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
+        Command::Config(command) => print_config(&command),
     }
 }
 
-fn serve(args: ConfigArgs) -> ExitCode {
-    with_config(args.resolve(), async |config| {
+fn serve(config: Result<Config, ConfigError>) -> ExitCode {
+    with_config(config, async |config| {
         let stop = shutdown::on_signal()?;
         // Checked already, before there was a log: this says there which addresses are not loopback.
         let _ = config.listen.check("listen", true);
@@ -44,7 +46,7 @@ fn serve(args: ConfigArgs) -> ExitCode {
 }
 
 fn record_wav(args: &RecordArgs) -> ExitCode {
-    with_config(args.resolve(), async |config| {
+    with_config(Config::load(&args.settings), async |config| {
         let stop = shutdown::on_signal()?;
         record(config, &args.path, args.seconds, stop).await
     })
@@ -54,11 +56,7 @@ fn record_wav(args: &RecordArgs) -> ExitCode {
 fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
     let config = match config {
         Ok(config) => config,
-        Err(error) => {
-            logs::init(logs::LogFormat::default());
-            error!(%error, "bad config");
-            return ExitCode::from(EXIT_USAGE);
-        }
+        Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
     // One thread serves hundreds of listeners, and a second one would cost more in waking it than it gains.
@@ -70,10 +68,21 @@ fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Confi
     }))
 }
 
+fn bad_config(error: &ConfigError) -> ExitCode {
+    logs::init(logs::LogFormat::default());
+    error!(%error, "bad config");
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn print_config(command: &ConfigCommand<NodeSettings>) -> ExitCode {
+    match command.text(NodeSettings::check) {
+        Ok(text) => finish(std::io::stdout().write_all(text.as_bytes()).context("standard output")),
+        Err(error) => bad_config(&error),
+    }
+}
+
 #[cfg(feature = "microphone")]
 fn devices(args: &DevicesArgs) -> anyhow::Result<()> {
-    use std::io::Write;
-
     let devices = cat_node::source::microphone::devices(args.all).map_err(anyhow::Error::msg)?;
     let mut out = std::io::stdout().lock();
     for device in devices {

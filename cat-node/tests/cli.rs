@@ -5,12 +5,24 @@
 use std::process::{Command, Output};
 
 fn cat_node(args: &[&str]) -> Output {
+    with_variables(&[], args)
+}
+
+/// Runs the program with these environment variables for settings, and no others.
+fn with_variables(variables: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cat-node"));
     // Settings of the machine that runs the tests must not matter.
-    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("CAT_NODE_")) {
+    for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("CAT_NODE_") || key.starts_with("MEOWLINK_")) {
         command.env_remove(key);
     }
-    command.args(args).output().unwrap()
+    command.envs(variables.iter().copied()).args(args).output().unwrap()
+}
+
+/// What `config show` prints with the synthetic source, which every build has.
+fn shown(variables: &[(&str, &str)], args: &[&str]) -> String {
+    let output = with_variables(variables, &[&["config", "show", "--source", "synthetic"], args].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 fn assert_refused(args: &[&str], naming: &[&str]) {
@@ -62,23 +74,123 @@ fn a_port_that_is_taken_is_a_failure_that_names_it() {
 }
 
 #[test]
-fn environment_lies_under_flags() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cat-node"));
-    let output = command.env("CAT_NODE_SOURCE", "nonsense").args(["--cat", "Tom"]).output().unwrap();
+fn flag_lies_over_environment_over_file_over_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.toml");
+    let path = path.to_str().unwrap();
+    std::fs::write(path, "cat = \"File\"\nseed = 2\ngain_db = 2.0\ntape_bytes = 64000").unwrap();
+    let variables = [
+        ("CAT_NODE_CONFIG", path),
+        ("CAT_NODE_CAT", "Old"),
+        ("CAT_NODE_SEED", "3"),
+        ("MEOWLINK_NODE_SEED", "4"),
+        ("MEOWLINK_NODE_GAIN_DB", "-5"),
+    ];
+    let shown = shown(&variables, &["--gain-db", "-6"]);
+    for (value, origin) in [
+        ("cat = \"Old\"", "CAT_NODE_CAT"),
+        ("seed = 4", "MEOWLINK_NODE_SEED"),
+        ("gain_db = -6.0", "--gain-db"),
+        ("tape_bytes = 64000", &format!("{path}:4")),
+        ("source = \"synthetic\"", "--source"),
+        ("announce = true", "default"),
+    ] {
+        let line = shown.lines().find(|line| line.starts_with(value)).unwrap_or_else(|| panic!("{value}: {shown}"));
+        assert!(line.ends_with(&format!("# {origin}")), "{line}");
+    }
+}
+
+#[test]
+fn every_setting_has_both_variables() {
+    let values = [
+        ("LISTEN", "127.0.0.1:1,[::1]:2", "listen = [\"127.0.0.1:1\", \"[::1]:2\"]"),
+        ("OWNER", "http://a:1", "owner = \"http://a:1\""),
+        ("OWNER_TIMEOUT_MS", "5", "owner_timeout_ms = 5"),
+        ("CAT", "Tom", "cat = \"Tom\""),
+        ("SEED", "5", "seed = 5"),
+        ("WAV_ONCE", "true", "wav_once = true"),
+        ("GAIN_DB", "1.5", "gain_db = 1.5"),
+        ("SILENT_AFTER_S", "5", "silent_after_s = 5"),
+        ("TAPE_BYTES", "64000", "tape_bytes = 64000"),
+        ("SPILL_DIR", "/tape", "spill_dir = \"/tape\""),
+        ("SPILL_BYTES", "2000000", "spill_bytes = 2000000"),
+        ("ANNOUNCE", "false", "announce = false"),
+        ("INSECURE", "true", "insecure = true"),
+        ("LOG_FORMAT", "json", "log_format = \"json\""),
+    ];
+    for prefix in ["CAT_NODE_", "MEOWLINK_NODE_"] {
+        let names: Vec<_> = values.iter().map(|(name, ..)| format!("{prefix}{name}")).collect();
+        let variables: Vec<_> =
+            names.iter().zip(&values).map(|(name, (_, value, _))| (name.as_str(), *value)).collect();
+        let shown = shown(&variables, &[]);
+        for (name, (.., line)) in names.iter().zip(&values) {
+            assert!(shown.lines().any(|shown| shown.starts_with(line) && shown.ends_with(name)), "{line}: {shown}");
+        }
+    }
+    let output = with_variables(&[("CAT_NODE_SOURCE", "nonsense")], &["--cat", "Tom"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8(output.stderr).unwrap().contains("nonsense"));
 }
 
 #[test]
+fn a_variable_that_is_wrong_is_named() {
+    for (name, value, said) in [
+        ("MEOWLINK_NODE_TAPE_BYTES", "5", "MEOWLINK_NODE_TAPE_BYTES: 5 is not between"),
+        ("CAT_NODE_TAPE_BYTES", "many", "CAT_NODE_TAPE_BYTES: \"many\" is not a whole number"),
+        ("MEOWLINK_NODE_GAIN", "1", "did you mean MEOWLINK_NODE_GAIN_DB?"),
+    ] {
+        let output = with_variables(&[(name, value)], &["--source", "synthetic"]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{error}");
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn shown_config_is_a_config_file_that_shows_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.toml");
+    let first = shown(&[("MEOWLINK_NODE_CAT", "Tom \"the\" # cat")], &["--listen", "[::1]:1", "--gain-db", "-0.1"]);
+    std::fs::write(&path, &first).unwrap();
+    let again = shown(&[], &["--config", path.to_str().unwrap()]);
+    let values = |text: &str| toml::from_str::<toml::Table>(text).unwrap();
+    assert_eq!(values(&again), values(&first));
+    assert_eq!(values(&first)["cat"].as_str(), Some("Tom \"the\" # cat"));
+    let json: serde_json::Value =
+        serde_json::from_str(&shown(&[], &["--json", "--config", path.to_str().unwrap()])).unwrap();
+    assert_eq!((&json["gain_db"]["value"], &json["gain_db"]["from"]), (&(-0.1).into(), &"file".into()));
+}
+
+#[test]
+fn config_show_refuses_what_serve_refuses() {
+    assert_refused(&["config", "show", "--tape-bytes", "5"], &["--tape-bytes: 5 is not between"]);
+    assert_refused(&["config", "show", "--config", "/nowhere/node.toml"], &["/nowhere/node.toml"]);
+}
+
+#[test]
+fn schema_is_json() {
+    let schema: serde_json::Value = serde_json::from_slice(&cat_node(&["config", "schema"]).stdout).unwrap();
+    assert_eq!(schema["properties"]["tape_bytes"]["default"], 19_200_000);
+    assert_eq!(schema["properties"]["tape_bytes"]["minimum"], 32_000);
+}
+
+#[test]
 fn help_and_version_go_to_standard_output_and_succeed() {
-    for args in [&["--help"][..], &["serve", "--help"], &["devices", "--help"], &["record", "--help"], &["--version"]] {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["devices", "--help"],
+        &["record", "--help"],
+        &["config", "show", "--help"],
+        &["--version"],
+    ] {
         let output = cat_node(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         assert!(output.stdout.len() > 10 && output.stderr.is_empty(), "{args:?}");
     }
     let help = String::from_utf8(cat_node(&["--help"]).stdout).unwrap();
     for word in
-        ["--config", "--listen", "--owner", "--cat", "--source", "--seed", "--insecure", "CAT_NODE_LISTEN", "64"]
+        ["--config", "--listen", "--owner", "--cat", "--source", "--seed", "--insecure", "MEOWLINK_NODE_LISTEN", "64"]
     {
         assert!(help.contains(word), "{word}");
     }
