@@ -28,10 +28,10 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Each setting can come from four places. A flag counts for more than an environment variable, a variable for more than \
-the config file, and the file for more than the default. A list in a variable is separated by commas. Variables with \
-the older names, such as CAT_NODE_LISTEN, are still read. `cat-node config show` prints the settings in effect and \
-where each comes from.
+Each setting can come from four places. A flag overrides an environment variable, a variable overrides the config \
+file, and the file overrides the default. The items of a list in a variable are separated by commas. Variables with \
+the older names, such as CAT_NODE_LISTEN, are still read. `cat-node config show` prints the settings in effect and the \
+source of each.
 
 The log goes to standard error; RUST_LOG=debug logs more. SIGTERM and Ctrl-C stop the node within 5 seconds, a second \
 one at once.
@@ -46,7 +46,7 @@ enum SubCommand {
     Devices(DevicesArgs),
     /// Record what the node would hear into a WAV file
     Record(RecordArgs),
-    /// Show the settings in effect, or the schema of the config file
+    /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
 }

@@ -1,9 +1,9 @@
-//! The settings of a program: one struct that says each setting once, and four layers of values for it.
+//! The settings of a program: one struct that declares each setting once, and four layers that give the values.
 //!
 //! A program writes a struct of its settings with their defaults, and derives `clap::Args`, serde's traits and
-//! `schemars::JsonSchema` for it. [`Flags`] is the command line for that struct. [`Flags::load`] lays the layers over
-//! each other, key by key: defaults, the config file, environment variables, flags. Every value remembers where it
-//! comes from, so an error about it names the line, the variable or the flag.
+//! `schemars::JsonSchema` for it. [`Flags`] is the command line for that struct. [`Flags::load`] merges the layers, key
+//! by key: defaults, the config file, environment variables, flags. The source of every value is kept, so that an error
+//! about the value names the line, the variable or the flag.
 //!
 //! The names of environment variables come from the JSON Schema of the struct: `[clips] pre_roll_ms` is
 //! `MEOWLINK_HUB_CLIPS_PRE_ROLL_MS`.
@@ -36,20 +36,20 @@ pub use secret::{Secret, mask_passwords};
 /// sections.
 ///
 /// The fields of the struct are keys of the config file. A field with `#[arg(long)]` is a flag too, and its id must be
-/// the name of the field. A section is a field of another such struct with `#[arg(skip)]`. A type must be written as it
-/// is read: one that is read from a string is serialised as that string.
+/// the name of the field. A section is a field of another such struct with `#[arg(skip)]`. Each type must serialise to
+/// the form that it is deserialised from.
 pub trait Settings:
     clap::Args + Clone + fmt::Debug + Default + DeserializeOwned + Serialize + schemars::JsonSchema
 {
     /// Name of the program.
     const PROGRAM: &'static str;
-    /// What the names of its environment variables begin with.
+    /// The prefix of the names of its environment variables.
     const PREFIX: &'static str;
-    /// What they began with earlier. Such variables are still read, for keys that are in no section.
+    /// The older prefix. Variables with it are still read, for keys outside sections.
     const OLD_PREFIX: &'static str;
 }
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// No layer sets it.
@@ -58,7 +58,7 @@ pub enum Origin {
     File {
         /// The file.
         path: PathBuf,
-        /// The line of the value, from 1. `None`: the value is made up of several lines.
+        /// The line of the value, from 1. `None`: the value has several lines.
         line: Option<usize>,
     },
     /// The environment variable of this name.
@@ -78,7 +78,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a config cannot be used. The text names what sets the value: file, line and key, or the variable, or the flag.
+/// Why a config cannot be used. The text names the source of the value: file, line and key, or the variable, or the
+/// flag.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -105,10 +106,10 @@ pub enum ConfigError {
         /// What is wrong with it.
         message: String,
     },
-    /// A value that cannot be used, and where it comes from.
+    /// A value that cannot be used, and its source.
     #[error("{}{message}", Place { origin, key })]
     At {
-        /// Where the value comes from.
+        /// The source of the value.
         origin: Origin,
         /// The key, with its section.
         key: String,
@@ -156,7 +157,7 @@ impl ConfigError {
     }
 }
 
-/// Writes a value as the text that it is read from: `#[serde(serialize_with = "as_text")]`.
+/// Serialises a value as its text: `#[serde(serialize_with = "as_text")]`.
 ///
 /// # Errors
 /// Those of the serializer.

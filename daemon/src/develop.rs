@@ -1,4 +1,4 @@
-//! What examples and tests of both programs use, and no program that is shipped.
+//! Code for the examples and tests of both programs. Shipped programs do not contain it.
 
 mod manual;
 mod validate;

@@ -4,10 +4,10 @@ use clap::{Args, Subcommand};
 
 use super::{ConfigError, Flags, Settings, Variables, schema};
 
-/// What to print about the settings.
+/// The subcommands of `config`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand<S: Settings> {
-    /// Print the settings in effect, and where each comes from
+    /// Print the settings in effect and the source of each
     Show(ShowArgs<S>),
     /// Print a JSON Schema of the config file
     Schema,
@@ -25,7 +25,7 @@ pub struct ShowArgs<S: Settings> {
 }
 
 impl<S: Settings> ConfigCommand<S> {
-    /// The text to print. `check` says whether the settings make sense.
+    /// The text to print. `check` checks the values of the settings.
     ///
     /// # Errors
     /// Names the file, variable or flag that is wrong.
@@ -33,7 +33,7 @@ impl<S: Settings> ConfigCommand<S> {
         self.text_with(&Variables::of_process(), check)
     }
 
-    /// The same with other environment variables than those of the process.
+    /// Like [`Self::text`], with these environment variables instead of those of the process.
     ///
     /// # Errors
     /// Names the file, variable or flag that is wrong.

@@ -1,6 +1,5 @@
 //! The layer of environment variables.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -8,32 +7,37 @@ use super::value::{Assignment, Given};
 use super::{ConfigError, Key, Origin, Settings};
 
 /// The environment variables of a process.
-#[derive(Debug, Clone, Default)]
-pub struct Variables(BTreeMap<String, OsString>);
+// Not Debug: it holds secrets of other programs too.
+#[derive(Clone, Default)]
+pub struct Variables(Vec<(String, OsString)>);
 
 /// Name of the variable for the config file, after the prefix.
 const CONFIG: &str = "CONFIG";
 
 impl Variables {
-    /// Those of this process.
+    /// The variables of this process.
     pub fn of_process() -> Self {
-        // A name that is not UTF-8 is none of ours.
+        // The names of our variables are ASCII, so others are skipped.
         Self(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect())
     }
 
-    /// The config file that they name, if any.
+    /// The config file that the variables name, if any.
     pub(super) fn config_file<S: Settings>(&self) -> Option<PathBuf> {
-        let value = |prefix: &str| self.0.get(&format!("{prefix}{CONFIG}"));
+        let value = |prefix: &str| self.get(&format!("{prefix}{CONFIG}"));
         value(S::PREFIX).or_else(|| value(S::OLD_PREFIX)).map(PathBuf::from)
     }
 
-    /// What they set. A new name counts for more than the old one.
+    fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    /// The values that the variables set. The new name of a variable overrides its old name.
     pub(super) fn assignments<S: Settings>(&self, keys: &[Key]) -> Result<Vec<Assignment>, ConfigError> {
         self.check_names::<S>(keys)?;
         let mut assignments = Vec::new();
         for key in keys {
             let names = [Some(key.variable::<S>()), key.old_variable::<S>()];
-            let given = names.into_iter().flatten().find_map(|name| Some((self.0.get(&name)?, name)));
+            let given = names.into_iter().flatten().find_map(|name| Some((self.get(&name)?, name)));
             let Some((value, name)) = given else { continue };
             let wrong = |message: String| ConfigError::At {
                 origin: Origin::Environment(name.clone()),
@@ -51,18 +55,18 @@ impl Variables {
         Ok(assignments)
     }
 
-    /// A name with our prefix that sets nothing is a mistake.
+    /// Refuses names with the prefix of the program that belong to no key.
     fn check_names<S: Settings>(&self, keys: &[Key]) -> Result<(), ConfigError> {
         let known: Vec<String> =
             keys.iter().map(Key::variable::<S>).chain([format!("{}{CONFIG}", S::PREFIX)]).collect();
-        for name in self.0.keys().filter(|name| name.starts_with(S::PREFIX)) {
+        for (name, _) in self.0.iter().filter(|(name, _)| name.starts_with(S::PREFIX)) {
             if known.contains(name) {
                 continue;
             }
             let word = |name: &str| name[S::PREFIX.len()..].to_owned();
             let message = match nearest(&word(name), known.iter().map(|name| word(name))) {
                 Some(near) => format!("unknown variable; did you mean {}{near}?", S::PREFIX),
-                None => format!("unknown variable; `{} --help` lists those that exist", S::PROGRAM),
+                None => format!("unknown variable; `{} --help` lists the known ones", S::PROGRAM),
             };
             return Err(ConfigError::At { origin: Origin::Environment(name.clone()), key: String::new(), message });
         }
@@ -76,9 +80,9 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Variables {
     }
 }
 
-/// The name that was probably meant.
+/// The known name that is most like `name`, if one is.
 pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
-    /// Two names that are less alike than this are two names.
+    /// The least likeness (of 1) at which one name is taken for a typing error of the other.
     const ALIKE: f64 = 0.8;
     known
         .map(|other| (strsim::jaro_winkler(name, &other), other))

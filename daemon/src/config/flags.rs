@@ -11,17 +11,16 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_pars
 
 use super::environment::Variables;
 use super::layers::{self, Loaded};
-use super::show::Rendered;
 use super::value::{Assignment, Given, Kind};
 use super::{ConfigError, Key, Origin, Settings, keys};
 
-/// Which settings are flags of a command.
+/// Selects the settings that are flags of a command.
 pub trait Selection: 'static {
-    /// Whether the setting of this key is one.
+    /// Whether the setting with this key is a flag of the command.
     fn includes(key: &str) -> bool;
 }
 
-/// All that the struct of settings gives a flag.
+/// Every setting that has a flag.
 #[derive(Debug, Clone, Copy)]
 pub enum AllFlags {}
 
@@ -31,7 +30,7 @@ impl Selection for AllFlags {
     }
 }
 
-/// The flags of the settings `S` that are in `P`, and `--config`.
+/// The flags of the settings `S` that `P` selects, and `--config`.
 ///
 /// Their names, help and parsers are those of `S`. Defaults come from `S::default()`, and none of the flags is
 /// required.
@@ -42,7 +41,7 @@ pub struct Flags<S, P = AllFlags> {
 }
 
 impl<S: Settings, P: Selection> Flags<S, P> {
-    /// Lays the layers over each other: defaults, file, environment, flags.
+    /// Merges the layers: defaults, file, environment, flags.
     ///
     /// # Errors
     /// Names the file, variable or flag that is wrong.
@@ -50,7 +49,7 @@ impl<S: Settings, P: Selection> Flags<S, P> {
         self.load_with(&Variables::of_process())
     }
 
-    /// The same with other environment variables than those of the process.
+    /// Like [`Flags::load`], with these environment variables instead of those of the process.
     ///
     /// # Errors
     /// Names the file, variable or flag that is wrong.
@@ -82,13 +81,14 @@ impl<S, P> fmt::Debug for Flags<S, P> {
 
 impl<S: Settings, P: Selection> Args for Flags<S, P> {
     fn augment_args(command: Command) -> Command {
-        let config = Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf)).help(
-            format!("Config file (TOML). Its keys are the long options, with _ for - [env: {}CONFIG]", S::PREFIX),
-        );
-        let defaults = Rendered::of(&S::default()).unwrap_or_default();
+        let config =
+            Arg::new(CONFIG).long(CONFIG).value_name("FILE").value_parser(value_parser!(PathBuf)).help(format!(
+                "Config file (TOML); its keys are named like the long options, with _ instead of - [env: {}CONFIG]",
+                S::PREFIX
+            ));
         let keys = keys::<S>();
         let flags = flags_of::<S, P>().map(|flag| match keys.iter().find(|key| key.path == [flag.get_id().as_str()]) {
-            Some(key) => completed::<S>(flag, key, &defaults),
+            Some(key) => completed::<S>(flag, key),
             None => flag,
         });
         command.arg(config).args(flags)
@@ -133,18 +133,20 @@ fn flags_of<S: Settings, P: Selection>() -> impl Iterator<Item = Arg> {
     flags.into_iter().filter(|flag| P::includes(flag.get_id().as_str()))
 }
 
-/// A flag with what follows from its key.
-fn completed<S: Settings>(flag: Arg, key: &Key, defaults: &Rendered) -> Arg {
+/// Adds to a flag what its key determines: default, variable, and how its values are given.
+fn completed<S: Settings>(flag: Arg, key: &Key) -> Arg {
     let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-    let default = match defaults.texts(&key.dotted()).join(",") {
+    let default = match key.default_text() {
         none if none.is_empty() => none,
         some => format!(" [default: {some}]"),
     };
-    // Its place is behind the flags that the command has already.
-    let flag = flag
-        .required(false)
-        .display_order(Resettable::Reset)
-        .help(format!("{help}{default} [env: {}]", key.variable::<S>()));
+    let notes = format!("{default} [env: {}]", key.variable::<S>());
+    let long_help = flag.get_long_help().map(|help| format!("{help}{notes}"));
+    // Without an order of its own, the flag is listed after the flags that the command already has.
+    let mut flag = flag.required(false).display_order(Resettable::Reset).help(format!("{help}{notes}"));
+    if let Some(help) = long_help {
+        flag = flag.long_help(help);
+    }
     match key.kind {
         Kind::Bool => flag
             .action(ArgAction::Set)

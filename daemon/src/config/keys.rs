@@ -1,7 +1,5 @@
 //! The keys of a program's settings, read from their JSON Schema.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::value::Kind;
@@ -14,10 +12,11 @@ pub struct Key {
     pub path: Vec<String>,
     /// What it means.
     pub description: String,
-    /// Whether its value is never shown.
+    /// Whether the value must not be shown.
     pub secret: bool,
     pub(super) kind: Kind,
-    /// Whether it may have no value at all.
+    pub(super) default: Value,
+    /// Whether the key may be unset.
     pub(super) optional: bool,
 }
 
@@ -27,17 +26,28 @@ impl Key {
         self.path.join(".")
     }
 
+    /// The default as on a command line, empty when there is none.
+    pub(super) fn default_text(&self) -> String {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match &self.default {
+            Value::Null => String::new(),
+            Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+            value => text(value),
+        }
+    }
+
     /// The environment variable that sets it.
     pub fn variable<S: Settings>(&self) -> String {
-        format!("{}{}", S::PREFIX, self.path.join("_").to_uppercase())
+        format!("{}{}", S::PREFIX, self.path.join("_").to_ascii_uppercase())
     }
 
-    /// The environment variable that set it earlier, and still does. Sections could not be set by one.
+    /// The older name of that variable, which is still read. Keys in sections have none.
     pub fn old_variable<S: Settings>(&self) -> Option<String> {
-        (self.path.len() == 1 && self.is_scalar()).then(|| format!("{}{}", S::OLD_PREFIX, self.path[0].to_uppercase()))
+        (self.path.len() == 1 && self.is_scalar())
+            .then(|| format!("{}{}", S::OLD_PREFIX, self.path[0].to_ascii_uppercase()))
     }
 
-    /// Whether a text can set it: it is a value or a list of values, and no list of tables.
+    /// Whether a text can set the key: its value is a scalar or a list of scalars, not a list of tables.
     pub fn is_scalar(&self) -> bool {
         self.kind != Kind::Tables
     }
@@ -67,12 +77,13 @@ fn collect(section: &Value, path: &[String], keys: &mut Vec<Key>) {
             description: property["description"].as_str().unwrap_or_default().into(),
             secret: is_secret(value),
             kind: kind(value),
+            default: property["default"].clone(),
             optional,
         });
     }
 }
 
-/// The schema of the value, and whether there may be none.
+/// The schema of the value, and whether the value may be missing.
 fn without_null(property: &Value) -> (&Value, bool) {
     let is_null = |schema: &Value| schema["type"] == "null";
     if let Some(choices) = property["anyOf"].as_array()
@@ -108,23 +119,23 @@ fn kind(schema: &Value) -> Kind {
     }
 }
 
-/// Whether it is one of the words of an enumeration.
+/// Whether the schema is one word of an enumeration.
 fn is_word(schema: &Value) -> bool {
     schema["type"] == "string"
 }
 
 /// The names of all properties, at any depth, and whether the values of each are secret.
-pub(super) fn property_names(schema: &Value) -> BTreeMap<String, bool> {
-    let mut names = BTreeMap::new();
+pub(super) fn property_names(schema: &Value) -> Vec<(String, bool)> {
+    let mut names = Vec::new();
     collect_names(schema, &mut names);
     names
 }
 
-fn collect_names(schema: &Value, names: &mut BTreeMap<String, bool>) {
+fn collect_names(schema: &Value, names: &mut Vec<(String, bool)>) {
     match schema {
         Value::Object(object) => {
             for (name, property) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
-                *names.entry(name.clone()).or_default() |= is_secret(without_null(property).0);
+                names.push((name.clone(), is_secret(without_null(property).0)));
             }
             object.values().for_each(|value| collect_names(value, names));
         }

@@ -1,7 +1,6 @@
-//! The layers laid over each other, and what is said about a value that is wrong.
+//! Merges the layers, and reports values that are wrong.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -13,17 +12,17 @@ use super::keys::property_names;
 use super::value::Assignment;
 use super::{ConfigError, Origin, Settings, mask_passwords, schema};
 
-/// The settings of all layers, and where each comes from.
+/// The settings after all layers are merged, and the source of each.
 #[derive(Debug, Clone)]
 pub struct Loaded<S> {
     /// The settings.
     pub settings: S,
-    /// Where the values come from that are not the default, by key with section.
-    origins: BTreeMap<String, Origin>,
+    /// The sources of the values that are set, by key with section.
+    origins: Vec<(String, Origin)>,
 }
 
 impl<S: Settings> Loaded<S> {
-    /// Names where the value comes from, in an error that names only its key.
+    /// Adds the source of the value to an error that names only the key.
     ///
     /// # Errors
     /// Those of `result`.
@@ -39,17 +38,21 @@ impl<S: Settings> Loaded<S> {
 
     /// Where the value of a key comes from.
     pub fn origin(&self, key: &str) -> Origin {
-        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+        self.set_by(key).cloned().unwrap_or(Origin::Default)
     }
 
-    /// The origin of the key, or of what it is part of: `owners.Anna.channels` is part of `owners`.
+    fn set_by(&self, key: &str) -> Option<&Origin> {
+        self.origins.iter().find(|(other, _)| other == key).map(|(_, origin)| origin)
+    }
+
+    /// The origin of the key, or of the key that contains it: `owners` for `owners.Anna.channels`.
     fn nearest_origin(&self, key: &str) -> Origin {
-        if let Some(origin) = self.origins.get(key) {
+        if let Some(origin) = self.set_by(key) {
             return origin.clone();
         }
         let mut part = key;
         while let Some((section, _)) = part.rsplit_once('.') {
-            match self.origins.get(section) {
+            match self.set_by(section) {
                 Some(Origin::File { path, .. }) => return Origin::File { path: path.clone(), line: None },
                 Some(origin) => return origin.clone(),
                 None => part = section,
@@ -59,7 +62,7 @@ impl<S: Settings> Loaded<S> {
     }
 }
 
-/// Lays what is assigned over the file, and that over the defaults. Later assignments count for more.
+/// Merges the defaults, the file and the assignments. Each overrides those before it.
 pub(super) fn load<S: Settings>(file: Option<&Path>, upper: &[Assignment]) -> Result<Loaded<S>, ConfigError> {
     let text = match file {
         Some(path) => {
@@ -72,7 +75,7 @@ pub(super) fn load<S: Settings>(file: Option<&Path>, upper: &[Assignment]) -> Re
     let mut root = DeTable::parse(&text).map_err(|error| file.syntax_error(&error))?.into_inner();
     let mut origins = Vec::new();
     for (index, assignment) in upper.iter().enumerate() {
-        // A span behind the end of the file stands for the assignment.
+        // A span after the end of the file identifies the assignment.
         let span = text.len() + 1 + index..text.len() + 2 + index;
         assign(&mut root, &assignment.path, assignment, &span);
         origins.push((span, assignment.origin.clone()));
@@ -91,15 +94,16 @@ fn assign<'t>(table: &mut DeTable<'t>, path: &'t [String], assignment: &'t Assig
     let Some((name, rest)) = path.split_first() else { return };
     let key = Spanned::new(span.clone(), Cow::Borrowed(name.as_str()));
     if rest.is_empty() {
-        // Without this the map would keep the span of the old key.
-        table.remove(name.as_str());
-        table.insert(key, assignment.value.to_toml(span));
+        match table.get_mut(name.as_str()) {
+            Some(value) => *value = assignment.value.to_toml(span),
+            None => _ = table.insert(key, assignment.value.to_toml(span)),
+        }
         return;
     }
     if !table.contains_key(name.as_str()) {
         table.insert(key, Spanned::new(span.clone(), DeValue::Table(DeTable::new())));
     }
-    // The file may have something else where a section belongs, which is an error that it is told.
+    // If the file has a value of another type here, it stays, and the parser reports it.
     if let Some(DeValue::Table(section)) = table.get_mut(name.as_str()).map(Spanned::get_mut) {
         assign(section, rest, assignment, span);
     }
@@ -110,7 +114,7 @@ struct File<'a> {
     path: Option<&'a Path>,
     text: &'a str,
     /// The names of all keys of the program, and whether their values are secret.
-    names: &'a BTreeMap<String, bool>,
+    names: &'a [(String, bool)],
 }
 
 impl File<'_> {
@@ -119,13 +123,16 @@ impl File<'_> {
         before.iter().filter(|byte| **byte == b'\n').count() + 1
     }
 
-    /// What is no TOML at all. Of the line only a key that the program knows is quoted: the rest may be a secret.
+    /// Reports text that is not TOML. The message quotes nothing of the line but a known key: the rest may be a secret.
     fn syntax_error(&self, error: &toml::de::Error) -> ConfigError {
         let offset = error.span().map_or(0, |span| span.start).min(self.text.len());
         let before = &self.text[..offset];
         let start = before.rfind('\n').map_or(0, |end| end + 1);
         let line = self.text[start..].lines().next().unwrap_or_default();
-        let key = line.split_once('=').map(|(key, _)| key.trim()).filter(|key| self.names.contains_key(*key));
+        let key = line
+            .split_once('=')
+            .map(|(key, _)| key.trim())
+            .filter(|key| self.names.iter().any(|(name, _)| name == key));
         let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
         let column = before[start..].chars().count() + 1;
         let message = format!("line {}: {key}not valid TOML: {} (column {column})", self.line(offset), error.message());
@@ -133,7 +140,7 @@ impl File<'_> {
     }
 }
 
-/// Where everything in the layers stands.
+/// The position of every key and value in the layers.
 struct Map<'a> {
     file: File<'a>,
     upper: Vec<(Range<usize>, Origin)>,
@@ -183,12 +190,13 @@ impl Map<'_> {
         }
     }
 
-    /// What is wrong with the value that an error of the parser points to.
+    /// Reports the value that an error of the parser points to.
     fn error(&self, error: &toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
         let key = self.nodes.iter().rev().find(|node| node.span == span).map_or("", |node| node.path.as_str());
-        let is_secret =
-            |path: &str| path.rsplit('.').next().is_some_and(|name| self.file.names.get(name) == Some(&true));
+        let is_secret = |path: &str| {
+            path.rsplit('.').next().is_some_and(|name| self.file.names.iter().any(|(secret, is)| *is && secret == name))
+        };
         let parts = self.nodes.iter().filter(|node| node.path == key || node.path.starts_with(&format!("{key}.")));
         let message = plain(error.message());
         let message = match message {
@@ -202,9 +210,9 @@ impl Map<'_> {
     }
 }
 
-/// What serde says, in the words of a config file.
+/// A message of serde, rewritten for the user of a config file.
 enum Message {
-    /// About the names of keys: no value is in it.
+    /// It is about the name of a key, and contains no value.
     OfKeys(String),
     OfValue(String),
 }
@@ -212,7 +220,7 @@ enum Message {
 fn plain(message: &str) -> Message {
     let mut names = message.split('`').skip(1).step_by(2).map(str::to_owned);
     if message.starts_with("unknown field") {
-        // The first is the one that is not known.
+        // The first name is the unknown one; the known ones follow.
         let unknown = names.next().unwrap_or_default();
         return Message::OfKeys(match nearest(&unknown, names) {
             Some(near) => format!("unknown key; did you mean {near:?}?"),

@@ -1,4 +1,4 @@
-//! Values that are never shown.
+//! Values that must not be shown.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What is written in the place of a secret.
+/// Stands for a secret in what is shown.
 pub(super) const MASK: &str = "***";
 
-/// A text that is never shown: it is written as `***`, in the debug form too.
+/// A text that must not be shown. It serialises to `***`, and so does its debug form.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -20,7 +20,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for whoever has to send it.
+    /// The text itself, for the code that has to send it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::*;
 
-/// As large a program as the machinery has to know: sections, lists, lists of tables, secrets, things that may not be
-/// there.
+/// Settings of every form that the programs use: sections, lists, lists of tables, secrets, optional values.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Example {
@@ -184,7 +183,7 @@ fn lists_are_separated_by_commas() {
 }
 
 #[test]
-fn yes_needs_no_value_on_the_command_line() {
+fn a_flag_without_a_value_means_true() {
     for (line, discover) in [(&[][..], false), (&["--discover"], true), (&["--discover=false"], false)] {
         assert_eq!(all_layers("discover = false", &[], line).unwrap().settings.discover, discover);
     }
@@ -247,17 +246,17 @@ fn mistakes_in_the_environment_name_the_variable() {
         (("MEOWLINK_EXAMPLE_DISCOVER", "yes"), ": \"yes\" is neither true nor false"),
         (("MEOWLINK_EXAMPLE_HTTP", "127.0.0.1:1,nowhere"), ": invalid socket address syntax"),
         (("MEOWLINK_EXAMPLE_LOG_FORMAT", "xml"), ": unknown variant `xml`, expected `text` or `json`"),
-        (("MEOWLINK_EXAMPLE_DATA_DIR", ""), ": is empty; give it a value or leave it out"),
+        (("MEOWLINK_EXAMPLE_DATA_DIR", ""), ": is empty; give it a value or unset it"),
         (("MEOWLINK_EXAMPLE_OWNERS", "Anna"), ": only the config file can set it"),
         (("MEOWLINK_EXAMPLE_GIAN_DB", "1"), ": unknown variable; did you mean MEOWLINK_EXAMPLE_GAIN_DB?"),
-        (("MEOWLINK_EXAMPLE_", "1"), ": unknown variable; `example --help` lists those that exist"),
+        (("MEOWLINK_EXAMPLE_", "1"), ": unknown variable; `example --help` lists the known ones"),
     ] {
         assert_eq!(error("", &[(name, value)]), format!("{name}{said}"));
     }
 }
 
 #[test]
-fn other_peoples_variables_are_left_alone() {
+fn variables_of_other_programs_are_ignored() {
     let variables = [("EXAMPLE_FOO", "1"), ("EXAMPLE_CLIPS_PRE_ROLL_MS", "x"), ("EXAMPLE_CLIPS", "x"), ("HOME", "/")];
     assert_eq!(all_layers("", &variables, &[]).unwrap().settings, Example::default());
 }

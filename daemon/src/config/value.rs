@@ -1,4 +1,4 @@
-//! Values that come as text, from the environment and the command line.
+//! Values given as text: in the environment and on the command line.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeValue};
 
 use super::{Key, Origin};
 
-/// What a value is.
+/// The type of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
@@ -16,7 +16,7 @@ pub(super) enum Kind {
     Number,
     Text,
     List(Box<Self>),
-    /// Tables, or something else that only the file can say.
+    /// Tables, or another type that only the file can hold.
     Tables,
 }
 
@@ -39,13 +39,13 @@ pub(super) struct Assignment {
 }
 
 impl Given {
-    /// Reads a text. A list is separated by commas.
+    /// Parses the text of an environment variable. The items of a list are separated by commas.
     ///
     /// # Errors
-    /// Says what is wrong. The text is in the message unless the key is secret.
+    /// Says what is wrong, and may quote the text.
     pub(super) fn parse(text: &str, key: &Key) -> Result<Self, String> {
         if text.is_empty() && key.optional {
-            return Err("is empty; give it a value or leave it out".into());
+            return Err("is empty; give it a value or unset it".into());
         }
         match &key.kind {
             Kind::List(_) if text.trim().is_empty() => Ok(Self::List(Vec::new())),
@@ -56,7 +56,7 @@ impl Given {
         }
     }
 
-    /// Reads the parts of a list, or the one text of another value.
+    /// Parses the values of a flag: the items of a list, or one text.
     pub(super) fn of_parts(parts: &[String], kind: &Kind) -> Result<Self, String> {
         match (kind, parts) {
             (Kind::List(item), parts) => {
@@ -75,7 +75,7 @@ impl Given {
                 Err(_) => Err(format!("{text:?} is not a whole number")),
             },
             Kind::Number => match text.parse::<f64>() {
-                Ok(number) => Ok(Self::Number(format!("{number:?}").to_lowercase())),
+                Ok(number) => Ok(Self::Number(format!("{number:?}").to_ascii_lowercase())),
                 Err(_) => Err(format!("{text:?} is not a number")),
             },
             Kind::Text => Ok(Self::Text(text.into())),
@@ -83,14 +83,13 @@ impl Given {
         }
     }
 
-    /// The value for the parser of TOML, as if it stood at `span`.
+    /// The value as the TOML parser would give it for text at `span`.
     pub(super) fn to_toml(&self, span: &Range<usize>) -> Spanned<DeValue<'_>> {
         let value = match self {
             Self::Bool(value) => DeValue::Boolean(*value),
             Self::Number(text) => match DeValue::parse(text) {
                 Ok(number) => number.into_inner(),
-                // Not reached: the text was written by the standard library. It would be reported as a value of the
-                // wrong type.
+                // Unreachable: `of` wrote the number. As a string it would be reported as a value of the wrong type.
                 Err(_) => DeValue::String(Cow::Borrowed(text)),
             },
             Self::Text(text) => DeValue::String(Cow::Borrowed(text)),

@@ -11,10 +11,10 @@ use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 use crate::config::{Settings, keys};
 
-/// What a manual page says that the command line does not: pairs of a name and what it means.
+/// The parts of a manual page that the command line does not give: names and what they mean.
 #[derive(Debug, Clone, Copy)]
 pub struct Manual<'a> {
-    /// Environment variables that are no settings.
+    /// Environment variables that are not settings.
     pub environment: &'a [(&'a str, &'a str)],
     /// Files and folders.
     pub files: &'a [(&'a str, &'a str)],
@@ -60,13 +60,13 @@ impl Manual<'_> {
         out.flush()
     }
 
-    /// The sections behind the commands.
+    /// The sections after the commands.
     fn rest<S: Settings>(&self, command: &Command) -> Roff {
         let mut roff = Roff::new();
         roff.control("SH", ["ENVIRONMENT"]);
-        let about = "Each of these variables sets a key of the config file. A flag counts for more than a variable, \
-                     and a variable for more than the file. Items of a list are separated by commas. A name in \
-                     brackets is an older one, which is read where the new one is not set.";
+        let about = "Each of these variables sets a key of the config file. A flag overrides a variable, and a \
+                     variable overrides the file. The items of a list are separated by commas. The name in \
+                     parentheses is the older one; it is used if the new one is not set.";
         roff.text([roman(about)]);
         for key in keys::<S>().iter().filter(|key| key.is_scalar()) {
             let mut names = vec![bold(key.variable::<S>())];
@@ -112,7 +112,7 @@ fn item(roff: &mut Roff, name: Vec<Inline>, text: &str) {
     roff.text([roman(text.split_whitespace().collect::<Vec<_>>().join(" "))]);
 }
 
-/// Each command with its own options: those that the program itself has are named only.
+/// The commands with their options. Options that the program itself has are only named.
 fn commands(program: &Command) -> io::Result<String> {
     let mut leaves = Vec::new();
     collect(program, &mut leaves);
@@ -132,7 +132,7 @@ fn commands(program: &Command) -> io::Result<String> {
         page.render_options_section(&mut part)?;
         let part = String::from_utf8(part).map_err(io::Error::other)?;
         text.push_str(&format!(".SS {}\n", command.get_bin_name().unwrap_or_else(|| command.get_name())));
-        // These are parts of one section here.
+        // Here these parts belong to one section.
         for line in part.lines() {
             match line {
                 ".SH SYNOPSIS" => {}
@@ -151,7 +151,7 @@ fn commands(program: &Command) -> io::Result<String> {
     Ok(text)
 }
 
-/// The commands that do something.
+/// The commands without subcommands.
 fn collect<'a>(command: &'a Command, leaves: &mut Vec<&'a Command>) {
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         if sub.has_subcommands() {

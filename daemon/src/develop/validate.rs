@@ -1,15 +1,15 @@
-//! A check of a config against its JSON Schema. It knows the words that our schemas use, and refuses a schema with
+//! Checks a config against its JSON Schema. It knows the keywords that our schemas use, and refuses a schema with
 //! others.
 
 use serde_json::Value;
 
-/// Words of a schema that allow or forbid nothing.
+/// Keywords that are not checked, or checked elsewhere.
 const NOTES: [&str; 7] = ["$schema", "default", "description", "format", "title", "writeOnly", "required"];
 
-/// Whether a config is as its schema says.
+/// Checks a config against its schema.
 ///
 /// # Errors
-/// Names the first value that is not, or the word of the schema that is not known here.
+/// Names the first value that does not match, or the first unknown keyword of the schema.
 pub fn validate(schema: &Value, config: &Value) -> Result<(), String> {
     check(schema, config, "")
 }
@@ -43,7 +43,7 @@ fn check(schema: &Value, value: &Value, path: &str) -> Result<(), String> {
                 value.as_object().is_none_or(|object| object.keys().all(known))
             }
             word if NOTES.contains(&word) => true,
-            word => return Err(format!("{path}: the word {word:?} of the schema is not known here")),
+            word => return Err(format!("{path}: unknown keyword {word:?} in the schema")),
         };
         if !holds {
             return Err(format!("{path}: {value} does not match {word}: {rule}"));
