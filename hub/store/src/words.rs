@@ -45,14 +45,14 @@ impl fmt::Display for UnknownWord {
 }
 
 /// The value of a column that holds a word.
-pub(super) fn word<T: FromStr<Err = UnknownWord>>(row: &Row<'_>, column: impl RowIndex + Copy) -> rusqlite::Result<T> {
+pub(super) fn word<T: FromStr<Err = UnknownWord>>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T> {
     row.get_ref(column)?.as_str()?.parse().map_err(unreadable)
 }
 
 /// The value of a column that holds a word or null.
 pub(super) fn optional_word<T: FromStr<Err = UnknownWord>>(
     row: &Row<'_>,
-    column: impl RowIndex + Copy,
+    column: impl RowIndex,
 ) -> rusqlite::Result<Option<T>> {
     if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { word(row, column).map(Some) }
 }
