@@ -11,7 +11,7 @@ use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::{NodeConfig, Url};
-use hub_owner::config::{MqttConfig, NoticesConfig, OwnerConfig};
+use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
 use serde::Deserialize;
@@ -77,7 +77,7 @@ pub struct Layer {
     /// Who is told.
     pub owners: Option<Vec<OwnerConfig>>,
     /// How long it is tried to tell them.
-    pub notices: Option<NoticesConfig>,
+    pub notices: Option<NotificationsConfig>,
     /// The broker, for owners and for Home Assistant.
     pub mqtt: Option<MqttConfig>,
     /// The web page.
@@ -157,7 +157,7 @@ pub struct Config {
     /// Who is told. Empty: nobody.
     pub owners: Vec<OwnerConfig>,
     /// How long it is tried to tell them.
-    pub notices: NoticesConfig,
+    pub notices: NotificationsConfig,
     /// The broker, for owners and for Home Assistant. `None`: there is none.
     pub mqtt: Option<MqttConfig>,
     /// The web page.

@@ -4,7 +4,6 @@ use daemon::shutdown::CancellationToken;
 use hub_base::peer::Peer;
 use hub_listen::Live;
 use hub_nodes::Nodes;
-use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
@@ -32,8 +31,6 @@ pub struct App {
     pub clips: Clips,
     /// What is going on. `None`: this process does not listen.
     pub live: Option<Live>,
-    /// What owners are told. `None`: there are no owners.
-    pub outbox: Option<Outbox>,
     /// The connection to the broker. `None`: this process has none.
     pub mqtt: Option<Mqtt>,
     /// Ends what would go on for ever.

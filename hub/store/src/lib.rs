@@ -25,9 +25,10 @@ mod error;
 pub mod events;
 pub mod flac;
 mod migrations;
-pub mod notices;
+pub mod notifications;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod waker;
 mod words;
 
 pub use error::{DatabaseError, StoreError};
@@ -75,6 +76,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     reader_turns: Arc<Semaphore>,
     operations: Calls,
+    outbox: waker::Waker,
     /// Held for its lock.
     _lock: Option<File>,
 }
@@ -111,6 +113,7 @@ impl Store {
                 readers: Mutex::new(readers),
                 reader_turns: Arc::new(Semaphore::new(READERS)),
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
+                outbox: waker::Waker::default(),
                 _lock: lock,
             }),
         })
@@ -124,6 +127,10 @@ impl Store {
     /// What it did and failed to do since the start, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].
     pub fn operations(&self) -> &Calls {
         &self.inner.operations
+    }
+
+    pub(crate) fn waker(&self) -> &waker::Waker {
+        &self.inner.outbox
     }
 
     /// Whether the database takes a write lock now. For health and the watchdog.

@@ -5,7 +5,8 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row, learning};
-use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
+use crate::notifications::{NotificationPlan, Subject, put_notifications};
+use crate::waker::PutIn;
 use crate::words::words;
 use crate::{Store, StoreError, columns};
 
@@ -102,8 +103,8 @@ pub struct Progress {
 /// What became of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Committed {
-    /// It is stored, and notices about it are in the outbox.
-    Stored(Box<Event>, PutIn),
+    /// It is stored, and the notifications about it are in the outbox.
+    Stored(Box<Event>),
     /// It, or what it is another reading of, was stored before.
     KnownAlready,
 }
@@ -143,9 +144,9 @@ impl Store {
         self.read(move |db| is_known(db, &node, boot_id, start, end)).await
     }
 
-    /// Stores an event with its clip, the notices about it, and how far its node has been columns, so that it survives a power
-    /// cut. The clip's file must be complete and under its final name. Its context is judged by what the labels of its cat
-    /// teach; then `plan` says who is to be told.
+    /// Stores an event with its clip, the notifications about it, and its node's watermark, so that all of them survive a
+    /// power cut. Wakes those who deliver. The clip's file must be complete and under its final name. The event's context
+    /// is judged by what the labels of its cat teach; then `plan` says which owners to notify.
     ///
     /// # Errors
     /// See [`StoreError`]. Then nothing is stored.
@@ -154,12 +155,12 @@ impl Store {
         mut event: NewEvent,
         clip: Result<Clip, NoClip>,
         watermark: Watermark,
-        plan: impl FnOnce(&Event) -> Vec<NoticePlan> + Send + 'static,
+        plan: impl FnOnce(&Event) -> Vec<NotificationPlan> + Send + 'static,
     ) -> Result<Committed, StoreError> {
-        self.write_durably(move |db| {
+        let committed = self.write_durably(move |db| {
             put_watermark(db, &watermark)?;
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
-                return Ok(Committed::KnownAlready);
+                return Ok((Committed::KnownAlready, PutIn::default()));
             }
             let household = learning::learn(db, &event.cat, &event.node)?;
             let taught = event.features.as_ref().filter(|_| household.labels() > 0);
@@ -170,10 +171,12 @@ impl Store {
             insert(db, &event, labels, &clip)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             let stored = db.query_row(&sql, [db.last_insert_rowid()], from_row)?;
-            let put_in = put_notices(db, &Subject::of_event(&stored), &plan(&stored), now_ns())?;
-            Ok(Committed::Stored(Box::new(stored), put_in))
-        })
-        .await
+            let put_in = put_notifications(db, &Subject::of_event(&stored), &plan(&stored), now_ns())?;
+            Ok((Committed::Stored(Box::new(stored)), put_in))
+        });
+        let (committed, put_in) = committed.await?;
+        self.waker().committed(put_in);
+        Ok(committed)
     }
 
     /// Stores gaps and how far nodes have been columns, all in one transaction. A gap that goes on where the last one of
