@@ -1,5 +1,5 @@
-//! Notifications of a hub that is killed at each step from an event to its delivery: none is lost, no event is stored
-//! twice, and a notification that is sent again has the same key.
+//! A hub that is killed at each step from an event to its owner's notification: nothing is lost, nothing is stored
+//! twice, and what is delivered again has the same key.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -16,17 +16,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// A generous deadline: the synthetic cat vocalises every few seconds, and the machine may be busy.
+/// A synthetic cat meows every few seconds; the machine may be busy.
 const HEARD: Duration = Duration::from_secs(120);
 
-/// How the receiver treats a notification.
+/// What a receiver does with a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
     /// Accepts it.
     Takes,
-    /// Reads it, and answers when the mood has changed.
+    /// Reads it, and answers once the mood changes.
     Waits,
-    /// Hangs up without reading it.
+    /// Closes the connection without reading.
     Refuses,
 }
 
@@ -56,17 +56,17 @@ impl Receiver {
         self.got.lock().unwrap().clone()
     }
 
-    /// Waits until it has received more than `count` notifications.
+    /// Waits until it has got more than `count`.
     async fn more_than(&self, count: usize) {
         until(HEARD, "the owner is notified", || async { (self.got().len() > count).then_some(()) }).await;
     }
 
-    /// How often it has received the notification with this key.
+    /// How often it has got the notification with this key.
     fn times(&self, key: &Value) -> usize {
         self.got().iter().filter(|one| one["key"] == *key).count()
     }
 
-    /// Waits until it has received the notification with this key at least this many times.
+    /// Waits until it has got the notification with this key that often.
     async fn gets(&self, key: &Value, times: usize) {
         let what = "the owner gets this notification";
         until(HEARD, what, || async { (self.times(key) >= times).then_some(()) }).await;
@@ -79,7 +79,7 @@ async fn take(mut stream: TcpStream, mut moods: watch::Receiver<Mood>, all: Arc<
     }
     let mut bytes = Vec::new();
     let body = loop {
-        // A hub that is killed closes the connection in the middle.
+        // A killed hub closes the connection in the middle.
         if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
             return;
         }
@@ -95,18 +95,18 @@ async fn take(mut stream: TcpStream, mut moods: watch::Receiver<Mood>, all: Arc<
     };
     all.lock().unwrap().push(body);
     moods.wait_for(|mood| *mood != Mood::Waits).await.unwrap();
-    // An error means that the hub was killed.
+    // An error means that the hub is gone.
     let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
 }
 
-/// Changes the hub's database while the hub uses it.
+/// Changes the hub's database behind its back.
 fn alter(hub: &Hub, sql: &str) {
     let database = rusqlite::Connection::open(hub.data_folder().join("hub.sqlite")).unwrap();
     database.busy_timeout(Duration::from_secs(60)).unwrap();
     database.execute_batch(sql).unwrap();
 }
 
-/// From now on the database refuses this statement, and so the whole transaction that it is in.
+/// From now on the database refuses a step, and with it its whole transaction.
 fn refuse(hub: &Hub, step: &str) {
     alter(hub, &format!("CREATE TRIGGER refused BEFORE {step} BEGIN SELECT RAISE(ABORT, 'on purpose'); END"));
 }
@@ -115,12 +115,12 @@ fn allow(hub: &Hub) {
     alter(hub, "DROP TRIGGER refused");
 }
 
-/// Waits until the hub's log has these words.
-async fn says(hub: &Hub, words: &str) {
+/// Waits until the hub has logged something.
+async fn logs(hub: &Hub, words: &str) {
     until(HEARD, words, || async { hub.daemon.log().contains(words).then_some(()) }).await;
 }
 
-/// All events, the oldest first.
+/// All events, the earliest first.
 async fn events(hub: &Hub) -> Vec<Value> {
     let mut events = hub.get("/api/v1/events?limit=500").await.json()["events"].as_array().unwrap().clone();
     events.sort_by_key(|event| event["start_sample"].as_u64());
@@ -140,9 +140,9 @@ fn clips(hub: &Hub) -> usize {
 }
 
 #[tokio::test]
-async fn hub_that_is_killed_at_each_step_tells_of_every_event_with_one_key() {
+async fn hub_that_is_killed_at_each_step_notifies_of_every_event_with_one_key() {
     let node = Node::start(NodeOptions { seed: 42, ..NodeOptions::new("http://127.0.0.1:1") }).await;
-    // This hub is never killed, so it has all events.
+    // Never killed: its events are the truth.
     let control = Hub::start(&[("Tom", &node.url())]).await;
     let receiver = Receiver::start().await;
     let config = format!(
@@ -152,25 +152,25 @@ async fn hub_that_is_killed_at_each_step_tells_of_every_event_with_one_key() {
     let mut hub = Hub::start_with_config(Addresses::free(), &[("Tom", &node.url())], &config).await;
     receiver.more_than(0).await;
 
-    // Killed before the commit: the clip is written. The event is not stored without its notification.
+    // Before the commit: a clip is written, and without its notification the event is not stored either.
     refuse(&hub, "INSERT ON notices");
-    says(&hub, "what was heard cannot be stored").await;
+    logs(&hub, "what was heard cannot be stored").await;
     let (clips, events_before) = (clips(&hub), events(&hub).await.len());
     assert!(clips > events_before, "{clips} clips, {events_before} events");
     hub.daemon.kill();
     allow(&hub);
     hub = hub.restart().await;
 
-    // Killed after the commit, before the notification is sent.
+    // After the commit, before any delivery.
     receiver.mood.send_replace(Mood::Refuses);
-    let pending = || async { notices(&hub, "pending").await.first().cloned() };
-    let waiting = until(HEARD, "a notification is pending", pending).await;
+    let waiting =
+        until(HEARD, "a notification is pending", || async { notices(&hub, "pending").await.first().cloned() }).await;
     hub.daemon.kill();
     receiver.mood.send_replace(Mood::Takes);
     hub = hub.restart().await;
     receiver.gets(&waiting["key"], 1).await;
 
-    // Killed after the notification is sent, before the receiver answers.
+    // During a delivery: sent, and not answered.
     receiver.mood.send_replace(Mood::Waits);
     receiver.more_than(receiver.got().len()).await;
     hub.daemon.kill();
@@ -180,9 +180,9 @@ async fn hub_that_is_killed_at_each_step_tells_of_every_event_with_one_key() {
     hub = hub.restart().await;
     receiver.gets(&unanswered, times + 1).await;
 
-    // Killed after the receiver accepts the notification, before that is stored.
+    // After the delivery, before its result is stored.
     refuse(&hub, "UPDATE ON notices WHEN NEW.state = 'delivered'");
-    says(&hub, "what became of a notice cannot be stored").await;
+    logs(&hub, "cannot store the result of a delivery").await;
     let unmarked = receiver.got().last().unwrap()["key"].clone();
     let times = receiver.times(&unmarked);
     hub.daemon.kill();
@@ -190,7 +190,7 @@ async fn hub_that_is_killed_at_each_step_tells_of_every_event_with_one_key() {
     hub = hub.restart().await;
     receiver.gets(&unmarked, times + 1).await;
 
-    // Up to here both hubs have the same events, each once.
+    // Both hubs have the same events up to here, each once.
     let until_sample = node.describe().await.tape.unwrap().next_sequence * 320;
     for hub in [&control, &hub] {
         until(HEARD, "a later event is stored", || async {
@@ -204,10 +204,10 @@ async fn hub_that_is_killed_at_each_step_tells_of_every_event_with_one_key() {
     let spans = |events: &[Value]| events.iter().map(span).collect::<Vec<_>>();
     assert_eq!(stored.len(), truth.len(), "{:?}\n{:?}", spans(&stored), spans(&truth));
     for (one, other) in spans(&stored).into_iter().zip(spans(&truth)) {
-        assert!(one.0 < other.1 && other.0 < one.1, "{one:?} is not among {:?}", spans(&truth));
+        assert!(one.0 < other.1 && other.0 < one.1, "{one:?} matches none of {:?}", spans(&truth));
     }
 
-    // The owner was notified of each event, always with the same key.
+    // Each event made one notification, with its own key.
     let mut keys: BTreeMap<i64, Vec<Value>> = BTreeMap::new();
     for got in receiver.got() {
         keys.entry(got["event"]["id"].as_i64().unwrap()).or_default().push(got["key"].clone());

@@ -14,7 +14,7 @@ use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::{NodeConfig, Url};
-use hub_owner::config::{MqttConfig, NoticesConfig, OwnerConfig};
+use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
 use schemars::JsonSchema;
@@ -127,7 +127,7 @@ pub struct HubSettings {
 
     /// How notifications are delivered.
     #[arg(skip)]
-    pub notices: NoticesConfig,
+    pub notices: NotificationsConfig,
 
     /// The broker, for owners and for Home Assistant. Without: none.
     #[arg(skip)]
@@ -165,7 +165,7 @@ impl Default for HubSettings {
             detector: DetectorConfig::default(),
             events: EventsConfig::default(),
             owners: Vec::new(),
-            notices: NoticesConfig::default(),
+            notices: NotificationsConfig::default(),
             mqtt: None,
             page: PageConfig::default(),
             health: HealthConfig::default(),
@@ -268,7 +268,7 @@ pub struct Config {
     /// Who is told. Empty: nobody.
     pub owners: Vec<OwnerConfig>,
     /// How long it is tried to tell them.
-    pub notices: NoticesConfig,
+    pub notices: NotificationsConfig,
     /// The broker, for owners and for Home Assistant. `None`: there is none.
     pub mqtt: Option<MqttConfig>,
     /// The web page.

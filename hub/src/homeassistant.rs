@@ -1,8 +1,8 @@
-//! Home Assistant: each node a device, found by MQTT discovery.
+//! Home Assistant: each node is a device, found by MQTT discovery.
 //!
-//! All of it is said anew after each connection, and when Home Assistant says that it has started, so neither it nor the
-//! broker needs to remember anything. While there is no connection nothing is kept for later: an automation that runs an hour
-//! late is worse than none, and states are said when they are known again.
+//! The hub publishes everything again after each connection, and when Home Assistant publishes that it has started, so
+//! neither Home Assistant nor the broker needs to remember anything. Without a connection nothing is kept for later: an
+//! automation that runs an hour late is worse than none, and states are published again after the next connection.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use hub_listen::live::{LiveLevel, News, NodeReport, NodeState};
 use hub_owner::event_url;
 use hub_owner::mqtt::Mqtt;
 use hub_store::events::Event;
-use hub_store::notices::Subject;
+use hub_store::notifications::Subject;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
@@ -22,31 +22,31 @@ mod discovery;
 
 use discovery::Names;
 
-/// A node that is no louder, in dB of full scale, hears zeros: its microphone is muted or broken.
+/// Peak, in dB of full scale, at or below which a node hears zeros: its microphone is muted or broken.
 const SILENCE_DBFS: f32 = -119.0;
 
-/// An event in audio older than this starts no automation: its node is catching up after an outage.
+/// An event in audio older than this triggers no automation: its node is catching up after an outage.
 const STALE_AFTER_MS: u64 = 60_000;
 
-/// Tells Home Assistant about the nodes.
+/// Publishes the nodes to Home Assistant.
 #[derive(Debug)]
 pub struct HomeAssistant {
     mqtt: Mqtt,
     live: Live,
     public_url: Option<String>,
-    /// By node: the state that was said last. A node that is in here has been announced.
-    said: BTreeMap<String, String>,
-    /// By node: what has been measured since levels were said.
+    /// By node: the state that was published last. These nodes have been announced.
+    published: BTreeMap<String, String>,
+    /// By node: the latest level that has not been published.
     levels: BTreeMap<String, LiveLevel>,
 }
 
 impl HomeAssistant {
-    /// Nothing is said yet.
+    /// Nothing is published yet.
     pub fn new(mqtt: Mqtt, live: Live, public_url: Option<String>) -> Self {
-        Self { mqtt, live, public_url, said: BTreeMap::new(), levels: BTreeMap::new() }
+        Self { mqtt, live, public_url, published: BTreeMap::new(), levels: BTreeMap::new() }
     }
 
-    /// Tells until `stop`.
+    /// Publishes until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let (mut news, mut ready) = (self.live.watch(), self.mqtt.ready());
         let mut tick = tokio::time::interval(std::time::Duration::from_secs(self.mqtt.config().level_period_s.into()));
@@ -55,30 +55,30 @@ impl HomeAssistant {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                // An error cannot be: this task holds the sender too.
+                // This cannot fail: this task holds the sender too.
                 _ = ready.changed() => {
-                    self.said.clear();
+                    self.published.clear();
                     self.levels.clear();
-                    self.say_states().await;
+                    self.publish_states().await;
                 }
                 one = news.recv() => match one {
-                    Ok(one) => self.tell(&one).await,
-                    // Levels and triggers that were missed are stale by now, states are not.
-                    Err(RecvError::Lagged(_)) => self.say_states().await,
+                    Ok(one) => self.update(&one).await,
+                    // Missed levels and events are out of date by now; states are not.
+                    Err(RecvError::Lagged(_)) => self.publish_states().await,
                     Err(RecvError::Closed) => return,
                 },
                 _ = tick.tick() => {
-                    self.say_states().await;
-                    self.say_levels().await;
+                    self.publish_states().await;
+                    self.publish_levels().await;
                 }
             }
         }
     }
 
-    async fn tell(&mut self, news: &News) {
+    async fn update(&mut self, news: &News) {
         match news {
-            News::Event(event) => self.say_event(event).await,
-            News::State { .. } => self.say_states().await,
+            News::Event(event) => self.publish_event(event).await,
+            News::State { .. } => self.publish_states().await,
             News::Level(level) => {
                 self.levels.insert(level.node.clone(), level.clone());
             }
@@ -86,44 +86,44 @@ impl HomeAssistant {
         }
     }
 
-    /// Announces the nodes that have not been, and says the states that have changed.
-    async fn say_states(&mut self) {
+    /// Announces new nodes, and publishes the states that have changed.
+    async fn publish_states(&mut self) {
         if !self.mqtt.is_connected() {
             return;
         }
         for node in self.live.nodes() {
             let (report, node) = (node.report(), node.name().to_owned());
             let names = Names::new(self.mqtt.config(), &node);
-            if !self.said.contains_key(&node) {
+            if !self.published.contains_key(&node) {
                 for (topic, config) in discovery::configs(self.mqtt.config(), &names, self.public_url.as_deref()) {
-                    self.mqtt.say(topic, true, config.to_string()).await;
+                    self.mqtt.publish(topic, true, config.to_string()).await;
                 }
             }
             let state = state_of(&report);
-            if self.said.get(&node) != Some(&state) {
+            if self.published.get(&node) != Some(&state) {
                 let there = if is_connected(&report) { "online" } else { "offline" };
-                self.mqtt.say(names.topic("availability"), true, there.into()).await;
-                self.mqtt.say(names.topic("state"), true, state.clone()).await;
-                self.said.insert(node, state);
+                self.mqtt.publish(names.topic("availability"), true, there.into()).await;
+                self.mqtt.publish(names.topic("state"), true, state.clone()).await;
+                self.published.insert(node, state);
             }
         }
     }
 
-    async fn say_levels(&mut self) {
+    async fn publish_levels(&mut self) {
         for (node, level) in std::mem::take(&mut self.levels) {
             let names = Names::new(self.mqtt.config(), &node);
             let LiveLevel { rms_dbfs, peak_dbfs, score, lag_ms, .. } = level;
             let level = json!({
                 "rms_dbfs": tenths(rms_dbfs), "peak_dbfs": tenths(peak_dbfs), "score": hundredths(score), "lag_ms": lag_ms
             });
-            self.mqtt.say(names.topic("level"), false, level.to_string()).await;
+            self.mqtt.publish(names.topic("level"), false, level.to_string()).await;
         }
     }
 
-    async fn say_event(&self, event: &Event) {
+    async fn publish_event(&self, event: &Event) {
         let (names, found) = (Names::new(self.mqtt.config(), &event.found.node), &event.found);
         let url = event_url(&Subject::of_event(event), self.public_url.as_deref());
-        let said = json!({
+        let payload = json!({
             "event_type": event.counts_as().as_str(),
             "id": event.id,
             "cat": found.cat,
@@ -135,13 +135,13 @@ impl HomeAssistant {
         });
         let heard_by = self.live.nodes().into_iter().find(|node| node.name() == found.node);
         if heard_by.is_none_or(|node| node.report().lag_ms <= STALE_AFTER_MS) {
-            self.mqtt.say(names.topic("event"), false, said.to_string()).await;
+            self.mqtt.publish(names.topic("event"), false, payload.to_string()).await;
         }
-        self.mqtt.say(names.topic("last"), true, said.to_string()).await;
+        self.mqtt.publish(names.topic("last"), true, payload.to_string()).await;
     }
 }
 
-/// What a node is like now, as JSON that stays the same as long as nothing changes.
+/// The state of a node, as JSON that stays the same as long as nothing changes.
 fn state_of(report: &NodeReport) -> String {
     let hears = matches!(report.state, NodeState::Live | NodeState::CatchingUp);
     let silent = hears && report.level.as_ref().is_some_and(|level| level.peak_dbfs <= SILENCE_DBFS);

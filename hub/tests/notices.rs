@@ -1,4 +1,4 @@
-//! What the owners are told: by real calls, to a receiver that does as it is told.
+//! Notifications of owners: by real calls, to a receiver that answers as the test says.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Hub, Node, NodeScript, nobody, rebind, request, url, within};
 use hub_base::time::now_ns;
-use hub_store::notices::{ChannelKind, NoticePlan, Subject, SuppressReason};
+use hub_store::notifications::{ChannelName, NotificationPlan, Subject, SuppressReason};
 use hub_store::{Access, Store};
 use proto::NotifyRequest;
 use proto::owner_client::OwnerClient;
@@ -41,7 +41,7 @@ impl Got {
     }
 }
 
-/// An HTTP server that answers each request with the next of its answers, and the last one for ever.
+/// An HTTP server that answers each request with the next of its answers, and the last one forever.
 struct Receiver {
     address: SocketAddr,
     got: Arc<Mutex<Vec<Got>>>,
@@ -49,7 +49,7 @@ struct Receiver {
 
 const OK: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 const DOWN: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 9\r\n\r\nit is ill";
-/// Takes the request and says nothing.
+/// Reads the request and never answers.
 const HANGS: &str = "";
 
 impl Receiver {
@@ -74,9 +74,9 @@ impl Receiver {
         Self { address, got }
     }
 
-    /// Waits until it got so many.
+    /// Waits until it got this many.
     async fn got(&self, count: usize) -> Vec<Got> {
-        within("the owner is told", async {
+        within("the owner is notified", async {
             loop {
                 let got = self.got.lock().unwrap().clone();
                 if got.len() >= count {
@@ -123,7 +123,7 @@ async fn bark(hub: &Hub, name: &str) {
     assert_eq!(answer.body, format!("{{\"dogBark\":\"{name} is going to bark!\"}}\n"));
 }
 
-/// Waits until the notices of a status are so many.
+/// Waits until there are this many notifications of a status.
 async fn notices(hub: &Hub, status: &str, count: usize) -> Vec<Value> {
     within("notices", async {
         loop {
@@ -140,7 +140,7 @@ async fn notices(hub: &Hub, status: &str, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn call_is_told_signed_and_with_a_key() {
+async fn notification_of_a_call_is_signed_and_has_a_key() {
     let receiver = Receiver::start(&[OK]).await;
     let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, "")).await;
     bark(&hub, "Rex").await;
@@ -154,23 +154,23 @@ async fn call_is_told_signed_and_with_a_key() {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, b"shh");
     let tag: Vec<u8> = (0..32).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect();
     ring::hmac::verify(&key, format!("{time}.{}", got.body).as_bytes(), &tag).unwrap();
-    let told = notices(&hub, "delivered", 1).await;
-    assert_eq!((&told[0]["key"], &told[0]["channel_kind"]), (&got.key().into(), &"webhook".into()));
+    let sent = notices(&hub, "delivered", 1).await;
+    assert_eq!((&sent[0]["key"], &sent[0]["channel_kind"]), (&got.key().into(), &"webhook".into()));
 }
 
 #[tokio::test]
-async fn receiver_that_is_ill_for_a_while_is_told_once_it_is_well_with_the_same_key() {
+async fn receiver_that_fails_for_a_while_gets_the_notification_later_with_the_same_key() {
     let receiver = Receiver::start(&[DOWN, DOWN, OK]).await;
     let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, "")).await;
     bark(&hub, "Rex").await;
     let got = receiver.got(3).await;
     assert!(got.iter().all(|one| one.key() == got[0].key() && one.body == got[0].body));
-    let told = notices(&hub, "delivered", 1).await;
-    assert_eq!(told[0]["tries"], 2);
+    let sent = notices(&hub, "delivered", 1).await;
+    assert_eq!(sent[0]["tries"], 2);
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_listed_and_can_be_sent_again() {
+async fn given_up_notification_is_listed_and_can_be_sent_again() {
     const MOVED: &str = "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n";
     let receiver = Receiver::start(&[MOVED, OK]).await;
     let toml = format!("{}[notices]\nmax_tries = 1\n", webhook("Anna", receiver.address, ""));
@@ -196,7 +196,35 @@ async fn what_is_given_up_is_listed_and_can_be_sent_again() {
 }
 
 #[tokio::test]
-async fn owner_that_hangs_holds_up_neither_the_answer_nor_another_owner() {
+async fn refusal_that_never_changes_is_given_up_at_once_and_the_next_notification_is_tried() {
+    const GONE: &str = "HTTP/1.1 410 Gone\r\ncontent-length: 5\r\n\r\nmoved";
+    let receiver = Receiver::start(&[GONE, OK]).await;
+    let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, "")).await;
+    bark(&hub, "Rex").await;
+    let dead = notices(&hub, "dead", 1).await.remove(0);
+    assert_eq!((&dead["tries"], &dead["error"]), (&1.into(), &"the server answered 410 Gone: moved".into()));
+    bark(&hub, "Bello").await;
+    assert_eq!(notices(&hub, "delivered", 1).await[0]["animal"], "Bello");
+    assert_eq!(receiver.got(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn server_that_asks_for_a_wait_gets_it() {
+    const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 4\r\ncontent-length: 0\r\n\r\n";
+    let receiver = Receiver::start(&[BUSY, OK]).await;
+    let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, "")).await;
+    bark(&hub, "Rex").await;
+    receiver.got(1).await;
+    let asked = std::time::Instant::now();
+    let got = receiver.got(2).await;
+    // Without the header, the second delivery comes after two seconds at most.
+    assert!(asked.elapsed() > Duration::from_millis(3_900), "{:?}", asked.elapsed());
+    assert_eq!(got[0].key(), got[1].key());
+    assert_eq!(notices(&hub, "delivered", 1).await[0]["tries"], 1);
+}
+
+#[tokio::test]
+async fn receiver_that_hangs_delays_neither_the_answer_nor_another_owner() {
     let (hanging, well) = (Receiver::start(&[HANGS]).await, Receiver::start(&[OK]).await);
     let toml = webhook("Anna", hanging.address, "") + &webhook("Bert", well.address, "");
     let (hub, _node, _dir) = start(&toml).await;
@@ -206,12 +234,12 @@ async fn owner_that_hangs_holds_up_neither_the_answer_nor_another_owner() {
     let animals: Vec<_> = well.got(3).await.iter().map(|one| one.json()["animal"].clone()).collect();
     assert_eq!(animals, ["Rex", "Bello", "Hasso"]);
     assert_eq!(hanging.got(1).await.len(), 1, "one at a time");
-    // Nor the end.
+    // Nor does it delay the stop.
     hub.stop().await;
 }
 
 #[tokio::test]
-async fn cooldown_spares_the_owner_and_keeps_what_it_spared() {
+async fn cooldown_suppresses_notifications_and_keeps_them() {
     let receiver = Receiver::start(&[OK]).await;
     let more = "animals = [\"Rex\", \"Bello\"]\ncooldown_s = 3600";
     let (hub, _node, _dir) = start(&webhook("Anna", receiver.address, more)).await;
@@ -220,15 +248,15 @@ async fn cooldown_spares_the_owner_and_keeps_what_it_spared() {
     }
     let animals: Vec<_> = receiver.got(2).await.iter().map(|one| one.json()["animal"].clone()).collect();
     assert_eq!(animals, ["Rex", "Bello"]);
-    let spared = notices(&hub, "suppressed", 2).await;
-    assert_eq!((&spared[0]["reason"], &spared[0]["animal"]), (&"cooldown".into(), &"Rex".into()));
+    let suppressed = notices(&hub, "suppressed", 2).await;
+    assert_eq!((&suppressed[0]["reason"], &suppressed[0]["animal"]), (&"cooldown".into(), &"Rex".into()));
     let page = hub.json("/api/v1/notices?limit=3").await;
     let next = hub.json(&format!("/api/v1/notices?limit=3&cursor={}", page["next_cursor"])).await;
     assert_eq!((next["notices"].as_array().unwrap().len(), &next["next_cursor"]), (1, &Value::Null));
 }
 
 #[tokio::test]
-async fn phone_gets_what_ntfy_takes() {
+async fn phone_gets_a_message_of_ntfy() {
     let receiver = Receiver::start(&[OK]).await;
     let dir = tempfile::tempdir().unwrap();
     let token = dir.path().join("token");
@@ -250,7 +278,7 @@ async fn phone_gets_what_ntfy_takes() {
 }
 
 #[tokio::test]
-async fn owner_in_a_process_of_its_own_finds_what_another_has_put_in() {
+async fn owner_role_in_its_own_process_delivers_what_another_process_stored() {
     let receiver = Receiver::start(&[OK]).await;
     let dir = tempfile::tempdir().unwrap();
     let toml = format!("only = [\"owner\"]\n{}", webhook("Anna", receiver.address, ""));
@@ -262,26 +290,26 @@ async fn owner_in_a_process_of_its_own_finds_what_another_has_put_in() {
 
     let other = Store::open(dir.path(), Access::Guest).unwrap();
     let subject = Subject::Call { animal: "Ada".into(), animal_type: "cat".into(), called_at_ns: now_ns() };
-    let plan = NoticePlan {
+    let plan = NotificationPlan {
         owner: "Anna".into(),
-        channels: vec![("webhook".into(), ChannelKind::Webhook)],
+        channels: vec![ChannelName { name: "webhook".into(), kind: "webhook".into() }],
         cooldown_ns: 0,
         hold: None,
         digest_due_ns: None,
     };
-    other.commit_notices(vec![(subject.clone(), vec![plan.clone()])], now_ns()).await.unwrap();
+    other.commit_notifications(vec![(subject.clone(), vec![plan.clone()])], now_ns()).await.unwrap();
     assert_eq!(receiver.got(2).await[1].json()["animal"], "Ada");
 
-    // Held back until now: a digest.
-    let held = NoticePlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(now_ns()), ..plan };
-    other.commit_notices(vec![(subject, vec![held]); 3], now_ns()).await.unwrap();
+    // Suppressed until now: a digest.
+    let held = NotificationPlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(now_ns()), ..plan };
+    other.commit_notifications(vec![(subject, vec![held]); 3], now_ns()).await.unwrap();
     let digest = receiver.got(3).await[2].json();
     assert_eq!((&digest["kind"], &digest["animal"]), (&"digest".into(), &Value::Null));
     assert_eq!(digest["counts"], serde_json::json!({ "Ada": { "call": 3 } }));
 }
 
 #[tokio::test]
-async fn without_owners_nothing_is_kept() {
+async fn without_owners_nothing_is_stored() {
     let (hub, _node, _dir) = start("").await;
     bark(&hub, "Rex").await;
     let page = hub.json("/api/v1/notices").await;
@@ -301,7 +329,7 @@ async fn secret_that_cannot_be_read_stops_the_start() {
 }
 
 #[tokio::test]
-async fn owner_is_told_of_a_node_that_does_not_answer_and_when_it_does() {
+async fn owner_is_notified_of_a_node_that_does_not_answer_and_of_its_return() {
     let receiver = Receiver::start(&[OK]).await;
     let address = nobody().await;
     let dir = tempfile::tempdir().unwrap();
@@ -311,14 +339,14 @@ async fn owner_is_told_of_a_node_that_does_not_answer_and_when_it_does() {
         webhook("Anna", receiver.address, "animals = [\"Tom\"]")
     );
     let _hub = Hub::start_with(dir.path(), &toml).await;
-    let told = receiver.got(1).await[0].json();
+    let sent = receiver.got(1).await[0].json();
     assert_eq!(
-        (&told["kind"], &told["animal"], &told["node"]["condition"]),
+        (&sent["kind"], &sent["animal"], &sent["node"]["condition"]),
         (&"node".into(), &"Tom".into(), &"away".into())
     );
-    assert!(told["message"].as_str().unwrap().starts_with("Tom's node has not heard for "), "{told}");
+    assert!(sent["message"].as_str().unwrap().starts_with("Tom's node has heard nothing for "), "{sent}");
     let _node = Node::start_on(rebind(address).await, NodeScript::default());
-    let told = receiver.got(2).await[1].json();
-    assert_eq!((&told["kind"], &told["node"]["condition"]), (&"node".into(), &"ok".into()));
-    assert!(told["node"]["lasted_s"].as_u64().unwrap() >= 1, "{told}");
+    let sent = receiver.got(2).await[1].json();
+    assert_eq!((&sent["kind"], &sent["node"]["condition"]), (&"node".into(), &"ok".into()));
+    assert!(sent["node"]["lasted_s"].as_u64().unwrap() >= 1, "{sent}");
 }

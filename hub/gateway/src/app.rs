@@ -5,7 +5,6 @@ use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
 use hub_listen::Live;
 use hub_nodes::Nodes;
-use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
@@ -33,9 +32,7 @@ pub struct App {
     pub clips: Clips,
     /// Live listening. `None`: this process does not listen.
     pub live: Option<Live>,
-    /// Pending notifications. `None`: there are no owners.
-    pub outbox: Option<Outbox>,
-    /// The connection to the MQTT broker. `None`: this process has none.
+    /// The connection to the broker. `None`: this process has none.
     pub mqtt: Option<Mqtt>,
     /// Cancelled when the hub stops. Ends streams.
     pub stop: CancellationToken,

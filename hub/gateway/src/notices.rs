@@ -9,7 +9,7 @@ use axum::extract::State;
 use hub_base::error::{Code, Error};
 use hub_base::time;
 use hub_base::time::now_ns;
-use hub_store::notices::{Notice, NoticeState, Subject};
+use hub_store::notifications::{Notification, NotificationState, Subject};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -58,7 +58,7 @@ struct NoticeAnswer {
     /// Name of the owner's channel. Null: the notification is suppressed.
     channel: Option<String>,
     /// Kind of the channel: `log`, `webhook`, `ntfy` or `mqtt`. Null: the notification is suppressed.
-    channel_kind: Option<&'static str>,
+    channel_kind: Option<String>,
     /// What it is about: `call`, `event`, `node` (a node went deaf or away, or recovered) or `digest`.
     kind: &'static str,
     /// Name of the animal. Null: the notification is a digest, or the cat has no name.
@@ -81,10 +81,10 @@ struct NoticeAnswer {
     ended_at: Option<String>,
 }
 
-impl From<Notice> for NoticeAnswer {
-    fn from(notice: Notice) -> Self {
+impl From<Notification> for NoticeAnswer {
+    fn from(notice: Notification) -> Self {
         let subject = &notice.subject;
-        let (channel, channel_kind) = notice.channel.map(|(name, kind)| (name, kind.as_str())).unzip();
+        let (channel, channel_kind) = notice.channel.map(|channel| (channel.name, channel.kind)).unzip();
         Self {
             id: notice.id,
             key: notice.key,
@@ -115,10 +115,11 @@ impl From<Notice> for NoticeAnswer {
     )
 )]
 async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<NoticesAnswer>, Failure> {
-    let state = params.status.map(|word| word.parse::<NoticeState>().map_err(|why| bad(format!("status: {why}"))));
+    let state =
+        params.status.map(|word| word.parse::<NotificationState>().map_err(|why| bad(format!("status: {why}"))));
     let limit = page_limit(params.limit)?;
-    // One more than requested shows whether there is another page.
-    let mut notices = app.store.notices(state.transpose()?, params.cursor, limit + 1).await?;
+    // One more than asked for tells whether there is a next page.
+    let mut notices = app.store.notifications(state.transpose()?, params.cursor, limit + 1).await?;
     let more = notices.len() > limit;
     notices.truncate(limit);
     let next_cursor = notices.last().filter(|_| more).map(|last| last.id);
@@ -140,16 +141,13 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
 async fn retry(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<NoticeAnswer>, Failure> {
     let (notice, was_dead) = app
         .store
-        .retry_notice(id, now_ns())
+        .retry_notification(id, now_ns())
         .await?
         .ok_or_else(|| Error::new(Code::NotFound, format!("no notification has the number {id}")))?;
     if !was_dead {
         let state = notice.state.as_str();
         let message = format!("notification {id} is {state}; only one that was given up (dead) can be retried");
         return Err(Error::new(Code::Conflict, message).into());
-    }
-    if let Some(outbox) = &app.outbox {
-        outbox.wake();
     }
     Ok(Line(NoticeAnswer::from(notice)))
 }

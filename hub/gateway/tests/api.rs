@@ -73,7 +73,6 @@ impl Gateway {
             store: store.clone(),
             clips: clips.clone(),
             live: Some(live.clone()),
-            outbox: None,
             mqtt: None,
             stop: stop.clone(),
             page,
@@ -95,7 +94,7 @@ impl Gateway {
         };
         let watermark = Watermark { node: event.node.clone(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
         match self.store.commit_event(event, clip, watermark, |_| vec![]).await.unwrap() {
-            Committed::Stored(event, _) => *event,
+            Committed::Stored(event) => *event,
             Committed::KnownAlready => panic!("known already"),
         }
     }

@@ -173,10 +173,7 @@ impl Recorder {
             let outbox = self.outbox.clone();
             let plan = move |event: &Event| outbox.map_or_else(Vec::new, |outbox| outbox.plan_event(event, now_ns()));
             match store.commit_event(event.clone(), clip.clone(), watermark.clone(), plan).await {
-                Ok(Committed::Stored(stored, put_in)) => {
-                    if let Some(outbox) = &self.outbox {
-                        outbox.put_in(put_in);
-                    }
+                Ok(Committed::Stored(stored)) => {
                     info!(
                         id = stored.id,
                         node = event.node,

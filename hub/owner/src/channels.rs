@@ -1,24 +1,83 @@
-//! The ways to tell an owner.
+//! Channels: the ways to notify an owner.
+//!
+//! Each kind is one file, `channels/KIND.rs`, with its config, its check and its sending, and one row in [`kinds`]. The
+//! config file, the database, the API and the metrics all name a kind by the name of its file.
 
 use std::sync::Arc;
 
 use daemon::config::ConfigError;
-use hub_store::notices::{ChannelKind, Notice};
-use tracing::info;
+use hub_store::notifications::{ChannelName, Notification};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::config::{ChannelConfig, NoticesConfig, OwnerConfig, secret};
-use super::message::Message;
-use super::mqtt::Mqtt;
+use crate::delivery::DeliveryFailure;
+use crate::mqtt::Mqtt;
 
+mod kind;
+mod log;
 mod mqtt;
 mod ntfy;
 mod post;
 mod webhook;
 
-use mqtt::MqttTopic;
-use ntfy::Ntfy;
-use post::Poster;
-use webhook::Webhook;
+use kind::{Sender, Settings, Tools};
+
+/// Makes the type of a channel's config, and the names of the kinds, from the table of kinds.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident: $module:ident),+ $(,)?) => {
+        /// A channel of an owner, as configured.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(tag = "type", rename_all = "snake_case")]
+        pub enum ChannelConfig {
+            $($(#[$doc])* $variant($module::Config)),+
+        }
+
+        /// Names of all kinds of channel.
+        pub const KINDS: &[&str] = &[$(stringify!($module)),+];
+
+        impl ChannelConfig {
+            /// Name of the kind.
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => stringify!($module)),+ }
+            }
+
+            fn settings(&self) -> &dyn Settings {
+                match self { $(Self::$variant(config) => config),+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A line in the hub's log.
+    Log: log,
+    /// An HTTP POST of JSON.
+    Webhook: webhook,
+    /// A push message through an ntfy server.
+    Ntfy: ntfy,
+    /// A message to the broker of `[mqtt]`.
+    Mqtt: mqtt,
+}
+
+impl ChannelConfig {
+    /// Name among the owner's channels: the name of the kind if none is given.
+    pub fn name(&self) -> &str {
+        self.settings().name().unwrap_or(self.kind())
+    }
+
+    /// Whether the channel needs the broker of `[mqtt]`.
+    pub fn needs_broker(&self) -> bool {
+        self.settings().needs_broker()
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The key within the channel, and what is wrong with its value.
+    pub(super) fn check(&self, owner: &str, has_public_url: bool) -> Result<(), (&'static str, String)> {
+        self.settings().check(owner, has_public_url)
+    }
+}
 
 /// One channel of an owner.
 #[derive(Debug)]
@@ -27,79 +86,45 @@ pub struct Channel {
     pub owner: String,
     /// Name among the owner's channels.
     pub name: String,
-    /// What it is.
-    pub kind: ChannelKind,
-    way: Way,
-}
-
-#[derive(Debug)]
-enum Way {
-    Log,
-    Webhook(Webhook),
-    Ntfy(Ntfy),
-    Mqtt(MqttTopic),
+    /// Name of the kind.
+    pub kind: &'static str,
+    sender: Box<dyn Sender>,
 }
 
 impl Channel {
-    /// All channels of all owners. `mqtt` is the connection for those that need one.
+    /// The channels of all owners, each given by name and channels. `mqtt` is the connection for channels that need
+    /// one.
     ///
     /// # Errors
-    /// Names the key: of a secret that cannot be read, or of one that cannot be sent.
-    pub fn all(owners: &[OwnerConfig], notices: &NoticesConfig, mqtt: Option<&Mqtt>) -> Result<Vec<Self>, ConfigError> {
-        let poster = Arc::new(Poster::new());
-        let public_url: Option<Arc<str>> = notices.public_url.as_deref().map(Into::into);
+    /// Names the key of a secret that cannot be read.
+    pub fn all<'a>(
+        owners: impl IntoIterator<Item = (&'a str, &'a [ChannelConfig])>,
+        public_url: Option<&str>,
+        mqtt: Option<&Mqtt>,
+    ) -> Result<Vec<Self>, ConfigError> {
+        let tools = Tools { poster: Arc::default(), public_url: public_url.map(Into::into), mqtt: mqtt.cloned() };
         let mut all = Vec::new();
-        for owner in owners {
-            for channel in &owner.channels {
-                let key = |key: &str| format!("owners.{}.channels.{}.{key}", owner.name, channel.name());
-                let way = match channel {
-                    ChannelConfig::Log { .. } => Way::Log,
-                    ChannelConfig::Webhook { url, secret: given, secret_file, .. } => Way::Webhook(Webhook {
-                        poster: Arc::clone(&poster),
-                        url: url.clone(),
-                        secret: secret(&key("secret_file"), given.as_ref(), secret_file.as_deref())?,
-                        public_url: public_url.clone(),
-                    }),
-                    ChannelConfig::Ntfy { server, topic, token, token_file, priority, tags, attach, .. } => {
-                        Way::Ntfy(Ntfy {
-                            poster: Arc::clone(&poster),
-                            server: server.clone(),
-                            topic: topic.clone(),
-                            token: secret(&key("token_file"), token.as_ref(), token_file.as_deref())?,
-                            priority: *priority,
-                            tags: tags.clone(),
-                            attach: *attach,
-                            public_url: public_url.clone(),
-                        })
-                    }
-                    ChannelConfig::Mqtt { topic, .. } => {
-                        let mqtt = mqtt.expect("a checked config has a broker for its channels").clone();
-                        let default_topic = || format!("{}/notices/{}", mqtt.config().topic, owner.name);
-                        let topic = topic.clone().unwrap_or_else(default_topic);
-                        Way::Mqtt(MqttTopic { mqtt, topic, public_url: public_url.clone() })
-                    }
-                };
-                let (owner, name) = (owner.name.clone(), channel.name().to_owned());
-                all.push(Self { owner, name, kind: channel.kind(), way });
+        for (owner, channels) in owners {
+            for config in channels {
+                let (name, kind) = (config.name().to_owned(), config.kind());
+                let sender = config.settings().open(owner, &format!("owners.{owner}.channels.{name}"), &tools)?;
+                all.push(Self { owner: owner.to_owned(), name, kind, sender });
             }
         }
         Ok(all)
     }
 
-    /// Tells the owner. The caller sets the deadline.
+    /// Sends a notification. The caller sets the deadline.
     ///
     /// # Errors
-    /// Why the channel did not take it.
-    pub async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        match &self.way {
-            Way::Log => {
-                let Message { title, text } = Message::new(&notice.subject);
-                info!(owner = notice.owner, key = notice.key, kind = notice.subject.kind(), title, text, "notice");
-                Ok(())
-            }
-            Way::Webhook(webhook) => webhook.deliver(notice).await,
-            Way::Ntfy(ntfy) => ntfy.deliver(notice).await,
-            Way::Mqtt(topic) => topic.deliver(notice).await,
-        }
+    /// Why the channel did not accept it.
+    pub async fn deliver(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
+        self.sender.send(notification).await
+    }
+}
+
+impl From<&ChannelConfig> for ChannelName {
+    fn from(config: &ChannelConfig) -> Self {
+        Self { name: config.name().to_owned(), kind: config.kind().to_owned() }
     }
 }

@@ -1,7 +1,7 @@
-//! Takes notices out of the outbox and tells the owners.
+//! Takes notifications out of the outbox and delivers them.
 //!
-//! A task for each channel: one that hangs holds up no other. A notice is tried until the channel takes it, so a hub that
-//! is killed in between tells it again after its start, with the same key.
+//! Each channel has its own task, so one that hangs delays no other. A notification is tried until the channel accepts
+//! it or it is given up. A hub that is killed in between delivers it again after its start, with the same key.
 
 use std::time::Duration;
 
@@ -9,62 +9,63 @@ use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::time::now_ns;
-use hub_store::notices::Notice;
-use hub_store::{Store, StoreError};
+use hub_store::StoreError;
+use hub_store::notifications::Notification;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::channels::Channel;
-use super::config::NoticesConfig;
-use super::outbox::Outbox;
+use crate::channels::Channel;
+use crate::config::NotificationsConfig;
+use crate::delivery::DeliveryFailure;
+use crate::outbox::Outbox;
 
-/// How long a channel may take for a notice, all in all.
+/// Time limit for a delivery.
 const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How much of that is left once the hub was told to stop.
+/// Time left to a delivery once the hub is stopping.
 const LAST_DELIVERY: Duration = Duration::from_secs(2);
 
-/// How often the outbox is looked at for what another process put in, or what has become due.
+/// How often the outbox is searched for notifications that another process put in, or that have become due.
 const POLL: Duration = Duration::from_secs(2);
 
-/// Notices of a channel that are read at once.
+/// Notifications of a channel that are read at once.
 const BATCH: usize = 16;
 
-/// First and longest wait after a try that failed. The whole channel waits: it is the server that is down, not the notice.
+/// First and longest wait after a failed delivery, unless the server asks for another. The whole channel waits, because
+/// the cause is most likely the server.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
 /// First and longest wait before the store is tried again.
 const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
 
-/// How often like failures are logged.
+/// How often the same failure is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(300);
 
-/// How often old notices are looked for.
+/// How often old notifications are deleted.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 
-/// Notices that are forgotten in one transaction.
+/// Notifications that are deleted in one transaction.
 const FORGET_BATCH: usize = 1_000;
 
-const DAY_NS: i64 = 86_400 * 1_000_000_000;
+const HOUR_NS: i64 = 3_600 * 1_000_000_000;
+const DAY_NS: i64 = 24 * HOUR_NS;
 
 /// What all tasks share.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
-    /// Where the outbox is.
-    pub store: Store,
-    /// Says when to look.
+    /// Where the notifications are.
     pub outbox: Outbox,
-    /// When to give up.
-    pub config: NoticesConfig,
-    /// Ends it.
+    /// When to give up, and what to delete.
+    pub config: NotificationsConfig,
+    /// Stops the tasks.
     pub stop: CancellationToken,
 }
 
 impl Dispatcher {
-    /// Begins to tell the owners.
+    /// Starts the tasks.
     pub fn start(self, channels: Vec<Channel>, tasks: &TaskTracker) {
         let known = channels.iter().map(|channel| (channel.owner.clone(), channel.name.clone())).collect();
-        info!(channels = channels.len(), "owners are told");
+        info!(channels = channels.len(), "owners will be notified");
         for channel in channels {
             let failure_log = Quiet::new(LOG_PERIOD);
             let backoff = Backoff::new(TRY_AGAIN.0, TRY_AGAIN.1);
@@ -73,13 +74,13 @@ impl Dispatcher {
         tasks.spawn(self.keep_house(known));
     }
 
-    /// Makes digests when they are due, and forgets what is old.
+    /// Makes digests when they are due, and deletes old notifications.
     async fn keep_house(self, known: Vec<(String, String)>) {
         let mut failure_log = Quiet::new(LOG_PERIOD);
-        match self.store.bury_unknown(known, now_ns()).await {
+        match self.outbox.store().bury_unknown(known, now_ns()).await {
             Ok(0) => {}
-            Ok(buried) => warn!(buried, "notices for channels that are no longer configured are given up"),
-            Err(error) => warn!(%error, "the outbox was not looked through"),
+            Ok(count) => warn!(count, "gave up notifications for channels that are no longer configured"),
+            Err(error) => warn!(%error, "cannot look for notifications for channels that are no longer configured"),
         }
         let mut tidy = tokio::time::interval(TIDY_PERIOD);
         tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -87,33 +88,24 @@ impl Dispatcher {
             let done = tokio::select! {
                 () = self.stop.cancelled() => return,
                 _ = tidy.tick() => self.forget().await,
-                () = tokio::time::sleep(POLL) => self.make_digests().await,
+                () = tokio::time::sleep(POLL) => self.outbox.notify_of_digests(now_ns()).await,
             };
             if let Err(error) = done
                 && let Some(held_back) = failure_log.allow()
             {
-                warn!(%error, held_back, "the outbox is not kept in order");
+                warn!(%error, held_back, "cannot make digests or delete old notifications; trying again");
             }
         }
     }
 
-    async fn make_digests(&self) -> Result<(), StoreError> {
-        let now_ns = now_ns();
-        if self.store.digest_is_due(now_ns).await? {
-            let put_in = self.store.make_digests(self.outbox.plan_digests(), now_ns).await?;
-            self.outbox.put_in(put_in);
-        }
-        Ok(())
-    }
-
     async fn forget(&self) -> Result<(), StoreError> {
         let before_ns = now_ns() - i64::from(self.config.keep_days) * DAY_NS;
-        while self.store.forget_notices(before_ns, FORGET_BATCH).await? == FORGET_BATCH {}
+        while self.outbox.store().forget_notifications(before_ns, FORGET_BATCH).await? == FORGET_BATCH {}
         Ok(())
     }
 }
 
-/// Tells by one channel.
+/// Delivers through one channel.
 struct Worker {
     shared: Dispatcher,
     channel: Channel,
@@ -123,83 +115,92 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
-        let mut changed = self.shared.outbox.changed();
+        let mut changed = self.shared.outbox.store().outbox_changed();
         while !self.shared.stop.is_cancelled() {
-            let Channel { owner, name, .. } = &self.channel;
-            let due = match self.shared.store.due_notices(owner, name, now_ns(), BATCH).await {
-                Ok(due) => due,
-                Err(error) => {
-                    if let Some(held_back) = self.failure_log.allow() {
-                        warn!(%error, held_back, "the outbox cannot be read");
-                    }
-                    Vec::new()
-                }
-            };
+            let due = self.due().await;
             if due.is_empty() {
                 tokio::select! {
-                    // An error cannot be: this task holds the sender too.
+                    // This cannot fail: this task holds the store, which holds the sender.
                     _ = changed.changed() => {}
                     () = tokio::time::sleep(POLL) => {}
                     () = self.shared.stop.cancelled() => {}
                 }
             }
-            for notice in due {
-                if self.shared.stop.is_cancelled() || !self.tell(&notice).await {
+            for notification in due {
+                if self.shared.stop.is_cancelled() || !self.deliver(&notification).await {
                     break;
                 }
             }
         }
     }
 
-    /// Tries one notice. `false`: look again before the next.
-    async fn tell(&mut self, notice: &Notice) -> bool {
-        let stop = self.shared.stop.clone();
-        let told = tokio::select! {
-            told = tokio::time::timeout(DELIVERY_DEADLINE, self.channel.deliver(notice)) => told,
-            // It is pending still: the next start tells it.
+    async fn due(&mut self) -> Vec<Notification> {
+        let Channel { owner, name, .. } = &self.channel;
+        match self.shared.outbox.store().due_notifications(owner, name, now_ns(), BATCH).await {
+            Ok(due) => due,
+            Err(error) => {
+                if let Some(held_back) = self.failure_log.allow() {
+                    warn!(%error, held_back, "cannot read the outbox; trying again");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Tries one notification. `false`: read the outbox again before the next one.
+    async fn deliver(&mut self, notification: &Notification) -> bool {
+        let stop = &self.shared.stop;
+        let delivered = tokio::select! {
+            delivered = tokio::time::timeout(DELIVERY_DEADLINE, self.channel.deliver(notification)) => delivered,
+            // The notification is still pending: it is delivered after the next start.
             () = async { stop.cancelled().await; tokio::time::sleep(LAST_DELIVERY).await } => return false,
         };
-        let told = told.unwrap_or_else(|_| Err(format!("no answer within {} s", DELIVERY_DEADLINE.as_secs())));
-        let (counters, kind) = (self.shared.outbox.counters(), self.channel.kind);
-        let store = self.shared.store.clone();
-        match told {
+        let too_slow = || format!("no answer within {} s", DELIVERY_DEADLINE.as_secs());
+        match delivered.unwrap_or_else(|_| Err(DeliveryFailure::temporary(too_slow()))) {
             Ok(()) => {
-                counters.delivered.add_one(kind);
+                self.shared.outbox.counters().delivered.add_one(self.channel.kind);
                 self.backoff.reset();
                 self.failure_log.reset();
-                self.until_stored(|| store.notice_delivered(notice.id, now_ns())).await
+                let store = self.shared.outbox.store().clone();
+                self.until_stored(|| store.notification_delivered(notification.id, now_ns())).await
             }
-            Err(error) => {
-                counters.failed.add_one(kind);
-                let wait = self.backoff.next_wait();
-                let given_up = self.gives_up(notice);
-                if given_up {
-                    counters.dead.add_one(kind);
-                }
-                if let Some(held_back) = self.failure_log.allow() {
-                    let Channel { owner, name, .. } = &self.channel;
-                    warn!(owner, channel = name, error, given_up, held_back, "a notice was not taken");
-                }
-                let due_at_ns = (!given_up).then(|| now_ns() + wait.as_nanos() as i64);
-                self.until_stored(|| store.notice_failed(notice.id, error.clone(), due_at_ns, now_ns())).await;
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    () = stop.cancelled() => {}
-                }
+            Err(failure) => {
+                self.failed(notification, failure).await;
                 false
             }
         }
     }
 
-    /// Whether a notice whose try has just failed is dead.
-    fn gives_up(&self, notice: &Notice) -> bool {
-        let age_ns = now_ns().saturating_sub(notice.queued_at_ns);
-        notice.tries + 1 >= self.shared.config.max_tries
-            || age_ns >= i64::from(self.shared.config.max_age_h) * 3_600 * 1_000_000_000
+    /// Stores a failed delivery, and waits until the next one may begin.
+    async fn failed(&mut self, notification: &Notification, failure: DeliveryFailure) {
+        if failure.is_final {
+            // The server works. It is this notification that it does not accept.
+            self.backoff.reset();
+        }
+        let patience = Patience::of(&self.shared.config, notification, now_ns());
+        let (backoff, counters) = (self.backoff.next_wait(), self.shared.outbox.counters());
+        let next = patience.after(&failure, backoff);
+        counters.failed.add_one(self.channel.kind);
+        if next.is_none() {
+            counters.dead.add_one(self.channel.kind);
+        }
+        if let Some(held_back) = self.failure_log.allow() {
+            let Channel { owner, name, .. } = &self.channel;
+            let then = next.map_or_else(|| "giving up".into(), |wait| format!("trying again in {} s", wait.as_secs()));
+            warn!(held_back, "Notification to {owner} ({name}) failed: {}; {then}", failure.reason);
+        }
+        let store = self.shared.outbox.store().clone();
+        let due_at_ns = next.map(|wait| now_ns().saturating_add(nanoseconds(wait)));
+        let (id, reason) = (notification.id, failure.reason);
+        self.until_stored(|| store.notification_failed(id, reason.clone(), due_at_ns, now_ns())).await;
+        tokio::select! {
+            () = tokio::time::sleep(next.unwrap_or(backoff)) => {}
+            () = self.shared.stop.cancelled() => {}
+        }
     }
 
-    /// Tries until it works: what was told must not be told again and again because the store is slow. `false`: the hub
-    /// stops, and it did not.
+    /// Tries until the result of a delivery is stored. Otherwise a slow store would make the hub deliver the
+    /// notification again and again. `false`: the hub is stopping, and the result is not stored.
     async fn until_stored<F: Future<Output = Result<(), StoreError>>>(&mut self, mut work: impl FnMut() -> F) -> bool {
         let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
         loop {
@@ -207,7 +208,7 @@ impl Worker {
                 Ok(()) => return true,
                 Err(error) => {
                     if let Some(held_back) = self.failure_log.allow() {
-                        error!(%error, held_back, "what became of a notice cannot be stored; trying again");
+                        error!(%error, held_back, "cannot store the result of a delivery; trying again");
                     }
                 }
             }
@@ -219,5 +220,78 @@ impl Worker {
                 () = self.shared.stop.cancelled() => {}
             }
         }
+    }
+}
+
+/// How much longer a notification is tried after its delivery has failed.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    tries_left: u32,
+    age_left: Duration,
+}
+
+impl Patience {
+    fn of(config: &NotificationsConfig, notification: &Notification, now_ns: i64) -> Self {
+        let age_ns = now_ns.saturating_sub(notification.queued_at_ns);
+        let left_ns = (i64::from(config.max_age_h) * HOUR_NS).saturating_sub(age_ns);
+        Self {
+            tries_left: config.max_tries.saturating_sub(notification.tries + 1),
+            age_left: Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0)),
+        }
+    }
+
+    /// The wait until the next delivery. `None`: the notification is given up.
+    ///
+    /// A server that asks for a wait gets it, but for one beyond the age limit: then there is one last delivery at the
+    /// limit.
+    fn after(self, failure: &DeliveryFailure, backoff: Duration) -> Option<Duration> {
+        if failure.is_final || self.tries_left == 0 || self.age_left.is_zero() {
+            return None;
+        }
+        let asked = failure.retry_after.unwrap_or_default().min(self.age_left);
+        Some(backoff.max(asked))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use hub_store::testing::event_notification;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn after(tries: u32, age: Duration, failure: &DeliveryFailure) -> Option<Duration> {
+        let config = NotificationsConfig { max_tries: 5, max_age_h: 2, ..NotificationsConfig::default() };
+        let notification = Notification { tries, ..event_notification(7) };
+        Patience::of(&config, &notification, nanoseconds(age)).after(failure, 10 * SECOND)
+    }
+
+    #[test]
+    fn notification_is_tried_until_it_was_tried_too_often_or_is_too_old() {
+        let down = DeliveryFailure::temporary("down");
+        assert_eq!(after(0, Duration::ZERO, &down), Some(10 * SECOND));
+        assert_eq!(after(3, HOUR, &down), Some(10 * SECOND));
+        assert_eq!(after(4, HOUR, &down), None);
+        assert_eq!(after(0, 2 * HOUR, &down), None);
+    }
+
+    #[test]
+    fn final_failure_is_given_up_at_once() {
+        assert_eq!(after(0, Duration::ZERO, &DeliveryFailure::permanent("gone")), None);
+    }
+
+    #[test]
+    fn server_gets_the_wait_that_it_asks_for_within_the_age_limit() {
+        let asks = |wait| DeliveryFailure { retry_after: Some(wait), ..DeliveryFailure::temporary("busy") };
+        assert_eq!(after(0, Duration::ZERO, &asks(HOUR)), Some(HOUR));
+        assert_eq!(after(0, Duration::ZERO, &asks(SECOND)), Some(10 * SECOND), "not sooner than without");
+        assert_eq!(after(0, HOUR, &asks(30 * HOUR)), Some(HOUR));
+        assert_eq!(after(0, HOUR, &asks(Duration::MAX)), Some(HOUR));
     }
 }

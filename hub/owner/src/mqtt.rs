@@ -1,4 +1,5 @@
-//! The connection to an MQTT broker: one for the process, kept up, with nothing waiting while it is down.
+//! The connection to the MQTT broker: one for the process. It reconnects by itself, and queues nothing while it is
+//! down.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,29 +14,34 @@ use rumqttc::{
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
 
-use super::config::{MqttConfig, secret};
-use super::tls;
+use crate::delivery::DeliveryFailure;
+use crate::secret::secret;
+use crate::tls;
 
-/// Messages that wait for the socket. When it is full, whoever publishes waits; what waits when the connection breaks is
-/// lost, and said anew or tried again by whoever said it.
+pub(crate) mod config;
+
+pub use config::MqttConfig;
+
+/// Messages that wait for the socket. When the queue is full, publishers wait. Messages in it when the connection
+/// breaks are lost; their publishers send them again.
 const QUEUE: usize = 64;
 
-/// How long a broker may take to confirm a message.
+/// Time limit for the broker to confirm a message.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long a message without confirmation may wait for its place in the queue.
+/// Time limit for a place in the queue, for messages without confirmation.
 const QUEUE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long the broker may take to take leave.
+/// Time limit for the farewell to the broker.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often the broker is probed when there is nothing else to say. It misses the hub after one and a half times this.
+/// How often the broker is probed when nothing is published. It declares the hub dead after one and a half times this.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Largest message either way, in bytes.
 const MAX_MESSAGE_BYTES: usize = 256 << 10;
 
-/// First and longest wait before the next try to connect.
+/// First and longest wait before the next attempt to connect.
 const CONNECT_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
 
 /// How often a failure is logged.
@@ -51,20 +57,21 @@ pub struct Mqtt {
 struct Inner {
     client: AsyncClient,
     config: MqttConfig,
-    /// Whether there is a connection. Sent whenever everything is to be said anew, though it may be the same.
+    /// Whether there is a connection. Sent, even if unchanged, whenever everything is to be published again.
     ready: watch::Sender<bool>,
-    /// Held by the one whose message waits for its confirmation: one at a time, so a confirmation is that one's.
+    /// Held while a message waits for its confirmation. Only one message waits at a time, so the next confirmation is
+    /// its own.
     turn: tokio::sync::Mutex<()>,
     confirmed: Mutex<Option<oneshot::Sender<()>>>,
     reset: Notify,
 }
 
 impl Mqtt {
-    /// Prepares the connection of a checked config, and the task that keeps it up. With `speaks_for_the_hub`, the broker
-    /// tells whether the hub is there, its last will among it; only one process of a hub does so.
+    /// Prepares the connection of a checked config, and the task that keeps it up. With `speaks_for_the_hub`, this
+    /// process publishes whether the hub is online, by its last will too; only one process of a hub does.
     ///
     /// # Errors
-    /// Names the key of a password that cannot be read.
+    /// Names the key of a password that cannot be read, or of a bad URL.
     pub fn new(
         config: &MqttConfig,
         speaks_for_the_hub: bool,
@@ -102,52 +109,57 @@ impl Mqtt {
         Ok((mqtt, keeper.run()))
     }
 
-    /// The config it was made of.
+    /// The config of the connection.
     pub fn config(&self) -> &MqttConfig {
         &self.inner.config
     }
 
-    /// Whether the broker can be reached.
+    /// Whether the broker is connected.
     pub fn is_connected(&self) -> bool {
         *self.inner.ready.borrow()
     }
 
-    /// Whether there is a connection. Changes whenever everything is to be said anew too: when Home Assistant has started.
+    /// Whether there is a connection. It also changes whenever everything is to be published again, because Home
+    /// Assistant has started.
     pub fn ready(&self) -> watch::Receiver<bool> {
         self.inner.ready.subscribe()
     }
 
-    /// Says something that is said again after the next connection anyway. It is lost when there is none.
-    pub async fn say(&self, topic: String, retain: bool, payload: String) {
+    /// Publishes a message that is published again after the next connection anyway. Without a connection it is lost.
+    pub async fn publish(&self, topic: String, retain: bool, payload: String) {
         if self.is_connected() {
             let queued = self.inner.client.publish(topic, QoS::AtMostOnce, retain, payload);
-            // An error means that the hub stops; a broker that takes nothing for so long is about to be given up.
+            // An error means that the hub is stopping. After a timeout, the connection is about to be closed as dead.
             let _ = tokio::time::timeout(QUEUE_WITHIN, queued).await;
         }
     }
 
-    /// Says something, and waits until the broker has confirmed it.
+    /// Publishes a message, and waits until the broker has confirmed it.
     ///
     /// # Errors
     /// Why it may not have arrived.
-    pub async fn confirmed(&self, topic: &str, payload: String) -> Result<(), String> {
+    pub async fn publish_confirmed(&self, topic: &str, payload: String) -> Result<(), DeliveryFailure> {
         let _turn = self.inner.turn.lock().await;
         if !self.is_connected() {
-            return Err("there is no connection to the broker".into());
+            return Err(DeliveryFailure::temporary("the broker is not connected"));
         }
         let (sender, confirmed) = oneshot::channel();
         *self.waiting() = Some(sender);
-        // Cut short here, its confirmation could be taken for that of the next message: a new connection knows neither.
+        // If this is cancelled, a late confirmation could be taken for that of the next message. A new connection
+        // delivers neither.
         let unconfirmed = ResetOnDrop(Some(self));
-        let said = async {
+        let published = async {
             let queued = self.inner.client.publish(topic, QoS::AtLeastOnce, false, payload).await;
-            queued.map_err(|why| why.to_string())?;
-            confirmed.await.map_err(|_| "the connection to the broker broke".to_owned())
+            queued.map_err(|why| DeliveryFailure::temporary(why.to_string()))?;
+            confirmed.await.map_err(|_| DeliveryFailure::temporary("the connection to the broker broke"))
         };
-        let said = tokio::time::timeout(CONFIRM_WITHIN, said).await;
-        let said = said.map_err(|_| format!("the broker did not confirm it within {} s", CONFIRM_WITHIN.as_secs()))?;
+        let published = tokio::time::timeout(CONFIRM_WITHIN, published).await;
+        let published = published.map_err(|_| {
+            let reason = format!("the broker did not confirm the message within {} s", CONFIRM_WITHIN.as_secs());
+            DeliveryFailure::temporary(reason)
+        })?;
         unconfirmed.defuse();
-        said
+        published
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
@@ -171,6 +183,12 @@ impl Drop for ResetOnDrop<'_> {
     }
 }
 
+/// An error without the number that the system has for it.
+fn plain(error: &impl std::error::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
 /// Keeps the connection up.
 struct Keeper {
     mqtt: Mqtt,
@@ -192,7 +210,7 @@ impl Keeper {
                     self.events.clean();
                     Err("a message was not confirmed".to_owned())
                 }
-                event = self.events.poll() => event.map_err(|why| why.to_string()),
+                event = self.events.poll() => event.map_err(|why| plain(&why)),
             };
             match event {
                 Ok(Event::Incoming(packet)) => {
@@ -200,7 +218,7 @@ impl Keeper {
                         info!(broker = self.mqtt.config().url, "connected to the broker");
                         log.reset();
                     }
-                    // The broker does not only let us in, it talks to us.
+                    // The broker has not only accepted the connection, it answers.
                     if matches!(packet, Incoming::SubAck(_) | Incoming::PingResp) {
                         backoff.reset();
                     }
@@ -209,11 +227,12 @@ impl Keeper {
                 Ok(Event::Outgoing(_)) => {}
                 Err(error) => {
                     self.mqtt.inner.ready.send_replace(false);
-                    // Dropped: whoever waits for a confirmation learns that there will be none.
+                    // Dropping the sender ends the wait for a confirmation that cannot come.
                     *self.mqtt.waiting() = None;
                     self.events.pending.clear();
                     if let Some(held_back) = log.allow() {
-                        warn!(broker = self.mqtt.config().url, error, held_back, "no connection to the broker");
+                        let broker = &self.mqtt.config().url;
+                        warn!(broker, error, held_back, "the broker is not connected; trying again");
                     }
                     tokio::select! {
                         () = tokio::time::sleep(backoff.next_wait()) => {}
@@ -231,7 +250,7 @@ impl Keeper {
         match packet {
             Incoming::ConnAck(_) => {
                 if let Some(status) = &self.status {
-                    // The queue is empty now: errors cannot be.
+                    // This cannot fail: the queue is empty now.
                     let _ = client.try_publish(status, QoS::AtMostOnce, true, "online");
                     let _ = client.try_subscribe(births, QoS::AtMostOnce);
                 }
@@ -242,7 +261,7 @@ impl Keeper {
             }
             Incoming::PubAck(_) => {
                 if let Some(waiting) = self.mqtt.waiting().take() {
-                    // An error means that nobody waits any more.
+                    // Fails only if the receiver has been dropped.
                     let _ = waiting.send(());
                 }
             }
@@ -250,7 +269,7 @@ impl Keeper {
         }
     }
 
-    /// Says that the hub is gone, rather than let the broker find out.
+    /// Publishes that the hub is offline, so that the broker need not find out.
     async fn leave(mut self) {
         if !self.mqtt.is_connected() {
             return;

@@ -1,16 +1,19 @@
-//! What the rest of the hub knows of owners: it asks for the plans of what it is about to store, and says when it has.
+//! The way into the outbox for the rest of the hub: it plans whom to notify, and stores the notifications.
+//!
+//! The store itself wakes the tasks that deliver, after each commit, so no caller can forget to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hub_store::events::Event;
-use hub_store::notices::{ChannelKind, NoticePlan, PutIn};
-use tokio::sync::watch;
+use hub_store::notifications::{NotificationPlan, Subject};
+use hub_store::{Store, StoreError};
 
-use super::config::OwnerConfig;
-use super::rules::Rules;
+use crate::channels::KINDS;
+use crate::config::OwnerConfig;
+use crate::rules::Rules;
 
-/// The outbox of this process. Clones share it.
+/// The owners of this process, and the store. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     inner: Arc<Inner>,
@@ -19,26 +22,20 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Inner {
     rules: Vec<Rules>,
-    changed: watch::Sender<()>,
+    store: Store,
     counters: Counters,
 }
 
-/// What was counted since the start of this process. What is pending is counted by
-/// [`pending_notices`](hub_store::Store::pending_notices).
+/// Counts since the start of this process.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Notices that a channel took.
+    /// Notifications that a channel accepted.
     pub delivered: PerKind,
-    /// Tries that failed.
+    /// Deliveries that failed.
     pub failed: PerKind,
-    /// Notices that were given up.
+    /// Notifications that were given up.
     pub dead: PerKind,
-    /// Notices that were not told by themselves: cool-down, quiet hours, digests.
-    pub suppressed: AtomicU64,
-    /// Notices that were lost, not delivered, because the outbox was full.
-    pub crowded_out: AtomicU64,
-    /// Calls of `Notify` that nobody is told of, because the store was too slow for too long, or the hub
-    /// was stopping.
+    /// Calls of `Notify` that notify no owner, because the store was too slow for too long, or the hub was stopping.
     pub calls_dropped: AtomicU64,
     /// Calls of `Notify` that were answered before they were stored.
     pub calls_late: AtomicU64,
@@ -46,71 +43,82 @@ pub struct Counters {
 
 /// A number for each kind of channel.
 #[derive(Debug, Default)]
-pub struct PerKind([AtomicU64; ChannelKind::ALL.len()]);
+pub struct PerKind([AtomicU64; KINDS.len()]);
 
 impl PerKind {
-    /// The number for a kind.
-    pub fn get(&self, kind: ChannelKind) -> u64 {
-        self.0[kind as usize].load(Ordering::Relaxed)
+    /// The number for a kind. Of an unknown kind it is 0.
+    pub fn get(&self, kind: &str) -> u64 {
+        self.of(kind).map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    pub(super) fn add_one(&self, kind: ChannelKind) {
-        self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn add_one(&self, kind: &str) {
+        if let Some(count) = self.of(kind) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn of(&self, kind: &str) -> Option<&AtomicU64> {
+        KINDS.iter().zip(&self.0).find(|(known, _)| **known == kind).map(|(_, count)| count)
     }
 }
 
 impl Outbox {
-    /// The outbox for these owners. `None`: there are none, and nobody is told anything.
-    pub fn new(owners: &[OwnerConfig]) -> Option<Self> {
-        let rules: Vec<_> = owners.iter().map(Rules::new).collect();
-        let inner = Inner { rules, changed: watch::Sender::new(()), counters: Counters::default() };
-        (!owners.is_empty()).then(|| Self { inner: Arc::new(inner) })
+    /// The outbox for these owners, of whom there must be one at least.
+    pub fn new(owners: &[OwnerConfig], store: Store) -> Self {
+        let rules = owners.iter().map(Rules::new).collect();
+        Self { inner: Arc::new(Inner { rules, store, counters: Counters::default() }) }
     }
 
-    /// Who is to be told of an event, to be stored with it.
-    pub fn plan_event(&self, event: &Event, now_ns: i64) -> Vec<NoticePlan> {
+    /// Whom to notify of an event. The event is stored with these plans.
+    pub fn plan_event(&self, event: &Event, now_ns: i64) -> Vec<NotificationPlan> {
         self.inner.rules.iter().filter_map(|rules| rules.event(&event.found, now_ns)).collect()
     }
 
-    /// Who is to be told that an animal was called.
-    pub fn plan_call(&self, animal: &str, now_ns: i64) -> Vec<NoticePlan> {
+    /// Whom to notify of a call of an animal.
+    pub(super) fn plan_call(&self, animal: &str, now_ns: i64) -> Vec<NotificationPlan> {
         self.inner.rules.iter().filter_map(|rules| rules.call(animal, now_ns)).collect()
     }
 
-    /// Who is to be told of a node, which hears this cat. `None`: nobody knows which.
-    pub fn plan_node(&self, cat: Option<&str>, now_ns: i64) -> Vec<NoticePlan> {
-        self.inner.rules.iter().filter_map(|rules| rules.node(cat, now_ns)).collect()
+    /// Notifies the owners of calls that were planned before.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Then nothing is stored.
+    pub(super) async fn notify_of_calls(
+        &self,
+        calls: Vec<(Subject, Vec<NotificationPlan>)>,
+        now_ns: i64,
+    ) -> Result<(), StoreError> {
+        self.inner.store.commit_notifications(calls, now_ns).await.map(|_| ())
     }
 
-    /// Who may be sent a digest.
-    pub fn plan_digests(&self) -> Vec<NoticePlan> {
-        self.inner.rules.iter().map(Rules::digest).collect()
+    /// Notifies the owners of nodes: each a subject, and the cat that the node hears. `None`: the cat is unknown.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Then nothing is stored.
+    pub async fn notify_of_nodes(&self, nodes: Vec<(Subject, Option<String>)>, now_ns: i64) -> Result<(), StoreError> {
+        let plans = |cat: Option<&str>| self.inner.rules.iter().filter_map(|rules| rules.node(cat, now_ns)).collect();
+        let planned = nodes.into_iter().map(|(subject, cat)| (subject, plans(cat.as_deref()))).collect();
+        self.inner.store.commit_notifications(planned, now_ns).await.map(|_| ())
     }
 
-    /// Notices were put in: they are counted, and sent by this process at once if it is the one that sends.
-    pub fn put_in(&self, put_in: PutIn) {
-        let counters = &self.inner.counters;
-        counters.suppressed.fetch_add(put_in.suppressed, Ordering::Relaxed);
-        counters.crowded_out.fetch_add(put_in.crowded_out, Ordering::Relaxed);
-        if put_in.crowded_out > 0 {
-            tracing::warn!(lost = put_in.crowded_out, "the outbox is full, the oldest notices give way");
+    /// Sends the owners their digests, as far as any are due.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. Then nothing has changed.
+    pub(super) async fn notify_of_digests(&self, now_ns: i64) -> Result<(), StoreError> {
+        if self.inner.store.digest_is_due(now_ns).await? {
+            let plans = self.inner.rules.iter().map(Rules::digest).collect();
+            self.inner.store.make_digests(plans, now_ns).await?;
         }
-        if put_in.pending > 0 {
-            self.wake();
-        }
+        Ok(())
     }
 
-    /// Something may be due.
-    pub fn wake(&self) {
-        self.inner.changed.send_replace(());
+    /// The store that holds the notifications.
+    pub(super) fn store(&self) -> &Store {
+        &self.inner.store
     }
 
-    /// Changes whenever something may be due.
-    pub(super) fn changed(&self) -> watch::Receiver<()> {
-        self.inner.changed.subscribe()
-    }
-
-    /// What was counted.
+    /// The counts.
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
     }

@@ -1,4 +1,4 @@
-//! The Owner service: the person the animals belong to.
+//! The gRPC service `Owner`.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +9,7 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::time::now_ns;
-use hub_store::Store;
-use hub_store::notices::{NoticePlan, Subject};
+use hub_store::notifications::{NotificationPlan, Subject};
 use proto::owner_server::Owner;
 use proto::{NotifyRequest, NotifyResponse};
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,32 +17,32 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 use tracing::{debug, error, warn};
 
-use super::outbox::Outbox;
+use crate::outbox::Outbox;
 
-/// Calls that wait for the store. When it is full, the owners are not told of a further one, and that is counted; its
-/// caller notices nothing.
+/// Calls that wait for the store. When the queue is full, a further call notifies no owner. That is counted; the caller
+/// gets the usual answer.
 const QUEUE: usize = 256;
 
-/// Calls that are stored in one transaction at most.
+/// Most calls that are stored in one transaction.
 const BATCH: usize = 64;
 
-/// How long an answer waits for the store, so that what was answered survives a kill of the hub. A store that is slower
-/// gets it a little later, and that is counted.
+/// How long an answer waits for the store, so that an answered call survives a kill of the hub. If the store is slower,
+/// the call is answered first and stored later, and that is counted.
 const STORED_WITHIN: Duration = Duration::from_millis(100);
 
 /// First and longest wait before the store is tried again.
 const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// How often a failure of the store, or a full queue, is logged.
+/// How often a failure of the store or a full queue is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
-/// Answers every notice at once, and has the owners told.
+/// Answers every call at once, and notifies the owners.
 #[derive(Debug, Clone, Default)]
 pub struct OwnerService {
     calls: Option<Calls>,
 }
 
-/// Where calls go that somebody is to be told of.
+/// The queue of calls that an owner is to be notified of.
 #[derive(Debug, Clone)]
 struct Calls {
     outbox: Outbox,
@@ -54,24 +53,23 @@ struct Calls {
 #[derive(Debug)]
 struct Call {
     subject: Subject,
-    plans: Vec<NoticePlan>,
+    plans: Vec<NotificationPlan>,
     stored: oneshot::Sender<()>,
 }
 
-/// Stores the calls. To be run beside the service.
+/// Stores the calls. Must run next to the service.
 #[derive(Debug)]
 pub struct CallKeeper {
     calls: mpsc::Receiver<Call>,
     outbox: Outbox,
-    store: Store,
 }
 
 impl OwnerService {
-    /// A service whose calls are kept in the outbox, once the keeper runs.
-    pub fn keeping(outbox: Outbox, store: Store) -> (Self, CallKeeper) {
+    /// A service whose calls go to the outbox, while the keeper runs.
+    pub fn keeping(outbox: Outbox) -> (Self, CallKeeper) {
         let (queue, calls) = mpsc::channel(QUEUE);
         let full_log = Arc::new(Mutex::new(Quiet::new(LOG_PERIOD)));
-        let keeper = CallKeeper { calls, outbox: outbox.clone(), store };
+        let keeper = CallKeeper { calls, outbox: outbox.clone() };
         (Self { calls: Some(Calls { outbox, queue, full_log }) }, keeper)
     }
 }
@@ -80,7 +78,7 @@ impl OwnerService {
 impl Owner for OwnerService {
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<NotifyResponse>, Status> {
         let NotifyRequest { animal_name, animal_type } = request.into_inner();
-        debug!(animal_name, animal_type, "owner notified");
+        debug!(animal_name, animal_type, "call of an animal");
         if let Some(calls) = &self.calls {
             calls.keep(&animal_name, &animal_type).await;
         }
@@ -106,7 +104,7 @@ impl Calls {
             };
             let held_back = self.full_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
             if let Some(held_back) = held_back {
-                warn!(why, held_back, "owners are not told of a call");
+                warn!(held_back, "a call notifies no owner, because {why}");
             }
         } else if tokio::time::timeout(STORED_WITHIN, is_stored).await.is_err() {
             counters.calls_late.fetch_add(1, Ordering::Relaxed);
@@ -114,7 +112,7 @@ impl Calls {
     }
 }
 
-/// A name as it is kept: [`MAX_NAME_BYTES`] at most.
+/// Truncates a name to [`MAX_NAME_BYTES`], on a character boundary.
 fn shortened(name: &str) -> String {
     let mut end = name.len().min(MAX_NAME_BYTES);
     while !name.is_char_boundary(end) {
@@ -124,7 +122,7 @@ fn shortened(name: &str) -> String {
 }
 
 impl CallKeeper {
-    /// Stores calls until `stop`, and then those that wait.
+    /// Stores calls until `stop`, and then those that are still in the queue.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut log = Quiet::new(LOG_PERIOD);
@@ -145,20 +143,17 @@ impl CallKeeper {
         }
     }
 
-    /// Tries until it works, once when the hub stops.
+    /// Tries until the calls are stored, but only once when the hub is stopping.
     async fn store(&self, batch: &mut Vec<Call>, log: &mut Quiet, stop: &CancellationToken) {
         let (calls, waiting): (Vec<_>, Vec<_>) =
             batch.drain(..).map(|call| ((call.subject, call.plans), call.stored)).unzip();
         let mut backoff = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
         loop {
-            match self.store.commit_notices(calls.clone(), now_ns()).await {
-                Ok(put_in) => {
-                    self.outbox.put_in(put_in);
-                    break;
-                }
+            match self.outbox.notify_of_calls(calls.clone(), now_ns()).await {
+                Ok(()) => break,
                 Err(error) => {
                     if let Some(held_back) = log.allow() {
-                        error!(%error, held_back, "calls cannot be stored; trying again");
+                        error!(%error, held_back, "cannot store calls; trying again");
                     }
                     if stop.is_cancelled() {
                         let lost = calls.len() as u64;
@@ -173,89 +168,11 @@ impl CallKeeper {
             }
         }
         for stored in waiting {
-            // An error means that the caller has its answer already.
+            // Fails only if the caller has its answer already.
             let _ = stored.send(());
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use hub_store::Access;
-    use hub_store::notices::NoticeState;
-
-    use super::*;
-
-    async fn notify(service: &OwnerService, animal_name: &str, animal_type: &str) -> String {
-        let request = NotifyRequest { animal_name: animal_name.into(), animal_type: animal_type.into() };
-        service.notify(Request::new(request)).await.unwrap().into_inner().message
-    }
-
-    fn outbox() -> Outbox {
-        let toml = "name = \"Anna\"\nanimals = [\"Tom\", \"Rex\"]\n[[channels]]\ntype = \"log\"";
-        Outbox::new(&[toml::from_str(toml).unwrap()]).unwrap()
-    }
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), Access::Keeper).unwrap();
-        (dir, store)
-    }
-
-    #[tokio::test]
-    async fn answers_are_the_contracts() {
-        let (_dir, store) = store();
-        let (keeping, keeper) = OwnerService::keeping(outbox(), store);
-        let stop = CancellationToken::new();
-        let kept = tokio::spawn(keeper.run(stop.clone()));
-        for service in [OwnerService::default(), keeping] {
-            assert_eq!(notify(&service, "Tom", "cat").await, "Owner of Tom cat is notified");
-            assert_eq!(notify(&service, "", "").await, "Owner of   is notified");
-            let long = "ä".repeat(MAX_NAME_BYTES);
-            assert_eq!(notify(&service, &long, "cat").await, format!("Owner of {long} cat is notified"));
-        }
-        stop.cancel();
-        kept.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn call_is_stored_before_it_is_answered_and_none_of_their_business_is_not() {
-        let (_dir, store) = store();
-        let outbox = outbox();
-        let (service, keeper) = OwnerService::keeping(outbox.clone(), store.clone());
-        let stop = CancellationToken::new();
-        let kept = tokio::spawn(keeper.run(stop.clone()));
-        notify(&service, "Tom", "cat").await;
-        if outbox.counters().calls_late.load(Ordering::Relaxed) == 0 {
-            assert_eq!(store.notices(None, None, 9).await.unwrap().len(), 1);
-        }
-        notify(&service, "Ada", "cat").await;
-        notify(&service, "Rex", "Dog").await;
-        stop.cancel();
-        kept.await.unwrap();
-        let animals: Vec<_> = store.notices(Some(NoticeState::Pending), None, 9).await.unwrap();
-        let animals: Vec<_> = animals.iter().map(|notice| notice.subject.animal().to_owned()).collect();
-        assert_eq!(animals, ["Rex", "Tom"]);
-    }
-
-    #[tokio::test]
-    async fn slow_store_delays_no_answer_for_long_and_what_it_cannot_take_is_counted() {
-        let (_dir, store) = store();
-        let outbox = outbox();
-        // Nobody takes the calls: a store that hangs.
-        let (service, keeper) = OwnerService::keeping(outbox.clone(), store.clone());
-        let many = (0..QUEUE + 5).map(|_| notify(&service, "Tom", "cat"));
-        for answer in futures_util::future::join_all(many).await {
-            assert_eq!(answer, "Owner of Tom cat is notified");
-        }
-        let counters = outbox.counters();
-        assert_eq!(counters.calls_dropped.load(Ordering::Relaxed), 5);
-        assert_eq!(counters.calls_late.load(Ordering::Relaxed), QUEUE as u64);
-        // Once it works, all that were taken are stored: one alert, the rest is spared by the cool-down.
-        let stop = CancellationToken::new();
-        stop.cancel();
-        keeper.run(stop).await;
-        assert_eq!(store.notices(None, None, 1_000).await.unwrap().len(), QUEUE);
-        assert_eq!(store.notices(Some(NoticeState::Pending), None, 1_000).await.unwrap().len(), 1);
-    }
-}
+mod tests;

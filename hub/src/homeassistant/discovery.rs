@@ -1,17 +1,18 @@
-//! What Home Assistant has to know of a node: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
+//! What the hub publishes about a node for discovery by Home Assistant:
+//! <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
 
 use hub_owner::config::MqttConfig;
 use serde_json::{Value, json};
 
-/// What listening says a cat is up to.
+/// Contexts of events.
 const CONTEXTS: [&str; 4] = ["waiting_for_food", "isolation", "brushing", "uncertain"];
 
-/// What a node is called over there.
+/// Names of a node in topics and in Home Assistant.
 #[derive(Debug)]
 pub(super) struct Names {
-    /// Of the node, without letters that topics and ids do not take.
+    /// Host of the node, without characters that topics and ids do not allow.
     id: String,
-    /// As people know it.
+    /// Host of the node, for people.
     host: String,
     base: String,
 }
@@ -32,7 +33,7 @@ fn slug(text: &str) -> String {
     text.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' }).collect()
 }
 
-/// Topics and payloads that announce a node. To be retained.
+/// Topics and payloads that announce a node. The broker must retain them.
 pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&str>) -> Vec<(String, Value)> {
     let device_id = format!("{}_{}", slug(&config.topic), names.id);
     let device = {

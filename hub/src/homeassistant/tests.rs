@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hub_owner::channels::Channel;
-use hub_owner::config::{MqttConfig, NoticesConfig};
+use hub_owner::config::{MqttConfig, OwnerConfig};
 use hub_store::events::NoClip;
-use hub_store::testing::event_notice;
+use hub_store::testing::event_notification;
 use rumqttc::{AsyncClient, Event as Seen, Incoming, MqttOptions, QoS};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +85,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     tokio::time::timeout(SOON, wait).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"));
 }
 
-/// Somebody who reads everything, from its connection on: as Home Assistant would.
+/// A subscriber of everything, as Home Assistant would be.
 struct Reader {
     client: AsyncClient,
     read: Arc<Mutex<Vec<(String, String, bool)>>>,
@@ -125,7 +125,7 @@ impl Reader {
         self.of(topic).last().map_or(Value::Null, |payload| serde_json::from_str(payload).unwrap())
     }
 
-    /// As [`Reader::of`], without what was only said again.
+    /// As [`Reader::of`], without repetitions.
     fn changes_of(&self, topic: &str) -> Vec<String> {
         let mut payloads = self.of(topic);
         payloads.dedup();
@@ -154,7 +154,7 @@ impl Drop for Reader {
     }
 }
 
-/// A hub's end of it.
+/// The hub's side of the connection.
 struct Hub {
     mqtt: Mqtt,
     live: Live,
@@ -192,29 +192,29 @@ const LEVEL: &str = "meowlink/kitchen_50056/level";
 const STATUS: &str = "meowlink/status";
 
 #[tokio::test]
-async fn node_is_found_and_what_it_does_is_told() {
+async fn node_is_announced_and_its_states_and_meows_are_published() {
     let broker = Broker::start().await;
     let hub = Hub::start(&broker.config(""));
     until("the hub is connected", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
     until("the node is announced", || reader.announced() >= 7).await;
-    until("its state is said", || reader.last_json(STATE)["state"] == "connecting").await;
+    until("its state is published", || reader.last_json(STATE)["state"] == "connecting").await;
     assert_eq!(reader.of(STATUS).last().unwrap(), "online");
     assert_eq!(reader.changes_of("meowlink/kitchen_50056/availability"), ["offline"]);
 
     hub.live.set_state(&hub.live.nodes()[0], NodeState::Live, "");
-    until("its new state is said", || reader.last_json(STATE)["state"] == "live").await;
+    until("its new state is published", || reader.last_json(STATE)["state"] == "live").await;
     let state = reader.last_json(STATE);
     assert_eq!((&state["connected"], &state["problem"]), (&true.into(), &false.into()));
     assert_eq!(reader.changes_of("meowlink/kitchen_50056/availability"), ["offline", "online"]);
 
     hub.meow(7);
-    until("the meow is told", || reader.last_json(LAST)["id"] == 7).await;
+    until("the meow is published", || reader.last_json(LAST)["id"] == 7).await;
     let event = reader.last_json(EVENT);
     assert_eq!((&event["event_type"], &event["cat"]), (&"isolation".into(), &"Tom".into()));
     assert_eq!(event["url"], "http://hub:5000/#/events/7");
 
-    // What is heard long after it was said starts no automation.
+    // A meow that is heard long after it was made triggers no automation.
     hub.live.nodes()[0].lock().lag_ms = 600_000;
     hub.meow(8);
     until("the old meow is the last one", || reader.last_json(LAST)["id"] == 8).await;
@@ -226,7 +226,7 @@ async fn node_is_found_and_what_it_does_is_told() {
         hub.level(-50.0 + n as f32 / 100.0);
         tokio::task::yield_now().await;
     }
-    until("a level is told", || !reader.of(LEVEL).is_empty()).await;
+    until("a level is published", || !reader.of(LEVEL).is_empty()).await;
     assert!(reader.of(LEVEL).len() < 100, "{}", reader.of(LEVEL).len());
     assert_eq!(reader.last_json(LEVEL)["score"], 0.12);
 
@@ -234,14 +234,14 @@ async fn node_is_found_and_what_it_does_is_told() {
     hub.live.add("http://attic:50056".into());
     until("the new node is announced", || reader.entities() == 14).await;
 
-    // Who comes later finds what is retained, and no old meow.
+    // A later subscriber gets what is retained, and no old meow.
     let late = Reader::start(&broker).await;
     until("what is retained comes", || late.entities() == 14 && late.last_json(LAST)["id"] == 8).await;
     assert_eq!((late.of(EVENT).len(), late.of(LEVEL).len()), (0, 0));
 }
 
 #[tokio::test]
-async fn broker_that_comes_back_is_told_everything_anew_and_nothing_stale() {
+async fn broker_that_comes_back_gets_everything_again_but_nothing_out_of_date() {
     let mut broker = Broker::start().await;
     let hub = Hub::start(&broker.config(""));
     until("the hub is connected", || hub.mqtt.is_connected()).await;
@@ -258,17 +258,17 @@ async fn broker_that_comes_back_is_told_everything_anew_and_nothing_stale() {
     hub.live.set_state(&hub.live.nodes()[0], NodeState::Live, "");
     broker.start_again().await;
     let reader = Reader::start(&broker).await;
-    until("the node is announced anew", || reader.announced() >= 7).await;
-    until("its state is said", || reader.last_json(STATE)["state"] == "live").await;
+    until("the node is announced again", || reader.announced() >= 7).await;
+    until("its state is published", || reader.last_json(STATE)["state"] == "live").await;
     hub.meow(20_000);
-    until("a new meow is told", || reader.last_json(EVENT)["id"] == 20_000).await;
-    assert_eq!(reader.of(EVENT).len(), 1, "old meows are not told");
+    until("a new meow is published", || reader.last_json(EVENT)["id"] == 20_000).await;
+    assert_eq!(reader.of(EVENT).len(), 1, "old meows are not published");
     let messages = reader.read.lock().unwrap().len();
     assert!(messages < 40, "a storm of {messages} messages");
 }
 
 #[tokio::test]
-async fn home_assistant_that_starts_is_told_everything_anew() {
+async fn everything_is_published_again_when_home_assistant_starts() {
     let broker = Broker::start().await;
     let hub = Hub::start(&broker.config(""));
     until("the hub is connected", || hub.mqtt.is_connected()).await;
@@ -276,7 +276,7 @@ async fn home_assistant_that_starts_is_told_everything_anew() {
     until("the node is announced", || reader.announced() >= 7).await;
     let before = reader.announced();
     // The hub's subscription may be a moment behind its connection.
-    until("it is announced anew", || {
+    until("it is announced again", || {
         let _ = reader.client.try_publish("homeassistant/status", QoS::AtMostOnce, false, "online");
         reader.announced() >= before + 7
     })
@@ -300,30 +300,30 @@ async fn hub_that_dies_or_leaves_is_offline() {
 }
 
 #[tokio::test]
-async fn notice_is_confirmed_by_the_broker_or_not_told() {
+async fn notification_is_confirmed_by_the_broker_or_fails() {
     let mut broker = Broker::start().await;
     let hub = Hub::start(&broker.config("topic = \"cats\""));
     until("the hub is connected", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
-    hub.mqtt.confirmed("cats/notices/Anna", "first".into()).await.unwrap();
+    hub.mqtt.publish_confirmed("cats/notices/Anna", "first".into()).await.unwrap();
     until("it arrives", || reader.of("cats/notices/Anna") == ["first"]).await;
     broker.kill();
     until("the hub notices", || !hub.mqtt.is_connected()).await;
-    hub.mqtt.confirmed("cats/notices/Anna", "lost".into()).await.unwrap_err();
+    hub.mqtt.publish_confirmed("cats/notices/Anna", "lost".into()).await.unwrap_err();
     broker.start_again().await;
     until("the hub is connected again", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
-    hub.mqtt.confirmed("cats/notices/Anna", "second".into()).await.unwrap();
+    hub.mqtt.publish_confirmed("cats/notices/Anna", "second".into()).await.unwrap();
     until("it arrives", || reader.of("cats/notices/Anna") == ["second"]).await;
 }
 
 #[tokio::test]
-async fn broker_that_confirms_nothing_is_left() {
+async fn connection_to_a_broker_that_confirms_nothing_is_closed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = format!("url = \"mqtt://{}\"\nhome_assistant = false", listener.local_addr().unwrap());
     let (mqtt, keeper) = Mqtt::new(&toml::from_str(&config).unwrap(), false, CancellationToken::new()).unwrap();
     tokio::spawn(keeper);
-    // Lets the hub in and says nothing more.
+    // Accepts the connection and confirms nothing.
     let let_in = async || {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_buf(&mut Vec::with_capacity(1_024)).await.unwrap();
@@ -332,23 +332,23 @@ async fn broker_that_confirms_nothing_is_left() {
     };
     let first = let_in().await;
     until("the hub is connected", || mqtt.is_connected()).await;
-    let error = mqtt.confirmed("a", "b".into()).await.unwrap_err();
-    assert!(error.contains("did not confirm"), "{error}");
-    // Or a late confirmation would be taken for that of the next message.
+    let error = mqtt.publish_confirmed("a", "b".into()).await.unwrap_err();
+    assert!(error.reason.contains("did not confirm") && !error.is_final, "{error:?}");
+    // Otherwise a late confirmation would be taken for that of the next message.
     let _second = tokio::time::timeout(SOON, let_in()).await.unwrap();
     drop(first);
 }
 
 #[tokio::test]
-async fn owner_is_told_by_the_broker() {
+async fn owner_is_notified_through_the_broker() {
     let broker = Broker::start().await;
     let hub = Hub::start(&broker.config(""));
     until("the hub is connected", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
-    let anna = toml::from_str("name = \"Anna\"\n[[channels]]\ntype = \"mqtt\"").unwrap();
-    let channels = Channel::all(&[anna], &NoticesConfig::default(), Some(&hub.mqtt)).unwrap();
-    let notice = event_notice(7);
-    channels[0].deliver(&notice).await.unwrap();
-    until("it arrives", || reader.last_json("meowlink/notices/Anna")["key"] == notice.key).await;
+    let anna: OwnerConfig = toml::from_str("name = \"Anna\"\n[[channels]]\ntype = \"mqtt\"").unwrap();
+    let channels = Channel::all([("Anna", anna.channels.as_slice())], None, Some(&hub.mqtt)).unwrap();
+    let notification = event_notification(7);
+    channels[0].deliver(&notification).await.unwrap();
+    until("it arrives", || reader.last_json("meowlink/notices/Anna")["key"] == notification.key).await;
     assert_eq!(reader.last_json("meowlink/notices/Anna")["event"]["id"], 7);
 }

@@ -29,7 +29,6 @@ pub(super) fn start(
         store,
         clips,
         live: heard.live(),
-        outbox: shared.outbox.clone(),
         mqtt: shared.mqtt.clone(),
         stop: shared.stop.clone(),
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),

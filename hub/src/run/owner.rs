@@ -12,26 +12,22 @@ use super::shared::Shared;
 
 /// Starts the Owner role. If this process does not have the role, the returned service is not served and does nothing.
 pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<OwnerServer<OwnerService>, RunError> {
-    if !shared.config.has(Role::Owner) {
+    let config = &shared.config;
+    if !config.has(Role::Owner) {
         return Ok(OwnerServer::new(OwnerService::default()));
     }
-    let service = OwnerServer::new(match (&shared.outbox, &shared.store) {
-        (Some(outbox), Some(store)) => {
-            let config = &shared.config;
-            let channels = Channel::all(&config.owners, &config.notices, shared.mqtt.as_ref())?;
-            let dispatcher = Dispatcher {
-                store: store.clone(),
-                outbox: outbox.clone(),
-                config: config.notices.clone(),
-                stop: shared.stop.clone(),
-            };
-            dispatcher.start(channels, &shared.tasks);
-            let (service, keeper) = OwnerService::keeping(outbox.clone(), store.clone());
-            shared.tasks.spawn(keeper.run(shared.stop.clone()));
-            service
-        }
-        _ => OwnerService::default(),
-    });
+    let service = if let Some(outbox) = shared.outbox.clone() {
+        let owners = config.owners.iter().map(|owner| (owner.name.as_str(), owner.channels.as_slice()));
+        let channels = Channel::all(owners, config.notices.public_url.as_deref(), shared.mqtt.as_ref())?;
+        let (config, stop) = (config.notices.clone(), shared.stop.clone());
+        Dispatcher { outbox: outbox.clone(), config, stop }.start(channels, &shared.tasks);
+        let (service, keeper) = OwnerService::keeping(outbox);
+        shared.tasks.spawn(keeper.run(shared.stop.clone()));
+        service
+    } else {
+        OwnerService::default()
+    };
+    let service = OwnerServer::new(service);
     shared.serve(service.clone(), listeners);
     Ok(service)
 }

@@ -8,8 +8,8 @@ use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
 use hub_nodes::Nodes;
 use hub_owner::Outbox;
+use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
-use hub_store::notices::ChannelKind;
 use hub_store::{Access, Store, StoreError};
 use hub_watch::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     /// `None` if no role of this process needs the store.
     pub(super) store: Option<Store>,
     pub(super) nodes: Nodes,
-    /// `None` if no owners are configured.
+    /// `None` if there are no owners, or no store.
     pub(super) outbox: Option<Outbox>,
     /// `None` if this process sends nothing to a broker.
     pub(super) mqtt: Option<Mqtt>,
@@ -41,9 +41,10 @@ impl Shared {
     /// Opens the store, the nodes, the outbox and the connection to the broker, as far as the roles of `config` need
     /// them.
     pub(super) async fn open(config: Config, stop: CancellationToken) -> Result<Self, RunError> {
-        let outbox = Outbox::new(&config.owners);
-        let notifies = outbox.is_some() && config.has(Role::Owner);
+        let notifies = !config.owners.is_empty() && config.has(Role::Owner);
         let store = if hears_or_shows(&config) || notifies { Some(open_store(&config).await?) } else { None };
+        let has_owners = !config.owners.is_empty();
+        let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
         let nodes = Nodes::new(&config.nodes).map_err(RunError::url("node"))?;
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, notifies, &tasks, &stop)?;
@@ -102,9 +103,9 @@ fn start_mqtt(
 ) -> Result<Option<Mqtt>, ConfigError> {
     let Some(broker) = &config.mqtt else { return Ok(None) };
     let speaks_for_the_hub = config.has(Role::Analysis) && config.listen.enabled && broker.home_assistant;
-    let has_channel = config.owners.iter().flat_map(|owner| &owner.channels).any(|one| one.kind() == ChannelKind::Mqtt);
-    let notifies_by_mqtt = notifies && has_channel;
-    if !(speaks_for_the_hub || notifies_by_mqtt) {
+    let mut channels = config.owners.iter().flat_map(|owner| &owner.channels);
+    let notifies_by_broker = notifies && channels.any(ChannelConfig::needs_broker);
+    if !speaks_for_the_hub && !notifies_by_broker {
         return Ok(None);
     }
     let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;

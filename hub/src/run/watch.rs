@@ -34,8 +34,8 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
             shared.tasks.spawn(discover(nodes.clone(), stop.clone()));
         }
     }
-    if let Some(store) = shared.store.as_ref().filter(|_| config.has(Role::Analysis)) {
-        let troubles = shared.outbox.clone().map(|outbox| Troubles::new(outbox, store.clone(), &config.health));
+    if config.has(Role::Analysis) {
+        let troubles = shared.outbox.clone().map(|outbox| Troubles::new(outbox, &config.health));
         let (nodes, health) = (nodes.clone(), config.health.clone());
         shared.tasks.spawn(rounds::watch(nodes, heard.live(), health, troubles, stop.clone()));
     }

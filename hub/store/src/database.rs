@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use crate::error::{StoreError, TURN_TIMEOUT};
 use crate::migrations;
+use crate::waker::Waker;
 
 /// File name of the database within the data directory.
 pub const DATABASE_FILE: &str = "hub.sqlite";
@@ -52,6 +53,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     reader_turns: Arc<Semaphore>,
     operations: Calls,
+    outbox: Waker,
     /// Held for its lock.
     _lock: Option<File>,
 }
@@ -89,6 +91,7 @@ impl Store {
                 readers: Mutex::new(readers),
                 reader_turns: Arc::new(Semaphore::new(READERS)),
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
+                outbox: Waker::default(),
                 _lock: lock,
             }),
         })
@@ -102,6 +105,10 @@ impl Store {
     /// Operations since the start and their results, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].
     pub fn operations(&self) -> &Calls {
         &self.inner.operations
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.inner.outbox
     }
 
     /// Checks whether the database grants a write lock now. Health checks and the watchdog use it.

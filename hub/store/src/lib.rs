@@ -17,10 +17,11 @@ mod error;
 pub mod events;
 pub mod flac;
 mod migrations;
-pub mod notices;
+pub mod notifications;
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 pub mod testing;
+mod waker;
 mod words;
 
 pub use database::{Access, DATABASE_FILE, Store};

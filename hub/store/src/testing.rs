@@ -1,11 +1,13 @@
-//! Made-up events and notices for tests.
+//! Made-up events and notifications for tests.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
 use crate::Store;
 use crate::events::{Clip, Committed, Event, EventClock, NewEvent, NoClip, Watermark};
-use crate::notices::{ChannelKind, Notice, NoticeState, Subject};
+use crate::notifications::{ChannelName, Notification, NotificationState, Subject};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -61,7 +63,7 @@ pub fn watermark(node: &str, settled_sample: u64) -> Watermark {
 pub async fn put_with(store: &Store, event: NewEvent, clip: Result<Clip, NoClip>) -> Event {
     let mark = watermark(&event.node, event.end_sample);
     match store.commit_event(event, clip, mark, |_| vec![]).await.unwrap() {
-        Committed::Stored(event, _) => *event,
+        Committed::Stored(event) => *event,
         Committed::KnownAlready => panic!("it was known"),
     }
 }
@@ -72,15 +74,15 @@ pub async fn as_if_another_network_heard(store: &Store, before_id: i64) {
     store.write(move |db| Ok(db.execute(sql, [before_id])?)).await.unwrap();
 }
 
-/// A notice to Anna's webhook that waits.
-pub fn notice(subject: Subject) -> Notice {
-    Notice {
+/// A pending notification to Anna's webhook.
+pub fn notification(subject: Subject) -> Notification {
+    Notification {
         id: 1,
         key: "0123456789abcdef0123456789abcdef".into(),
         owner: "Anna".into(),
-        channel: Some(("webhook".into(), ChannelKind::Webhook)),
+        channel: Some(ChannelName { name: "webhook".into(), kind: "webhook".into() }),
         subject,
-        state: NoticeState::Pending,
+        state: NotificationState::Pending,
         reason: None,
         created_at_ns: 0,
         queued_at_ns: 0,
@@ -90,9 +92,9 @@ pub fn notice(subject: Subject) -> Notice {
     }
 }
 
-/// A notice about an event.
-pub fn event_notice(id: i64) -> Notice {
-    notice(Subject::Event {
+/// A notification about an event.
+pub fn event_notification(id: i64) -> Notification {
+    notification(Subject::Event {
         id,
         cat: "Tom".into(),
         node: "http://kitchen:1".into(),

@@ -1,22 +1,61 @@
-//! A notice as a message to the MQTT broker, confirmed by it. The payload is that of a webhook.
+//! A notification as a message to the MQTT broker, which confirms it. The payload is that of a webhook.
 
 use std::sync::Arc;
 
-use hub_store::notices::Notice;
+use daemon::config::ConfigError;
+use hub_store::notifications::Notification;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::kind::{Sender, Settings, Tools};
+use crate::delivery::DeliveryFailure;
 use crate::message::Payload;
 use crate::mqtt::Mqtt;
+use crate::values::check_topic;
 
-#[derive(Debug)]
-pub(super) struct MqttTopic {
-    pub(super) mqtt: Mqtt,
-    pub(super) topic: String,
-    pub(super) public_url: Option<Arc<str>>,
+/// `type = "mqtt"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name among the owner's channels. Default: the type.
+    name: Option<String>,
+    /// Topic. Default: `notices/OWNER` below the topic of `[mqtt]`.
+    topic: Option<String>,
 }
 
-impl MqttTopic {
-    pub(super) async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        let payload = Payload::new(notice, self.public_url.as_deref()).to_json();
-        self.mqtt.confirmed(&self.topic, payload).await
+impl Settings for Config {
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn needs_broker(&self) -> bool {
+        true
+    }
+
+    fn check(&self, owner: &str, _has_public_url: bool) -> Result<(), (&'static str, String)> {
+        // The default topic ends with the owner's name.
+        check_topic(self.topic.as_deref().unwrap_or(owner)).map_err(|why| ("topic", why))
+    }
+
+    fn open(&self, owner: &str, _prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {
+        let mqtt = tools.mqtt.clone().expect("a checked config has a broker for its channels");
+        let default_topic = || format!("{}/notices/{owner}", mqtt.config().topic);
+        let topic = self.topic.clone().unwrap_or_else(default_topic);
+        Ok(Box::new(MqttTopic { mqtt, topic, public_url: tools.public_url.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct MqttTopic {
+    mqtt: Mqtt,
+    topic: String,
+    public_url: Option<Arc<str>>,
+}
+
+#[tonic::async_trait]
+impl Sender for MqttTopic {
+    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
+        let payload = Payload::new(notification, self.public_url.as_deref()).to_json();
+        self.mqtt.publish_confirmed(&self.topic, payload).await
     }
 }

@@ -1,27 +1,99 @@
-//! A notice as a push message, by a server of <https://ntfy.sh> or one's own.
+//! A notification as a push message, through <https://ntfy.sh> or another server of ntfy.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use hub_store::notices::Notice;
-use serde::Serialize;
+use daemon::config::{ConfigError, Secret};
+use hub_store::notifications::Notification;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::kind::{Sender, Settings, Tools};
 use super::post::Poster;
+use crate::delivery::DeliveryFailure;
 use crate::message::{Message, clip_url, event_url};
-use daemon::config::Secret;
+use crate::secret::secret;
+use crate::values::check_url;
 
-#[derive(Debug)]
-pub(super) struct Ntfy {
-    pub(super) poster: Arc<Poster>,
-    pub(super) server: String,
-    pub(super) topic: String,
-    pub(super) token: Option<Secret>,
-    pub(super) priority: u8,
-    pub(super) tags: Vec<String>,
-    pub(super) attach: bool,
-    pub(super) public_url: Option<Arc<str>>,
+/// `type = "ntfy"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name among the owner's channels. Default: the type.
+    name: Option<String>,
+    /// The server.
+    #[serde(default = "default_server")]
+    server: String,
+    /// The topic that the owner's phone subscribes to.
+    topic: String,
+    /// Access token. Default: none.
+    token: Option<Secret>,
+    /// A file that holds the token.
+    token_file: Option<PathBuf>,
+    /// Priority, 1 (lowest) to 5.
+    #[serde(default = "default_priority")]
+    priority: u8,
+    /// Tags. Ntfy shows names of emojis as emojis.
+    #[serde(default = "default_tags")]
+    tags: Vec<String>,
+    /// Whether to attach the event's recording. Needs `notices.public_url`.
+    #[serde(default)]
+    attach: bool,
 }
 
-/// What the server takes at its root. In headers, which it takes too, names with umlauts would have to be encoded.
+fn default_server() -> String {
+    "https://ntfy.sh".into()
+}
+
+fn default_priority() -> u8 {
+    3
+}
+
+fn default_tags() -> Vec<String> {
+    vec!["cat".into()]
+}
+
+impl Settings for Config {
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn check(&self, _owner: &str, has_public_url: bool) -> Result<(), (&'static str, String)> {
+        check_url(&self.server).map_err(|why| ("server", why))?;
+        let topic = &self.topic;
+        let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == '-';
+        if topic.is_empty() || topic.len() > 64 || !topic.chars().all(is_allowed) {
+            return Err(("topic", format!("{topic:?} is not 1 to 64 letters, digits, _ and -")));
+        }
+        if self.token.is_some() && self.token_file.is_some() {
+            return Err(("token_file", "cannot be combined with token".into()));
+        }
+        if !(1..=5).contains(&self.priority) {
+            return Err(("priority", format!("{} is not within 1 to 5", self.priority)));
+        }
+        if self.attach && !has_public_url {
+            return Err(("attach", "needs notices.public_url, where the phone fetches the recording".into()));
+        }
+        Ok(())
+    }
+
+    fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {
+        let token = secret(&format!("{prefix}.token_file"), self.token.as_ref(), self.token_file.as_deref())?;
+        let (poster, public_url) = (Arc::clone(&tools.poster), tools.public_url.clone());
+        Ok(Box::new(Ntfy { config: self.clone(), poster, token, public_url }))
+    }
+}
+
+#[derive(Debug)]
+struct Ntfy {
+    config: Config,
+    poster: Arc<Poster>,
+    token: Option<Secret>,
+    public_url: Option<Arc<str>>,
+}
+
+/// What the server accepts at its root. It accepts headers too, but in those, names with umlauts would have to be
+/// encoded.
 #[derive(Debug, Serialize)]
 struct Publish<'a> {
     topic: &'a str,
@@ -35,22 +107,24 @@ struct Publish<'a> {
     attach: Option<String>,
 }
 
-impl Ntfy {
-    pub(super) async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        let Message { title, text } = Message::new(&notice.subject);
+#[tonic::async_trait]
+impl Sender for Ntfy {
+    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
+        let (subject, config) = (&notification.subject, &self.config);
+        let Message { title, text } = Message::new(subject);
         let public_url = self.public_url.as_deref();
         let message = Publish {
-            topic: &self.topic,
+            topic: &config.topic,
             title,
             message: text,
-            priority: self.priority,
-            tags: &self.tags,
-            click: event_url(&notice.subject, public_url),
-            attach: clip_url(&notice.subject, public_url).filter(|_| self.attach),
+            priority: config.priority,
+            tags: &config.tags,
+            click: event_url(subject, public_url),
+            attach: clip_url(subject, public_url).filter(|_| config.attach),
         };
-        let body = serde_json::to_string(&message).map_err(|why| why.to_string())?;
+        let body = serde_json::to_string(&message).expect("strings and numbers");
         let token = self.token.as_ref().map(|token| ("authorization", format!("Bearer {}", token.expose())));
-        let headers = [("idempotency-key", notice.key.clone())].into_iter().chain(token);
-        self.poster.json(&self.server, headers, body).await
+        let headers = [("idempotency-key", notification.key.clone())].into_iter().chain(token);
+        self.poster.json(&config.server, headers, body).await
     }
 }

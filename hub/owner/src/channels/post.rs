@@ -1,14 +1,16 @@
-//! HTTP POST to somebody else's server. Deadlines are the caller's.
+//! HTTP POST to servers of webhooks and ntfy.
 
+use std::error::Error;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
-use http::{Method, Request};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -18,59 +20,61 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::Semaphore;
 use tonic::codegen::Service;
 
+use crate::delivery::DeliveryFailure;
 use crate::tls;
 
-/// How long one address of a server may take to be connected to.
+/// Time limit for the connection to one address of a server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of a refusal that are read and kept, to say why. The rest is left unread.
+/// Bytes of an error response that are read and become part of the reason.
 const MAX_REASON_BYTES: usize = 300;
 
-/// Names that are looked up at the same time. Further ones wait: a lookup that hangs holds a thread that the store may need,
-/// and cannot be cut short.
+/// Most host names that are looked up at the same time. Further ones wait: a lookup cannot be cancelled, and one that
+/// hangs occupies a thread that the store may need.
 const LOOKUPS: usize = 4;
 
 type Https = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
-/// Posts. A connection for each: notices are rare, and one that was kept might have died.
+/// Sends HTTP requests, each through a connection of its own: notifications are rare, and an idle connection may be
+/// dead.
 #[derive(Debug, Default)]
 pub(super) struct Poster {
     client: OnceLock<Https>,
 }
 
 impl Poster {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sends JSON. Answers of 200 to 299 are a success; redirections are none, and are not followed: what is signed for one
-    /// server is not for another.
+    /// Posts JSON. The caller sets the deadline. Only the statuses 200 to 299 are a success. Redirections are not
+    /// followed: a body that is signed for one server is not for another.
     ///
     /// # Errors
-    /// What went wrong, for people.
+    /// The server could not be reached, or refused the request; see [`refusal`].
     pub(super) async fn json(
         &self,
         url: &str,
         headers: impl IntoIterator<Item = (&'static str, String)>,
         body: String,
-    ) -> Result<(), String> {
+    ) -> Result<(), DeliveryFailure> {
         let mut request = Request::builder().method(Method::POST).uri(url);
         request = request.header(CONTENT_TYPE, "application/json");
         request = request.header(USER_AGENT, concat!("meowlink/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
-            let mut value = HeaderValue::try_from(value).map_err(|_| format!("no value for the header {name}"))?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| {
+                DeliveryFailure::permanent(format!(
+                    "the value of the header {name} contains characters that HTTP forbids"
+                ))
+            })?;
             value.set_sensitive(true);
             request = request.header(HeaderName::from_static(name), value);
         }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|why| why.to_string())?;
-        let answer = self.client().request(request).await.map_err(|why| causes(&why))?;
+        let request = request.body(Full::new(Bytes::from(body)));
+        let request = request.map_err(|why| DeliveryFailure::permanent(why.to_string()))?;
+        let answer = self.client().request(request).await;
+        let answer = answer.map_err(|why| DeliveryFailure::temporary(cause(&why)))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());
         }
-        if status.is_redirection() {
-            return Err(format!("it answered {status}; redirections are not followed"));
-        }
+        let retry_after = retry_after(answer.headers(), SystemTime::now());
         let mut reason = Vec::new();
         let mut body = answer.into_body();
         while reason.len() < MAX_REASON_BYTES {
@@ -78,7 +82,7 @@ impl Poster {
             reason.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
         }
         reason.truncate(MAX_REASON_BYTES);
-        Err(format!("it answered {status}: {}", String::from_utf8_lossy(&reason).trim()))
+        Err(DeliveryFailure { retry_after, ..refusal(status, String::from_utf8_lossy(&reason).trim()) })
     }
 
     fn client(&self) -> &Https {
@@ -93,6 +97,36 @@ fn client(tls: rustls::ClientConfig) -> Https {
     let secure = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
     let connector = secure.https_or_http().enable_http1().wrap_connector(plain);
     Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)
+}
+
+/// What a status other than success means.
+///
+/// 4xx says that the request is wrong, so repeating it is pointless: the notification is given up, and can be sent
+/// again by hand once the server or the config is corrected. That includes 401 and 403. Exceptions are the statuses
+/// that depend on the moment or on the connection: 408, 409, 421, 423, 425 and 429. They, 5xx and redirections may be
+/// gone at the next delivery.
+fn refusal(status: StatusCode, body: &str) -> DeliveryFailure {
+    if status.is_redirection() {
+        return DeliveryFailure::temporary(format!("the server answered {status}; redirections are not followed"));
+    }
+    let separator = if body.is_empty() { "" } else { ": " };
+    let reason = format!("the server answered {status}{separator}{body}");
+    let depends_on_the_moment = matches!(status.as_u16(), 408 | 409 | 421 | 423 | 425 | 429);
+    if status.is_client_error() && !depends_on_the_moment {
+        DeliveryFailure::permanent(reason)
+    } else {
+        DeliveryFailure::temporary(reason)
+    }
+}
+
+/// The header `Retry-After`: seconds, or a date of HTTP. `None`: missing, unreadable, or past.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(value).ok()?;
+    SystemTime::from(date.timestamp()).duration_since(now).ok()
 }
 
 /// Looks names up as the system does, [`LOOKUPS`] at a time.
@@ -122,15 +156,28 @@ impl Service<Name> for Resolver {
     }
 }
 
-/// An error and what is behind it: the first of them rarely says what happened.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut all = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        all = format!("{all}: {error}");
-        next = error.source();
+/// What made a request fail, in words for people: the innermost cause, without the number that the system has for it.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
-    all
+    if let Some(words) = innermost.downcast_ref::<std::io::Error>().and_then(|error| words(error.kind())) {
+        return words.to_owned();
+    }
+    let text = innermost.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
+fn words(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::ConnectionRefused => "connection refused",
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "the server closed the connection",
+        ErrorKind::HostUnreachable => "host unreachable",
+        ErrorKind::NetworkUnreachable => "network unreachable",
+        ErrorKind::TimedOut => "connecting took too long",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

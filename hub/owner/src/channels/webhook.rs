@@ -1,32 +1,75 @@
-//! A notice as an HTTP POST of JSON, signed.
+//! A notification as an HTTP POST of JSON, signed.
 //!
-//! `Meowlink-Signature: t=SECONDS,v1=HEX`, where HEX is the HMAC-SHA256 of `SECONDS.BODY` with the shared secret and SECONDS
-//! is when it was sent, since 1970 UTC. `Idempotency-Key` stays the same over all tries.
+//! `Meowlink-Signature: t=SECONDS,v1=HEX`: SECONDS is the time of the delivery, since 1970 UTC, and HEX is the
+//! HMAC-SHA256 of `SECONDS.BODY` with the shared secret. `Idempotency-Key` stays the same over all deliveries of a
+//! notification.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hub_store::notices::Notice;
+use daemon::config::{ConfigError, Secret};
+use hub_store::notifications::Notification;
 use ring::hmac;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::kind::{Sender, Settings, Tools};
 use super::post::Poster;
+use crate::delivery::DeliveryFailure;
 use crate::message::Payload;
-use daemon::config::Secret;
+use crate::secret::secret;
+use crate::values::check_url;
 
-#[derive(Debug)]
-pub(super) struct Webhook {
-    pub(super) poster: Arc<Poster>,
-    pub(super) url: String,
-    pub(super) secret: Option<Secret>,
-    pub(super) public_url: Option<Arc<str>>,
+/// `type = "webhook"`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name among the owner's channels. Default: the type.
+    name: Option<String>,
+    /// Where to post to: `http://` or `https://`.
+    url: String,
+    /// Signs the body. Default: not signed.
+    secret: Option<Secret>,
+    /// A file that holds the secret.
+    secret_file: Option<PathBuf>,
 }
 
-impl Webhook {
-    pub(super) async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        let body = Payload::new(notice, self.public_url.as_deref()).to_json();
+impl Settings for Config {
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn check(&self, _owner: &str, _has_public_url: bool) -> Result<(), (&'static str, String)> {
+        check_url(&self.url).map_err(|why| ("url", why))?;
+        if self.secret.is_some() && self.secret_file.is_some() {
+            return Err(("secret_file", "cannot be combined with secret".into()));
+        }
+        Ok(())
+    }
+
+    fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {
+        let secret = secret(&format!("{prefix}.secret_file"), self.secret.as_ref(), self.secret_file.as_deref())?;
+        let (poster, public_url) = (Arc::clone(&tools.poster), tools.public_url.clone());
+        Ok(Box::new(Webhook { poster, url: self.url.clone(), secret, public_url }))
+    }
+}
+
+#[derive(Debug)]
+struct Webhook {
+    poster: Arc<Poster>,
+    url: String,
+    secret: Option<Secret>,
+    public_url: Option<Arc<str>>,
+}
+
+#[tonic::async_trait]
+impl Sender for Webhook {
+    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
+        let body = Payload::new(notification, self.public_url.as_deref()).to_json();
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let signature = self.secret.as_ref().map(|secret| ("meowlink-signature", sign(secret.expose(), now_s, &body)));
-        let headers = [("idempotency-key", notice.key.clone())].into_iter().chain(signature);
+        let headers = [("idempotency-key", notification.key.clone())].into_iter().chain(signature);
         self.poster.json(&self.url, headers, body).await
     }
 }

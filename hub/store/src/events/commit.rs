@@ -9,7 +9,8 @@ use super::learning;
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::notices::{NoticePlan, PutIn, Subject, put_notices};
+use crate::notifications::{NotificationPlan, Subject, put_notifications};
+use crate::waker::PutIn;
 use crate::words::words;
 
 /// Up to where a node was heard and stored.
@@ -107,7 +108,7 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Committed {
     /// The event is stored, and notifications about it are in the outbox.
-    Stored(Box<Event>, PutIn),
+    Stored(Box<Event>),
     /// This event was stored before.
     KnownAlready,
 }
@@ -158,12 +159,12 @@ impl Store {
         mut event: NewEvent,
         clip: Result<Clip, NoClip>,
         watermark: Watermark,
-        plan: impl FnOnce(&Event) -> Vec<NoticePlan> + Send + 'static,
+        plan: impl FnOnce(&Event) -> Vec<NotificationPlan> + Send + 'static,
     ) -> Result<Committed, StoreError> {
-        self.write_durably(move |db| {
+        let committed = self.write_durably(move |db| {
             put_watermark(db, &watermark)?;
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
-                return Ok(Committed::KnownAlready);
+                return Ok((Committed::KnownAlready, PutIn::default()));
             }
             let household = learning::learn(db, &event.cat, &event.node)?;
             let taught = event.features.as_ref().filter(|_| household.labels() > 0);
@@ -174,10 +175,12 @@ impl Store {
             insert(db, &event, labels, &clip)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             let stored = db.query_row(&sql, [db.last_insert_rowid()], from_row)?;
-            let put_in = put_notices(db, &Subject::of_event(&stored), &plan(&stored), now_ns())?;
-            Ok(Committed::Stored(Box::new(stored), put_in))
-        })
-        .await
+            let put_in = put_notifications(db, &Subject::of_event(&stored), &plan(&stored), now_ns())?;
+            Ok((Committed::Stored(Box::new(stored)), put_in))
+        });
+        let (committed, put_in) = committed.await?;
+        self.waker().committed(put_in);
+        Ok(committed)
     }
 
     /// Stores gaps and watermarks, all in one transaction. A gap that continues a stored gap of the same reason extends

@@ -6,10 +6,10 @@ use daemon::metrics::{CallFamilies, Calls, Page};
 use hub_listen::Live;
 use hub_listen::analysis::AnalysisService;
 use hub_owner::Outbox;
+use hub_owner::channels::KINDS;
 use hub_owner::outbox::{Counters, PerKind};
 use hub_store::Store;
 use hub_store::clips::Clips;
-use hub_store::notices::ChannelKind;
 
 const STORE: CallFamilies = CallFamilies {
     ended: ("meowlink_hub_store_operations_total", "Operations of the database that ended, by kind and how."),
@@ -77,21 +77,22 @@ pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
 pub(super) async fn notices(page: &mut Page, store: Option<&Store>, outbox: Option<&Outbox>) {
     let counters = outbox.map(Outbox::counters);
     let of_kind = |figure: fn(&Counters) -> &PerKind, kind| counters.map_or(0.0, |all| figure(all).get(kind) as f64);
-    let mut family = page.counter("meowlink_hub_notices_total", "Notices that a channel took, or that were given up.");
-    for kind in ChannelKind::ALL {
+    let mut family =
+        page.counter("meowlink_hub_notices_total", "Notifications that a channel accepted, or that were given up.");
+    for kind in KINDS.iter().copied() {
         family
-            .with(&[("channel", kind.as_str()), ("result", "delivered")], of_kind(|all| &all.delivered, kind))
-            .with(&[("channel", kind.as_str()), ("result", "dead")], of_kind(|all| &all.dead, kind));
+            .with(&[("channel", kind), ("result", "delivered")], of_kind(|all| &all.delivered, kind))
+            .with(&[("channel", kind), ("result", "dead")], of_kind(|all| &all.dead, kind));
     }
-    let help = "Tries to deliver a notice that failed; it is tried again.";
+    let help = "Deliveries of notifications that failed.";
     let mut family = page.counter("meowlink_hub_notice_failures_total", help);
-    for kind in ChannelKind::ALL {
-        family.with(&[("channel", kind.as_str())], of_kind(|all| &all.failed, kind));
+    for kind in KINDS.iter().copied() {
+        family.with(&[("channel", kind)], of_kind(|all| &all.failed, kind));
     }
     let count = |figure: fn(&Counters) -> &AtomicU64| counters.map_or(0.0, |all| get(figure(all)));
-    page.counter("meowlink_hub_notices_not_sent_total", "Notices that were not sent by themselves, by reason.")
-        .with(&[("reason", "suppressed")], count(|all| &all.suppressed))
-        .with(&[("reason", "outbox_full")], count(|all| &all.crowded_out));
+    page.counter("meowlink_hub_notices_not_sent_total", "Notifications that were not sent by themselves, by reason.")
+        .with(&[("reason", "suppressed")], store.map_or(0.0, |store| store.suppressed_notifications() as f64))
+        .with(&[("reason", "outbox_full")], store.map_or(0.0, |store| store.crowded_out_notifications() as f64));
     page.counter(
         "meowlink_hub_owner_calls_total",
         "Calls of Notify that were answered before they were stored (late) or are not (dropped), by outcome.",
@@ -100,12 +101,12 @@ pub(super) async fn notices(page: &mut Page, store: Option<&Store>, outbox: Opti
     .with(&[("outcome", "dropped")], count(|all| &all.calls_dropped));
     // Left out if the store does not answer.
     if let Some(store) = store
-        && let Ok(pending) = store.pending_notices().await
+        && let Ok(pending) = store.pending_notifications().await
     {
-        let mut family = page.gauge("meowlink_hub_notices_pending", "Notices that wait to be delivered.");
-        for kind in ChannelKind::ALL {
-            let waiting = pending.iter().find(|(of, _)| *of == kind).map_or(0, |(_, count)| *count);
-            family.with(&[("channel", kind.as_str())], waiting as f64);
+        let mut family = page.gauge("meowlink_hub_notices_pending", "Notifications that wait to be delivered.");
+        for kind in KINDS.iter().copied() {
+            let waiting = pending.iter().find(|(of, _)| of == kind).map_or(0, |(_, count)| *count);
+            family.with(&[("channel", kind)], waiting as f64);
         }
     }
 }

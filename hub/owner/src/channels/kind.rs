@@ -1,0 +1,55 @@
+//! What each kind of channel implements.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use daemon::config::ConfigError;
+use hub_store::notifications::Notification;
+
+use super::post::Poster;
+use crate::delivery::DeliveryFailure;
+use crate::mqtt::Mqtt;
+
+/// The config of a channel.
+pub(super) trait Settings {
+    /// The channel's name, if one is given.
+    fn name(&self) -> Option<&str>;
+
+    /// Whether the channel needs the broker of `[mqtt]`.
+    fn needs_broker(&self) -> bool {
+        false
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The key, and what is wrong with its value.
+    fn check(&self, owner: &str, has_public_url: bool) -> Result<(), (&'static str, String)>;
+
+    /// Makes the sender of a checked config, whose keys begin with `prefix`.
+    ///
+    /// # Errors
+    /// Names the key of a secret that cannot be read.
+    fn open(&self, owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError>;
+}
+
+/// The sending through a channel.
+#[tonic::async_trait]
+pub(super) trait Sender: Debug + Send + Sync {
+    /// Sends a notification. The caller sets the deadline.
+    ///
+    /// # Errors
+    /// Why it did not arrive, or may not have arrived.
+    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure>;
+}
+
+/// What all channels of a process share.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// Sends HTTP requests.
+    pub(super) poster: Arc<Poster>,
+    /// Where the owners' browsers find the gateway.
+    pub(super) public_url: Option<Arc<str>>,
+    /// The connection to the broker.
+    pub(super) mqtt: Option<Mqtt>,
+}

@@ -1,0 +1,99 @@
+use rusqlite::params;
+use rusqlite::types::Value;
+
+use super::*;
+
+fn version(connection: &Connection) -> u32 {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn all_steps_run_once() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate(&mut connection).unwrap();
+    assert_eq!(version(&connection) as usize, STEPS.len());
+    migrate(&mut connection).unwrap();
+    assert_eq!(version(&connection) as usize, STEPS.len());
+}
+
+#[test]
+fn later_steps_keep_what_earlier_versions_stored() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate_by(&mut connection, &["CREATE TABLE cats (name TEXT)"]).unwrap();
+    connection.execute("INSERT INTO cats VALUES ('Tom')", []).unwrap();
+    let steps = ["CREATE TABLE cats (name TEXT)", "ALTER TABLE cats ADD COLUMN lives INTEGER NOT NULL DEFAULT 9"];
+    migrate_by(&mut connection, &steps).unwrap();
+    let row: (String, i64) =
+        connection.query_row("SELECT name, lives FROM cats", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(row, ("Tom".into(), 9));
+}
+
+#[test]
+fn notices_and_their_numbers_survive_step_6() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate_by(&mut connection, &STEPS[..5]).unwrap();
+    let put = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, subject, state, \
+               created_at_ns, queued_at_ns, due_at_ns) \
+               VALUES (?1, 'Anna', 'log', 'log', ?2, 'Tom', '{}', 'pending', 1, 1, 1)";
+    for key in ["a", "b", "c"] {
+        connection.execute(put, [key, "call"]).unwrap();
+    }
+    connection.execute("DELETE FROM notices WHERE key <> 'a'", []).unwrap();
+    connection.execute(put, ["x", "node"]).unwrap_err();
+    migrate_by(&mut connection, &STEPS[..6]).unwrap();
+    connection.execute(put, ["d", "node"]).unwrap();
+    let mut statement = connection.prepare("SELECT id, key FROM notices ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(rows.collect::<Result<Vec<(i64, String)>, _>>().unwrap(), [(1, "a".into()), (4, "d".into())]);
+}
+
+#[test]
+fn notices_their_numbers_and_indexes_survive_step_7_and_channels_of_any_kind_are_stored() {
+    const PUT: &str = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, event_id, subject, \
+                       state, reason, digest_due_ns, created_at_ns, queued_at_ns, due_at_ns, tries, error, \
+                       ended_at_ns) VALUES (?1, 'Anna', 'c', ?2, 'event', 'Tom', 7, '{}', ?3, ?4, 11, 12, 13, 14, \
+                       15, 'why', ?5)";
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate_by(&mut connection, &STEPS[..6]).unwrap();
+    let none = None::<&str>;
+    connection.execute(PUT, params!["a", "ntfy", "pending", none, none]).unwrap();
+    connection.execute(PUT, params!["b", none, "suppressed", "cooldown", 16]).unwrap();
+    connection.execute(PUT, params!["c", "log", "dead", none, 16]).unwrap();
+    connection.execute("DELETE FROM notices WHERE key = 'c'", []).unwrap();
+    connection.execute(PUT, params!["x", "signal", "pending", none, none]).unwrap_err();
+    let dump = |connection: &Connection, sql: &str| {
+        let mut statement = connection.prepare(sql).unwrap();
+        let width = statement.column_count();
+        let rows = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect()).unwrap();
+        rows.collect::<Result<Vec<Vec<Value>>, _>>().unwrap()
+    };
+    let all = "SELECT * FROM notices ORDER BY id";
+    let indexes = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'notices' AND type = 'index' ORDER BY name";
+    let before = (dump(&connection, all), dump(&connection, indexes));
+    migrate(&mut connection).unwrap();
+    assert_eq!((dump(&connection, all), dump(&connection, indexes)), before);
+    connection.execute(PUT, params!["d", "signal", "pending", none, none]).unwrap();
+    assert_eq!(connection.last_insert_rowid(), 4, "numbers are never used twice");
+    let without_kind = connection.execute(PUT, params!["y", none, "pending", none, none]);
+    without_kind.unwrap_err();
+    let again = connection.execute(PUT, params!["d", "log", "pending", none, none]);
+    again.unwrap_err();
+}
+
+#[test]
+fn step_that_fails_leaves_the_version_before_it() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    let steps = ["CREATE TABLE cats (name TEXT)", "CREATE TABLE dogs (name TEXT); CREATE TABLE cats (name TEXT)"];
+    migrate_by(&mut connection, &steps).unwrap_err();
+    assert_eq!(version(&connection), 1);
+    let dogs: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'dogs'", [], |row| row.get(0)).unwrap();
+    assert_eq!(dogs, 0, "half a step was kept");
+}
+
+#[test]
+fn database_of_a_later_version_is_refused() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    connection.pragma_update(None, "user_version", 999).unwrap();
+    assert!(matches!(migrate(&mut connection), Err(StoreError::TooNew { version: 999, .. })));
+}

@@ -1,0 +1,104 @@
+//! What a notification is about.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::events::event::Event;
+
+/// What a notification is about. Stored as JSON, which hubs of different versions read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Subject {
+    /// A call of `Owner.Notify`.
+    Call {
+        /// Name of the animal.
+        animal: String,
+        /// Type of the animal, as the caller says: `cat`, `Dog`.
+        animal_type: String,
+        /// Time of the call, in nanoseconds since 1970 UTC.
+        called_at_ns: i64,
+    },
+    /// An event: a vocalisation that the hub heard.
+    Event {
+        /// Number of the event.
+        id: i64,
+        /// Name of the cat. Empty: unknown.
+        cat: String,
+        /// Name of the node.
+        node: String,
+        /// Its context, as in the API.
+        context: String,
+        /// Its kind of sound, as in the API. `None`: unknown.
+        sound: Option<String>,
+        /// How certain it is that a cat made the sound, 0 to 1.
+        score: f32,
+        /// Start of the event, in nanoseconds since 1970 UTC.
+        started_at_ns: i64,
+        /// Whether its recording was kept.
+        clip: bool,
+    },
+    /// A node stopped hearing, or hears again.
+    Node {
+        /// Name of the node.
+        node: String,
+        /// Name of its cat. Empty: unknown.
+        cat: String,
+        /// Condition of the node, as in `/readyz`. `ok`: it hears again.
+        condition: String,
+        /// One sentence about the condition. Empty: the node hears again.
+        detail: String,
+        /// When the condition was seen, in nanoseconds since 1970 UTC.
+        at_ns: i64,
+        /// How long the node has heard nothing, or had heard nothing, in seconds.
+        lasted_s: u64,
+    },
+    /// A summary of notifications that were suppressed.
+    Digest {
+        /// When the first of them was suppressed, in nanoseconds since 1970 UTC.
+        from_ns: i64,
+        /// When the last of them was suppressed.
+        to_ns: i64,
+        /// Counts by animal, then by context, `call`, or `node_<condition>`.
+        counts: BTreeMap<String, BTreeMap<String, u64>>,
+    },
+}
+
+impl Subject {
+    /// The subject of a notification about an event.
+    pub fn of_event(event: &Event) -> Self {
+        Self::Event {
+            id: event.id,
+            cat: event.found.cat.clone(),
+            node: event.found.node.clone(),
+            context: event.found.context.label.as_str().to_owned(),
+            sound: event.found.kind.clone(),
+            score: event.found.score,
+            started_at_ns: event.found.started_at_ns,
+            clip: event.clip.is_ok(),
+        }
+    }
+
+    /// The kind of subject, as in the API.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Call { .. } => "call",
+            Self::Event { .. } => "event",
+            Self::Node { .. } => "node",
+            Self::Digest { .. } => "digest",
+        }
+    }
+
+    /// The animal. Empty: unknown, or a digest.
+    pub fn animal(&self) -> &str {
+        match self {
+            Self::Call { animal, .. } | Self::Event { cat: animal, .. } | Self::Node { cat: animal, .. } => animal,
+            Self::Digest { .. } => "",
+        }
+    }
+
+    /// Number of the event, if it is about one.
+    pub fn event_id(&self) -> Option<i64> {
+        if let Self::Event { id, .. } = self { Some(*id) } else { None }
+    }
+}

@@ -1,0 +1,217 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::events::{Committed, Event, NoClip, Watermark};
+use crate::testing::event;
+use crate::{Access, Store};
+
+const SECOND_NS: i64 = 1_000_000_000;
+
+fn call(animal: &str) -> Subject {
+    Subject::Call { animal: animal.into(), animal_type: "cat".into(), called_at_ns: 0 }
+}
+
+fn channel(name: &str, kind: &str) -> ChannelName {
+    ChannelName { name: name.into(), kind: kind.into() }
+}
+
+fn plan(owner: &str) -> NotificationPlan {
+    let channels = vec![channel("phone", "ntfy"), channel("hook", "webhook")];
+    NotificationPlan { owner: owner.into(), channels, cooldown_ns: 60 * SECOND_NS, hold: None, digest_due_ns: None }
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    (dir, store)
+}
+
+async fn put(store: &Store, animal: &str, plan: NotificationPlan, now_ns: i64) -> PutIn {
+    store.commit_notifications(vec![(call(animal), vec![plan])], now_ns).await.unwrap()
+}
+
+async fn due(store: &Store, channel: &str, now_ns: i64) -> Vec<i64> {
+    store
+        .due_notifications("Anna", channel, now_ns, 10)
+        .await
+        .unwrap()
+        .iter()
+        .map(|notification| notification.id)
+        .collect()
+}
+
+#[tokio::test]
+async fn event_and_its_notifications_are_stored_together_once() {
+    let (_dir, store) = open();
+    let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+    let commit =
+        || store.commit_event(event("kitchen", 0), Err(NoClip::Disabled), mark.clone(), |_| vec![plan("Anna")]);
+    let mut changed = store.outbox_changed();
+    let Committed::Stored(stored) = commit().await.unwrap() else { panic!("known") };
+    assert!(changed.has_changed().unwrap(), "those who deliver are woken");
+    changed.mark_unchanged();
+    assert_eq!(commit().await.unwrap(), Committed::KnownAlready);
+    assert!(!changed.has_changed().unwrap());
+    let notifications = store.notifications(None, None, 10).await.unwrap();
+    assert_eq!(notifications.len(), 2, "the owner is not notified twice");
+    assert_eq!(notifications[0].subject, Subject::of_event(&stored));
+    assert_eq!(notifications[0].channel, Some(channel("hook", "webhook")));
+    assert_ne!(notifications[0].key, notifications[1].key);
+    assert_eq!(notifications[0].key.len(), 32);
+}
+
+#[tokio::test]
+async fn cooldown_is_for_each_owner_animal_and_kind() {
+    let (_dir, store) = open();
+    let second = |n: i64| n * SECOND_NS;
+    let pending = |put_in: PutIn| put_in.pending > 0;
+    assert!(pending(put(&store, "Tom", plan("Anna"), second(100)).await));
+    assert!(!pending(put(&store, "Tom", plan("Anna"), second(159)).await));
+    assert!(pending(put(&store, "Ada", plan("Anna"), second(159)).await));
+    assert!(pending(put(&store, "Tom", plan("Bert"), second(159)).await));
+    // The cool-down counts from the last notification that was sent. If it counted from suppressed ones, the owner of a
+    // cat that never stops would never be notified again.
+    assert!(pending(put(&store, "Tom", plan("Anna"), second(160)).await));
+    // A clock that was set back silences no owner.
+    assert!(pending(put(&store, "Tom", plan("Anna"), second(10)).await));
+    let heard = Subject::of_event(&stored_event(&store).await);
+    let put_in = store.commit_notifications(vec![(heard, vec![plan("Anna")])], second(161)).await.unwrap();
+    assert_eq!(put_in.pending, 2, "a call does not hide an event");
+    let suppressed = store.notifications(Some(NotificationState::Suppressed), None, 10).await.unwrap();
+    assert_eq!(suppressed.len(), 1);
+    assert_eq!((suppressed[0].reason, &suppressed[0].channel), (Some(SuppressReason::Cooldown), &None));
+    let never = NotificationPlan { cooldown_ns: 0, ..plan("Anna") };
+    assert!(pending(put(&store, "Tom", never, second(160)).await));
+}
+
+async fn stored_event(store: &Store) -> Event {
+    let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+    match store.commit_event(event("kitchen", 0), Err(NoClip::Disabled), mark, |_| vec![]).await.unwrap() {
+        Committed::Stored(event) => *event,
+        Committed::KnownAlready => panic!("known"),
+    }
+}
+
+#[tokio::test]
+async fn due_notifications_are_delivered_in_turn_until_given_up() {
+    let (_dir, store) = open();
+    for (animal, now_ns) in [("Tom", 1), ("Ada", 2)] {
+        put(&store, animal, plan("Anna"), now_ns).await;
+    }
+    assert_eq!(due(&store, "phone", 2).await, [1, 3]);
+    assert_eq!(due(&store, "phone", 1).await, [1]);
+    let key = store.due_notifications("Anna", "phone", 1, 1).await.unwrap()[0].key.clone();
+    // A failed one goes behind those that have not been tried.
+    store.notification_failed(1, "it is down".into(), Some(10), 5).await.unwrap();
+    assert_eq!(due(&store, "phone", 9).await, [3]);
+    assert_eq!(due(&store, "phone", 10).await, [3, 1]);
+    store.notification_delivered(3, 11).await.unwrap();
+    store.notification_failed(1, "it is gone".into(), None, 12).await.unwrap();
+    assert_eq!(due(&store, "phone", i64::MAX).await, [0; 0]);
+    assert_eq!(due(&store, "hook", i64::MAX).await, [2, 4]);
+    let dead = store.notifications(Some(NotificationState::Dead), None, 10).await.unwrap();
+    assert_eq!((dead[0].id, dead[0].tries, dead[0].error.as_deref()), (1, 2, Some("it is gone")));
+    assert_eq!(dead[0].key, key);
+    let counted = store.pending_notifications().await.unwrap();
+    assert_eq!(counted, [("webhook".to_owned(), 2)]);
+
+    let (again, was_dead) = store.retry_notification(1, 100).await.unwrap().unwrap();
+    assert!(was_dead && again.state == NotificationState::Pending && again.tries == 0 && again.key == key);
+    assert_eq!((again.created_at_ns, again.queued_at_ns), (1, 100));
+    assert_eq!(due(&store, "phone", 100).await, [1]);
+    assert!(!store.retry_notification(3, 100).await.unwrap().unwrap().1, "a delivered one is not sent again");
+    assert_eq!(store.retry_notification(99, 100).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn forty_notifications_of_a_night_are_one_digest() {
+    let (_dir, store) = open();
+    let night = NotificationPlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(1_000), ..plan("Anna") };
+    for n in 0..40 {
+        put(&store, if n % 4 == 0 { "Ada" } else { "Tom" }, night.clone(), n).await;
+    }
+    // Of an owner who was removed from the config.
+    put(&store, "Tom", NotificationPlan { owner: "Bert".into(), ..night.clone() }, 40).await;
+    assert!(!store.digest_is_due(999).await.unwrap());
+    assert!(store.digest_is_due(1_000).await.unwrap());
+    let digest_plan = NotificationPlan { cooldown_ns: 0, ..plan("Anna") };
+    let put_in = store.make_digests(vec![digest_plan.clone()], 1_000).await.unwrap();
+    assert_eq!((put_in.pending, put_in.suppressed), (2, 0));
+    assert_eq!(store.suppressed_notifications(), 41);
+    let digests = store.due_notifications("Anna", "phone", 1_000, 10).await.unwrap();
+    let of = |count| BTreeMap::from([("call".to_owned(), count)]);
+    let counts = BTreeMap::from([("Ada".to_owned(), of(10)), ("Tom".to_owned(), of(30))]);
+    assert_eq!(digests.len(), 1);
+    assert_eq!(digests[0].subject, Subject::Digest { from_ns: 0, to_ns: 39, counts });
+    assert!(!store.digest_is_due(i64::MAX).await.unwrap(), "a digest is sent once");
+    assert_eq!(store.make_digests(vec![digest_plan], 2_000).await.unwrap(), PutIn::default());
+}
+
+#[tokio::test]
+async fn digest_counts_what_the_cooldown_suppressed_and_nothing_that_was_sent() {
+    let (_dir, store) = open();
+    let day = NotificationPlan { digest_due_ns: Some(1_000), ..plan("Anna") };
+    for now_ns in 0..3 {
+        put(&store, "Tom", day.clone(), now_ns).await;
+    }
+    store.make_digests(vec![NotificationPlan { cooldown_ns: 0, ..plan("Anna") }], 1_000).await.unwrap();
+    let digest = store.notifications(None, None, 1).await.unwrap().remove(0);
+    let Subject::Digest { counts, .. } = digest.subject else { panic!("{digest:?}") };
+    assert_eq!(counts["Tom"]["call"], 2);
+}
+
+#[tokio::test]
+async fn notifications_of_a_removed_channel_are_given_up() {
+    let (_dir, store) = open();
+    put(&store, "Tom", plan("Anna"), 1).await;
+    let known = vec![("Anna".to_owned(), "phone".to_owned()), ("Bert".to_owned(), "hook".to_owned())];
+    assert_eq!(store.bury_unknown(known, 5).await.unwrap(), 1);
+    let dead = store.notifications(Some(NotificationState::Dead), None, 10).await.unwrap();
+    assert_eq!(dead[0].channel, Some(channel("hook", "webhook")));
+    assert_eq!(due(&store, "phone", 5).await, [1]);
+}
+
+#[tokio::test]
+async fn old_ones_are_deleted_but_not_those_that_wait() {
+    let (_dir, store) = open();
+    put(&store, "Tom", plan("Anna"), 1).await;
+    store.notification_delivered(1, 2).await.unwrap();
+    let held = NotificationPlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(1_000), ..plan("Anna") };
+    put(&store, "Tom", held, 3).await;
+    let dropped = NotificationPlan { hold: Some(SuppressReason::DigestOnly), ..plan("Anna") };
+    put(&store, "Tom", dropped, 4).await;
+    assert_eq!(store.forget_notifications(4, 10).await.unwrap(), 1);
+    assert_eq!(store.forget_notifications(5, 10).await.unwrap(), 1);
+    let left = store.notifications(None, None, 10).await.unwrap();
+    assert_eq!(left.iter().map(|notification| notification.id).collect::<Vec<_>>(), [3, 2]);
+}
+
+#[tokio::test]
+async fn full_outbox_deletes_the_oldest_and_counts_those_that_were_pending() {
+    let (_dir, store) = open();
+    put(&store, "Tom", plan("Anna"), 1).await;
+    store.notification_delivered(1, 2).await.unwrap();
+    // As if that many had been stored and deleted.
+    let last = MAX_NOTIFICATIONS + 1;
+    store.write(move |db| Ok(db.execute("UPDATE sqlite_sequence SET seq = ?1", [last])?)).await.unwrap();
+    let put_in = put(&store, "Ada", plan("Anna"), 3).await;
+    assert_eq!(put_in, PutIn { pending: 2, suppressed: 0, crowded_out: 1 });
+    assert_eq!(store.crowded_out_notifications(), 1);
+    assert_eq!(store.notifications(None, None, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn pages_hold_every_notification_once() {
+    let (_dir, store) = open();
+    for n in 0..5 {
+        put(&store, "Tom", NotificationPlan { cooldown_ns: 0, ..plan("Anna") }, n).await;
+    }
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.notifications(Some(NotificationState::Pending), before, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        seen.extend(page.iter().map(|notification| notification.id));
+    }
+    assert_eq!(seen, (1..=10).rev().collect::<Vec<_>>());
+}
