@@ -32,13 +32,14 @@ test: ## Build and test everything
 	@scripts/setup build test
 	@scripts/test
 
-lint: ## Check format, clippy, dependencies and scripts
+lint: ## Check format, clippy, dependencies, scripts and the shape of the code
 	@scripts/setup build lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/tool cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/lint-scripts
 	scripts/lint-monitoring
+	scripts/shape
 
 docs: ## Build the documentation of the code
 	@scripts/setup build
