@@ -12,6 +12,7 @@ mod command;
 mod environment;
 mod flags;
 mod keys;
+mod kind;
 mod layers;
 mod schema;
 mod secret;

@@ -1,4 +1,5 @@
-//! A gRPC port: one service, with health and reflection next to it, and `/metrics` for plain HTTP. The one accept loop of both daemons.
+//! A gRPC port: one service, with health and reflection next to it, and `/metrics` for plain HTTP. Both daemons use
+//! this accept loop.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -34,8 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a refused connection is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
 
-/// Serves one service on its addresses until `stop`, then finishes the calls that are in flight and returns. `descriptors` is the
-/// encoded `FileDescriptorSet` that reflection shows.
+/// Serves one service on its addresses until `stop`, then finishes the calls that are in flight and returns.
+/// `descriptors` is the encoded `FileDescriptorSet` that reflection shows.
 pub async fn serve<S>(
     service: S,
     health: HealthServer<impl Health>,

@@ -60,7 +60,7 @@ class Daemon:
 
     def __init__(self, program, *arguments):
         self.log = tempfile.NamedTemporaryFile(prefix=f"{program}-", suffix=".log")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("CAT_NODE_", "HUB_"))}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("MEOWLINK_NODE_", "MEOWLINK_HUB_", "CAT_NODE_", "HUB_"))}
         command = [BINARIES / program, *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL, env=environment)
 

@@ -141,7 +141,9 @@ pub struct Finished {
 fn scrub_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
-        if text.starts_with("CAT_NODE_") || text.starts_with("HUB_") || text == "NOTIFY_SOCKET" {
+        let of_a_program =
+            ["MEOWLINK_NODE_", "MEOWLINK_HUB_", "CAT_NODE_", "HUB_"].iter().any(|start| text.starts_with(start));
+        if of_a_program || text == "NOTIFY_SOCKET" {
             command.env_remove(&name);
         }
     }

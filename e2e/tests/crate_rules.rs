@@ -1,5 +1,5 @@
-//! Holds the arrows between crates that `ARCHITECTURE.md` promises do not exist, by what `cargo metadata` says of their normal
-//! dependencies. Tests may use more.
+//! Holds the arrows between crates that `ARCHITECTURE.md` promises do not exist, by the normal dependencies that
+//! `cargo metadata` lists. Tests may use more.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
@@ -61,7 +61,7 @@ fn faults(dependencies: &Dependencies) -> Vec<String> {
         for name in used {
             match (floor(user), floor(name)) {
                 (Some(from), Some(to)) if to >= from => {
-                    faults.push(format!("{user} uses {name}, which is not below it"))
+                    faults.push(format!("{user} uses {name}, which is not below it"));
                 }
                 (None, Some(_)) if user != "e2e" => faults.push(format!("{user} uses {name}, a crate of the hub")),
                 _ => {}

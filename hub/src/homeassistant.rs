@@ -13,7 +13,6 @@ use hub_listen::live::{LiveLevel, News, NodeReport, NodeState};
 use hub_owner::event_url;
 use hub_owner::mqtt::Mqtt;
 use hub_store::events::Event;
-use hub_store::notifications::Subject;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::MissedTickBehavior;
@@ -122,7 +121,7 @@ impl HomeAssistant {
 
     async fn publish_event(&self, event: &Event) {
         let (names, found) = (Names::new(self.mqtt.config(), &event.found.node), &event.found);
-        let url = event_url(&Subject::of_event(event), self.public_url.as_deref());
+        let url = event_url(&event.subject(), self.public_url.as_deref());
         let payload = json!({
             "event_type": event.counts_as().as_str(),
             "id": event.id,

@@ -4,8 +4,8 @@
 //! the size of the correction. Without labels it gives the general answer; the more labels there are, the more it
 //! follows the cat. Training takes milliseconds and is deterministic, so only the labels need storing.
 //! [`Household`] is what the rest of the system asks: it picks the labels to learn from, and gives the answer of the
-//! general model while there are none. It has no state but the labels: whoever needs a cat's answer learns it from them,
-//! so a restart changes nothing and no copy can be out of date.
+//! general model while there are none. It has no state but the labels: whoever needs a cat's answer learns it from
+//! them, so a restart changes nothing and no copy can be out of date.
 
 use crate::context::{CONTEXTS, ContextLogits, ContextModel, Features, context_of, softmax};
 use crate::detection::{Context, ContextLabel};
@@ -102,8 +102,8 @@ fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {
     out
 }
 
-/// How many labels of one cat are learnt from: the latest ones. Older ones are kept and count for their own events only.
-/// Learning from this many takes some milliseconds.
+/// How many labels of one cat are learnt from: the latest ones. Older ones are kept and count for their own events
+/// only. Learning from this many takes some milliseconds.
 pub const MOST_LABELS: usize = 100;
 
 /// The context answers for one cat: by its own classifier once there are labels, by the general model until then.
@@ -114,8 +114,8 @@ pub struct Household {
 }
 
 impl Household {
-    /// Learns from a cat's labelled sounds, at most [`MOST_LABELS`], the latest first. `uncertain` teaches nothing. Computes for
-    /// milliseconds: not for an async thread.
+    /// Learns from a cat's labelled sounds, at most [`MOST_LABELS`], the latest first. `uncertain` teaches nothing.
+    /// Computes for milliseconds: not for an async thread.
     pub fn learn(labelled: Vec<(Features, ContextLabel)>) -> Self {
         let general = ContextModel::shipped();
         let examples: Vec<Example> = labelled

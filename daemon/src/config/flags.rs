@@ -10,8 +10,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::environment::Variables;
+use super::kind::Kind;
 use super::layers::{self, Loaded};
-use super::value::{Assignment, Given, Kind};
+use super::value::{Assignment, Given};
 use super::{ConfigError, Key, Origin, Settings, keys};
 
 /// Selects the settings that are flags of a command.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::value::Kind;
+use super::kind::Kind;
 use super::{Settings, schema};
 
 /// A setting: a leaf of the config file.

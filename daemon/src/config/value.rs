@@ -6,19 +6,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeValue};
 
+use super::kind::Kind;
 use super::{Key, Origin};
-
-/// The type of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
-    Bool,
-    Integer,
-    Number,
-    Text,
-    List(Box<Self>),
-    /// Tables, or another type that only the file can hold.
-    Tables,
-}
 
 /// A value that was given as text.
 #[derive(Debug, Clone)]

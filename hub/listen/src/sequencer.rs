@@ -38,8 +38,8 @@ pub struct Frames {
     pub captured_unix_ns: Option<i64>,
 }
 
-/// A gap: audio that is lost, with the reason. Silence is not a gap; the config key `merge_gap_ms` of the detector, which
-/// is about silence between two sounds, only has a similar name.
+/// A gap: audio that is lost, with the reason. Silence is not a gap; the config key `merge_gap_ms` of the detector,
+/// which is about silence between two sounds, only has a similar name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// Boot id of the node.

@@ -14,8 +14,8 @@ const CHUNK_SAMPLES: usize = 8_192;
 /// Most channels of a recording.
 const MOST_CHANNELS: u16 = 64;
 
-/// Most seconds of silence that are pushed after the end, to get the last sample out of the resampler. Its filter delays
-/// by some hundredths of a second.
+/// Most seconds of silence that are pushed after the end, to get the last sample out of the resampler. Its filter
+/// delays by some hundredths of a second.
 const MAX_FLUSH_S: u32 = 2;
 
 /// Why a file cannot be analysed.

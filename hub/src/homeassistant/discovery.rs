@@ -50,37 +50,55 @@ pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&st
     };
     let hub_is_there = json!({ "topic": format!("{}/status", config.topic) });
     let node_is_there = json!({ "topic": names.topic("availability") });
-    let entity = |component: &str, object: &str, needs_node: bool, more: Value| {
-        let mut entity = json!({
+    let available =
+        |needs_node: bool| if needs_node { json!([hub_is_there, node_is_there]) } else { json!([hub_is_there]) };
+    let config_of = |entity: Entity| {
+        let Entity { component, object, needs_node, more } = entity;
+        let mut payload = json!({
             "unique_id": format!("{device_id}_{object}"),
             "object_id": format!("{device_id}_{object}"),
             "device": device,
             "origin": { "name": "Meowlink", "sw_version": env!("CARGO_PKG_VERSION") },
             "availability_mode": "all",
-            "availability": if needs_node { json!([hub_is_there, node_is_there]) } else { json!([hub_is_there]) },
+            "availability": available(needs_node),
         });
-        let (all, more) = (entity.as_object_mut(), more.as_object().cloned().unwrap_or_default());
+        let (all, more) = (payload.as_object_mut(), more.as_object().cloned().unwrap_or_default());
         all.expect("an object, from just above").extend(more);
-        (format!("{}/{component}/{device_id}/{object}/config", config.discovery_prefix), entity)
+        (format!("{}/{component}/{device_id}/{object}/config", config.discovery_prefix), payload)
     };
-    vec![
-        entity(
-            "binary_sensor",
-            "connection",
-            false,
-            json!({
+    node_entities(names).into_iter().chain(cat_entities(config, names)).map(config_of).collect()
+}
+
+/// One thing that Home Assistant shows of a node.
+struct Entity {
+    component: &'static str,
+    object: &'static str,
+    /// Whether it is unavailable while the node is away.
+    needs_node: bool,
+    /// What its config has beyond that of all entities.
+    more: Value,
+}
+
+/// How the node is.
+fn node_entities(names: &Names) -> [Entity; 3] {
+    [
+        Entity {
+            component: "binary_sensor",
+            object: "connection",
+            needs_node: false,
+            more: json!({
                 "name": "Connection",
                 "device_class": "connectivity",
                 "entity_category": "diagnostic",
                 "state_topic": names.topic("state"),
                 "value_template": "{{ 'ON' if value_json.connected else 'OFF' }}",
             }),
-        ),
-        entity(
-            "binary_sensor",
-            "problem",
-            false,
-            json!({
+        },
+        Entity {
+            component: "binary_sensor",
+            object: "problem",
+            needs_node: false,
+            more: json!({
                 "name": "Problem",
                 "device_class": "problem",
                 "entity_category": "diagnostic",
@@ -88,12 +106,12 @@ pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&st
                 "value_template": "{{ 'ON' if value_json.problem else 'OFF' }}",
                 "json_attributes_topic": names.topic("state"),
             }),
-        ),
-        entity(
-            "sensor",
-            "level",
-            true,
-            json!({
+        },
+        Entity {
+            component: "sensor",
+            object: "level",
+            needs_node: true,
+            more: json!({
                 "name": "Level",
                 "icon": "mdi:microphone",
                 "unit_of_measurement": "dBFS",
@@ -101,24 +119,30 @@ pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&st
                 "state_topic": names.topic("level"),
                 "value_template": "{{ value_json.rms_dbfs }}",
             }),
-        ),
-        entity(
-            "sensor",
-            "score",
-            true,
-            json!({
+        },
+    ]
+}
+
+/// What the node hears.
+fn cat_entities(config: &MqttConfig, names: &Names) -> [Entity; 4] {
+    [
+        Entity {
+            component: "sensor",
+            object: "score",
+            needs_node: true,
+            more: json!({
                 "name": "Score",
                 "icon": "mdi:cat",
                 "state_class": "measurement",
                 "state_topic": names.topic("level"),
                 "value_template": "{{ value_json.score }}",
             }),
-        ),
-        entity(
-            "binary_sensor",
-            "heard",
-            true,
-            json!({
+        },
+        Entity {
+            component: "binary_sensor",
+            object: "heard",
+            needs_node: true,
+            more: json!({
                 "name": "Cat heard",
                 "icon": "mdi:cat",
                 "device_class": "sound",
@@ -126,12 +150,12 @@ pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&st
                 "value_template": "ON",
                 "off_delay": config.heard_off_s,
             }),
-        ),
-        entity(
-            "sensor",
-            "context",
-            false,
-            json!({
+        },
+        Entity {
+            component: "sensor",
+            object: "context",
+            needs_node: false,
+            more: json!({
                 "name": "Last context",
                 "icon": "mdi:message-question",
                 "device_class": "enum",
@@ -140,18 +164,18 @@ pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&st
                 "value_template": "{{ value_json.event_type }}",
                 "json_attributes_topic": names.topic("last"),
             }),
-        ),
-        entity(
-            "event",
-            "cat",
-            true,
-            json!({
+        },
+        Entity {
+            component: "event",
+            object: "cat",
+            needs_node: true,
+            more: json!({
                 "name": "Cat",
                 "icon": "mdi:cat",
                 "event_types": CONTEXTS,
                 "state_topic": names.topic("event"),
             }),
-        ),
+        },
     ]
 }
 

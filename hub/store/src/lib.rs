@@ -19,7 +19,6 @@ pub mod flac;
 mod migrations;
 pub mod notifications;
 #[cfg(any(test, feature = "testing"))]
-#[allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 pub mod testing;
 mod waker;
 mod words;

@@ -9,7 +9,7 @@ use super::learning;
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::notifications::{NotificationPlan, Subject, put_notifications};
+use crate::notifications::{NotificationPlan, put_notifications};
 use crate::waker::PutIn;
 use crate::words::words;
 
@@ -175,7 +175,7 @@ impl Store {
             insert(db, &event, labels, &clip)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             let stored = db.query_row(&sql, [db.last_insert_rowid()], from_row)?;
-            let put_in = put_notifications(db, &Subject::of_event(&stored), &plan(&stored), now_ns())?;
+            let put_in = put_notifications(db, &stored.subject(), &plan(&stored), now_ns())?;
             Ok((Committed::Stored(Box::new(stored)), put_in))
         });
         let (committed, put_in) = committed.await?;

@@ -4,6 +4,7 @@ use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
 
 use crate::columns;
+use crate::notifications::Subject;
 use crate::words::{word, words};
 
 /// The clock that an event's times come from.
@@ -141,6 +142,20 @@ words!(OwnerLabel {
 });
 
 impl Event {
+    /// The subject of a notification about this event.
+    pub fn subject(&self) -> Subject {
+        Subject::Event {
+            id: self.id,
+            cat: self.found.cat.clone(),
+            node: self.found.node.clone(),
+            context: self.found.context.label.as_str().to_owned(),
+            sound: self.found.kind.clone(),
+            score: self.found.score,
+            started_at_ns: self.found.started_at_ns,
+            clip: self.clip.is_ok(),
+        }
+    }
+
     /// What the event counts as: the owner's label if there is one, otherwise the context that the analysis found.
     pub fn counts_as(&self) -> OwnerLabel {
         self.label.unwrap_or(OwnerLabel::Context(self.found.context.label))

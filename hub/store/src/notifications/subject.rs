@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::events::event::Event;
-
 /// What a notification is about. Stored as JSON, which hubs of different versions read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -65,20 +63,6 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The subject of a notification about an event.
-    pub fn of_event(event: &Event) -> Self {
-        Self::Event {
-            id: event.id,
-            cat: event.found.cat.clone(),
-            node: event.found.node.clone(),
-            context: event.found.context.label.as_str().to_owned(),
-            sound: event.found.kind.clone(),
-            score: event.found.score,
-            started_at_ns: event.found.started_at_ns,
-            clip: event.clip.is_ok(),
-        }
-    }
-
     /// The kind of subject, as in the API.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -54,7 +54,7 @@ async fn event_and_its_notifications_are_stored_together_once() {
     assert!(!changed.has_changed().unwrap());
     let notifications = store.notifications(None, None, 10).await.unwrap();
     assert_eq!(notifications.len(), 2, "the owner is not notified twice");
-    assert_eq!(notifications[0].subject, Subject::of_event(&stored));
+    assert_eq!(notifications[0].subject, stored.subject());
     assert_eq!(notifications[0].channel, Some(channel("hook", "webhook")));
     assert_ne!(notifications[0].key, notifications[1].key);
     assert_eq!(notifications[0].key.len(), 32);
@@ -74,7 +74,7 @@ async fn cooldown_is_for_each_owner_animal_and_kind() {
     assert!(pending(put(&store, "Tom", plan("Anna"), second(160)).await));
     // A clock that was set back silences no owner.
     assert!(pending(put(&store, "Tom", plan("Anna"), second(10)).await));
-    let heard = Subject::of_event(&stored_event(&store).await);
+    let heard = stored_event(&store).await.subject();
     let put_in = store.commit_notifications(vec![(heard, vec![plan("Anna")])], second(161)).await.unwrap();
     assert_eq!(put_in.pending, 2, "a call does not hide an event");
     let suppressed = store.notifications(Some(NotificationState::Suppressed), None, 10).await.unwrap();
