@@ -83,7 +83,7 @@ async fn find_and_follow() {
     // A configured node is not admitted a second time.
     let configured = Hub::start_discovering(&[("Tom", &format!("http://127.0.0.1:{port}"))]).await;
     until(SOON, "the announcement is known to be of the same node", || async {
-        configured.daemon.log().contains("announced node is known already").then_some(())
+        configured.daemon.log().contains("announced node is already known").then_some(())
     })
     .await;
     assert_eq!(nodes(&configured).await.len(), 1);

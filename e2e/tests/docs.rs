@@ -12,6 +12,7 @@ use e2e::daemon::run;
 use e2e::hub::{Addresses, Hub};
 use e2e::node::{Node, NodeOptions};
 use e2e::wait::{SOON, until};
+use serde_json::Value;
 
 /// A data folder, or a file to write, that cannot exist: a program whose config is good fails there, before it serves.
 const NOWHERE: &str = "/dev/null/nowhere";
@@ -277,6 +278,51 @@ fn settings_of_the_page_are_those_of_the_example_files_and_their_defaults_are_ac
             }
         }
     }
+}
+
+/// The settings of a program by its JSON Schema: section and key, the top level under the name of the file.
+fn settings_of_the_schema(program: &Path, file: &str) -> BTreeSet<(String, String)> {
+    let done = run(program, &["config", "schema"], &[]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let mut found = BTreeSet::new();
+    collect(&serde_json::from_str(&done.stdout).unwrap(), file, "", "", &mut found);
+    found
+}
+
+/// Collects the keys of a table. `path` is its name in headings, and `brackets` are those around it.
+fn collect(table: &Value, file: &str, path: &str, brackets: &str, found: &mut BTreeSet<(String, String)>) {
+    let section = match brackets.len() {
+        0 => file.to_owned(),
+        count => format!("{brackets}{path}{}", "]".repeat(count)),
+    };
+    let choices = ["anyOf", "oneOf"].into_iter().filter_map(|key| table[key].as_array()).flatten();
+    for choice in choices {
+        collect(choice, file, path, brackets, found);
+    }
+    for (name, property) in table["properties"].as_object().into_iter().flatten() {
+        let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        let mut below = BTreeSet::new();
+        collect(property, file, &inner, "[", &mut below);
+        collect(&property["items"], file, &inner, "[[", &mut below);
+        if below.is_empty() {
+            found.insert((section.clone(), name.clone()));
+        }
+        found.extend(below);
+    }
+}
+
+#[test]
+fn settings_of_the_page_are_those_of_the_schemas() {
+    let mut of_the_page = BTreeSet::new();
+    for (section, rows) in settings() {
+        of_the_page.extend(rows.iter().map(|row| (section.clone(), code(&row[0]).unwrap().to_owned())));
+    }
+    let mut of_the_schemas = settings_of_the_schema(&binaries().cat_node, "cat-node.toml");
+    of_the_schemas.append(&mut settings_of_the_schema(&binaries().hub, "hub.toml"));
+    let lacking: Vec<_> = of_the_schemas.difference(&of_the_page).collect();
+    let unknown: Vec<_> = of_the_page.difference(&of_the_schemas).collect();
+    assert!(lacking.is_empty() && unknown.is_empty(), "not on the page: {lacking:?}; not in a schema: {unknown:?}");
+    assert!(of_the_schemas.len() > 80, "the control: {} settings were found", of_the_schemas.len());
 }
 
 /// A hub and its node, which have been at work: two events are stored, and a notification was given up.

@@ -154,7 +154,7 @@ async fn hub_that_is_killed_at_each_step_notifies_of_every_event_with_one_key() 
 
     // Before the commit: a clip is written, and without its notification the event is not stored either.
     refuse(&hub, "INSERT ON notices");
-    logs(&hub, "what was heard cannot be stored").await;
+    logs(&hub, "events and gaps cannot be stored").await;
     let (clips, events_before) = (clips(&hub), events(&hub).await.len());
     assert!(clips > events_before, "{clips} clips, {events_before} events");
     hub.daemon.kill();

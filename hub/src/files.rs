@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use daemon::EXIT_USAGE;
-use sound::analysis::{Analysis, Heard};
+use sound::analysis::{Analysis, Vocalisation};
 use sound::detector::DetectorConfig;
 
 use crate::cli::AnalyzeArgs;
@@ -26,7 +26,7 @@ const AHEAD: usize = 8;
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 
 /// The result of a file.
-type Outcome = Result<(Analysis, Vec<Heard>), FileError>;
+type Outcome = Result<(Analysis, Vec<Vocalisation>), FileError>;
 
 /// Analyses files on all cores and prints the results in the order of the files. A file that cannot be analysed is
 /// reported on standard error and does not stop the rest; the exit code is then 1. On a terminal, standard error shows

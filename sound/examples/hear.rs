@@ -18,7 +18,7 @@
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 
 use serde_json::json;
-use sound::analysis::{Analyzer, Heard};
+use sound::analysis::{Analyzer, Vocalisation};
 use sound::detector::DetectorConfig;
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Hearing, Model};
@@ -53,7 +53,7 @@ fn main() -> io::Result<()> {
 
         let mut analyzer = Analyzer::with_model(model, config);
         analyzer.push(&samples);
-        let (analysis, heard) = analyzer.finish_heard();
+        let (analysis, heard) = analyzer.finish_vocalisations();
         let (logits, steps) = steps_of(model, &samples);
         let events: Vec<_> = heard.iter().map(|heard| line_of(heard, model, &samples)).collect();
         let mut line = json!({ "cat_score": analysis.cat_score, "logits": logits, "events": events });
@@ -68,7 +68,7 @@ fn main() -> io::Result<()> {
 /// Samples of a clip before and after the vocalisation: half a second.
 const ROLL_SAMPLES: usize = 8_000;
 
-fn line_of(heard: &Heard, model: &Model, samples: &[i16]) -> serde_json::Value {
+fn line_of(heard: &Vocalisation, model: &Model, samples: &[i16]) -> serde_json::Value {
     let (start, end) = (heard.detection.start_sample as usize, heard.detection.end_sample as usize);
     let from = start.saturating_sub(ROLL_SAMPLES);
     let clip = &samples[from..(end + ROLL_SAMPLES).min(samples.len())];

@@ -9,14 +9,11 @@ use std::collections::VecDeque;
 use crate::SAMPLE_RATE_HZ;
 use crate::context::{ContextModel, Features, context_of};
 use crate::detection::Detection;
-use crate::detector::{Detector, DetectorConfig, Event, Kind};
+use crate::detector::{Detector, DetectorConfig, Kind, Segment};
 use crate::level::{Level, LevelMeter, SILENCE_DBFS};
 use crate::measure::Meter;
 use crate::model::Model;
 use crate::prosody::prosody;
-
-/// Another name of [`DetectorConfig`], until no user of the crate needs it.
-pub use crate::detector::DetectorConfig as AnalyzerConfig;
 
 /// The result for a whole recording.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,7 +31,7 @@ pub struct Analysis {
 
 /// A vocalisation with what its context was classified by.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Heard {
+pub struct Vocalisation {
     /// Where it is, its score, its measurements, and its context by the general classifier.
     pub detection: Detection,
     /// What sort of sound it is.
@@ -58,7 +55,7 @@ pub struct Analyzer {
     recent_start: u64,
     /// Highest score of the detectors before the last gap.
     cat_score: f32,
-    heard: Vec<Heard>,
+    heard: Vec<Vocalisation>,
 }
 
 /// Samples that are taken at a time, so that a long push does not make `recent` long.
@@ -93,9 +90,9 @@ impl Analyzer {
         for slice in samples.chunks(SLICE_SAMPLES) {
             self.recent.extend_from_slice(slice);
             self.background.push(slice);
-            let mut events = Vec::new();
-            self.detector.push(slice, |event| events.push(event));
-            self.judge(&events);
+            let mut segments = Vec::new();
+            self.detector.push(slice, |segment| segments.push(segment));
+            self.judge(&segments);
             self.forget();
         }
     }
@@ -112,11 +109,11 @@ impl Analyzer {
 
     /// Takes the vocalisations that have ended since the last call, in order.
     pub fn take_detections(&mut self) -> Vec<Detection> {
-        self.take_heard().into_iter().map(|heard| heard.detection).collect()
+        self.take_vocalisations().into_iter().map(|heard| heard.detection).collect()
     }
 
     /// As [`Analyzer::take_detections`], with kind and features of each.
-    pub fn take_heard(&mut self) -> Vec<Heard> {
+    pub fn take_vocalisations(&mut self) -> Vec<Vocalisation> {
         std::mem::take(&mut self.heard)
     }
 
@@ -137,12 +134,12 @@ impl Analyzer {
 
     /// Ends the stream and gives its result.
     pub fn finish(self) -> Analysis {
-        let (analysis, heard) = self.finish_heard();
+        let (analysis, heard) = self.finish_vocalisations();
         Analysis { detections: heard.into_iter().map(|heard| heard.detection).collect(), ..analysis }
     }
 
     /// As [`Analyzer::finish`], with kind and features of each vocalisation. The list in [`Analysis`] is empty.
-    pub fn finish_heard(mut self) -> (Analysis, Vec<Heard>) {
+    pub fn finish_vocalisations(mut self) -> (Analysis, Vec<Vocalisation>) {
         let samples = self.position();
         self.end_detector();
         let analysis = Analysis {
@@ -162,26 +159,26 @@ impl Analyzer {
     /// Ends the detector's stream, measures what it still held, and puts a new detector in its place.
     fn end_detector(&mut self) {
         let detector = std::mem::replace(&mut self.detector, Detector::new(self.model, self.config));
-        let mut events = Vec::new();
-        let score = detector.finish(|event| events.push(event));
+        let mut segments = Vec::new();
+        let score = detector.finish(|segment| segments.push(segment));
         self.cat_score = self.cat_score.max(score);
-        self.judge(&events);
+        self.judge(&segments);
     }
 
     /// Measures vocalisations and classifies their contexts.
-    fn judge(&mut self, events: &[Event]) {
-        for event in events {
+    fn judge(&mut self, segments: &[Segment]) {
+        for segment in segments {
             let (start_sample, end_sample) =
-                (self.detector_start + event.start_sample, self.detector_start + event.end_sample);
+                (self.detector_start + segment.start_sample, self.detector_start + segment.end_sample);
             let audio =
                 &self.recent[(start_sample - self.recent_start) as usize..(end_sample - self.recent_start) as usize];
-            let background_dbfs = self.background.before(event.start_sample);
+            let background_dbfs = self.background.before(segment.start_sample);
             let measurements = self.meter.measure(audio, background_dbfs);
             let prosody = prosody(&mut self.meter, audio, background_dbfs);
-            let features = Features { prosody, embedding: event.embedding };
+            let features = Features { prosody, embedding: segment.embedding };
             let context = context_of(&ContextModel::shipped().logits(&features));
-            let detection = Detection { start_sample, end_sample, score: event.score, context, measurements };
-            self.heard.push(Heard { detection, kind: event.kind, features });
+            let detection = Detection { start_sample, end_sample, score: segment.score, context, measurements };
+            self.heard.push(Vocalisation { detection, kind: segment.kind, features });
         }
     }
 

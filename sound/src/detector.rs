@@ -121,7 +121,7 @@ impl Kind {
 
 /// One vocalisation as the detector finds it, before it is measured.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct Segment {
     /// Index of the first sample, from the start of the stream.
     pub start_sample: u64,
     /// Index of the sample after the last one.
@@ -161,61 +161,61 @@ pub struct Detector {
     model: &'static Model,
     front: LogMel,
     hearing: Hearing,
-    events: Events,
+    segmenter: Segmenter,
 }
 
 impl Detector {
     /// A detector at the start of a stream.
     #[must_use]
     pub fn new(model: &'static Model, config: DetectorConfig) -> Self {
-        Self { model, front: LogMel::new(), hearing: Hearing::new(model), events: Events::new(config) }
+        Self { model, front: LogMel::new(), hearing: Hearing::new(model), segmenter: Segmenter::new(config) }
     }
 
-    /// Takes the next samples of canonical audio and passes each vocalisation that ends within them to `on_event`, in
+    /// Takes the next samples of canonical audio and passes each vocalisation that ends within them to `on_segment`, in
     /// order.
-    pub fn push(&mut self, samples: &[i16], mut on_event: impl FnMut(Event)) {
-        let Self { model, front, hearing, events } = self;
-        events.samples += samples.len() as u64;
+    pub fn push(&mut self, samples: &[i16], mut on_segment: impl FnMut(Segment)) {
+        let Self { model, front, hearing, segmenter } = self;
+        segmenter.samples += samples.len() as u64;
         front.push(samples, |frame| {
-            hearing.push(model, frame, &mut |answer| events.take(answer, &mut on_event));
+            hearing.push(model, frame, &mut |answer| segmenter.take(answer, &mut on_segment));
         });
     }
 
-    /// Ends the stream: passes a vocalisation that is still open to `on_event` and returns the final
+    /// Ends the stream: passes a vocalisation that is still open to `on_segment` and returns the final
     /// [`Detector::cat_score`].
-    pub fn finish(self, mut on_event: impl FnMut(Event)) -> f32 {
-        let Self { model, mut front, hearing, mut events } = self;
+    pub fn finish(self, mut on_segment: impl FnMut(Segment)) -> f32 {
+        let Self { model, mut front, hearing, mut segmenter } = self;
         // Silence completes the last, partial window, so that its samples count too.
         let mut hearing = hearing;
-        if events.samples > 0 {
+        if segmenter.samples > 0 {
             front.push(&[0; WINDOW_SAMPLES], |frame| {
-                hearing.push(model, frame, &mut |answer| events.take(answer, &mut on_event));
+                hearing.push(model, frame, &mut |answer| segmenter.take(answer, &mut on_segment));
             });
         }
-        hearing.finish(model, &mut |answer| events.take(answer, &mut on_event));
-        events.end(&mut on_event);
-        events.best.score()
+        hearing.finish(model, &mut |answer| segmenter.take(answer, &mut on_segment));
+        segmenter.end(&mut on_segment);
+        segmenter.best.score()
     }
 
     /// Probability that there was a cat anywhere in the stream so far, 0 to 1: the score of the best stretch of up to a
     /// second. Lags the audio by about a second.
     #[must_use]
     pub fn cat_score(&self) -> f32 {
-        self.events.best.score()
+        self.segmenter.best.score()
     }
 
     /// Smoothed probability of a cat at the latest step, 0 to 1, for live displays. Lags the audio by about a second.
     #[must_use]
     pub fn probability(&self) -> f32 {
-        self.events.probability
+        self.segmenter.probability
     }
 
     /// Index of the sample up to which all is decided: audio still to come changes no vocalisation before it.
     #[must_use]
     pub fn decided_until(&self) -> u64 {
-        match &self.events.open {
+        match &self.segmenter.open {
             Some(open) => start_of(open.first_step),
-            None => start_of(self.events.steps.saturating_sub(1)),
+            None => start_of(self.segmenter.steps.saturating_sub(1)),
         }
     }
 }
@@ -227,7 +227,7 @@ fn start_of(step: u64) -> u64 {
 }
 
 /// Makes vocalisations out of the network's answers.
-struct Events {
+struct Segmenter {
     config: DetectorConfig,
     /// Samples of the stream so far.
     samples: u64,
@@ -286,7 +286,7 @@ fn steps_of_ms(ms: u32) -> u64 {
     (u64::from(ms) * 16).div_ceil(STEP_SAMPLES as u64)
 }
 
-impl Events {
+impl Segmenter {
     fn new(config: DetectorConfig) -> Self {
         Self {
             config,
@@ -302,7 +302,7 @@ impl Events {
     }
 
     /// Takes the network's next answer, and decides the step before it.
-    fn take(&mut self, answer: &Answer, on_event: &mut impl FnMut(Event)) {
+    fn take(&mut self, answer: &Answer, on_segment: &mut impl FnMut(Segment)) {
         self.recent.pop_front();
         self.recent.push_back(answer.cat_logit.clamp(-LOGIT_LIMIT, LOGIT_LIMIT));
         let named = (answer.sound_logits[Sound::Cat as usize] + answer.sound_logits[Sound::Meow as usize]) / 2.0;
@@ -317,21 +317,21 @@ impl Events {
             open.best.raise(&means);
         }
         if let Some(decided) = self.previous.replace(answer.clone()) {
-            self.decide(&decided, &means, on_event);
+            self.decide(&decided, &means, on_segment);
         }
     }
 
     /// Ends the stream: decides the last step and closes a vocalisation that is open.
-    fn end(&mut self, on_event: &mut impl FnMut(Event)) {
+    fn end(&mut self, on_segment: &mut impl FnMut(Segment)) {
         if let Some(decided) = self.previous.take() {
             self.recent.pop_front();
             self.recent.push_back(-LOGIT_LIMIT);
-            self.decide(&decided, &Best::NOTHING.0, on_event);
+            self.decide(&decided, &Best::NOTHING.0, on_segment);
         }
-        self.close(on_event);
+        self.close(on_segment);
     }
 
-    fn decide(&mut self, answer: &Answer, means: &Means, on_event: &mut impl FnMut(Event)) {
+    fn decide(&mut self, answer: &Answer, means: &Means, on_segment: &mut impl FnMut(Segment)) {
         let step = self.steps;
         self.steps += 1;
         self.probability = sigmoid(self.recent.iter().rev().take(SMOOTH_STEPS).sum::<f32>() / SMOOTH_STEPS as f32);
@@ -349,17 +349,17 @@ impl Events {
         let silence = step - open.last_step;
         let longest = steps_of_ms(self.config.max_ms);
         if silence > steps_of_ms(self.config.merge_gap_ms) || step - open.first_step >= longest {
-            self.close(on_event);
+            self.close(on_segment);
         }
     }
 
-    fn close(&mut self, on_event: &mut impl FnMut(Event)) {
+    fn close(&mut self, on_segment: &mut impl FnMut(Segment)) {
         let Some(open) = self.open.take() else { return };
         let long_enough = open.last_step + 1 - open.first_step >= steps_of_ms(self.config.min_ms);
         let score = open.best.score();
         if long_enough && score >= self.config.min_score {
             let sound_logits = open.sound_logits.map(|sum| sum / open.weight);
-            on_event(Event {
+            on_segment(Segment {
                 start_sample: start_of(open.first_step),
                 end_sample: start_of(open.last_step + 1).min(self.samples),
                 score,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use realfft::RealFftPlanner;
 use serde::Deserialize;
-use sound::detector::{Detector, DetectorConfig, Event};
+use sound::detector::{Detector, DetectorConfig, Segment};
 use sound::framer::Framer;
 use sound::logmel::{LogMel, WINDOW_SAMPLES};
 use sound::model::{Answer, Hearing, Model};
@@ -42,14 +42,14 @@ fn answers(samples: &[i16]) -> Vec<Answer> {
     heard
 }
 
-fn detect(samples: &[i16], chunk: usize) -> (f32, Vec<Event>) {
-    let mut events = Vec::new();
+fn detect(samples: &[i16], chunk: usize) -> (f32, Vec<Segment>) {
+    let mut segments = Vec::new();
     let mut detector = Detector::new(Model::shipped(), DetectorConfig::default());
     for chunk in samples.chunks(chunk) {
-        detector.push(chunk, |event| events.push(event));
+        detector.push(chunk, |segment| segments.push(segment));
     }
-    let score = detector.finish(|event| events.push(event));
-    (score, events)
+    let score = detector.finish(|segment| segments.push(segment));
+    (score, segments)
 }
 
 #[test]
@@ -74,12 +74,12 @@ fn the_network_computes_what_the_training_framework_did() {
 #[test]
 fn cats_are_found_and_others_are_not() {
     for (name, samples, golden) in clips() {
-        let (score, events) = detect(&samples, 320);
+        let (score, segments) = detect(&samples, 320);
         assert_eq!(score >= 0.5, golden.is_cat, "{name} scores {score}");
-        assert_eq!(!events.is_empty(), golden.is_cat, "{name}: {} events", events.len());
-        for event in events {
-            assert!(event.start_sample < event.end_sample && event.end_sample <= samples.len() as u64, "{name}");
-            assert!(event.score <= score, "{name}: an event scores above the clip");
+        assert_eq!(!segments.is_empty(), golden.is_cat, "{name}: {} segments", segments.len());
+        for segment in segments {
+            assert!(segment.start_sample < segment.end_sample && segment.end_sample <= samples.len() as u64, "{name}");
+            assert!(segment.score <= score, "{name}: a segment scores above the clip");
         }
     }
 }
@@ -144,8 +144,8 @@ fn every_number_is_a_number_at_any_level() {
                 let mut numbers = answer.sound_logits.iter().chain(&answer.embedding).chain([&answer.cat_logit]);
                 assert!(numbers.all(|number| number.is_finite()), "{name} times {gain}");
             }
-            let (score, events) = detect(&samples, 320);
-            let mut embedded = events.iter().flat_map(|event| event.embedding.iter().chain([&event.score]));
+            let (score, segments) = detect(&samples, 320);
+            let mut embedded = segments.iter().flat_map(|segment| segment.embedding.iter().chain([&segment.score]));
             assert!(score.is_finite() && embedded.all(|number| number.is_finite()), "{name} times {gain}");
         }
     }
@@ -158,7 +158,11 @@ fn silence_dc_and_clipping_hold_no_cat() {
     let samples: [Vec<i16>; 6] =
         [vec![], vec![0; 32_000], vec![12_000; 32_000], vec![i16::MAX; 32_000], square(40), square(320)];
     for (number, samples) in samples.iter().enumerate() {
-        let (score, events) = detect(samples, 320);
-        assert!(score.is_finite() && score < 0.5 && events.is_empty(), "{number}: {score}, {} events", events.len());
+        let (score, segments) = detect(samples, 320);
+        assert!(
+            score.is_finite() && score < 0.5 && segments.is_empty(),
+            "{number}: {score}, {} segments",
+            segments.len()
+        );
     }
 }

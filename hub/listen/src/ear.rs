@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hub_store::clips::{ClipsConfig, Cut};
 use hub_store::events::{EventClock, NewEvent, NewGap, NoClip, Watermark};
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analyzer, Heard as Vocalisation};
+use sound::analysis::{Analyzer, Vocalisation};
 use sound::detection::Detection;
 use sound::detector::DetectorConfig;
 use sound::level::{Level, LevelMeter};
@@ -228,7 +228,7 @@ impl Ear {
     fn leave(&mut self, find: &mut impl FnMut(Finding)) {
         if let Some(mut boot) = self.boot.take() {
             let fresh = Analyzer::new(self.setting.detector);
-            let (_, last) = std::mem::replace(&mut boot.analyzer, fresh).finish_heard();
+            let (_, last) = std::mem::replace(&mut boot.analyzer, fresh).finish_vocalisations();
             boot.wait(last);
             boot.hand_out(true, find);
         }
@@ -237,7 +237,7 @@ impl Ear {
 
 impl Boot {
     fn take_detections(&mut self) {
-        let found = self.analyzer.take_heard();
+        let found = self.analyzer.take_vocalisations();
         self.wait(found);
     }
 

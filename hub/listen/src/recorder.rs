@@ -236,7 +236,7 @@ impl Recorder {
     /// Waits before the next try. `false`: there is none.
     async fn wait(&mut self, error: &StoreError, backoff: &mut Backoff, last_tries: &mut u32) -> bool {
         if let Some(held_back) = self.failure_log.allow() {
-            error!(%error, held_back, "findings cannot be stored; trying again");
+            error!(%error, held_back, "events and gaps cannot be stored; trying again");
         }
         let wait = backoff.next_wait();
         if self.stop.is_cancelled() {

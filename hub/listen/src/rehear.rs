@@ -11,7 +11,7 @@ use hub_store::clips::Clips;
 use hub_store::events::{Event, OwnerLabel};
 use hub_store::{Store, StoreError};
 use sound::context::Features;
-use sound::detector::{Detector, DetectorConfig, Event as Found};
+use sound::detector::{Detector, DetectorConfig, Segment as Found};
 use sound::measure::Meter;
 use sound::model::Model;
 use sound::prosody::prosody;

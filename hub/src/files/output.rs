@@ -6,7 +6,7 @@ use std::path::Path;
 use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analysis, Heard};
+use sound::analysis::{Analysis, Vocalisation};
 use sound::detection::{Context, Detection};
 use sound::verdict::Verdict;
 
@@ -53,7 +53,7 @@ pub(super) fn found(
     format: Format,
     path: &Path,
     analysis: &Analysis,
-    heard: &[Heard],
+    heard: &[Vocalisation],
 ) -> io::Result<()> {
     match format {
         Format::Table => table(out, path, analysis, heard),
@@ -78,7 +78,7 @@ fn detection_columns() -> impl Iterator<Item = &'static str> {
     DETECTION_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(MEASURED_COLUMNS)
 }
 
-fn detection_row(path: &Path, heard: &Heard) -> impl Iterator<Item = String> {
+fn detection_row(path: &Path, heard: &Vocalisation) -> impl Iterator<Item = String> {
     let found = &heard.detection;
     let fields: [String; DETECTION_COLUMNS.len()] = [
         path.display().to_string(),
@@ -91,7 +91,7 @@ fn detection_row(path: &Path, heard: &Heard) -> impl Iterator<Item = String> {
     fields.into_iter().chain(context_fields(&found.context)).chain(measured_fields(&found.measurements))
 }
 
-fn file_row(path: &Path, analysis: &Analysis, heard: &[Heard]) -> [String; FILE_COLUMNS.len()] {
+fn file_row(path: &Path, analysis: &Analysis, heard: &[Vocalisation]) -> [String; FILE_COLUMNS.len()] {
     let samples: u64 = heard.iter().map(|heard| heard.detection.end_sample - heard.detection.start_sample).sum();
     [
         path.display().to_string(),
@@ -107,7 +107,7 @@ fn file_row(path: &Path, analysis: &Analysis, heard: &[Heard]) -> [String; FILE_
     ]
 }
 
-fn verdict(heard: &[Heard]) -> &'static str {
+fn verdict(heard: &[Vocalisation]) -> &'static str {
     let detections: Vec<Detection> = heard.iter().map(|heard| heard.detection.clone()).collect();
     Verdict::of(&detections).as_str()
 }
@@ -128,7 +128,7 @@ struct DetectionLine<'a> {
     context: &'a Context,
 }
 
-fn json(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Heard]) -> io::Result<()> {
+fn json(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Vocalisation]) -> io::Result<()> {
     let line = FileLine {
         file: path.display().to_string(),
         duration_s: analysis.duration_s,
@@ -146,7 +146,7 @@ impl<'a> From<&'a Detection> for DetectionLine<'a> {
     }
 }
 
-fn table(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Heard]) -> io::Result<()> {
+fn table(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Vocalisation]) -> io::Result<()> {
     let count = heard.len();
     writeln!(
         out,

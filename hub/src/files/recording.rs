@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analysis, Analyzer, Heard};
+use sound::analysis::{Analysis, Analyzer, Vocalisation};
 use sound::detector::DetectorConfig;
 use sound::framer::{Framer, FramerError};
 
@@ -48,7 +48,7 @@ pub enum FileError {
 ///
 /// # Errors
 /// See [`FileError`].
-pub fn analyze_file(path: &Path, config: DetectorConfig) -> Result<(Analysis, Vec<Heard>), FileError> {
+pub fn analyze_file(path: &Path, config: DetectorConfig) -> Result<(Analysis, Vec<Vocalisation>), FileError> {
     analyze_wav(hound::WavReader::open(path)?, config)
 }
 
@@ -59,7 +59,7 @@ pub fn analyze_file(path: &Path, config: DetectorConfig) -> Result<(Analysis, Ve
 pub fn analyze_wav<R: Read>(
     reader: hound::WavReader<R>,
     config: DetectorConfig,
-) -> Result<(Analysis, Vec<Heard>), FileError> {
+) -> Result<(Analysis, Vec<Vocalisation>), FileError> {
     let spec = reader.spec();
     if spec.channels > MOST_CHANNELS {
         return Err(FileError::Channels(spec.channels));
@@ -96,7 +96,7 @@ pub fn analyze_wav<R: Read>(
         }
         push(&silence);
     }
-    Ok(analyzer.finish_heard())
+    Ok(analyzer.finish_vocalisations())
 }
 
 /// Number of samples at 16 kHz that are as long as `samples` at another rate, rounded up.

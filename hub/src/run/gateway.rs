@@ -9,7 +9,7 @@ use proto::dog_client::DogClient;
 use tokio::net::TcpListener;
 
 use super::RunError;
-use super::listening::Heard;
+use super::listening::Audio;
 use super::shared::Shared;
 
 /// Starts the gateway.
@@ -17,10 +17,10 @@ pub(super) fn start(
     shared: &Shared,
     dog: Peer,
     analysis: Peer,
-    heard: &Heard,
+    audio: &Audio,
     listeners: Vec<TcpListener>,
 ) -> Result<(), RunError> {
-    let (Some(store), Some(clips)) = (shared.store.clone(), heard.clips.clone()) else { return Ok(()) };
+    let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
     let config = &shared.config;
     let app = App {
         nodes: shared.nodes.clone(),
@@ -28,7 +28,7 @@ pub(super) fn start(
         analysis: CatAnalysisClient::new(analysis),
         store,
         clips,
-        live: heard.live(),
+        live: audio.live(),
         mqtt: shared.mqtt.clone(),
         stop: shared.stop.clone(),
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),

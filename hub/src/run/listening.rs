@@ -11,13 +11,13 @@ use crate::homeassistant::HomeAssistant;
 
 /// Clips and live listening, if this process has them.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct Audio {
     /// `None` if no role of this process needs clips.
     pub(super) clips: Option<Clips>,
     listening: Option<Listening>,
 }
 
-impl Heard {
+impl Audio {
     /// The live state of the nodes. `None` if this process does not listen.
     pub(super) fn live(&self) -> Option<Live> {
         self.listening.as_ref().map(|listening| listening.live().clone())
@@ -32,17 +32,17 @@ impl Heard {
 }
 
 /// Opens the clips and starts live listening.
-pub(super) async fn start(shared: &Shared) -> Result<Heard, RunError> {
-    let Some(store) = shared.store.as_ref().filter(|_| shared.hears_or_shows()) else { return Ok(Heard::default()) };
+pub(super) async fn start(shared: &Shared) -> Result<Audio, RunError> {
+    let Some(store) = shared.store.as_ref().filter(|_| shared.hears_or_shows()) else { return Ok(Audio::default()) };
     let config = &shared.config;
     if !config.has(Role::Analysis) {
         let clips = Clips::guest(&config.data_dir, config.clips.clone(), store.clone());
-        return Ok(Heard { clips: Some(clips), listening: None });
+        return Ok(Audio { clips: Some(clips), listening: None });
     }
     let clips = Clips::open(&config.data_dir, config.clips.clone(), store.clone()).await?;
     shared.tasks.spawn(rehear(store.clone(), clips.clone(), shared.stop.clone()));
     let listening = if config.listen.enabled { Some(listen(shared, clips.clone()).await?) } else { None };
-    Ok(Heard { clips: Some(clips), listening })
+    Ok(Audio { clips: Some(clips), listening })
 }
 
 async fn listen(shared: &Shared, clips: Clips) -> Result<Listening, RunError> {

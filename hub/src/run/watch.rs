@@ -11,17 +11,17 @@ use hub_watch::troubles::Troubles;
 use tracing::warn;
 
 use super::analysis::Analysis;
-use super::listening::Heard;
+use super::listening::Audio;
 use super::shared::Shared;
 
 /// Starts these tasks, as far as the roles of this process need them.
-pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
+pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio) {
     let (config, nodes, stop) = (&shared.config, &shared.nodes, &shared.stop);
     shared.metrics.look_at(Parts {
         nodes: shared.hears_or_shows().then(|| nodes.clone()),
-        live: heard.live(),
+        live: audio.live(),
         store: shared.store.clone(),
-        clips: heard.clips.clone(),
+        clips: audio.clips.clone(),
         analyses: analysis.service.clone(),
         outbox: shared.outbox.clone(),
         mqtt: shared.mqtt.clone(),
@@ -37,7 +37,7 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, heard: &Heard) {
     if config.has(Role::Analysis) {
         let troubles = shared.outbox.clone().map(|outbox| Troubles::new(outbox, &config.health));
         let (nodes, health) = (nodes.clone(), config.health.clone());
-        shared.tasks.spawn(rounds::watch(nodes, heard.live(), health, troubles, stop.clone()));
+        shared.tasks.spawn(rounds::watch(nodes, audio.live(), health, troubles, stop.clone()));
     }
     shared.tasks.spawn(feed_watchdog(shared.store.clone(), stop.clone()));
 }

@@ -2,7 +2,7 @@
 
 use hub_store::analyses::Origin;
 use proto::{AudioFrame, Encoding, FRAME_SAMPLES, Gap, ListenResponse, listen_response::Event};
-use sound::analysis::{Analysis, Analyzer, Heard as Vocalisation};
+use sound::analysis::{Analysis, Analyzer, Vocalisation};
 use sound::detector::DetectorConfig;
 
 /// Most frames that may be missing at once: 100 s, more than an analysis lasts. A message that says more is invalid.
@@ -74,7 +74,7 @@ impl Hearing {
     }
 
     pub(super) fn finish(self) -> StreamResult {
-        let (analysis, vocalisations) = self.analyzer.finish_heard();
+        let (analysis, vocalisations) = self.analyzer.finish_vocalisations();
         StreamResult {
             analysis,
             vocalisations,

@@ -11,7 +11,7 @@ use hub_nodes::{Node, state_word};
 use hub_store::Store;
 use hub_store::analyses::{AnalysisStatus, Outcome};
 use proto::{AnalyzeCatSoundResponse, SourceState};
-use sound::analysis::{Analysis, Heard as Vocalisation};
+use sound::analysis::{Analysis, Vocalisation};
 use sound::detection::Detection;
 use sound::detector::DetectorConfig;
 use sound::household::Household;
