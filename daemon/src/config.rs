@@ -20,7 +20,7 @@ mod show;
 mod value;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -143,19 +143,6 @@ impl ConfigError {
     pub fn value(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Value { key: key.into(), message: message.into() }
     }
-
-    /// Names the file too when it is there that the value is wrong: when `alone`, which knows the file and no other
-    /// layer, fails in the same way.
-    #[must_use]
-    pub fn in_file<T>(self, file: Option<&Path>, alone: impl FnOnce() -> Result<T, Self>) -> Self {
-        let message = self.to_string();
-        match (self, file) {
-            (Self::Value { .. }, Some(path)) if alone().is_err_and(|error| error.to_string() == message) => {
-                Self::Parse { path: path.into(), message }
-            }
-            (other, _) => other,
-        }
-    }
 }
 
 /// Serialises a value as its text: `#[serde(serialize_with = "as_text")]`.
@@ -164,16 +151,6 @@ impl ConfigError {
 /// Those of the serializer.
 pub fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
-}
-
-/// Reads a config file. Give `T` `#[serde(deny_unknown_fields, default)]` on every struct.
-///
-/// # Errors
-/// [`ConfigError::Read`] and [`ConfigError::Parse`].
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-    toml::from_str(&text)
-        .map_err(|error| ConfigError::Parse { path: path.into(), message: error.to_string().trim_end().into() })
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const FLOORS: [(&str, u32); 8] = [
 ];
 
 /// Arrows that the floors would allow and the design does not.
-const FORBIDDEN: [(&str, &str); 1] = [("hub-owner", "hub-nodes")];
+const FORBIDDEN: [(&str, &str); 2] = [("hub-owner", "hub-nodes"), ("hub", "cat-node")];
 
 /// Libraries, and the only crates that may know them.
 const KNOWN_BY: [(&str, &[&str]); 7] = [
@@ -115,6 +115,7 @@ fn every_kind_of_fault_is_seen() {
         ("hub-store", "hub-nodes", "hub-store uses hub-nodes, which is not below it"),
         ("hub-owner", "hub-nodes", "hub-owner uses hub-nodes, which is forbidden"),
         ("cat-node", "hub-base", "cat-node uses hub-base, a crate of the hub"),
+        ("hub", "cat-node", "hub uses cat-node, which is forbidden"),
         ("hub", "axum", "hub knows axum; only hub-gateway may"),
         ("sound", "proto", "sound uses proto, a crate of the workspace"),
         ("sound", "tokio-util", "sound is pure signal code and knows tokio-util"),
@@ -141,7 +142,10 @@ fn only_the_microphone_knows_cpal() {
 /// Whether a line of code uses cpal; comments do not count.
 fn names_cpal(line: &str) -> bool {
     let code = line.split_once("//").map_or(line, |(code, _)| code);
-    code.contains("cpal::") || code.trim_start().starts_with("use cpal")
+    let code = code.trim_start();
+    let imports = ["use ", "pub use ", "extern crate "].iter().any(|start| code.starts_with(start));
+    let words = code.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    code.contains("cpal::") || imports && words.into_iter().any(|word| word == "cpal")
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -265,9 +265,9 @@ pub struct Config {
     pub detector: DetectorConfig,
     /// How long events are kept.
     pub events: EventsConfig,
-    /// Who is told. Empty: nobody.
+    /// Who is notified. Empty: no owner.
     pub owners: Vec<OwnerConfig>,
-    /// How long it is tried to tell them.
+    /// How notifications are delivered.
     pub notices: NotificationsConfig,
     /// The broker, for owners and for Home Assistant. `None`: there is none.
     pub mqtt: Option<MqttConfig>,

@@ -412,35 +412,9 @@ fn a_command_may_have_a_part_of_the_flags() {
     assert!(Line::try_parse_from(["example", "--discover"]).is_err());
 }
 
-#[derive(Debug, Deserialize, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Small {
-    gain_db: f32,
-}
-
-fn load_text(text: &str) -> Result<Small, ConfigError> {
-    load(file(text).path())
-}
-
-#[test]
-fn good_file_is_read() {
-    assert_eq!(load_text("gain_db = 3.5").unwrap(), Small { gain_db: 3.5 });
-}
-
-#[test]
-fn unknown_key_names_file_and_key() {
-    let error = load_text("gain_db = 1.0\ngian = 2").unwrap_err().to_string();
-    assert!(error.contains(".toml: ") && error.contains("gian") && error.contains("line 2"), "{error}");
-}
-
-#[test]
-fn wrong_type_names_file_and_line() {
-    let error = load_text("gain_db = \"loud\"").unwrap_err().to_string();
-    assert!(error.contains(".toml: ") && error.contains("gain_db") && error.contains("line 1"), "{error}");
-}
-
 #[test]
 fn missing_file_names_file() {
-    let error = load::<Small>(Path::new("/nowhere/cat.toml")).unwrap_err().to_string();
+    let line = Line::try_parse_from(["example", "--config", "/nowhere/cat.toml"]).unwrap();
+    let error = line.flags.load_with(&Variables::default()).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/cat.toml: cannot read"), "{error}");
 }

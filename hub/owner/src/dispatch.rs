@@ -186,8 +186,19 @@ impl Worker {
         }
         if let Some(held_back) = self.failure_log.allow() {
             let Channel { owner, name, .. } = &self.channel;
-            let then = next.map_or_else(|| "giving up".into(), |wait| format!("trying again in {} s", wait.as_secs()));
-            warn!(held_back, "Notification to {owner} ({name}) failed: {}; {then}", failure.reason);
+            let then = next.map_or_else(
+                || "giving up".into(),
+                |wait| format!("trying again in {:.0} s", wait.as_secs_f64().ceil()),
+            );
+            let given_up = next.is_none();
+            let reason = &failure.reason;
+            warn!(
+                owner,
+                channel = name,
+                given_up,
+                held_back,
+                "Notification to {owner} ({name}) failed: {reason}; {then}"
+            );
         }
         let store = self.shared.outbox.store().clone();
         let due_at_ns = next.map(|wait| now_ns().saturating_add(nanoseconds(wait)));
@@ -223,6 +234,10 @@ impl Worker {
     }
 }
 
+/// Longest wait that a server can ask for with `Retry-After`. The channel rests meanwhile, so one answer must not silence
+/// it for a day.
+const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3_600);
+
 /// How much longer a notification is tried after its delivery has failed.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
@@ -242,13 +257,13 @@ impl Patience {
 
     /// The wait until the next delivery. `None`: the notification is given up.
     ///
-    /// A server that asks for a wait gets it, but for one beyond the age limit: then there is one last delivery at the
-    /// limit.
+    /// A server that asks for a wait gets it, up to [`LONGEST_ASKED_WAIT`]. If the age limit comes first, there is one
+    /// last delivery at the limit.
     fn after(self, failure: &DeliveryFailure, backoff: Duration) -> Option<Duration> {
         if failure.is_final || self.tries_left == 0 || self.age_left.is_zero() {
             return None;
         }
-        let asked = failure.retry_after.unwrap_or_default().min(self.age_left);
+        let asked = failure.retry_after.unwrap_or_default().min(LONGEST_ASKED_WAIT).min(self.age_left);
         Some(backoff.max(asked))
     }
 }

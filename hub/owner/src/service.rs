@@ -104,7 +104,7 @@ impl Calls {
             };
             let held_back = self.full_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
             if let Some(held_back) = held_back {
-                warn!(held_back, "a call notifies no owner, because {why}");
+                warn!(why, held_back, "a call notifies no owner, because {why}");
             }
         } else if tokio::time::timeout(STORED_WITHIN, is_stored).await.is_err() {
             counters.calls_late.fetch_add(1, Ordering::Relaxed);

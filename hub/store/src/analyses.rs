@@ -10,7 +10,7 @@ use sound::verdict::Verdict;
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::words::{word, words};
+use crate::words::{UnknownWord, unreadable, word, words};
 
 /// Analyses that are kept. If there are more, the oldest are removed.
 const KEEP_ANALYSES: i64 = 100_000;
@@ -258,6 +258,13 @@ const SELECT: &str = "SELECT id, cat, node, status, reason, started_at_ns, ended
      heard_samples, lost_samples, boot_id, first_sample, rms_dbfs, peak_dbfs, clipped_fraction, zero_fraction, context_labels, \
      (SELECT count(*) FROM analysis_detections WHERE analysis_id = analyses.id) AS detection_count FROM analyses";
 
+/// The verdict, or an error for a word that this version does not know.
+fn verdict(row: &Row<'_>) -> rusqlite::Result<Option<Verdict>> {
+    let Some(word) = row.get::<_, Option<String>>("verdict")? else { return Ok(None) };
+    let unknown = || UnknownWord { word: word.clone(), known: &["Smelly", "Good", "Bad", "Hungry"] };
+    Verdict::from_word(&word).map(Some).ok_or_else(|| unreadable(unknown()))
+}
+
 fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
     let level = match row.get("rms_dbfs")? {
         Some(rms_dbfs) => Some(Level {
@@ -282,7 +289,7 @@ fn stored_analysis(row: &Row<'_>) -> rusqlite::Result<StoredAnalysis> {
         reason: row.get("reason")?,
         started_at_ns: row.get("started_at_ns")?,
         ended_at_ns: row.get("ended_at_ns")?,
-        verdict: row.get::<_, Option<String>>("verdict")?.as_deref().and_then(Verdict::from_word),
+        verdict: verdict(row)?,
         cat_score: row.get("cat_score")?,
         messages: row.get("messages")?,
         heard_samples: row.get::<_, i64>("heard_samples")?.unsigned_abs(),

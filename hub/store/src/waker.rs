@@ -37,7 +37,7 @@ impl Waker {
         self.suppressed.fetch_add(put_in.suppressed, Ordering::Relaxed);
         self.crowded_out.fetch_add(put_in.crowded_out, Ordering::Relaxed);
         if put_in.crowded_out > 0 {
-            tracing::warn!(deleted = put_in.crowded_out, "the outbox is full; the oldest notifications were deleted");
+            tracing::warn!(lost = put_in.crowded_out, "the outbox is full; the oldest notifications were deleted");
         }
         if put_in.pending > 0 {
             self.changed.send_replace(());

@@ -57,6 +57,6 @@ pub(super) fn optional_word<T: FromStr<Err = UnknownWord>>(
     if row.get_ref(column)? == ValueRef::Null { Ok(None) } else { word(row, column).map(Some) }
 }
 
-fn unreadable(error: UnknownWord) -> rusqlite::Error {
+pub(super) fn unreadable(error: UnknownWord) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error))
 }

@@ -101,18 +101,18 @@ fn client(tls: rustls::ClientConfig) -> Https {
 
 /// What a status other than success means.
 ///
-/// 4xx says that the request is wrong, so repeating it is pointless: the notification is given up, and can be sent
-/// again by hand once the server or the config is corrected. That includes 401 and 403. Exceptions are the statuses
-/// that depend on the moment or on the connection: 408, 409, 421, 423, 425 and 429. They, 5xx and redirections may be
-/// gone at the next delivery.
+/// Most of 4xx says that the request itself is wrong, so repeating it is pointless: the notification is given up, and can
+/// be sent again by hand once the server or the config is corrected. The exceptions are tried again within the limits:
+/// 401, 403, 404 and 407, which a server or proxy also answers while it restarts or while a token is renewed, and 408,
+/// 409, 421, 423, 425 and 429, which depend on the moment. So are 5xx and redirections.
 fn refusal(status: StatusCode, body: &str) -> DeliveryFailure {
     if status.is_redirection() {
         return DeliveryFailure::temporary(format!("the server answered {status}; redirections are not followed"));
     }
     let separator = if body.is_empty() { "" } else { ": " };
     let reason = format!("the server answered {status}{separator}{body}");
-    let depends_on_the_moment = matches!(status.as_u16(), 408 | 409 | 421 | 423 | 425 | 429);
-    if status.is_client_error() && !depends_on_the_moment {
+    let may_change = matches!(status.as_u16(), 401 | 403 | 404 | 407 | 408 | 409 | 421 | 423 | 425 | 429);
+    if status.is_client_error() && !may_change {
         DeliveryFailure::permanent(reason)
     } else {
         DeliveryFailure::temporary(reason)

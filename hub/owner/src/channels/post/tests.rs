@@ -117,9 +117,9 @@ async fn server_that_is_down_is_said_in_plain_words() {
 #[test]
 fn statuses_that_never_change_are_final() {
     let is_final = |code: &u16| refusal(StatusCode::from_u16(*code).unwrap(), "").is_final;
-    let never_change = [400, 401, 403, 404, 405, 410, 411, 413, 414, 415, 422, 451];
+    let never_change = [400, 405, 410, 411, 413, 414, 415, 422, 451];
     assert_eq!(never_change.iter().filter(|code| !is_final(code)).count(), 0);
-    let may_change = [301, 302, 308, 408, 409, 421, 423, 425, 429, 500, 501, 502, 503, 504];
+    let may_change = [301, 302, 308, 401, 403, 404, 407, 408, 409, 421, 423, 425, 429, 500, 501, 502, 503, 504];
     assert_eq!(may_change.iter().filter(|code| is_final(code)).count(), 0);
 }
 
