@@ -25,6 +25,7 @@ build: ## Build both daemons as the packages ship them
 check: ## Check format and clippy, and run the unit tests: the loop while you work
 	@scripts/setup build check
 	$(CARGO) fmt --all --check
+	scripts/shape
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --lib --bins --locked --quiet
 
@@ -39,7 +40,6 @@ lint: ## Check format, clippy, dependencies, scripts and the shape of the code
 	scripts/tool cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/lint-scripts
 	scripts/lint-monitoring
-	scripts/shape
 
 docs: ## Build the documentation of the code
 	@scripts/setup build

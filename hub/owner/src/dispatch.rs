@@ -234,8 +234,8 @@ impl Worker {
     }
 }
 
-/// Longest wait that a server can ask for with `Retry-After`. The channel rests meanwhile, so one answer must not silence
-/// it for a day.
+/// Longest wait that a server can ask for with `Retry-After`. The channel rests meanwhile, so one answer must not
+/// silence it for a day.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3_600);
 
 /// How much longer a notification is tried after its delivery has failed.

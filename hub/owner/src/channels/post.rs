@@ -101,10 +101,10 @@ fn client(tls: rustls::ClientConfig) -> Https {
 
 /// What a status other than success means.
 ///
-/// Most of 4xx says that the request itself is wrong, so repeating it is pointless: the notification is given up, and can
-/// be sent again by hand once the server or the config is corrected. The exceptions are tried again within the limits:
-/// 401, 403, 404 and 407, which a server or proxy also answers while it restarts or while a token is renewed, and 408,
-/// 409, 421, 423, 425 and 429, which depend on the moment. So are 5xx and redirections.
+/// Most of 4xx says that the request itself is wrong, so repeating it is pointless: the notification is given up, and
+/// can be sent again by hand once the server or the config is corrected. The exceptions are tried again within the
+/// limits: 401, 403, 404 and 407, which a server or proxy also answers while it restarts or while a token is renewed,
+/// and 408, 409, 421, 423, 425 and 429, which depend on the moment. So are 5xx and redirections.
 fn refusal(status: StatusCode, body: &str) -> DeliveryFailure {
     if status.is_redirection() {
         return DeliveryFailure::temporary(format!("the server answered {status}; redirections are not followed"));
