@@ -36,6 +36,7 @@ test: ## Build and test everything
 lint: ## Check format, clippy, dependencies, scripts and the shape of the code
 	@scripts/setup build lint
 	$(CARGO) fmt --all --check
+	scripts/shape
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	scripts/tool cargo-deny --locked check --hide-inclusion-graph bans licenses sources
 	scripts/lint-scripts

@@ -1,7 +1,7 @@
 //! Channels: the ways to notify an owner.
 //!
-//! Each kind is one file, `channels/KIND.rs`, with its config, its check and its sending, and one row in [`kinds`]. The
-//! config file, the database, the API and the metrics all name a kind by the name of its file.
+//! Each kind is one file, `channels/KIND.rs`, with its config, its check and its sending, and one row in the table
+//! `kinds!`. The config file, the database, the API and the metrics all name a kind by the name of its file.
 
 use std::sync::Arc;
 
