@@ -23,7 +23,8 @@ VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/eve
 
 def shown(page):
     """Returns the events of the list, from the top."""
-    return [int(row.get_attribute("data-id")) for row in page.locator("li.event").all()]
+    # In one call: the page may draw the list anew between two.
+    return page.locator("li.event").evaluate_all("rows => rows.map((row) => Number(row.dataset.id))")
 
 
 def expect_events(page, events):
