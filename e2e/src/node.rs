@@ -85,7 +85,7 @@ impl Node {
     }
 
     async fn try_describe(&self) -> Result<DescribeResponse, tonic::Status> {
-        Ok(self.client().describe(DescribeRequest {}).await?.into_inner())
+        Ok(self.client().describe(DescribeRequest::default()).await?.into_inner())
     }
 
     /// A client, which connects at its first call.

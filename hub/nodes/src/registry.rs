@@ -84,11 +84,26 @@ impl Nodes {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// The same node under another name, if there is one: an earlier entry that has recently answered with the same
-    /// boot id. A configured node never counts as another one.
+    /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
+    /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
+    /// since it may only repeat what the other says. Of two that prove none, the earlier one counts, unless the later one
+    /// is configured: then it is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
-        let boot_id = node.boot_id().filter(|_| node.is_discovered())?;
-        self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
+        let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
+        let mut is_earlier = true;
+        self.iter().find(|other| {
+            if other.url() == node.url() {
+                is_earlier = false;
+                return false;
+            }
+            let theirs = other.recent_description().filter(|theirs| theirs.boot_id == mine.boot_id);
+            theirs.is_some_and(|theirs| match (mine.id, theirs.id) {
+                (Some(mine), Some(theirs)) => is_earlier && mine == theirs,
+                (Some(_), None) => false,
+                (None, Some(_)) => node.is_discovered(),
+                (None, None) => is_earlier && node.is_discovered(),
+            })
+        })
     }
 
     /// All nodes, each under one name only.
