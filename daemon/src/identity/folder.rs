@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::key::{Key, KeyError};
@@ -173,12 +173,23 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
     let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).and_then(
         |mut file| {
             file.write_all(bytes)?;
+            like_its_folder(path, &file)?;
             file.sync_all()?;
             fs::rename(&unfinished, path)?;
             sync_parent(path)
         },
     );
     written.map_err(|error| at(path, error))
+}
+
+/// A command that root runs leaves a file that the service can read: it belongs to the owner of its folder.
+fn like_its_folder(path: &Path, file: &File) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    let (folder, own) = (fs::metadata(folder)?, file.metadata()?);
+    if (folder.uid(), folder.gid()) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
 fn rename(folder: &Path, from: &str, to: &str) -> Result<(), IdentityError> {
@@ -243,6 +254,20 @@ mod tests {
         assert_eq!((kept.origin, kept.key.id()), (Origin::Kept, first));
         // It can be taken back: the other key is still there.
         assert_eq!(Identity::keep(folder.path(), &machine("b")).unwrap().id(), copied.key.id());
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_owner_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let is_root = fs::metadata(folder.path()).unwrap().uid() == 0;
+        if is_root {
+            std::os::unix::fs::chown(folder.path(), Some(61_234), Some(61_234)).unwrap();
+        }
+        open(folder.path(), "a");
+        let owner = fs::metadata(folder.path()).unwrap().uid();
+        for file in [KEY_FILE, MACHINE_FILE] {
+            assert_eq!(fs::metadata(folder.path().join(file)).unwrap().uid(), owner, "{file}");
+        }
     }
 
     #[test]

@@ -59,6 +59,15 @@ impl Nodes {
         self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
     }
 
+    /// The node with this URL, this id, or an id that begins with these 16 digits.
+    pub fn named(&self, name: &str) -> Option<Node> {
+        let has_id = |node: &Node| {
+            node.id()
+                .is_some_and(|id| id.to_string().eq_ignore_ascii_case(name) || id.short().eq_ignore_ascii_case(name))
+        };
+        self.get(name).or_else(|| self.iter().find(has_id))
+    }
+
     /// Adds a node at the end.
     ///
     /// # Errors
@@ -109,6 +118,19 @@ impl Nodes {
     /// All nodes, each under one name only.
     pub fn distinct(&self) -> Vec<Node> {
         self.iter().filter(|node| self.twin_of(node).is_none()).collect()
+    }
+
+    /// Pairs of nodes that have recently proved one id in different boots: copies of one key.
+    pub fn of_one_id(&self) -> Vec<(Node, Node)> {
+        let described: Vec<_> = self.iter().filter_map(|node| Some((node.recent_description()?, node))).collect();
+        let mut pairs = Vec::new();
+        for (place, (mine, node)) in described.iter().enumerate() {
+            let copy = described[..place]
+                .iter()
+                .find(|(theirs, _)| mine.id.is_some() && theirs.id == mine.id && theirs.boot_id != mine.boot_id);
+            pairs.extend(copy.map(|(_, other)| (other.clone(), node.clone())));
+        }
+        pairs
     }
 
     /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names

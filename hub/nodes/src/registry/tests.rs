@@ -108,9 +108,16 @@ async fn configured_urls_of_one_id_are_one_node() {
     assert_eq!(nodes.twin_of(&two).unwrap().url(), one.url());
     assert!(nodes.twin_of(&one).is_none());
     assert_eq!(nodes.distinct().len(), 1);
+    let id = NodeId::of_spki(b"key");
+    for name in [one.url(), &id.to_string(), &id.short().to_uppercase()] {
+        assert_eq!(nodes.named(name).map(|node| node.url().to_owned()).as_deref(), Some(one.url()), "{name}");
+    }
+    assert!(nodes.named(&id.to_string()[..15]).is_none());
+    assert!(nodes.of_one_id().is_empty());
     // Two boots of one id: a copied key. Both are heard.
     answer_as(&two, 8, Some(b"key"));
     assert!(nodes.twin_of(&two).is_none());
+    assert_eq!(nodes.of_one_id().len(), 1);
 }
 
 #[tokio::test]
