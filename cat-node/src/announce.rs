@@ -19,8 +19,9 @@ pub struct Announcement {
     full_name: String,
 }
 
-/// Announces a node that listens on `addresses`, with the keys `cat`, `version` and, if it has one, `id`. A node that listens on loopback
-/// only is not announced. A failure (a network without multicast) is logged, and the node runs without an announcement.
+/// Announces a node that listens on `addresses`, with the keys `cat`, `version` and, if it has one, `id`. A node that
+/// listens on loopback only is not announced. A failure (a network without multicast) is logged, and the node runs
+/// without an announcement.
 pub fn announce(cat: &str, id: Option<NodeId>, addresses: &[SocketAddr]) -> Option<Announcement> {
     let Some(info) = service_info(cat, id, addresses, &host_name()) else {
         info!("the node is not announced by mDNS: it listens on loopback only");

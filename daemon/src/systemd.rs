@@ -38,8 +38,8 @@ fn send(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The state folder that systemd gives a service (`StateDirectory=`; the first, if there are several). `None`: the program
-/// does not run under systemd, or its unit has none.
+/// The state folder that systemd gives a service (`StateDirectory=`; the first, if there are several). `None`: the
+/// program does not run under systemd, or its unit has none.
 pub fn state_folder() -> Option<PathBuf> {
     let folders = std::env::var_os("STATE_DIRECTORY")?;
     let folders = folders.to_str()?;

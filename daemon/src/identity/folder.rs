@@ -38,8 +38,8 @@ pub enum Origin {
     Kept,
     /// There was none.
     Created,
-    /// There was one of another machine: the state folder was copied, or the board was replaced. That key is kept beside
-    /// the new one.
+    /// There was one of another machine: the state folder was copied, or the board was replaced. That key is kept
+    /// beside the new one.
     CreatedOnAnotherMachine {
         /// The id of the key that was there.
         previous: NodeId,
@@ -77,8 +77,8 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// Reads the key in `folder`, or makes one (mode 0600). On another machine than the one that made the key it makes a
-    /// new one, and keeps the old one for [`Identity::keep`].
+    /// Reads the key in `folder`, or makes one (mode 0600). On another machine than the one that made the key it makes
+    /// a new one, and keeps the old one for [`Identity::keep`].
     ///
     /// # Errors
     /// If the folder cannot be used, or a file in it is damaged.

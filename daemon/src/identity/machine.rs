@@ -38,9 +38,9 @@ impl Machine {
         Self { serial, macs: macs(&root.join("sys/class/net")) }
     }
 
-    /// Whether both are the same machine, as far as can be told. Serial numbers decide where both have one. Otherwise one
-    /// common network address is enough, because an adapter may be plugged in or out. Without marks to compare, nothing
-    /// says that they differ.
+    /// Whether both are the same machine, as far as can be told. Serial numbers decide where both have one. Otherwise
+    /// one common network address is enough, because an adapter may be plugged in or out. Without marks to compare,
+    /// nothing says that they differ.
     pub fn is_same_as(&self, other: &Self) -> bool {
         match (&self.serial, &other.serial) {
             (Some(mine), Some(theirs)) => mine == theirs,

@@ -36,7 +36,8 @@ const LIVE_LAG: Duration = Duration::from_millis(1_500);
 pub(super) enum Work {
     /// A node that this thread analyses from now on, and its number.
     Node(usize, Box<AnalysedNode>),
-    /// One of its nodes goes on at another place: where the node was heard under another URL. `None`: it was never heard.
+    /// One of its nodes goes on at another place: where the node was heard under another URL. `None`: it was never
+    /// heard.
     Resume(usize, Option<Watermark>),
     /// Audio of one of its nodes.
     Audio(Audio),

@@ -95,8 +95,8 @@ impl Nodes {
 
     /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
     /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
-    /// since it may only repeat what the other says. Of two that prove none, the earlier one counts, unless the later one
-    /// is configured: then it is so on purpose.
+    /// since it may only repeat what the other says. Of two that prove none, the earlier one counts, unless the later
+    /// one is configured: then it is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
         let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
         let mut is_earlier = true;

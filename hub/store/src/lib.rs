@@ -17,6 +17,7 @@ mod error;
 pub mod events;
 pub mod flac;
 mod migrations;
+mod node_columns;
 mod nodes;
 pub mod notifications;
 #[cfg(any(test, feature = "testing"))]

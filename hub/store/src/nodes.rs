@@ -9,31 +9,11 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::events::{NoClip, Watermark};
+use crate::node_columns::ID_OF_BOOT;
 
 /// Boots that are remembered, at most: the ones seen last. A home of 64 nodes that restart daily fills this in two
 /// months; a boot that is forgotten is one that the hub has not seen for as long.
 const MAX_BOOTS: usize = 4_096;
-
-/// SQL expression: the id of the node that had boot `?2` at URL `?1`. NULL: it proved none.
-pub(crate) const ID_OF_BOOT: &str = "(SELECT node_id FROM node_boots WHERE url = ?1 AND boot_id = ?2)";
-
-/// SQL expression in a query on a table with the columns `node` and `node_id`: the URL that the node used last.
-macro_rules! url_of {
-    ($table:literal) => {
-        concat!("coalesce((SELECT url FROM nodes WHERE nodes.node_id = ", $table, ".node_id), ", $table, ".node)")
-    };
-}
-pub(crate) use url_of;
-
-/// SQL condition: the row belongs to the node that the parameter names, by its URL, its id, or the 16 digits that
-/// people see of its id.
-pub(crate) fn is_of_node(parameter: &str) -> String {
-    format!(
-        "((node_id IS NULL AND node = {parameter}) OR node_id IN \
-         (SELECT node_id FROM nodes WHERE url = {parameter} OR node_id = lower({parameter}) \
-          OR substr(node_id, 1, 16) = lower({parameter})))"
-    )
-}
 
 /// A node as it has just described itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +33,15 @@ pub struct SeenNode {
 pub enum KnownNode {
     /// How far it was heard. `None`: it was never heard.
     HeardUntil(Option<Watermark>),
-    /// In this boot, at this URL, it proved to be another node. It does not hold the key of the node that it claims to be.
+    /// In this boot, at this URL, it proved to be another node. It does not hold the key of the node that it claims to
+    /// be.
     Impostor,
 }
 
 impl Store {
-    /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A
-    /// node without an id is looked for under its URL, and in this boot under another spelling of its URL. What was stored under its URL before it proved an id becomes
-    /// that id's, unless another id was seen there.
+    /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
+    /// without an id is looked for under its URL, and in this boot under another spelling of its URL. What was stored
+    /// under its URL before it proved an id becomes that id's, unless another id was seen there.
     ///
     /// # Errors
     /// See [`StoreError`].

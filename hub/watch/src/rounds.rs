@@ -60,8 +60,8 @@ pub async fn watch(
 
 /// Reduces nodes that are known under several names to one name each, for the owners and for the log. If a discovered
 /// name is away and the node answers under another name, the node is up. If it answers under none, the first name
-/// represents it. The id, or else the last boot id, shows which names belong to the same node. A configured name without
-/// an id always represents itself.
+/// represents it. The id, or else the last boot id, shows which names belong to the same node. A configured name
+/// without an id always represents itself.
 fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
     let names: Vec<Name> = known.iter().map(|(node, health)| Name::of(node, health)).collect();
     let looked_after =

@@ -9,7 +9,7 @@ use super::learning;
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::nodes::ID_OF_BOOT;
+use crate::node_columns::ID_OF_BOOT;
 use crate::notifications::{NotificationPlan, put_notifications};
 use crate::waker::PutIn;
 use crate::words::words;
@@ -96,8 +96,8 @@ pub struct NewGap {
     pub detail: String,
 }
 
-/// Boots of a node whose watermarks are kept: the latest ones. One is in use, more if a copied key gave one id to several
-/// nodes.
+/// Boots of a node whose watermarks are kept: the latest ones. One is in use, more if a copied key gave one id to
+/// several nodes.
 const MAX_WATERMARKS: usize = 8;
 
 /// What live listening stores apart from events: gaps and the watermark.

@@ -4,7 +4,7 @@ use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
 
 use crate::columns;
-use crate::nodes::url_of;
+use crate::node_columns::url_of;
 use crate::notifications::Subject;
 use crate::words::{word, words};
 

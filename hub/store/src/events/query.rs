@@ -10,7 +10,7 @@ use super::event::{COLUMNS, Event, OwnerLabel, from_row};
 use super::learning;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::nodes::{is_of_node, url_of};
+use crate::node_columns::{is_of_node, url_of};
 use crate::words::word;
 
 /// Which events to return: those that meet all given conditions.
