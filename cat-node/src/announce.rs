@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use daemon::identity::NodeId;
 use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use proto::NODE_SERVICE;
 use tracing::{info, warn};
@@ -18,10 +19,11 @@ pub struct Announcement {
     full_name: String,
 }
 
-/// Announces a node that listens on `addresses`, with the keys `cat` and `version`. A node that listens on loopback
-/// only is not announced. A failure (a network without multicast) is logged, and the node runs without an announcement.
-pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
-    let Some(info) = service_info(cat, addresses, &host_name()) else {
+/// Announces a node that listens on `addresses`, with the keys `cat`, `version` and, if it has one, `id`. A node that
+/// listens on loopback only is not announced. A failure (a network without multicast) is logged, and the node runs
+/// without an announcement.
+pub fn announce(cat: &str, id: Option<NodeId>, addresses: &[SocketAddr]) -> Option<Announcement> {
+    let Some(info) = service_info(cat, id, addresses, &host_name()) else {
         info!("the node is not announced by mDNS: it listens on loopback only");
         return None;
     };
@@ -57,14 +59,21 @@ impl Drop for Announcement {
 }
 
 /// What to announce. `None`: the node listens on loopback only.
-fn service_info(cat: &str, addresses: &[SocketAddr], host: &str) -> Option<mdns_sd::Result<ServiceInfo>> {
+fn service_info(
+    cat: &str,
+    id: Option<NodeId>,
+    addresses: &[SocketAddr],
+    host: &str,
+) -> Option<mdns_sd::Result<ServiceInfo>> {
     let reachable: Vec<&SocketAddr> =
         addresses.iter().filter(|address| !address.ip().to_canonical().is_loopback()).collect();
     let port = reachable.first()?.port();
     let named: Vec<IpAddr> =
         reachable.iter().map(|address| address.ip()).filter(|address| !address.is_unspecified()).collect();
     let name = if cat.is_empty() { format!("{host} {port}") } else { format!("{cat} at {host} {port}") };
-    let keys = [("cat", cat), ("version", env!("CARGO_PKG_VERSION"))];
+    let id = id.map(|id| id.to_string());
+    let mut keys = vec![("cat", cat), ("version", env!("CARGO_PKG_VERSION"))];
+    keys.extend(id.as_deref().map(|id| ("id", id)));
     let info = ServiceInfo::new(NODE_SERVICE, &name, &format!("{host}.local."), &named[..], port, &keys[..]);
     Some(info.map(|mut info| {
         if !named.is_empty() {
@@ -91,7 +100,7 @@ mod tests {
 
     fn info(cat: &str, addresses: &[&str]) -> Option<ServiceInfo> {
         let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        service_info(cat, &addresses, "attic").map(Result::unwrap)
+        service_info(cat, Some(NodeId::of_spki(b"key")), &addresses, "attic").map(Result::unwrap)
     }
 
     #[test]
@@ -106,6 +115,7 @@ mod tests {
         assert_eq!(info.get_type(), NODE_SERVICE);
         assert_eq!(info.get_property_val_str("cat"), Some("Tom"));
         assert_eq!(info.get_property_val_str("version"), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(info.get_property_val_str("id"), Some(NodeId::of_spki(b"key").to_string().as_str()));
         assert!(info.is_addr_auto());
     }
 

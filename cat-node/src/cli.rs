@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use daemon::config::{ConfigCommand, Flags};
 
-use crate::config::{NodeSettings, SourceFlags};
+use crate::config::{NodeSettings, SourceFlags, StateFlags};
 
 /// Listens to a cat and serves its audio.
 ///
@@ -46,9 +46,21 @@ enum SubCommand {
     Devices(DevicesArgs),
     /// Record what the node would hear into a WAV file
     Record(RecordArgs),
+    /// Show the node's id, or keep the id of a board that this one replaces
+    #[command(subcommand)]
+    Identity(IdentityCommand),
     /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
+}
+
+/// Commands of `cat-node identity`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum IdentityCommand {
+    /// Print the node's id
+    Show(Flags<NodeSettings, StateFlags>),
+    /// Take back the id that came with the memory card of another machine, which this one replaces; stop the node first
+    Keep(Flags<NodeSettings, StateFlags>),
 }
 
 /// What the command line asks for.
@@ -60,6 +72,8 @@ pub enum Command {
     Devices(DevicesArgs),
     /// Record into a WAV file.
     Record(RecordArgs),
+    /// Show or keep the node's id.
+    Identity(IdentityCommand),
     /// Print the settings, or their schema.
     Config(ConfigCommand<NodeSettings>),
 }
@@ -96,6 +110,7 @@ impl Cli {
             Some(SubCommand::Serve(args)) => Command::Serve(args),
             Some(SubCommand::Devices(args)) => Command::Devices(args),
             Some(SubCommand::Record(args)) => Command::Record(args),
+            Some(SubCommand::Identity(command)) => Command::Identity(command),
             Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }

@@ -11,6 +11,7 @@ use clap::Args;
 use daemon::config::{ConfigError, Flags, Loaded, Selection, Settings, as_text};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
+use daemon::systemd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tonic::transport::Uri;
@@ -109,6 +110,11 @@ pub struct NodeSettings {
     #[schemars(range(min = *SPILL_BYTES.start(), max = *SPILL_BYTES.end()))]
     pub spill_bytes: u64,
 
+    /// Folder for the key that the node's id is made from [default: the one that systemd gives in STATE_DIRECTORY;
+    /// without it the node has no id, and hubs know it by its URL]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
     /// Announce this node by mDNS (_cat-node._tcp), so that hubs find it; only when it listens beyond loopback
     #[arg(long)]
     pub announce: bool,
@@ -138,6 +144,7 @@ impl Default for NodeSettings {
             tape_bytes: DEFAULT_TAPE_BYTES,
             spill_dir: None,
             spill_bytes: DEFAULT_SPILL_BYTES,
+            state_dir: None,
             announce: true,
             insecure: false,
             log_format: LogFormat::default(),
@@ -181,6 +188,16 @@ impl Selection for SourceFlags {
     }
 }
 
+/// The setting that says where the node's key is: that of `cat-node identity`.
+#[derive(Debug, Clone, Copy)]
+pub enum StateFlags {}
+
+impl Selection for StateFlags {
+    fn includes(key: &str) -> bool {
+        key == "state_dir"
+    }
+}
+
 /// What a node runs with: the settings in the form that its parts take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -200,6 +217,8 @@ pub struct Config {
     pub tape_bytes: u64,
     /// Where the tape goes on when it is too long for that. `None`: nowhere.
     pub spill: Option<SpillConfig>,
+    /// Where its key is. `None`: it has none.
+    pub state_dir: Option<PathBuf>,
     /// Whether it announces itself by mDNS, when it listens beyond loopback.
     pub announce: bool,
     /// How a line of the log looks.
@@ -241,6 +260,7 @@ impl From<NodeSettings> for Config {
             },
             tape_bytes: settings.tape_bytes,
             spill: settings.spill_dir.map(|dir| SpillConfig { dir, bytes: settings.spill_bytes }),
+            state_dir: settings.state_dir.or_else(systemd::state_folder),
             announce: settings.announce,
             log_format: settings.log_format,
         }

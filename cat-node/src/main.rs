@@ -1,16 +1,18 @@
 //! The `cat-node` program: reads the command line, and starts what it asks for.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use cat_node::cli::{Cli, Command, DevicesArgs, RecordArgs};
+use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, RecordArgs};
 use cat_node::config::{Config, NodeSettings};
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
 use daemon::config::{ConfigCommand, ConfigError};
+use daemon::identity::{Identity, Machine, NodeId};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(Config::load(&flags)),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
+        Command::Identity(command) => identity(&command),
         Command::Config(command) => print_config(&command),
     }
 }
@@ -66,6 +69,27 @@ fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Confi
         runtime.shutdown_timeout(BLOCKING_DEADLINE);
         done
     }))
+}
+
+fn identity(command: &IdentityCommand) -> ExitCode {
+    let (IdentityCommand::Show(flags) | IdentityCommand::Keep(flags)) = command;
+    let config = match Config::load(flags) {
+        Ok(config) => config,
+        Err(error) => return bad_config(&error),
+    };
+    finish(
+        id_of(command, config.state_dir).and_then(|id| writeln!(std::io::stdout(), "{id}").context("standard output")),
+    )
+}
+
+fn id_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<NodeId> {
+    let folder = folder.context("no state folder is set: give --state-dir, or state_dir in the config file")?;
+    let key = match command {
+        IdentityCommand::Show(_) => Identity::read(&folder)?
+            .with_context(|| format!("{} has no key yet: the node makes it when it starts", folder.display()))?,
+        IdentityCommand::Keep(_) => Identity::keep(&folder, &Machine::this())?,
+    };
+    Ok(key.id())
 }
 
 fn bad_config(error: &ConfigError) -> ExitCode {

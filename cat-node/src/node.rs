@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use daemon::identity::Key;
 use daemon::shutdown::CancellationToken;
 
 use crate::owner::Owner;
@@ -13,6 +14,8 @@ use crate::tape::Tape;
 pub struct Node {
     /// The cat that the node listens to. Empty: none.
     pub cat: String,
+    /// The key that its id is made from. `None`: it has no state folder to keep one in.
+    pub key: Option<Key>,
     /// Whom `CallCat` notifies.
     pub owner: Owner,
     /// The captured audio.

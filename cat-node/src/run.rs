@@ -1,10 +1,12 @@
 //! The whole node: connects its parts, starts them and stops them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::grpc;
+use daemon::identity::{Identity, Key, Machine, Origin};
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
 use proto::cat_server::CatServer;
@@ -64,6 +66,8 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
     });
     let status = Arc::new(Status::new(config.source.kind()));
     let owner = Owner::new(config.owner.clone(), config.owner_timeout).map_err(RunError::Owner)?;
+    let key = config.state_dir.as_deref().and_then(key);
+    let id = key.as_ref().map(Key::id);
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     info!(?addresses, cat = config.cat, source = %config.source, boot_id = tape.boot_id(), "cat-node starts");
 
@@ -76,12 +80,12 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
 
     let (health, health_service) = health_reporter();
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
-    let node = Arc::new(Node { cat: config.cat.clone(), owner, tape, status, stop: stop.clone() });
+    let node = Arc::new(Node { cat: config.cat.clone(), key, owner, tape, status, stop: stop.clone() });
     let meter = metrics::meter(Arc::clone(&node));
     let service = CatServer::new(CatService::new(node)).max_decoding_message_size(MAX_REQUEST_BYTES);
     let served = grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
     let mut server = tokio::spawn(served);
-    let announcement = if config.announce { announce(&config.cat, &addresses) } else { None };
+    let announcement = if config.announce { announce(&config.cat, id, &addresses) } else { None };
     systemd::ready("listening");
 
     stop.cancelled().await;
@@ -105,4 +109,26 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
         Err(_) => warn!("the capture thread did not end in time"),
     }
     Ok(())
+}
+
+/// The key in a state folder. `None`: it cannot be had, which is logged once.
+fn key(folder: &Path) -> Option<Key> {
+    match Identity::open(folder, &Machine::this()) {
+        Ok(Identity { key, origin }) => {
+            let id = key.id();
+            match origin {
+                Origin::Kept => info!(%id, "identity"),
+                Origin::Created => info!(%id, "new identity: the state folder had none"),
+                Origin::CreatedOnAnotherMachine { previous } => warn!(
+                    %id, %previous,
+                    "new identity: the state folder comes from another machine; if this machine replaces that one, run `cat-node identity keep`"
+                ),
+            }
+            Some(key)
+        }
+        Err(error) => {
+            warn!(%error, "the node has no id; hubs know it by its URL");
+            None
+        }
+    }
 }

@@ -78,8 +78,9 @@ impl Cat for CatService {
         Ok(Response::new(listen::stream(Arc::clone(&self.node), subscription, peer, permit)))
     }
 
-    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
-        Ok(Response::new(describe::description(&self.node)))
+    async fn describe(&self, request: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        let address = request.local_addr();
+        describe::description(&self.node, &request.get_ref().challenge, address).map(Response::new)
     }
 }
 

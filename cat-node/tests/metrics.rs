@@ -132,7 +132,7 @@ async fn calls_are_counted_by_method_and_code() {
     let mut client = CatClient::new(channel(node).await);
     let counted = |method: &str, code: &str| format!("meowlink_node_rpcs_total{{method=\"{method}\",code=\"{code}\"}}");
     for _ in 0..3 {
-        client.describe(DescribeRequest {}).await.unwrap();
+        client.describe(DescribeRequest::default()).await.unwrap();
     }
     client.call_cat(CatRequest { cat_name: "Tom".into() }).await.unwrap_err();
     client.listen(ListenRequest { frame_ms: 21, ..ListenRequest::default() }).await.unwrap_err();

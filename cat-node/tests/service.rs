@@ -54,7 +54,7 @@ impl Node {
     }
 
     async fn describe(&mut self) -> DescribeResponse {
-        let answer = tokio::time::timeout(DEADLINE, self.client.describe(DescribeRequest {})).await;
+        let answer = tokio::time::timeout(DEADLINE, self.client.describe(DescribeRequest::default())).await;
         answer.expect("described in time").unwrap().into_inner()
     }
 

@@ -6,6 +6,7 @@ pub mod config;
 #[cfg(feature = "develop")]
 pub mod develop;
 pub mod grpc;
+pub mod identity;
 pub mod listen;
 pub mod logs;
 pub mod metrics;

@@ -1,5 +1,6 @@
 //! Notifies systemd: ready, stopping, alive. All of it does nothing if systemd did not start the process.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -35,4 +36,12 @@ fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         debug!(%error, "cannot notify systemd");
     }
+}
+
+/// The state folder that systemd gives a service (`StateDirectory=`; the first, if there are several). `None`: the
+/// program does not run under systemd, or its unit has none.
+pub fn state_folder() -> Option<PathBuf> {
+    let folders = std::env::var_os("STATE_DIRECTORY")?;
+    let folders = folders.to_str()?;
+    folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }

@@ -90,6 +90,15 @@ impl Hub {
         Self::start_with(self.at, self.nodes.clone(), self.discover, Arc::clone(&self.data)).await
     }
 
+    /// As [`Hub::restart`], with other nodes.
+    ///
+    /// # Panics
+    /// If the new hub does not serve.
+    pub async fn restart_with(mut self, nodes: &[(&str, &str)]) -> Self {
+        self.nodes = owned(nodes);
+        self.restart().await
+    }
+
     async fn start_with(
         at: Addresses,
         nodes: Vec<(String, String)>,

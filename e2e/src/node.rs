@@ -1,6 +1,7 @@
 //! A running `cat-node`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use proto::cat_client::CatClient;
 use proto::{DescribeRequest, DescribeResponse};
@@ -24,13 +25,22 @@ pub struct NodeOptions {
     pub source: String,
     /// Seed of the synthetic source.
     pub seed: u64,
+    /// Folder of the node's key. `None`: the node has no id.
+    pub state_folder: Option<PathBuf>,
 }
 
 impl NodeOptions {
     /// A node for Tom with a synthetic source, on a free port, that notifies this owner.
     pub fn new(owner_url: impl Into<String>) -> Self {
         let owner_url = owner_url.into();
-        Self { listen: ports::free(), owner_url, cat: "Tom".into(), source: "synthetic".into(), seed: 1 }
+        Self {
+            listen: ports::free(),
+            owner_url,
+            cat: "Tom".into(),
+            source: "synthetic".into(),
+            seed: 1,
+            state_folder: None,
+        }
     }
 }
 
@@ -54,6 +64,10 @@ impl Node {
         arguments.extend(["--cat", &options.cat, "--source", &options.source]);
         if options.source == "synthetic" {
             arguments.extend(["--seed", &seed]);
+        }
+        let state_folder = options.state_folder.as_ref().map(|folder| folder.display().to_string());
+        if let Some(folder) = &state_folder {
+            arguments.extend(["--state-dir", folder]);
         }
         let daemon = Daemon::start("cat-node", &binaries().cat_node, &arguments);
         let node = Self { daemon, options };
@@ -85,7 +99,7 @@ impl Node {
     }
 
     async fn try_describe(&self) -> Result<DescribeResponse, tonic::Status> {
-        Ok(self.client().describe(DescribeRequest {}).await?.into_inner())
+        Ok(self.client().describe(DescribeRequest::default()).await?.into_inner())
     }
 
     /// A client, which connects at its first call.

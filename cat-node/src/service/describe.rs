@@ -1,15 +1,39 @@
 //! `Describe`: what the node is, its source and its state.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use daemon::identity::{CHALLENGE_BYTES, prove};
 use proto::{DescribeResponse, Encoding, LevelInfo, NodeCounters, SourceInfo, TapeInfo};
+
+use tonic::Status;
 
 use crate::node::Node;
 
-pub(super) fn description(node: &Node) -> DescribeResponse {
+/// Describes the node to a caller that reached it at `address` with `challenge`.
+///
+/// # Errors
+/// If the challenge has a wrong length.
+pub(super) fn description(
+    node: &Node,
+    challenge: &[u8],
+    address: Option<SocketAddr>,
+) -> Result<DescribeResponse, Status> {
+    let challenge: Option<&[u8; CHALLENGE_BYTES]> = match challenge {
+        [] => None,
+        bytes => Some(bytes.try_into().map_err(|_| {
+            Status::invalid_argument(format!("the challenge has {} bytes, not {CHALLENGE_BYTES}", bytes.len()))
+        })?),
+    };
+    let proof = node
+        .key
+        .as_ref()
+        .zip(challenge)
+        .zip(address)
+        .map_or_else(Vec::new, |((key, challenge), address)| prove(key, challenge, node.tape.boot_id(), address));
     let clock = node.tape.clock();
     let uptime_ns = clock.now_ns();
-    DescribeResponse {
+    Ok(DescribeResponse {
         version: env!("CARGO_PKG_VERSION").into(),
         cat_name: node.cat.clone(),
         boot_id: node.tape.boot_id(),
@@ -20,7 +44,9 @@ pub(super) fn description(node: &Node) -> DescribeResponse {
         counters: Some(counters(node)),
         level: Some(level(node)),
         encodings: vec![Encoding::PcmS16le.into(), Encoding::Flac.into()],
-    }
+        public_key: node.key.as_ref().map_or_else(Vec::new, |key| key.spki().to_vec()),
+        proof,
+    })
 }
 
 fn source(node: &Node, now_ns: u64) -> SourceInfo {

@@ -183,7 +183,7 @@ async fn emulated_instructions_a_second(source: &str, seconds: u64) -> Option<f6
         until(EMULATED, "the node captures", || {
             let mut client = client.clone();
             async move {
-                let counters = client.describe(DescribeRequest {}).await.ok()?.into_inner().counters?;
+                let counters = client.describe(DescribeRequest::default()).await.ok()?.into_inner().counters?;
                 (counters.frames_captured > 0).then_some(())
             }
         })

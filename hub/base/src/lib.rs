@@ -5,6 +5,7 @@ pub mod links;
 pub mod peer;
 pub mod places;
 pub mod role;
+pub mod route;
 pub mod table;
 pub mod time;
 

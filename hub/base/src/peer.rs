@@ -1,19 +1,16 @@
 //! How one role of the hub calls another: over gRPC, or by a function call if both run in this process.
 
-use std::io;
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, StdError};
 use tonic::transport::{Channel, Endpoint};
 use tower::ServiceExt;
 use tower::util::BoxCloneSyncService;
+
+use crate::route::Route;
 
 /// Another role, as the generated gRPC clients call it, in this process or in another.
 pub type Peer = BoxCloneSyncService<Request<Body>, Response<Body>, Status>;
@@ -62,65 +59,12 @@ pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
     Ok(endpoint(url)?.connect_lazy())
 }
 
-/// Like [`channel`], but a `.local` name resolves to the addresses that the peer announced. Other names, and names
-/// without an announcement, are resolved by the system.
+/// Like [`channel`], but along a route: to the addresses that the peer announces, if it announces any.
 ///
 /// # Errors
 /// If `url` is not a valid URL.
-pub fn channel_to_announced(url: &str, announced: Announced) -> Result<Channel, tonic::transport::Error> {
-    let endpoint = endpoint(url)?;
-    if !endpoint.uri().host().is_some_and(is_local_name) {
-        return Ok(endpoint.connect_lazy());
-    }
-    let dial = tower::service_fn(move |uri: Uri| dial(uri, announced.get()));
-    Ok(endpoint.connect_with_connector_lazy(dial))
-}
-
-/// Whether mDNS resolves the name.
-fn is_local_name(host: &str) -> bool {
-    host.to_ascii_lowercase().ends_with(".local")
-}
-
-/// The addresses that a peer announced last. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Announced {
-    addresses: Arc<Mutex<Vec<SocketAddr>>>,
-}
-
-/// Most addresses of one peer that are tried.
-pub const MAX_ADDRESSES: usize = 16;
-
-impl Announced {
-    /// Replaces the addresses, of which it keeps the first [`MAX_ADDRESSES`]. Returns whether they changed.
-    pub fn set(&self, mut addresses: Vec<SocketAddr>) -> bool {
-        addresses.truncate(MAX_ADDRESSES);
-        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *known != addresses;
-        *known = addresses;
-        changed
-    }
-
-    /// The current addresses.
-    pub fn get(&self) -> Vec<SocketAddr> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Tries all addresses at once, because some may be unreachable from here, and takes the first that answers.
-async fn dial(uri: Uri, announced: Vec<SocketAddr>) -> io::Result<TokioIo<TcpStream>> {
-    let addresses = if announced.is_empty() {
-        let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
-        tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect()
-    } else {
-        announced
-    };
-    if addresses.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no such host"));
-    }
-    let tries = addresses.into_iter().map(|address| Box::pin(TcpStream::connect(address)));
-    let (stream, _) = futures_util::future::select_ok(tries).await?;
-    stream.set_nodelay(true)?;
-    Ok(TokioIo::new(stream))
+pub fn channel_along(url: &str, route: &Route) -> Result<Channel, tonic::transport::Error> {
+    Ok(route.channel(&endpoint(url)?))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {

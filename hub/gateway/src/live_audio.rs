@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct LiveParams {
-    /// URL of the node, as in `/api/v1/nodes`.
+    /// URL or id of the node, as in `/api/v1/nodes`.
     #[param(example = "http://localhost:50056")]
     node: String,
 }
@@ -60,7 +60,7 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
         )
         .into());
     }
-    let node = app.nodes.iter().find(|node| node.url() == params.node);
+    let node = app.nodes.named(&params.node);
     let node = node.ok_or_else(|| {
         Error::new(Code::NotFound, format!("the hub has no node {:?}; `/api/v1/nodes` lists its nodes", params.node))
     })?;

@@ -35,6 +35,8 @@ struct NodeAnswer {
     /// URL of the node.
     #[schema(example = "http://localhost:50056")]
     url: String,
+    /// Id of the node, 64 hexadecimal digits: the same whatever its URL is. Null: the node has proved none.
+    node_id: Option<String>,
     /// The cat of the node: from the hub's config, or else from the node.
     cat: Option<String>,
     /// Whether the node was found by mDNS and is not in the config.
@@ -165,7 +167,8 @@ impl NodeAnswer {
             Err(error) => (None, Some(NodeError { code: error.code.as_str(), message: error.message })),
         };
         let (url, cat, discovered) = (node.url().to_owned(), node.cat(), node.is_discovered());
-        Self { url, cat, discovered, reachable, error, description }
+        let node_id = node.id().map(|id| id.to_string());
+        Self { url, node_id, cat, discovered, reachable, error, description }
     }
 }
 

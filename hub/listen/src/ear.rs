@@ -67,7 +67,7 @@ pub enum Finding {
 /// Listens to one node.
 pub struct Ear {
     setting: Arc<Setting>,
-    /// The watermark in the store when the hub started.
+    /// The watermark in the store when the hub began to listen to the node.
     resumed_from: Option<Watermark>,
     boot: Option<Boot>,
     level: LevelMeter,
@@ -104,6 +104,12 @@ impl Ear {
     pub fn new(node: String, clips: ClipsConfig, detector: DetectorConfig, resumed_from: Option<Watermark>) -> Self {
         let setting = Arc::new(Setting { node, clips, detector });
         Self { setting, resumed_from, boot: None, level: LevelMeter::default() }
+    }
+
+    /// Ends what is open, and goes on with a node that was heard up to `resumed_from`. `None`: it was never heard.
+    pub fn resume(&mut self, resumed_from: Option<Watermark>, mut find: impl FnMut(Finding)) {
+        self.leave(&mut find);
+        self.resumed_from = resumed_from;
     }
 
     /// Takes the next piece. `hub_start_unix_ns`: the node's start by the hub's wall clock.

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use daemon::backoff::Backoff;
-use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_nodes::{Node, Nodes};
+use hub_store::Store;
 use hub_store::clips::ClipsConfig;
-use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
-use tracing::error;
 
 use crate::config::{AudioEncoding, Settings};
 use crate::ear::Ear;
@@ -18,13 +15,6 @@ use crate::live::Live;
 use crate::sequencer::Sequencer;
 use crate::subscriber::Subscriber;
 use crate::worker::{AnalysedNode, Work};
-
-/// First and longest wait before the store is asked again for the watermark of a node. Without the watermark, audio
-/// would be analysed twice, so the node has to wait.
-const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(10));
-
-/// How often a failure of the store is logged.
-const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// Gives each node its ear and its subscriber.
 pub(super) struct Joiner {
@@ -45,44 +35,23 @@ impl Joiner {
     /// Listens to nodes as they are added, until the stop.
     pub(super) async fn follow(mut self) {
         let mut nodes = self.nodes.watch();
-        let mut quiet = Quiet::new(LOG_PERIOD);
-        let mut again = Backoff::new(STORE_AGAIN.0, STORE_AGAIN.1);
         loop {
             let next = nodes.borrow_and_update().get(self.joined).cloned();
-            let wait = match next {
-                Some(node) => match self.join(node).await {
-                    Ok(()) => {
-                        again.reset();
-                        continue;
-                    }
-                    Err(error) => {
-                        if let Some(held_back) = quiet.allow() {
-                            error!(%error, held_back, "cannot read the watermark of a node; trying again");
-                        }
-                        again.next_wait()
-                    }
-                },
-                None => Duration::MAX,
-            };
+            if let Some(node) = next {
+                self.join(node).await;
+                continue;
+            }
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
                 _ = nodes.changed() => {}
                 () = self.stop.cancelled() => return,
             }
         }
     }
 
-    /// Starts to listen to the next node, from its watermark.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub(super) async fn join(&mut self, node: Node) -> Result<(), StoreError> {
-        let watermark = self.store.watermark(node.url()).await?;
+    /// Starts to listen to the next node.
+    pub(super) async fn join(&mut self, node: Node) {
         let watched = self.live.add(node.url().to_owned());
-        let sequencer = watermark
-            .as_ref()
-            .map_or_else(Sequencer::default, |mark| Sequencer::resume(mark.boot_id, mark.resume_sequence));
-        let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, watermark);
+        let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, None);
         let number = self.joined;
         let work = self.queues[number % self.queues.len()].clone();
         let analysed = AnalysedNode::new(node.clone(), watched.clone(), ear);
@@ -93,7 +62,9 @@ impl Joiner {
             node,
             nodes: self.nodes.clone(),
             watched,
-            sequencer,
+            store: self.store.clone(),
+            sequencer: Sequencer::default(),
+            heard_id: None,
             frame_ms: self.settings.listen.frame_ms,
             encoding: match self.settings.listen.encoding {
                 AudioEncoding::Pcm => proto::Encoding::PcmS16le,
@@ -106,6 +77,5 @@ impl Joiner {
         };
         self.subscribers.spawn(subscriber.run());
         self.joined += 1;
-        Ok(())
     }
 }

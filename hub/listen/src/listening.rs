@@ -31,7 +31,7 @@ impl Listening {
     /// watermark. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// If the store cannot be read or a thread cannot be started.
+    /// If a thread cannot be started.
     pub async fn start(
         settings: &Settings,
         nodes: &Nodes,
@@ -73,7 +73,7 @@ impl Listening {
             stop: stop.clone(),
         };
         for node in nodes.iter() {
-            joiner.join(node).await?;
+            joiner.join(node).await;
         }
         info!(nodes = live.nodes().len(), threads, "listening started");
         subscribers.spawn(joiner.follow());

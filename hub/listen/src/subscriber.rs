@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::time::now_ns;
 use hub_nodes::{Node, Nodes};
-use proto::{DescribeResponse, ListenRequest, ListenResponse};
+use hub_store::{KnownNode, SeenNode, Store};
+use proto::{DescribeResponse, FRAME_SAMPLES, ListenRequest, ListenResponse};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tonic::{Request, Streaming};
@@ -42,7 +44,10 @@ pub(super) struct Subscriber {
     pub(super) node: Node,
     pub(super) nodes: Nodes,
     pub(super) watched: Arc<WatchedNode>,
+    pub(super) store: Store,
     pub(super) sequencer: Sequencer,
+    /// The id of the node that was heard last at this URL. `None`: none was heard yet, or it proved no id.
+    pub(super) heard_id: Option<NodeId>,
     pub(super) frame_ms: u32,
     pub(super) encoding: proto::Encoding,
     pub(super) max_lag: Duration,
@@ -102,9 +107,10 @@ impl Subscriber {
 
     /// Connects and listens until one side ends it.
     async fn session(&mut self) -> Ended {
+        let stop = self.stop.clone();
         let opened = tokio::select! {
             opened = self.open() => opened,
-            () = self.stop.cancelled() => return Ended::Stop,
+            () = stop.cancelled() => return Ended::Stop,
         };
         let (description, mut stream) = match opened {
             Ok(opened) => opened,
@@ -161,14 +167,47 @@ impl Subscriber {
         }
     }
 
-    async fn open(&self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
+    async fn open(&mut self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
         let description = self.describe().await?;
+        self.find_place(&description).await?;
         let (frame_ms, encoding) = (self.frame_ms, self.encoding as i32);
         let request = ListenRequest { frame_ms, from: Some(self.sequencer.cursor()), encoding };
         // No timeout on the request: it would end the stream.
         let mut client = self.node.client();
         let call = client.listen(Request::new(request));
         Ok((description, self.node.ask("listen", LISTEN_DEADLINE, call).await?))
+    }
+
+    /// Goes on where the node was heard last, under this URL or another one.
+    async fn find_place(&mut self, description: &DescribeResponse) -> Result<(), Error> {
+        let id = self.node.id();
+        let captured_frames = description.tape.unwrap_or_default().next_sequence;
+        let node = SeenNode {
+            url: self.node.url().to_owned(),
+            node_id: id.map(|id| id.to_string()),
+            boot_id: description.boot_id,
+            captured_samples: captured_frames.saturating_mul(FRAME_SAMPLES as u64),
+        };
+        let KnownNode::HeardUntil(mark) = self.store.see_node(node).await? else {
+            let why = "it claims to be a node whose key it does not hold; it is not listened to";
+            return Err(Error::new(Code::Unavailable(Who::Node), why));
+        };
+        let cursor = self.sequencer.cursor();
+        let is_another = cursor.boot_id == 0 || self.heard_id != id;
+        // Usually the subscriber itself is the furthest: what it has passed on is stored later.
+        let is_ahead = mark.as_ref().is_some_and(|mark| {
+            mark.boot_id == description.boot_id
+                && (mark.boot_id != cursor.boot_id || mark.settled_sample / FRAME_SAMPLES as u64 > cursor.sequence)
+        });
+        if is_another || is_ahead {
+            self.sequencer = mark
+                .as_ref()
+                .map_or_else(Sequencer::default, |mark| Sequencer::resume(mark.boot_id, mark.resume_sequence));
+            // An error means that the analysis has ended. The session will notice that too.
+            let _ = self.work.send(Work::Resume(self.number, mark)).await;
+        }
+        self.heard_id = id;
+        Ok(())
     }
 
     /// Asks the node to describe itself. Also fails if the hub listens to the same node under another name.

@@ -36,6 +36,9 @@ const LIVE_LAG: Duration = Duration::from_millis(1_500);
 pub(super) enum Work {
     /// A node that this thread analyses from now on, and its number.
     Node(usize, Box<AnalysedNode>),
+    /// One of its nodes goes on at another place: where the node was heard under another URL. `None`: it was never
+    /// heard.
+    Resume(usize, Option<Watermark>),
     /// Audio of one of its nodes.
     Audio(Audio),
 }
@@ -92,6 +95,14 @@ pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>
             Work::Audio(audio) => audio,
             Work::Node(number, analysed) => {
                 nodes.insert(number, analysed);
+                continue;
+            }
+            Work::Resume(number, from) => {
+                let Some(analysed) = nodes.get_mut(&number) else { continue };
+                analysed.ear.resume(from, |finding| findings.push(finding));
+                if !report_findings(analysed, &mut findings, reports, &live.report_fill) {
+                    return;
+                }
                 continue;
             }
         };

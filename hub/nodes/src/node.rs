@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
-use hub_base::peer::{self, Announced};
+use hub_base::peer;
+use hub_base::route::Route;
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
@@ -58,8 +60,8 @@ struct Inner {
     configured_cat: Option<String>,
     /// It was discovered, not configured.
     discovered: bool,
-    /// Its addresses, if its name is announced by mDNS.
-    announced: Announced,
+    /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
+    route: Route,
     /// `None`: it has never answered.
     description: Mutex<Option<Description>>,
     calls: Calls,
@@ -81,13 +83,15 @@ pub struct Description {
     pub state: SourceState,
     /// One sentence about that state, or empty.
     pub detail: String,
+    /// Its id, if it has proved it. `None`: it has no key, or its proof is not good for the address that was dialled.
+    pub id: Option<NodeId>,
 }
 
 #[cfg(test)]
 impl Default for Description {
     fn default() -> Self {
         let (cat_name, version, detail) = Default::default();
-        Self { at: Instant::now(), cat_name, boot_id: 0, version, state: SourceState::Unspecified, detail }
+        Self { at: Instant::now(), cat_name, boot_id: 0, version, state: SourceState::Unspecified, detail, id: None }
     }
 }
 
@@ -105,10 +109,10 @@ impl Node {
     }
 
     fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
-        let announced = Announced::default();
-        let channel = peer::channel_to_announced(&url, announced.clone())?;
+        let route = Route::default();
+        let channel = peer::channel_along(&url, &route)?;
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
-        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, description, calls, client }) })
+        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, route, description, calls, client }) })
     }
 
     /// Whether it was discovered rather than configured.
@@ -116,14 +120,14 @@ impl Node {
         self.inner.discovered
     }
 
-    /// Sets the addresses that it announces, for the next connection on. Returns whether they changed.
+    /// Sets the addresses that it announces. A connection to another address is cut. Returns whether they changed.
     pub fn set_addresses(&self, addresses: Vec<SocketAddr>) -> bool {
-        self.inner.announced.set(addresses)
+        self.inner.route.announce(addresses)
     }
 
     /// The addresses of its last announcement.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.inner.announced.get()
+        self.inner.route.announced()
     }
 
     /// The cat that it hears by the config.
@@ -131,9 +135,9 @@ impl Node {
         self.inner.configured_cat.as_deref()
     }
 
-    /// The boot id of its recent description, if it has one.
-    pub(crate) fn boot_id(&self) -> Option<u64> {
-        self.recent_description().map(|description| description.boot_id).filter(|id| *id != 0)
+    /// The id that it proved last. `None`: it has never proved one.
+    pub fn id(&self) -> Option<NodeId> {
+        self.description().and_then(|description| description.id)
     }
 
     pub(crate) fn set_description(&self, description: Description) {
@@ -231,7 +235,8 @@ impl Node {
     /// # Errors
     /// As [`Error::from_status`].
     pub async fn describe(&self) -> Result<DescribeResponse, Error> {
-        let mut request = Request::new(DescribeRequest {});
+        let challenge: [u8; CHALLENGE_BYTES] = rand::random();
+        let mut request = Request::new(DescribeRequest { challenge: challenge.to_vec() });
         request.set_timeout(ANSWER_DEADLINE);
         let mut answer = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
         truncate(&mut answer.cat_name, MAX_NAME_BYTES);
@@ -249,8 +254,15 @@ impl Node {
             version: answer.version.clone(),
             state: source.state(),
             detail: source.detail,
+            id: self.proved_id(&answer, &challenge),
         });
         Ok(answer)
+    }
+
+    /// The id that the node has proved with its answer to a challenge.
+    fn proved_id(&self, answer: &DescribeResponse, challenge: &[u8; CHALLENGE_BYTES]) -> Option<NodeId> {
+        let dialled = self.inner.route.connected_to()?;
+        identity::verify(&answer.public_key, &answer.proof, challenge, answer.boot_id, dialled).ok()
     }
 
     /// Describes the node every few seconds, forever. Logs when it is found and when it does not answer.

@@ -59,6 +59,15 @@ impl Nodes {
         self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
     }
 
+    /// The node with this URL, this id, or an id that begins with these 16 digits.
+    pub fn named(&self, name: &str) -> Option<Node> {
+        let has_id = |node: &Node| {
+            node.id()
+                .is_some_and(|id| id.to_string().eq_ignore_ascii_case(name) || id.short().eq_ignore_ascii_case(name))
+        };
+        self.get(name).or_else(|| self.iter().find(has_id))
+    }
+
     /// Adds a node at the end.
     ///
     /// # Errors
@@ -84,16 +93,44 @@ impl Nodes {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// The same node under another name, if there is one: an earlier entry that has recently answered with the same
-    /// boot id. A configured node never counts as another one.
+    /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
+    /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
+    /// since it may only repeat what the other says. Of two that prove none, the earlier one counts, unless the later
+    /// one is configured: then it is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
-        let boot_id = node.boot_id().filter(|_| node.is_discovered())?;
-        self.iter().take_while(|other| other.url() != node.url()).find(|other| other.boot_id() == Some(boot_id))
+        let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
+        let mut is_earlier = true;
+        self.iter().find(|other| {
+            if other.url() == node.url() {
+                is_earlier = false;
+                return false;
+            }
+            let theirs = other.recent_description().filter(|theirs| theirs.boot_id == mine.boot_id);
+            theirs.is_some_and(|theirs| match (mine.id, theirs.id) {
+                (Some(mine), Some(theirs)) => is_earlier && mine == theirs,
+                (Some(_), None) => false,
+                (None, Some(_)) => node.is_discovered(),
+                (None, None) => is_earlier && node.is_discovered(),
+            })
+        })
     }
 
     /// All nodes, each under one name only.
     pub fn distinct(&self) -> Vec<Node> {
         self.iter().filter(|node| self.twin_of(node).is_none()).collect()
+    }
+
+    /// Pairs of nodes that have recently proved one id in different boots: copies of one key.
+    pub fn of_one_id(&self) -> Vec<(Node, Node)> {
+        let described: Vec<_> = self.iter().filter_map(|node| Some((node.recent_description()?, node))).collect();
+        let mut pairs = Vec::new();
+        for (place, (mine, node)) in described.iter().enumerate() {
+            let copy = described[..place]
+                .iter()
+                .find(|(theirs, _)| mine.id.is_some() && theirs.id == mine.id && theirs.boot_id != mine.boot_id);
+            pairs.extend(copy.map(|(_, other)| (other.clone(), node.clone())));
+        }
+        pairs
     }
 
     /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use daemon::identity::{self, Key};
 use hub_base::time::now_ns;
 use proto::cat_server::{Cat, CatServer};
 use proto::listen_response::Event as Sent;
@@ -43,6 +44,8 @@ pub struct Tape {
     pub knows_the_time: bool,
     /// The node's start, in nanoseconds since 1970 UTC.
     pub started_unix_ns: i64,
+    /// The key that gives the node its id.
+    pub key: Option<Arc<Key>>,
 }
 
 impl FakeNode {
@@ -175,13 +178,19 @@ impl Cat for FakeNode {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+    async fn describe(&self, request: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         let tape = self.tape.borrow();
+        let key = tape.key.as_deref();
+        let proof = key.zip(request.local_addr()).map(|(key, address)| {
+            identity::prove(key, request.get_ref().challenge.as_slice().try_into().unwrap(), tape.boot_id, address)
+        });
         Ok(Response::new(DescribeResponse {
             cat_name: "Tom".into(),
             boot_id: tape.boot_id,
             uptime_ns: tape.next * 20_000_000,
             tape: Some(TapeInfo { oldest_sequence: tape.oldest, next_sequence: tape.next, ..TapeInfo::default() }),
+            public_key: key.map_or_else(Vec::new, |key| key.spki().to_vec()),
+            proof: proof.unwrap_or_default(),
             ..DescribeResponse::default()
         }))
     }

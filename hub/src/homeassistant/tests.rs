@@ -174,8 +174,15 @@ impl Hub {
 
     fn meow(&self, id: i64) {
         let found = hub_store::testing::event(NODE, 0);
-        let event =
-            Event { id, found, context_labels: 0, clip: Err(NoClip::Disabled), label: None, labelled_at_ns: None };
+        let event = Event {
+            id,
+            found,
+            context_labels: 0,
+            clip: Err(NoClip::Disabled),
+            label: None,
+            labelled_at_ns: None,
+            node_id: None,
+        };
         self.live.tell(News::Event(Box::new(event)));
     }
 

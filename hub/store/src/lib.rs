@@ -17,6 +17,8 @@ mod error;
 pub mod events;
 pub mod flac;
 mod migrations;
+mod node_columns;
+mod nodes;
 pub mod notifications;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -25,4 +27,5 @@ mod words;
 
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError};
+pub use nodes::{KnownNode, SeenNode};
 pub use words::UnknownWord;

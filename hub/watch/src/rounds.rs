@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_listen::Live;
@@ -30,6 +31,7 @@ pub async fn watch(
     stop: CancellationToken,
 ) {
     let mut logs: HashMap<String, NodeLog> = HashMap::new();
+    let mut duplicates = DuplicateLog::default();
     let mut ticks = tokio::time::interval(LOOK_PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -47,6 +49,7 @@ pub async fn watch(
         for (node, health) in &known {
             logs.entry(node.url().to_owned()).or_default().look(node.url(), health, Instant::now());
         }
+        duplicates.look(&nodes.of_one_id());
         let Some(troubles) = &mut troubles else { continue };
         tokio::select! {
             () = troubles.look(&known) => {}
@@ -57,8 +60,8 @@ pub async fn watch(
 
 /// Reduces nodes that are known under several names to one name each, for the owners and for the log. If a discovered
 /// name is away and the node answers under another name, the node is up. If it answers under none, the first name
-/// represents it. The last boot id shows which names belong to the same node. A configured name always represents
-/// itself.
+/// represents it. The id, or else the last boot id, shows which names belong to the same node. A configured name
+/// without an id always represents itself.
 fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
     let names: Vec<Name> = known.iter().map(|(node, health)| Name::of(node, health)).collect();
     let looked_after =
@@ -73,6 +76,8 @@ fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
 /// A name of a node, and the condition of the node under that name.
 #[derive(Debug, Clone, Copy)]
 struct Name {
+    /// The last id that was proved under this name. `None`: none was.
+    id: Option<NodeId>,
     /// The last boot id under this name. `None`: there never was one.
     boot_id: Option<u64>,
     is_discovered: bool,
@@ -83,7 +88,15 @@ impl Name {
     fn of(node: &Node, health: &NodeHealth) -> Self {
         // 0: the node has no boot ids.
         let boot_id = node.description().map(|described| described.boot_id).filter(|id| *id != 0);
-        Self { boot_id, is_discovered: node.is_discovered(), condition: health.condition }
+        Self { id: node.id(), boot_id, is_discovered: node.is_discovered(), condition: health.condition }
+    }
+
+    /// Whether both are names of one node.
+    fn is_of_node_of(&self, other: &Self) -> bool {
+        match (self.id, other.id) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            _ => self.boot_id.is_some() && self.boot_id == other.boot_id,
+        }
     }
 }
 
@@ -100,10 +113,10 @@ enum Place {
 
 fn place_of(names: &[Name], place: usize) -> Place {
     let name = names[place];
-    if !name.is_discovered || name.condition != Condition::Away || name.boot_id.is_none() {
+    if name.condition != Condition::Away || !(name.is_discovered || name.id.is_some()) {
         return Place::Own;
     }
-    let others = || names.iter().enumerate().filter(|(at, other)| *at != place && other.boot_id == name.boot_id);
+    let others = || names.iter().enumerate().filter(|(at, other)| *at != place && name.is_of_node_of(other));
     if others().any(|(_, other)| other.condition == Condition::Ok) {
         return Place::Moved;
     }
@@ -154,6 +167,39 @@ impl NodeLog {
     }
 }
 
+/// Tells of nodes that prove the same id in different boots: a state folder was copied. Both are heard.
+#[derive(Debug)]
+struct DuplicateLog {
+    /// Rounds in a row.
+    rounds: u32,
+    quiet: Quiet,
+}
+
+impl Default for DuplicateLog {
+    fn default() -> Self {
+        Self { rounds: 0, quiet: Quiet::new(LOG_PERIOD) }
+    }
+}
+
+impl DuplicateLog {
+    /// A node that restarts under two names is in two boots for some rounds.
+    const ROUNDS: u32 = 6;
+
+    fn look(&mut self, duplicates: &[(Node, Node)]) {
+        self.rounds = if duplicates.is_empty() { 0 } else { self.rounds + 1 };
+        if self.rounds < Self::ROUNDS || self.quiet.allow().is_none() {
+            return;
+        }
+        for (one, other) in duplicates {
+            let (node, other) = (one.url(), other.url());
+            warn!(
+                node,
+                other, "duplicate identity: two nodes have the same key; delete the state folder of one of them"
+            );
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,8 +225,12 @@ mod tests {
         use Condition::{Away, Ok, Silent};
         use Place::*;
         let places = |names: &[(u64, bool, Condition)]| {
-            let known =
-                |(id, is_discovered, condition)| Name { boot_id: (id != 0).then_some(id), is_discovered, condition };
+            let known = |(id, is_discovered, condition)| Name {
+                id: None,
+                boot_id: (id != 0).then_some(id),
+                is_discovered,
+                condition,
+            };
             let names: Vec<Name> = names.iter().copied().map(known).collect();
             (0..names.len()).map(|place| place_of(&names, place)).collect::<Vec<_>>()
         };
@@ -193,5 +243,14 @@ mod tests {
         // A configured name represents itself, whoever answers under other names.
         assert_eq!(places(&[(7, false, Away), (7, false, Away), (7, true, Ok)]), [Own, Own, Own]);
         assert_eq!(places(&[(7, false, Ok), (7, true, Away)]), [Own, Moved]);
+        // With an id, a configured name is one of the node's names too, whatever its boot.
+        let named = |key: &[u8], boot_id, condition| Name {
+            id: Some(NodeId::of_spki(key)),
+            boot_id: Some(boot_id),
+            is_discovered: false,
+            condition,
+        };
+        let names = [named(b"a", 7, Away), named(b"a", 8, Ok), named(b"b", 8, Away)];
+        assert_eq!((0..3).map(|place| place_of(&names, place)).collect::<Vec<_>>(), [Moved, Own, Own]);
     }
 }

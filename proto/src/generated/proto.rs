@@ -119,8 +119,14 @@ pub struct Gap {
     #[prost(string, tag = "5")]
     pub detail: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct DescribeRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeRequest {
+    /// 32 random bytes that the caller has just drawn. With them the node proves that it holds its key. Empty: no proof.
+    ///
+    /// Any other length is INVALID_ARGUMENT.
+    #[prost(bytes = "vec", tag = "1")]
+    pub challenge: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DescribeResponse {
     /// Version of the node's program, such as "0.1.0".
@@ -153,6 +159,16 @@ pub struct DescribeResponse {
     /// Audio encodings that Listen accepts.
     #[prost(enumeration = "Encoding", repeated, tag = "10")]
     pub encodings: ::prost::alloc::vec::Vec<i32>,
+    /// The public half of the node's key: an Ed25519 SubjectPublicKeyInfo (DER, 44 bytes). Its SHA-256, in hexadecimal, is
+    /// the node's id, which stays the same whatever the node's address is. Empty: the node has no key.
+    #[prost(bytes = "vec", tag = "11")]
+    pub public_key: ::prost::alloc::vec::Vec<u8>,
+    /// The node's signature (64 bytes) over these bytes: the text "meowlink node proof v1" and a zero byte, the challenge,
+    /// the boot id (8 bytes, big endian), and the local address of this connection as the node sees it: 16 bytes (IPv4 as
+    /// ::ffff:a.b.c.d) and the port (2 bytes, big endian). A caller believes the id if the signature is good for the
+    /// address that it dialled. Empty: no challenge came, or the node has no key.
+    #[prost(bytes = "vec", tag = "12")]
+    pub proof: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceInfo {

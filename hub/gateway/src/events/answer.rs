@@ -18,6 +18,8 @@ pub(crate) struct EventAnswer {
     node: String,
     /// The cat of the node. Null: the node has no cat's name.
     cat: Option<String>,
+    /// Id of the node, 64 hexadecimal digits: the same whatever its URL is. Null: the node has proved none.
+    node_id: Option<String>,
     /// Boot id of the node, 16 hexadecimal digits. With the boot id, a sample number is unique.
     boot_id: String,
     /// First sample (16 kHz), counted from the node's start.
@@ -81,6 +83,7 @@ impl From<&Event> for EventAnswer {
             id: event.id,
             node: found.node.clone(),
             cat: Some(found.cat.clone()).filter(|cat| !cat.is_empty()),
+            node_id: event.node_id.clone(),
             boot_id: format!("{:016x}", found.boot_id),
             start_sample: found.start_sample,
             end_sample: found.end_sample,

@@ -32,6 +32,8 @@ const FIRST_COLUMNS: [&str; 12] = [
 ];
 const LABEL_COLUMNS: [&str; 2] = ["label", "counts_as"];
 const CLIP_COLUMNS: [&str; 2] = ["clip", "no_clip_reason"];
+/// Columns that came later. They are at the end, so that the places of the others stay.
+const LAST_COLUMNS: [&str; 1] = ["node_id"];
 
 /// What is written next.
 enum Place {
@@ -68,7 +70,7 @@ pub(super) fn clip_link(event: &Event) -> String {
 
 fn columns() -> impl Iterator<Item = &'static str> {
     let context = FIRST_COLUMNS.into_iter().chain(CONTEXT_COLUMNS);
-    context.chain(LABEL_COLUMNS).chain(MEASURED_COLUMNS).chain(CLIP_COLUMNS)
+    context.chain(LABEL_COLUMNS).chain(MEASURED_COLUMNS).chain(CLIP_COLUMNS).chain(LAST_COLUMNS)
 }
 
 fn fields_of(event: &Event) -> impl Iterator<Item = String> {
@@ -91,8 +93,9 @@ fn fields_of(event: &Event) -> impl Iterator<Item = String> {
         [event.label.map_or("", |label| label.as_str()).into(), event.counts_as().as_str().into()];
     let clip: [String; CLIP_COLUMNS.len()] =
         [clip_link(event), event.clip.as_ref().err().map_or("", |reason| reason.as_str()).into()];
+    let last: [String; LAST_COLUMNS.len()] = [event.node_id.clone().unwrap_or_default()];
     let context = first.into_iter().chain(context_fields(&found.context));
-    context.chain(label).chain(measured_fields(&found.measurements)).chain(clip)
+    context.chain(label).chain(measured_fields(&found.measurements)).chain(clip).chain(last)
 }
 
 #[cfg(test)]
@@ -120,7 +123,7 @@ mod tests {
         let header = "id started_at ended_at duration_s clock node cat boot_id start_sample end_sample score kind \
                       context p_waiting_for_food p_isolation p_brushing label counts_as peak_dbfs rms_dbfs snr_db \
                       pitch_median_hz pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz spectral_flatness \
-                      clip no_clip_reason";
+                      clip no_clip_reason node_id";
         assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from_iter(header.split_whitespace()));
         let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         assert_eq!(records.len(), PAGE + 20);

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::identity::Key;
 use hub_nodes::Node;
 use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::FakeNode;
@@ -37,6 +39,11 @@ struct Hub {
 
 impl Hub {
     async fn start(data_dir: &Path, node: SocketAddr) -> Self {
+        Self::start_with(data_dir, &[format!("http://{node}")]).await
+    }
+
+    async fn start_with(data_dir: &Path, urls: &[String]) -> Self {
+        let configs: Vec<_> = urls.iter().map(|url| NodeConfig { cat: Some("Tom".into()), url: url.clone() }).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let data_dir = data_dir.to_owned();
         let stop = CancellationToken::new();
@@ -45,7 +52,7 @@ impl Hub {
             let store = open(&data_dir).await;
             let clips = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
             let clips = Clips::open(&data_dir, clips, store.clone()).await.unwrap();
-            let nodes = Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}") }]).unwrap();
+            let nodes = Nodes::new(&configs).unwrap();
             let settings = Settings::default();
             let started = Listening::start(&settings, &nodes, store.clone(), clips.clone(), None, &stopped);
             (started.await.unwrap(), nodes, store, clips)
@@ -485,5 +492,76 @@ async fn spectrum_is_drawn_only_while_somebody_watches() {
     assert!((10..=16).contains(&columns), "{columns} columns of a second");
     drop(spectra);
     assert!(!live.spectra_are_watched());
+    hub.stop().await;
+}
+
+fn new_key() -> Option<Arc<Key>> {
+    Some(Arc::new(Key::generate().unwrap().0))
+}
+
+/// The spans of all events, those that are stored twice too.
+async fn spans_in(store: &Store) -> Vec<(u64, u64)> {
+    let page = store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+    let mut spans: Vec<_> =
+        page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
+    spans.sort_unstable();
+    spans
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_whose_url_changes_goes_on_with_nothing_missing_and_nothing_twice() {
+    for key in [None, new_key()] {
+        let audio = room(9, 2 * MINUTE);
+        let truth = heard_in_one_go(0xB007, &audio);
+        let node = FakeNode::with(audio);
+        node.change(|tape| (tape.next, tape.key) = (3_000, key.clone()));
+        let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+        let hub = Hub::start(dir.path(), address).await;
+        hub.heard(3_000).await;
+        drop(hub.stop().await);
+        node.change(|tape| tape.next = 6_000);
+        let hub = Hub::start_with(dir.path(), &[format!("http://localhost:{}", address.port())]).await;
+        let resumed_from = || node.asked.lock().unwrap().get(1).map_or(0, |cursor| cursor.sequence);
+        until("it is asked", || async { resumed_from() > 0 }).await;
+        hub.heard(6_000 - resumed_from()).await;
+        assert_same(&spans_in(&hub.stop().await).await, &truth);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_under_two_urls_is_heard_once() {
+    let audio = room(10, MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let node = FakeNode::with(audio);
+    node.change(|tape| tape.key = new_key());
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let urls = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
+    let hub = Hub::start_with(dir.path(), &urls).await;
+    hub.heard(3_000).await;
+    until("the second URL is known to be the same node", || async {
+        hub.listening.live().nodes()[1].report().error.contains("the same node")
+    })
+    .await;
+    assert_same(&spans_in(&hub.stop().await).await, &truth);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_at_the_same_url_is_heard_from_its_own_place_and_an_impostor_is_not() {
+    let node = FakeNode::with(room(11, MINUTE));
+    node.change(|tape| (tape.next, tape.key) = (2_000, new_key()));
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(2_000).await;
+    // It proves no id, or another one, and still says that it is in the same boot.
+    for key in [None, new_key()] {
+        node.change(|tape| (tape.key, tape.cut) = (key, tape.cut + 1));
+        until("the impostor is refused", || async { hub.report().error.contains("whose key it does not hold") }).await;
+    }
+    assert_eq!(hub.report().frames, 2_000);
+    // Two nodes have swapped their addresses: nothing is lost of the one that was heard here before.
+    node.change(|tape| (tape.key, tape.boot_id, tape.next) = (new_key(), 77, 1_000));
+    hub.heard(3_000).await;
+    assert_eq!(node.asked.lock().unwrap().last(), Some(&Cursor { boot_id: 0, sequence: 0 }));
+    assert_eq!(hub.gaps().await, []);
     hub.stop().await;
 }

@@ -1,5 +1,7 @@
 use std::time::Instant;
 
+use daemon::identity::NodeId;
+
 use super::*;
 use crate::node::{DESCRIPTION_HOLDS, Description};
 
@@ -91,4 +93,45 @@ async fn node_with_the_boot_id_of_one_before_it_is_that_one() {
     nodes.add(other.clone()).unwrap();
     assert!(nodes.twin_of(&found).is_none());
     assert_eq!(nodes.twin_of(&other).unwrap().url(), "http://pi.local:1");
+}
+
+fn answer_as(node: &Node, boot_id: u64, id: Option<&[u8]>) {
+    node.set_description(Description { boot_id, id: id.map(NodeId::of_spki), ..Description::default() });
+}
+
+#[tokio::test]
+async fn configured_urls_of_one_id_are_one_node() {
+    let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+    let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
+    answer_as(&one, 7, Some(b"key"));
+    answer_as(&two, 7, Some(b"key"));
+    assert_eq!(nodes.twin_of(&two).unwrap().url(), one.url());
+    assert!(nodes.twin_of(&one).is_none());
+    assert_eq!(nodes.distinct().len(), 1);
+    let id = NodeId::of_spki(b"key");
+    for name in [one.url(), &id.to_string(), &id.short().to_uppercase()] {
+        assert_eq!(nodes.named(name).map(|node| node.url().to_owned()).as_deref(), Some(one.url()), "{name}");
+    }
+    assert!(nodes.named(&id.to_string()[..15]).is_none());
+    assert!(nodes.of_one_id().is_empty());
+    // Two boots of one id: a copied key. Both are heard.
+    answer_as(&two, 8, Some(b"key"));
+    assert!(nodes.twin_of(&two).is_none());
+    assert_eq!(nodes.of_one_id().len(), 1);
+}
+
+#[tokio::test]
+async fn node_that_repeats_what_another_says_does_not_take_its_place() {
+    let nodes = nodes(&[(None, "http://nobody:1")]);
+    let impostor = Node::discovered("http://impostor.local:1".into()).unwrap();
+    let real = Node::discovered("http://real.local:1".into()).unwrap();
+    nodes.add(impostor.clone()).unwrap();
+    nodes.add(real.clone()).unwrap();
+    for claimed in [None, Some(&b"another key"[..])] {
+        answer_as(&impostor, 7, claimed);
+        answer_as(&real, 7, Some(b"key"));
+        assert!(nodes.twin_of(&real).is_none(), "{claimed:?}");
+    }
+    answer_as(&impostor, 7, None);
+    assert_eq!(nodes.twin_of(&impostor).unwrap().url(), real.url());
 }

@@ -9,6 +9,7 @@ use super::learning;
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::node_columns::ID_OF_BOOT;
 use crate::notifications::{NotificationPlan, put_notifications};
 use crate::waker::PutIn;
 use crate::words::words;
@@ -95,6 +96,10 @@ pub struct NewGap {
     pub detail: String,
 }
 
+/// Boots of a node whose watermarks are kept: the latest ones. One is in use, more if a copied key gave one id to
+/// several nodes.
+const MAX_WATERMARKS: usize = 8;
+
 /// What live listening stores apart from events: gaps and the watermark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
@@ -114,14 +119,15 @@ pub enum Committed {
 }
 
 impl Store {
-    /// The watermark of a node. `None` if the node was never heard.
+    /// The latest watermark under this id, or under this URL of a node without an id. `None`: it was never heard.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn watermark(&self, node: &str) -> Result<Option<Watermark>, StoreError> {
         let node = node.to_owned();
         self.read(move |db| {
-            let sql = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks WHERE node = ?1";
+            let sql = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks WHERE node = ?1 \
+                       ORDER BY updated_at_ns DESC LIMIT 1";
             let name = node.clone();
             let found = db.query_row(sql, [name], |row| {
                 Ok(Watermark {
@@ -215,11 +221,13 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let node = node.to_owned();
         self.write(move |db| {
-            let sql = "UPDATE events SET started_at_ns = ?3 + started_monotonic_ns, \
-                       ended_at_ns = ?3 + started_monotonic_ns + (ended_at_ns - started_at_ns), clock = ?4 \
-                       WHERE node = ?1 AND boot_id = ?2 AND clock = 'hub'";
+            let sql = format!(
+                "UPDATE events SET started_at_ns = ?3 + started_monotonic_ns, \
+                 ended_at_ns = ?3 + started_monotonic_ns + (ended_at_ns - started_at_ns), clock = ?4 \
+                 WHERE boot_id = ?2 AND (node = ?1 OR node_id = {ID_OF_BOOT}) AND clock = 'hub'"
+            );
             let clock = EventClock::Node.as_str();
-            Ok(db.execute(sql, params![node, boot_id.cast_signed(), unix_at_start_ns, clock])?)
+            Ok(db.execute(&sql, params![node, boot_id.cast_signed(), unix_at_start_ns, clock])?)
         })
         .await
     }
@@ -227,8 +235,8 @@ impl Store {
 
 fn is_known(db: &rusqlite::Connection, node: &str, boot_id: u64, start: u64, end: u64) -> Result<bool, StoreError> {
     // No event is longer than a minute (960,000 samples). This bound on the start keeps the search on the index.
-    let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE node = :node AND boot_id = :boot_id \
-               AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
+    let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE boot_id = :boot_id AND (node = :node OR node_id = \
+               (SELECT node_id FROM node_boots WHERE url = :node AND boot_id = :boot_id)) AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
                AND 2 * (min(end_sample, :end) - max(start_sample, :start)) \
                    > min(end_sample - start_sample, :end - :start))";
     let parameters = named_params! {
@@ -269,9 +277,10 @@ fn insert(
     let sql = format!(
         "INSERT INTO events (node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, \
          started_monotonic_ns, clock, score, kind, {}, clip_file, clip_bytes, clip_start_sample, clip_samples, \
-         no_clip_reason, features, context_labels) VALUES (?{})",
+         no_clip_reason, features, context_labels, node_id) VALUES (?1{}, {})",
         columns::COLUMNS,
-        ", ?".repeat(first.len() + columns::COUNT + last.len() - 1)
+        ", ?".repeat(first.len() + columns::COUNT + last.len() - 1),
+        ID_OF_BOOT.replace("?2", "?3")
     );
     let measured = columns::values(&event.context, &event.measurements);
     db.prepare_cached(&sql)?.execute(params_from_iter(first.into_iter().chain(measured).chain(last)))?;
@@ -279,17 +288,26 @@ fn insert(
 }
 
 fn put_watermark(db: &Transaction<'_>, watermark: &Watermark) -> Result<(), StoreError> {
-    db.prepare_cached(
-        "INSERT INTO watermarks (node, boot_id, resume_sequence, settled_sample, updated_at_ns) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT (node) DO UPDATE SET boot_id = ?2, resume_sequence = ?3, settled_sample = ?4, updated_at_ns = ?5",
-    )?
+    let (boot_id, now_ns) = (watermark.boot_id.cast_signed(), now_ns());
+    db.prepare_cached(&format!(
+        "INSERT INTO watermarks (node, boot_id, resume_sequence, settled_sample, updated_at_ns) \
+         VALUES (coalesce({ID_OF_BOOT}, ?1), ?2, ?3, ?4, ?5) \
+         ON CONFLICT (node, boot_id) DO UPDATE SET resume_sequence = ?3, settled_sample = ?4, updated_at_ns = ?5"
+    ))?
     .execute(params![
         watermark.node,
-        watermark.boot_id.cast_signed(),
+        boot_id,
         signed(watermark.resume_sequence),
         signed(watermark.settled_sample),
-        now_ns()
+        now_ns
     ])?;
+    db.prepare_cached(&format!(
+        "DELETE FROM watermarks WHERE node = coalesce({ID_OF_BOOT}, ?1) AND updated_at_ns < \
+         (SELECT updated_at_ns FROM watermarks WHERE node = coalesce({ID_OF_BOOT}, ?1) \
+          ORDER BY updated_at_ns DESC LIMIT 1 OFFSET {})",
+        MAX_WATERMARKS - 1
+    ))?
+    .execute(params![watermark.node, boot_id])?;
     Ok(())
 }
 
@@ -313,10 +331,10 @@ fn put_gap(db: &Transaction<'_>, gap: &NewGap) -> Result<(), StoreError> {
         )?
         .execute(params![gap.node, boot_id, first, gap.reason.as_str(), frames, gap.detail, now_ns()])?;
     if extended == 0 {
-        db.prepare_cached(
-            "INSERT INTO gaps (node, boot_id, first_sequence, reason, frame_count, detail, noticed_at_ns) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
+        db.prepare_cached(&format!(
+            "INSERT INTO gaps (node, boot_id, first_sequence, reason, frame_count, detail, noticed_at_ns, node_id) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, {ID_OF_BOOT})"
+        ))?
         .execute(params![gap.node, boot_id, first, gap.reason.as_str(), frames, gap.detail, now_ns()])?;
     }
     Ok(())

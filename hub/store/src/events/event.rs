@@ -4,6 +4,7 @@ use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
 
 use crate::columns;
+use crate::node_columns::url_of;
 use crate::notifications::Subject;
 use crate::words::{word, words};
 
@@ -70,7 +71,7 @@ pub enum OwnerLabel {
 /// An event that live listening found, before it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewEvent {
-    /// Name of the node.
+    /// URL of the node: where it was heard, in a stored event the one that it used last.
     pub node: String,
     /// Name of the cat that the node listens to. Empty if the node names no cat.
     pub cat: String,
@@ -115,6 +116,8 @@ pub struct Event {
     pub label: Option<OwnerLabel>,
     /// When the owner set the label.
     pub labelled_at_ns: Option<i64>,
+    /// Id of the node, 64 hexadecimal digits. `None`: it had proved none.
+    pub node_id: Option<String>,
 }
 
 words!(EventClock {
@@ -169,9 +172,11 @@ impl Event {
 
 /// The columns that [`from_row`] reads, in its order.
 pub(super) const COLUMNS: &str = concat!(
-    "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
+    "id, ",
+    url_of!("events"),
+    ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
-    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels"
+    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, node_id"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -206,6 +211,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         clip,
         label,
         labelled_at_ns: row.get(31)?,
+        node_id: row.get(34)?,
     })
 }
 

@@ -25,7 +25,8 @@ const MAX_REEVALUATED: usize = 2_000;
 const TEACHES: &str = "label IN ('waiting_for_food', 'isolation', 'brushing')";
 
 /// SQL condition: the event is of the same cat as one with `:cat` and `:node`.
-const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR node = :node)";
+const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR (node_id IS NULL AND node = :node) \
+                        OR node_id IN (SELECT node_id FROM nodes WHERE url = :node))";
 
 impl Store {
     /// The classifier that the labels of a cat teach.

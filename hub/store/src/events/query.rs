@@ -10,6 +10,7 @@ use super::event::{COLUMNS, Event, OwnerLabel, from_row};
 use super::learning;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::node_columns::{is_of_node, url_of};
 use crate::words::word;
 
 /// Which events to return: those that meet all given conditions.
@@ -17,7 +18,7 @@ use crate::words::word;
 pub struct EventFilter {
     /// Name of the cat.
     pub cat: Option<String>,
-    /// Name of the node.
+    /// The node: its URL, its id, or the first 16 digits of its id.
     pub node: Option<String>,
     /// Began at or after this time, in nanoseconds since 1970 UTC.
     pub from_ns: Option<i64>,
@@ -81,11 +82,14 @@ impl EventFilter {
             }
         };
         and("cat =", self.cat.clone().map(|cat| Box::new(cat) as _));
-        and("node =", self.node.clone().map(|node| Box::new(node) as _));
         and("started_at_ns >=", self.from_ns.map(|from| Box::new(from) as _));
         and("started_at_ns <", self.to_ns.map(|to| Box::new(to) as _));
         and("coalesce(label, context) =", self.counts_as.map(|label| Box::new(label.as_str()) as _));
         and("score >=", self.min_score.map(|score| Box::new(score) as _));
+        if let Some(node) = self.node.clone() {
+            values.push(Box::new(node));
+            sql.push_str(&format!(" AND {}", is_of_node(&format!("?{}", values.len()))));
+        }
         (sql, values)
     }
 }
@@ -202,9 +206,13 @@ impl Store {
     pub async fn gaps(&self, node: Option<&str>, limit: usize) -> Result<Vec<NewGap>, StoreError> {
         let node = node.map(str::to_owned);
         self.read(move |db| {
-            let sql = "SELECT node, boot_id, first_sequence, frame_count, reason, detail FROM gaps \
-                       WHERE ?1 IS NULL OR node = ?1 ORDER BY id DESC LIMIT ?2";
-            let mut statement = db.prepare_cached(sql)?;
+            let sql = format!(
+                "SELECT {}, boot_id, first_sequence, frame_count, reason, detail FROM gaps \
+                 WHERE ?1 IS NULL OR {} ORDER BY id DESC LIMIT ?2",
+                url_of!("gaps"),
+                is_of_node("?1")
+            );
+            let mut statement = db.prepare_cached(&sql)?;
             let rows = statement.query_map(params![node, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
                 Ok(NewGap {
                     node: row.get(0)?,

@@ -75,7 +75,10 @@ fn known(page: &mut Page, nodes: &[Node]) {
         let boot_id = described.as_ref().map_or_else(String::new, |described| format!("{:016x}", described.boot_id));
         let version = described.map_or_else(String::new, |described| described.version);
         let cat = node.cat().unwrap_or_default();
-        family.with(&[("node", node.url()), ("cat", &cat), ("boot_id", &boot_id), ("version", &version)], 1.0);
+        let id = node.id().map_or_else(String::new, |id| id.to_string());
+        let labels =
+            [("node", node.url()), ("node_id", &id), ("cat", &cat), ("boot_id", &boot_id), ("version", &version)];
+        family.with(&labels, 1.0);
     }
     let mut family = page.gauge("meowlink_hub_node_up", "1 when the node has just described itself.");
     for node in nodes {

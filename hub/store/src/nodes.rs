@@ -1,0 +1,182 @@
+//! Which node is where: the ids that nodes have proved, the URLs where they were, and where listening goes on.
+//!
+//! A node with an id is that id, whatever its URL is. Its events, gaps and watermark belong to the id. A node that
+//! proves no id belongs to its URL.
+
+use hub_base::time::now_ns;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::events::{NoClip, Watermark};
+use crate::node_columns::ID_OF_BOOT;
+
+/// Boots that are remembered, at most: the ones seen last. A home of 64 nodes that restart daily fills this in two
+/// months; a boot that is forgotten is one that the hub has not seen for as long.
+const MAX_BOOTS: usize = 4_096;
+
+/// A node as it has just described itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenNode {
+    /// Its URL.
+    pub url: String,
+    /// The id that it has proved, 64 hexadecimal digits.
+    pub node_id: Option<String>,
+    /// Its boot id. 0: it has none, as in the original contract.
+    pub boot_id: u64,
+    /// Samples that it has captured in this boot.
+    pub captured_samples: u64,
+}
+
+/// What the store knows of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownNode {
+    /// How far it was heard. `None`: it was never heard.
+    HeardUntil(Option<Watermark>),
+    /// In this boot, at this URL, it proved to be another node. It does not hold the key of the node that it claims to
+    /// be.
+    Impostor,
+}
+
+impl Store {
+    /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
+    /// without an id is looked for under its URL, and in this boot under another spelling of its URL. What was stored
+    /// under its URL before it proved an id becomes that id's, unless another id was seen there.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn see_node(&self, node: SeenNode) -> Result<KnownNode, StoreError> {
+        let at = node.clone();
+        // Nearly always nothing has changed, and nothing is written.
+        if let Some(known) = self.read(move |db| known_as(db, &at)).await? {
+            return Ok(known);
+        }
+        self.write(move |db| {
+            if is_impostor(db, &node)? {
+                return Ok(KnownNode::Impostor);
+            }
+            if let Some(id) = &node.node_id {
+                settle(db, id, &node)?;
+            }
+            Ok(KnownNode::HeardUntil(heard_until(db, &node)?))
+        })
+        .await
+    }
+}
+
+/// What the store knows, if it need not change.
+fn known_as(db: &Connection, node: &SeenNode) -> Result<Option<KnownNode>, StoreError> {
+    if is_impostor(db, node)? {
+        return Ok(Some(KnownNode::Impostor));
+    }
+    let Some(id) = &node.node_id else { return Ok(Some(KnownNode::HeardUntil(heard_until(db, node)?))) };
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM nodes WHERE node_id = ?3 AND url = ?1) AND {ID_OF_BOOT} IS ?3 \
+         AND NOT EXISTS (SELECT 1 FROM watermarks WHERE node = ?1)"
+    );
+    let settled: bool = db.query_row(&sql, params![node.url, node.boot_id.cast_signed(), id], |row| row.get(0))?;
+    if settled { Ok(Some(KnownNode::HeardUntil(heard_until(db, node)?))) } else { Ok(None) }
+}
+
+fn is_impostor(db: &Connection, node: &SeenNode) -> Result<bool, StoreError> {
+    let sql = format!("SELECT {ID_OF_BOOT}");
+    let proved: Option<String> = db.query_row(&sql, params![node.url, node.boot_id.cast_signed()], |row| row.get(0))?;
+    Ok(proved.is_some_and(|proved| node.node_id.as_ref() != Some(&proved)))
+}
+
+/// Notes that this id is at this URL, and gives it what was stored under the URL alone.
+fn settle(db: &Transaction<'_>, id: &str, node: &SeenNode) -> Result<(), StoreError> {
+    let (boot_id, now_ns) = (node.boot_id.cast_signed(), now_ns());
+    let is_shared: bool = db.query_row(
+        "SELECT EXISTS (SELECT 1 FROM node_boots WHERE url = ?1 AND node_id <> ?2)",
+        params![node.url, id],
+        |row| row.get(0),
+    )?;
+    db.execute(
+        "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, ?2, ?3) \
+         ON CONFLICT (node_id) DO UPDATE SET url = ?2, seen_at_ns = ?3",
+        params![id, node.url, now_ns],
+    )?;
+    remember_boot(db, &node.url, boot_id, id, now_ns)?;
+    if !is_shared {
+        for table in ["events", "gaps"] {
+            let sql = format!("UPDATE {table} SET node_id = ?2 WHERE node = ?1 AND node_id IS NULL");
+            db.execute(&sql, params![node.url, id])?;
+        }
+        join_watermarks(db, id, &node.url)?;
+        join_events(db, id, now_ns)?;
+    }
+    // What is still to come from the boot before this one (that it is over) belongs to the id too.
+    let sql = "SELECT boot_id FROM watermarks WHERE node = ?1 ORDER BY updated_at_ns DESC LIMIT 1";
+    if let Some(last) = db.query_row(sql, [id], |row| row.get(0)).optional()? {
+        remember_boot(db, &node.url, last, id, now_ns)?;
+    }
+    db.execute(
+        "DELETE FROM node_boots WHERE seen_at_ns < (SELECT seen_at_ns FROM node_boots ORDER BY seen_at_ns DESC \
+         LIMIT 1 OFFSET ?1)",
+        [i64::try_from(MAX_BOOTS).unwrap_or(i64::MAX)],
+    )?;
+    Ok(())
+}
+
+fn remember_boot(db: &Transaction<'_>, url: &str, boot_id: i64, id: &str, now_ns: i64) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO node_boots (url, boot_id, node_id, seen_at_ns) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (url, boot_id) DO NOTHING",
+        params![url, boot_id, id, now_ns],
+    )?;
+    Ok(())
+}
+
+/// The watermarks of a URL become those of the id. Of two of one boot, the one further on counts.
+fn join_watermarks(db: &Transaction<'_>, id: &str, url: &str) -> Result<(), StoreError> {
+    db.execute(
+        "DELETE FROM watermarks WHERE node = ?2 AND EXISTS (SELECT 1 FROM watermarks AS other WHERE other.node = ?1 \
+         AND other.boot_id = watermarks.boot_id AND other.settled_sample >= watermarks.settled_sample)",
+        [id, url],
+    )?;
+    db.execute("UPDATE OR REPLACE watermarks SET node = ?1 WHERE node = ?2", [id, url])?;
+    Ok(())
+}
+
+/// Of events that are stored twice, because their node was heard under two URLs, one stays: one with a label before one
+/// without, one with a clip before one without, then the earlier one. Events with a label all stay.
+fn join_events(db: &Transaction<'_>, id: &str, now_ns: i64) -> Result<(), StoreError> {
+    db.execute(
+        "UPDATE events SET deleted_at_ns = ?2, clip_file = NULL, clip_bytes = NULL, clip_start_sample = NULL, \
+         clip_samples = NULL, no_clip_reason = coalesce(no_clip_reason, ?3) WHERE label IS NULL AND id IN (SELECT id FROM \
+         (SELECT id, row_number() OVER (PARTITION BY boot_id, start_sample ORDER BY label IS NULL, clip_file IS NULL, id) \
+         AS place FROM events WHERE node_id = ?1 AND deleted_at_ns IS NULL) WHERE place > 1)",
+        params![id, now_ns, NoClip::Expired.as_str()],
+    )?;
+    Ok(())
+}
+
+fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, StoreError> {
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Watermark {
+            node: node.url.clone(),
+            boot_id: row.get::<_, i64>(0)?.cast_unsigned(),
+            resume_sequence: row.get::<_, i64>(1)?.cast_unsigned(),
+            settled_sample: row.get::<_, i64>(2)?.cast_unsigned(),
+        })
+    };
+    let columns = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks";
+    let name = node.node_id.as_ref().unwrap_or(&node.url);
+    let sql = format!("{columns} WHERE node = ?1 ORDER BY boot_id = ?2 DESC, updated_at_ns DESC LIMIT 1");
+    let own = db.query_row(&sql, params![name, node.boot_id.cast_signed()], read).optional()?;
+    if node.node_id.is_some() || node.boot_id == 0 || own.as_ref().is_some_and(|own| own.boot_id == node.boot_id) {
+        return Ok(own);
+    }
+    // Another spelling of the URL. A watermark beyond what the node has captured is not of this node.
+    let sql = format!(
+        "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node NOT IN (SELECT node_id FROM nodes) \
+         ORDER BY settled_sample DESC LIMIT 1"
+    );
+    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
+    let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured], read).optional()?;
+    Ok(other.or(own))
+}
+
+#[cfg(test)]
+mod tests;

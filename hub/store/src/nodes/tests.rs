@@ -1,0 +1,164 @@
+use super::*;
+use crate::events::{EventFilter, NewGap, OwnerLabel, Progress};
+use crate::testing::{clip_of, event, put_with, watermark};
+use crate::{Access, Store};
+
+const KITCHEN: &str = "http://kitchen:1";
+const ADDRESS: &str = "http://192.0.2.7:1";
+const BOOT: u64 = u64::MAX - 3;
+
+fn id(digit: char) -> String {
+    digit.to_string().repeat(64)
+}
+
+fn seen(url: &str, id: Option<String>) -> SeenNode {
+    SeenNode { url: url.into(), node_id: id, boot_id: BOOT, captured_samples: 100_000 }
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    (dir, store)
+}
+
+/// The sample up to which the node was heard.
+async fn heard(store: &Store, node: SeenNode) -> Option<u64> {
+    match store.see_node(node).await.unwrap() {
+        KnownNode::HeardUntil(mark) => mark.map(|mark| mark.settled_sample),
+        KnownNode::Impostor => panic!("an impostor"),
+    }
+}
+
+async fn hear_until(store: &Store, url: &str, boot_id: u64, settled_sample: u64) {
+    let watermark = Watermark { boot_id, ..watermark(url, settled_sample) };
+    store.commit_progress(vec![Progress { watermark, gaps: vec![] }]).await.unwrap();
+}
+
+async fn listed(store: &Store, node: &str) -> Vec<(String, Option<String>, u64)> {
+    let filter = EventFilter { node: Some(node.into()), ..EventFilter::default() };
+    let page = store.events(&filter, None, 100).await.unwrap();
+    page.events.into_iter().rev().map(|event| (event.found.node, event.node_id, event.found.start_sample)).collect()
+}
+
+#[tokio::test]
+async fn node_with_an_id_goes_on_under_any_url() {
+    let (_dir, store) = open();
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, None);
+    put_with(&store, event(KITCHEN, 16_000), Err(NoClip::Disabled)).await;
+    assert_eq!(heard(&store, seen(ADDRESS, Some(id('a')))).await, Some(24_000));
+    // What is heard again is known, under whichever URL.
+    assert!(store.knows_event(&event(ADDRESS, 16_000)).await.unwrap());
+    put_with(&store, event(ADDRESS, 40_000), Err(NoClip::Disabled)).await;
+    // The events show the URL that the node used last, and are found by it, by the id and by its first digits.
+    let expected = vec![(ADDRESS.to_owned(), Some(id('a')), 16_000), (ADDRESS.to_owned(), Some(id('a')), 40_000)];
+    for name in [ADDRESS, &id('a'), &id('A')[..16]] {
+        assert_eq!(listed(&store, name).await, expected, "{name}");
+    }
+    assert_eq!(listed(&store, KITCHEN).await, []);
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, Some(48_000));
+    assert_eq!(listed(&store, KITCHEN).await.len(), 2);
+}
+
+#[tokio::test]
+async fn history_of_a_url_becomes_that_of_the_first_id_there() {
+    let (_dir, store) = open();
+    put_with(&store, event(KITCHEN, 16_000), Err(NoClip::Disabled)).await;
+    let gap = NewGap {
+        node: KITCHEN.into(),
+        boot_id: BOOT,
+        first_sequence: 100,
+        frame_count: Some(1),
+        reason: crate::events::GapReason::Overrun,
+        detail: String::new(),
+    };
+    let progress = Progress { watermark: watermark(KITCHEN, 32_320), gaps: vec![gap] };
+    store.commit_progress(vec![progress]).await.unwrap();
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, Some(32_320));
+    assert_eq!(listed(&store, &id('a')).await.len(), 1);
+    assert_eq!(store.gaps(Some(&id('a')), 9).await.unwrap().len(), 1);
+    // Another node that comes to that URL gets nothing of it.
+    let other = SeenNode { boot_id: 9, ..seen(KITCHEN, Some(id('b'))) };
+    assert_eq!(heard(&store, other).await, None);
+    assert_eq!(listed(&store, &id('a')).await.len(), 1);
+    assert_eq!(listed(&store, &id('b')).await, []);
+}
+
+#[tokio::test]
+async fn two_urls_of_one_node_become_one_history_without_doubles() {
+    let (_dir, store) = open();
+    for url in [KITCHEN, ADDRESS] {
+        for start_sample in [16_000, 40_000, 64_000] {
+            let found = event(url, start_sample);
+            let clip = Ok(clip_of(&found));
+            put_with(&store, found, clip).await;
+        }
+        if url == KITCHEN {
+            hear_until(&store, url, BOOT, 80_000).await;
+        }
+    }
+    let labelled = store.events(&EventFilter { node: Some(ADDRESS.into()), ..EventFilter::default() }, None, 9).await;
+    let labelled = labelled.unwrap().events.into_iter().find(|event| event.found.start_sample == 40_000).unwrap();
+    store.label_event(labelled.id, Some(OwnerLabel::NotACat)).await.unwrap();
+
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, Some(80_000));
+    // The one further on counts.
+    assert_eq!(heard(&store, seen(ADDRESS, Some(id('a')))).await, Some(80_000));
+    let starts: Vec<u64> = listed(&store, &id('a')).await.into_iter().map(|(_, _, start)| start).collect();
+    assert_eq!(starts, [16_000, 40_000, 64_000]);
+    assert!(store.event(labelled.id).await.unwrap().is_some(), "the one with the label stays");
+    assert_eq!(store.clip_files().await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
+    let (_dir, store) = open();
+    hear_until(&store, KITCHEN, BOOT, 64_000).await;
+    assert_eq!(heard(&store, seen("http://kitchen:1/", None)).await, Some(64_000));
+    // Its own watermark of this boot counts before that of another URL.
+    hear_until(&store, ADDRESS, BOOT, 32_000).await;
+    assert_eq!(heard(&store, seen(ADDRESS, None)).await, Some(32_000));
+    // Nobody was heard further than it has captured.
+    hear_until(&store, "http://liar:1", 5, 1 << 50).await;
+    let other = SeenNode { boot_id: 5, ..seen("http://hall:1", None) };
+    assert_eq!(heard(&store, other).await, None);
+    // A node that proves an id takes no place from one that does not, nor the other way round.
+    assert_eq!(heard(&store, seen("http://cellar:1", Some(id('c')))).await, None);
+    hear_until(&store, "http://cellar:1", BOOT, 96_000).await;
+    assert_eq!(heard(&store, seen("http://new:1", None)).await, Some(64_000));
+}
+
+#[tokio::test]
+async fn boot_of_a_node_with_an_id_is_not_believed_without_the_key() {
+    let (_dir, store) = open();
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, None);
+    for claimed in [None, Some(id('b'))] {
+        assert_eq!(store.see_node(seen(KITCHEN, claimed)).await.unwrap(), KnownNode::Impostor);
+    }
+    // After a restart it may be another machine: an older one without ids, for example.
+    assert_eq!(heard(&store, SeenNode { boot_id: 5, ..seen(KITCHEN, None) }).await, None);
+}
+
+#[tokio::test]
+async fn two_boots_of_one_id_do_not_move_each_other() {
+    let (_dir, store) = open();
+    let copy = SeenNode { boot_id: 5, ..seen(ADDRESS, Some(id('a'))) };
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, None);
+    hear_until(&store, KITCHEN, BOOT, 64_000).await;
+    // It was heard last in another boot, which is over as far as the hub knows.
+    assert_eq!(heard(&store, copy.clone()).await, Some(64_000));
+    hear_until(&store, ADDRESS, 5, 32_000).await;
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, Some(64_000));
+    assert_eq!(heard(&store, copy).await, Some(32_000));
+}
+
+#[tokio::test]
+async fn watermarks_of_old_boots_and_old_boots_are_forgotten() {
+    let (_dir, store) = open();
+    for boot_id in 1..=20 {
+        hear_until(&store, KITCHEN, boot_id, 32_000).await;
+    }
+    let kept = store.read(|db| Ok(db.query_row("SELECT count(*) FROM watermarks", [], |row| row.get::<_, i64>(0))?));
+    let kept = kept.await.unwrap();
+    assert!((1..=8).contains(&kept), "{kept}");
+    assert_eq!(heard(&store, SeenNode { boot_id: 20, ..seen(KITCHEN, None) }).await, Some(32_000));
+}
