@@ -3,11 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use daemon::cause::without_number;
 use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use proto::NODE_SERVICE;
 use tracing::{info, warn};
-
-use crate::error_text::without_number;
 
 /// How long a stopping node waits for the message that ends the announcement.
 const FAREWELL: Duration = Duration::from_millis(300);

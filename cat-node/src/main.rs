@@ -10,6 +10,7 @@ use cat_node::config::{Config, NodeSettings};
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
+use daemon::cause::without_number;
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
@@ -101,7 +102,7 @@ fn finish(done: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logs::init(logs::LogFormat::default());
-            error!(error = %format!("{error:#}"), "cat-node failed");
+            error!(error = without_number(format!("{error:#}")), "cat-node failed");
             ExitCode::from(EXIT_FAILURE)
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::cause::{cause, without_number};
 use daemon::grpc;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
@@ -17,7 +18,6 @@ use crate::announce::announce;
 use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::Config;
-use crate::error_text::without_number;
 use crate::metrics;
 use crate::node::Node;
 use crate::owner::Owner;
@@ -43,7 +43,7 @@ const CAPTURE_POLL: Duration = Duration::from_millis(10);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The URL of the owner cannot be used.
-    #[error("the owner's URL cannot be used: {0}")]
+    #[error("the owner's URL cannot be used: {}", cause(.0))]
     Owner(tonic::transport::Error),
     /// The system cannot start the capture thread.
     #[error("cannot start the capture thread: {}", without_number(.0))]

@@ -84,7 +84,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot read the config file: {source}", path.display())]
+    #[error("{}: cannot read the config file: {}", path.display(), crate::cause::cause(source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use daemon::cause::without_number;
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
@@ -77,7 +78,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = %format!("{error:#}"), "hub failed");
+            error!(error = without_number(format!("{error:#}")), "hub failed");
             // With this exit code, systemd does not restart the hub: a person has to correct the config first.
             let bad_config = matches!(error.downcast_ref(), Some(RunError::Config(_)));
             ExitCode::from(if bad_config { EXIT_USAGE } else { EXIT_FAILURE })

@@ -65,6 +65,29 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 }
 
 #[test]
+fn folder_and_file_that_cannot_be_used_are_named_with_the_reason_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let any = "127.0.0.1:0";
+    let mut command = hub();
+    command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any]).arg("--data-dir");
+    let (code, _, err) = text(&command.arg(file.join("data")).output().unwrap());
+    let expected = format!("{}: cannot use the data directory: Not a directory", file.join("data").display());
+    assert!(code == Some(1) && err.contains(&expected), "{err}");
+    assert_eq!(err.matches("Not a directory").count(), 1, "{err}");
+    let missing = dir.path().join("missing.wav");
+    let (code, _, err) = text(&hub().arg("analyze").arg(&missing).output().unwrap());
+    let expected = format!("{}: cannot be read: no such file or directory\n", missing.display());
+    assert_eq!((code, err), (Some(1), expected));
+    let (_, _, err) = text(&hub().args(["--config", "/missing/hub.toml"]).output().unwrap());
+    assert!(
+        err.contains("cannot read the config file: no such file or directory") && !err.contains("os error"),
+        "{err}"
+    );
+}
+
+#[test]
 fn environment_variables_of_the_server_do_not_affect_other_commands() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wav");

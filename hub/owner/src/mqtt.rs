@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
+use daemon::cause::cause;
 use daemon::config::{ConfigError, Secret};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use rumqttc::{
-    AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS, TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    StateError, TlsConfiguration, Transport,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
@@ -183,10 +185,20 @@ impl Drop for ResetOnDrop<'_> {
     }
 }
 
-/// An error without the number that the system has for it.
-fn plain(error: &impl std::error::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+/// Why the connection failed, in words for people.
+fn reason(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => "the broker does not accept the user name and password".to_owned(),
+        ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection ({code:?})"),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => "the broker closed the connection".to_owned(),
+        ConnectionError::MqttState(StateError::AwaitPingResp) | ConnectionError::FlushTimeout => {
+            "the broker does not answer".to_owned()
+        }
+        ConnectionError::NetworkTimeout => "timed out".to_owned(),
+        other => cause(other),
+    }
 }
 
 /// Keeps the connection up.
@@ -210,7 +222,7 @@ impl Keeper {
                     self.events.clean();
                     Err("a message was not confirmed".to_owned())
                 }
-                event = self.events.poll() => event.map_err(|why| plain(&why)),
+                event = self.events.poll() => event.map_err(|why| reason(&why)),
             };
             match event {
                 Ok(Event::Incoming(packet)) => {

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use hub_base::time::now_ns;
 use tracing::warn;
@@ -95,7 +96,7 @@ impl Clips {
         let wanted = clips.inner.store.clip_files().await?;
         let (swept, missing) = blocking(move || sweep(&inner.directory, &wanted))
             .await
-            .map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
+            .map_err(|error| StoreError::Directory { path: clips.inner.directory.clone(), error })?;
         if swept > 0 || !missing.is_empty() {
             warn!(
                 swept,
@@ -221,7 +222,7 @@ impl Clips {
         })
         .await;
         if let Err(error) = removed {
-            warn!(%error, "clip could not be removed; the next start tries again");
+            warn!(error = cause(&error), "clip could not be removed; the next start tries again");
         }
     }
 

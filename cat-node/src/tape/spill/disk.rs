@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use daemon::cause::without_number;
 use daemon::quiet::Quiet;
 use tracing::warn;
 
 use super::record::{Records, encode};
 use super::shared::{Fetched, FetchedAudio, Request, Shared};
-use crate::error_text::without_number;
 use crate::tape::entry::{BLOCK_FRAMES, Entry};
 
 /// Files that the quota is divided into. A full spill drops one of them at a time.
