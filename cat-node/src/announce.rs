@@ -21,13 +21,13 @@ pub struct Announcement {
 /// only is not announced. A failure (a network without multicast) is logged, and the node runs without an announcement.
 pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
     let Some(info) = service_info(cat, addresses, &host_name()) else {
-        info!("the node is not announced by mDNS: it listens on loopback only");
+        info!("not announcing the node by mDNS: it listens on loopback only");
         return None;
     };
     let info = match info {
         Ok(info) => info,
         Err(error) => {
-            warn!(error = without_number(error), "the node is not announced by mDNS");
+            warn!(error = without_number(error), "cannot announce the node by mDNS");
             return None;
         }
     };
@@ -35,11 +35,11 @@ pub fn announce(cat: &str, addresses: &[SocketAddr]) -> Option<Announcement> {
     let announced = ServiceDaemon::new().and_then(|mdns| mdns.register(info).map(|()| mdns));
     match announced {
         Ok(mdns) => {
-            info!(name = full_name, "the node is announced by mDNS");
+            info!(name = full_name, "announcing the node by mDNS");
             Some(Announcement { mdns, full_name })
         }
         Err(error) => {
-            warn!(error = without_number(error), "the node is not announced by mDNS");
+            warn!(error = without_number(error), "cannot announce the node by mDNS");
             None
         }
     }

@@ -110,9 +110,9 @@ impl Owner {
                     None => self.too_slow(),
                 },
             };
-            let held_back = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
-            if let Some(held_back) = held_back {
-                warn!(error = failure.message(), held_back, "the owner was not notified");
+            let suppressed_lines = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(suppressed_lines) = suppressed_lines {
+                warn!(error = failure.message(), suppressed_lines, "the owner was not notified");
             }
             return Err(failure);
         }

@@ -65,7 +65,8 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
     let status = Arc::new(Status::new(config.source.kind()));
     let owner = Owner::new(config.owner.clone(), config.owner_timeout).map_err(RunError::Owner)?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    info!(?addresses, cat = config.cat, source = %config.source, boot_id = tape.boot_id(), "cat-node starts");
+    let boot_id = format!("{:016x}", tape.boot_id());
+    info!(?addresses, cat = config.cat, source = %config.source, boot_id, "cat-node starts");
 
     // A token of its own: capture stops after the streams have ended, so that they get all audio until then.
     let stop_capture = CancellationToken::new();

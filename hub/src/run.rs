@@ -88,6 +88,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         analysis.finish().await;
     })
     .await;
+    info!("hub has stopped");
     Ok(())
 }
 

@@ -175,7 +175,7 @@ fn start_logs_the_address_of_the_page_the_nodes_and_the_data_folder() {
     let (_hub, log) = with_log(&mut command);
     wait_for_line(&log, "hub runs roles=");
     let line = wait_for_line(&log, "the page is at ");
-    assert!(line.contains("nodes=\"http://127.0.0.1:9 and those that announce themselves\""), "{line}");
+    assert!(line.contains("nodes=\"http://127.0.0.1:9\" discovery=on"), "{line}");
     assert!(line.contains(&format!("data_dir={}", dir.path().display())), "{line}");
 
     let (_, rest) = line.split_once("the page is at http://").unwrap();
@@ -198,6 +198,7 @@ fn hub_without_the_gateway_logs_no_page() {
     assert!(Command::new("kill").arg("-TERM").arg(hub.0.id().to_string()).status().unwrap().success());
     assert_eq!(hub.0.wait().unwrap().code(), Some(0));
     let rest: Vec<String> = log.iter().collect();
+    assert!(rest.iter().any(|line| line.contains("hub has stopped")), "{rest:?}");
     assert!(rest.iter().all(|line| !line.contains("the page is at")), "{rest:?}");
 }
 

@@ -231,6 +231,8 @@ impl Error {
             message => without_number(message),
         };
         match status.code() {
+            // A sentence about itself, such as "the node is shutting down", needs no beginning.
+            GrpcCode::Unavailable if status.message().starts_with("the ") => Self::new(Code::Unavailable(who), said()),
             GrpcCode::Unavailable => {
                 Self::new(Code::Unavailable(who), format!("the {who} is not available: {}", said()))
             }
@@ -317,6 +319,8 @@ mod tests {
 
     #[test]
     fn answers_of_other_programs_lose_their_error_numbers() {
+        let stopping = Error::from_status(Who::Node, &Status::unavailable("the node is shutting down"));
+        assert_eq!(stopping.message, "the node is shutting down");
         let said = Status::not_found("tape: No space left on device (os error 28); retrying");
         assert_eq!(Error::from_status(Who::Node, &said).message, "tape: No space left on device; retrying");
     }

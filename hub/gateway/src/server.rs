@@ -113,8 +113,8 @@ async fn accept(
                 });
             }
             Err(error) => {
-                if let Some(held_back) = quiet.allow() {
-                    warn!(error = cause(&error), held_back, "cannot accept a connection");
+                if let Some(suppressed_lines) = quiet.allow() {
+                    warn!(error = cause(&error), suppressed_lines, "cannot accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

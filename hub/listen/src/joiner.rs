@@ -56,8 +56,8 @@ impl Joiner {
                         continue;
                     }
                     Err(error) => {
-                        if let Some(held_back) = quiet.allow() {
-                            error!(%error, held_back, "cannot read the watermark of a node; trying again");
+                        if let Some(suppressed_lines) = quiet.allow() {
+                            error!(%error, suppressed_lines, "cannot read the watermark of a node; retrying");
                         }
                         again.next_wait()
                     }

@@ -60,7 +60,7 @@ pub async fn rehear(store: Store, clips: Clips, stop: CancellationToken) {
         Ok(Reheard { again: 0, lost: 0 }) => {}
         Ok(Reheard { again, lost }) => info!(again, lost, "analysed labelled events of an earlier network again"),
         Err(error) => {
-            warn!(%error, "cannot analyse labelled events of an earlier network; trying again at the next start");
+            warn!(%error, "cannot analyse labelled events of an earlier network; retrying at the next start");
         }
     }
 }

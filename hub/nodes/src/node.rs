@@ -276,8 +276,9 @@ impl Node {
                 }
                 Err(error) => {
                     known = false;
-                    if let Some(held_back) = quiet.allow() {
-                        warn!(node = self.url(), code = error.code.as_str(), %error, held_back, "node does not answer");
+                    if let Some(suppressed_lines) = quiet.allow() {
+                        let code = error.code.as_str();
+                        warn!(node = self.url(), code, %error, suppressed_lines, "node does not answer");
                     }
                     backoff.next_wait()
                 }

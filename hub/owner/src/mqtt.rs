@@ -143,7 +143,7 @@ impl Mqtt {
     pub async fn publish_confirmed(&self, topic: &str, payload: String) -> Result<(), DeliveryFailure> {
         let _turn = self.inner.turn.lock().await;
         if !self.is_connected() {
-            return Err(DeliveryFailure::temporary("the broker is not connected"));
+            return Err(DeliveryFailure::temporary("the MQTT broker is not connected"));
         }
         let (sender, confirmed) = oneshot::channel();
         *self.waiting() = Some(sender);
@@ -227,7 +227,7 @@ impl Keeper {
             match event {
                 Ok(Event::Incoming(packet)) => {
                     if matches!(packet, Incoming::ConnAck(_)) {
-                        info!(broker = self.mqtt.config().url, "connected to the broker");
+                        info!(broker = self.mqtt.config().url, "connected to the MQTT broker");
                         log.reset();
                     }
                     // The broker has not only accepted the connection, it answers.
@@ -238,13 +238,20 @@ impl Keeper {
                 }
                 Ok(Event::Outgoing(_)) => {}
                 Err(error) => {
-                    self.mqtt.inner.ready.send_replace(false);
+                    let was_connected = self.mqtt.inner.ready.send_replace(false);
                     // Dropping the sender ends the wait for a confirmation that cannot come.
                     *self.mqtt.waiting() = None;
                     self.events.pending.clear();
-                    if let Some(held_back) = log.allow() {
+                    if let Some(suppressed_lines) = log.allow() {
                         let broker = &self.mqtt.config().url;
-                        warn!(broker, error, held_back, "the broker is not connected; trying again");
+                        if was_connected {
+                            warn!(
+                                broker,
+                                suppressed_lines, "connection to the MQTT broker lost: {error}; reconnecting"
+                            );
+                        } else {
+                            warn!(broker, suppressed_lines, "cannot connect to the MQTT broker: {error}; retrying");
+                        }
                     }
                     tokio::select! {
                         () = tokio::time::sleep(backoff.next_wait()) => {}

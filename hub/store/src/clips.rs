@@ -290,8 +290,8 @@ impl Clips {
 
     fn log_failure(&self, error: &dyn std::error::Error) {
         let allowed = self.inner.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
-        if let Some(held_back) = allowed {
-            warn!(%error, held_back, "events are stored without clips");
+        if let Some(suppressed_lines) = allowed {
+            warn!(%error, suppressed_lines, "events are stored without clips");
         }
     }
 }

@@ -148,9 +148,9 @@ impl Disk {
     fn note_failure(&mut self, error: &io::Error) {
         self.failed_at = Some(Instant::now());
         self.remove_files();
-        if let Some(held_back) = self.log.allow() {
+        if let Some(suppressed_lines) = self.log.allow() {
             let (error, dir) = (without_number(error), self.dir.display());
-            warn!(error, %dir, held_back, "the disk of the tape failed, the tape stays in memory for now");
+            warn!(error, %dir, suppressed_lines, "the disk of the tape failed, the tape stays in memory for now");
         }
     }
 
