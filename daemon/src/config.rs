@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 pub use command::{ConfigCommand, ShowArgs};
-pub use environment::Variables;
+pub use environment::{Variables, nearest};
 pub use flags::{AllFlags, Flags, Selection};
 pub use keys::{Key, keys};
 pub use layers::Loaded;

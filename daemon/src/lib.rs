@@ -11,6 +11,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod quiet;
+pub mod serde_words;
 pub mod shutdown;
 pub mod systemd;
 
