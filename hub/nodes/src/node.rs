@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::config::mask_passwords;
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use hub_base::MAX_NAME_BYTES;
@@ -208,7 +209,23 @@ impl Node {
                 }
             })
         });
-        Ok(answer.await?.cat_meaw)
+        // With twenty nodes, the name of the cat does not tell which of them failed.
+        let answer = answer.await.map_err(|error| match error.code {
+            Code::Unavailable(Who::Node) | Code::TooSlow(Who::Node) | Code::BadAnswer(Who::Node) => {
+                Error::new(error.code, self.named_in(&error.message))
+            }
+            _ => error,
+        });
+        Ok(answer?.cat_meaw)
+    }
+
+    /// A message about the node, with its URL.
+    fn named_in(&self, message: &str) -> String {
+        let url = mask_passwords(self.url());
+        match message.strip_prefix(&format!("the {}", Who::Node)) {
+            Some(rest) => format!("the {} at {url}{rest}", Who::Node),
+            None => format!("the {} at {url}: {message}", Who::Node),
+        }
     }
 
     /// Opens the stream of 30 messages, with the caller's metadata.

@@ -44,6 +44,11 @@ impl Wanted {
         Ok(Self { node: params.node, kinds })
     }
 
+    /// URL of the only node that the client wants messages about. `None`: it wants them about all nodes.
+    pub(super) fn node(&self) -> Option<&str> {
+        self.node.as_deref()
+    }
+
     /// Whether the client wants this kind of message about this node. `None`: the message is about no node.
     pub(super) fn wants(&self, kind: &str, node: Option<&str>) -> bool {
         let right_node = match (&self.node, node) {
