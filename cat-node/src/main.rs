@@ -10,7 +10,7 @@ use cat_node::config::{Config, NodeSettings};
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
-use daemon::cause::without_number;
+use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
@@ -77,9 +77,15 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 
 fn print_config(command: &ConfigCommand<NodeSettings>) -> ExitCode {
     match command.text(NodeSettings::check) {
-        Ok(text) => finish(std::io::stdout().write_all(text.as_bytes()).context("standard output")),
+        Ok(text) => finish(print(&text)),
         Err(error) => bad_config(&error),
     }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| anyhow::anyhow!("standard output: {}", cause(&error)))
 }
 
 #[cfg(feature = "microphone")]

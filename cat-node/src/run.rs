@@ -42,6 +42,9 @@ const CAPTURE_POLL: Duration = Duration::from_millis(10);
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The source cannot become usable.
+    #[error("source: {0}")]
+    Source(String),
     /// The URL of the owner cannot be used.
     #[error("the owner's URL cannot be used: {}", cause(.0))]
     Owner(tonic::transport::Error),
@@ -56,6 +59,7 @@ pub enum RunError {
 /// # Errors
 /// If it cannot start.
 pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
+    config.source.check().map_err(RunError::Source)?;
     let clock = NodeClock::start();
     let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
     let tape = Arc::new(match &config.spill {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use daemon::cause::without_number;
+use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
@@ -45,10 +45,17 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 
 fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
     match command.text(HubSettings::check) {
-        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(EXIT_FAILURE),
-        },
+        Ok(text) => {
+            let mut out = std::io::stdout().lock();
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    // A closed standard error is no reason to panic.
+                    let _ = writeln!(std::io::stderr(), "standard output: {}", cause(&error));
+                    ExitCode::from(EXIT_FAILURE)
+                }
+            }
+        }
         Err(error) => bad_config(&error),
     }
 }

@@ -88,6 +88,20 @@ fn folder_and_file_that_cannot_be_used_are_named_with_the_reason_once() {
 }
 
 #[test]
+fn output_that_cannot_be_written_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.wav");
+    wav(&file, 1);
+    let file = file.to_str().unwrap();
+    for args in [&["analyze", file][..], &["config", "show", "--data-dir", "/d"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, _, err) =
+            text(&hub().args(args).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+        assert!(code == Some(1) && err.contains("disk full"), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn environment_variables_of_the_server_do_not_affect_other_commands() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wav");
