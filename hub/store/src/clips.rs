@@ -126,11 +126,6 @@ impl Clips {
         &self.inner.config
     }
 
-    /// The store with the events of these clips.
-    pub fn store(&self) -> &Store {
-        &self.inner.store
-    }
-
     /// Counters since the start.
     pub fn counters(&self) -> &ClipCounters {
         &self.inner.counters
