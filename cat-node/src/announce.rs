@@ -3,12 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use daemon::cause::without_number;
 use daemon::identity::NodeId;
 use mdns_sd::{IfKind, ServiceDaemon, ServiceInfo};
 use proto::NODE_SERVICE;
 use tracing::{info, warn};
-
-use crate::error_text::without_number;
 
 /// How long a stopping node waits for the message that ends the announcement.
 const FAREWELL: Duration = Duration::from_millis(300);
@@ -24,13 +23,13 @@ pub struct Announcement {
 /// without an announcement.
 pub fn announce(cat: &str, id: Option<NodeId>, addresses: &[SocketAddr]) -> Option<Announcement> {
     let Some(info) = service_info(cat, id, addresses, &host_name()) else {
-        info!("the node is not announced by mDNS: it listens on loopback only");
+        info!("not announcing the node by mDNS: it listens on loopback only");
         return None;
     };
     let info = match info {
         Ok(info) => info,
         Err(error) => {
-            warn!(error = without_number(error), "the node is not announced by mDNS");
+            warn!(error = without_number(error), "cannot announce the node by mDNS");
             return None;
         }
     };
@@ -38,11 +37,11 @@ pub fn announce(cat: &str, id: Option<NodeId>, addresses: &[SocketAddr]) -> Opti
     let announced = ServiceDaemon::new().and_then(|mdns| mdns.register(info).map(|()| mdns));
     match announced {
         Ok(mdns) => {
-            info!(name = full_name, "the node is announced by mDNS");
+            info!(name = full_name, "announcing the node by mDNS");
             Some(Announcement { mdns, full_name })
         }
         Err(error) => {
-            warn!(error = without_number(error), "the node is not announced by mDNS");
+            warn!(error = without_number(error), "cannot announce the node by mDNS");
             None
         }
     }

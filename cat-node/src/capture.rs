@@ -210,8 +210,8 @@ where
                     self.on_failure(&why);
                 }
                 End::Failed(SourceError::Reopen(why)) => {
-                    if let Some(held_back) = self.outage_log.allow() {
-                        warn!(error = %why, held_back, "no audio, reopening the source until it works");
+                    if let Some(suppressed_lines) = self.outage_log.allow() {
+                        warn!(error = %why, suppressed_lines, "no audio; retrying the source");
                     }
                     self.on_failure(&why);
                 }
@@ -316,8 +316,12 @@ where
         }
         if self.zero_ns >= self.silent_after_ns {
             if self.state != SourceState::Silent {
-                if let Some(held_back) = self.silence_log.allow() {
-                    warn!(held_back, seconds = self.zero_ns / 1_000_000_000, "the microphone delivers only zeros");
+                if let Some(suppressed_lines) = self.silence_log.allow() {
+                    warn!(
+                        suppressed_lines,
+                        seconds = self.zero_ns / 1_000_000_000,
+                        "the microphone delivers only zeros"
+                    );
                 }
                 self.set_state(SourceState::Silent, "the microphone delivers only zeros: it is muted or broken");
             }
@@ -338,8 +342,8 @@ where
         let LostFrames { frames, reason } = lost;
         if reason == GapReason::Overrun {
             self.status.counters.frames_lost_overrun.fetch_add(frames, Ordering::Relaxed);
-            if let Some(held_back) = self.overrun_log.allow() {
-                warn!(frames, held_back, "samples were lost between the device and the node");
+            if let Some(suppressed_lines) = self.overrun_log.allow() {
+                warn!(frames, suppressed_lines, "samples were lost between the device and the node");
             }
         } else {
             self.status.counters.frames_lost_device.fetch_add(frames, Ordering::Relaxed);

@@ -6,7 +6,6 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod error_text;
 pub mod metrics;
 pub mod node;
 pub mod owner;

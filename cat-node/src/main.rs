@@ -11,6 +11,7 @@ use cat_node::config::{Config, NodeSettings};
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
+use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::identity::{Identity, Machine, NodeId};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
@@ -100,9 +101,15 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 
 fn print_config(command: &ConfigCommand<NodeSettings>) -> ExitCode {
     match command.text(NodeSettings::check) {
-        Ok(text) => finish(std::io::stdout().write_all(text.as_bytes()).context("standard output")),
+        Ok(text) => finish(print(&text)),
         Err(error) => bad_config(&error),
     }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| anyhow::anyhow!("standard output: {}", cause(&error)))
 }
 
 #[cfg(feature = "microphone")]
@@ -125,7 +132,7 @@ fn finish(done: anyhow::Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logs::init(logs::LogFormat::default());
-            error!(error = %format!("{error:#}"), "cat-node failed");
+            error!(error = without_number(format!("{error:#}")), "cat-node failed");
             ExitCode::from(EXIT_FAILURE)
         }
     }

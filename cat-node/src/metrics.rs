@@ -77,9 +77,12 @@ fn source(page: &mut Page, node: &Node) {
     let rate_hz = source.format.map_or(0, |format| format.sample_rate_hz);
     page.gauge("meowlink_node_source_sample_rate_hertz", "Samples per second and channel of the source; 0: not open.")
         .value(f64::from(rate_hz));
-    let help = "Time since the last frame was captured, or since the start if there was none.";
-    let age_ns = node.tape.clock().now_ns().saturating_sub(status.last_frame_ns());
-    page.gauge("meowlink_node_last_frame_age_seconds", help).value(seconds(age_ns));
+    // 0: there was no frame, so it has no age.
+    if status.last_frame_ns() > 0 {
+        let help = "Time since the last frame was captured; absent before the first.";
+        let age_ns = node.tape.clock().now_ns().saturating_sub(status.last_frame_ns());
+        page.gauge("meowlink_node_last_frame_age_seconds", help).value(seconds(age_ns));
+    }
     let (rms_dbfs, peak_dbfs) = status.level_dbfs();
     page.gauge("meowlink_node_level_rms_dbfs", "Root mean square of the last second, in dB of full scale.")
         .value(f64::from(rms_dbfs));

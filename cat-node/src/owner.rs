@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
+use daemon::cause::{cause, without_number};
 use daemon::metrics::Histogram;
 use daemon::quiet::Quiet;
 use proto::NotifyRequest;
@@ -16,7 +17,6 @@ use tonic::{Code, ConnectError, Status};
 use tracing::warn;
 
 use crate::config::OwnerUrl;
-use crate::error_text::without_number;
 
 /// The kind of animal that the owner is notified about.
 const ANIMAL_TYPE: &str = "cat";
@@ -110,20 +110,18 @@ impl Owner {
                     None => self.too_slow(),
                 },
             };
-            let held_back = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
-            if let Some(held_back) = held_back {
-                warn!(error = failure.message(), held_back, "the owner was not notified");
+            let suppressed_lines = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(suppressed_lines) = suppressed_lines {
+                warn!(error = failure.message(), suppressed_lines, "the owner was not notified");
             }
             return Err(failure);
         }
     }
 
     fn unreachable(&self, status: &Status) -> Status {
-        Status::unavailable(format!(
-            "the owner at {} cannot be reached: {}",
-            self.url,
-            without_number(innermost(status))
-        ))
+        // The wrappers around the cause only say "transport error".
+        let why = status.source().map_or_else(|| without_number(status.message()), cause);
+        Status::unavailable(format!("the owner at {} cannot be reached: {why}", self.url))
     }
 
     fn too_slow(&self) -> Status {
@@ -142,15 +140,4 @@ fn was_never_sent(status: &Status) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// The innermost cause of a failure. The wrappers around it only say "transport error".
-fn innermost(status: &Status) -> String {
-    let mut cause = status.source();
-    let mut text = status.message().to_owned();
-    while let Some(error) = cause {
-        text = error.to_string();
-        cause = error.source();
-    }
-    text
 }

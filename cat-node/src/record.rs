@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
+use daemon::cause::without_number;
 use daemon::shutdown::CancellationToken;
 use proto::{FRAME_SAMPLES, SourceState};
 use sound::SAMPLE_RATE_HZ;
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::Config;
-use crate::error_text::without_number;
 use crate::status::Status;
 use crate::tape::reader::Reader;
 use crate::tape::{Piece, Tape, Want};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::cause::{cause, without_number};
 use daemon::grpc;
 use daemon::identity::{Identity, Key, Machine, Origin};
 use daemon::shutdown::CancellationToken;
@@ -19,7 +20,6 @@ use crate::announce::announce;
 use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::Config;
-use crate::error_text::without_number;
 use crate::metrics;
 use crate::node::Node;
 use crate::owner::Owner;
@@ -44,8 +44,11 @@ const CAPTURE_POLL: Duration = Duration::from_millis(10);
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The source cannot become usable.
+    #[error("source: {0}")]
+    Source(String),
     /// The URL of the owner cannot be used.
-    #[error("the owner's URL cannot be used: {0}")]
+    #[error("the owner's URL cannot be used: {}", cause(.0))]
     Owner(tonic::transport::Error),
     /// The system cannot start the capture thread.
     #[error("cannot start the capture thread: {}", without_number(.0))]
@@ -58,6 +61,7 @@ pub enum RunError {
 /// # Errors
 /// If it cannot start.
 pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
+    config.source.check().map_err(RunError::Source)?;
     let clock = NodeClock::start();
     let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
     let tape = Arc::new(match &config.spill {
@@ -69,7 +73,8 @@ pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: Cancellation
     let key = config.state_dir.as_deref().and_then(key);
     let id = key.as_ref().map(Key::id);
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    info!(?addresses, cat = config.cat, source = %config.source, boot_id = tape.boot_id(), "cat-node starts");
+    let boot_id = format!("{:016x}", tape.boot_id());
+    info!(?addresses, cat = config.cat, source = %config.source, boot_id, "cat-node starts");
 
     // A token of its own: capture stops after the streams have ended, so that they get all audio until then.
     let stop_capture = CancellationToken::new();

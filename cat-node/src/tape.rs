@@ -17,12 +17,12 @@ mod spill;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use daemon::cause::without_number;
 use proto::{FRAME_SAMPLES, GapReason};
 use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::NodeClock;
-use crate::error_text::without_number;
 
 pub use entry::{FRAME_BYTES, Gap};
 pub use piece::{Piece, Want};

@@ -74,6 +74,23 @@ fn a_port_that_is_taken_is_a_failure_that_names_it() {
 }
 
 #[test]
+fn a_recording_that_does_not_exist_is_a_failure_that_names_it() {
+    let output = cat_node(&["--source", "wav:/missing/tom.wav", "--listen", "127.0.0.1:0"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("/missing/tom.wav: cannot read the recording: no such file or directory"), "{said}");
+}
+
+#[test]
+fn config_that_cannot_be_printed_says_why() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cat-node"));
+    let output = command.args(["config", "show", "--source", "synthetic"]).stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && said.contains("standard output: disk full"), "{said}");
+}
+
+#[test]
 fn flag_lies_over_environment_over_file_over_default() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.toml");

@@ -24,13 +24,17 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A node with a synthetic cat and no owner, and the token that stops it.
 async fn start() -> (SocketAddr, CancellationToken) {
+    start_with(SourceSpec::Synthetic { seed: 1, vocalisations: true }).await
+}
+
+async fn start_with(source: SourceSpec) -> (SocketAddr, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
     let config = Config {
         owner: "http://127.0.0.1:1".parse().unwrap(),
         owner_timeout: Duration::from_millis(200),
-        source: SourceSpec::Synthetic { seed: 1, vocalisations: true },
+        source,
         cat: "Tom \"the\" cat".into(),
         ..Config::default()
     };
@@ -182,6 +186,15 @@ async fn audio_shows_in_the_figures() {
     assert!(value(&page, "meowlink_node_ring_seconds").unwrap() > 0.0);
     assert_eq!(value(&page, "meowlink_node_frames_lost_total{reason=\"overrun\"}"), Some(0.0));
     until(node, "going on", |page| value(page, "meowlink_node_frames_captured_total") > Some(frames)).await;
+}
+
+#[tokio::test]
+async fn frame_that_never_came_has_no_age() {
+    let empty = tempfile::tempdir().unwrap();
+    let (node, _stop) = start_with(SourceSpec::Wav { path: empty.path().into(), once: false }).await;
+    let no_device = "meowlink_node_source_state{state=\"no_device\"}";
+    let page = until(node, "a folder without recordings", |page| value(page, no_device) == Some(1.0)).await;
+    assert!(!page.contains("meowlink_node_last_frame_age_seconds"), "{page}");
 }
 
 #[tokio::test]

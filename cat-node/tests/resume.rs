@@ -41,6 +41,7 @@ impl Taping {
         let tape = Arc::new(Tape::new(NodeClock::start(), capacity_frames as usize * FRAME_BYTES));
         let node = Node {
             cat: "Tom".into(),
+            key: None,
             owner: Owner::new("http://127.0.0.1:1".parse().unwrap(), DEADLINE).unwrap(),
             tape: Arc::clone(&tape),
             status: Arc::new(Status::new("synthetic")),

@@ -434,7 +434,7 @@ async fn stopping_ends_streams_as_unavailable_and_the_node() {
     let mut analysis = node.client.analyze_cat_sound(request).await.unwrap().into_inner();
     node.stop.cancel();
     let error = analysis.message().await.unwrap_err();
-    assert_eq!((error.code(), error.message()), (Code::Unavailable, "the node is stopping"));
+    assert_eq!((error.code(), error.message()), (Code::Unavailable, "the node is shutting down"));
     let error = loop {
         match tokio::time::timeout(DEADLINE, listening.message()).await.unwrap() {
             Ok(message) => assert!(message.is_some(), "the stream ended without an error"),

@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 
 pub use command::{ConfigCommand, ShowArgs};
-pub use environment::Variables;
+pub use environment::{Variables, nearest};
 pub use flags::{AllFlags, Flags, Selection};
 pub use keys::{Key, keys};
 pub use layers::Loaded;
@@ -84,7 +84,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: cannot read the config file: {source}", path.display())]
+    #[error("{}: cannot read the config file: {}", path.display(), crate::cause::cause(source))]
     Read {
         /// The file.
         path: PathBuf,

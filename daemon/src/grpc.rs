@@ -17,6 +17,7 @@ use tonic::transport::Server;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tracing::{debug, error, warn};
 
+use crate::cause::cause;
 use crate::metrics::Meter;
 use crate::quiet::Quiet;
 
@@ -104,8 +105,8 @@ fn connections(listener: TcpListener) -> impl Stream<Item = std::io::Result<TcpS
                     return Some((Ok(stream), (listener, quiet)));
                 }
                 Err(error) => {
-                    if let Some(held_back) = quiet.allow() {
-                        warn!(%error, held_back, "cannot accept a connection");
+                    if let Some(suppressed_lines) = quiet.allow() {
+                        warn!(error = cause(&error), suppressed_lines, "cannot accept a connection");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

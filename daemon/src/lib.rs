@@ -1,7 +1,8 @@
 //! What both daemons of Meowlink need and do in the same way: logs, stopping, systemd, config files, listening
-//! addresses, metrics, back-off, and log messages at a limited rate.
+//! addresses, metrics, back-off, causes of errors in plain words, and log messages at a limited rate.
 
 pub mod backoff;
+pub mod cause;
 pub mod config;
 #[cfg(feature = "develop")]
 pub mod develop;
@@ -11,6 +12,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod quiet;
+pub mod serde_words;
 pub mod shutdown;
 pub mod systemd;
 

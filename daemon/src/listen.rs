@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::TcpListener;
 use tracing::warn;
 
+use crate::cause::cause;
 use crate::config::ConfigError;
 
 /// Where a server listens.
@@ -100,10 +101,7 @@ fn reason(error: &std::io::Error) -> String {
         ErrorKind::AddrInUse => "another program uses this port; stop it, or choose another port".into(),
         ErrorKind::AddrNotAvailable => "this machine does not have this address".into(),
         ErrorKind::PermissionDenied => "permission denied; ports below 1024 need privileges".into(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_owned()
-        }
+        _ => cause(error),
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 pub struct Quiet {
     period: Duration,
     last: Option<Instant>,
-    held_back: u64,
+    suppressed: u64,
 }
 
 impl Quiet {
     /// Lets at most one message in each `period` through.
     pub fn new(period: Duration) -> Self {
-        Self { period, last: None, held_back: 0 }
+        Self { period, last: None, suppressed: 0 }
     }
 
     /// `Some(n)`: log this message; `n` were held back since the last one. `None`: do not log it.
@@ -24,16 +24,16 @@ impl Quiet {
     /// Ends the series, because all is well again: the next message is logged at once.
     pub fn reset(&mut self) {
         self.last = None;
-        self.held_back = 0;
+        self.suppressed = 0;
     }
 
     fn allow_at(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.duration_since(last) < self.period) {
-            self.held_back += 1;
+            self.suppressed += 1;
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.held_back))
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

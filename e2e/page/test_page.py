@@ -239,7 +239,7 @@ def test_page_says_what_to_do_when_no_node_answers(settled, open_page, size):
 
 def test_errors_are_shown_as_sentences(settled, open_page):
     page = open_page(f"{settled.url}/#/events/999999")
-    expect(page.get_by_role("alert")).to_have_text("No event has the number 999999.")
+    expect(page.get_by_role("alert")).to_have_text("Event 999999 does not exist.")
     page.goto(f"{settled.url}/#/nothing")
     expect(page.get_by_role("alert")).to_have_text("There is no page at /nothing.")
     # The test has caused these two itself.

@@ -1,5 +1,6 @@
 //! `hub analyze`: analyses recordings, without starting a server.
 
+use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use daemon::EXIT_USAGE;
+use daemon::cause::cause;
 use sound::analysis::{Analysis, Vocalisation};
 use sound::detector::DetectorConfig;
 
@@ -45,7 +47,7 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
         (false, Some(rows)) => Format::Csv(rows),
         (false, None) => Format::Table,
     };
-    let files: Vec<_> = args.files.iter().flat_map(|path| expand(path)).collect();
+    let files = expand_all(&args.files);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, usize::from).min(files.len());
     match print_all(files, threads, config, format) {
@@ -53,7 +55,11 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
         Ok(_) => ExitCode::FAILURE,
         // The reader has closed the pipe, as in `hub analyze ... | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            // As above.
+            let _ = writeln!(io::stderr(), "the results cannot be printed: {}", cause(&error));
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -115,6 +121,19 @@ fn outcomes(files: Expanded, threads: usize, config: DetectorConfig) -> impl Ite
 }
 
 type Expanded = Vec<Result<PathBuf, (PathBuf, FileError)>>;
+
+/// The files of all paths, each file once: a file may be named and be in a folder that is named.
+fn expand_all(paths: &[PathBuf]) -> Expanded {
+    let mut seen = HashSet::new();
+    let mut is_new = |path: &Path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.to_path_buf()));
+    paths
+        .iter()
+        .flat_map(|path| expand(path))
+        .filter(|file| match file {
+            Ok(path) | Err((path, _)) => is_new(path),
+        })
+        .collect()
+}
 
 /// Replaces a folder by the WAV files in it, in order of their names. A file stays as it is.
 fn expand(path: &Path) -> Expanded {
@@ -224,6 +243,9 @@ mod tests {
         let names: Vec<_> =
             expand(dir.path()).into_iter().map(|file| file.unwrap().file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["a.WAV", "b.wav"]);
+        let named_twice = [dir.path().to_path_buf(), dir.path().join("./b.wav"), dir.path().join("c.txt")];
+        let names: Vec<_> = expand_all(&named_twice).into_iter().map(|file| file.unwrap()).collect();
+        assert_eq!(names, ["a.WAV", "b.wav", "c.txt"].map(|name| dir.path().join(name)));
         let empty = tempfile::tempdir().unwrap();
         assert!(matches!(expand(empty.path())[..], [Err((_, FileError::EmptyFolder))]));
     }

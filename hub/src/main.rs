@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
@@ -44,10 +45,17 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 
 fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
     match command.text(HubSettings::check) {
-        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(EXIT_FAILURE),
-        },
+        Ok(text) => {
+            let mut out = std::io::stdout().lock();
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    // A closed standard error is no reason to panic.
+                    let _ = writeln!(std::io::stderr(), "standard output: {}", cause(&error));
+                    ExitCode::from(EXIT_FAILURE)
+                }
+            }
+        }
         Err(error) => bad_config(&error),
     }
 }
@@ -77,7 +85,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!(error = %format!("{error:#}"), "hub failed");
+            error!(error = without_number(format!("{error:#}")), "hub failed");
             // With this exit code, systemd does not restart the hub: a person has to correct the config first.
             let bad_config = matches!(error.downcast_ref(), Some(RunError::Config(_)));
             ExitCode::from(if bad_config { EXIT_USAGE } else { EXIT_FAILURE })

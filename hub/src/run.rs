@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use daemon::cause::cause;
 use daemon::config::ConfigError;
 use daemon::shutdown::{CancellationToken, STOP_DEADLINE};
 use daemon::systemd;
@@ -39,19 +40,19 @@ pub enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A URL of the config cannot be used.
-    #[error("{key}: {source}")]
+    #[error("{key}: {}", cause(error))]
     Url {
         /// The config key.
         key: &'static str,
-        /// Why.
-        source: tonic::transport::Error,
+        /// Why. Not the error's source: the message has all that it says.
+        error: tonic::transport::Error,
     },
 }
 
 impl RunError {
     /// Makes the error for the URL under `key`.
     fn url(key: &'static str) -> impl Fn(tonic::transport::Error) -> Self {
-        move |source| Self::Url { key, source }
+        move |error| Self::Url { key, error }
     }
 }
 
@@ -87,6 +88,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
         analysis.finish().await;
     })
     .await;
+    info!("hub has stopped");
     Ok(())
 }
 

@@ -137,10 +137,12 @@ async fn oversized_heads_are_rejected() {
 #[tokio::test]
 async fn node_that_is_down_is_unavailable() {
     let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::start(dir.path(), &url(nobody().await)).await;
+    let node = url(nobody().await);
+    let hub = Hub::start(dir.path(), &node).await;
     let answer = hub.get("/cat/Tom").await;
     assert_eq!(answer.problem(), (503, "node_unavailable".into()));
-    assert_eq!(answer.json()["error"]["message"], "the cat node cannot be reached: connection refused");
+    let message = format!("the cat node at {node} cannot be reached: connection refused");
+    assert_eq!(answer.json()["error"]["message"], message);
     assert_eq!(hub.get("/dog/Rex").await.status, 200);
 }
 

@@ -344,7 +344,7 @@ async fn owner_is_notified_of_a_node_that_does_not_answer_and_of_its_return() {
         (&sent["kind"], &sent["animal"], &sent["node"]["condition"]),
         (&"node".into(), &"Tom".into(), &"away".into())
     );
-    assert!(sent["message"].as_str().unwrap().starts_with("Tom's node has heard nothing for "), "{sent}");
+    assert!(sent["message"].as_str().unwrap().starts_with("Tom's node has been unreachable for "), "{sent}");
     let _node = Node::start_on(rebind(address).await, NodeScript::default());
     let sent = receiver.got(2).await[1].json();
     assert_eq!((&sent["kind"], &sent["node"]["condition"]), (&"node".into(), &"ok".into()));

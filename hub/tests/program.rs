@@ -65,6 +65,43 @@ fn flags_override_the_environment_and_the_environment_overrides_the_file() {
 }
 
 #[test]
+fn folder_and_file_that_cannot_be_used_are_named_with_the_reason_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let any = "127.0.0.1:0";
+    let mut command = hub();
+    command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any]).arg("--data-dir");
+    let (code, _, err) = text(&command.arg(file.join("data")).output().unwrap());
+    let expected = format!("{}: cannot use the data directory: Not a directory", file.join("data").display());
+    assert!(code == Some(1) && err.contains(&expected), "{err}");
+    assert_eq!(err.matches("Not a directory").count(), 1, "{err}");
+    let missing = dir.path().join("missing.wav");
+    let (code, _, err) = text(&hub().arg("analyze").arg(&missing).output().unwrap());
+    let expected = format!("{}: cannot be read: no such file or directory\n", missing.display());
+    assert_eq!((code, err), (Some(1), expected));
+    let (_, _, err) = text(&hub().args(["--config", "/missing/hub.toml"]).output().unwrap());
+    assert!(
+        err.contains("cannot read the config file: no such file or directory") && !err.contains("os error"),
+        "{err}"
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.wav");
+    wav(&file, 1);
+    let file = file.to_str().unwrap();
+    for args in [&["analyze", file][..], &["config", "show", "--data-dir", "/d"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, _, err) =
+            text(&hub().args(args).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+        assert!(code == Some(1) && err.contains("disk full"), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn environment_variables_of_the_server_do_not_affect_other_commands() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wav");
@@ -152,7 +189,7 @@ fn start_logs_the_address_of_the_page_the_nodes_and_the_data_folder() {
     let (_hub, log) = with_log(&mut command);
     wait_for_line(&log, "hub runs roles=");
     let line = wait_for_line(&log, "the page is at ");
-    assert!(line.contains("nodes=\"http://127.0.0.1:9 and those that announce themselves\""), "{line}");
+    assert!(line.contains("nodes=\"http://127.0.0.1:9\" discovery=on"), "{line}");
     assert!(line.contains(&format!("data_dir={}", dir.path().display())), "{line}");
 
     let (_, rest) = line.split_once("the page is at http://").unwrap();
@@ -175,6 +212,7 @@ fn hub_without_the_gateway_logs_no_page() {
     assert!(Command::new("kill").arg("-TERM").arg(hub.0.id().to_string()).status().unwrap().success());
     assert_eq!(hub.0.wait().unwrap().code(), Some(0));
     let rest: Vec<String> = log.iter().collect();
+    assert!(rest.iter().any(|line| line.contains("hub has stopped")), "{rest:?}");
     assert!(rest.iter().all(|line| !line.contains("the page is at")), "{rest:?}");
 }
 

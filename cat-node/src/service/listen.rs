@@ -145,9 +145,9 @@ impl Subscriber {
     fn log_loss(&mut self, piece: &Piece) {
         if let Piece::Gap(gap) = piece
             && gap.reason == GapReason::SubscriberTooSlow
-            && let Some(held_back) = self.slow_log.allow()
+            && let Some(suppressed_lines) = self.slow_log.allow()
         {
-            warn!(lost = gap.frame_count, peer = ?self.peer, held_back, "subscriber fell behind");
+            warn!(lost = gap.frame_count, peer = ?self.peer, suppressed_lines, "subscriber fell behind");
         }
     }
 }

@@ -11,5 +11,5 @@ pub(super) type ResponseStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>>
 
 /// How a stream ends when the node stops.
 pub(super) fn stopping() -> Status {
-    Status::unavailable("the node is stopping")
+    Status::unavailable("the node is shutting down")
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use daemon::cause::cause;
+
 /// Seed of the synthetic source if the user gives none.
 pub const DEFAULT_SEED: u64 = 1;
 
@@ -39,6 +41,18 @@ impl SourceSpec {
             Self::Synthetic { .. } => "synthetic",
             Self::Microphone { .. } => "microphone",
             Self::Wav { .. } => "wav",
+        }
+    }
+
+    /// Checks at the start what cannot become right later: that a recording exists.
+    ///
+    /// # Errors
+    /// Names the file and the reason.
+    pub fn check(&self) -> Result<(), String> {
+        let Self::Wav { path, .. } = self else { return Ok(()) };
+        match std::fs::metadata(path) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{}: cannot read the recording: {}", path.display(), cause(&error))),
         }
     }
 

@@ -5,13 +5,13 @@ mod file;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::cause::without_number;
 use sound::SAMPLE_RATE_HZ;
 use sound::framer::{FRAME_SAMPLES, Framer};
 use tracing::warn;
 
 use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use crate::error_text::without_number;
 use file::WavFile;
 
 /// Samples of all channels that are read from a file at once.

@@ -133,9 +133,12 @@ impl Spill {
             }
             state.close();
         }
-        if let Some(held_back) = self.hung_log.lock().unwrap_or_else(PoisonError::into_inner).allow() {
+        if let Some(suppressed_lines) = self.hung_log.lock().unwrap_or_else(PoisonError::into_inner).allow() {
             let deadline_s = FETCH_DEADLINE.as_secs();
-            warn!(deadline_s, held_back, "the disk of the tape does not answer, the tape stays in memory for now");
+            warn!(
+                deadline_s,
+                suppressed_lines, "the disk of the tape does not answer, the tape stays in memory for now"
+            );
         }
     }
 

@@ -81,7 +81,7 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Variables {
 }
 
 /// The known name that is most like `name`, if one is.
-pub(super) fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
+pub fn nearest(name: &str, known: impl Iterator<Item = String>) -> Option<String> {
     /// The least likeness (of 1) at which one name is taken for a typing error of the other.
     const ALIKE: f64 = 0.8;
     known

@@ -11,6 +11,7 @@ use super::environment::nearest;
 use super::keys::property_names;
 use super::value::Assignment;
 use super::{ConfigError, Origin, Settings, mask_passwords, schema};
+use crate::serde_words;
 
 /// The settings after all layers are merged, and the source of each.
 #[derive(Debug, Clone)]
@@ -198,7 +199,9 @@ impl Map<'_> {
             path.rsplit('.').next().is_some_and(|name| self.file.names.iter().any(|(secret, is)| *is && secret == name))
         };
         let parts = self.nodes.iter().filter(|node| node.path == key || node.path.starts_with(&format!("{key}.")));
-        let message = plain(error.message());
+        // Quoted, if it is a text of the file.
+        let given = self.file.text.get(span.clone()).filter(|text| !text.is_empty() && !text.contains('\n'));
+        let message = plain(error.message(), given);
         let message = match message {
             Message::OfKeys(message) => message,
             Message::OfValue(_) if parts.into_iter().any(|node| is_secret(&node.path)) => {
@@ -217,7 +220,7 @@ enum Message {
     OfValue(String),
 }
 
-fn plain(message: &str) -> Message {
+fn plain(message: &str, given: Option<&str>) -> Message {
     let mut names = message.split('`').skip(1).step_by(2).map(str::to_owned);
     if message.starts_with("unknown field") {
         // The first name is the unknown one; the known ones follow.
@@ -230,5 +233,5 @@ fn plain(message: &str) -> Message {
     if message.starts_with("missing field") {
         return Message::OfKeys(format!("the key {:?} is missing", names.next().unwrap_or_default()));
     }
-    Message::OfValue(message.into())
+    Message::OfValue(serde_words::of_value(message, given))
 }

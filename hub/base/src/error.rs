@@ -5,14 +5,10 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use daemon::cause::{cause, without_number};
 use http::StatusCode;
 use tonic::metadata::MetadataValue;
 use tonic::{Code as GrpcCode, Status};
-
-mod cause;
-
-pub use cause::cause;
-use cause::without_os_error;
 
 /// Metadata key under which a hub's gRPC errors carry [`Code::as_str`]. With it another role, in this process or in
 /// another, knows exactly what failed.
@@ -221,7 +217,7 @@ impl Error {
     pub fn from_status(who: Who, status: &Status) -> Self {
         let word = status.metadata().get(CODE_METADATA_KEY).and_then(|word| word.to_str().ok());
         if let Some(code) = word.and_then(Code::from_word) {
-            return Self::new(code, without_os_error(status.message()));
+            return Self::new(code, without_number(status.message()));
         }
         if let Some(why) = status.source() {
             // There was no answer: the connection failed or broke.
@@ -232,9 +228,11 @@ impl Error {
         }
         let said = || match status.message() {
             "" => status.code().description().to_owned(),
-            message => without_os_error(message),
+            message => without_number(message),
         };
         match status.code() {
+            // A sentence about itself, such as "the node is shutting down", needs no beginning.
+            GrpcCode::Unavailable if status.message().starts_with("the ") => Self::new(Code::Unavailable(who), said()),
             GrpcCode::Unavailable => {
                 Self::new(Code::Unavailable(who), format!("the {who} is not available: {}", said()))
             }
@@ -321,14 +319,10 @@ mod tests {
 
     #[test]
     fn answers_of_other_programs_lose_their_error_numbers() {
-        for (said, kept) in [
-            ("tape: No space left on device (os error 28); retrying", "tape: No space left on device; retrying"),
-            ("a (os error 1) b (os error -2)", "a b"),
-            ("(os error 1", "(os error 1"),
-            ("a (os error x) b", "a (os error x) b"),
-        ] {
-            assert_eq!(Error::from_status(Who::Node, &Status::not_found(said)).message, kept);
-        }
+        let stopping = Error::from_status(Who::Node, &Status::unavailable("the node is shutting down"));
+        assert_eq!(stopping.message, "the node is shutting down");
+        let said = Status::not_found("tape: No space left on device (os error 28); retrying");
+        assert_eq!(Error::from_status(Who::Node, &said).message, "tape: No space left on device; retrying");
     }
 
     #[tokio::test]

@@ -28,6 +28,16 @@ pub fn parse(key: &str, text: &str) -> Result<i64, Error> {
     i64::try_from(moment.as_nanosecond()).map_err(|_| bad("between the years 1677 and 2262"))
 }
 
+/// A length of time for people, rounded down: "119 s", "60 min", "13 h", "10 days".
+pub fn in_words(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -173,7 +173,7 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
 async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<FullAnswer>, Failure> {
     let found = app.store.analysis(id).await?;
     let (analysis, detections) =
-        found.ok_or_else(|| Error::new(Code::NotFound, format!("no analysis has the number {id}")))?;
+        found.ok_or_else(|| Error::new(Code::NotFound, format!("analysis {id} does not exist")))?;
     let detections = detections.iter().map(|found| DetectionAnswer::new(found, analysis.context_labels)).collect();
     Ok(Line(FullAnswer { analysis: analysis.into(), detections }))
 }

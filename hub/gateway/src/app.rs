@@ -4,7 +4,7 @@ use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
 use hub_listen::Live;
-use hub_nodes::Nodes;
+use hub_nodes::{Node, Nodes};
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
@@ -49,6 +49,15 @@ pub struct App {
 }
 
 impl App {
+    /// The node with this URL or id.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if the hub does not know it.
+    pub(super) fn node(&self, name: &str) -> Result<Node, Error> {
+        let unknown = || format!("the hub has no node {name:?}; `/api/v1/nodes` lists its nodes");
+        self.nodes.named(name).ok_or_else(|| Error::new(Code::NotFound, unknown()))
+    }
+
     /// Live listening.
     ///
     /// # Errors

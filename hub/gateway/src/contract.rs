@@ -131,7 +131,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let path = Path::<String>::from_request_parts(parts, state).await;
-        let name = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
+        let name = path.map_err(|_| Error::new(Code::BadRequest, "the name is not UTF-8 (percent-encoded)"))?.0;
         if name.len() > MAX_NAME_BYTES {
             let message = format!("the name has {} bytes; at most {MAX_NAME_BYTES} are allowed", name.len());
             return Err(Error::new(Code::NameTooLong, message).into());

@@ -53,6 +53,14 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
+#[cfg(test)]
+impl Failure {
+    /// The message for people.
+    pub(super) fn message(&self) -> &str {
+        &self.0.message
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self(Error { code, message }) = self;

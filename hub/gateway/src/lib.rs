@@ -7,6 +7,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, Uri};
 use hub_base::error::{Code, Error};
 use json::Failure;
+use limits::MAX_BODY_BYTES;
 use utoipa_axum::router::OpenApiRouter;
 
 mod analyses;
@@ -37,9 +38,6 @@ pub use config::PageConfig;
 pub use limits::Limits;
 pub use origin::Hosts;
 pub use server::serve;
-
-/// Longest accepted body of a request, in bytes. Longer ones are answered with 413.
-const MAX_BODY_BYTES: usize = 64 << 10;
 
 /// Routes that are not in the OpenAPI document. Their requests are counted by name too.
 const UNDOCUMENTED_ROUTES: [&str; 3] = ["/", "/page/{name}", "/api/v1/openapi.json"];

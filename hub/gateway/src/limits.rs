@@ -2,6 +2,9 @@
 
 use hub_base::places::Places;
 
+/// Longest accepted body of a request, in bytes. Longer ones are answered with 413.
+pub(super) const MAX_BODY_BYTES: usize = 64 << 10;
+
 /// Most update streams (server-sent events) that are open at the same time. Further requests are answered with 429.
 pub(super) const MAX_UPDATE_STREAMS: usize = 128;
 

@@ -50,7 +50,7 @@ struct NodeListening {
     lost_frames: BTreeMap<&'static str, u64>,
     /// Events stored.
     events: u64,
-    /// Connections that ended.
+    /// Established connections that ended. Failed attempts to connect do not count.
     disconnects: u64,
     /// Age of the latest audio when it was analysed, in milliseconds.
     lag_ms: u64,

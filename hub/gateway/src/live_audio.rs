@@ -60,10 +60,7 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
         )
         .into());
     }
-    let node = app.nodes.named(&params.node);
-    let node = node.ok_or_else(|| {
-        Error::new(Code::NotFound, format!("the hub has no node {:?}; `/api/v1/nodes` lists its nodes", params.node))
-    })?;
+    let node = app.node(&params.node)?;
     let place = app.limits.live_audio.try_take().ok_or_else(|| {
         let message = format!("{MAX_LIVE_STREAMS} live audio streams are open already; close one, or try again later");
         Error::new(Code::TooManyLiveStreams, message)

@@ -96,8 +96,8 @@ struct Source {
     state: &'static str,
     /// For people: why the source is in this state.
     detail: String,
-    /// Time since the last frame, in milliseconds.
-    last_frame_age_ms: u64,
+    /// Time since the last frame, in milliseconds. Null: there was none since the node's start.
+    last_frame_age_ms: Option<u64>,
 }
 
 /// The tape of a node. A frame is 20 ms long.
@@ -191,7 +191,7 @@ impl From<DescribeResponse> for Description {
                 sample_rate_hz: source.sample_rate_hz,
                 channels: source.channels,
                 detail: source.detail,
-                last_frame_age_ms: source.last_frame_age_ms,
+                last_frame_age_ms: (counters.frames_captured > 0).then_some(source.last_frame_age_ms),
             },
             tape: Tape {
                 oldest_sequence: tape.oldest_sequence,

@@ -143,7 +143,7 @@ async fn retry(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<NoticeAns
         .store
         .retry_notification(id, now_ns())
         .await?
-        .ok_or_else(|| Error::new(Code::NotFound, format!("no notification has the number {id}")))?;
+        .ok_or_else(|| Error::new(Code::NotFound, format!("notification {id} does not exist")))?;
     if !was_dead {
         let state = notice.state.as_str();
         let message = format!("notification {id} is {state}; only one that was given up (dead) can be retried");

@@ -1,13 +1,17 @@
 //! Extractors for requests: query parameters, numbers in the path, JSON bodies.
 
 use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use daemon::config::nearest;
+use daemon::serde_words;
 use hub_base::error::{Code, Error};
 use serde::de::DeserializeOwned;
 
 use crate::json::Failure;
+use crate::limits::MAX_BODY_BYTES;
 
 /// Query parameters. Invalid ones are a `bad_request`.
 #[derive(Debug)]
@@ -18,7 +22,8 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let query = Query::<T>::from_request_parts(parts, state).await;
-        query.map(|Query(params)| Self(params)).map_err(|why| bad(why.body_text()).into())
+        let wrong = |why: QueryRejection| bad(query_words(&why.body_text(), parts.uri.query().unwrap_or_default()));
+        query.map(|Query(params)| Self(params)).map_err(|why| wrong(why).into())
     }
 }
 
@@ -64,9 +69,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
-        let text = path.map_err(|why| Error::new(Code::BadRequest, why.body_text()))?.0;
+        let text = path.map_err(|_| bad("the number in the path is not UTF-8".into()))?.0;
         let id = text.parse().ok().filter(|id| *id > 0);
-        Ok(id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("nothing has the number {text:?}")))?)
+        Ok(id.map(Self).ok_or_else(|| Error::new(Code::NotFound, format!("{text:?} is not the number of an entry")))?)
     }
 }
 
@@ -81,9 +86,142 @@ impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequest<S> for Body
         match Json::<T>::from_request(request, state).await {
             Ok(Json(body)) => Ok(Self(body)),
             Err(why) if why.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Error::new(Code::BodyTooLarge, why.body_text()).into())
+                let message = format!("the body is larger than {} KiB", MAX_BODY_BYTES >> 10);
+                Err(Error::new(Code::BodyTooLarge, message).into())
             }
-            Err(why) => Err(bad(why.body_text()).into()),
+            Err(JsonRejection::MissingJsonContentType(_)) => {
+                Err(bad("send the body as JSON, with the header `Content-Type: application/json`".into()).into())
+            }
+            Err(why) => Err(bad(body_words(&why.body_text())).into()),
         }
+    }
+}
+
+/// What is wrong with a query, from axum's message.
+fn query_words(message: &str, query: &str) -> String {
+    let why = message.strip_prefix("Failed to deserialize query string: ").unwrap_or(message);
+    let (name, why) = split_path(why);
+    if let Some(words) = key_words(why, "parameter") {
+        return words;
+    }
+    // The value as it was sent, percent-encoded or not.
+    let given = name.and_then(|name| {
+        query.split('&').find_map(|part| part.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| value)
+    });
+    let words = serde_words::of_value(why, given.map(|text| format!("{text:?}")).as_deref());
+    name.map_or_else(|| words.clone(), |name| format!("{name}: {words}"))
+}
+
+/// What is wrong with a JSON body, from axum's message.
+fn body_words(message: &str) -> String {
+    let place = |text: &str| match text.rsplit_once(" at line ") {
+        Some((why, place)) => (why.to_owned(), format!(" (line {})", place.replace(" column ", ", column "))),
+        None => (text.to_owned(), String::new()),
+    };
+    if let Some(why) = message.strip_prefix("Failed to parse the request body as JSON: ") {
+        let (why, place) = place(why);
+        let (_, why) = split_path(&why);
+        return format!("the body is not JSON{place}: {why}");
+    }
+    let why = message.strip_prefix("Failed to deserialize the JSON body into the target type: ").unwrap_or(message);
+    let (why, place) = place(why);
+    let (name, why) = split_path(&why);
+    let words = key_words(why, "key").unwrap_or_else(|| {
+        let words = serde_words::of_value(why, None);
+        name.map_or_else(|| words.clone(), |name| format!("{name}: {words}"))
+    });
+    words + &place
+}
+
+/// The name of a parameter or key before a message, if there is one, and the message.
+fn split_path(message: &str) -> (Option<&str>, &str) {
+    match message.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => (Some(name), why),
+        _ => (None, message),
+    }
+}
+
+/// The words for a missing, unknown or repeated name, or `None` if the message is about a value.
+fn key_words(why: &str, what: &str) -> Option<String> {
+    let mut names = why.split('`').skip(1).step_by(2);
+    let name = names.next()?;
+    if why.starts_with("missing field") {
+        return Some(format!("the {what} `{name}` is required"));
+    }
+    if why.starts_with("duplicate field") {
+        return Some(format!("the {what} `{name}` is given twice"));
+    }
+    if !why.starts_with("unknown field") {
+        return None;
+    }
+    let known: Vec<&str> = names.collect();
+    let hint = match nearest(name, known.iter().map(|name| (*name).to_owned())) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => format!(" (expected {})", serde_words::any_of(&known)),
+    };
+    Some(format!("unknown {what} `{name}`{hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body as Bytes;
+    use axum::extract::{FromRequest, Request};
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only parsed")]
+    struct Wanted {
+        node: String,
+        limit: Option<u32>,
+        strict: Option<bool>,
+    }
+
+    async fn of_query(query: &str) -> String {
+        let (mut parts, ()) = Request::builder().uri(format!("/?{query}")).body(()).unwrap().into_parts();
+        message(Params::<Wanted>::from_request_parts(&mut parts, &()).await)
+    }
+
+    async fn of_body(body: &'static str) -> String {
+        let request = Request::builder().header("content-type", "application/json").body(Bytes::from(body)).unwrap();
+        message(Body::<Wanted>::from_request(request, &()).await)
+    }
+
+    fn message<T: std::fmt::Debug>(read: Result<T, Failure>) -> String {
+        read.unwrap_err().message().to_owned()
+    }
+
+    #[tokio::test]
+    async fn bad_parameters_are_named_with_their_values() {
+        for (query, words) in [
+            ("node=a&limit=x", "limit: \"x\" is not a whole number"),
+            ("node=a&limit=", "limit: \"\" is not a whole number"),
+            ("node=a&limit=-1", "limit: \"-1\" is not a whole number"),
+            ("node=a&limit=99999999999", "limit: \"99999999999\" is too large"),
+            ("node=a&strict=perhaps", "strict: \"perhaps\" is neither true nor false"),
+            ("", "the parameter `node` is required"),
+            ("node=a&node=b", "the parameter `node` is given twice"),
+            ("node=a&lmit=5", "unknown parameter `lmit`; did you mean `limit`?"),
+            ("node=a&colour=red", "unknown parameter `colour` (expected node, limit or strict)"),
+        ] {
+            assert_eq!(of_query(query).await, words, "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn bad_bodies_say_what_is_wrong_and_where() {
+        for (body, words) in [
+            ("x", "the body is not JSON (line 1, column 1): expected value"),
+            ("{}", "the key `node` is required (line 1, column 2)"),
+            (r#"{"node":5}"#, "node: 5 is not a text; write it in quotes (line 1, column 9)"),
+            (r#"{"node":"a","limit":-1}"#, "limit: -1 is not a whole number of 0 or more (line 1, column 22)"),
+            (r#"{"node":"a","lmit":1}"#, "unknown key `lmit`; did you mean `limit`? (line 1, column 18)"),
+        ] {
+            assert_eq!(of_body(body).await, words, "{body}");
+        }
+        let request = Request::builder().body(Bytes::from("{}")).unwrap();
+        assert!(message(Body::<Wanted>::from_request(request, &()).await).starts_with("send the body as JSON"));
     }
 }

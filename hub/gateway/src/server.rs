@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
@@ -112,8 +113,8 @@ async fn accept(
                 });
             }
             Err(error) => {
-                if let Some(held_back) = quiet.allow() {
-                    warn!(%error, held_back, "cannot accept a connection");
+                if let Some(suppressed_lines) = quiet.allow() {
+                    warn!(error = cause(&error), suppressed_lines, "cannot accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

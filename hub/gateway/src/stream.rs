@@ -57,6 +57,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),
         (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
+        (status = 404, body = Problem, description = "`not_found`: the hub does not know the node"),
         (status = 429, body = Problem, description = "`too_many_streams`: too many update streams are open"),
         (status = 503, body = Problem, description = "`analysis_unavailable`: this process does not listen"),
     )
@@ -67,7 +68,8 @@ async fn stream(
     Params(params): Params<StreamParams>,
 ) -> Result<Response, Failure> {
     let live = app.live()?;
-    let wanted = Wanted::parse(params)?;
+    let node = params.node.as_deref().map(|name| app.node(name)).transpose()?;
+    let wanted = Wanted::parse(params.kinds, node.map(|node| node.url().to_owned()))?;
     let place = app.limits.updates.try_take().ok_or_else(|| {
         let message = format!("{MAX_UPDATE_STREAMS} update streams are open already; close one, or try again later");
         Error::new(Code::TooManyUpdateStreams, message)

@@ -375,6 +375,10 @@ async fn stream_sends_only_what_the_client_wants() {
     gateway.live.tell(News::Deleted { id: 7 });
     let message = stream.next().await.unwrap();
     assert!(message.contains("event: deleted\n") && message.contains("{\"id\":7}"), "{message}");
+    let answer = gateway.get("/api/v1/stream?node=http://attic:1").await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    let message = "the hub has no node \"http://attic:1\"; `/api/v1/nodes` lists its nodes";
+    assert_eq!(answer.json()["error"]["message"], message);
     let answer = gateway.get("/api/v1/stream?kinds=level,smell").await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 use std::thread::JoinHandle;
 
+use daemon::cause::cause;
 use daemon::shutdown::CancellationToken;
 use hub_nodes::Nodes;
 use hub_owner::Outbox;
@@ -56,7 +57,10 @@ impl Listening {
             let (reports, live) = (reports.clone(), live.clone());
             let worker = std::thread::Builder::new().name(format!("listen-{number}"));
             let worker = worker.spawn(move || worker::run(work, &reports, &live));
-            workers.push(worker.map_err(|error| StoreError::Cut(format!("cannot start a listening thread: {error}")))?);
+            workers.push(
+                worker
+                    .map_err(|error| StoreError::Cut(format!("cannot start a listening thread: {}", cause(&error))))?,
+            );
             queues.push(queue);
         }
 

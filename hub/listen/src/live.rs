@@ -125,7 +125,7 @@ pub struct NodeReport {
     pub events: u64,
     /// Events by context.
     pub events_by_context: BTreeMap<&'static str, u64>,
-    /// Connections that ended.
+    /// Established connections that ended. Failed attempts to connect do not count.
     pub disconnects: u64,
     /// Age of the latest audio when it was analysed, in milliseconds.
     pub lag_ms: u64,

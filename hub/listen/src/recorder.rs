@@ -107,14 +107,14 @@ impl Recorder {
             match report {
                 Report::Progress(one, _weight) => progress.push(one),
                 Report::Found { finding: Finding::Gap { gap, watermark }, .. } => {
-                    if let Some(held_back) = self.gap_log.allow() {
+                    if let Some(suppressed_lines) = self.gap_log.allow() {
                         info!(
                             node = gap.node,
                             first = gap.first_sequence,
                             frames = gap.frame_count,
                             reason = gap.reason.as_str(),
                             detail = gap.detail,
-                            held_back,
+                            suppressed_lines,
                             "gap"
                         );
                     }
@@ -235,8 +235,8 @@ impl Recorder {
 
     /// Waits before the next try. `false`: there is none.
     async fn wait(&mut self, error: &StoreError, backoff: &mut Backoff, last_tries: &mut u32) -> bool {
-        if let Some(held_back) = self.failure_log.allow() {
-            error!(%error, held_back, "events and gaps cannot be stored; trying again");
+        if let Some(suppressed_lines) = self.failure_log.allow() {
+            error!(%error, suppressed_lines, "events and gaps cannot be stored; retrying");
         }
         let wait = backoff.next_wait();
         if self.stop.is_cancelled() {

@@ -6,6 +6,7 @@
 use std::io::ErrorKind;
 use std::ops::Range;
 
+use daemon::cause::cause;
 use daemon::shutdown::CancellationToken;
 use hub_store::clips::Clips;
 use hub_store::events::{Event, OwnerLabel};
@@ -31,12 +32,12 @@ pub enum RehearError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A clip exists and cannot be read.
-    #[error("clip {file}: {source}")]
+    #[error("clip {file}: {}", cause(error))]
     Clip {
         /// Its file.
         file: String,
         /// Why.
-        source: std::io::Error,
+        error: std::io::Error,
     },
 }
 
@@ -59,7 +60,7 @@ pub async fn rehear(store: Store, clips: Clips, stop: CancellationToken) {
         Ok(Reheard { again: 0, lost: 0 }) => {}
         Ok(Reheard { again, lost }) => info!(again, lost, "analysed labelled events of an earlier network again"),
         Err(error) => {
-            warn!(%error, "cannot analyse labelled events of an earlier network; trying again at the next start");
+            warn!(%error, "cannot analyse labelled events of an earlier network; retrying at the next start");
         }
     }
 }
@@ -107,7 +108,7 @@ async fn features_of(clips: &Clips, event: Event) -> Result<Option<Features>, Re
     let samples = match clips.samples(clip).await {
         Ok(samples) => samples,
         Err(lost) if matches!(lost.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => return Ok(None),
-        Err(source) => return Err(RehearError::Clip { file: clip.file.clone(), source }),
+        Err(error) => return Err(RehearError::Clip { file: clip.file.clone(), error }),
     };
     let in_clip = |sample: u64| sample.saturating_sub(clip.start_sample);
     let place = in_clip(event.found.start_sample)..in_clip(event.found.end_sample);

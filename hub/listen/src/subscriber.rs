@@ -60,6 +60,8 @@ pub(super) struct Subscriber {
 enum Ended {
     /// The hub stops, or the analysis has ended.
     Stop,
+    /// The hub could not connect to the node.
+    NotConnected(Error),
     /// The connection to the node is lost. `had_sent`: the node had sent something before.
     Lost { error: Error, had_sent: bool },
 }
@@ -81,15 +83,21 @@ impl Subscriber {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         loop {
-            let Ended::Lost { error, had_sent } = self.session().await else { return };
-            if had_sent {
-                backoff.reset();
-                quiet.reset();
-            }
-            self.watched.lock().disconnects += 1;
+            let (error, what) = match self.session().await {
+                Ended::Stop => return,
+                Ended::NotConnected(error) => (error, "cannot connect to node; retrying"),
+                Ended::Lost { error, had_sent } => {
+                    if had_sent {
+                        backoff.reset();
+                        quiet.reset();
+                    }
+                    self.watched.lock().disconnects += 1;
+                    (error, "connection to node lost; reconnecting")
+                }
+            };
             self.live.set_state(&self.watched, NodeState::Away, &error.message);
-            if let Some(held_back) = quiet.allow() {
-                warn!(node = self.node.url(), code = error.code.as_str(), %error, held_back, "node lost; connecting again");
+            if let Some(suppressed_lines) = quiet.allow() {
+                warn!(node = self.node.url(), code = error.code.as_str(), %error, suppressed_lines, "{what}");
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
@@ -114,7 +122,7 @@ impl Subscriber {
         };
         let (description, mut stream) = match opened {
             Ok(opened) => opened,
-            Err(error) => return Ended::Lost { error, had_sent: false },
+            Err(error) => return Ended::NotConnected(error),
         };
         info!(
             node = self.node.url(),

@@ -48,8 +48,8 @@ pub async fn discover(nodes: Nodes, stop: CancellationToken) {
             },
             Err(error) => error.to_string(),
         };
-        if let Some(held_back) = quiet.allow() {
-            warn!(error = ended, held_back, "cannot browse for nodes by mDNS; trying again");
+        if let Some(suppressed_lines) = quiet.allow() {
+            warn!(error = ended, suppressed_lines, "cannot browse for nodes by mDNS; retrying");
         }
         tokio::select! {
             () = tokio::time::sleep(again.next_wait()) => {}
@@ -119,9 +119,9 @@ impl Finder {
                 event = events.recv_async() => match event {
                     Ok(ServiceEvent::ServiceResolved(service)) => match Announcement::of(&service) {
                         Some(announcement) => self.take(announcement),
-                        None => if let Some(held_back) = self.odd_log.allow() {
+                        None => if let Some(suppressed_lines) = self.odd_log.allow() {
                             let (name, host) = (service.get_fullname(), service.get_hostname());
-                            warn!(name, host, held_back, "announced node has no usable name");
+                            warn!(name, host, suppressed_lines, "announced node has no usable name");
                         },
                     },
                     Ok(ServiceEvent::ServiceRemoved(_, name)) => self.forget(&name),
@@ -192,8 +192,8 @@ impl Finder {
 
     fn refuse(&mut self, url: &str) {
         self.nodes.count_refused();
-        if let Some(held_back) = self.full_log.allow() {
-            warn!(url, most = MAX_NODES, held_back, "announced node refused: too many nodes");
+        if let Some(suppressed_lines) = self.full_log.allow() {
+            warn!(url, most = MAX_NODES, suppressed_lines, "announced node refused: too many nodes");
         }
     }
 }
@@ -204,8 +204,9 @@ async fn ask(node: Node, nodes: Nodes) -> Node {
     let mut again = Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1);
     let mut quiet = Quiet::new(LOG_PERIOD);
     while let Err(error) = node.describe().await {
-        if let Some(held_back) = quiet.allow() {
-            warn!(url = node.url(), code = error.code.as_str(), %error, held_back, "announced node does not answer");
+        if let Some(suppressed_lines) = quiet.allow() {
+            let code = error.code.as_str();
+            warn!(url = node.url(), code, %error, suppressed_lines, "announced node does not answer");
         }
         tokio::time::sleep(again.next_wait()).await;
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::config::mask_passwords;
 use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
@@ -212,7 +213,23 @@ impl Node {
                 }
             })
         });
-        Ok(answer.await?.cat_meaw)
+        // With twenty nodes, the name of the cat does not tell which of them failed.
+        let answer = answer.await.map_err(|error| match error.code {
+            Code::Unavailable(Who::Node) | Code::TooSlow(Who::Node) | Code::BadAnswer(Who::Node) => {
+                Error::new(error.code, self.named_in(&error.message))
+            }
+            _ => error,
+        });
+        Ok(answer?.cat_meaw)
+    }
+
+    /// A message about the node, with its URL.
+    fn named_in(&self, message: &str) -> String {
+        let url = mask_passwords(self.url());
+        match message.strip_prefix(&format!("the {}", Who::Node)) {
+            Some(rest) => format!("the {} at {url}{rest}", Who::Node),
+            None => format!("the {} at {url}: {message}", Who::Node),
+        }
     }
 
     /// Opens the stream of 30 messages, with the caller's metadata.
@@ -288,8 +305,9 @@ impl Node {
                 }
                 Err(error) => {
                     known = false;
-                    if let Some(held_back) = quiet.allow() {
-                        warn!(node = self.url(), code = error.code.as_str(), %error, held_back, "node does not answer");
+                    if let Some(suppressed_lines) = quiet.allow() {
+                        let code = error.code.as_str();
+                        warn!(node = self.url(), code, %error, suppressed_lines, "node does not answer");
                     }
                     backoff.next_wait()
                 }

@@ -3,6 +3,7 @@
 //! Each channel has its own task, so one that hangs delays no other. A notification is tried until the channel accepts
 //! it or it is given up. A hub that is killed in between delivers it again after its start, with the same key.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -65,7 +66,8 @@ impl Dispatcher {
     /// Starts the tasks.
     pub fn start(self, channels: Vec<Channel>, tasks: &TaskTracker) {
         let known = channels.iter().map(|channel| (channel.owner.clone(), channel.name.clone())).collect();
-        info!(channels = channels.len(), "owners will be notified");
+        let owners: HashSet<&str> = channels.iter().map(|channel| channel.owner.as_str()).collect();
+        info!(owners = owners.len(), channels = channels.len(), "notifications enabled");
         for channel in channels {
             let failure_log = Quiet::new(LOG_PERIOD);
             let backoff = Backoff::new(TRY_AGAIN.0, TRY_AGAIN.1);
@@ -91,9 +93,9 @@ impl Dispatcher {
                 () = tokio::time::sleep(POLL) => self.outbox.notify_of_digests(now_ns()).await,
             };
             if let Err(error) = done
-                && let Some(held_back) = failure_log.allow()
+                && let Some(suppressed_lines) = failure_log.allow()
             {
-                warn!(%error, held_back, "cannot make digests or delete old notifications; trying again");
+                warn!(%error, suppressed_lines, "cannot make digests or delete old notifications; retrying");
             }
         }
     }
@@ -139,8 +141,8 @@ impl Worker {
         match self.shared.outbox.store().due_notifications(owner, name, now_ns(), BATCH).await {
             Ok(due) => due,
             Err(error) => {
-                if let Some(held_back) = self.failure_log.allow() {
-                    warn!(%error, held_back, "cannot read the outbox; trying again");
+                if let Some(suppressed_lines) = self.failure_log.allow() {
+                    warn!(%error, suppressed_lines, "cannot read the outbox; retrying");
                 }
                 Vec::new()
             }
@@ -184,7 +186,7 @@ impl Worker {
         if next.is_none() {
             counters.dead.add_one(self.channel.kind);
         }
-        if let Some(held_back) = self.failure_log.allow() {
+        if let Some(suppressed_lines) = self.failure_log.allow() {
             let Channel { owner, name, .. } = &self.channel;
             let then = next.map_or_else(
                 || "giving up".into(),
@@ -196,7 +198,7 @@ impl Worker {
                 owner,
                 channel = name,
                 given_up,
-                held_back,
+                suppressed_lines,
                 "Notification to {owner} ({name}) failed: {reason}; {then}"
             );
         }
@@ -218,8 +220,8 @@ impl Worker {
             match work().await {
                 Ok(()) => return true,
                 Err(error) => {
-                    if let Some(held_back) = self.failure_log.allow() {
-                        error!(%error, held_back, "cannot store the result of a delivery; trying again");
+                    if let Some(suppressed_lines) = self.failure_log.allow() {
+                        error!(%error, suppressed_lines, "cannot store the result of a delivery; retrying");
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hub_base::links;
-use hub_base::time::rfc3339;
+use hub_base::time::{in_words, rfc3339};
 use hub_store::notifications::{Notification, Subject};
 use serde::Serialize;
 
@@ -21,7 +21,9 @@ impl Message {
     pub(super) fn new(subject: &Subject) -> Self {
         match subject {
             Subject::Call { animal, animal_type, .. } => {
-                Self { title: named(animal).to_owned(), text: format!("{} was called ({animal_type})", named(animal)) }
+                // Clients of the original system may leave the type out.
+                let kind = if animal_type.is_empty() { String::new() } else { format!(" ({animal_type})") };
+                Self { title: named(animal).to_owned(), text: format!("{} was called{kind}", named(animal)) }
             }
             Subject::Event { cat, context, score, .. } => Self {
                 title: named(cat).to_owned(),
@@ -31,7 +33,8 @@ impl Message {
                 let title = if cat.is_empty() { "A cat-node".to_owned() } else { format!("{cat}'s node") };
                 let long = in_words(*lasted_s);
                 let text = match condition.as_str() {
-                    "ok" => format!("{title} hears again, after {long} ({node})"),
+                    "ok" => format!("{title} is back after {long} ({node})"),
+                    AWAY => format!("{title} has been unreachable for {long}: {detail} ({node})"),
                     _ => format!("{title} has heard nothing for {long}: {detail} ({node})"),
                 };
                 Self { title, text }
@@ -62,22 +65,16 @@ fn named(animal: &str) -> &str {
 /// Prefix of a digest's counts about nodes.
 const NODE: &str = "node_";
 
+/// The condition of a node that does not answer.
+const AWAY: &str = "away";
+
 /// A count of a digest, in words.
 fn counted(what: &str) -> String {
     match what.strip_prefix(NODE) {
-        Some("ok") => "node hears again".to_owned(),
+        Some("ok") => "node is back".to_owned(),
+        Some(AWAY) => "node unreachable".to_owned(),
         Some(_) => "node heard nothing".to_owned(),
         None => what.replace('_', " "),
-    }
-}
-
-/// A length of time, rounded down.
-fn in_words(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7_200 => format!("{} min", seconds / 60),
-        7_200..172_800 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -113,7 +110,7 @@ pub(super) struct Payload<'a> {
     /// For an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<EventPayload<'a>>,
-    /// For a node that stopped hearing, or hears again.
+    /// For a node that went deaf or away, or is back.
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<NodePayload<'a>>,
     /// For a digest: counts by animal, then by context, `call`, or `node_<condition>`.
@@ -124,11 +121,11 @@ pub(super) struct Payload<'a> {
 #[derive(Debug, Serialize)]
 struct NodePayload<'a> {
     name: &'a str,
-    /// Condition, as in `/readyz`. `ok`: the node hears again.
+    /// Condition, as in `/readyz`. `ok`: the node is back.
     condition: &'a str,
-    /// One sentence about the condition. Empty: the node hears again.
+    /// One sentence about the condition. Empty: the node is back.
     detail: &'a str,
-    /// How long the node has heard nothing, or had heard nothing, in seconds.
+    /// How long the node has been deaf or away, or had been, in seconds.
     lasted_s: u64,
 }
 

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
+use daemon::cause::cause;
 use daemon::config::{ConfigError, Secret};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use rumqttc::{
-    AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS, TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
+    StateError, TlsConfiguration, Transport,
 };
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{info, warn};
@@ -141,7 +143,7 @@ impl Mqtt {
     pub async fn publish_confirmed(&self, topic: &str, payload: String) -> Result<(), DeliveryFailure> {
         let _turn = self.inner.turn.lock().await;
         if !self.is_connected() {
-            return Err(DeliveryFailure::temporary("the broker is not connected"));
+            return Err(DeliveryFailure::temporary("the MQTT broker is not connected"));
         }
         let (sender, confirmed) = oneshot::channel();
         *self.waiting() = Some(sender);
@@ -183,10 +185,20 @@ impl Drop for ResetOnDrop<'_> {
     }
 }
 
-/// An error without the number that the system has for it.
-fn plain(error: &impl std::error::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+/// Why the connection failed, in words for people.
+fn reason(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => "the broker does not accept the user name and password".to_owned(),
+        ConnectionError::ConnectionRefused(code) => format!("the broker refused the connection ({code:?})"),
+        ConnectionError::MqttState(StateError::ConnectionAborted) => "the broker closed the connection".to_owned(),
+        ConnectionError::MqttState(StateError::AwaitPingResp) | ConnectionError::FlushTimeout => {
+            "the broker does not answer".to_owned()
+        }
+        ConnectionError::NetworkTimeout => "timed out".to_owned(),
+        other => cause(other),
+    }
 }
 
 /// Keeps the connection up.
@@ -210,12 +222,12 @@ impl Keeper {
                     self.events.clean();
                     Err("a message was not confirmed".to_owned())
                 }
-                event = self.events.poll() => event.map_err(|why| plain(&why)),
+                event = self.events.poll() => event.map_err(|why| reason(&why)),
             };
             match event {
                 Ok(Event::Incoming(packet)) => {
                     if matches!(packet, Incoming::ConnAck(_)) {
-                        info!(broker = self.mqtt.config().url, "connected to the broker");
+                        info!(broker = self.mqtt.config().url, "connected to the MQTT broker");
                         log.reset();
                     }
                     // The broker has not only accepted the connection, it answers.
@@ -226,13 +238,20 @@ impl Keeper {
                 }
                 Ok(Event::Outgoing(_)) => {}
                 Err(error) => {
-                    self.mqtt.inner.ready.send_replace(false);
+                    let was_connected = self.mqtt.inner.ready.send_replace(false);
                     // Dropping the sender ends the wait for a confirmation that cannot come.
                     *self.mqtt.waiting() = None;
                     self.events.pending.clear();
-                    if let Some(held_back) = log.allow() {
+                    if let Some(suppressed_lines) = log.allow() {
                         let broker = &self.mqtt.config().url;
-                        warn!(broker, error, held_back, "the broker is not connected; trying again");
+                        if was_connected {
+                            warn!(
+                                broker,
+                                suppressed_lines, "connection to the MQTT broker lost: {error}; reconnecting"
+                            );
+                        } else {
+                            warn!(broker, suppressed_lines, "cannot connect to the MQTT broker: {error}; retrying");
+                        }
                     }
                     tokio::select! {
                         () = tokio::time::sleep(backoff.next_wait()) => {}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use daemon::cause::cause;
 use daemon::config::{ConfigError, Secret};
 
 /// The secret as given, or the first line of its file. A file name without a folder is looked up among the credentials
@@ -14,7 +15,7 @@ pub(super) fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> 
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|_| file.components().count() == 1);
     let path = credentials.map_or_else(|| file.to_owned(), |folder| Path::new(&folder).join(file));
     let text = std::fs::read_to_string(&path)
-        .map_err(|why| ConfigError::value(key, format!("{}: cannot read: {why}", path.display())))?;
+        .map_err(|why| ConfigError::value(key, format!("{}: cannot read: {}", path.display(), cause(&why))))?;
     match text.lines().next().map(str::trim).filter(|line| !line.is_empty()) {
         Some(line) => Ok(Some(Secret::new(line))),
         None => Err(ConfigError::value(key, format!("{}: its first line is empty", path.display()))),

@@ -102,9 +102,9 @@ impl Calls {
                 TrySendError::Full(_) => "the store is too slow",
                 TrySendError::Closed(_) => "the hub is stopping",
             };
-            let held_back = self.full_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
-            if let Some(held_back) = held_back {
-                warn!(why, held_back, "a call notifies no owner, because {why}");
+            let suppressed_lines = self.full_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(suppressed_lines) = suppressed_lines {
+                warn!(why, suppressed_lines, "a call notifies no owner, because {why}");
             }
         } else if tokio::time::timeout(STORED_WITHIN, is_stored).await.is_err() {
             counters.calls_late.fetch_add(1, Ordering::Relaxed);
@@ -152,8 +152,8 @@ impl CallKeeper {
             match self.outbox.notify_of_calls(calls.clone(), now_ns()).await {
                 Ok(()) => break,
                 Err(error) => {
-                    if let Some(held_back) = log.allow() {
-                        error!(%error, held_back, "cannot store calls; trying again");
+                    if let Some(suppressed_lines) = log.allow() {
+                        error!(%error, suppressed_lines, "cannot store calls; retrying");
                     }
                     if stop.is_cancelled() {
                         let lost = calls.len() as u64;

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use daemon::cause::cause;
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::{Analysis, Analyzer, Vocalisation};
 use sound::detector::DetectorConfig;
@@ -22,10 +23,10 @@ const MAX_FLUSH_S: u32 = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file cannot be read, or is not a supported WAV file.
-    #[error("{0}")]
+    #[error("{}", wav_cause(.0))]
     Wav(#[from] hound::Error),
     /// The file or folder cannot be read.
-    #[error("{0}")]
+    #[error("cannot be read: {}", cause(.0))]
     Io(#[from] io::Error),
     /// The sample rate or the number of channels is invalid.
     #[error("{0}")]
@@ -42,6 +43,19 @@ pub enum FileError {
     /// The analysis panicked: a bug of this program.
     #[error("the analysis crashed, which is a bug; please report it with this file")]
     Crash,
+}
+
+/// What is wrong with a WAV file, in words for people.
+fn wav_cause(error: &hound::Error) -> String {
+    match error {
+        hound::Error::IoError(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            "cut off: the file is shorter than its header says".to_owned()
+        }
+        hound::Error::IoError(error) => format!("cannot be read: {}", cause(error)),
+        hound::Error::Unsupported => "the encoding is not supported; convert it to PCM or float samples".to_owned(),
+        hound::Error::FormatError(why) => format!("not a WAV file: {why}"),
+        other => format!("not a WAV file: {other}"),
+    }
 }
 
 /// Analyses a WAV file of any length. The second part of the result has the detections.

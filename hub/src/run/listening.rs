@@ -3,6 +3,7 @@
 use hub_base::role::Role;
 use hub_listen::rehear::rehear;
 use hub_listen::{Listening, Live, Settings};
+use hub_store::Store;
 use hub_store::clips::Clips;
 
 use super::RunError;
@@ -41,15 +42,15 @@ pub(super) async fn start(shared: &Shared) -> Result<Audio, RunError> {
     }
     let clips = Clips::open(&config.data_dir, config.clips.clone(), store.clone()).await?;
     shared.tasks.spawn(rehear(store.clone(), clips.clone(), shared.stop.clone()));
-    let listening = if config.listen.enabled { Some(listen(shared, clips.clone()).await?) } else { None };
+    let listening =
+        if config.listen.enabled { Some(listen(shared, store.clone(), clips.clone()).await?) } else { None };
     Ok(Audio { clips: Some(clips), listening })
 }
 
-async fn listen(shared: &Shared, clips: Clips) -> Result<Listening, RunError> {
+async fn listen(shared: &Shared, store: Store, clips: Clips) -> Result<Listening, RunError> {
     let config = &shared.config;
     let (listen, events) = (config.listen.clone(), config.events.clone());
     let settings = Settings { listen, detector: config.detector, events };
-    let store = clips.store().clone();
     let outbox = shared.outbox.clone();
     let listening = Listening::start(&settings, &shared.nodes, store, clips, outbox, &shared.stop).await?;
     if let Some(mqtt) = shared.mqtt.clone().filter(|mqtt| mqtt.config().home_assistant) {

@@ -41,9 +41,9 @@ impl Shared {
     /// Opens the store, the nodes, the outbox and the connection to the broker, as far as the roles of `config` need
     /// them.
     pub(super) async fn open(config: Config, stop: CancellationToken) -> Result<Self, RunError> {
-        let notifies = !config.owners.is_empty() && config.has(Role::Owner);
-        let store = if hears_or_shows(&config) || notifies { Some(open_store(&config).await?) } else { None };
         let has_owners = !config.owners.is_empty();
+        let notifies = has_owners && config.has(Role::Owner);
+        let store = if hears_or_shows(&config) || notifies { Some(open_store(&config).await?) } else { None };
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
         let nodes = Nodes::new(&config.nodes).map_err(RunError::url("node"))?;
         let tasks = TaskTracker::new();

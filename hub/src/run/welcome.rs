@@ -25,9 +25,10 @@ pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
 
 /// Logs where the page is, which nodes the hub listens to, and where it stores what it hears.
 pub(super) fn log(page_url: &str, config: &Config) {
-    let nodes = nodes_in_words(&config.nodes, config.discover);
+    let nodes = nodes_in_words(&config.nodes);
+    let discovery = if config.discover { "on" } else { "off" };
     let data_dir: &Path = &config.data_dir;
-    info!(nodes, data_dir = %data_dir.display(), "the page is at {page_url}");
+    info!(nodes, %discovery, data_dir = %data_dir.display(), "the page is at {page_url}");
 }
 
 /// `host_name` gives the name of this machine: it stands for an address that means all addresses, such as 0.0.0.0.
@@ -41,13 +42,12 @@ fn url_of(addresses: &[SocketAddr], host_name: impl FnOnce() -> String) -> Optio
     })
 }
 
-fn nodes_in_words(nodes: &[NodeConfig], discover: bool) -> String {
-    let named = if nodes.len() > MOST_NAMED_NODES {
+fn nodes_in_words(nodes: &[NodeConfig]) -> String {
+    if nodes.len() > MOST_NAMED_NODES {
         format!("{} configured nodes", nodes.len())
     } else {
         nodes.iter().map(|node| node.url.as_str()).collect::<Vec<_>>().join(", ")
-    };
-    if discover { format!("{named} and those that announce themselves") } else { named }
+    }
 }
 
 #[cfg(test)]
@@ -78,8 +78,8 @@ mod tests {
         let nodes = |count: usize| -> Vec<NodeConfig> {
             (0..count).map(|number| format!("Tom{number}=http://n{number}:1").parse().unwrap()).collect()
         };
-        assert_eq!(nodes_in_words(&nodes(1), true), "http://n0:1 and those that announce themselves");
-        assert_eq!(nodes_in_words(&nodes(2), false), "http://n0:1, http://n1:1");
-        assert_eq!(nodes_in_words(&nodes(5), false), "5 configured nodes");
+        assert_eq!(nodes_in_words(&nodes(1)), "http://n0:1");
+        assert_eq!(nodes_in_words(&nodes(2)), "http://n0:1, http://n1:1");
+        assert_eq!(nodes_in_words(&nodes(5)), "5 configured nodes");
     }
 }

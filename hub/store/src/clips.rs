@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use hub_base::time::now_ns;
 use tracing::warn;
@@ -95,7 +96,7 @@ impl Clips {
         let wanted = clips.inner.store.clip_files().await?;
         let (swept, missing) = blocking(move || sweep(&inner.directory, &wanted))
             .await
-            .map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
+            .map_err(|error| StoreError::Directory { path: clips.inner.directory.clone(), error })?;
         if swept > 0 || !missing.is_empty() {
             warn!(
                 swept,
@@ -123,11 +124,6 @@ impl Clips {
     /// The config.
     pub fn config(&self) -> &ClipsConfig {
         &self.inner.config
-    }
-
-    /// The store with the events of these clips.
-    pub fn store(&self) -> &Store {
-        &self.inner.store
     }
 
     /// Counters since the start.
@@ -221,7 +217,7 @@ impl Clips {
         })
         .await;
         if let Err(error) = removed {
-            warn!(%error, "clip could not be removed; the next start tries again");
+            warn!(error = cause(&error), "clip could not be removed; the next start tries again");
         }
     }
 
@@ -289,8 +285,8 @@ impl Clips {
 
     fn log_failure(&self, error: &dyn std::error::Error) {
         let allowed = self.inner.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
-        if let Some(held_back) = allowed {
-            warn!(%error, held_back, "events are stored without clips");
+        if let Some(suppressed_lines) = allowed {
+            warn!(%error, suppressed_lines, "events are stored without clips");
         }
     }
 }

@@ -69,7 +69,7 @@ impl Store {
     /// If the directory or the database cannot be used; see [`StoreError`].
     pub fn open(data_dir: &Path, access: Access) -> Result<Self, StoreError> {
         std::fs::create_dir_all(data_dir)
-            .map_err(|source| StoreError::Directory { path: data_dir.to_path_buf(), source })?;
+            .map_err(|error| StoreError::Directory { path: data_dir.to_path_buf(), error })?;
         let lock = match access {
             Access::Keeper => Some(lock(data_dir)?),
             Access::Guest => None,
@@ -203,11 +203,11 @@ async fn blocking<T: Send + 'static>(
 fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|source| StoreError::Directory { path: path.clone(), source })?;
+    let file = file.map_err(|error| StoreError::Directory { path: path.clone(), error })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::InUse { path: data_dir.to_path_buf() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(StoreError::Directory { path, source }),
+        Err(std::fs::TryLockError::Error(error)) => Err(StoreError::Directory { path, error }),
     }
 }
 
@@ -257,7 +257,7 @@ fn rename_damaged(path: &Path, damage: &StoreError) -> Result<(), StoreError> {
         match std::fs::rename(&from, &to) {
             Ok(()) => {}
             Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(StoreError::Directory { path: from, source }),
+            Err(error) => return Err(StoreError::Directory { path: from, error }),
         }
     }
     error!(path = %path.display(), moved_to = %format!("{}.broken-{stamp}", path.display()), error = %damage,

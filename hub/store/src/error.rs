@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daemon::cause::cause;
 use hub_base::error::{Code, Error};
 use rusqlite::ErrorCode;
 
@@ -14,12 +15,12 @@ pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The data directory cannot be created or used.
-    #[error("{}: cannot use the data directory: {source}", path.display())]
+    #[error("{}: cannot use the data directory: {}", path.display(), cause(error))]
     Directory {
         /// The directory, or the file in it that failed.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
+        /// Why. Not the error's source: the message has all that it says.
+        error: std::io::Error,
     },
     /// Another hub has locked this data directory.
     #[error(

@@ -90,6 +90,16 @@ impl Condition {
             Self::NoSound => "no_sound",
         }
     }
+
+    /// The sentence for it in the log.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Ok => "node is live",
+            Self::Away => "node is away: the hub cannot reach it",
+            Self::NoDevice | Self::Silent | Self::Ended | Self::Quiet => "node is deaf: no audio",
+            Self::NoSound => "node is deaf: no sound",
+        }
+    }
 }
 
 /// The condition of a node, with the reason.

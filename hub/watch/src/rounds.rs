@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::time::in_words;
 use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use tracing::{info, warn};
 
 use crate::condition::{Condition, HealthConfig, NodeHealth};
-use crate::troubles::Troubles;
+use crate::troubles::{CALM, Troubles};
 
 /// How often the nodes are judged.
 const LOOK_PERIOD: Duration = Duration::from_secs(5);
@@ -47,7 +48,17 @@ pub async fn watch(
         // At most one log per node.
         logs.retain(|url, _| known.iter().any(|(node, _)| node.url() == url));
         for (node, health) in &known {
-            logs.entry(node.url().to_owned()).or_default().look(node.url(), health, Instant::now());
+            let now = Instant::now();
+            let Some(line) = logs.entry(node.url().to_owned()).or_default().look(health, now) else { continue };
+            let node = node.url();
+            match line {
+                Line::Back(lasted) => info!(node, "node is back after {}", in_words(lasted.as_secs())),
+                Line::Trouble(lasted) => {
+                    let last_sound_s = health.heard.map(|heard| heard.sound.as_secs());
+                    let (state, why, for_s) = (health.condition.as_str(), &health.detail, lasted.as_secs());
+                    warn!(node, state, why, for_s, last_sound_s, "{}", health.condition.sentence());
+                }
+            }
         }
         duplicates.look(&nodes.of_one_id());
         let Some(troubles) = &mut troubles else { continue };
@@ -127,28 +138,41 @@ fn place_of(names: &[Name], place: usize) -> Place {
 #[derive(Debug)]
 struct NodeLog {
     trouble: Option<(Condition, Instant)>,
+    /// Since when the node is well. `None`: it is not.
+    well_since: Option<Instant>,
     logged: bool,
     quiet: Quiet,
 }
 
+/// A line of the log about a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// The node is in trouble, for this long.
+    Trouble(Duration),
+    /// The trouble is over. It lasted this long.
+    Back(Duration),
+}
+
 impl Default for NodeLog {
     fn default() -> Self {
-        Self { trouble: None, logged: false, quiet: Quiet::new(LOG_PERIOD) }
+        Self { trouble: None, well_since: None, logged: false, quiet: Quiet::new(LOG_PERIOD) }
     }
 }
 
 impl NodeLog {
-    /// Logs the trouble of a node if that is due. Returns whether it logged.
-    fn look(&mut self, node: &str, health: &NodeHealth, now: Instant) -> bool {
+    /// The line about the node that is due. A recovery that is shorter than [`CALM`] does not end the trouble, as for
+    /// the owners: otherwise the time would begin again, and an outage of hours would look like one of minutes.
+    fn look(&mut self, health: &NodeHealth, now: Instant) -> Option<Line> {
         if health.condition == Condition::Ok {
-            self.trouble = None;
-            self.quiet.reset();
-            let had_logged = std::mem::take(&mut self.logged);
-            if had_logged {
-                info!(node, "the node hears again");
+            let (_, since) = self.trouble?;
+            let well_since = *self.well_since.get_or_insert(now);
+            if now.duration_since(well_since) < CALM {
+                return None;
             }
-            return had_logged;
+            let ended = std::mem::take(self);
+            return ended.logged.then(|| Line::Back(well_since.duration_since(since)));
         }
+        self.well_since = None;
         let (condition, since) = *self.trouble.get_or_insert((health.condition, now));
         if condition != health.condition {
             // Another kind of trouble is logged at once.
@@ -157,13 +181,10 @@ impl NodeLog {
         }
         let lasts = now.duration_since(since);
         if lasts < LOG_AFTER || self.quiet.allow().is_none() {
-            return false;
+            return None;
         }
         self.logged = true;
-        let sound_s = health.heard.map(|heard| heard.sound.as_secs());
-        let (state, why, for_s) = (health.condition.as_str(), &health.detail, lasts.as_secs());
-        warn!(node, state, why, for_s, last_sound_s = sound_s, "THE NODE HEARS NOTHING");
-        true
+        Some(Line::Trouble(lasts))
     }
 }
 
@@ -212,12 +233,26 @@ mod tests {
         let mut logged = Vec::new();
         for second in (0..600).step_by(10) {
             let condition = if second < 500 { Condition::Silent } else { Condition::Ok };
-            if log.look("http://kitchen:1", &health(condition), start + Duration::from_secs(second)) {
-                logged.push(second);
+            if let Some(line) = log.look(&health(condition), start + Duration::from_secs(second)) {
+                logged.push((second, line));
             }
         }
-        assert_eq!(logged, [60, 500]);
-        assert!(!log.look("http://kitchen:1", &health(Condition::Away), start), "a trouble that ends at once");
+        let seconds = Duration::from_secs;
+        assert_eq!(logged, [(60, Line::Trouble(seconds(60))), (560, Line::Back(seconds(500)))]);
+        assert_eq!(log.look(&health(Condition::Away), start), None, "a trouble that ends at once");
+    }
+
+    #[test]
+    fn short_recovery_does_not_end_an_outage() {
+        let start = Instant::now();
+        let mut log = NodeLog::default();
+        let mut logged = Vec::new();
+        for second in (0..7_400).step_by(10) {
+            let condition = if second < 7_200 && second != 3_600 { Condition::Away } else { Condition::Ok };
+            let health = NodeHealth { condition, detail: String::new(), heard: None };
+            logged.extend(log.look(&health, start + Duration::from_secs(second)));
+        }
+        assert_eq!(logged, [Line::Trouble(LOG_AFTER), Line::Back(Duration::from_secs(7_200))]);
     }
 
     #[test]

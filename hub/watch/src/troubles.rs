@@ -18,7 +18,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// Trouble is over when a node has heard for this long, or for `health.tell_after_s` if that is shorter. A node that
 /// restarts again and again stays in trouble.
-const CALM: Duration = Duration::from_secs(60);
+pub(crate) const CALM: Duration = Duration::from_secs(60);
 
 /// The troubles of the nodes. Owners are notified of each once when it has lasted for `health.tell_after_s`, and once
 /// when it is over. After a restart of the hub the time begins again.
@@ -62,8 +62,8 @@ impl Troubles {
                 }
             }
             Err(error) => {
-                if let Some(held_back) = self.log.allow() {
-                    error!(%error, held_back, "cannot store a notification about a node; trying again");
+                if let Some(suppressed_lines) = self.log.allow() {
+                    error!(%error, suppressed_lines, "cannot store a notification about a node; retrying");
                 }
             }
         }

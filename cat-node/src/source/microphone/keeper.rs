@@ -3,13 +3,12 @@
 //! Sound libraries wait for their server without a deadline. Opening a stream may never return, and so may dropping it,
 //! above all when its server was killed. With a keeper, the caller sets a deadline for both.
 
+use daemon::cause::without_number;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicU8, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
-
-use crate::error_text::without_number;
 
 /// How many threads of one kind hang now.
 pub(super) type Abandoned = AtomicIsize;

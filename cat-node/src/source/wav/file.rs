@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
+use daemon::cause::without_number;
 use hound::{SampleFormat, WavReader};
 use sound::framer::SOURCE_RATES_HZ;
 
-use crate::error_text::without_number;
 use crate::source::interface::SourceFormat;
 
 /// A WAV file that cannot be played.

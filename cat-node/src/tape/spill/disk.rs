@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use daemon::cause::without_number;
 use daemon::quiet::Quiet;
 use tracing::warn;
 
 use super::record::{Records, encode};
 use super::shared::{Fetched, FetchedAudio, Request, Shared};
-use crate::error_text::without_number;
 use crate::tape::entry::{BLOCK_FRAMES, Entry};
 
 /// Files that the quota is divided into. A full spill drops one of them at a time.
@@ -148,9 +148,9 @@ impl Disk {
     fn note_failure(&mut self, error: &io::Error) {
         self.failed_at = Some(Instant::now());
         self.remove_files();
-        if let Some(held_back) = self.log.allow() {
+        if let Some(suppressed_lines) = self.log.allow() {
             let (error, dir) = (without_number(error), self.dir.display());
-            warn!(error, %dir, held_back, "the disk of the tape failed, the tape stays in memory for now");
+            warn!(error, %dir, suppressed_lines, "the disk of the tape failed, the tape stays in memory for now");
         }
     }
 

@@ -11,7 +11,8 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hub_base::error::{Code, Error, cause};
+use daemon::cause::cause;
+use hub_base::error::{Code, Error};
 use hub_store::events::{Clip, Event};
 use serde::Deserialize;
 use utoipa::IntoParams;

@@ -74,5 +74,5 @@ pub(super) async fn find(app: &App, id: i64) -> Result<Event, Error> {
 
 /// The error for an event that does not exist.
 pub(super) fn no_event(id: i64) -> Error {
-    Error::new(Code::NotFound, format!("no event has the number {id}"))
+    Error::new(Code::NotFound, format!("event {id} does not exist"))
 }

@@ -17,11 +17,11 @@ pub(super) const SPECTRUM: &str = "spectrum";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct StreamParams {
-    /// Only messages about the node with this URL.
-    node: Option<String>,
+    /// Only messages about the node with this URL or id.
+    pub(super) node: Option<String>,
     /// Only these kinds, separated by commas: `event`, `labelled`, `deleted`, `gap`, `level`, `state`, `spectrum`.
     /// Default: all but `spectrum`.
-    kinds: Option<String>,
+    pub(super) kinds: Option<String>,
 }
 
 /// The messages that a client wants.
@@ -31,17 +31,19 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// `node` is the URL of the only node that the client wants messages about.
+    ///
     /// # Errors
     /// [`hub_base::error::Code::BadRequest`] if a kind is unknown.
-    pub(super) fn parse(params: StreamParams) -> Result<Self, Error> {
-        let kinds: Vec<String> = match params.kinds {
+    pub(super) fn parse(kinds: Option<String>, node: Option<String>) -> Result<Self, Error> {
+        let kinds: Vec<String> = match kinds {
             None => USUAL_KINDS.map(str::to_owned).into(),
             Some(kinds) => kinds.split(',').map(|kind| kind.trim().to_owned()).collect(),
         };
         if let Some(unknown) = kinds.iter().find(|kind| *kind != SPECTRUM && !USUAL_KINDS.contains(&kind.as_str())) {
             return Err(bad_word("kind", unknown, &format!("{} or {SPECTRUM}", USUAL_KINDS.join(", "))));
         }
-        Ok(Self { node: params.node, kinds })
+        Ok(Self { node, kinds })
     }
 
     /// Whether the client wants this kind of message about this node. `None`: the message is about no node.

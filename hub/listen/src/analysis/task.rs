@@ -121,8 +121,8 @@ impl Task {
             ),
             None => {
                 let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
-                if let Some(held_back) = allowed {
-                    warn!(analysis_id, node, cat = self.cat, reason, held_back, "analysis failed");
+                if let Some(suppressed_lines) = allowed {
+                    warn!(analysis_id, node, cat = self.cat, reason, suppressed_lines, "analysis failed");
                 }
             }
         }
@@ -134,8 +134,8 @@ impl Task {
         let taught = self.store.household(&self.cat).await;
         taught.unwrap_or_else(|error| {
             let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
-            if let Some(held_back) = allowed {
-                warn!(cat = self.cat, %error, held_back, "cannot read the labels");
+            if let Some(suppressed_lines) = allowed {
+                warn!(cat = self.cat, %error, suppressed_lines, "cannot read the labels");
             }
             Household::default()
         })

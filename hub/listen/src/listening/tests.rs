@@ -227,6 +227,16 @@ async fn broken_connection_resumes_and_what_comes_twice_is_taken_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn failed_attempt_to_connect_is_not_a_connection_that_ended() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), closed).await;
+    until("the node is away", || async { hub.report().state == NodeState::Away }).await;
+    assert_eq!(hub.report().disconnects, 0);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_gone_is_one_exact_gap() {
     let node = FakeNode::with(room(4, MINUTE));
     node.change(|tape| (tape.oldest, tape.lost) = (500, Some(1_000..1_250)));

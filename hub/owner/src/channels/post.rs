@@ -1,7 +1,5 @@
 //! HTTP POST to servers of webhooks and ntfy.
 
-use std::error::Error;
-use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -9,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use daemon::cause::cause;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -154,30 +153,6 @@ impl Service<Name> for Resolver {
             found.await.map_err(std::io::Error::other)?
         })
     }
-}
-
-/// What made a request fail, in words for people: the innermost cause, without the number that the system has for it.
-fn cause(error: &(dyn Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    if let Some(words) = innermost.downcast_ref::<std::io::Error>().and_then(|error| words(error.kind())) {
-        return words.to_owned();
-    }
-    let text = innermost.to_string();
-    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
-}
-
-fn words(kind: ErrorKind) -> Option<&'static str> {
-    Some(match kind {
-        ErrorKind::ConnectionRefused => "connection refused",
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "the server closed the connection",
-        ErrorKind::HostUnreachable => "host unreachable",
-        ErrorKind::NetworkUnreachable => "network unreachable",
-        ErrorKind::TimedOut => "connecting took too long",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -32,15 +32,15 @@ fn deaf_node_is_described_in_words_and_in_json() {
         (
             node("away", "no route", "", 119),
             "A cat-node",
-            "A cat-node has heard nothing for 119 s: no route (http://kitchen:1)",
+            "A cat-node has been unreachable for 119 s: no route (http://kitchen:1)",
         ),
         (
             node("silent", "muted", "Tom", 3_600),
             "Tom's node",
             "Tom's node has heard nothing for 60 min: muted (http://kitchen:1)",
         ),
-        (node("ok", "", "Tom", 50_000), "Tom's node", "Tom's node hears again, after 13 h (http://kitchen:1)"),
-        (node("ok", "", "Tom", 900_000), "Tom's node", "Tom's node hears again, after 10 days (http://kitchen:1)"),
+        (node("ok", "", "Tom", 50_000), "Tom's node", "Tom's node is back after 13 h (http://kitchen:1)"),
+        (node("ok", "", "Tom", 900_000), "Tom's node", "Tom's node is back after 10 days (http://kitchen:1)"),
     ] {
         let message = Message::new(&subject);
         assert_eq!((message.title.as_str(), message.text.as_str()), (title, text));
@@ -51,6 +51,16 @@ fn deaf_node_is_described_in_words_and_in_json() {
         serde_json::json!({ "name": "http://kitchen:1", "condition": "silent", "detail": "muted", "lasted_s": 3_600 });
     assert_eq!((&json["kind"], &json["animal"], &json["node"]), (&"node".into(), &"Tom".into(), &expected));
     assert_eq!((&json["at"], json.get("event")), (&"2023-11-14T22:13:20Z".into(), None));
+}
+
+#[test]
+fn call_without_a_type_of_animal_has_no_brackets() {
+    let call = |animal: &str, animal_type: &str| {
+        let subject = Subject::Call { animal: animal.into(), animal_type: animal_type.into(), called_at_ns: 0 };
+        Message::new(&subject).text
+    };
+    assert_eq!(call("", ""), "A cat was called");
+    assert_eq!(call("Tom", "cat"), "Tom was called (cat)");
 }
 
 #[test]
@@ -66,7 +76,7 @@ fn digest_counts_by_animal_and_context() {
     let node = BTreeMap::from([("Tom".to_owned(), of(&[("node_away", 1), ("node_ok", 1)]))]);
     let message = Message::new(&Subject::Digest { from_ns: 0, to_ns: 1, counts: node });
     assert_eq!(message.title, "Node trouble");
-    assert_eq!(message.text, "Tom: node heard nothing 1, node hears again 1");
+    assert_eq!(message.text, "Tom: node unreachable 1, node is back 1");
     let notification = notification(Subject::Digest { from_ns: 0, to_ns: 1, counts });
     let json: serde_json::Value = serde_json::from_str(&Payload::new(&notification, None).to_json()).unwrap();
     assert_eq!((&json["counts"]["Tom"]["call"], &json["animal"]), (&2.into(), &serde_json::Value::Null));

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use daemon::cause::cause;
 use tracing::info;
 
 use super::codec::ClipFormat;
@@ -17,7 +18,7 @@ pub(super) enum WriteError {
          free some space"
     )]
     Reserve { free_mb: u64, reserve_mb: u64 },
-    #[error(transparent)]
+    #[error("{}", cause(.0))]
     Io(#[from] std::io::Error),
 }
 

@@ -36,19 +36,19 @@ pub enum Subject {
         /// Whether its recording was kept.
         clip: bool,
     },
-    /// A node stopped hearing, or hears again.
+    /// A node went deaf or away, or is back.
     Node {
         /// Name of the node.
         node: String,
         /// Name of its cat. Empty: unknown.
         cat: String,
-        /// Condition of the node, as in `/readyz`. `ok`: it hears again.
+        /// Condition of the node, as in `/readyz`. `ok`: it is back.
         condition: String,
-        /// One sentence about the condition. Empty: the node hears again.
+        /// One sentence about the condition. Empty: the node is back.
         detail: String,
         /// When the condition was seen, in nanoseconds since 1970 UTC.
         at_ns: i64,
-        /// How long the node has heard nothing, or had heard nothing, in seconds.
+        /// How long the node has been deaf or away, or had been, in seconds.
         lasted_s: u64,
     },
     /// A summary of notifications that were suppressed.

@@ -144,7 +144,7 @@ fn losses(page: &mut Page, heard: &[ListenedNode]) {
             family.with(&[("node", node), ("reason", reason)], lost as f64);
         }
     }
-    let help = "Connections to the node that ended.";
+    let help = "Established connections to the node that ended; failed attempts do not count.";
     each(&mut page.counter("meowlink_hub_node_disconnects_total", help), heard, |heard| {
         heard.report.disconnects as f64
     });

@@ -1,16 +1,27 @@
-//! Causes of errors in plain words.
+//! Causes of errors in plain words. All messages about failed connections and files take their words from here.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::io;
+
+use tokio::time::error::Elapsed;
 
 /// The root cause of an error, in words that a person reads: "connection refused", "timed out", "no such host". Without
 /// the operating system's error number.
-pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn cause(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.downcast_ref::<io::Error>().map_or_else(|| without_os_error(&innermost.to_string()), io_cause)
+    match innermost.downcast_ref::<io::Error>() {
+        Some(error) if error.get_ref().is_some_and(|inner| inner.is::<Elapsed>()) => TIMED_OUT.to_owned(),
+        Some(error) => io_cause(error),
+        None if innermost.is::<Elapsed>() => TIMED_OUT.to_owned(),
+        None => without_number(innermost),
+    }
 }
+
+const TIMED_OUT: &str = "timed out";
 
 fn io_cause(error: &io::Error) -> String {
     let words = match error.kind() {
@@ -18,13 +29,16 @@ fn io_cause(error: &io::Error) -> String {
         io::ErrorKind::ConnectionReset => "connection reset",
         io::ErrorKind::ConnectionAborted => "connection aborted",
         io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotConnected => "connection closed",
-        io::ErrorKind::TimedOut => "timed out",
+        io::ErrorKind::TimedOut => TIMED_OUT,
         io::ErrorKind::HostUnreachable => "host unreachable",
         io::ErrorKind::NetworkUnreachable => "network unreachable",
         io::ErrorKind::AddrInUse => "address already in use",
         io::ErrorKind::AddrNotAvailable => "address not available on this machine",
         io::ErrorKind::PermissionDenied => "permission denied",
         io::ErrorKind::StorageFull => "disk full",
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+        // An error that the program itself made, such as "no such host", has words of its own.
+        io::ErrorKind::NotFound if error.raw_os_error().is_some() => "no such file or directory",
         _ => return other_io_cause(&error.to_string()),
     };
     words.to_owned()
@@ -32,18 +46,20 @@ fn io_cause(error: &io::Error) -> String {
 
 /// The words for a failed name lookup, which has no [`io::ErrorKind`] of its own, or else the error's own words.
 fn other_io_cause(text: &str) -> String {
-    let Some(why) = text.strip_prefix("failed to lookup address information: ") else { return without_os_error(text) };
+    let Some(why) = text.strip_prefix("failed to lookup address information: ") else { return without_number(text) };
     match why {
         "Temporary failure in name resolution" => "the name server does not answer".to_owned(),
         _ => "no such host".to_owned(),
     }
 }
 
-/// Removes the error numbers that the standard library appends: "Connection refused (os error 111)".
-pub(super) fn without_os_error(text: &str) -> String {
+/// The text of an error without the error numbers that the standard library appends: "Connection refused", not
+/// "Connection refused (os error 111)".
+pub fn without_number(error: impl Display) -> String {
     const MARK: &str = " (os error ";
+    let text = error.to_string();
     let mut kept = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once(MARK) {
         kept.push_str(before);
         let digits = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
@@ -66,9 +82,32 @@ mod tests {
         let words = |error: io::Error| cause(&error);
         assert_eq!(words(io::Error::from_raw_os_error(111)), "connection refused");
         assert_eq!(words(io::Error::from(io::ErrorKind::TimedOut)), "timed out");
-        assert_eq!(words(io::Error::from_raw_os_error(2)), "No such file or directory");
+        assert_eq!(words(io::Error::from_raw_os_error(2)), "no such file or directory");
+        assert_eq!(words(io::Error::from_raw_os_error(71)), "Protocol error");
         let lookup = |why: &str| io::Error::other(format!("failed to lookup address information: {why}"));
         assert_eq!(words(lookup("Name or service not known")), "no such host");
         assert_eq!(words(lookup("Temporary failure in name resolution")), "the name server does not answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wait_that_ended_is_a_connection_that_timed_out() {
+        let never = std::future::pending::<()>();
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(1), never).await.unwrap_err();
+        assert_eq!(cause(&ended), "timed out");
+        assert_eq!(cause(&io::Error::other(ended)), "timed out");
+    }
+
+    #[test]
+    fn numbers_are_left_out_wherever_they_stand() {
+        for (said, kept) in [
+            ("tape: No space left on device (os error 28); retrying", "tape: No space left on device; retrying"),
+            ("a (os error 1) b (os error -2)", "a b"),
+            ("(os error 1", "(os error 1"),
+            ("a (os error x) b", "a (os error x) b"),
+            ("full (disk)", "full (disk)"),
+            ("", ""),
+        ] {
+            assert_eq!(without_number(said), kept);
+        }
     }
 }
