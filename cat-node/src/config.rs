@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, Flags, Loaded, Selection, Settings, as_text};
+use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use schemars::JsonSchema;
@@ -149,15 +149,9 @@ impl Settings for NodeSettings {
     const PROGRAM: &'static str = "cat-node";
     const PREFIX: &'static str = "MEOWLINK_NODE_";
     const OLD_PREFIX: &'static str = "CAT_NODE_";
-}
 
-impl NodeSettings {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        self.listen().check("listen", self.insecure)?;
+    fn check(&self, _: &Variables) -> Result<(), ConfigError> {
+        self.addresses().check("listen", self.insecure)?;
         check_source(&self.source)?;
         within("owner_timeout_ms", self.owner_timeout_ms, &OWNER_TIMEOUT_MS)?;
         within("silent_after_s", self.silent_after_s, &SILENT_AFTER_S)?;
@@ -166,8 +160,35 @@ impl NodeSettings {
         within("tape_bytes", self.tape_bytes, &TAPE_BYTES)
     }
 
-    fn listen(&self) -> Listen {
+    fn derived(&self, _: &Variables) -> Vec<Derived> {
+        self.addresses().derived("listen").into_iter().collect()
+    }
+}
+
+impl NodeSettings {
+    /// Where the node listens.
+    pub fn addresses(&self) -> Listen {
         Listen::given_or_loopback(&self.listen, DEFAULT_PORT)
+    }
+
+    /// How long a caller waits for the owner.
+    pub fn owner_timeout(&self) -> Duration {
+        Duration::from_millis(self.owner_timeout_ms)
+    }
+
+    /// What to hear from, with the seed or the end that belong to it.
+    pub fn audio_source(&self) -> SourceSpec {
+        self.source.clone().with_seed(self.seed).with_once(self.wav_once)
+    }
+
+    /// How to hear.
+    pub fn capture(&self) -> CaptureSettings {
+        CaptureSettings { gain_db: self.gain_db, silent_after: Duration::from_secs(self.silent_after_s) }
+    }
+
+    /// Where the tape goes on when its memory is full. `None`: nowhere.
+    pub fn spill(&self) -> Option<SpillConfig> {
+        self.spill_dir.clone().map(|dir| SpillConfig { dir, bytes: self.spill_bytes })
     }
 }
 
@@ -178,72 +199,6 @@ pub enum SourceFlags {}
 impl Selection for SourceFlags {
     fn includes(key: &str) -> bool {
         ["source", "seed", "wav_once", "gain_db", "silent_after_s"].contains(&key)
-    }
-}
-
-/// What a node runs with: the settings in the form that its parts take.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Where it listens.
-    pub listen: Listen,
-    /// The owner that is notified.
-    pub owner: OwnerUrl,
-    /// How long a caller waits for the owner.
-    pub owner_timeout: Duration,
-    /// The cat that this node listens to. Empty: none.
-    pub cat: String,
-    /// What it hears from.
-    pub source: SourceSpec,
-    /// How it hears.
-    pub capture: CaptureSettings,
-    /// Bytes of plain samples that the tape is made for.
-    pub tape_bytes: u64,
-    /// Where the tape goes on when it is too long for that. `None`: nowhere.
-    pub spill: Option<SpillConfig>,
-    /// Whether it announces itself by mDNS, when it listens beyond loopback.
-    pub announce: bool,
-    /// How a line of the log looks.
-    pub log_format: LogFormat,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        NodeSettings::default().into()
-    }
-}
-
-impl Config {
-    /// The config of all layers, checked.
-    ///
-    /// # Errors
-    /// Names the file, variable or flag that is wrong.
-    pub fn load<P: Selection>(flags: &Flags<NodeSettings, P>) -> Result<Self, ConfigError> {
-        Self::checked(flags.load()?)
-    }
-
-    fn checked(loaded: Loaded<NodeSettings>) -> Result<Self, ConfigError> {
-        loaded.checked(loaded.settings.check())?;
-        Ok(loaded.settings.into())
-    }
-}
-
-impl From<NodeSettings> for Config {
-    fn from(settings: NodeSettings) -> Self {
-        Self {
-            listen: settings.listen(),
-            owner: settings.owner,
-            owner_timeout: Duration::from_millis(settings.owner_timeout_ms),
-            cat: settings.cat,
-            source: settings.source.with_seed(settings.seed).with_once(settings.wav_once),
-            capture: CaptureSettings {
-                gain_db: settings.gain_db,
-                silent_after: Duration::from_secs(settings.silent_after_s),
-            },
-            tape_bytes: settings.tape_bytes,
-            spill: settings.spill_dir.map(|dir| SpillConfig { dir, bytes: settings.spill_bytes }),
-            announce: settings.announce,
-            log_format: settings.log_format,
-        }
     }
 }
 
@@ -324,7 +279,7 @@ fn check_source(source: &SourceSpec) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use daemon::config::{Key, Variables, keys, schema};
+    use daemon::config::{Flags, Key, keys, schema};
     use daemon::develop::validate;
 
     use super::*;
@@ -335,14 +290,14 @@ mod tests {
         flags: Flags<NodeSettings>,
     }
 
-    /// The config without the environment of the machine that runs the tests.
-    fn resolve(line: &[&str]) -> Result<Config, ConfigError> {
+    /// The settings without the environment of the machine that runs the tests.
+    fn resolve(line: &[&str]) -> Result<NodeSettings, ConfigError> {
         let line = std::iter::once("cat-node").chain(line.iter().copied());
         let flags = <Line as clap::Parser>::try_parse_from(line).unwrap().flags;
-        Config::checked(flags.load_with(&Variables::default())?)
+        flags.settings_with(&Variables::default())
     }
 
-    fn resolve_file(text: &str, line: &[&str]) -> Result<Config, ConfigError> {
+    fn resolve_file(text: &str, line: &[&str]) -> Result<NodeSettings, ConfigError> {
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         std::fs::write(file.path(), text).unwrap();
         resolve(&[&["--config", file.path().to_str().unwrap()], line].concat())
@@ -352,9 +307,12 @@ mod tests {
     fn nothing_given_means_the_defaults() {
         assert_eq!(
             resolve(&["--source", "synthetic"]).unwrap(),
-            Config { source: SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true }, ..Config::default() }
+            NodeSettings {
+                source: SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true },
+                ..Default::default()
+            }
         );
-        assert_eq!(Config::default().tape_bytes, 19_200_000);
+        assert_eq!(NodeSettings::default().tape_bytes, 19_200_000);
     }
 
     #[test]
@@ -368,9 +326,9 @@ mod tests {
             .map(|line| format!("{}\n", line.trim_start_matches("# ")))
             .collect();
         let config = resolve_file(&settings, &["--source", "synthetic"]).unwrap();
-        let listen = Listen::At(vec!["127.0.0.1:50056".parse().unwrap(), "[::1]:50056".parse().unwrap()]);
+        let listen = vec!["127.0.0.1:50056".parse().unwrap(), "[::1]:50056".parse().unwrap()];
         let source = SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true };
-        assert_eq!(config, Config { listen, source, ..Config::default() });
+        assert_eq!(config, NodeSettings { listen, source, ..Default::default() });
         // It has every key but the one without a default, and the schema agrees.
         let example: toml::Table = toml::from_str(&settings).unwrap();
         for key in keys::<NodeSettings>().iter().map(Key::dotted).filter(|key| key != "spill_dir") {
@@ -402,8 +360,8 @@ mod tests {
         let file = "owner = \"http://a:1\"\ncat = \"Tom\"\nseed = 5\nsource = \"synthetic\"\ngain_db = 3.5\n";
         let config = resolve_file(file, &["--owner", "http://b:2"]).unwrap();
         assert_eq!(config.owner.to_string(), "http://b:2");
-        assert_eq!((config.cat.as_str(), config.capture.gain_db), ("Tom", 3.5));
-        assert_eq!(config.source, SourceSpec::Synthetic { seed: 5, vocalisations: true });
+        assert_eq!((config.cat.as_str(), config.capture().gain_db), ("Tom", 3.5));
+        assert_eq!(config.audio_source(), SourceSpec::Synthetic { seed: 5, vocalisations: true });
     }
 
     #[test]
@@ -443,15 +401,15 @@ mod tests {
     #[test]
     fn seed_may_be_any_number_of_64_bits() {
         let config = resolve(&["--source", "synthetic", "--seed", "18446744073709551615"]).unwrap();
-        assert_eq!(config.source, SourceSpec::Synthetic { seed: u64::MAX, vocalisations: true });
+        assert_eq!(config.audio_source(), SourceSpec::Synthetic { seed: u64::MAX, vocalisations: true });
     }
 
     #[test]
     fn tape_goes_to_disk_only_when_told_where() {
-        assert_eq!(resolve_file("spill_bytes = 2000000\nsource = \"synthetic\"", &[]).unwrap().spill, None);
+        assert_eq!(resolve_file("spill_bytes = 2000000\nsource = \"synthetic\"", &[]).unwrap().spill(), None);
         let config = resolve_file("spill_dir = \"/var/lib/cat-node/tape\"\nsource = \"synthetic\"", &[]).unwrap();
         let spill = SpillConfig { dir: "/var/lib/cat-node/tape".into(), bytes: DEFAULT_SPILL_BYTES };
-        assert_eq!(config.spill, Some(spill));
+        assert_eq!(config.spill(), Some(spill));
     }
 
     #[test]

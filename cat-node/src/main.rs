@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cat_node::cli::{Cli, Command, DevicesArgs, RecordArgs};
-use cat_node::config::{Config, NodeSettings};
+use cat_node::config::NodeSettings;
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
@@ -27,33 +27,37 @@ fn main() -> ExitCode {
         }
     };
     match cli.command() {
-        Command::Serve(flags) => serve(Config::load(&flags)),
+        Command::Serve(flags) => serve(flags.settings()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
         Command::Config(command) => print_config(&command),
     }
 }
 
-fn serve(config: Result<Config, ConfigError>) -> ExitCode {
+fn serve(config: Result<NodeSettings, ConfigError>) -> ExitCode {
     with_config(config, async |config| {
         let stop = shutdown::on_signal()?;
         // Checked already, before there was a log: this says there which addresses are not loopback.
-        let _ = config.listen.check("listen", true);
-        let listeners = config.listen.bind("listen").await?;
+        let addresses = config.addresses();
+        let _ = addresses.check("listen", true);
+        let listeners = addresses.bind("listen").await?;
         run(config, listeners, stop).await?;
         Ok(())
     })
 }
 
 fn record_wav(args: &RecordArgs) -> ExitCode {
-    with_config(Config::load(&args.settings), async |config| {
+    with_config(args.settings.settings(), async |config| {
         let stop = shutdown::on_signal()?;
         record(config, &args.path, args.seconds, stop).await
     })
 }
 
 /// Runs `work` with a config that is good.
-fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+fn with_config(
+    config: Result<NodeSettings, ConfigError>,
+    work: impl AsyncFnOnce(NodeSettings) -> anyhow::Result<()>,
+) -> ExitCode {
     let config = match config {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
@@ -75,7 +79,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn print_config(command: &ConfigCommand<NodeSettings>) -> ExitCode {
-    match command.text(NodeSettings::check) {
+    match command.text() {
         Ok(text) => finish(std::io::stdout().write_all(text.as_bytes()).context("standard output")),
         Err(error) => bad_config(&error),
     }

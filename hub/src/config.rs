@@ -1,4 +1,4 @@
-//! The settings of a hub, and the config that its parts take.
+//! The settings of a hub.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
-use daemon::config::{ConfigError, Flags, Loaded, Selection, Settings, Variables};
+use daemon::config::{ConfigError, Derived, Settings, Variables};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use hub_base::role::Role;
@@ -177,22 +177,10 @@ impl Settings for HubSettings {
     const PROGRAM: &'static str = "hub";
     const PREFIX: &'static str = "MEOWLINK_HUB_";
     const OLD_PREFIX: &'static str = "HUB_";
-}
 
-impl HubSettings {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let addresses = [
-            ("http", &self.http, port::HTTP),
-            ("owner", &self.owner, port::OWNER),
-            ("dog", &self.dog, port::DOG),
-            ("analysis", &self.analysis, port::ANALYSIS),
-        ];
-        for (key, given, default_port) in addresses {
-            Listen::given_or_loopback(given, default_port).check(key, self.insecure)?;
+    fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
+        for (role, key) in ADDRESS_KEYS {
+            self.addresses(role).check(key, self.insecure)?;
         }
         if self.only.is_empty() {
             return Err(ConfigError::value("only", "names no role; leave it out for all of them"));
@@ -208,7 +196,63 @@ impl HubSettings {
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         self.health.check()?;
-        self.page.check()
+        self.page.check()?;
+        self.data_dir_with(variables)?;
+        let owners = if self.has(Role::Owner) { self.owners.as_slice() } else { &[] };
+        hub_owner::config::check_secrets(owners, self.mqtt.as_ref())
+    }
+
+    fn derived(&self, variables: &Variables) -> Vec<Derived> {
+        let mut all: Vec<_> =
+            ADDRESS_KEYS.iter().filter_map(|(role, key)| self.addresses(*role).derived(key)).collect();
+        if self.data_dir.is_none()
+            && let Some((folder, variable)) = default_data_dir(variables)
+        {
+            let value = folder.display().to_string().into();
+            all.push(Derived { key: "data_dir", value, from: format!("the variable {variable}") });
+        }
+        all
+    }
+}
+
+/// The keys of the addresses of each role.
+pub(crate) const ADDRESS_KEYS: [(Role, &str); 4] =
+    [(Role::Gateway, "http"), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
+
+impl HubSettings {
+    /// The roles of this process, each once.
+    pub fn roles(&self) -> Vec<Role> {
+        let mut seen = HashSet::new();
+        self.only.iter().copied().filter(|role| seen.insert(*role)).collect()
+    }
+
+    /// Whether this process has a role.
+    pub fn has(&self, role: Role) -> bool {
+        self.only.contains(&role)
+    }
+
+    /// Where a role listens, if this process has it.
+    pub fn addresses(&self, role: Role) -> Listen {
+        let (given, default_port) = match role {
+            Role::Gateway => (&self.http, port::HTTP),
+            Role::Owner => (&self.owner, port::OWNER),
+            Role::Dog => (&self.dog, port::DOG),
+            Role::Analysis => (&self.analysis, port::ANALYSIS),
+        };
+        Listen::given_or_loopback(given, default_port)
+    }
+
+    /// Folder of the database and the clips.
+    ///
+    /// # Errors
+    /// If none is given, and no variable of the environment says where it could be.
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.data_dir_with(&Variables::of_process())
+    }
+
+    fn data_dir_with(&self, variables: &Variables) -> Result<PathBuf, ConfigError> {
+        let given = self.data_dir.clone().or_else(|| default_data_dir(variables).map(|(folder, _)| folder));
+        given.ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
     }
 
     fn check_nodes(&self) -> Result<(), ConfigError> {
@@ -228,148 +272,41 @@ impl HubSettings {
     }
 }
 
-/// What a hub does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The roles of this process, each once.
-    pub roles: Vec<Role>,
-    /// Where the HTTP gateway listens.
-    pub http: Listen,
-    /// Where the Owner service listens.
-    pub owner: Listen,
-    /// Where the dog service listens.
-    pub dog: Listen,
-    /// Where the catAnalysis service listens.
-    pub analysis: Listen,
-    /// The cat-nodes, one or more.
-    pub nodes: Vec<NodeConfig>,
-    /// Whether to look for more cat-nodes by mDNS.
-    pub discover: bool,
-    /// Where the database is.
-    pub data_dir: PathBuf,
-    /// The Owner service when this process does not have it.
-    pub owner_url: String,
-    /// The dog service when this process does not have it.
-    pub dog_url: String,
-    /// The catAnalysis service when this process does not have it.
-    pub analysis_url: String,
-    /// Analyses that may run at once, 1 or more.
-    pub max_analyses: usize,
-    /// How a line of the log looks.
-    pub log_format: LogFormat,
-    /// Listening to the nodes all the time.
-    pub listen: ListenConfig,
-    /// Clips of what was heard.
-    pub clips: ClipsConfig,
-    /// What counts as a cat event, live and in analyses.
-    pub detector: DetectorConfig,
-    /// How long events are kept.
-    pub events: EventsConfig,
-    /// Who is notified. Empty: no owner.
-    pub owners: Vec<OwnerConfig>,
-    /// How notifications are delivered.
-    pub notices: NotificationsConfig,
-    /// The broker, for owners and for Home Assistant. `None`: there is none.
-    pub mqtt: Option<MqttConfig>,
-    /// The web page.
-    pub page: PageConfig,
-    /// When a node counts as deaf.
-    pub health: HealthConfig,
+/// The folder for data if none is given: systemd's `$STATE_DIRECTORY`, else the user's data folder by the XDG rules.
+/// With it comes the name of the variable that it is made from.
+fn default_data_dir(variables: &Variables) -> Option<(PathBuf, &'static str)> {
+    let folder = |name: &'static str, below: &str| {
+        let folder = variables.get(name)?;
+        // systemd separates several by colons; ours is the first.
+        let folder = if name == STATE { folder.to_str()?.split(':').next()?.into() } else { PathBuf::from(folder) };
+        folder.is_absolute().then(|| (if below.is_empty() { folder } else { folder.join(below) }, name))
+    };
+    folder(STATE, "")
+        .or_else(|| folder("XDG_DATA_HOME", "meowlink"))
+        .or_else(|| folder("HOME", ".local/share/meowlink"))
 }
 
-impl Config {
-    /// The config of all layers, checked.
-    ///
-    /// # Errors
-    /// Names the file, variable or flag that is wrong.
-    pub fn load<P: Selection>(flags: &Flags<HubSettings, P>) -> Result<Self, ConfigError> {
-        Self::load_with(flags, &Variables::of_process())
-    }
-
-    /// The same with other environment variables than those of the process.
-    ///
-    /// # Errors
-    /// Names the file, variable or flag that is wrong.
-    pub fn load_with<P: Selection>(flags: &Flags<HubSettings, P>, variables: &Variables) -> Result<Self, ConfigError> {
-        Self::checked(&flags.load_with(variables)?)
-    }
-
-    fn checked(loaded: &Loaded<HubSettings>) -> Result<Self, ConfigError> {
-        loaded.checked(Self::new(loaded.settings.clone()))
-    }
-
-    /// The config of settings, checked.
-    ///
-    /// # Errors
-    /// Names the key that makes no sense.
-    pub fn new(settings: HubSettings) -> Result<Self, ConfigError> {
-        settings.check()?;
-        let listen = |given: &[SocketAddr], default_port| Listen::given_or_loopback(given, default_port);
-        let mut seen = HashSet::new();
-        let roles = settings.only.into_iter().filter(|role| seen.insert(*role)).collect();
-        Ok(Self {
-            roles,
-            http: listen(&settings.http, port::HTTP),
-            owner: listen(&settings.owner, port::OWNER),
-            dog: listen(&settings.dog, port::DOG),
-            analysis: listen(&settings.analysis, port::ANALYSIS),
-            nodes: settings.node,
-            discover: settings.discover,
-            data_dir: settings.data_dir.map_or_else(default_data_dir, Ok)?,
-            owner_url: settings.owner_url.0,
-            dog_url: settings.dog_url.0,
-            analysis_url: settings.analysis_url.0,
-            max_analyses: settings.max_analyses,
-            log_format: settings.log_format,
-            listen: settings.listen,
-            clips: settings.clips,
-            detector: settings.detector,
-            events: settings.events,
-            owners: settings.owners,
-            notices: settings.notices,
-            mqtt: settings.mqtt,
-            page: settings.page,
-            health: settings.health,
-        })
-    }
-
-    /// Whether this process has a role.
-    pub fn has(&self, role: Role) -> bool {
-        self.roles.contains(&role)
-    }
-}
-
-/// systemd's `$STATE_DIRECTORY`, else the user's data directory by the XDG rules.
-fn default_data_dir() -> Result<PathBuf, ConfigError> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // Several are separated by colons; ours is the first.
-    let state = std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
-    state
-        .filter(|path| path.is_absolute())
-        .or_else(|| absolute("XDG_DATA_HOME").map(|home| home.join("meowlink")))
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share/meowlink")))
-        .ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
-}
+/// The variable by which systemd names the folder of a service.
+const STATE: &str = "STATE_DIRECTORY";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(toml: &str) -> Result<Config, ConfigError> {
-        let mut settings: HubSettings = toml::from_str(toml).unwrap();
-        settings.data_dir.get_or_insert_with(|| "/somewhere".into());
-        Config::new(settings)
+    fn config(toml: &str) -> Result<HubSettings, ConfigError> {
+        let settings: HubSettings = toml::from_str(toml).unwrap();
+        settings.check(&[("HOME", "/somewhere")].into_iter().collect()).map(|()| settings)
     }
 
     #[test]
     fn defaults_are_those_of_the_original() {
         let config = config("").unwrap();
-        assert_eq!(config.roles, Role::ALL);
-        assert_eq!(config.http, Listen::Loopback(5000));
-        assert_eq!(config.owner, Listen::Loopback(50051));
-        assert_eq!(config.dog, Listen::Loopback(50055));
-        assert_eq!(config.analysis, Listen::Loopback(50057));
-        assert_eq!(config.nodes, ["http://localhost:50056".parse().unwrap()]);
+        assert_eq!(config.roles(), Role::ALL);
+        assert_eq!(config.addresses(Role::Gateway), Listen::Loopback(5000));
+        assert_eq!(config.addresses(Role::Owner), Listen::Loopback(50051));
+        assert_eq!(config.addresses(Role::Dog), Listen::Loopback(50055));
+        assert_eq!(config.addresses(Role::Analysis), Listen::Loopback(50057));
+        assert_eq!(config.node, ["http://localhost:50056".parse().unwrap()]);
         assert!(config.discover);
     }
 
@@ -385,6 +322,38 @@ mod tests {
         assert!(config(&nodes(MAX_NODES)).is_ok());
         let error = config(&nodes(MAX_NODES + 1)).unwrap_err().to_string();
         assert!(error.starts_with("node: ") && error.contains("65"), "{error}");
+    }
+
+    #[test]
+    fn data_folder_is_that_of_the_service_or_else_of_the_user() {
+        let of = |toml: &str, variables: &[(&str, &str)]| {
+            let settings: HubSettings = toml::from_str(toml).unwrap();
+            let variables: Variables = variables.iter().copied().collect();
+            let folder = settings.data_dir_with(&variables).map(|folder| folder.display().to_string());
+            assert_eq!(settings.check(&variables).is_ok(), folder.is_ok());
+            let derived = settings.derived(&variables).into_iter().find(|derived| derived.key == "data_dir");
+            (folder.unwrap_or_else(|error| error.to_string()), derived.map(|derived| derived.from).unwrap_or_default())
+        };
+        let home = ("HOME", "/h");
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(of("data_dir = \"/d\"", &[home]), pair("/d", ""));
+        assert_eq!(of("", &[home, (STATE, "/s:/t")]), pair("/s", "the variable STATE_DIRECTORY"));
+        assert_eq!(of("", &[home, ("XDG_DATA_HOME", "/x")]), pair("/x/meowlink", "the variable XDG_DATA_HOME"));
+        assert_eq!(of("", &[home, (STATE, "s")]), pair("/h/.local/share/meowlink", "the variable HOME"));
+        assert!(of("", &[("HOME", "")]).0.starts_with("data_dir: is not given"));
+    }
+
+    #[test]
+    fn secret_that_cannot_be_read_is_refused_before_the_start() {
+        let owner = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\n";
+        let error = config(&format!("{owner}secret_file = \"/none/x\"")).unwrap_err().to_string();
+        assert!(error.starts_with("owners.Anna.channels.webhook.secret_file: /none/x: "), "{error}");
+        let error = config("[mqtt]\nurl = \"mqtt://a\"\nusername = \"u\"\npassword_file = \"/none/x\"").unwrap_err();
+        assert!(error.to_string().starts_with("mqtt.password_file: /none/x: "), "{error}");
+        // A credential of systemd, which `hub config show` outside the service cannot see.
+        config(&format!("{owner}secret_file = \"anna-secret\"")).unwrap();
+        // Owners of another process.
+        config(&format!("only = [\"dog\"]\n{owner}secret_file = \"/none/x\"")).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::Parser;
 use daemon::config::{ConfigCommand, ConfigError};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
-use hub::config::{Config, HubSettings};
+use hub::config::HubSettings;
 use hub::run::{Listeners, RunError, run};
 use tracing::error;
 
@@ -43,7 +43,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
-    match command.text(HubSettings::check) {
+    match command.text() {
         Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::from(EXIT_FAILURE),
@@ -53,7 +53,7 @@ fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
-    let config = match Config::load(args) {
+    let config = match args.settings() {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
     };

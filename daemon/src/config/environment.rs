@@ -27,7 +27,8 @@ impl Variables {
         value(S::PREFIX).or_else(|| value(S::OLD_PREFIX)).map(PathBuf::from)
     }
 
-    fn get(&self, name: &str) -> Option<&OsString> {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&OsString> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 

@@ -42,6 +42,24 @@ pub struct Flags<S, P = AllFlags> {
 }
 
 impl<S: Settings, P: Selection> Flags<S, P> {
+    /// The settings of all layers, checked.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn settings(&self) -> Result<S, ConfigError> {
+        self.settings_with(&Variables::of_process())
+    }
+
+    /// Like [`Flags::settings`], with these environment variables instead of those of the process.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn settings_with(&self, variables: &Variables) -> Result<S, ConfigError> {
+        let loaded = self.load_with(variables)?;
+        loaded.check(variables)?;
+        Ok(loaded.settings)
+    }
+
     /// Merges the layers: defaults, file, environment, flags.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::environment::nearest;
 use super::keys::property_names;
 use super::value::Assignment;
-use super::{ConfigError, Origin, Settings, mask_passwords, schema};
+use super::{ConfigError, Origin, Settings, Variables, mask_passwords, schema};
 
 /// The settings after all layers are merged, and the source of each.
 #[derive(Debug, Clone)]
@@ -22,6 +22,14 @@ pub struct Loaded<S> {
 }
 
 impl<S: Settings> Loaded<S> {
+    /// Checks the settings, as a start of the program does.
+    ///
+    /// # Errors
+    /// Names the key, and the source of its value.
+    pub fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
+        self.checked(self.settings.check(variables))
+    }
+
     /// Adds the source of the value to an error that names only the key.
     ///
     /// # Errors

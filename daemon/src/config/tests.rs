@@ -102,6 +102,20 @@ impl Settings for Example {
     const PROGRAM: &'static str = "example";
     const PREFIX: &'static str = "MEOWLINK_EXAMPLE_";
     const OLD_PREFIX: &'static str = "EXAMPLE_";
+
+    fn check(&self, _: &Variables) -> Result<(), ConfigError> {
+        match self.cats.iter().find(|cat| cat.is_empty()) {
+            Some(_) => Err(ConfigError::value("cats", "one has no name")),
+            None => Ok(()),
+        }
+    }
+
+    fn derived(&self, variables: &Variables) -> Vec<Derived> {
+        let home = variables.get("HOME").filter(|_| self.data_dir.is_none());
+        let folder = home.map(|home| format!("{}/cats", home.display()));
+        let derived = |folder: String| Derived { key: "data_dir", value: folder.into(), from: "HOME".into() };
+        folder.map(derived).into_iter().collect()
+    }
 }
 
 #[derive(Debug, Parser)]
@@ -300,7 +314,7 @@ fn shown_settings_are_a_config_file_that_gives_the_same() {
     let text = "http = [\"127.0.0.1:1\"]\ngain_db = -3.3\n[clips]\npre_roll_ms = 7\n\
                 [[owners]]\nname = \"Anna \\\"A\\\"\"\n[[owners.channels]]\ntype = \"log\"\n";
     let loaded = all_layers(text, &[("MEOWLINK_EXAMPLE_CLIPS_SHARE", "0.3")], &["--cat", "a # b"]).unwrap();
-    let shown = loaded.to_toml().unwrap();
+    let shown = loaded.to_toml(&[]).unwrap();
     assert_eq!(all_layers(&shown, &[], &[]).unwrap().settings, loaded.settings, "{shown}");
     for (line, origin) in [
         ("http = [\"127.0.0.1:1\"]", ".toml:1"),
@@ -318,8 +332,8 @@ fn shown_settings_are_a_config_file_that_gives_the_same() {
         assert!(shown.contains(note), "{note}: {shown}");
     }
     let odd = all_layers("", &[], &["--cat", "a\n# b = \"c\"\n", "--cat", "\u{7f}\\"]).unwrap();
-    assert_eq!(all_layers(&odd.to_toml().unwrap(), &[], &[]).unwrap().settings, odd.settings);
-    let defaults = all_layers("", &[], &[]).unwrap().to_toml().unwrap();
+    assert_eq!(all_layers(&odd.to_toml(&[]).unwrap(), &[], &[]).unwrap().settings, odd.settings);
+    let defaults = all_layers("", &[], &[]).unwrap().to_toml(&[]).unwrap();
     assert_eq!(all_layers(&defaults, &[], &[]).unwrap().settings, Example::default(), "{defaults}");
 }
 
@@ -329,8 +343,8 @@ fn shown_settings_have_no_secrets() {
                 [[owners.channels]]\ntype = \"webhook\"\nurl = \"http://u:98765@a\"\nsecret = \"98765\"\n";
     let loaded = all_layers(text, &[], &[]).unwrap();
     assert_eq!(loaded.settings.mqtt.as_ref().unwrap().password.as_ref().unwrap().expose(), "98765");
-    let shown = loaded.to_toml().unwrap();
-    assert!(!shown.contains("98765") && !loaded.to_json().unwrap().to_string().contains("98765"), "{shown}");
+    let shown = loaded.to_toml(&[]).unwrap();
+    assert!(!shown.contains("98765") && !loaded.to_json(&[]).unwrap().to_string().contains("98765"), "{shown}");
     assert!(shown.contains("# password = \"***\"") && shown.contains("# secret = \"***\""), "{shown}");
     assert!(shown.contains("url = \"mqtt://u:***@a\""), "{shown}");
     // A masked secret must not become one.
@@ -339,10 +353,32 @@ fn shown_settings_have_no_secrets() {
 }
 
 #[test]
+fn shown_settings_say_what_is_derived_and_are_checked_as_at_the_start() {
+    let show = |more: &[&str], variables: &[(&str, &str)]| {
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: ConfigCommand<Example>,
+        }
+        let line = Line::try_parse_from([&["config", "show"], more].concat()).unwrap();
+        line.command.text_with(&variables.iter().copied().collect())
+    };
+    let shown = show(&[], &[("HOME", "/h")]).unwrap();
+    let line =
+        shown.lines().find(|line| line.starts_with("# data_dir = \"/h/cats\"")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line.ends_with("  # derived from HOME"), "{line}");
+    let shown: serde_json::Value = serde_json::from_str(&show(&["--json"], &[("HOME", "/h")]).unwrap()).unwrap();
+    let said = serde_json::json!({ "value": null, "from": "default", "derived": "/h/cats", "derived_from": "HOME" });
+    assert_eq!(shown["data_dir"], said);
+    assert!(show(&["--data-dir", "/d"], &[("HOME", "/h")]).unwrap().contains("\ndata_dir = \"/d\" "));
+    assert_eq!(show(&["--cat", ""], &[]).unwrap_err().to_string(), "--cat: one has no name");
+}
+
+#[test]
 fn json_has_every_key_with_its_value_and_origin() {
     let variables = [("MEOWLINK_EXAMPLE_CLIPS_SHARE", "0.3")];
     let loaded = all_layers("\ngain_db = 0.1", &variables, &["--cat", "Tom"]).unwrap();
-    let shown = loaded.to_json().unwrap();
+    let shown = loaded.to_json(&[]).unwrap();
     assert_eq!(shown["clips.pre_roll_ms"], serde_json::json!({ "value": 500, "from": "default" }));
     let share = serde_json::json!({ "value": 0.3, "from": "environment", "name": "MEOWLINK_EXAMPLE_CLIPS_SHARE" });
     assert_eq!(shown["clips.share"], share);

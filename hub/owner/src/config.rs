@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sound::detector::Kind;
 
+use crate::channels;
 pub use crate::channels::ChannelConfig;
 pub use crate::clock::{ClockTime, QuietHours, Zone};
 pub use crate::mqtt::MqttConfig;
+use crate::secret::check_secret;
 use crate::values::{check_url, check_within};
 
 /// Most owners. The rules of each of them are evaluated for each event.
@@ -175,6 +177,18 @@ pub fn check(
         check_url(url).map_err(|why| ConfigError::value("notices.public_url", why))?;
     }
     mqtt.map_or(Ok(()), MqttConfig::check)
+}
+
+/// Checks that the files with the secrets of these owners' channels and of the broker can be read. A file name without
+/// a folder, which stands for a credential of systemd, is not checked before the start.
+///
+/// # Errors
+/// Names the key of a secret that cannot be read.
+pub fn check_secrets(owners: &[OwnerConfig], mqtt: Option<&MqttConfig>) -> Result<(), ConfigError> {
+    for owner in owners {
+        channels::check_secrets(&owner.name, &owner.channels)?;
+    }
+    check_secret("mqtt.password_file", mqtt.and_then(|mqtt| mqtt.password_file.as_deref()))
 }
 
 #[cfg(test)]

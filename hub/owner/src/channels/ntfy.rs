@@ -1,6 +1,6 @@
 //! A notification as a push message, through <https://ntfy.sh> or another server of ntfy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::config::{ConfigError, Secret};
@@ -75,6 +75,10 @@ impl Settings for Config {
             return Err(("attach", "needs notices.public_url, where the phone fetches the recording".into()));
         }
         Ok(())
+    }
+
+    fn secret_file(&self) -> Option<(&'static str, &Path)> {
+        self.token_file.as_deref().map(|file| ("token_file", file))
     }
 
     fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {
