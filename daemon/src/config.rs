@@ -10,6 +10,7 @@
 
 mod command;
 mod environment;
+mod faults;
 mod flags;
 mod keys;
 mod kind;

@@ -74,6 +74,7 @@ pub struct HubSettings {
 
     /// Folder of the database and the clips (without: $STATE_DIRECTORY, else ~/.local/share/meowlink)
     #[arg(long, value_name = "DIR")]
+    #[schemars(length(min = 1))]
     pub data_dir: Option<PathBuf>,
 
     /// The roles of this process; the others run elsewhere
@@ -186,20 +187,14 @@ impl Settings for HubSettings {
             return Err(ConfigError::value("only", "names no role; leave it out for all of them"));
         }
         self.check_nodes()?;
-        if !MAX_ANALYSES.contains(&self.max_analyses) {
-            let (least, most) = (MAX_ANALYSES.start(), MAX_ANALYSES.end());
-            let why = format!("{} is not within {least} to {most}", self.max_analyses);
-            return Err(ConfigError::value("max_analyses", why));
-        }
         self.listen.check()?;
-        self.clips.check()?;
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
-        self.health.check()?;
         self.page.check()?;
         self.data_dir_with(variables)?;
         let owners = if self.has(Role::Owner) { self.owners.as_slice() } else { &[] };
-        hub_owner::config::check_secrets(owners, self.mqtt.as_ref())
+        let mqtt = self.mqtt.as_ref().filter(|_| self.has(Role::Owner) || self.has(Role::Analysis));
+        hub_owner::config::check_secrets(owners, mqtt)
     }
 
     fn derived(&self, variables: &Variables) -> Vec<Derived> {
@@ -291,6 +286,9 @@ const STATE: &str = "STATE_DIRECTORY";
 
 #[cfg(test)]
 mod tests {
+    use daemon::config::Flags;
+    use serde_json::Value;
+
     use super::*;
 
     fn config(toml: &str) -> Result<HubSettings, ConfigError> {
@@ -362,22 +360,118 @@ mod tests {
         assert!(error.contains("htpp"), "{error}");
     }
 
+    /// The settings of a file, as the program loads them.
+    fn load(toml: &str) -> Result<HubSettings, String> {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            flags: Flags<HubSettings>,
+        }
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let line = <Line as clap::Parser>::parse_from(["hub", "--config", file.path().to_str().unwrap()]);
+        line.flags.settings_with(&[("HOME", "/h")].into_iter().collect()).map_err(|error| error.to_string())
+    }
+
+    /// A file with one number, below the tables that the path of its key needs.
+    fn file_with(path: &[&str], number: &Value) -> String {
+        let (key, tables) = path.split_last().unwrap();
+        let owner = "[[owners]]\nname = \"Anna\"\n";
+        let ntfy = "[[owners.channels]]\ntype = \"ntfy\"\ntopic = \"a\"\n";
+        match tables {
+            [] => format!("{key} = {number}"),
+            ["owners"] => format!("{owner}{key} = {number}\n{ntfy}"),
+            ["owners", "channels"] => format!("{owner}{ntfy}{key} = {number}"),
+            ["mqtt"] => format!("[mqtt]\nurl = \"mqtt://a\"\n{key} = {number}"),
+            tables => format!("[{}]\n{key} = {number}", tables.join(".")),
+        }
+    }
+
+    /// All numbers of the schema, with the paths of their keys.
+    fn numbers<'s>(schema: &'s Value, path: &[&'s str], found: &mut Vec<(Vec<&'s str>, &'s Value)>) {
+        let is_number = |word: &Value| word == "integer" || word == "number";
+        if is_number(&schema["type"]) || schema["type"].as_array().is_some_and(|types| types.iter().any(is_number)) {
+            found.push((path.to_vec(), schema));
+        }
+        for choices in ["anyOf", "oneOf"] {
+            schema[choices].as_array().into_iter().flatten().for_each(|choice| numbers(choice, path, found));
+        }
+        if schema["items"].is_object() {
+            numbers(&schema["items"], path, found);
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            numbers(property, &[path, &[name.as_str()]].concat(), found);
+        }
+    }
+
+    #[test]
+    fn schema_knows_the_ranges_that_are_checked() {
+        let schema = daemon::config::schema::<HubSettings>();
+        let mut found = Vec::new();
+        numbers(&schema, &[], &mut found);
+        let has = |path: &[&str]| found.iter().any(|(other, _)| other == path);
+        assert!(has(&["max_analyses"]) && has(&["mqtt", "heard_off_s"]) && has(&["owners", "channels", "priority"]));
+        for (path, number) in found {
+            let (least, most) = (&number["minimum"], &number["maximum"]);
+            let (Some(low), Some(high)) = (least.as_f64(), most.as_f64()) else { panic!("{path:?} has no range") };
+            for within in [least, most].into_iter().filter(|_| path != ["listen", "frame_ms"]) {
+                let more = if path == ["detector", "on_probability"] { "\noff_probability = 0.01" } else { "" };
+                let more = if path == ["detector", "off_probability"] { "\non_probability = 0.99" } else { more };
+                let toml = format!("{}{more}", file_with(&path, within));
+                assert_eq!(load(&toml).map(drop), Ok(()), "{toml}");
+            }
+            let beyond = |value: f64| if number["type"] == "number" { value.into() } else { (value as i64).into() };
+            for beyond in [beyond(low - 1.0), beyond(high + 1.0)] {
+                let toml = file_with(&path, &beyond);
+                let line = toml.lines().position(|line| line.ends_with(&format!("= {beyond}"))).unwrap() + 1;
+                let error = load(&toml).unwrap_err();
+                let last = path.last().unwrap();
+                assert!(error.contains(&format!(".toml: line {line}: ")), "{toml}: {error}");
+                assert!(
+                    error.contains(&format!("{last}: {beyond} is not between {low} and {high}")),
+                    "{toml}: {error}"
+                );
+                let mut config: Value = serde_json::to_value(toml::from_str::<toml::Table>(&toml).unwrap()).unwrap();
+                assert!(daemon::develop::validate(&schema, &config.take()).is_err(), "{toml}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_harm_is_refused_with_its_line() {
+        for (toml, said) in [
+            ("[clips]\nkeep_days = 999999", "line 2: clips.keep_days: 999999 is not between 0 and 36500"),
+            ("[events]\nkeep_days = 4294967295", "line 2: events.keep_days: 4294967295 is not between"),
+            ("discover = true\ndata_dir = \"\"", "line 2: data_dir: is empty"),
+            ("http = [\n\"127.0.0.1:99999\"]", "line 2: http: "),
+            ("[detector]\nmin_score = nan", "line 2: detector.min_score: nan is not between 0 and 1"),
+            ("[[owners]]\nname = \"Anna\"\nanimals = []", "line 1: owners.Anna.channels: is empty"),
+            (
+                "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\ntopic = \"a\"\ntokn = \"x\"",
+                "line 6: owners.Anna.channels.ntfy.tokn: unknown key; did you mean \"token\"?",
+            ),
+            (
+                "[[owners]]\nname = \"Anna\"\ndigest_at = \"20:00\"\n[[owners.channels]]\ntype = \"log\"",
+                "line 1: owners.Anna.time_zone: is needed",
+            ),
+            (
+                "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"ftp://a\"",
+                "line 5: owners.Anna.channels.webhook.url: ",
+            ),
+        ] {
+            let error = load(toml).unwrap_err();
+            assert!(error.contains(&format!(".toml: {said}")), "{toml}: {error}");
+        }
+    }
+
     #[test]
     fn what_makes_no_sense_names_its_key() {
         for (toml, key) in [
             ("only = []", "only: "),
             ("node = []", "node: "),
             ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
-            ("max_analyses = 0", "max_analyses: "),
             ("[listen]\nframe_ms = 30", "listen.frame_ms: "),
-            ("[listen]\nthreads = 65", "listen.threads: "),
-            ("[listen]\nmax_lag_s = 0", "listen.max_lag_s: "),
-            ("[clips]\npre_roll_ms = 2001", "clips.pre_roll_ms: "),
-            ("[detector]\non_probability = 1.0", "detector.on_probability: 1 is not"),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
-            ("[detector]\nmax_ms = 60000", "detector.max_ms: "),
-            ("[detector]\nmin_score = nan", "detector.min_score: "),
-            ("[health]\nno_sound_after_h = 0", "health.no_sound_after_h: "),
             ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
         ] {

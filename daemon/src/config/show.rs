@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::faults::{below, label};
 use super::secret::MASK;
 use super::{ConfigError, Derived, Key, Loaded, Origin, Settings, keys, mask_passwords};
 
@@ -13,7 +14,7 @@ impl<S: Settings> Loaded<S> {
     /// When the settings cannot be serialised.
     pub fn to_toml(&self, derived: &[Derived]) -> Result<String, ConfigError> {
         let mut page = Page { keys: keys::<S>(), derived, lines: Vec::new() };
-        page.section(&self.values()?, &[], &|key| Some(self.origin(key)));
+        page.section(&self.values()?, &[], "", &|key| self.origin(key));
         let title = "the settings in effect. The comment after each value names its source.";
         Ok(format!("# {}: {title}\n{}", S::PROGRAM, page.text()))
     }
@@ -85,43 +86,46 @@ struct Page<'a> {
 const WIDEST: usize = 48;
 
 impl Page<'_> {
-    /// Adds the values of a section, then its subsections. `origin` gives the source of a key, where each key has its
-    /// own.
-    fn section(&mut self, values: &Map<String, Value>, path: &[String], origin: &dyn Fn(&str) -> Option<Origin>) {
-        let origin_of = |key: &str| origin(key).map(|origin| origin.to_string());
+    /// Adds the values of a section, then its subsections. `place` is the path of the section with the names of the items
+    /// of lists, by which `origin` gives the source of a key.
+    fn section(&mut self, values: &Map<String, Value>, path: &[String], place: &str, origin: &dyn Fn(&str) -> Origin) {
         let mut sections = Vec::new();
         for (name, value) in values {
             let path = [path, std::slice::from_ref(name)].concat();
             let dotted = path.join(".");
+            let place = below(place, name);
+            let origin_of = |key: &str| Some(origin(key).to_string());
             if let Some(derived) = self.derived.iter().find(|derived| derived.key == dotted) {
                 let from = format!("derived from {}", derived.from);
                 self.lines.push((format!("# {name} = {}", toml_of(&derived.value)), Some(from)));
                 continue;
             }
             match value {
-                Value::Null if self.is_section(&path) => sections.push((path, value)),
+                Value::Null if self.is_section(&path) => sections.push((path, place, value)),
                 Value::Null => self.lines.push((format!("# {name} is not set"), None)),
-                Value::Object(_) => sections.push((path, value)),
-                Value::Array(items) if items.iter().any(Value::is_object) => sections.push((path, value)),
+                Value::Object(_) => sections.push((path, place, value)),
+                Value::Array(items) if items.iter().any(Value::is_object) => sections.push((path, place, value)),
                 // As a comment, so that a program that reads the file does not take the mask for the secret.
                 Value::String(text) if text == MASK => {
-                    self.lines.push((format!("# {name} = {value}"), origin_of(&dotted)));
+                    self.lines.push((format!("# {name} = {value}"), origin_of(&place)));
                 }
-                value => self.lines.push((format!("{name} = {}", toml_of(value)), origin_of(&dotted))),
+                value => self.lines.push((format!("{name} = {}", toml_of(value)), origin_of(&place))),
             }
         }
-        for (path, value) in sections {
+        for (path, place, value) in sections {
             let dotted = path.join(".");
             let empty = (String::new(), None);
             match value {
                 Value::Object(values) => {
                     self.lines.extend([empty, (format!("[{dotted}]"), None)]);
-                    self.section(values, &path, origin);
+                    self.section(values, &path, &place, origin);
                 }
                 Value::Array(items) => {
-                    for values in items.iter().filter_map(Value::as_object) {
-                        self.lines.extend([empty.clone(), (format!("[[{dotted}]]"), origin_of(&dotted))]);
-                        self.section(values, &path, &|_| None);
+                    for (index, values) in items.iter().filter_map(Value::as_object).enumerate() {
+                        let place = below(&place, &label(index, |key| values.get(key)?.as_str()));
+                        let header = (format!("[[{dotted}]]"), Some(origin(&place).to_string()));
+                        self.lines.extend([empty.clone(), header]);
+                        self.section(values, &path, &place, origin);
                     }
                 }
                 _ => self.lines.extend([empty, (format!("# [{dotted}] is not set"), None)]),

@@ -26,6 +26,7 @@ struct Example {
     discover: bool,
     /// Where to keep it
     #[arg(long)]
+    #[schemars(length(min = 1))]
     data_dir: Option<PathBuf>,
     /// How a line looks
     #[arg(long)]
@@ -228,11 +229,16 @@ fn mistakes_in_the_file_name_file_line_and_key() {
         ("[clips]\npre_rol_ms = 1", "line 2: clips.pre_rol_ms: unknown key; did you mean \"pre_roll_ms\"?"),
         ("[clipz]\nshare = 1", "line 1: clipz: unknown key; did you mean \"clips\"?"),
         ("gain_db = \"loud\"", "line 1: gain_db: invalid type: string \"loud\", expected f32"),
-        ("[clips]\n\npre_roll_ms = -1", "line 3: clips.pre_roll_ms: invalid value: integer `-1`, expected u32"),
+        ("[clips]\n\npre_roll_ms = -1", "line 3: clips.pre_roll_ms: -1 is not between 0 and 2000"),
         ("http = [\n\"127.0.0.1:1\",\n\"nowhere\"]", "line 3: http: invalid socket address syntax"),
         ("clips = 5", "line 1: clips: invalid type: integer `5`"),
         ("[mqtt]\nport = 1", "line 1: mqtt: the key \"url\" is missing"),
-        ("[[owners]]\nname = \"Anna\"\nanimal = 5", "line 3: owners.animal: unknown key"),
+        ("[[owners]]\nname = \"Anna\"\nanimal = 5", "line 3: owners.Anna.animal: unknown key"),
+        ("gain_db = 1\n[[owners]]\nanimal = 5\nname = 3", "line 3: owners.1.animal: unknown key"),
+        ("gain_db = nan", "line 1: gain_db: nan is not between -60 and 60"),
+        ("gain_db = 6_1.0", "line 1: gain_db: 61.0 is not between -60 and 60"),
+        ("[clips]\npre_roll_ms = 0x1000", "line 2: clips.pre_roll_ms: 4096 is not between 0 and 2000"),
+        ("gain_db = 1\ndata_dir = \"\"", "line 2: data_dir: is empty"),
         ("gain_db = 1\ndiscover = treu", "line 2: discover: not valid TOML: "),
         ("gain_db", "line 1: not valid TOML: "),
     ] {
@@ -242,6 +248,45 @@ fn mistakes_in_the_file_name_file_line_and_key() {
     let line = Line::try_parse_from(["example", "--config", "/nowhere/cat.toml"]).unwrap();
     let error = line.flags.load_with(&Variables::default()).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/cat.toml: cannot read"), "{error}");
+}
+
+#[test]
+fn mistakes_in_a_channel_name_its_line_and_key() {
+    let channel = |text: &str| {
+        let owner = "[[owners]]\nname = \"Anna\"\n";
+        let log = "[[owners.channels]]\ntype = \"log\"\n";
+        error(&format!("{owner}{log}[[owners.channels]]\n{text}"), &[])
+    };
+    for (text, said) in [
+        (
+            "type = \"webhook\"\nurl = \"a\"\nsecrt = \"98765\"",
+            "8: owners.Anna.channels.webhook.secrt: unknown key; did you mean \"secret\"?",
+        ),
+        ("type = \"log\"\nurl = \"98765\"", "7: owners.Anna.channels.log.url: unknown key"),
+        ("type = \"webhook\"", "5: owners.Anna.channels.webhook: the key \"url\" is missing"),
+        ("type = \"sms\"\ntoken = \"98765\"", "6: owners.Anna.channels.sms.type: is not one of log, webhook"),
+        ("url = \"98765\"", "5: owners.Anna.channels.2: the key \"type\" is missing"),
+        (
+            "type = \"webhook\"\nsecret = \"98765\"\nurl = 98765",
+            "8: owners.Anna.channels.webhook.url: must be a text in quotes",
+        ),
+        (
+            "type = \"webhook\"\nurl = \"a\"\nsecret = 98765",
+            "8: owners.Anna.channels.webhook.secret: must be a text in quotes",
+        ),
+    ] {
+        let error = channel(text);
+        assert!(error.ends_with(&format!(".toml: line {said}")), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_second_owner_is_shown_with_its_own_line() {
+    let text = "[[owners]]\nname = \"Anna\"\n[[owners]]\nname = \"Ben\"\n[[owners.channels]]\ntype = \"log\"\n";
+    let shown = all_layers(text, &[], &[]).unwrap().to_toml(&[]).unwrap();
+    let lines = shown.lines().filter(|line| line.starts_with("[[owners]]")).collect::<Vec<_>>();
+    assert!(lines[0].ends_with(".toml:1") && lines[1].ends_with(".toml:3"), "{shown}");
+    assert!(shown.contains("channels = []") && shown.contains("name = \"Ben\""), "{shown}");
 }
 
 #[test]
@@ -256,7 +301,7 @@ fn mistakes_in_the_environment_name_the_variable() {
         (("MEOWLINK_EXAMPLE_GAIN_DB", "loud"), ": \"loud\" is not a number"),
         (("EXAMPLE_GAIN_DB", "loud"), ": \"loud\" is not a number"),
         (("MEOWLINK_EXAMPLE_CLIPS_PRE_ROLL_MS", "1.5"), ": \"1.5\" is not a whole number"),
-        (("MEOWLINK_EXAMPLE_CLIPS_PRE_ROLL_MS", "-1"), ": invalid value: integer `-1`, expected u32"),
+        (("MEOWLINK_EXAMPLE_CLIPS_PRE_ROLL_MS", "-1"), ": -1 is not between 0 and 2000"),
         (("MEOWLINK_EXAMPLE_DISCOVER", "yes"), ": \"yes\" is neither true nor false"),
         (("MEOWLINK_EXAMPLE_HTTP", "127.0.0.1:1,nowhere"), ": invalid socket address syntax"),
         (("MEOWLINK_EXAMPLE_LOG_FORMAT", "xml"), ": unknown variant `xml`, expected `text` or `json`"),
@@ -277,11 +322,18 @@ fn variables_of_other_programs_are_ignored() {
 
 #[test]
 fn checks_name_where_the_value_comes_from() {
-    let text = "gain_db = 99\n[[owners]]\nname = \"Anna\"\n[[owners]]\nname = \"Ben\"\n";
-    let loaded = all_layers(text, &[("MEOWLINK_EXAMPLE_CLIPS_SHARE", "9")], &["--discover"]).unwrap();
+    let text = "gain_db = 9\n[[owners]]\nname = \"Anna\"\n[[owners]]\nname = \"B.en\"\n\
+                [[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\n[mqtt]\nurl = \"a\"\n";
+    let loaded = all_layers(text, &[("MEOWLINK_EXAMPLE_CLIPS_SHARE", "0.9")], &["--discover"]).unwrap();
     for (key, place) in [
         ("gain_db", ".toml: line 1: gain_db: "),
-        ("owners.Ben.channels", ".toml: owners.Ben.channels: "),
+        ("owners.Anna.channels", ".toml: line 2: owners.Anna.channels: "),
+        ("owners.B.en.time_zone", ".toml: line 4: owners.B.en.time_zone: "),
+        ("owners.B.en.channels.webhook.url", ".toml: line 8: owners.B.en.channels.webhook.url: "),
+        ("owners.B.en.channels.webhook.secret", ".toml: line 6: owners.B.en.channels.webhook.secret: "),
+        ("owners.name", ".toml: owners.name: "),
+        ("mqtt.password", ".toml: line 9: mqtt.password: "),
+        ("clips.pre_roll_ms", "clips.pre_roll_ms: "),
         ("clips.share", "MEOWLINK_EXAMPLE_CLIPS_SHARE: "),
         ("discover", "--discover: "),
         ("data_dir", "data_dir: "),
@@ -310,6 +362,26 @@ fn errors_do_not_show_secrets() {
 }
 
 #[test]
+fn no_slip_of_the_pen_shows_a_secret() {
+    let text = "gain_db = 1\n[mqtt]\nurl = \"mqtt://a\"\npassword = \"tk_98765\"\n[[owners]]\nname = \"Anna\"\n\
+                [[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\nsecret = 'tk_98765'\n";
+    let mut refused = 0;
+    for at in 0..text.len() {
+        let (before, after) = text.split_at(at);
+        let others = ["", "\"", "=", "]", "\n", "\u{1}", "\"\"\""];
+        for slip in others.map(|other| format!("{before}{other}{}", &after[1..])) {
+            if let Err(error) = all_layers(&slip, &[], &[]) {
+                refused += 1;
+                let error = error.to_string();
+                assert!(!error.contains("987"), "{slip}: {error}");
+                assert!(error.contains("line "), "{slip}: {error}");
+            }
+        }
+    }
+    assert!(refused > 500, "{refused}");
+}
+
+#[test]
 fn shown_settings_are_a_config_file_that_gives_the_same() {
     let text = "http = [\"127.0.0.1:1\"]\ngain_db = -3.3\n[clips]\npre_roll_ms = 7\n\
                 [[owners]]\nname = \"Anna \\\"A\\\"\"\n[[owners.channels]]\ntype = \"log\"\n";
@@ -324,6 +396,9 @@ fn shown_settings_are_a_config_file_that_gives_the_same() {
         ("pre_roll_ms = 7", ".toml:4"),
         ("share = 0.3", "# MEOWLINK_EXAMPLE_CLIPS_SHARE"),
         ("[[owners]]", ".toml:5"),
+        ("name = \"Anna \\\"A\\\"\"", ".toml:6"),
+        ("[[owners.channels]]", ".toml:7"),
+        ("type = \"log\"", ".toml:8"),
     ] {
         let shown = shown.lines().find(|shown| shown.starts_with(line)).unwrap_or_else(|| panic!("{line}: {shown}"));
         assert!(shown.ends_with(origin), "{shown}");

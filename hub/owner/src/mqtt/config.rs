@@ -6,7 +6,7 @@ use daemon::config::ConfigError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{check_topic, check_within};
+use crate::values::check_topic;
 use daemon::config::Secret;
 
 /// The broker.
@@ -35,9 +35,11 @@ pub struct MqttConfig {
     pub discovery_prefix: String,
     /// Shortest time between two levels of a node, in seconds, 1 to 3600.
     #[serde(default = "default_level_period_s")]
+    #[schemars(range(min = 1, max = 3_600))]
     pub level_period_s: u32,
     /// Time without a cat after which the sensor 'Cat heard' turns off, in seconds, 1 to 3600.
     #[serde(default = "default_heard_off_s")]
+    #[schemars(range(min = 1, max = 3_600))]
     pub heard_off_s: u32,
 }
 
@@ -87,8 +89,6 @@ impl MqttConfig {
     /// # Errors
     /// Names the key.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        check_within("mqtt.level_period_s", self.level_period_s, 3_600)?;
-        check_within("mqtt.heard_off_s", self.heard_off_s, 3_600)?;
         self.address().map_err(|why| ConfigError::value("mqtt.url", why))?;
         check_topic(&self.topic).map_err(|why| ConfigError::value("mqtt.topic", why))?;
         check_topic(&self.discovery_prefix).map_err(|why| ConfigError::value("mqtt.discovery_prefix", why))?;
