@@ -8,12 +8,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text};
+use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_passwords};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
+use daemon::url::HttpUrl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tonic::transport::Uri;
 
 use crate::capture::CaptureSettings;
 use crate::source::{DEFAULT_SEED, SourceSpec};
@@ -22,8 +22,8 @@ use crate::tape::{FRAME_BYTES, SpillConfig};
 /// Port that original clients dial.
 pub const DEFAULT_PORT: u16 = 50056;
 
-/// Where original owners are: the name, since some are on `::1` alone.
-pub const DEFAULT_OWNER: &str = "http://localhost:50051";
+/// Where original owners are, at `localhost`: the name, since some are on `::1` alone.
+pub const DEFAULT_OWNER_PORT: u16 = 50051;
 
 /// Ten minutes of plain samples.
 pub const DEFAULT_TAPE_BYTES: u64 = 600 * 50 * FRAME_BYTES as u64;
@@ -198,14 +198,22 @@ impl Selection for SourceFlags {
     }
 }
 
-/// Where the owner is: `http://HOST[:PORT]`.
+/// Where the owner is: `http://HOST[:PORT]`. Wherever it is shown, `***` stands for a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-pub struct OwnerUrl(String);
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct OwnerUrl(HttpUrl);
+
+impl OwnerUrl {
+    /// The URL with its password, for the code that connects to it.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
 
 impl Default for OwnerUrl {
     fn default() -> Self {
-        Self(DEFAULT_OWNER.into())
+        Self(HttpUrl::localhost(DEFAULT_OWNER_PORT))
     }
 }
 
@@ -213,11 +221,12 @@ impl FromStr for OwnerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("\"{text}\" is not a URL: {error}"))?;
-        match (uri.scheme_str(), uri.host(), uri.path()) {
-            (Some("http"), Some(host), "" | "/") if !host.is_empty() => Ok(Self(text.into())),
-            (Some("https"), ..) => Err(format!("\"{text}\": https is not supported; give an http:// URL")),
-            _ => Err(format!("\"{text}\" is not of the form http://HOST:PORT")),
+        let uri = daemon::url::parse(text)?;
+        let shown = mask_passwords(text);
+        match (uri.scheme_str(), uri.path()) {
+            (Some("http"), "" | "/") => text.parse().map(Self),
+            (Some("https"), _) => Err(format!("\"{shown}\": https is not supported; give an http:// URL")),
+            _ => Err(format!("\"{shown}\" is not of the form http://HOST:PORT")),
         }
     }
 }
@@ -230,15 +239,9 @@ impl TryFrom<String> for OwnerUrl {
     }
 }
 
-impl From<OwnerUrl> for String {
-    fn from(url: OwnerUrl) -> Self {
-        url.0
-    }
-}
-
 impl fmt::Display for OwnerUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        self.0.fmt(out)
     }
 }
 
@@ -410,7 +413,7 @@ mod tests {
         for url in ["http://localhost:50051", "http://[::1]:50051/", "http://owner"] {
             assert!(url.parse::<OwnerUrl>().is_ok(), "{url}");
         }
-        for url in ["localhost:50051", "https://x:1", "http://", "http://x/path", "", "http://x y"] {
+        for url in ["localhost:50051", "https://x:1", "http://", "http://x/path", "", "http://x y", "http://x:99999"] {
             let error = url.parse::<OwnerUrl>().unwrap_err();
             assert!(error.contains(&format!("\"{url}\"")), "{error}");
         }

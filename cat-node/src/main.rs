@@ -10,7 +10,7 @@ use cat_node::config::NodeSettings;
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
-use daemon::config::{ConfigCommand, ConfigError};
+use daemon::config::{ConfigCommand, ConfigError, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
 
@@ -21,8 +21,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // An error here means that the reader of the help has gone.
-            let _ = error.print();
+            print_line_error(&error);
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };

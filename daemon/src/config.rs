@@ -28,7 +28,7 @@ use serde::{Serialize, Serializer};
 
 pub use command::{ConfigCommand, ShowArgs};
 pub use environment::Variables;
-pub use flags::{AllFlags, Flags, Selection};
+pub use flags::{AllFlags, Flags, Selection, print_line_error};
 pub use keys::{Key, keys};
 pub use layers::Loaded;
 pub use schema::schema;

@@ -9,11 +9,12 @@ use clap::Args;
 use daemon::config::{ConfigError, Derived, Settings, Variables};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
+use daemon::url::HttpUrl;
 use hub_base::role::Role;
 use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
-use hub_nodes::address::{NodeConfig, Url};
+use hub_nodes::address::NodeConfig;
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
@@ -83,15 +84,15 @@ pub struct HubSettings {
 
     /// The Owner service, when another process has that role
     #[arg(long, value_name = "URL")]
-    pub owner_url: Url,
+    pub owner_url: HttpUrl,
 
     /// The dog service, when another process has that role
     #[arg(long, value_name = "URL")]
-    pub dog_url: Url,
+    pub dog_url: HttpUrl,
 
     /// The catAnalysis service, when another process has that role
     #[arg(long, value_name = "URL")]
-    pub analysis_url: Url,
+    pub analysis_url: HttpUrl,
 
     /// How many analyses may run at the same time
     #[arg(long, value_name = "N")]
@@ -145,13 +146,13 @@ pub struct HubSettings {
 
 impl Default for HubSettings {
     fn default() -> Self {
-        let localhost = |port| Url(format!("http://localhost:{port}"));
+        let localhost = HttpUrl::localhost;
         Self {
             http: Vec::new(),
             owner: Vec::new(),
             dog: Vec::new(),
             analysis: Vec::new(),
-            node: vec![NodeConfig { cat: None, url: localhost(port::NODE).0 }],
+            node: vec![NodeConfig { cat: None, url: localhost(port::NODE) }],
             discover: true,
             data_dir: None,
             only: Role::ALL.to_vec(),
@@ -342,6 +343,15 @@ mod tests {
     }
 
     #[test]
+    fn passwords_of_urls_are_not_shown() {
+        let toml = "node = [\"Tom=http://u:98765@a:1\"]\nowner_url = \"http://u:98765@b:2\"";
+        let settings = config(toml).unwrap();
+        assert_eq!(settings.owner_url.expose(), "http://u:98765@b:2");
+        let shown = serde_json::to_string(&settings).unwrap() + &format!("{settings:?}");
+        assert!(shown.contains("Tom=http://u:***@a:1") && !shown.contains("98765"), "{shown}");
+    }
+
+    #[test]
     fn secret_that_cannot_be_read_is_refused_before_the_start() {
         let owner = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\n";
         let error = config(&format!("{owner}secret_file = \"/none/x\"")).unwrap_err().to_string();
@@ -444,6 +454,10 @@ mod tests {
             ("[events]\nkeep_days = 4294967295", "line 2: events.keep_days: 4294967295 is not between"),
             ("discover = true\ndata_dir = \"\"", "line 2: data_dir: is empty"),
             ("http = [\n\"127.0.0.1:99999\"]", "line 2: http: "),
+            (
+                "discover = true\nnode = [\"Tom=http://u:98765@a:99999\"]",
+                "line 2: node: \"http://u:***@a:99999\": the port \"99999\"",
+            ),
             ("[detector]\nmin_score = nan", "line 2: detector.min_score: nan is not between 0 and 1"),
             ("[[owners]]\nname = \"Anna\"\nanimals = []", "line 1: owners.Anna.channels: is empty"),
             (

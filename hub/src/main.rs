@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use daemon::config::{ConfigCommand, ConfigError};
+use daemon::config::{ConfigCommand, ConfigError, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
 use hub::config::HubSettings;
@@ -24,8 +24,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing fails only if the reader of the help has closed the pipe.
-            let _ = error.print();
+            print_line_error(&error);
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };

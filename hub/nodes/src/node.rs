@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::config::mask_passwords;
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use hub_base::MAX_NAME_BYTES;
@@ -93,7 +94,7 @@ impl Default for Description {
 
 impl Node {
     pub(crate) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Self::with(config.url.clone(), config.cat.clone(), false)
+        Self::with(config.url.expose(), config.cat.clone(), false)
     }
 
     /// A discovered node under its permanent name. Nothing is connected yet.
@@ -101,12 +102,14 @@ impl Node {
     /// # Errors
     /// If `url` is not valid.
     pub fn discovered(url: String) -> Result<Self, tonic::transport::Error> {
-        Self::with(url, None, true)
+        Self::with(&url, None, true)
     }
 
-    fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
+    fn with(url: &str, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let announced = Announced::default();
-        let channel = peer::channel_to_announced(&url, announced.clone())?;
+        let channel = peer::channel_to_announced(url, announced.clone())?;
+        // Only the channel knows the password.
+        let url = mask_passwords(url).into_owned();
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, description, calls, client }) })
     }
@@ -140,7 +143,7 @@ impl Node {
         *self.inner.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(description);
     }
 
-    /// Its URL, which identifies it.
+    /// Its URL, which identifies it. `***` stands for a password in it.
     pub fn url(&self) -> &str {
         &self.inner.url
     }

@@ -2,7 +2,7 @@
 
 /// Checks a URL of HTTP.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is not a URL: {why}"))?;
+    let parsed = daemon::url::parse(url)?;
     match (parsed.scheme_str(), parsed.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),
         _ => Err(format!("{url:?} is not a URL of the form http://HOST or https://HOST")),

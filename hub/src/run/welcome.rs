@@ -43,7 +43,7 @@ fn nodes_in_words(nodes: &[NodeConfig], discover: bool) -> String {
     let named = if nodes.len() > MOST_NAMED_NODES {
         format!("{} configured nodes", nodes.len())
     } else {
-        nodes.iter().map(|node| node.url.as_str()).collect::<Vec<_>>().join(", ")
+        nodes.iter().map(|node| node.url.to_string()).collect::<Vec<_>>().join(", ")
     };
     if discover { format!("{named} and those that announce themselves") } else { named }
 }

@@ -45,7 +45,9 @@ impl Hub {
             let store = open(&data_dir).await;
             let clips = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
             let clips = Clips::open(&data_dir, clips, store.clone()).await.unwrap();
-            let nodes = Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}") }]).unwrap();
+            let nodes =
+                Nodes::new(&[NodeConfig { cat: Some("Tom".into()), url: format!("http://{node}").parse().unwrap() }])
+                    .unwrap();
             let settings = Settings::default();
             let started = Listening::start(&settings, &nodes, store.clone(), clips.clone(), None, &stopped);
             (started.await.unwrap(), nodes, store, clips)
@@ -401,7 +403,7 @@ async fn node_under_a_second_name_is_not_heard_twice() {
 }
 
 fn node_at(address: SocketAddr) -> Node {
-    let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}") }]).unwrap();
+    let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }]).unwrap();
     nodes.iter().next().unwrap()
 }
 

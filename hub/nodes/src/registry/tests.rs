@@ -5,7 +5,7 @@ use crate::node::{DESCRIPTION_HOLDS, Description};
 
 fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
     let configs: Vec<_> =
-        configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: (*url).to_owned() }).collect();
+        configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: url.parse().unwrap() }).collect();
     Nodes::new(&configs).unwrap()
 }
 
@@ -91,4 +91,12 @@ async fn node_with_the_boot_id_of_one_before_it_is_that_one() {
     nodes.add(other.clone()).unwrap();
     assert!(nodes.twin_of(&found).is_none());
     assert_eq!(nodes.twin_of(&other).unwrap().url(), "http://pi.local:1");
+}
+
+#[tokio::test]
+async fn password_of_a_node_is_not_in_its_name() {
+    let nodes = Nodes::new(&["Tom=http://anna:98765@kitchen:1".parse().unwrap()]).unwrap();
+    assert_eq!(nodes.iter().next().unwrap().url(), "http://anna:***@kitchen:1");
+    assert!(nodes.get("http://anna:***@kitchen:1").is_some());
+    assert!(!format!("{nodes:?}").contains("98765"));
 }

@@ -70,7 +70,7 @@ impl MqttConfig {
     /// What is wrong with the URL.
     pub fn address(&self) -> Result<(String, u16, bool), String> {
         let bad = || format!("{:?} is not a URL of the form mqtt://HOST:PORT or mqtts://HOST:PORT", self.url);
-        let url: http::Uri = self.url.parse().map_err(|_| bad())?;
+        let url = daemon::url::parse(&self.url)?;
         let tls = match url.scheme_str() {
             Some("mqtt") => false,
             Some("mqtts") => true,
