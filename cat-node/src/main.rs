@@ -10,7 +10,7 @@ use cat_node::config::NodeSettings;
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
-use daemon::config::{ConfigCommand, ConfigError, print_line_error};
+use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
 
@@ -62,6 +62,7 @@ fn with_config(
         Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
+    Variables::of_process().warn_of_foreign::<NodeSettings>();
     // One thread serves hundreds of listeners, and a second one would cost more in waking it than it gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     finish(runtime.context("the runtime cannot be started").and_then(|runtime| {

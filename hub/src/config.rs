@@ -16,6 +16,7 @@ use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::NodeConfig;
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
+use hub_store::DATABASE_FILE;
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
 use schemars::JsonSchema;
@@ -251,6 +252,14 @@ impl HubSettings {
         given.ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
     }
 
+    /// The folder of the service, if a database lies there that this hub does not use, because it has another folder.
+    pub(crate) fn unused_data(&self, variables: &Variables) -> Option<PathBuf> {
+        let given = self.data_dir.as_ref()?;
+        let (folder, _) = default_data_dir(variables).filter(|(_, variable)| *variable == STATE)?;
+        let is_same = folder.canonicalize().ok() == given.canonicalize().ok();
+        (!is_same && folder.join(DATABASE_FILE).exists()).then_some(folder)
+    }
+
     fn check_nodes(&self) -> Result<(), ConfigError> {
         if self.node.is_empty() {
             return Err(ConfigError::value("node", "names no node"));
@@ -340,6 +349,19 @@ mod tests {
         assert_eq!(of("", &[home, ("XDG_DATA_HOME", "/x")]), pair("/x/meowlink", "the variable XDG_DATA_HOME"));
         assert_eq!(of("", &[home, (STATE, "s")]), pair("/h/.local/share/meowlink", "the variable HOME"));
         assert!(of("", &[("HOME", "")]).0.starts_with("data_dir: is not given"));
+    }
+
+    #[test]
+    fn database_that_a_new_folder_leaves_behind_is_noticed() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let variables: Variables = [(STATE, old.path())].into_iter().collect();
+        let settings = |folder: &std::path::Path| HubSettings { data_dir: Some(folder.into()), ..Default::default() };
+        assert_eq!(settings(new.path()).unused_data(&variables), None, "the service has no data");
+        std::fs::write(old.path().join(DATABASE_FILE), "").unwrap();
+        assert_eq!(settings(new.path()).unused_data(&variables), Some(old.path().into()));
+        assert_eq!(settings(&old.path().join(".")).unused_data(&variables), None);
+        assert_eq!(settings(new.path()).unused_data(&Variables::default()), None);
+        assert_eq!(HubSettings::default().unused_data(&variables), None);
     }
 
     #[test]

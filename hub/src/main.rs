@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use daemon::config::{ConfigCommand, ConfigError, print_line_error};
+use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
 use hub::config::HubSettings;
@@ -57,6 +57,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
+    Variables::of_process().warn_of_foreign::<HubSettings>();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .enable_all()

@@ -315,6 +315,28 @@ fn mistakes_in_the_environment_name_the_variable() {
 }
 
 #[test]
+fn variables_that_kubernetes_makes_for_a_service_stop_nothing() {
+    for (name, value) in [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "5000"),
+        ("SERVICE_PORT_HTTP", "5000"),
+        ("PORT", "tcp://10.0.0.1:5000"),
+        ("PORT_5000_TCP", "tcp://10.0.0.1:5000"),
+        ("PORT_5000_TCP_PROTO", "tcp"),
+        ("PORT_5000_UDP_ADDR", "10.0.0.1"),
+        ("HTTP_SERVICE_HOST", "10.0.0.1"),
+        ("HTTP_PORT", "tcp://10.0.0.1:5000"),
+    ] {
+        let name = format!("MEOWLINK_EXAMPLE_{name}");
+        assert_eq!(all_layers("", &[(&name, value)], &[]).unwrap().settings, Example::default(), "{name}");
+    }
+    for (name, value) in [("PORT", "5000"), ("MQTT_PORTS", "1"), ("PORT_HTTP_TCP", "1"), ("SERVICE", "a")] {
+        let name = format!("MEOWLINK_EXAMPLE_{name}");
+        assert!(error("", &[(&name, value)]).starts_with(&format!("{name}: unknown variable")), "{name}");
+    }
+}
+
+#[test]
 fn variables_of_other_programs_are_ignored() {
     let variables = [("EXAMPLE_FOO", "1"), ("EXAMPLE_CLIPS_PRE_ROLL_MS", "x"), ("EXAMPLE_CLIPS", "x"), ("HOME", "/")];
     assert_eq!(all_layers("", &variables, &[]).unwrap().settings, Example::default());

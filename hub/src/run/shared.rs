@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use daemon::config::ConfigError;
+use daemon::config::{ConfigError, Variables};
 use daemon::grpc;
 use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
+use tracing::warn;
 
 use super::RunError;
 use crate::config::HubSettings;
@@ -45,6 +46,10 @@ impl Shared {
     /// them.
     pub(super) async fn open(config: HubSettings, stop: CancellationToken) -> Result<Self, RunError> {
         let data_dir = config.data_dir()?;
+        if let Some(unused) = config.unused_data(&Variables::of_process()) {
+            let (data_dir, unused) = (data_dir.display(), unused.display());
+            warn!(%data_dir, %unused, "the database in the folder of the service is not used: data_dir names another folder");
+        }
         let notifies = !config.owners.is_empty() && config.has(Role::Owner);
         let store =
             if hears_or_shows(&config) || notifies { Some(open_store(&config, &data_dir).await?) } else { None };
