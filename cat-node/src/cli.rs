@@ -122,7 +122,6 @@ mod tests {
     use daemon::config::Variables;
 
     use super::*;
-    use crate::config::Config;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
         Cli::try_parse_from(line.split(' ')).map(Cli::command)
@@ -138,7 +137,7 @@ mod tests {
         let options = "--source synthetic --seed 7 --cat Tom --listen 127.0.0.1:1 --listen [::1]:2 --owner http://x:1";
         for line in [format!("cat-node {options}"), format!("cat-node serve {options}")] {
             let Command::Serve(args) = parse(&line).unwrap() else { panic!("{line}") };
-            let config = Config::from(args.load_with(&Variables::default()).unwrap().settings);
+            let config = args.load_with(&Variables::default()).unwrap().settings;
             assert_eq!((config.cat.as_str(), config.source.to_string().as_str()), ("Tom", "synthetic"));
             assert_eq!(config.owner.to_string(), "http://x:1");
         }

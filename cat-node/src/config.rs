@@ -8,13 +8,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, Flags, Loaded, Selection, Settings, as_text};
+use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_passwords};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use daemon::systemd;
+use daemon::url::HttpUrl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tonic::transport::Uri;
 
 use crate::capture::CaptureSettings;
 use crate::source::{DEFAULT_SEED, SourceSpec};
@@ -23,8 +23,8 @@ use crate::tape::{FRAME_BYTES, SpillConfig};
 /// Port that original clients dial.
 pub const DEFAULT_PORT: u16 = 50056;
 
-/// Where original owners are: the name, since some are on `::1` alone.
-pub const DEFAULT_OWNER: &str = "http://localhost:50051";
+/// Where original owners are, at `localhost`: the name, since some are on `::1` alone.
+pub const DEFAULT_OWNER_PORT: u16 = 50051;
 
 /// Ten minutes of plain samples.
 pub const DEFAULT_TAPE_BYTES: u64 = 600 * 50 * FRAME_BYTES as u64;
@@ -103,6 +103,7 @@ pub struct NodeSettings {
     /// Folder on disk where the tape goes on when its memory is full (without: nowhere). It must be a folder of its
     /// own: the node deletes files in it
     #[arg(long, value_name = "DIR")]
+    #[schemars(length(min = 1))]
     pub spill_dir: Option<PathBuf>,
 
     /// Disk space for the tape in that folder, in bytes: a second of a quiet room takes about 12000
@@ -156,25 +157,51 @@ impl Settings for NodeSettings {
     const PROGRAM: &'static str = "cat-node";
     const PREFIX: &'static str = "MEOWLINK_NODE_";
     const OLD_PREFIX: &'static str = "CAT_NODE_";
+
+    fn check(&self, _: &Variables) -> Result<(), ConfigError> {
+        self.addresses().check("listen", self.insecure)?;
+        check_source(&self.source)
+    }
+
+    fn derived(&self, variables: &Variables) -> Vec<Derived> {
+        let folder = systemd::state_folder(variables).filter(|_| self.state_dir.is_none()).map(|folder| Derived {
+            key: "state_dir",
+            value: folder.to_string_lossy().into(),
+            from: format!("the variable {}", systemd::STATE_VARIABLE),
+        });
+        self.addresses().derived("listen").into_iter().chain(folder).collect()
+    }
 }
 
 impl NodeSettings {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        self.listen().check("listen", self.insecure)?;
-        check_source(&self.source)?;
-        within("owner_timeout_ms", self.owner_timeout_ms, &OWNER_TIMEOUT_MS)?;
-        within("silent_after_s", self.silent_after_s, &SILENT_AFTER_S)?;
-        within("spill_bytes", self.spill_bytes, &SPILL_BYTES)?;
-        within("gain_db", self.gain_db, &GAIN_DB)?;
-        within("tape_bytes", self.tape_bytes, &TAPE_BYTES)
+    /// Where the node listens.
+    pub fn addresses(&self) -> Listen {
+        Listen::given_or_loopback(&self.listen, DEFAULT_PORT)
     }
 
-    fn listen(&self) -> Listen {
-        Listen::given_or_loopback(&self.listen, DEFAULT_PORT)
+    /// Where the node's key is. `None`: it has none.
+    pub fn state_folder(&self) -> Option<PathBuf> {
+        self.state_dir.clone().or_else(|| systemd::state_folder(&Variables::of_process()))
+    }
+
+    /// How long a caller waits for the owner.
+    pub fn owner_timeout(&self) -> Duration {
+        Duration::from_millis(self.owner_timeout_ms)
+    }
+
+    /// What to hear from, with the seed or the end that belong to it.
+    pub fn audio_source(&self) -> SourceSpec {
+        self.source.clone().with_seed(self.seed).with_once(self.wav_once)
+    }
+
+    /// How to hear.
+    pub fn capture(&self) -> CaptureSettings {
+        CaptureSettings { gain_db: self.gain_db, silent_after: Duration::from_secs(self.silent_after_s) }
+    }
+
+    /// Where the tape goes on when its memory is full. `None`: nowhere.
+    pub fn spill(&self) -> Option<SpillConfig> {
+        self.spill_dir.clone().map(|dir| SpillConfig { dir, bytes: self.spill_bytes })
     }
 }
 
@@ -198,83 +225,22 @@ impl Selection for StateFlags {
     }
 }
 
-/// What a node runs with: the settings in the form that its parts take.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Where it listens.
-    pub listen: Listen,
-    /// The owner that is notified.
-    pub owner: OwnerUrl,
-    /// How long a caller waits for the owner.
-    pub owner_timeout: Duration,
-    /// The cat that this node listens to. Empty: none.
-    pub cat: String,
-    /// What it hears from.
-    pub source: SourceSpec,
-    /// How it hears.
-    pub capture: CaptureSettings,
-    /// Bytes of plain samples that the tape is made for.
-    pub tape_bytes: u64,
-    /// Where the tape goes on when it is too long for that. `None`: nowhere.
-    pub spill: Option<SpillConfig>,
-    /// Where its key is. `None`: it has none.
-    pub state_dir: Option<PathBuf>,
-    /// Whether it announces itself by mDNS, when it listens beyond loopback.
-    pub announce: bool,
-    /// How a line of the log looks.
-    pub log_format: LogFormat,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        NodeSettings::default().into()
-    }
-}
-
-impl Config {
-    /// The config of all layers, checked.
-    ///
-    /// # Errors
-    /// Names the file, variable or flag that is wrong.
-    pub fn load<P: Selection>(flags: &Flags<NodeSettings, P>) -> Result<Self, ConfigError> {
-        Self::checked(flags.load()?)
-    }
-
-    fn checked(loaded: Loaded<NodeSettings>) -> Result<Self, ConfigError> {
-        loaded.checked(loaded.settings.check())?;
-        Ok(loaded.settings.into())
-    }
-}
-
-impl From<NodeSettings> for Config {
-    fn from(settings: NodeSettings) -> Self {
-        Self {
-            listen: settings.listen(),
-            owner: settings.owner,
-            owner_timeout: Duration::from_millis(settings.owner_timeout_ms),
-            cat: settings.cat,
-            source: settings.source.with_seed(settings.seed).with_once(settings.wav_once),
-            capture: CaptureSettings {
-                gain_db: settings.gain_db,
-                silent_after: Duration::from_secs(settings.silent_after_s),
-            },
-            tape_bytes: settings.tape_bytes,
-            spill: settings.spill_dir.map(|dir| SpillConfig { dir, bytes: settings.spill_bytes }),
-            state_dir: settings.state_dir.or_else(systemd::state_folder),
-            announce: settings.announce,
-            log_format: settings.log_format,
-        }
-    }
-}
-
-/// Where the owner is: `http://HOST[:PORT]`.
+/// Where the owner is: `http://HOST[:PORT]`. Wherever it is shown, `***` stands for a password in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-pub struct OwnerUrl(String);
+#[serde(try_from = "String")]
+#[schemars(with = "String")]
+pub struct OwnerUrl(HttpUrl);
+
+impl OwnerUrl {
+    /// The URL with its password, for the code that connects to it.
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+}
 
 impl Default for OwnerUrl {
     fn default() -> Self {
-        Self(DEFAULT_OWNER.into())
+        Self(HttpUrl::localhost(DEFAULT_OWNER_PORT))
     }
 }
 
@@ -282,11 +248,12 @@ impl FromStr for OwnerUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let uri: Uri = text.parse().map_err(|error| format!("\"{text}\" is not a URL: {error}"))?;
-        match (uri.scheme_str(), uri.host(), uri.path()) {
-            (Some("http"), Some(host), "" | "/") if !host.is_empty() => Ok(Self(text.into())),
-            (Some("https"), ..) => Err(format!("\"{text}\": https is not supported; give an http:// URL")),
-            _ => Err(format!("\"{text}\" is not of the form http://HOST:PORT")),
+        let uri = daemon::url::parse(text)?;
+        let shown = mask_passwords(text);
+        match (uri.scheme_str(), uri.path()) {
+            (Some("http"), "" | "/") => text.parse().map(Self),
+            (Some("https"), _) => Err(format!("\"{shown}\": https is not supported; give an http:// URL")),
+            _ => Err(format!("\"{shown}\" is not of the form http://HOST:PORT")),
         }
     }
 }
@@ -299,26 +266,10 @@ impl TryFrom<String> for OwnerUrl {
     }
 }
 
-impl From<OwnerUrl> for String {
-    fn from(url: OwnerUrl) -> Self {
-        url.0
-    }
-}
-
 impl fmt::Display for OwnerUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        self.0.fmt(out)
     }
-}
-
-fn within<T>(key: &str, value: T, range: &RangeInclusive<T>) -> Result<(), ConfigError>
-where
-    T: Copy + PartialOrd + fmt::Display,
-{
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::value(key, format!("{value} is not between {} and {}", range.start(), range.end())))
 }
 
 #[cfg(feature = "microphone")]
@@ -344,7 +295,7 @@ fn check_source(source: &SourceSpec) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use daemon::config::{Key, Variables, keys, schema};
+    use daemon::config::{Flags, Key, keys, schema};
     use daemon::develop::validate;
 
     use super::*;
@@ -355,14 +306,14 @@ mod tests {
         flags: Flags<NodeSettings>,
     }
 
-    /// The config without the environment of the machine that runs the tests.
-    fn resolve(line: &[&str]) -> Result<Config, ConfigError> {
+    /// The settings without the environment of the machine that runs the tests.
+    fn resolve(line: &[&str]) -> Result<NodeSettings, ConfigError> {
         let line = std::iter::once("cat-node").chain(line.iter().copied());
         let flags = <Line as clap::Parser>::try_parse_from(line).unwrap().flags;
-        Config::checked(flags.load_with(&Variables::default())?)
+        flags.settings_with(&Variables::default())
     }
 
-    fn resolve_file(text: &str, line: &[&str]) -> Result<Config, ConfigError> {
+    fn resolve_file(text: &str, line: &[&str]) -> Result<NodeSettings, ConfigError> {
         let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         std::fs::write(file.path(), text).unwrap();
         resolve(&[&["--config", file.path().to_str().unwrap()], line].concat())
@@ -372,9 +323,12 @@ mod tests {
     fn nothing_given_means_the_defaults() {
         assert_eq!(
             resolve(&["--source", "synthetic"]).unwrap(),
-            Config { source: SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true }, ..Config::default() }
+            NodeSettings {
+                source: SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true },
+                ..Default::default()
+            }
         );
-        assert_eq!(Config::default().tape_bytes, 19_200_000);
+        assert_eq!(NodeSettings::default().tape_bytes, 19_200_000);
     }
 
     #[test]
@@ -388,9 +342,9 @@ mod tests {
             .map(|line| format!("{}\n", line.trim_start_matches("# ")))
             .collect();
         let config = resolve_file(&settings, &["--source", "synthetic"]).unwrap();
-        let listen = Listen::At(vec!["127.0.0.1:50056".parse().unwrap(), "[::1]:50056".parse().unwrap()]);
+        let listen = vec!["127.0.0.1:50056".parse().unwrap(), "[::1]:50056".parse().unwrap()];
         let source = SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true };
-        assert_eq!(config, Config { listen, source, ..Config::default() });
+        assert_eq!(config, NodeSettings { listen, source, ..Default::default() });
         // It has every key but the one without a default, and the schema agrees.
         let example: toml::Table = toml::from_str(&settings).unwrap();
         for key in keys::<NodeSettings>().iter().map(Key::dotted).filter(|key| key != "spill_dir") {
@@ -422,8 +376,8 @@ mod tests {
         let file = "owner = \"http://a:1\"\ncat = \"Tom\"\nseed = 5\nsource = \"synthetic\"\ngain_db = 3.5\n";
         let config = resolve_file(file, &["--owner", "http://b:2"]).unwrap();
         assert_eq!(config.owner.to_string(), "http://b:2");
-        assert_eq!((config.cat.as_str(), config.capture.gain_db), ("Tom", 3.5));
-        assert_eq!(config.source, SourceSpec::Synthetic { seed: 5, vocalisations: true });
+        assert_eq!((config.cat.as_str(), config.capture().gain_db), ("Tom", 3.5));
+        assert_eq!(config.audio_source(), SourceSpec::Synthetic { seed: 5, vocalisations: true });
     }
 
     #[test]
@@ -463,15 +417,15 @@ mod tests {
     #[test]
     fn seed_may_be_any_number_of_64_bits() {
         let config = resolve(&["--source", "synthetic", "--seed", "18446744073709551615"]).unwrap();
-        assert_eq!(config.source, SourceSpec::Synthetic { seed: u64::MAX, vocalisations: true });
+        assert_eq!(config.audio_source(), SourceSpec::Synthetic { seed: u64::MAX, vocalisations: true });
     }
 
     #[test]
     fn tape_goes_to_disk_only_when_told_where() {
-        assert_eq!(resolve_file("spill_bytes = 2000000\nsource = \"synthetic\"", &[]).unwrap().spill, None);
+        assert_eq!(resolve_file("spill_bytes = 2000000\nsource = \"synthetic\"", &[]).unwrap().spill(), None);
         let config = resolve_file("spill_dir = \"/var/lib/cat-node/tape\"\nsource = \"synthetic\"", &[]).unwrap();
         let spill = SpillConfig { dir: "/var/lib/cat-node/tape".into(), bytes: DEFAULT_SPILL_BYTES };
-        assert_eq!(config.spill, Some(spill));
+        assert_eq!(config.spill(), Some(spill));
     }
 
     #[test]
@@ -486,7 +440,7 @@ mod tests {
         for url in ["http://localhost:50051", "http://[::1]:50051/", "http://owner"] {
             assert!(url.parse::<OwnerUrl>().is_ok(), "{url}");
         }
-        for url in ["localhost:50051", "https://x:1", "http://", "http://x/path", "", "http://x y"] {
+        for url in ["localhost:50051", "https://x:1", "http://", "http://x/path", "", "http://x y", "http://x:99999"] {
             let error = url.parse::<OwnerUrl>().unwrap_err();
             assert!(error.contains(&format!("\"{url}\"")), "{error}");
         }

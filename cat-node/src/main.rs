@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, RecordArgs};
-use cat_node::config::{Config, NodeSettings};
+use cat_node::config::NodeSettings;
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
 use daemon::cause::{cause, without_number};
-use daemon::config::{ConfigCommand, ConfigError};
+use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::identity::{Identity, Machine, NodeId};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use tracing::error;
@@ -24,13 +24,12 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // An error here means that the reader of the help has gone.
-            let _ = error.print();
+            print_line_error(&error);
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     match cli.command() {
-        Command::Serve(flags) => serve(Config::load(&flags)),
+        Command::Serve(flags) => serve(flags.settings()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
         Command::Identity(command) => identity(&command),
@@ -38,31 +37,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Result<Config, ConfigError>) -> ExitCode {
+fn serve(config: Result<NodeSettings, ConfigError>) -> ExitCode {
     with_config(config, async |config| {
         let stop = shutdown::on_signal()?;
         // Checked already, before there was a log: this says there which addresses are not loopback.
-        let _ = config.listen.check("listen", true);
-        let listeners = config.listen.bind("listen").await?;
+        let addresses = config.addresses();
+        let _ = addresses.check("listen", true);
+        let listeners = addresses.bind("listen").await?;
         run(config, listeners, stop).await?;
         Ok(())
     })
 }
 
 fn record_wav(args: &RecordArgs) -> ExitCode {
-    with_config(Config::load(&args.settings), async |config| {
+    with_config(args.settings.settings(), async |config| {
         let stop = shutdown::on_signal()?;
         record(config, &args.path, args.seconds, stop).await
     })
 }
 
 /// Runs `work` with a config that is good.
-fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+fn with_config(
+    config: Result<NodeSettings, ConfigError>,
+    work: impl AsyncFnOnce(NodeSettings) -> anyhow::Result<()>,
+) -> ExitCode {
     let config = match config {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
+    Variables::of_process().warn_of_foreign::<NodeSettings>();
     // One thread serves hundreds of listeners, and a second one would cost more in waking it than it gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     finish(runtime.context("the runtime cannot be started").and_then(|runtime| {
@@ -74,13 +78,10 @@ fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Confi
 
 fn identity(command: &IdentityCommand) -> ExitCode {
     let (IdentityCommand::Show(flags) | IdentityCommand::Keep(flags)) = command;
-    let config = match Config::load(flags) {
-        Ok(config) => config,
-        Err(error) => return bad_config(&error),
-    };
-    finish(
-        id_of(command, config.state_dir).and_then(|id| writeln!(std::io::stdout(), "{id}").context("standard output")),
-    )
+    match flags.settings() {
+        Ok(config) => finish(id_of(command, config.state_folder()).and_then(|id| print(&format!("{id}\n")))),
+        Err(error) => bad_config(&error),
+    }
 }
 
 fn id_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<NodeId> {
@@ -100,7 +101,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn print_config(command: &ConfigCommand<NodeSettings>) -> ExitCode {
-    match command.text(NodeSettings::check) {
+    match command.text() {
         Ok(text) => finish(print(&text)),
         Err(error) => bad_config(&error),
     }

@@ -52,7 +52,7 @@ impl Owner {
     /// # Errors
     /// If the URL cannot be used.
     pub fn new(url: OwnerUrl, timeout: Duration) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(url.to_string())?
+        let endpoint = Endpoint::from_shared(url.expose().to_owned())?
             // If connecting hangs, there is time left for a second try.
             .connect_timeout(timeout / 2)
             .tcp_nodelay(true)

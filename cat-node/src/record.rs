@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::capture;
 use crate::clock::NodeClock;
-use crate::config::Config;
+use crate::config::NodeSettings;
 use crate::status::Status;
 use crate::tape::reader::Reader;
 use crate::tape::{Piece, Tape, Want};
@@ -32,14 +32,14 @@ const TAPE_BYTES: usize = 10 * 2 * SAMPLE_RATE_HZ as usize;
 ///
 /// # Errors
 /// If the file cannot be written, or the source delivers nothing.
-pub async fn record(config: Config, path: &Path, seconds: u64, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn record(config: NodeSettings, path: &Path, seconds: u64, stop: CancellationToken) -> anyhow::Result<()> {
     let mut recording = Recording::create(path, seconds)?;
     let tape = Arc::new(Tape::new(NodeClock::start(), TAPE_BYTES));
     let status = Arc::new(Status::new(config.source.kind()));
     let mut reader = Reader::at(&tape, 0);
     let stop_capture = CancellationToken::new();
     let _stop_at_return = stop_capture.clone().drop_guard();
-    capture::spawn(config.source, tape, Arc::clone(&status), config.capture, stop_capture)
+    capture::spawn(config.audio_source(), tape, Arc::clone(&status), config.capture(), stop_capture)
         .map_err(|error| anyhow!("cannot start the capture thread: {}", without_number(error)))?;
 
     let mut samples = Vec::new();

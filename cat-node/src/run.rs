@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use crate::announce::announce;
 use crate::capture;
 use crate::clock::NodeClock;
-use crate::config::Config;
+use crate::config::NodeSettings;
 use crate::metrics;
 use crate::node::Node;
 use crate::owner::Owner;
@@ -55,32 +55,33 @@ pub enum RunError {
     Capture(std::io::Error),
 }
 
-/// Runs a node on open sockets until `stop`, then ends its streams and returns within
+/// Runs a node with checked settings on open sockets until `stop`, then ends its streams and returns within
 /// [`daemon::shutdown::STOP_DEADLINE`].
 ///
 /// # Errors
 /// If it cannot start.
-pub async fn run(config: Config, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
     config.source.check().map_err(RunError::Source)?;
     let clock = NodeClock::start();
     let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
-    let tape = Arc::new(match &config.spill {
-        Some(spill) => tape.spill_to(spill),
+    let tape = Arc::new(match config.spill() {
+        Some(spill) => tape.spill_to(&spill),
         None => tape,
     });
-    let status = Arc::new(Status::new(config.source.kind()));
-    let owner = Owner::new(config.owner.clone(), config.owner_timeout).map_err(RunError::Owner)?;
-    let key = config.state_dir.as_deref().and_then(key);
+    let source = config.audio_source();
+    let status = Arc::new(Status::new(source.kind()));
+    let owner = Owner::new(config.owner.clone(), config.owner_timeout()).map_err(RunError::Owner)?;
+    let key = config.state_folder().as_deref().and_then(key);
     let id = key.as_ref().map(Key::id);
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let boot_id = format!("{:016x}", tape.boot_id());
-    info!(?addresses, cat = config.cat, source = %config.source, boot_id, "cat-node starts");
+    info!(?addresses, cat = config.cat, %source, boot_id, "cat-node starts");
 
     // A token of its own: capture stops after the streams have ended, so that they get all audio until then.
     let stop_capture = CancellationToken::new();
     status.beat(clock.now_ns());
     let capture =
-        capture::spawn(config.source, Arc::clone(&tape), Arc::clone(&status), config.capture, stop_capture.clone())
+        capture::spawn(source, Arc::clone(&tape), Arc::clone(&status), config.capture(), stop_capture.clone())
             .map_err(RunError::Capture)?;
 
     let (health, health_service) = health_reporter();

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use cat_node::config::Config;
+use cat_node::config::NodeSettings;
 use cat_node::run::run;
 use cat_node::source::SourceSpec;
 use daemon::shutdown::CancellationToken;
@@ -31,12 +31,12 @@ async fn start_with(source: SourceSpec) -> (SocketAddr, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let config = Config {
+    let config = NodeSettings {
         owner: "http://127.0.0.1:1".parse().unwrap(),
-        owner_timeout: Duration::from_millis(200),
+        owner_timeout_ms: 200,
         source,
         cat: "Tom \"the\" cat".into(),
-        ..Config::default()
+        ..NodeSettings::default()
     };
     tokio::spawn(run(config, vec![listener], stop.clone()));
     (address, stop)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cat_node::config::Config;
+use cat_node::config::NodeSettings;
 use cat_node::run::{RunError, run};
 use cat_node::source::SourceSpec;
 use daemon::shutdown::CancellationToken;
@@ -36,7 +36,7 @@ struct Node {
 }
 
 impl Node {
-    async fn start(config: Config) -> Self {
+    async fn start(config: NodeSettings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -80,8 +80,8 @@ fn synthetic(seed: u64) -> SourceSpec {
     SourceSpec::Synthetic { seed, vocalisations: true }
 }
 
-fn config(owner: &str, source: SourceSpec) -> Config {
-    Config { owner: owner.parse().unwrap(), source, cat: "Tom".into(), ..Config::default() }
+fn config(owner: &str, source: SourceSpec) -> NodeSettings {
+    NodeSettings { owner: owner.parse().unwrap(), source, cat: "Tom".into(), ..NodeSettings::default() }
 }
 
 fn wav(folder: &Path, samples: &[i16]) -> SourceSpec {
@@ -189,14 +189,16 @@ async fn an_owner_that_is_down_is_unavailable_by_name_and_one_that_comes_up_is_f
     drop(listener);
     let url = format!("http://{address}");
     let timeout = Duration::from_millis(300);
-    let mut node = Node::start(Config { owner_timeout: timeout, ..config(&url, synthetic(1)) }).await;
+    let mut node =
+        Node::start(NodeSettings { owner_timeout_ms: timeout.as_millis() as u64, ..config(&url, synthetic(1)) }).await;
     let error = call(&mut node.client, "Tom").await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
     assert!(error.message().contains(&url), "{error}");
     assert_eq!(node.describe().await.counters.unwrap().owner_failures, 1);
 
     // A call that began before its owner started is answered once the owner runs.
-    let mut patient = Node::start(Config { owner_timeout: DEADLINE, ..config(&url, synthetic(1)) }).await;
+    let mut patient =
+        Node::start(NodeSettings { owner_timeout_ms: DEADLINE.as_millis() as u64, ..config(&url, synthetic(1)) }).await;
     let calling = tokio::spawn(async move { call(&mut patient.client, "Tom").await });
     let owner = FakeOwner::default();
     let serving = owner.serve(TcpListener::bind(address).await.unwrap());
@@ -211,7 +213,8 @@ async fn an_owner_that_hangs_is_too_slow() {
     let owner = FakeOwner { delay: DEADLINE, ..FakeOwner::default() };
     let (url, _serving) = owner.start().await;
     let timeout = Duration::from_millis(200);
-    let mut node = Node::start(Config { owner_timeout: timeout, ..config(&url, synthetic(1)) }).await;
+    let mut node =
+        Node::start(NodeSettings { owner_timeout_ms: timeout.as_millis() as u64, ..config(&url, synthetic(1)) }).await;
     let error = call(&mut node.client, "Tom").await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
     assert!(error.message().contains(&url) && error.message().contains("200 ms"), "{error}");
@@ -268,7 +271,8 @@ async fn the_tape_is_given_from_a_cursor_on_in_messages_of_any_length_and_coding
 
 #[tokio::test]
 async fn cursors_of_another_boot_and_beyond_the_tape() {
-    let mut node = Node::start(Config { tape_bytes: 50 * 640, ..config("http://127.0.0.1:1", synthetic(1)) }).await;
+    let mut node =
+        Node::start(NodeSettings { tape_bytes: 50 * 640, ..config("http://127.0.0.1:1", synthetic(1)) }).await;
     let description = node.until("over its end", |node| node.tape.unwrap().oldest_sequence > 20).await;
     let boot_id = description.boot_id;
     assert_eq!(description.tape.unwrap().capacity_frames, 50);
@@ -327,7 +331,8 @@ async fn subscribers_are_limited_and_one_that_hangs_up_makes_room_at_once() {
 
 #[tokio::test]
 async fn a_subscriber_that_does_not_read_loses_frames_and_no_other_does() {
-    let mut node = Node::start(Config { tape_bytes: 50 * 640, ..config("http://127.0.0.1:1", synthetic(1)) }).await;
+    let mut node =
+        Node::start(NodeSettings { tape_bytes: 50 * 640, ..config("http://127.0.0.1:1", synthetic(1)) }).await;
     // Its window is full after 16 KiB. The buffers on both sides hold some more.
     let endpoint = Endpoint::from_shared(format!("http://{}", node.address)).unwrap();
     let narrow = endpoint.initial_stream_window_size(16 * 1024).connect().await.unwrap();

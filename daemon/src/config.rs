@@ -10,6 +10,7 @@
 
 mod command;
 mod environment;
+mod faults;
 mod flags;
 mod keys;
 mod kind;
@@ -27,7 +28,7 @@ use serde::{Serialize, Serializer};
 
 pub use command::{ConfigCommand, ShowArgs};
 pub use environment::{Variables, nearest};
-pub use flags::{AllFlags, Flags, Selection};
+pub use flags::{AllFlags, Flags, Selection, print_line_error};
 pub use keys::{Key, keys};
 pub use layers::Loaded;
 pub use schema::schema;
@@ -48,6 +49,30 @@ pub trait Settings:
     const PREFIX: &'static str;
     /// The older prefix. Variables with it are still read, for keys outside sections.
     const OLD_PREFIX: &'static str;
+
+    /// Checks what the types and the ranges of the keys do not say: values that must fit each other, and what a start
+    /// needs of the machine, such as a folder that `variables` name, or a file with a secret.
+    ///
+    /// # Errors
+    /// Names the key.
+    fn check(&self, variables: &Variables) -> Result<(), ConfigError>;
+
+    /// The values that the program works out for keys that are unset, for `config show`.
+    fn derived(&self, variables: &Variables) -> Vec<Derived> {
+        let _ = variables;
+        Vec::new()
+    }
+}
+
+/// A value that the program works out for a key that is unset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derived {
+    /// The key, with its section.
+    pub key: &'static str,
+    /// The value in use.
+    pub value: serde_json::Value,
+    /// What it is worked out from: "the variable HOME".
+    pub from: String,
 }
 
 /// The source of a value.

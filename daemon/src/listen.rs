@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::cause::cause;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Derived};
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,13 @@ impl Listen {
     /// The `given` addresses, or both loopback addresses at `default_port` if there are none.
     pub fn given_or_loopback(given: &[SocketAddr], default_port: u16) -> Self {
         if given.is_empty() { Self::Loopback(default_port) } else { Self::At(given.to_vec()) }
+    }
+
+    /// The addresses that stand for `key` if none is given, for `config show`.
+    pub fn derived(&self, key: &'static str) -> Option<Derived> {
+        let Self::Loopback(port) = self else { return None };
+        let value = serde_json::json!([format!("127.0.0.1:{port}"), format!("[::1]:{port}")]);
+        Some(Derived { key, value, from: "the loopback addresses of this machine".into() })
     }
 
     /// Checks that all addresses are loopback ones, unless the user allows others (`insecure`). `key` is the config key

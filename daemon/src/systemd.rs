@@ -6,6 +6,8 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tracing::debug;
 
+use crate::config::Variables;
+
 /// Reports that the daemon serves, with a line for `systemctl status`.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
@@ -38,10 +40,12 @@ fn send(states: &[NotifyState<'_>]) {
     }
 }
 
+/// The variable by which systemd names the folder of a service.
+pub const STATE_VARIABLE: &str = "STATE_DIRECTORY";
+
 /// The state folder that systemd gives a service (`StateDirectory=`; the first, if there are several). `None`: the
 /// program does not run under systemd, or its unit has none.
-pub fn state_folder() -> Option<PathBuf> {
-    let folders = std::env::var_os("STATE_DIRECTORY")?;
-    let folders = folders.to_str()?;
-    folders.split(':').next().filter(|folder| !folder.is_empty()).map(PathBuf::from)
+pub fn state_folder(variables: &Variables) -> Option<PathBuf> {
+    let folders = variables.get(STATE_VARIABLE)?.to_str()?;
+    folders.split(':').next().map(PathBuf::from).filter(|folder| folder.is_absolute())
 }

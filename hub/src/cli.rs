@@ -169,7 +169,6 @@ mod tests {
     use hub_base::role::Role;
 
     use super::*;
-    use crate::config::Config;
 
     fn serve(args: &[&str]) -> ServeArgs {
         match Cli::try_parse_from([&["hub"], args].concat()).unwrap().command() {
@@ -179,8 +178,8 @@ mod tests {
     }
 
     /// The config without the environment of the machine that runs the tests.
-    fn config(args: &[&str]) -> Result<Config, ConfigError> {
-        Config::load_with(&serve(args), &Variables::default())
+    fn config(args: &[&str]) -> Result<HubSettings, ConfigError> {
+        serve(args).settings_with(&Variables::default())
     }
 
     #[test]
@@ -190,7 +189,7 @@ mod tests {
             &["serve", "--http", "127.0.0.1:1", "--data-dir", "/d"],
         ] {
             let config = config(args).unwrap();
-            assert_eq!(config.http, Listen::At(vec!["127.0.0.1:1".parse().unwrap()]), "{args:?}");
+            assert_eq!(config.addresses(Role::Gateway), Listen::At(vec!["127.0.0.1:1".parse().unwrap()]), "{args:?}");
         }
     }
 
@@ -198,8 +197,8 @@ mod tests {
     fn lists_are_repeated_flags_or_commas() {
         let args = ["--only", "owner,dog", "--data-dir", "/d", "--node", "Tom=http://a:1", "--node", "Ada=http://b:1"];
         let config = config(&args).unwrap();
-        assert_eq!(config.roles, [Role::Owner, Role::Dog]);
-        assert_eq!(config.nodes.len(), 2);
+        assert_eq!(config.roles(), [Role::Owner, Role::Dog]);
+        assert_eq!(config.node.len(), 2);
     }
 
     #[test]
@@ -208,7 +207,7 @@ mod tests {
         let file = dir.path().join("hub.toml");
         std::fs::write(&file, "data_dir = \"/from-file\"\nmax_analyses = 3\n").unwrap();
         let config = config(&["--config", file.to_str().unwrap(), "--data-dir", "/from-flag"]).unwrap();
-        assert_eq!((config.data_dir.as_path(), config.max_analyses), (Path::new("/from-flag"), 3));
+        assert_eq!((config.data_dir.as_deref(), config.max_analyses), (Some(Path::new("/from-flag")), 3));
     }
 
     #[test]
@@ -257,6 +256,6 @@ mod tests {
     fn example_config_is_understood() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/hub.toml");
         let config = config(&["--config", file.to_str().unwrap(), "--data-dir", "/d"]).unwrap();
-        assert_eq!(config.roles, Role::ALL);
+        assert_eq!(config.roles(), Role::ALL);
     }
 }

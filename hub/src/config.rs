@@ -1,4 +1,4 @@
-//! The settings of a hub, and the config that its parts take.
+//! The settings of a hub.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -6,15 +6,18 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::Args;
-use daemon::config::{ConfigError, Flags, Loaded, Selection, Settings, Variables};
+use daemon::config::{ConfigError, Derived, Settings, Variables};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
+use daemon::systemd::{self, STATE_VARIABLE as STATE};
+use daemon::url::HttpUrl;
 use hub_base::role::Role;
 use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
-use hub_nodes::address::{NodeConfig, Url};
+use hub_nodes::address::NodeConfig;
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
+use hub_store::DATABASE_FILE;
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
 use schemars::JsonSchema;
@@ -74,6 +77,7 @@ pub struct HubSettings {
 
     /// Folder of the database and the clips (without: $STATE_DIRECTORY, else ~/.local/share/meowlink)
     #[arg(long, value_name = "DIR")]
+    #[schemars(length(min = 1))]
     pub data_dir: Option<PathBuf>,
 
     /// The roles of this process; the others run elsewhere
@@ -82,15 +86,15 @@ pub struct HubSettings {
 
     /// The Owner service, when another process has that role
     #[arg(long, value_name = "URL")]
-    pub owner_url: Url,
+    pub owner_url: HttpUrl,
 
     /// The dog service, when another process has that role
     #[arg(long, value_name = "URL")]
-    pub dog_url: Url,
+    pub dog_url: HttpUrl,
 
     /// The catAnalysis service, when another process has that role
     #[arg(long, value_name = "URL")]
-    pub analysis_url: Url,
+    pub analysis_url: HttpUrl,
 
     /// How many analyses may run at the same time
     #[arg(long, value_name = "N")]
@@ -144,13 +148,13 @@ pub struct HubSettings {
 
 impl Default for HubSettings {
     fn default() -> Self {
-        let localhost = |port| Url(format!("http://localhost:{port}"));
+        let localhost = HttpUrl::localhost;
         Self {
             http: Vec::new(),
             owner: Vec::new(),
             dog: Vec::new(),
             analysis: Vec::new(),
-            node: vec![NodeConfig { cat: None, url: localhost(port::NODE).0 }],
+            node: vec![NodeConfig { cat: None, url: localhost(port::NODE) }],
             discover: true,
             data_dir: None,
             only: Role::ALL.to_vec(),
@@ -177,38 +181,84 @@ impl Settings for HubSettings {
     const PROGRAM: &'static str = "hub";
     const PREFIX: &'static str = "MEOWLINK_HUB_";
     const OLD_PREFIX: &'static str = "HUB_";
-}
 
-impl HubSettings {
-    /// Whether the values make sense.
-    ///
-    /// # Errors
-    /// Names the key.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let addresses = [
-            ("http", &self.http, port::HTTP),
-            ("owner", &self.owner, port::OWNER),
-            ("dog", &self.dog, port::DOG),
-            ("analysis", &self.analysis, port::ANALYSIS),
-        ];
-        for (key, given, default_port) in addresses {
-            Listen::given_or_loopback(given, default_port).check(key, self.insecure)?;
+    fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
+        for (role, key) in ADDRESS_KEYS {
+            self.addresses(role).check(key, self.insecure)?;
         }
         if self.only.is_empty() {
             return Err(ConfigError::value("only", "names no role; leave it out for all of them"));
         }
         self.check_nodes()?;
-        if !MAX_ANALYSES.contains(&self.max_analyses) {
-            let (least, most) = (MAX_ANALYSES.start(), MAX_ANALYSES.end());
-            let why = format!("{} is not within {least} to {most}", self.max_analyses);
-            return Err(ConfigError::value("max_analyses", why));
-        }
         self.listen.check()?;
-        self.clips.check()?;
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
-        self.health.check()?;
-        self.page.check()
+        self.page.check()?;
+        self.data_dir_with(variables)?;
+        let owners = if self.has(Role::Owner) { self.owners.as_slice() } else { &[] };
+        let mqtt = self.mqtt.as_ref().filter(|_| self.has(Role::Owner) || self.has(Role::Analysis));
+        hub_owner::config::check_secrets(owners, mqtt)
+    }
+
+    fn derived(&self, variables: &Variables) -> Vec<Derived> {
+        let mut all: Vec<_> =
+            ADDRESS_KEYS.iter().filter_map(|(role, key)| self.addresses(*role).derived(key)).collect();
+        if self.data_dir.is_none()
+            && let Some((folder, variable)) = default_data_dir(variables)
+        {
+            let value = folder.display().to_string().into();
+            all.push(Derived { key: "data_dir", value, from: format!("the variable {variable}") });
+        }
+        all
+    }
+}
+
+/// The keys of the addresses of each role.
+pub(crate) const ADDRESS_KEYS: [(Role, &str); 4] =
+    [(Role::Gateway, "http"), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
+
+impl HubSettings {
+    /// The roles of this process, each once.
+    pub fn roles(&self) -> Vec<Role> {
+        let mut seen = HashSet::new();
+        self.only.iter().copied().filter(|role| seen.insert(*role)).collect()
+    }
+
+    /// Whether this process has a role.
+    pub fn has(&self, role: Role) -> bool {
+        self.only.contains(&role)
+    }
+
+    /// Where a role listens, if this process has it.
+    pub fn addresses(&self, role: Role) -> Listen {
+        let (given, default_port) = match role {
+            Role::Gateway => (&self.http, port::HTTP),
+            Role::Owner => (&self.owner, port::OWNER),
+            Role::Dog => (&self.dog, port::DOG),
+            Role::Analysis => (&self.analysis, port::ANALYSIS),
+        };
+        Listen::given_or_loopback(given, default_port)
+    }
+
+    /// Folder of the database and the clips.
+    ///
+    /// # Errors
+    /// If none is given, and no variable of the environment says where it could be.
+    pub fn data_dir(&self) -> Result<PathBuf, ConfigError> {
+        self.data_dir_with(&Variables::of_process())
+    }
+
+    fn data_dir_with(&self, variables: &Variables) -> Result<PathBuf, ConfigError> {
+        let given = self.data_dir.clone().or_else(|| default_data_dir(variables).map(|(folder, _)| folder));
+        given.ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
+    }
+
+    /// The folder of the service, if a database lies there that this hub does not use, because it has another folder.
+    pub(crate) fn unused_data(&self, variables: &Variables) -> Option<PathBuf> {
+        let given = self.data_dir.as_ref()?;
+        let (folder, _) = default_data_dir(variables).filter(|(_, variable)| *variable == STATE)?;
+        let is_same = folder.canonicalize().ok() == given.canonicalize().ok();
+        (!is_same && folder.join(DATABASE_FILE).exists()).then_some(folder)
     }
 
     fn check_nodes(&self) -> Result<(), ConfigError> {
@@ -228,148 +278,40 @@ impl HubSettings {
     }
 }
 
-/// What a hub does.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The roles of this process, each once.
-    pub roles: Vec<Role>,
-    /// Where the HTTP gateway listens.
-    pub http: Listen,
-    /// Where the Owner service listens.
-    pub owner: Listen,
-    /// Where the dog service listens.
-    pub dog: Listen,
-    /// Where the catAnalysis service listens.
-    pub analysis: Listen,
-    /// The cat-nodes, one or more.
-    pub nodes: Vec<NodeConfig>,
-    /// Whether to look for more cat-nodes by mDNS.
-    pub discover: bool,
-    /// Where the database is.
-    pub data_dir: PathBuf,
-    /// The Owner service when this process does not have it.
-    pub owner_url: String,
-    /// The dog service when this process does not have it.
-    pub dog_url: String,
-    /// The catAnalysis service when this process does not have it.
-    pub analysis_url: String,
-    /// Analyses that may run at once, 1 or more.
-    pub max_analyses: usize,
-    /// How a line of the log looks.
-    pub log_format: LogFormat,
-    /// Listening to the nodes all the time.
-    pub listen: ListenConfig,
-    /// Clips of what was heard.
-    pub clips: ClipsConfig,
-    /// What counts as a cat event, live and in analyses.
-    pub detector: DetectorConfig,
-    /// How long events are kept.
-    pub events: EventsConfig,
-    /// Who is notified. Empty: no owner.
-    pub owners: Vec<OwnerConfig>,
-    /// How notifications are delivered.
-    pub notices: NotificationsConfig,
-    /// The broker, for owners and for Home Assistant. `None`: there is none.
-    pub mqtt: Option<MqttConfig>,
-    /// The web page.
-    pub page: PageConfig,
-    /// When a node counts as deaf.
-    pub health: HealthConfig,
-}
-
-impl Config {
-    /// The config of all layers, checked.
-    ///
-    /// # Errors
-    /// Names the file, variable or flag that is wrong.
-    pub fn load<P: Selection>(flags: &Flags<HubSettings, P>) -> Result<Self, ConfigError> {
-        Self::load_with(flags, &Variables::of_process())
-    }
-
-    /// The same with other environment variables than those of the process.
-    ///
-    /// # Errors
-    /// Names the file, variable or flag that is wrong.
-    pub fn load_with<P: Selection>(flags: &Flags<HubSettings, P>, variables: &Variables) -> Result<Self, ConfigError> {
-        Self::checked(&flags.load_with(variables)?)
-    }
-
-    fn checked(loaded: &Loaded<HubSettings>) -> Result<Self, ConfigError> {
-        loaded.checked(Self::new(loaded.settings.clone()))
-    }
-
-    /// The config of settings, checked.
-    ///
-    /// # Errors
-    /// Names the key that makes no sense.
-    pub fn new(settings: HubSettings) -> Result<Self, ConfigError> {
-        settings.check()?;
-        let listen = |given: &[SocketAddr], default_port| Listen::given_or_loopback(given, default_port);
-        let mut seen = HashSet::new();
-        let roles = settings.only.into_iter().filter(|role| seen.insert(*role)).collect();
-        Ok(Self {
-            roles,
-            http: listen(&settings.http, port::HTTP),
-            owner: listen(&settings.owner, port::OWNER),
-            dog: listen(&settings.dog, port::DOG),
-            analysis: listen(&settings.analysis, port::ANALYSIS),
-            nodes: settings.node,
-            discover: settings.discover,
-            data_dir: settings.data_dir.map_or_else(default_data_dir, Ok)?,
-            owner_url: settings.owner_url.0,
-            dog_url: settings.dog_url.0,
-            analysis_url: settings.analysis_url.0,
-            max_analyses: settings.max_analyses,
-            log_format: settings.log_format,
-            listen: settings.listen,
-            clips: settings.clips,
-            detector: settings.detector,
-            events: settings.events,
-            owners: settings.owners,
-            notices: settings.notices,
-            mqtt: settings.mqtt,
-            page: settings.page,
-            health: settings.health,
-        })
-    }
-
-    /// Whether this process has a role.
-    pub fn has(&self, role: Role) -> bool {
-        self.roles.contains(&role)
-    }
-}
-
-/// systemd's `$STATE_DIRECTORY`, else the user's data directory by the XDG rules.
-fn default_data_dir() -> Result<PathBuf, ConfigError> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    // Several are separated by colons; ours is the first.
-    let state = std::env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from));
-    state
-        .filter(|path| path.is_absolute())
-        .or_else(|| absolute("XDG_DATA_HOME").map(|home| home.join("meowlink")))
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share/meowlink")))
-        .ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
+/// The folder for data if none is given: systemd's `$STATE_DIRECTORY`, else the user's data folder by the XDG rules.
+/// With it comes the name of the variable that it is made from.
+fn default_data_dir(variables: &Variables) -> Option<(PathBuf, &'static str)> {
+    let folder = |name: &'static str, below: &str| {
+        let folder = PathBuf::from(variables.get(name)?);
+        folder.is_absolute().then(|| (folder.join(below), name))
+    };
+    systemd::state_folder(variables)
+        .map(|folder| (folder, STATE))
+        .or_else(|| folder("XDG_DATA_HOME", "meowlink"))
+        .or_else(|| folder("HOME", ".local/share/meowlink"))
 }
 
 #[cfg(test)]
 mod tests {
+    use daemon::config::Flags;
+    use serde_json::Value;
+
     use super::*;
 
-    fn config(toml: &str) -> Result<Config, ConfigError> {
-        let mut settings: HubSettings = toml::from_str(toml).unwrap();
-        settings.data_dir.get_or_insert_with(|| "/somewhere".into());
-        Config::new(settings)
+    fn config(toml: &str) -> Result<HubSettings, ConfigError> {
+        let settings: HubSettings = toml::from_str(toml).unwrap();
+        settings.check(&[("HOME", "/somewhere")].into_iter().collect()).map(|()| settings)
     }
 
     #[test]
     fn defaults_are_those_of_the_original() {
         let config = config("").unwrap();
-        assert_eq!(config.roles, Role::ALL);
-        assert_eq!(config.http, Listen::Loopback(5000));
-        assert_eq!(config.owner, Listen::Loopback(50051));
-        assert_eq!(config.dog, Listen::Loopback(50055));
-        assert_eq!(config.analysis, Listen::Loopback(50057));
-        assert_eq!(config.nodes, ["http://localhost:50056".parse().unwrap()]);
+        assert_eq!(config.roles(), Role::ALL);
+        assert_eq!(config.addresses(Role::Gateway), Listen::Loopback(5000));
+        assert_eq!(config.addresses(Role::Owner), Listen::Loopback(50051));
+        assert_eq!(config.addresses(Role::Dog), Listen::Loopback(50055));
+        assert_eq!(config.addresses(Role::Analysis), Listen::Loopback(50057));
+        assert_eq!(config.node, ["http://localhost:50056".parse().unwrap()]);
         assert!(config.discover);
     }
 
@@ -388,9 +330,171 @@ mod tests {
     }
 
     #[test]
+    fn data_folder_is_that_of_the_service_or_else_of_the_user() {
+        let of = |toml: &str, variables: &[(&str, &str)]| {
+            let settings: HubSettings = toml::from_str(toml).unwrap();
+            let variables: Variables = variables.iter().copied().collect();
+            let folder = settings.data_dir_with(&variables).map(|folder| folder.display().to_string());
+            assert_eq!(settings.check(&variables).is_ok(), folder.is_ok());
+            let derived = settings.derived(&variables).into_iter().find(|derived| derived.key == "data_dir");
+            (folder.unwrap_or_else(|error| error.to_string()), derived.map(|derived| derived.from).unwrap_or_default())
+        };
+        let home = ("HOME", "/h");
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(of("data_dir = \"/d\"", &[home]), pair("/d", ""));
+        assert_eq!(of("", &[home, (STATE, "/s:/t")]), pair("/s", "the variable STATE_DIRECTORY"));
+        assert_eq!(of("", &[home, ("XDG_DATA_HOME", "/x")]), pair("/x/meowlink", "the variable XDG_DATA_HOME"));
+        assert_eq!(of("", &[home, (STATE, "s")]), pair("/h/.local/share/meowlink", "the variable HOME"));
+        assert!(of("", &[("HOME", "")]).0.starts_with("data_dir: is not given"));
+    }
+
+    #[test]
+    fn database_that_a_new_folder_leaves_behind_is_noticed() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let variables: Variables = [(STATE, old.path())].into_iter().collect();
+        let settings = |folder: &std::path::Path| HubSettings { data_dir: Some(folder.into()), ..Default::default() };
+        assert_eq!(settings(new.path()).unused_data(&variables), None, "the service has no data");
+        std::fs::write(old.path().join(DATABASE_FILE), "").unwrap();
+        assert_eq!(settings(new.path()).unused_data(&variables), Some(old.path().into()));
+        assert_eq!(settings(&old.path().join(".")).unused_data(&variables), None);
+        assert_eq!(settings(new.path()).unused_data(&Variables::default()), None);
+        assert_eq!(HubSettings::default().unused_data(&variables), None);
+    }
+
+    #[test]
+    fn passwords_of_urls_are_not_shown() {
+        let toml = "node = [\"Tom=http://u:98765@a:1\"]\nowner_url = \"http://u:98765@b:2\"";
+        let settings = config(toml).unwrap();
+        assert_eq!(settings.owner_url.expose(), "http://u:98765@b:2");
+        let shown = serde_json::to_string(&settings).unwrap() + &format!("{settings:?}");
+        assert!(shown.contains("Tom=http://u:***@a:1") && !shown.contains("98765"), "{shown}");
+    }
+
+    #[test]
+    fn secret_that_cannot_be_read_is_refused_before_the_start() {
+        let owner = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\n";
+        let error = config(&format!("{owner}secret_file = \"/none/x\"")).unwrap_err().to_string();
+        assert!(error.starts_with("owners.Anna.channels.webhook.secret_file: /none/x: "), "{error}");
+        let error = config("[mqtt]\nurl = \"mqtt://a\"\nusername = \"u\"\npassword_file = \"/none/x\"").unwrap_err();
+        assert!(error.to_string().starts_with("mqtt.password_file: /none/x: "), "{error}");
+        // A credential of systemd, which `hub config show` outside the service cannot see.
+        config(&format!("{owner}secret_file = \"anna-secret\"")).unwrap();
+        // Owners of another process.
+        config(&format!("only = [\"dog\"]\n{owner}secret_file = \"/none/x\"")).unwrap();
+    }
+
+    #[test]
     fn unknown_keys_are_errors() {
         let error = toml::from_str::<HubSettings>("htpp = []").unwrap_err().to_string();
         assert!(error.contains("htpp"), "{error}");
+    }
+
+    /// The settings of a file, as the program loads them.
+    fn load(toml: &str) -> Result<HubSettings, String> {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            flags: Flags<HubSettings>,
+        }
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let line = <Line as clap::Parser>::parse_from(["hub", "--config", file.path().to_str().unwrap()]);
+        line.flags.settings_with(&[("HOME", "/h")].into_iter().collect()).map_err(|error| error.to_string())
+    }
+
+    /// A file with one number, below the tables that the path of its key needs.
+    fn file_with(path: &[&str], number: &Value) -> String {
+        let (key, tables) = path.split_last().unwrap();
+        let owner = "[[owners]]\nname = \"Anna\"\n";
+        let ntfy = "[[owners.channels]]\ntype = \"ntfy\"\ntopic = \"a\"\n";
+        match tables {
+            [] => format!("{key} = {number}"),
+            ["owners"] => format!("{owner}{key} = {number}\n{ntfy}"),
+            ["owners", "channels"] => format!("{owner}{ntfy}{key} = {number}"),
+            ["mqtt"] => format!("[mqtt]\nurl = \"mqtt://a\"\n{key} = {number}"),
+            tables => format!("[{}]\n{key} = {number}", tables.join(".")),
+        }
+    }
+
+    /// All numbers of the schema, with the paths of their keys.
+    fn numbers<'s>(schema: &'s Value, path: &[&'s str], found: &mut Vec<(Vec<&'s str>, &'s Value)>) {
+        let is_number = |word: &Value| word == "integer" || word == "number";
+        if is_number(&schema["type"]) || schema["type"].as_array().is_some_and(|types| types.iter().any(is_number)) {
+            found.push((path.to_vec(), schema));
+        }
+        for choices in ["anyOf", "oneOf"] {
+            schema[choices].as_array().into_iter().flatten().for_each(|choice| numbers(choice, path, found));
+        }
+        if schema["items"].is_object() {
+            numbers(&schema["items"], path, found);
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            numbers(property, &[path, &[name.as_str()]].concat(), found);
+        }
+    }
+
+    #[test]
+    fn schema_knows_the_ranges_that_are_checked() {
+        let schema = daemon::config::schema::<HubSettings>();
+        let mut found = Vec::new();
+        numbers(&schema, &[], &mut found);
+        let has = |path: &[&str]| found.iter().any(|(other, _)| other == path);
+        assert!(has(&["max_analyses"]) && has(&["mqtt", "heard_off_s"]) && has(&["owners", "channels", "priority"]));
+        for (path, number) in found {
+            let (least, most) = (&number["minimum"], &number["maximum"]);
+            let (Some(low), Some(high)) = (least.as_f64(), most.as_f64()) else { panic!("{path:?} has no range") };
+            for within in [least, most].into_iter().filter(|_| path != ["listen", "frame_ms"]) {
+                let more = if path == ["detector", "on_probability"] { "\noff_probability = 0.01" } else { "" };
+                let more = if path == ["detector", "off_probability"] { "\non_probability = 0.99" } else { more };
+                let toml = format!("{}{more}", file_with(&path, within));
+                assert_eq!(load(&toml).map(drop), Ok(()), "{toml}");
+            }
+            let beyond = |value: f64| if number["type"] == "number" { value.into() } else { (value as i64).into() };
+            for beyond in [beyond(low - 1.0), beyond(high + 1.0)] {
+                let toml = file_with(&path, &beyond);
+                let line = toml.lines().position(|line| line.ends_with(&format!("= {beyond}"))).unwrap() + 1;
+                let error = load(&toml).unwrap_err();
+                let last = path.last().unwrap();
+                assert!(error.contains(&format!(".toml: line {line}: ")), "{toml}: {error}");
+                assert!(
+                    error.contains(&format!("{last}: {beyond} is not between {low} and {high}")),
+                    "{toml}: {error}"
+                );
+                let mut config: Value = serde_json::to_value(toml::from_str::<toml::Table>(&toml).unwrap()).unwrap();
+                assert!(daemon::develop::validate(&schema, &config.take()).is_err(), "{toml}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_harm_is_refused_with_its_line() {
+        for (toml, said) in [
+            ("[clips]\nkeep_days = 999999", "line 2: clips.keep_days: 999999 is not between 0 and 36500"),
+            ("[events]\nkeep_days = 4294967295", "line 2: events.keep_days: 4294967295 is not between"),
+            ("discover = true\ndata_dir = \"\"", "line 2: data_dir: is empty"),
+            ("http = [\n\"127.0.0.1:99999\"]", "line 2: http: "),
+            (
+                "discover = true\nnode = [\"Tom=http://u:98765@a:99999\"]",
+                "line 2: node: \"http://u:***@a:99999\": the port \"99999\"",
+            ),
+            ("[detector]\nmin_score = nan", "line 2: detector.min_score: nan is not between 0 and 1"),
+            ("[[owners]]\nname = \"Anna\"\nanimals = []", "line 1: owners.Anna.channels: is empty"),
+            (
+                "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\ntopic = \"a\"\ntokn = \"x\"",
+                "line 6: owners.Anna.channels.ntfy.tokn: unknown key; did you mean \"token\"?",
+            ),
+            (
+                "[[owners]]\nname = \"Anna\"\ndigest_at = \"20:00\"\n[[owners.channels]]\ntype = \"log\"",
+                "line 1: owners.Anna.time_zone: is needed",
+            ),
+            (
+                "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"ftp://a\"",
+                "line 5: owners.Anna.channels.webhook.url: ",
+            ),
+        ] {
+            let error = load(toml).unwrap_err();
+            assert!(error.contains(&format!(".toml: {said}")), "{toml}: {error}");
+        }
     }
 
     #[test]
@@ -399,16 +503,8 @@ mod tests {
             ("only = []", "only: "),
             ("node = []", "node: "),
             ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
-            ("max_analyses = 0", "max_analyses: "),
             ("[listen]\nframe_ms = 30", "listen.frame_ms: "),
-            ("[listen]\nthreads = 65", "listen.threads: "),
-            ("[listen]\nmax_lag_s = 0", "listen.max_lag_s: "),
-            ("[clips]\npre_roll_ms = 2001", "clips.pre_roll_ms: "),
-            ("[detector]\non_probability = 1.0", "detector.on_probability: 1 is not"),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
-            ("[detector]\nmax_ms = 60000", "detector.max_ms: "),
-            ("[detector]\nmin_score = nan", "detector.min_score: "),
-            ("[health]\nno_sound_after_h = 0", "health.no_sound_after_h: "),
             ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
         ] {

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use daemon::cause::{cause, without_number};
-use daemon::config::{ConfigCommand, ConfigError};
+use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
-use hub::config::{Config, HubSettings};
+use hub::config::HubSettings;
 use hub::run::{Listeners, RunError, run};
 use tracing::error;
 
@@ -25,8 +25,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing fails only if the reader of the help has closed the pipe.
-            let _ = error.print();
+            print_line_error(&error);
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
@@ -44,7 +43,7 @@ fn bad_config(error: &ConfigError) -> ExitCode {
 }
 
 fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
-    match command.text(HubSettings::check) {
+    match command.text() {
         Ok(text) => {
             let mut out = std::io::stdout().lock();
             match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -61,11 +60,12 @@ fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
-    let config = match Config::load(args) {
+    let config = match args.settings() {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
+    Variables::of_process().warn_of_foreign::<HubSettings>();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .enable_all()

@@ -11,7 +11,7 @@ use hub_base::role::Role;
 use hub_store::StoreError;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::config::HubSettings;
 
 mod analysis;
 mod dog;
@@ -56,12 +56,12 @@ impl RunError {
     }
 }
 
-/// Runs the roles of `config` until `stop` is cancelled, then finishes running work, within [`STOP_DEADLINE`].
+/// Runs the roles of checked settings until `stop` is cancelled, then finishes running work, within [`STOP_DEADLINE`].
 ///
 /// # Errors
 /// If the hub cannot start.
-pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
-    let roles = config.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
+pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
+    let roles = config.roles().iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
     let page_url = welcome::page_url(&listeners.http);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
@@ -76,7 +76,7 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
 
     info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
     if let Some(page_url) = page_url {
-        welcome::log(&page_url, &shared.config);
+        welcome::log(&page_url, &shared);
     }
     systemd::ready(&format!("serving {roles}"));
     shared.stop.cancelled().await;

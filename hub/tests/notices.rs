@@ -322,9 +322,8 @@ async fn secret_that_cannot_be_read_stops_the_start() {
     let toml = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\nsecret_file = \"/none\"";
     let mut settings: hub::config::HubSettings = toml::from_str(toml).unwrap();
     settings.data_dir = Some(dir.path().into());
-    let config = hub::config::Config::new(settings).unwrap();
     let stop = daemon::shutdown::CancellationToken::new();
-    let error = hub::run::run(config, hub::run::Listeners::default(), stop).await.unwrap_err();
+    let error = hub::run::run(settings, hub::run::Listeners::default(), stop).await.unwrap_err();
     assert!(error.to_string().starts_with("owners.Anna.channels.webhook.secret_file: /none"), "{error}");
 }
 

@@ -116,7 +116,7 @@ fn environment_variables_of_the_server_do_not_affect_other_commands() {
     let mut command = hub();
     command.arg("serve").env("HUB_HTTP", "127.0.0.1:5000").env("HUB_MAX_ANALYSES", "0");
     let (code, _, err) = text(&command.output().unwrap());
-    assert!(code == Some(64) && err.contains("HUB_MAX_ANALYSES: 0 is not within 1 to 1000"), "{err}");
+    assert!(code == Some(64) && err.contains("HUB_MAX_ANALYSES: 0 is not between 1 and 1000"), "{err}");
 }
 
 #[test]

@@ -150,9 +150,8 @@ async fn second_hub_on_the_same_data_directory_is_refused() {
     let (hub, node, dir) = hub().await;
     let settings: hub::config::HubSettings =
         toml::from_str(&format!("node = [{:?}]\ndata_dir = {:?}", node.url(), dir.path())).unwrap();
-    let config = hub::config::Config::new(settings).unwrap();
     let stop = daemon::shutdown::CancellationToken::new();
-    let error = hub::run::run(config, hub::run::Listeners::default(), stop).await.unwrap_err();
+    let error = hub::run::run(settings, hub::run::Listeners::default(), stop).await.unwrap_err();
     assert!(error.to_string().contains("another hub"), "{error}");
     assert_eq!(hub.get("/dog/Rex").await.status, 200);
 }

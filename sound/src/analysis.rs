@@ -216,7 +216,7 @@ impl Background {
     fn new(config: DetectorConfig) -> Self {
         // When a vocalisation is measured, these stretches must still be there: those before it, its own, the silence
         // after which it ended, and those of the detector's delay, for which 3 s are ample.
-        let kept = Self::SPAN as usize + (config.max_ms + config.merge_gap_ms) as usize / 20 + 150;
+        let kept = Self::SPAN as usize + config.max_ms.saturating_add(config.merge_gap_ms) as usize / 20 + 150;
         let levels_dbfs = VecDeque::with_capacity(kept + 1);
         Self { levels_dbfs, steps: 0, partial: LevelMeter::default(), partial_samples: 0, kept }
     }

@@ -2,6 +2,7 @@
 //! and scores what lies between them.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -9,23 +10,47 @@ use thiserror::Error;
 use crate::logmel::{LogMel, WINDOW_SAMPLES};
 use crate::model::{Answer, EMBEDDING, Hearing, Model, SOUNDS, STEP_SAMPLES, Sound};
 
+/// Values of `on_probability`.
+const ON_PROBABILITY: RangeInclusive<f32> = 0.05..=0.99;
+
+/// Values of `off_probability`, which is not above `on_probability` either.
+const OFF_PROBABILITY: RangeInclusive<f32> = 0.01..=*ON_PROBABILITY.end();
+
+/// Values of `min_score`.
+const MIN_SCORE: RangeInclusive<f32> = 0.0..=1.0;
+
+/// Values of `min_ms`.
+const MIN_MS: RangeInclusive<u32> = 64..=2_000;
+
+/// Values of `merge_gap_ms`.
+const MERGE_GAP_MS: RangeInclusive<u32> = 0..=2_000;
+
+/// Values of `max_ms`.
+const MAX_MS: RangeInclusive<u32> = 2_000..=30_000;
+
 /// What counts as a vocalisation. The detector works in steps of 64 ms and rounds times up to whole steps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DetectorConfig {
     /// A vocalisation begins where the smoothed probability of a cat reaches this, 0.05 to 0.99.
+    #[schemars(range(min = *ON_PROBABILITY.start(), max = *ON_PROBABILITY.end()))]
     pub on_probability: f32,
     /// A vocalisation goes on while the smoothed probability is at least this, 0.01 to `on_probability`.
+    #[schemars(range(min = *OFF_PROBABILITY.start(), max = *OFF_PROBABILITY.end()))]
     pub off_probability: f32,
     /// Shorter vocalisations are dropped, in milliseconds, 64 to 2,000.
+    #[schemars(range(min = *MIN_MS.start(), max = *MIN_MS.end()))]
     pub min_ms: u32,
     /// Longest silence within one vocalisation, in milliseconds, 0 to 2,000: sounds with no more silence between them
     /// are merged. (Lost audio, which the rest of the code calls a gap, always ends a vocalisation.)
+    #[schemars(range(min = *MERGE_GAP_MS.start(), max = *MERGE_GAP_MS.end()))]
     pub merge_gap_ms: u32,
     /// Longest vocalisation, in milliseconds, 2,000 to 30,000. A longer one is cut here and goes on as the next. An
     /// [`Analyzer`](crate::analysis::Analyzer) keeps this much audio in memory.
+    #[schemars(range(min = *MAX_MS.start(), max = *MAX_MS.end()))]
     pub max_ms: u32,
     /// Vocalisations with a lower score are dropped, 0 to 1.
+    #[schemars(range(min = *MIN_SCORE.start(), max = *MIN_SCORE.end()))]
     pub min_score: f32,
 }
 
@@ -66,28 +91,28 @@ impl DetectorConfig {
     /// Names the first value that is not.
     pub fn check(&self) -> Result<(), OutOfBounds> {
         let shares = [
-            ("on_probability", self.on_probability, 0.05, 0.99),
-            ("off_probability", self.off_probability, 0.01, self.on_probability),
-            ("min_score", self.min_score, 0.0, 1.0),
+            ("on_probability", self.on_probability, ON_PROBABILITY),
+            ("off_probability", self.off_probability, *OFF_PROBABILITY.start()..=self.on_probability),
+            ("min_score", self.min_score, MIN_SCORE),
         ];
         let times = [
-            ("min_ms", self.min_ms, 64, 2_000),
-            ("merge_gap_ms", self.merge_gap_ms, 0, 2_000),
-            ("max_ms", self.max_ms, 2_000, 30_000),
+            ("min_ms", self.min_ms, MIN_MS),
+            ("merge_gap_ms", self.merge_gap_ms, MERGE_GAP_MS),
+            ("max_ms", self.max_ms, MAX_MS),
         ];
         let bad = |key, value: String, low: String, high: String| OutOfBounds {
             key,
             value,
             bounds: format!("{low} to {high}"),
         };
-        for (key, value, low, high) in shares {
-            if !(low..=high).contains(&value) {
-                return Err(bad(key, value.to_string(), low.to_string(), high.to_string()));
+        for (key, value, range) in shares {
+            if !range.contains(&value) {
+                return Err(bad(key, value.to_string(), range.start().to_string(), range.end().to_string()));
             }
         }
-        for (key, value, low, high) in times {
-            if !(low..=high).contains(&value) {
-                return Err(bad(key, value.to_string(), low.to_string(), high.to_string()));
+        for (key, value, range) in times {
+            if !range.contains(&value) {
+                return Err(bad(key, value.to_string(), range.start().to_string(), range.end().to_string()));
             }
         }
         Ok(())

@@ -25,29 +25,26 @@ pub struct ShowArgs<S: Settings> {
 }
 
 impl<S: Settings> ConfigCommand<S> {
-    /// The text to print. `check` checks the values of the settings.
+    /// The text to print. Settings that would stop the start of the program are refused here too.
     ///
     /// # Errors
     /// Names the file, variable or flag that is wrong.
-    pub fn text(&self, check: impl FnOnce(&S) -> Result<(), ConfigError>) -> Result<String, ConfigError> {
-        self.text_with(&Variables::of_process(), check)
+    pub fn text(&self) -> Result<String, ConfigError> {
+        self.text_with(&Variables::of_process())
     }
 
     /// Like [`Self::text`], with these environment variables instead of those of the process.
     ///
     /// # Errors
     /// Names the file, variable or flag that is wrong.
-    pub fn text_with(
-        &self,
-        variables: &Variables,
-        check: impl FnOnce(&S) -> Result<(), ConfigError>,
-    ) -> Result<String, ConfigError> {
+    pub fn text_with(&self, variables: &Variables) -> Result<String, ConfigError> {
         match self {
             Self::Schema => Ok(format!("{:#}\n", schema::<S>())),
             Self::Show(args) => {
                 let loaded = args.flags.load_with(variables)?;
-                loaded.checked(check(&loaded.settings))?;
-                if args.json { Ok(format!("{:#}\n", loaded.to_json()?)) } else { loaded.to_toml() }
+                loaded.check(variables)?;
+                let derived = loaded.settings.derived(variables);
+                if args.json { Ok(format!("{:#}\n", loaded.to_json(&derived)?)) } else { loaded.to_toml(&derived) }
             }
         }
     }

@@ -1,10 +1,12 @@
 //! The layer of environment variables.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use tracing::warn;
+
 use super::value::{Assignment, Given};
-use super::{ConfigError, Key, Origin, Settings};
+use super::{ConfigError, Key, Origin, Settings, keys};
 
 /// The environment variables of a process.
 // Not Debug: it holds secrets of other programs too.
@@ -27,7 +29,8 @@ impl Variables {
         value(S::PREFIX).or_else(|| value(S::OLD_PREFIX)).map(PathBuf::from)
     }
 
-    fn get(&self, name: &str) -> Option<&OsString> {
+    /// The value of a variable.
+    pub fn get(&self, name: &str) -> Option<&OsString> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
@@ -55,12 +58,23 @@ impl Variables {
         Ok(assignments)
     }
 
-    /// Refuses names with the prefix of the program that belong to no key.
+    /// Logs the variables that have the prefix of the program's names, but were made by Kubernetes. They set nothing. Call
+    /// it when the log is open.
+    pub fn warn_of_foreign<S: Settings>(&self) {
+        let known: Vec<String> = keys::<S>().iter().map(Key::variable::<S>).collect();
+        for (name, value) in self.0.iter().filter(|(name, _)| name.starts_with(S::PREFIX) && !known.contains(name)) {
+            if is_of_kubernetes(&name[S::PREFIX.len()..], value) {
+                warn!(variable = name, "ignored: Kubernetes made it for one of its services, and it is no setting");
+            }
+        }
+    }
+
+    /// Refuses names with the prefix of the program that belong to no key, unless Kubernetes made them.
     fn check_names<S: Settings>(&self, keys: &[Key]) -> Result<(), ConfigError> {
         let known: Vec<String> =
             keys.iter().map(Key::variable::<S>).chain([format!("{}{CONFIG}", S::PREFIX)]).collect();
-        for (name, _) in self.0.iter().filter(|(name, _)| name.starts_with(S::PREFIX)) {
-            if known.contains(name) {
+        for (name, value) in self.0.iter().filter(|(name, _)| name.starts_with(S::PREFIX)) {
+            if known.contains(name) || is_of_kubernetes(&name[S::PREFIX.len()..], value) {
                 continue;
             }
             let word = |name: &str| name[S::PREFIX.len()..].to_owned();
@@ -78,6 +92,22 @@ impl<N: Into<String>, V: Into<OsString>> FromIterator<(N, V)> for Variables {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         Self(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
+}
+
+/// Whether Kubernetes (or a link of Docker) made the variable for a service, whose name begins like the program's
+/// variables: `SERVICE_HOST`, `SERVICE_PORT`, `SERVICE_PORT_NAME`, `PORT` with a URL, `PORT_5000_TCP` and
+/// `PORT_5000_TCP_ADDR`, each also after more of the service's name. `word` is the name without the prefix.
+fn is_of_kubernetes(word: &str, value: &OsStr) -> bool {
+    let parts: Vec<&str> = word.split('_').collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_url = || value.to_str().is_some_and(|value| value.contains("://"));
+    (0..parts.len()).any(|from| match &parts[from..] {
+        ["SERVICE", "HOST"] | ["SERVICE", "PORT", ..] => true,
+        ["PORT"] => is_url(),
+        ["PORT", number, "TCP" | "UDP" | "SCTP"] => is_number(number),
+        ["PORT", number, "TCP" | "UDP" | "SCTP", "PROTO" | "PORT" | "ADDR"] => is_number(number),
+        _ => false,
+    })
 }
 
 /// The known name that is most like `name`, if one is.

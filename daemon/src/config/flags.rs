@@ -1,6 +1,7 @@
 //! The command line of a program's settings.
 
 use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
@@ -13,7 +14,7 @@ use super::environment::Variables;
 use super::kind::Kind;
 use super::layers::{self, Loaded};
 use super::value::{Assignment, Given};
-use super::{ConfigError, Key, Origin, Settings, keys};
+use super::{ConfigError, Key, Origin, Settings, keys, mask_passwords};
 
 /// Selects the settings that are flags of a command.
 pub trait Selection: 'static {
@@ -42,6 +43,24 @@ pub struct Flags<S, P = AllFlags> {
 }
 
 impl<S: Settings, P: Selection> Flags<S, P> {
+    /// The settings of all layers, checked.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn settings(&self) -> Result<S, ConfigError> {
+        self.settings_with(&Variables::of_process())
+    }
+
+    /// Like [`Flags::settings`], with these environment variables instead of those of the process.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn settings_with(&self, variables: &Variables) -> Result<S, ConfigError> {
+        let loaded = self.load_with(variables)?;
+        loaded.check(variables)?;
+        Ok(loaded.settings)
+    }
+
     /// Merges the layers: defaults, file, environment, flags.
     ///
     /// # Errors
@@ -126,6 +145,22 @@ impl<S: Settings, P: Selection> FromArgMatches for Flags<S, P> {
     }
 }
 
+/// Prints an error of the command line, or its help, without the passwords of URLs that it quotes.
+pub fn print_line_error(error: &clap::Error) {
+    // Printing fails only if the reader has closed the pipe.
+    let _ = match without_passwords(error) {
+        Some(text) => std::io::stderr().write_all(text.as_bytes()),
+        None => error.print(),
+    };
+}
+
+/// The text of an error, if it has a password to mask.
+fn without_passwords(error: &clap::Error) -> Option<String> {
+    let text = error.to_string();
+    let masked = mask_passwords(&text);
+    (masked != text).then(|| masked.into_owned())
+}
+
 /// The flag for the config file.
 const CONFIG: &str = "config";
 
@@ -159,5 +194,20 @@ fn completed<S: Settings>(flag: Arg, key: &Key) -> Arg {
             .default_missing_value("true"),
         Kind::List(_) => flag.value_delimiter(','),
         _ => flag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_about_a_flag_shows_no_password() {
+        let arg = Arg::new("node").long("node").value_parser(value_parser!(crate::url::HttpUrl));
+        let line =
+            |url: &str| Command::new("hub").arg(arg.clone()).try_get_matches_from(["hub", "--node", url]).unwrap_err();
+        let text = without_passwords(&line("ftp://anna:98765@host")).unwrap();
+        assert!(text.contains("ftp://anna:***@host") && !text.contains("98765"), "{text}");
+        assert_eq!(without_passwords(&line("ftp://host")), None);
     }
 }

@@ -84,7 +84,7 @@ fn collect(section: &Value, path: &[String], keys: &mut Vec<Key>) {
 }
 
 /// The schema of the value, and whether the value may be missing.
-fn without_null(property: &Value) -> (&Value, bool) {
+pub(super) fn without_null(property: &Value) -> (&Value, bool) {
     let is_null = |schema: &Value| schema["type"] == "null";
     if let Some(choices) = property["anyOf"].as_array()
         && choices.iter().any(is_null)

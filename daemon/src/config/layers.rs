@@ -8,9 +8,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use super::environment::nearest;
+use super::faults::{Fault, below, fault, label, text_of};
 use super::keys::property_names;
 use super::value::Assignment;
-use super::{ConfigError, Origin, Settings, mask_passwords, schema};
+use super::{ConfigError, Origin, Settings, Variables, mask_passwords, schema};
 use crate::serde_words;
 
 /// The settings after all layers are merged, and the source of each.
@@ -20,9 +21,19 @@ pub struct Loaded<S> {
     pub settings: S,
     /// The sources of the values that are set, by key with section.
     origins: Vec<(String, Origin)>,
+    /// The same of the tables that are there.
+    tables: Vec<(String, Origin)>,
 }
 
 impl<S: Settings> Loaded<S> {
+    /// Checks the settings, as a start of the program does.
+    ///
+    /// # Errors
+    /// Names the key, and the source of its value.
+    pub fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
+        self.checked(self.settings.check(variables))
+    }
+
     /// Adds the source of the value to an error that names only the key.
     ///
     /// # Errors
@@ -37,27 +48,33 @@ impl<S: Settings> Loaded<S> {
         })
     }
 
-    /// Where the value of a key comes from.
+    /// Where the value of a key, or a table, comes from.
     pub fn origin(&self, key: &str) -> Origin {
-        self.set_by(key).cloned().unwrap_or(Origin::Default)
+        let table = || self.tables.iter().find(|(other, _)| other == key).map(|(_, origin)| origin);
+        self.set_by(key).or_else(table).cloned().unwrap_or(Origin::Default)
     }
 
     fn set_by(&self, key: &str) -> Option<&Origin> {
         self.origins.iter().find(|(other, _)| other == key).map(|(_, origin)| origin)
     }
 
-    /// The origin of the key, or of the key that contains it: `owners` for `owners.Anna.channels`.
+    /// The origin of the key, or of the table of the file that could contain it: `[[owners]]` for
+    /// `owners.Anna.channels`.
     fn nearest_origin(&self, key: &str) -> Origin {
         if let Some(origin) = self.set_by(key) {
             return origin.clone();
         }
-        let mut part = key;
-        while let Some((section, _)) = part.rsplit_once('.') {
-            match self.set_by(section) {
-                Some(Origin::File { path, .. }) => return Origin::File { path: path.clone(), line: None },
-                Some(origin) => return origin.clone(),
-                None => part = section,
+        let mut part = Some(key);
+        while let Some(table) = part {
+            let found = self.tables.iter().find(|(other, _)| other == table).map(|(_, origin)| origin);
+            if let Some(origin @ Origin::File { .. }) = found {
+                return origin.clone();
             }
+            // A list of tables has many lines.
+            if let Some(Origin::File { path, .. }) = self.set_by(table) {
+                return Origin::File { path: path.clone(), line: None };
+            }
+            part = table.rsplit_once('.').map(|(table, _)| table);
         }
         Origin::Default
     }
@@ -71,7 +88,8 @@ pub(super) fn load<S: Settings>(file: Option<&Path>, upper: &[Assignment]) -> Re
         }
         None => String::new(),
     };
-    let names = property_names(&schema::<S>());
+    let schema = schema::<S>();
+    let names = property_names(&schema);
     let file = File { path: file, text: &text, names: &names };
     let mut root = DeTable::parse(&text).map_err(|error| file.syntax_error(&error))?.into_inner();
     let mut origins = Vec::new();
@@ -83,11 +101,16 @@ pub(super) fn load<S: Settings>(file: Option<&Path>, upper: &[Assignment]) -> Re
     }
     let mut map = Map { file, upper: origins, nodes: Vec::new() };
     map.visit_table(&root, "");
+    if let Some(fault) = fault(&root, &schema) {
+        return Err(map.fault(&fault));
+    }
     let root = Spanned::new(0..0, root);
     let settings = S::deserialize(Deserializer::from(root)).map_err(|error| map.error(&error))?;
-    let origins = map.nodes.iter().filter(|node| node.is_value);
-    let origins = origins.map(|node| (node.path.clone(), map.origin(&node.span))).collect();
-    Ok(Loaded { settings, origins })
+    let of = |role: Role| {
+        let nodes = map.nodes.iter().filter(|node| node.role == role);
+        nodes.map(|node| (node.path.clone(), map.origin(&node.span))).collect()
+    };
+    Ok(Loaded { settings, origins: of(Role::Value), tables: of(Role::Table) })
 }
 
 /// Puts an assignment into a table.
@@ -152,31 +175,45 @@ struct Map<'a> {
 struct Node {
     span: Range<usize>,
     path: String,
-    /// Whether it is a value of the config: neither a key, nor a table, nor inside a list.
-    is_value: bool,
+    role: Role,
+}
+
+/// What a node of the config is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Key,
+    Table,
+    /// A value that has a key.
+    Value,
+    /// A value in a list.
+    Item,
 }
 
 impl Map<'_> {
     fn visit_table(&mut self, table: &DeTable<'_>, path: &str) {
         for (name, value) in table {
-            let path = if path.is_empty() { name.get_ref().to_string() } else { format!("{path}.{}", name.get_ref()) };
-            self.nodes.push(Node { span: name.span(), path: path.clone(), is_value: false });
-            self.visit_value(value, &path, true);
+            let path = below(path, name.get_ref());
+            self.nodes.push(Node { span: name.span(), path: path.clone(), role: Role::Key });
+            self.visit_value(value, &path, Role::Value);
         }
     }
 
-    fn visit_value(&mut self, value: &Spanned<DeValue<'_>>, path: &str, outside_lists: bool) {
-        let is_value = outside_lists && !value.get_ref().is_table();
-        self.nodes.push(Node { span: value.span(), path: path.into(), is_value });
+    fn visit_value(&mut self, value: &Spanned<DeValue<'_>>, path: &str, role: Role) {
+        let role = if value.get_ref().is_table() { Role::Table } else { role };
+        self.nodes.push(Node { span: value.span(), path: path.into(), role });
         match value.get_ref() {
-            DeValue::Table(table) => {
-                let first = self.nodes.len();
-                self.visit_table(table, path);
-                if !outside_lists {
-                    self.nodes[first..].iter_mut().for_each(|node| node.is_value = false);
+            DeValue::Table(table) => self.visit_table(table, path),
+            DeValue::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    match item.get_ref() {
+                        DeValue::Table(table) => {
+                            let path = below(path, &label(index, |key| text_of(table, key)));
+                            self.visit_value(item, &path, Role::Table);
+                        }
+                        _ => self.visit_value(item, path, Role::Item),
+                    }
                 }
             }
-            DeValue::Array(items) => items.iter().for_each(|item| self.visit_value(item, path, false)),
             _ => {}
         }
     }
@@ -191,20 +228,29 @@ impl Map<'_> {
         }
     }
 
-    /// Reports the value that an error of the parser points to.
+    /// Reports a key or a value that the schema refuses.
+    fn fault(&self, fault: &Fault) -> ConfigError {
+        ConfigError::At { origin: self.origin(&fault.span), key: fault.path.clone(), message: fault.message.clone() }
+    }
+
+    /// Reports the value that an error of the parser points to. Of a value in a table, the parser may point to another
+    /// table of the same list.
     fn error(&self, error: &toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
-        let key = self.nodes.iter().rev().find(|node| node.span == span).map_or("", |node| node.path.as_str());
+        let node = self.nodes.iter().rev().find(|node| node.span == span);
+        let key = node.map_or("", |node| node.path.as_str());
+        let is_table = node.is_none_or(|node| node.role == Role::Table);
         let is_secret = |path: &str| {
             path.rsplit('.').next().is_some_and(|name| self.file.names.iter().any(|(secret, is)| *is && secret == name))
         };
-        let parts = self.nodes.iter().filter(|node| node.path == key || node.path.starts_with(&format!("{key}.")));
         // Quoted, if it is a text of the file.
         let given = self.file.text.get(span.clone()).filter(|text| !text.is_empty() && !text.contains('\n'));
+        let is_part = |path: &str| path == key || path.starts_with(&format!("{key}."));
+        let mut parts = self.nodes.iter().filter(|node| is_table || is_part(&node.path));
         let message = plain(error.message(), given);
         let message = match message {
             Message::OfKeys(message) => message,
-            Message::OfValue(_) if parts.into_iter().any(|node| is_secret(&node.path)) => {
+            Message::OfValue(_) if parts.any(|node| is_secret(&node.path)) => {
                 "has a value of the wrong type or form (not shown: it may hold a secret)".into()
             }
             Message::OfValue(message) => mask_passwords(&message).into_owned(),

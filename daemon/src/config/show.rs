@@ -2,27 +2,29 @@
 
 use serde_json::{Map, Value, json};
 
+use super::faults::{below, label};
 use super::secret::MASK;
-use super::{ConfigError, Key, Loaded, Origin, Settings, keys, mask_passwords};
+use super::{ConfigError, Derived, Key, Loaded, Origin, Settings, keys, mask_passwords};
 
 impl<S: Settings> Loaded<S> {
     /// The settings in effect as a config file, with a comment after each value that names its source. Read back, the
-    /// file gives the same settings, except for secrets, which are masked.
+    /// file gives the same settings, except for secrets, which are masked. Values of `derived` are comments.
     ///
     /// # Errors
     /// When the settings cannot be serialised.
-    pub fn to_toml(&self) -> Result<String, ConfigError> {
-        let mut page = Page { keys: keys::<S>(), lines: Vec::new() };
-        page.section(&self.values()?, &[], &|key| Some(self.origin(key)));
+    pub fn to_toml(&self, derived: &[Derived]) -> Result<String, ConfigError> {
+        let mut page = Page { keys: keys::<S>(), derived, lines: Vec::new() };
+        page.section(&self.values()?, &[], "", &|key| self.origin(key));
         let title = "the settings in effect. The comment after each value names its source.";
         Ok(format!("# {}: {title}\n{}", S::PROGRAM, page.text()))
     }
 
-    /// The settings in effect as JSON: for each key its value and the source of the value.
+    /// The settings in effect as JSON: for each key its value and the source of the value. Values of `derived` are
+    /// added as `derived` and `derived_from`.
     ///
     /// # Errors
     /// When the settings cannot be serialised.
-    pub fn to_json(&self) -> Result<Value, ConfigError> {
+    pub fn to_json(&self, derived: &[Derived]) -> Result<Value, ConfigError> {
         let values = Value::from(self.values()?);
         let mut all = Map::new();
         for key in keys::<S>() {
@@ -35,6 +37,10 @@ impl<S: Settings> Loaded<S> {
                 Origin::Flag(name) => json!({ "from": "flag", "name": name }),
             };
             entry["value"] = value.clone();
+            if let Some(derived) = derived.iter().find(|derived| derived.key == dotted) {
+                entry["derived"] = derived.value.clone();
+                entry["derived_from"] = derived.from.clone().into();
+            }
             all.insert(dotted, entry);
         }
         Ok(all.into())
@@ -70,46 +76,56 @@ fn clean(value: &mut Value) {
 }
 
 /// Lines of a config file, each with the source that its comment names.
-struct Page {
+struct Page<'a> {
     keys: Vec<Key>,
-    lines: Vec<(String, Option<Origin>)>,
+    derived: &'a [Derived],
+    lines: Vec<(String, Option<String>)>,
 }
 
 /// The comments are aligned after the longest line, except after lines longer than this.
 const WIDEST: usize = 48;
 
-impl Page {
-    /// Adds the values of a section, then its subsections. `origin` gives the source of a key, where each key has its
-    /// own.
-    fn section(&mut self, values: &Map<String, Value>, path: &[String], origin: &dyn Fn(&str) -> Option<Origin>) {
+impl Page<'_> {
+    /// Adds the values of a section, then its subsections. `place` is the path of the section with the names of the items
+    /// of lists, by which `origin` gives the source of a key.
+    fn section(&mut self, values: &Map<String, Value>, path: &[String], place: &str, origin: &dyn Fn(&str) -> Origin) {
         let mut sections = Vec::new();
         for (name, value) in values {
             let path = [path, std::slice::from_ref(name)].concat();
             let dotted = path.join(".");
+            let place = below(place, name);
+            let origin_of = |key: &str| Some(origin(key).to_string());
+            if let Some(derived) = self.derived.iter().find(|derived| derived.key == dotted) {
+                let from = format!("derived from {}", derived.from);
+                self.lines.push((format!("# {name} = {}", toml_of(&derived.value)), Some(from)));
+                continue;
+            }
             match value {
-                Value::Null if self.is_section(&path) => sections.push((path, value)),
+                Value::Null if self.is_section(&path) => sections.push((path, place, value)),
                 Value::Null => self.lines.push((format!("# {name} is not set"), None)),
-                Value::Object(_) => sections.push((path, value)),
-                Value::Array(items) if items.iter().any(Value::is_object) => sections.push((path, value)),
+                Value::Object(_) => sections.push((path, place, value)),
+                Value::Array(items) if items.iter().any(Value::is_object) => sections.push((path, place, value)),
                 // As a comment, so that a program that reads the file does not take the mask for the secret.
                 Value::String(text) if text == MASK => {
-                    self.lines.push((format!("# {name} = {value}"), origin(&dotted)));
+                    self.lines.push((format!("# {name} = {value}"), origin_of(&place)));
                 }
-                value => self.lines.push((format!("{name} = {}", toml_of(value)), origin(&dotted))),
+                value => self.lines.push((format!("{name} = {}", toml_of(value)), origin_of(&place))),
             }
         }
-        for (path, value) in sections {
+        for (path, place, value) in sections {
             let dotted = path.join(".");
             let empty = (String::new(), None);
             match value {
                 Value::Object(values) => {
                     self.lines.extend([empty, (format!("[{dotted}]"), None)]);
-                    self.section(values, &path, origin);
+                    self.section(values, &path, &place, origin);
                 }
                 Value::Array(items) => {
-                    for values in items.iter().filter_map(Value::as_object) {
-                        self.lines.extend([empty.clone(), (format!("[[{dotted}]]"), origin(&dotted))]);
-                        self.section(values, &path, &|_| None);
+                    for (index, values) in items.iter().filter_map(Value::as_object).enumerate() {
+                        let place = below(&place, &label(index, |key| values.get(key)?.as_str()));
+                        let header = (format!("[[{dotted}]]"), Some(origin(&place).to_string()));
+                        self.lines.extend([empty.clone(), header]);
+                        self.section(values, &path, &place, origin);
                     }
                 }
                 _ => self.lines.extend([empty, (format!("# [{dotted}] is not set"), None)]),
@@ -129,7 +145,7 @@ impl Page {
         for (line, origin) in &self.lines {
             text.push_str(&match origin {
                 // A comment must not have control characters, as the path of a file may.
-                Some(origin) => format!("{line:width$}  # {}\n", origin.to_string().replace(char::is_control, "?")),
+                Some(origin) => format!("{line:width$}  # {}\n", origin.replace(char::is_control, "?")),
                 None => format!("{line}\n"),
             });
         }

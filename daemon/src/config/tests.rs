@@ -26,6 +26,7 @@ struct Example {
     discover: bool,
     /// Where to keep it
     #[arg(long)]
+    #[schemars(length(min = 1))]
     data_dir: Option<PathBuf>,
     /// How a line looks
     #[arg(long)]
@@ -102,6 +103,20 @@ impl Settings for Example {
     const PROGRAM: &'static str = "example";
     const PREFIX: &'static str = "MEOWLINK_EXAMPLE_";
     const OLD_PREFIX: &'static str = "EXAMPLE_";
+
+    fn check(&self, _: &Variables) -> Result<(), ConfigError> {
+        match self.cats.iter().find(|cat| cat.is_empty()) {
+            Some(_) => Err(ConfigError::value("cats", "one has no name")),
+            None => Ok(()),
+        }
+    }
+
+    fn derived(&self, variables: &Variables) -> Vec<Derived> {
+        let home = variables.get("HOME").filter(|_| self.data_dir.is_none());
+        let folder = home.map(|home| format!("{}/cats", home.display()));
+        let derived = |folder: String| Derived { key: "data_dir", value: folder.into(), from: "HOME".into() };
+        folder.map(derived).into_iter().collect()
+    }
 }
 
 #[derive(Debug, Parser)]
@@ -214,14 +229,19 @@ fn mistakes_in_the_file_name_file_line_and_key() {
         ("[clips]\npre_rol_ms = 1", "line 2: clips.pre_rol_ms: unknown key; did you mean \"pre_roll_ms\"?"),
         ("[clipz]\nshare = 1", "line 1: clipz: unknown key; did you mean \"clips\"?"),
         ("gain_db = \"loud\"", "line 1: gain_db: \"loud\" is not a number"),
-        ("[clips]\n\npre_roll_ms = -1", "line 3: clips.pre_roll_ms: -1 is not a whole number of 0 or more"),
         (
             "http = [\n\"127.0.0.1:1\",\n\"nowhere\"]",
             "line 3: http: \"nowhere\" is not ADDRESS:PORT, such as 127.0.0.1:5000",
         ),
         ("clips = 5", "line 1: clips: must be a table, not 5"),
+        ("[clips]\n\npre_roll_ms = -1", "line 3: clips.pre_roll_ms: -1 is not between 0 and 2000"),
         ("[mqtt]\nport = 1", "line 1: mqtt: the key \"url\" is missing"),
-        ("[[owners]]\nname = \"Anna\"\nanimal = 5", "line 3: owners.animal: unknown key"),
+        ("[[owners]]\nname = \"Anna\"\nanimal = 5", "line 3: owners.Anna.animal: unknown key"),
+        ("gain_db = 1\n[[owners]]\nanimal = 5\nname = 3", "line 3: owners.1.animal: unknown key"),
+        ("gain_db = nan", "line 1: gain_db: nan is not between -60 and 60"),
+        ("gain_db = 6_1.0", "line 1: gain_db: 61.0 is not between -60 and 60"),
+        ("[clips]\npre_roll_ms = 0x1000", "line 2: clips.pre_roll_ms: 4096 is not between 0 and 2000"),
+        ("gain_db = 1\ndata_dir = \"\"", "line 2: data_dir: is empty"),
         ("gain_db = 1\ndiscover = treu", "line 2: discover: not valid TOML: "),
         ("gain_db", "line 1: not valid TOML: "),
     ] {
@@ -231,6 +251,45 @@ fn mistakes_in_the_file_name_file_line_and_key() {
     let line = Line::try_parse_from(["example", "--config", "/nowhere/cat.toml"]).unwrap();
     let error = line.flags.load_with(&Variables::default()).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/cat.toml: cannot read"), "{error}");
+}
+
+#[test]
+fn mistakes_in_a_channel_name_its_line_and_key() {
+    let channel = |text: &str| {
+        let owner = "[[owners]]\nname = \"Anna\"\n";
+        let log = "[[owners.channels]]\ntype = \"log\"\n";
+        error(&format!("{owner}{log}[[owners.channels]]\n{text}"), &[])
+    };
+    for (text, said) in [
+        (
+            "type = \"webhook\"\nurl = \"a\"\nsecrt = \"98765\"",
+            "8: owners.Anna.channels.webhook.secrt: unknown key; did you mean \"secret\"?",
+        ),
+        ("type = \"log\"\nurl = \"98765\"", "7: owners.Anna.channels.log.url: unknown key"),
+        ("type = \"webhook\"", "5: owners.Anna.channels.webhook: the key \"url\" is missing"),
+        ("type = \"sms\"\ntoken = \"98765\"", "6: owners.Anna.channels.sms.type: is not one of log, webhook"),
+        ("url = \"98765\"", "5: owners.Anna.channels.2: the key \"type\" is missing"),
+        (
+            "type = \"webhook\"\nsecret = \"98765\"\nurl = 98765",
+            "8: owners.Anna.channels.webhook.url: must be a text in quotes",
+        ),
+        (
+            "type = \"webhook\"\nurl = \"a\"\nsecret = 98765",
+            "8: owners.Anna.channels.webhook.secret: must be a text in quotes",
+        ),
+    ] {
+        let error = channel(text);
+        assert!(error.ends_with(&format!(".toml: line {said}")), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_second_owner_is_shown_with_its_own_line() {
+    let text = "[[owners]]\nname = \"Anna\"\n[[owners]]\nname = \"Ben\"\n[[owners.channels]]\ntype = \"log\"\n";
+    let shown = all_layers(text, &[], &[]).unwrap().to_toml(&[]).unwrap();
+    let lines = shown.lines().filter(|line| line.starts_with("[[owners]]")).collect::<Vec<_>>();
+    assert!(lines[0].ends_with(".toml:1") && lines[1].ends_with(".toml:3"), "{shown}");
+    assert!(shown.contains("channels = []") && shown.contains("name = \"Ben\""), "{shown}");
 }
 
 #[test]
@@ -245,7 +304,7 @@ fn mistakes_in_the_environment_name_the_variable() {
         (("MEOWLINK_EXAMPLE_GAIN_DB", "loud"), ": \"loud\" is not a number"),
         (("EXAMPLE_GAIN_DB", "loud"), ": \"loud\" is not a number"),
         (("MEOWLINK_EXAMPLE_CLIPS_PRE_ROLL_MS", "1.5"), ": \"1.5\" is not a whole number"),
-        (("MEOWLINK_EXAMPLE_CLIPS_PRE_ROLL_MS", "-1"), ": -1 is not a whole number of 0 or more"),
+        (("MEOWLINK_EXAMPLE_CLIPS_PRE_ROLL_MS", "-1"), ": -1 is not between 0 and 2000"),
         (("MEOWLINK_EXAMPLE_DISCOVER", "yes"), ": \"yes\" is neither true nor false"),
         (("MEOWLINK_EXAMPLE_HTTP", "127.0.0.1:1,nowhere"), ": the value is not ADDRESS:PORT, such as 127.0.0.1:5000"),
         (("MEOWLINK_EXAMPLE_LOG_FORMAT", "xml"), ": \"xml\" is not known (expected text or json)"),
@@ -259,6 +318,28 @@ fn mistakes_in_the_environment_name_the_variable() {
 }
 
 #[test]
+fn variables_that_kubernetes_makes_for_a_service_stop_nothing() {
+    for (name, value) in [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "5000"),
+        ("SERVICE_PORT_HTTP", "5000"),
+        ("PORT", "tcp://10.0.0.1:5000"),
+        ("PORT_5000_TCP", "tcp://10.0.0.1:5000"),
+        ("PORT_5000_TCP_PROTO", "tcp"),
+        ("PORT_5000_UDP_ADDR", "10.0.0.1"),
+        ("HTTP_SERVICE_HOST", "10.0.0.1"),
+        ("HTTP_PORT", "tcp://10.0.0.1:5000"),
+    ] {
+        let name = format!("MEOWLINK_EXAMPLE_{name}");
+        assert_eq!(all_layers("", &[(&name, value)], &[]).unwrap().settings, Example::default(), "{name}");
+    }
+    for (name, value) in [("PORT", "5000"), ("MQTT_PORTS", "1"), ("PORT_HTTP_TCP", "1"), ("SERVICE", "a")] {
+        let name = format!("MEOWLINK_EXAMPLE_{name}");
+        assert!(error("", &[(&name, value)]).starts_with(&format!("{name}: unknown variable")), "{name}");
+    }
+}
+
+#[test]
 fn variables_of_other_programs_are_ignored() {
     let variables = [("EXAMPLE_FOO", "1"), ("EXAMPLE_CLIPS_PRE_ROLL_MS", "x"), ("EXAMPLE_CLIPS", "x"), ("HOME", "/")];
     assert_eq!(all_layers("", &variables, &[]).unwrap().settings, Example::default());
@@ -266,11 +347,18 @@ fn variables_of_other_programs_are_ignored() {
 
 #[test]
 fn checks_name_where_the_value_comes_from() {
-    let text = "gain_db = 99\n[[owners]]\nname = \"Anna\"\n[[owners]]\nname = \"Ben\"\n";
-    let loaded = all_layers(text, &[("MEOWLINK_EXAMPLE_CLIPS_SHARE", "9")], &["--discover"]).unwrap();
+    let text = "gain_db = 9\n[[owners]]\nname = \"Anna\"\n[[owners]]\nname = \"B.en\"\n\
+                [[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\n[mqtt]\nurl = \"a\"\n";
+    let loaded = all_layers(text, &[("MEOWLINK_EXAMPLE_CLIPS_SHARE", "0.9")], &["--discover"]).unwrap();
     for (key, place) in [
         ("gain_db", ".toml: line 1: gain_db: "),
-        ("owners.Ben.channels", ".toml: owners.Ben.channels: "),
+        ("owners.Anna.channels", ".toml: line 2: owners.Anna.channels: "),
+        ("owners.B.en.time_zone", ".toml: line 4: owners.B.en.time_zone: "),
+        ("owners.B.en.channels.webhook.url", ".toml: line 8: owners.B.en.channels.webhook.url: "),
+        ("owners.B.en.channels.webhook.secret", ".toml: line 6: owners.B.en.channels.webhook.secret: "),
+        ("owners.name", ".toml: owners.name: "),
+        ("mqtt.password", ".toml: line 9: mqtt.password: "),
+        ("clips.pre_roll_ms", "clips.pre_roll_ms: "),
         ("clips.share", "MEOWLINK_EXAMPLE_CLIPS_SHARE: "),
         ("discover", "--discover: "),
         ("data_dir", "data_dir: "),
@@ -299,11 +387,31 @@ fn errors_do_not_show_secrets() {
 }
 
 #[test]
+fn no_slip_of_the_pen_shows_a_secret() {
+    let text = "gain_db = 1\n[mqtt]\nurl = \"mqtt://a\"\npassword = \"tk_98765\"\n[[owners]]\nname = \"Anna\"\n\
+                [[owners.channels]]\ntype = \"webhook\"\nurl = \"http://a\"\nsecret = 'tk_98765'\n";
+    let mut refused = 0;
+    for at in 0..text.len() {
+        let (before, after) = text.split_at(at);
+        let others = ["", "\"", "=", "]", "\n", "\u{1}", "\"\"\""];
+        for slip in others.map(|other| format!("{before}{other}{}", &after[1..])) {
+            if let Err(error) = all_layers(&slip, &[], &[]) {
+                refused += 1;
+                let error = error.to_string();
+                assert!(!error.contains("987"), "{slip}: {error}");
+                assert!(error.contains("line "), "{slip}: {error}");
+            }
+        }
+    }
+    assert!(refused > 500, "{refused}");
+}
+
+#[test]
 fn shown_settings_are_a_config_file_that_gives_the_same() {
     let text = "http = [\"127.0.0.1:1\"]\ngain_db = -3.3\n[clips]\npre_roll_ms = 7\n\
                 [[owners]]\nname = \"Anna \\\"A\\\"\"\n[[owners.channels]]\ntype = \"log\"\n";
     let loaded = all_layers(text, &[("MEOWLINK_EXAMPLE_CLIPS_SHARE", "0.3")], &["--cat", "a # b"]).unwrap();
-    let shown = loaded.to_toml().unwrap();
+    let shown = loaded.to_toml(&[]).unwrap();
     assert_eq!(all_layers(&shown, &[], &[]).unwrap().settings, loaded.settings, "{shown}");
     for (line, origin) in [
         ("http = [\"127.0.0.1:1\"]", ".toml:1"),
@@ -313,6 +421,9 @@ fn shown_settings_are_a_config_file_that_gives_the_same() {
         ("pre_roll_ms = 7", ".toml:4"),
         ("share = 0.3", "# MEOWLINK_EXAMPLE_CLIPS_SHARE"),
         ("[[owners]]", ".toml:5"),
+        ("name = \"Anna \\\"A\\\"\"", ".toml:6"),
+        ("[[owners.channels]]", ".toml:7"),
+        ("type = \"log\"", ".toml:8"),
     ] {
         let shown = shown.lines().find(|shown| shown.starts_with(line)).unwrap_or_else(|| panic!("{line}: {shown}"));
         assert!(shown.ends_with(origin), "{shown}");
@@ -321,8 +432,8 @@ fn shown_settings_are_a_config_file_that_gives_the_same() {
         assert!(shown.contains(note), "{note}: {shown}");
     }
     let odd = all_layers("", &[], &["--cat", "a\n# b = \"c\"\n", "--cat", "\u{7f}\\"]).unwrap();
-    assert_eq!(all_layers(&odd.to_toml().unwrap(), &[], &[]).unwrap().settings, odd.settings);
-    let defaults = all_layers("", &[], &[]).unwrap().to_toml().unwrap();
+    assert_eq!(all_layers(&odd.to_toml(&[]).unwrap(), &[], &[]).unwrap().settings, odd.settings);
+    let defaults = all_layers("", &[], &[]).unwrap().to_toml(&[]).unwrap();
     assert_eq!(all_layers(&defaults, &[], &[]).unwrap().settings, Example::default(), "{defaults}");
 }
 
@@ -332,8 +443,8 @@ fn shown_settings_have_no_secrets() {
                 [[owners.channels]]\ntype = \"webhook\"\nurl = \"http://u:98765@a\"\nsecret = \"98765\"\n";
     let loaded = all_layers(text, &[], &[]).unwrap();
     assert_eq!(loaded.settings.mqtt.as_ref().unwrap().password.as_ref().unwrap().expose(), "98765");
-    let shown = loaded.to_toml().unwrap();
-    assert!(!shown.contains("98765") && !loaded.to_json().unwrap().to_string().contains("98765"), "{shown}");
+    let shown = loaded.to_toml(&[]).unwrap();
+    assert!(!shown.contains("98765") && !loaded.to_json(&[]).unwrap().to_string().contains("98765"), "{shown}");
     assert!(shown.contains("# password = \"***\"") && shown.contains("# secret = \"***\""), "{shown}");
     assert!(shown.contains("url = \"mqtt://u:***@a\""), "{shown}");
     // A masked secret must not become one.
@@ -342,10 +453,32 @@ fn shown_settings_have_no_secrets() {
 }
 
 #[test]
+fn shown_settings_say_what_is_derived_and_are_checked_as_at_the_start() {
+    let show = |more: &[&str], variables: &[(&str, &str)]| {
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: ConfigCommand<Example>,
+        }
+        let line = Line::try_parse_from([&["config", "show"], more].concat()).unwrap();
+        line.command.text_with(&variables.iter().copied().collect())
+    };
+    let shown = show(&[], &[("HOME", "/h")]).unwrap();
+    let line =
+        shown.lines().find(|line| line.starts_with("# data_dir = \"/h/cats\"")).unwrap_or_else(|| panic!("{shown}"));
+    assert!(line.ends_with("  # derived from HOME"), "{line}");
+    let shown: serde_json::Value = serde_json::from_str(&show(&["--json"], &[("HOME", "/h")]).unwrap()).unwrap();
+    let said = serde_json::json!({ "value": null, "from": "default", "derived": "/h/cats", "derived_from": "HOME" });
+    assert_eq!(shown["data_dir"], said);
+    assert!(show(&["--data-dir", "/d"], &[("HOME", "/h")]).unwrap().contains("\ndata_dir = \"/d\" "));
+    assert_eq!(show(&["--cat", ""], &[]).unwrap_err().to_string(), "--cat: one has no name");
+}
+
+#[test]
 fn json_has_every_key_with_its_value_and_origin() {
     let variables = [("MEOWLINK_EXAMPLE_CLIPS_SHARE", "0.3")];
     let loaded = all_layers("\ngain_db = 0.1", &variables, &["--cat", "Tom"]).unwrap();
-    let shown = loaded.to_json().unwrap();
+    let shown = loaded.to_json(&[]).unwrap();
     assert_eq!(shown["clips.pre_roll_ms"], serde_json::json!({ "value": 500, "from": "default" }));
     let share = serde_json::json!({ "value": 0.3, "from": "environment", "name": "MEOWLINK_EXAMPLE_CLIPS_SHARE" });
     assert_eq!(shown["clips.share"], share);

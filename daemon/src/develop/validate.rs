@@ -25,6 +25,7 @@ fn check(schema: &Value, value: &Value, path: &str) -> Result<(), String> {
             "const" => value == rule,
             "enum" => list(rule).contains(value),
             "minimum" => number(value) >= number(rule) || !value.is_number(),
+            "minLength" => value.as_str().is_none_or(|text| Some(text.chars().count() as u64) >= rule.as_u64()),
             "maximum" => number(value) <= number(rule) || !value.is_number(),
             "anyOf" => list(rule).iter().any(|one| check(one, value, path).is_ok()),
             "oneOf" => list(rule).iter().filter(|one| check(one, value, path).is_ok()).count() == 1,

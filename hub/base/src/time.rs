@@ -6,6 +6,18 @@ use jiff::Timestamp;
 
 use crate::error::{Code, Error};
 
+/// Nanoseconds of a day.
+pub const DAY_NS: i64 = 86_400 * 1_000_000_000;
+
+/// The most days for which anything can be kept: a hundred years.
+pub const MOST_DAYS: u32 = 36_500;
+
+/// The time that is this many days before `now_ns`, in nanoseconds since 1970 UTC. A time before all that 64 bits can say
+/// is the earliest of them, so a number of days that is too large never makes anything look old.
+pub fn days_before(now_ns: i64, days: u32) -> i64 {
+    now_ns.saturating_sub(i64::from(days).saturating_mul(DAY_NS))
+}
+
 /// The current time, in nanoseconds since 1970 UTC. A clock before 1970 counts as 1970.
 pub fn now_ns() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -46,6 +58,18 @@ mod tests {
     fn times_survive_formatting_and_parsing() {
         for unix_ns in [0, 1, -1, 1_795_379_400_250_000_000, i64::MAX, i64::MIN] {
             assert_eq!(parse("from", &rfc3339(unix_ns)).unwrap(), unix_ns);
+        }
+    }
+
+    #[test]
+    fn no_number_of_days_makes_what_is_new_look_old() {
+        assert_eq!(days_before(90 * DAY_NS, 30), 60 * DAY_NS);
+        let now_ns = 20_000 * DAY_NS;
+        let mut before_ns = i64::MAX;
+        for days in [0, 1, MOST_DAYS, 106_752, 213_504, 999_999, u32::MAX] {
+            let earlier_ns = days_before(now_ns, days);
+            assert!(earlier_ns <= before_ns, "{days}");
+            before_ns = earlier_ns;
         }
     }
 

@@ -67,7 +67,7 @@ impl Gateway {
         let (live, stop) = (Live::new(["http://kitchen:1".to_owned()]), CancellationToken::new());
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let router = router(App {
-            nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".into() }]).unwrap(),
+            nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap(),
             dog: DogClient::new(nobody()),
             analysis: CatAnalysisClient::new(nobody()),
             store: store.clone(),

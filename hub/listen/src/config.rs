@@ -1,8 +1,17 @@
 //! `[listen]` and `[events]` of the config file.
 
+use std::ops::RangeInclusive;
+
 use daemon::config::ConfigError;
+use hub_base::time::MOST_DAYS;
 use hub_nodes::MAX_NODES;
 use sound::detector::DetectorConfig;
+
+/// Lengths of audio per message, in milliseconds, in which a node sends.
+const FRAME_MS: [u32; 3] = [20, 40, 100];
+
+/// How far the analysis may be configured to fall behind, in seconds.
+const MAX_LAG_S: RangeInclusive<u32> = 1..=3_600;
 
 /// `[listen]` of the config file.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -11,12 +20,15 @@ pub struct ListenConfig {
     /// Whether to listen to the nodes all the time. If off, only `/analyze/NAME` listens to them.
     pub enabled: bool,
     /// Length of audio per message, in milliseconds: 20, 40 or 100. Longer messages cost less and arrive later.
+    #[schemars(range(min = FRAME_MS[0], max = FRAME_MS[2]))]
     pub frame_ms: u32,
     /// How audio is sent over the network.
     pub encoding: AudioEncoding,
     /// Analysis threads, 1 to 64. 0: one per core.
+    #[schemars(range(max = MOST_THREADS))]
     pub threads: usize,
     /// How far the analysis may fall behind before it skips audio, in seconds, 1 to 3600.
+    #[schemars(range(min = *MAX_LAG_S.start(), max = *MAX_LAG_S.end()))]
     pub max_lag_s: u32,
 }
 
@@ -38,21 +50,13 @@ impl Default for ListenConfig {
 }
 
 impl ListenConfig {
-    /// Checks the values.
+    /// Checks what the ranges of the schema do not say.
     ///
     /// # Errors
     /// Names the key that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if ![20, 40, 100].contains(&self.frame_ms) {
+        if !FRAME_MS.contains(&self.frame_ms) {
             return Err(ConfigError::value("listen.frame_ms", format!("{} is not 20, 40 or 100", self.frame_ms)));
-        }
-        if self.threads > MOST_THREADS {
-            let why = format!("{} is more than {MOST_THREADS}", self.threads);
-            return Err(ConfigError::value("listen.threads", why));
-        }
-        if !(1..=3_600).contains(&self.max_lag_s) {
-            let why = format!("{} is not within 1 to 3600", self.max_lag_s);
-            return Err(ConfigError::value("listen.max_lag_s", why));
         }
         Ok(())
     }
@@ -78,13 +82,18 @@ pub struct Settings {
     pub events: EventsConfig,
 }
 
+/// The most events that can be configured to be kept: more than any disk holds.
+const MOST_EVENTS: u64 = 1_000_000_000_000;
+
 /// How long events are kept. Clips go much sooner, by `[clips]`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsConfig {
     /// Events are deleted after this many days. 0: by count alone.
+    #[schemars(range(max = MOST_DAYS))]
     pub keep_days: u32,
     /// Above this many events, the oldest are deleted. The limit applies to gaps too.
+    #[schemars(range(max = MOST_EVENTS))]
     pub keep_count: u64,
 }
 

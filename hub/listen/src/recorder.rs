@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
-use hub_base::time::now_ns;
+use hub_base::time::{DAY_NS, days_before, now_ns};
 use hub_nodes::Node;
 use hub_owner::Outbox;
 use hub_store::clips::{Clips, Cut};
@@ -46,8 +46,6 @@ const FORGET_BATCH: usize = 1_000;
 /// How long the deletion of an event is remembered, so that analysing its audio again does not bring it back. This is
 /// far longer than any tape.
 const REMEMBER_DELETED_NS: i64 = 7 * DAY_NS;
-
-const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 /// Stores findings in the order in which they come.
 pub(super) struct Recorder {
@@ -256,7 +254,7 @@ impl Recorder {
 
     async fn tidy(&mut self) {
         let began_before_ns =
-            if self.events.keep_days > 0 { now_ns() - i64::from(self.events.keep_days) * DAY_NS } else { i64::MIN };
+            if self.events.keep_days > 0 { days_before(now_ns(), self.events.keep_days) } else { i64::MIN };
         let deleted_before_ns = now_ns() - REMEMBER_DELETED_NS;
         let tidied = async {
             self.clips.tidy().await?;

@@ -1,19 +1,21 @@
-//! Addresses of cat-nodes and of other roles, as the config writes them.
+//! Addresses of cat-nodes, as the config writes them.
 
 use std::str::FromStr;
 
+use daemon::config::mask_passwords;
+use daemon::url::HttpUrl;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A cat-node of the config: `NAME=URL`, or `URL` alone for a node that knows the name of its cat.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
 #[schemars(with = "String")]
 pub struct NodeConfig {
     /// The cat that it hears. `None`: the hub asks the node.
     pub cat: Option<String>,
     /// Its address.
-    pub url: String,
+    pub url: HttpUrl,
 }
 
 impl FromStr for NodeConfig {
@@ -26,18 +28,17 @@ impl FromStr for NodeConfig {
             None => (None, text),
         };
         if cat == Some("") {
-            return Err(format!("{text:?} has no name before the '='; write NAME=URL"));
+            return Err(format!("{:?} has no name before the '='; write NAME=URL", mask_passwords(text)));
         }
-        check_url(url)?;
-        Ok(Self { cat: cat.map(Into::into), url: url.into() })
+        Ok(Self { cat: cat.map(Into::into), url: url.parse()? })
     }
 }
 
-impl From<NodeConfig> for String {
-    fn from(node: NodeConfig) -> Self {
-        match node.cat {
-            Some(cat) => format!("{cat}={}", node.url),
-            None => node.url,
+impl Serialize for NodeConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.cat {
+            Some(cat) => serializer.collect_str(&format_args!("{cat}={}", self.url)),
+            None => self.url.serialize(serializer),
         }
     }
 }
@@ -50,43 +51,6 @@ impl TryFrom<String> for NodeConfig {
     }
 }
 
-/// The address of another role: `http://HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct Url(pub String);
-
-impl FromStr for Url {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        check_url(text)?;
-        Ok(Self(text.into()))
-    }
-}
-
-impl From<Url> for String {
-    fn from(url: Url) -> Self {
-        url.0
-    }
-}
-
-impl TryFrom<String> for Url {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-fn check_url(url: &str) -> Result<(), String> {
-    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is not a URL: {why}"))?;
-    match parsed.scheme_str() {
-        Some("http") if parsed.host().is_some_and(|host| !host.is_empty()) => Ok(()),
-        _ => Err(format!("{url:?} is not a URL of the form http://HOST:PORT")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,12 +58,21 @@ mod tests {
     #[test]
     fn node_has_a_name_or_is_asked_for_it() {
         let node: NodeConfig = "Tom=http://10.0.0.7:50056".parse().unwrap();
-        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("Tom"), "http://10.0.0.7:50056"));
+        assert_eq!((node.cat.as_deref(), node.url.expose()), (Some("Tom"), "http://10.0.0.7:50056"));
         let node: NodeConfig = "http://10.0.0.7:50056/?a=b".parse().unwrap();
         assert_eq!(node.cat, None);
         let node: NodeConfig = "a=b=http://10.0.0.7:50056/?c=d".parse().unwrap();
-        assert_eq!((node.cat.as_deref(), node.url.as_str()), (Some("a=b"), "http://10.0.0.7:50056/?c=d"));
-        for bad in ["Tom", "=http://a:1", "Tom=", "Tom=a:1", "Tom=ftp://a:1", "Tom=http://", "Tom=http:// a"] {
+        assert_eq!((node.cat.as_deref(), node.url.expose()), (Some("a=b"), "http://10.0.0.7:50056/?c=d"));
+        for bad in [
+            "Tom",
+            "=http://a:1",
+            "Tom=",
+            "Tom=a:1",
+            "Tom=ftp://a:1",
+            "Tom=http://",
+            "Tom=http:// a",
+            "Tom=http://a:99999",
+        ] {
             assert!(bad.parse::<NodeConfig>().is_err(), "{bad}");
         }
     }

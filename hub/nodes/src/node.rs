@@ -98,7 +98,7 @@ impl Default for Description {
 
 impl Node {
     pub(crate) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Self::with(config.url.clone(), config.cat.clone(), false)
+        Self::with(config.url.expose(), config.cat.clone(), false)
     }
 
     /// A discovered node under its permanent name. Nothing is connected yet.
@@ -106,12 +106,14 @@ impl Node {
     /// # Errors
     /// If `url` is not valid.
     pub fn discovered(url: String) -> Result<Self, tonic::transport::Error> {
-        Self::with(url, None, true)
+        Self::with(&url, None, true)
     }
 
-    fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
+    fn with(url: &str, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let channel = peer::channel_along(&url, &route)?;
+        let channel = peer::channel_along(url, &route)?;
+        // Only the channel knows the password.
+        let url = mask_passwords(url).into_owned();
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, route, description, calls, client }) })
     }
@@ -145,7 +147,7 @@ impl Node {
         *self.inner.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(description);
     }
 
-    /// Its URL, which identifies it.
+    /// Its URL, which identifies it. `***` stands for a password in it.
     pub fn url(&self) -> &str {
         &self.inner.url
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::DeliveryFailure;
 use crate::mqtt::Mqtt;
+use crate::secret::check_secret;
 
 mod kind;
 mod log;
@@ -77,6 +78,19 @@ impl ChannelConfig {
     pub(super) fn check(&self, owner: &str, has_public_url: bool) -> Result<(), (&'static str, String)> {
         self.settings().check(owner, has_public_url)
     }
+}
+
+/// Checks that the secrets of an owner's channels can be read.
+///
+/// # Errors
+/// Names the key of a secret that cannot.
+pub(super) fn check_secrets(owner: &str, channels: &[ChannelConfig]) -> Result<(), ConfigError> {
+    for channel in channels {
+        if let Some((key, file)) = channel.settings().secret_file() {
+            check_secret(&format!("owners.{owner}.channels.{}.{key}", channel.name()), Some(file))?;
+        }
+    }
+    Ok(())
 }
 
 /// One channel of an owner.

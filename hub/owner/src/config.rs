@@ -8,10 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sound::detector::Kind;
 
+use crate::channels;
 pub use crate::channels::ChannelConfig;
 pub use crate::clock::{ClockTime, QuietHours, Zone};
 pub use crate::mqtt::MqttConfig;
-use crate::values::{check_url, check_within};
+use crate::secret::check_secret;
+use crate::values::check_url;
 
 /// Most owners. The rules of each of them are evaluated for each event.
 const MOST_OWNERS: usize = 50;
@@ -39,6 +41,7 @@ pub struct OwnerConfig {
     pub kinds: Vec<String>,
     /// Lowest score of an event that the owner wants a notification about, 0 to 1.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub min_score: f32,
     /// Whether the owner is notified of calls: `/cat/NAME`, `/dog/NAME`, and the rpc `Notify`.
     #[serde(default = "yes")]
@@ -52,6 +55,7 @@ pub struct OwnerConfig {
     pub alerts: bool,
     /// Cool-down per animal, in seconds, up to one week. 0: none.
     #[serde(default = "default_cooldown_s")]
+    #[schemars(range(max = LONGEST_COOLDOWN_S))]
     pub cooldown_s: u32,
     /// Time of the daily digest of suppressed notifications. `None`: there is none; they stay in the database.
     pub digest_at: Option<ClockTime>,
@@ -71,10 +75,13 @@ pub struct NotificationsConfig {
     /// Where an owner's browser finds the gateway, for links in notifications. `None`: no links.
     pub public_url: Option<String>,
     /// Deliveries before a notification is given up, 1 to 1000.
+    #[schemars(range(min = 1, max = 1_000))]
     pub max_tries: u32,
     /// Hours before a notification is given up, 1 to 720.
+    #[schemars(range(min = 1, max = 720))]
     pub max_age_h: u32,
     /// Days before a notification is deleted, 1 to 3650.
+    #[schemars(range(min = 1, max = 3_650))]
     pub keep_days: u32,
 }
 
@@ -129,12 +136,6 @@ impl OwnerConfig {
         if let Some(kind) = self.kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
             return self.bad("kinds", format!("unknown kind {kind:?} (expected one of {})", known.join(", ")));
         }
-        if !(0.0..=1.0).contains(&self.min_score) {
-            return self.bad("min_score", format!("{} is not within 0 to 1", self.min_score));
-        }
-        if self.cooldown_s > LONGEST_COOLDOWN_S {
-            return self.bad("cooldown_s", format!("{} is more than {LONGEST_COOLDOWN_S}", self.cooldown_s));
-        }
         if !self.alerts && self.digest_at.is_none() {
             return self.bad("alerts", "false needs digest_at; otherwise this owner would never be notified");
         }
@@ -149,7 +150,7 @@ impl OwnerConfig {
     }
 }
 
-/// Checks the three tables, together.
+/// Checks the three tables, together. The ranges of their numbers are those of the schema, checked on load.
 ///
 /// # Errors
 /// Names the key.
@@ -168,13 +169,22 @@ pub fn check(
         }
         owner.check(mqtt.is_some(), notices.public_url.is_some())?;
     }
-    check_within("notices.max_tries", notices.max_tries, 1_000)?;
-    check_within("notices.max_age_h", notices.max_age_h, 720)?;
-    check_within("notices.keep_days", notices.keep_days, 3_650)?;
     if let Some(url) = &notices.public_url {
         check_url(url).map_err(|why| ConfigError::value("notices.public_url", why))?;
     }
     mqtt.map_or(Ok(()), MqttConfig::check)
+}
+
+/// Checks that the files with the secrets of these owners' channels and of the broker can be read. A file name without
+/// a folder, which stands for a credential of systemd, is not checked before the start.
+///
+/// # Errors
+/// Names the key of a secret that cannot be read.
+pub fn check_secrets(owners: &[OwnerConfig], mqtt: Option<&MqttConfig>) -> Result<(), ConfigError> {
+    for owner in owners {
+        channels::check_secrets(&owner.name, &owner.channels)?;
+    }
+    check_secret("mqtt.password_file", mqtt.and_then(|mqtt| mqtt.password_file.as_deref()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
-use hub_base::time::now_ns;
+use hub_base::time::{days_before, now_ns};
 use hub_store::StoreError;
 use hub_store::notifications::Notification;
 use tokio_util::task::TaskTracker;
@@ -49,8 +49,6 @@ const TIDY_PERIOD: Duration = Duration::from_secs(600);
 const FORGET_BATCH: usize = 1_000;
 
 const HOUR_NS: i64 = 3_600 * 1_000_000_000;
-const DAY_NS: i64 = 24 * HOUR_NS;
-
 /// What all tasks share.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
@@ -101,7 +99,7 @@ impl Dispatcher {
     }
 
     async fn forget(&self) -> Result<(), StoreError> {
-        let before_ns = now_ns() - i64::from(self.config.keep_days) * DAY_NS;
+        let before_ns = days_before(now_ns(), self.config.keep_days);
         while self.outbox.store().forget_notifications(before_ns, FORGET_BATCH).await? == FORGET_BATCH {}
         Ok(())
     }
@@ -250,7 +248,7 @@ struct Patience {
 impl Patience {
     fn of(config: &NotificationsConfig, notification: &Notification, now_ns: i64) -> Self {
         let age_ns = now_ns.saturating_sub(notification.queued_at_ns);
-        let left_ns = (i64::from(config.max_age_h) * HOUR_NS).saturating_sub(age_ns);
+        let left_ns = i64::from(config.max_age_h).saturating_mul(HOUR_NS).saturating_sub(age_ns);
         Self {
             tries_left: config.max_tries.saturating_sub(notification.tries + 1),
             age_left: Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0)),

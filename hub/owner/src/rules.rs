@@ -68,7 +68,7 @@ impl Rules {
         };
         let due = quiet_until.or_else(|| self.next_digest(&now));
         NotificationPlan {
-            cooldown_ns: i64::from(self.owner.cooldown_s) * 1_000_000_000,
+            cooldown_ns: i64::from(self.owner.cooldown_s).saturating_mul(1_000_000_000),
             hold,
             digest_due_ns: due.map(|due| nanoseconds(&due)),
             ..self.digest()

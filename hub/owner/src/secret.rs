@@ -22,6 +22,18 @@ pub(super) fn secret(key: &str, given: Option<&Secret>, file: Option<&Path>) -> 
     }
 }
 
+/// Checks that a secret can be read. A credential of systemd passes: only the service has it.
+///
+/// # Errors
+/// Names `key` if the file cannot be read.
+pub(super) fn check_secret(key: &str, file: Option<&Path>) -> Result<(), ConfigError> {
+    let is_credential = |file: &Path| file.components().count() == 1 && !file.exists();
+    match file {
+        Some(file) if !is_credential(file) => secret(key, None, Some(file)).map(drop),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

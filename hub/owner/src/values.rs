@@ -1,10 +1,8 @@
 //! Checks of values that several tables of the config file have.
 
-use daemon::config::ConfigError;
-
 /// Checks a URL of HTTP.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is not a URL: {why}"))?;
+    let parsed = daemon::url::parse(url)?;
     match (parsed.scheme_str(), parsed.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),
         _ => Err(format!("{url:?} is not a URL of the form http://HOST or https://HOST")),
@@ -17,10 +15,4 @@ pub(super) fn check_topic(topic: &str) -> Result<(), String> {
         return Err(format!("{topic:?} is not a topic to publish to: it is empty, too long, or contains + or #"));
     }
     Ok(())
-}
-
-/// Checks that the value of a key is within 1 to `most`.
-pub(super) fn check_within(key: &str, value: u32, most: u32) -> Result<(), ConfigError> {
-    let why = || ConfigError::value(key, format!("{value} is not within 1 to {most}"));
-    if (1..=most).contains(&value) { Ok(()) } else { Err(why()) }
 }

@@ -29,7 +29,7 @@ impl Analysis {
 pub(super) async fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Analysis, RunError> {
     let config = &shared.config;
     let Some(store) = shared.store.as_ref().filter(|_| config.has(Role::Analysis)) else {
-        let peer = peer::remote(&config.analysis_url).map_err(RunError::url("analysis_url"))?;
+        let peer = peer::remote(config.analysis_url.expose()).map_err(RunError::url("analysis_url"))?;
         return Ok(Analysis { peer, service: None });
     };
     let (nodes, stop) = (shared.nodes.clone(), shared.stop.clone());

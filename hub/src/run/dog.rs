@@ -19,12 +19,12 @@ pub(super) fn start(
 ) -> Result<Peer, RunError> {
     let config = &shared.config;
     if !config.has(Role::Dog) {
-        return peer::remote(&config.dog_url).map_err(RunError::url("dog_url"));
+        return peer::remote(config.dog_url.expose()).map_err(RunError::url("dog_url"));
     }
     let owner = if config.has(Role::Owner) {
         peer::local(owner)
     } else {
-        peer::remote(&config.owner_url).map_err(RunError::url("owner_url"))?
+        peer::remote(config.owner_url.expose()).map_err(RunError::url("owner_url"))?
     };
     let dog = DogServer::new(DogService::new(owner));
     shared.serve(dog.clone(), listeners);

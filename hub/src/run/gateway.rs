@@ -47,9 +47,9 @@ fn checks(shared: &Shared) -> Result<Checks, RunError> {
     let mut checks = Checks::new(config.health.clone());
     for role in [Role::Owner, Role::Dog, Role::Analysis] {
         let (key, url, is_called) = match role {
-            Role::Owner => ("owner_url", &config.owner_url, config.has(Role::Dog)),
-            Role::Dog => ("dog_url", &config.dog_url, true),
-            _ => ("analysis_url", &config.analysis_url, true),
+            Role::Owner => ("owner_url", config.owner_url.expose(), config.has(Role::Dog)),
+            Role::Dog => ("dog_url", config.dog_url.expose(), true),
+            _ => ("analysis_url", config.analysis_url.expose(), true),
         };
         if config.has(role) {
             checks.add_here(role);

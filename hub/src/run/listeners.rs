@@ -1,10 +1,9 @@
 //! The listening sockets of a hub.
 
 use daemon::listen::{BindError, Listen};
-use hub_base::role::Role;
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{ADDRESS_KEYS, HubSettings};
 
 /// The listening sockets of a hub. A role that this process does not have has none.
 #[derive(Debug, Default)]
@@ -24,16 +23,10 @@ impl Listeners {
     ///
     /// # Errors
     /// Names the address that could not be bound.
-    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+    pub async fn bind(config: &HubSettings) -> Result<Self, BindError> {
         // The first check of the addresses ran before the log was open. This second one logs the addresses that are not
         // loopback, before any of them is bound.
-        let opened = [
-            (Role::Gateway, "http", &config.http),
-            (Role::Owner, "owner", &config.owner),
-            (Role::Dog, "dog", &config.dog),
-            (Role::Analysis, "analysis", &config.analysis),
-        ]
-        .map(|(role, key, addresses)| (config.has(role), key, addresses));
+        let opened = ADDRESS_KEYS.map(|(role, key)| (config.has(role), key, config.addresses(role)));
         for (_, key, addresses) in opened.iter().filter(|(opens, ..)| *opens) {
             let _ = addresses.check(key, true);
         }
@@ -47,6 +40,6 @@ impl Listeners {
     }
 }
 
-async fn bind((opens, key, addresses): (bool, &str, &Listen)) -> Result<Vec<TcpListener>, BindError> {
+async fn bind((opens, key, addresses): (bool, &str, Listen)) -> Result<Vec<TcpListener>, BindError> {
     if opens { addresses.bind(key).await } else { Ok(Vec::new()) }
 }

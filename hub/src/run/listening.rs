@@ -37,10 +37,10 @@ pub(super) async fn start(shared: &Shared) -> Result<Audio, RunError> {
     let Some(store) = shared.store.as_ref().filter(|_| shared.hears_or_shows()) else { return Ok(Audio::default()) };
     let config = &shared.config;
     if !config.has(Role::Analysis) {
-        let clips = Clips::guest(&config.data_dir, config.clips.clone(), store.clone());
+        let clips = Clips::guest(&shared.data_dir, config.clips.clone(), store.clone());
         return Ok(Audio { clips: Some(clips), listening: None });
     }
-    let clips = Clips::open(&config.data_dir, config.clips.clone(), store.clone()).await?;
+    let clips = Clips::open(&shared.data_dir, config.clips.clone(), store.clone()).await?;
     shared.tasks.spawn(rehear(store.clone(), clips.clone(), shared.stop.clone()));
     let listening =
         if config.listen.enabled { Some(listen(shared, store.clone(), clips.clone()).await?) } else { None };

@@ -1,8 +1,9 @@
 //! What the parts of the hub share.
 
 use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 
-use daemon::config::ConfigError;
+use daemon::config::{ConfigError, Variables};
 use daemon::grpc;
 use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
@@ -18,13 +19,16 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
+use tracing::warn;
 
 use super::RunError;
-use crate::config::Config;
+use crate::config::HubSettings;
 
 /// What the parts of the hub share.
 pub(super) struct Shared {
-    pub(super) config: Config,
+    pub(super) config: HubSettings,
+    /// Folder of the database and the clips.
+    pub(super) data_dir: PathBuf,
     /// `None` if no role of this process needs the store.
     pub(super) store: Option<Store>,
     pub(super) nodes: Nodes,
@@ -40,15 +44,21 @@ pub(super) struct Shared {
 impl Shared {
     /// Opens the store, the nodes, the outbox and the connection to the broker, as far as the roles of `config` need
     /// them.
-    pub(super) async fn open(config: Config, stop: CancellationToken) -> Result<Self, RunError> {
+    pub(super) async fn open(config: HubSettings, stop: CancellationToken) -> Result<Self, RunError> {
+        let data_dir = config.data_dir()?;
+        if let Some(unused) = config.unused_data(&Variables::of_process()) {
+            let (data_dir, unused) = (data_dir.display(), unused.display());
+            warn!(%data_dir, %unused, "the database in the folder of the service is not used: data_dir names another folder");
+        }
         let has_owners = !config.owners.is_empty();
         let notifies = has_owners && config.has(Role::Owner);
-        let store = if hears_or_shows(&config) || notifies { Some(open_store(&config).await?) } else { None };
+        let store =
+            if hears_or_shows(&config) || notifies { Some(open_store(&config, &data_dir).await?) } else { None };
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
-        let nodes = Nodes::new(&config.nodes).map_err(RunError::url("node"))?;
+        let nodes = Nodes::new(&config.node).map_err(RunError::url("node"))?;
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, notifies, &tasks, &stop)?;
-        Ok(Self { config, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
+        Ok(Self { config, data_dir, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
     }
 
     /// Whether this process listens to the nodes or has the gateway.
@@ -82,13 +92,13 @@ impl Shared {
     }
 }
 
-fn hears_or_shows(config: &Config) -> bool {
+fn hears_or_shows(config: &HubSettings) -> bool {
     config.has(Role::Analysis) || config.has(Role::Gateway)
 }
 
-async fn open_store(config: &Config) -> Result<Store, StoreError> {
+async fn open_store(config: &HubSettings, data_dir: &Path) -> Result<Store, StoreError> {
     let access = if config.has(Role::Analysis) { Access::Keeper } else { Access::Guest };
-    let data_dir = config.data_dir.clone();
+    let data_dir = data_dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, access)).await;
     opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))
 }
@@ -96,7 +106,7 @@ async fn open_store(config: &Config) -> Result<Store, StoreError> {
 /// Starts the connection to the broker, if this process publishes its nodes for Home Assistant or notifies owners by
 /// MQTT.
 fn start_mqtt(
-    config: &Config,
+    config: &HubSettings,
     notifies: bool,
     tasks: &TaskTracker,
     stop: &CancellationToken,

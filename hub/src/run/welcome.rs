@@ -1,13 +1,12 @@
 //! The line of the log that says, after the start, where the page is.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use hub_nodes::address::NodeConfig;
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::config::Config;
+use super::shared::Shared;
 
 /// With more configured nodes than this, the line gives their number instead of their URLs.
 const MOST_NAMED_NODES: usize = 4;
@@ -24,11 +23,10 @@ pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
 }
 
 /// Logs where the page is, which nodes the hub listens to, and where it stores what it hears.
-pub(super) fn log(page_url: &str, config: &Config) {
-    let nodes = nodes_in_words(&config.nodes);
-    let discovery = if config.discover { "on" } else { "off" };
-    let data_dir: &Path = &config.data_dir;
-    info!(nodes, %discovery, data_dir = %data_dir.display(), "the page is at {page_url}");
+pub(super) fn log(page_url: &str, shared: &Shared) {
+    let nodes = nodes_in_words(&shared.config.node);
+    let discovery = if shared.config.discover { "on" } else { "off" };
+    info!(nodes, %discovery, data_dir = %shared.data_dir.display(), "the page is at {page_url}");
 }
 
 /// `host_name` gives the name of this machine: it stands for an address that means all addresses, such as 0.0.0.0.
@@ -46,7 +44,7 @@ fn nodes_in_words(nodes: &[NodeConfig]) -> String {
     if nodes.len() > MOST_NAMED_NODES {
         format!("{} configured nodes", nodes.len())
     } else {
-        nodes.iter().map(|node| node.url.as_str()).collect::<Vec<_>>().join(", ")
+        nodes.iter().map(|node| node.url.to_string()).collect::<Vec<_>>().join(", ")
     }
 }
 

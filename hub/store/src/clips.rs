@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use daemon::cause::cause;
 use daemon::quiet::Quiet;
-use hub_base::time::now_ns;
+use hub_base::time::{days_before, now_ns};
 use tracing::warn;
 
 use self::codec::wav_of;
@@ -40,8 +40,6 @@ const RETIRE_BATCH: usize = 100;
 
 /// Failures of the same kind are logged once in this period.
 const FAILURE_LOG_PERIOD: Duration = Duration::from_secs(600);
-
-const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 /// Audio that will become a clip.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +226,7 @@ impl Clips {
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let config = &self.inner.config;
         if config.keep_days > 0 {
-            let clips_before_ns = now_ns() - i64::from(config.keep_days) * DAY_NS;
+            let clips_before_ns = days_before(now_ns(), config.keep_days);
             loop {
                 let retired = self.inner.store.retire_clips_before(clips_before_ns, RETIRE_BATCH).await?;
                 if retired.is_empty() {

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use daemon::listen::Listen;
+use daemon::config::{Settings, Variables};
 use daemon::shutdown::CancellationToken;
 use futures_util::Stream;
-use hub::config::{Config, HubSettings};
+use hub::config::HubSettings;
 use hub::run::{Listeners, RunError, run};
 use hub_base::role::Role;
 use proto::cat_server::{Cat, CatServer};
@@ -87,18 +87,18 @@ impl Hub {
     pub async fn start_with(data_dir: &Path, toml: &str) -> Self {
         let mut settings: HubSettings = toml::from_str(toml).unwrap();
         settings.data_dir = Some(data_dir.into());
-        let mut config = Config::new(settings).unwrap();
-        let free = || Listen::At(vec!["127.0.0.1:0".parse().unwrap()]);
-        (config.http, config.owner, config.dog, config.analysis) = (free(), free(), free(), free());
-        let listeners = Listeners::bind(&config).await.unwrap();
+        let free = || vec!["127.0.0.1:0".parse().unwrap()];
+        (settings.http, settings.owner, settings.dog, settings.analysis) = (free(), free(), free(), free());
+        settings.check(&Variables::default()).unwrap();
+        let listeners = Listeners::bind(&settings).await.unwrap();
         let at = |listeners: &[TcpListener]| {
             listeners.first().map_or("127.0.0.1:9".parse().unwrap(), |listener| listener.local_addr().unwrap())
         };
         let (http, owner) = (at(&listeners.http), at(&listeners.owner));
         let (dog, analysis) = (at(&listeners.dog), at(&listeners.analysis));
-        let serves = config.has(Role::Gateway);
+        let serves = settings.has(Role::Gateway);
         let stop = CancellationToken::new();
-        let done = tokio::spawn(run(config, listeners, stop.clone()));
+        let done = tokio::spawn(run(settings, listeners, stop.clone()));
         let hub = Self { http, owner, dog, analysis, stop, done };
         if serves {
             // The kernel queues the connection until the gateway accepts it.

@@ -4,7 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use daemon::config::ConfigError;
 use hub_listen::Live;
 use hub_listen::live::{NodeReport, NodeState};
 use hub_nodes::Node;
@@ -21,8 +20,10 @@ const MOST_TELL_AFTER_S: u32 = 604_800;
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
     /// A node that has heard nothing louder than a quiet room for this many hours counts as deaf, 1 to 8784.
+    #[schemars(range(min = 1, max = MOST_HOURS))]
     pub no_sound_after_h: u32,
     /// Owners are notified of a node that has been deaf or away for this many seconds, 1 to 604800 (a week).
+    #[schemars(range(min = 1, max = MOST_TELL_AFTER_S))]
     pub tell_after_s: u32,
 }
 
@@ -33,22 +34,6 @@ impl Default for HealthConfig {
 }
 
 impl HealthConfig {
-    /// Checks the values.
-    ///
-    /// # Errors
-    /// Names the key that is wrong.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if !(1..=MOST_HOURS).contains(&self.no_sound_after_h) {
-            let why = format!("{} is not within 1 to {MOST_HOURS}", self.no_sound_after_h);
-            return Err(ConfigError::value("health.no_sound_after_h", why));
-        }
-        if !(1..=MOST_TELL_AFTER_S).contains(&self.tell_after_s) {
-            let why = format!("{} is not within 1 to {MOST_TELL_AFTER_S}", self.tell_after_s);
-            return Err(ConfigError::value("health.tell_after_s", why));
-        }
-        Ok(())
-    }
-
     fn no_sound_after(&self) -> Duration {
         Duration::from_secs(u64::from(self.no_sound_after_h) * 3_600)
     }
@@ -223,20 +208,5 @@ mod tests {
         let judged = |state| judge(Some((state, "unplugged")), None, None, &HealthConfig::default());
         assert_eq!(judged(SourceState::Capturing), (Condition::Ok, String::new()));
         assert_eq!(judged(SourceState::NoDevice), (Condition::NoDevice, "unplugged".into()));
-    }
-
-    #[test]
-    fn times_that_make_no_sense_name_their_key() {
-        let well = HealthConfig::default();
-        well.check().unwrap();
-        for (config, key) in [
-            (HealthConfig { no_sound_after_h: 0, ..well.clone() }, "health.no_sound_after_h: "),
-            (HealthConfig { no_sound_after_h: MOST_HOURS + 1, ..well.clone() }, "health.no_sound_after_h: "),
-            (HealthConfig { tell_after_s: 0, ..well.clone() }, "health.tell_after_s: "),
-            (HealthConfig { tell_after_s: MOST_TELL_AFTER_S + 1, ..well }, "health.tell_after_s: "),
-        ] {
-            let error = config.check().unwrap_err().to_string();
-            assert!(error.starts_with(key), "{error}");
-        }
     }
 }

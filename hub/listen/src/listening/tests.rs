@@ -43,7 +43,8 @@ impl Hub {
     }
 
     async fn start_with(data_dir: &Path, urls: &[String]) -> Self {
-        let configs: Vec<_> = urls.iter().map(|url| NodeConfig { cat: Some("Tom".into()), url: url.clone() }).collect();
+        let configs: Vec<_> =
+            urls.iter().map(|url| NodeConfig { cat: Some("Tom".into()), url: url.parse().unwrap() }).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let data_dir = data_dir.to_owned();
         let stop = CancellationToken::new();
@@ -418,7 +419,7 @@ async fn node_under_a_second_name_is_not_heard_twice() {
 }
 
 fn node_at(address: SocketAddr) -> Node {
-    let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}") }]).unwrap();
+    let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }]).unwrap();
     nodes.iter().next().unwrap()
 }
 

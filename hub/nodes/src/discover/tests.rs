@@ -54,7 +54,7 @@ fn urls(nodes: &Nodes) -> Vec<String> {
 }
 
 fn configured(url: &str) -> Nodes {
-    Nodes::new(&[NodeConfig { cat: None, url: url.into() }]).unwrap()
+    Nodes::new(&[NodeConfig { cat: None, url: url.parse().unwrap() }]).unwrap()
 }
 
 /// Nothing listens there.

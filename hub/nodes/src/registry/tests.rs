@@ -7,7 +7,7 @@ use crate::node::{DESCRIPTION_HOLDS, Description};
 
 fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
     let configs: Vec<_> =
-        configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: (*url).to_owned() }).collect();
+        configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: url.parse().unwrap() }).collect();
     Nodes::new(&configs).unwrap()
 }
 
@@ -134,4 +134,12 @@ async fn node_that_repeats_what_another_says_does_not_take_its_place() {
     }
     answer_as(&impostor, 7, None);
     assert_eq!(nodes.twin_of(&impostor).unwrap().url(), real.url());
+}
+
+#[tokio::test]
+async fn password_of_a_node_is_not_in_its_name() {
+    let nodes = Nodes::new(&["Tom=http://anna:98765@kitchen:1".parse().unwrap()]).unwrap();
+    assert_eq!(nodes.iter().next().unwrap().url(), "http://anna:***@kitchen:1");
+    assert!(nodes.get("http://anna:***@kitchen:1").is_some());
+    assert!(!format!("{nodes:?}").contains("98765"));
 }

@@ -1,6 +1,7 @@
 //! What each kind of channel implements.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Arc;
 
 use daemon::config::ConfigError;
@@ -25,6 +26,11 @@ pub(super) trait Settings {
     /// # Errors
     /// The key, and what is wrong with its value.
     fn check(&self, owner: &str, has_public_url: bool) -> Result<(), (&'static str, String)>;
+
+    /// The key and the path of the file that holds the channel's secret, if it has one.
+    fn secret_file(&self) -> Option<(&'static str, &Path)> {
+        None
+    }
 
     /// Makes the sender of a checked config, whose keys begin with `prefix`.
     ///

@@ -1,6 +1,6 @@
 //! A notification as a push message, through <https://ntfy.sh> or another server of ntfy.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::config::{ConfigError, Secret};
@@ -32,6 +32,7 @@ pub struct Config {
     token_file: Option<PathBuf>,
     /// Priority, 1 (lowest) to 5.
     #[serde(default = "default_priority")]
+    #[schemars(range(min = 1, max = 5))]
     priority: u8,
     /// Tags. Ntfy shows names of emojis as emojis.
     #[serde(default = "default_tags")]
@@ -68,13 +69,14 @@ impl Settings for Config {
         if self.token.is_some() && self.token_file.is_some() {
             return Err(("token_file", "cannot be combined with token".into()));
         }
-        if !(1..=5).contains(&self.priority) {
-            return Err(("priority", format!("{} is not within 1 to 5", self.priority)));
-        }
         if self.attach && !has_public_url {
             return Err(("attach", "needs notices.public_url, where the phone fetches the recording".into()));
         }
         Ok(())
+    }
+
+    fn secret_file(&self) -> Option<(&'static str, &Path)> {
+        self.token_file.as_deref().map(|file| ("token_file", file))
     }
 
     fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {

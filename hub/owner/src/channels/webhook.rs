@@ -4,7 +4,7 @@
 //! HMAC-SHA256 of `SECONDS.BODY` with the shared secret. `Idempotency-Key` stays the same over all deliveries of a
 //! notification.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,6 +46,10 @@ impl Settings for Config {
             return Err(("secret_file", "cannot be combined with secret".into()));
         }
         Ok(())
+    }
+
+    fn secret_file(&self) -> Option<(&'static str, &Path)> {
+        self.secret_file.as_deref().map(|file| ("secret_file", file))
     }
 
     fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {

@@ -6,7 +6,7 @@ use daemon::config::ConfigError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{check_topic, check_within};
+use crate::values::check_topic;
 use daemon::config::Secret;
 
 /// The broker.
@@ -35,9 +35,11 @@ pub struct MqttConfig {
     pub discovery_prefix: String,
     /// Shortest time between two levels of a node, in seconds, 1 to 3600.
     #[serde(default = "default_level_period_s")]
+    #[schemars(range(min = 1, max = 3_600))]
     pub level_period_s: u32,
     /// Time without a cat after which the sensor 'Cat heard' turns off, in seconds, 1 to 3600.
     #[serde(default = "default_heard_off_s")]
+    #[schemars(range(min = 1, max = 3_600))]
     pub heard_off_s: u32,
 }
 
@@ -68,7 +70,7 @@ impl MqttConfig {
     /// What is wrong with the URL.
     pub fn address(&self) -> Result<(String, u16, bool), String> {
         let bad = || format!("{:?} is not a URL of the form mqtt://HOST:PORT or mqtts://HOST:PORT", self.url);
-        let url: http::Uri = self.url.parse().map_err(|_| bad())?;
+        let url = daemon::url::parse(&self.url)?;
         let tls = match url.scheme_str() {
             Some("mqtt") => false,
             Some("mqtts") => true,
@@ -87,8 +89,6 @@ impl MqttConfig {
     /// # Errors
     /// Names the key.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        check_within("mqtt.level_period_s", self.level_period_s, 3_600)?;
-        check_within("mqtt.heard_off_s", self.heard_off_s, 3_600)?;
         self.address().map_err(|why| ConfigError::value("mqtt.url", why))?;
         check_topic(&self.topic).map_err(|why| ConfigError::value("mqtt.topic", why))?;
         check_topic(&self.discovery_prefix).map_err(|why| ConfigError::value("mqtt.discovery_prefix", why))?;

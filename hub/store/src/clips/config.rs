@@ -1,6 +1,8 @@
 //! `[clips]` of the config file.
 
-use daemon::config::ConfigError;
+use std::ops::RangeInclusive;
+
+use hub_base::time::MOST_DAYS;
 use sound::SAMPLE_RATE_HZ;
 
 use super::codec::ClipFormat;
@@ -11,6 +13,12 @@ pub const MAX_ROLL_MS: u32 = 2_000;
 /// Longest clip that can be configured, in seconds. It bounds the memory for a node's recent audio.
 pub const MAX_LENGTH_S: u32 = 60;
 
+/// Longest clip that can be configured, in seconds, and the shortest.
+const LENGTH_S: RangeInclusive<u32> = 1..=MAX_LENGTH_S;
+
+/// The most clips, and the most megabytes, that can be configured: more than any disk holds.
+const MOST: u64 = 1_000_000_000_000;
+
 /// `[clips]` of the config file.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -18,8 +26,10 @@ pub struct ClipsConfig {
     /// Whether the hub writes clips. It stores events in any case.
     pub enabled: bool,
     /// Audio before the event, in milliseconds, at most [`MAX_ROLL_MS`].
+    #[schemars(range(max = MAX_ROLL_MS))]
     pub pre_roll_ms: u32,
     /// Audio after the event, in milliseconds, at most [`MAX_ROLL_MS`].
+    #[schemars(range(max = MAX_ROLL_MS))]
     pub post_roll_ms: u32,
     /// Format of the clips on disk. The gateway serves them as WAV in any case.
     pub format: ClipFormat,
@@ -28,15 +38,20 @@ pub struct ClipsConfig {
     pub speech_gate: bool,
     /// Longest clip without pre-roll and post-roll, in seconds, 1 to [`MAX_LENGTH_S`]. Of a longer event, the clip has
     /// the end.
+    #[schemars(range(min = *LENGTH_S.start(), max = *LENGTH_S.end()))]
     pub max_length_s: u32,
     /// Clips are removed after this many days. 0: only `keep_count` and `keep_mb` limit them.
+    #[schemars(range(max = MOST_DAYS))]
     pub keep_days: u32,
     /// The oldest clips are removed if there are more than this many.
+    #[schemars(range(max = MOST))]
     pub keep_count: u64,
     /// The oldest clips are removed before all clips together exceed this size, in megabytes (10^6 bytes).
+    #[schemars(range(max = MOST))]
     pub keep_mb: u64,
     /// No clip is written that would leave less than this many megabytes free on the disk, because the database needs
     /// room.
+    #[schemars(range(max = MOST))]
     pub reserve_mb: u64,
 }
 
@@ -58,24 +73,6 @@ impl Default for ClipsConfig {
 }
 
 impl ClipsConfig {
-    /// Checks the values.
-    ///
-    /// # Errors
-    /// Names the key that is out of range.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        for (key, roll_ms) in [("clips.pre_roll_ms", self.pre_roll_ms), ("clips.post_roll_ms", self.post_roll_ms)] {
-            if roll_ms > MAX_ROLL_MS {
-                let why = format!("{roll_ms} is more than {MAX_ROLL_MS}, and a longer roll could hold speech");
-                return Err(ConfigError::value(key, why));
-            }
-        }
-        if !(1..=MAX_LENGTH_S).contains(&self.max_length_s) {
-            let why = format!("{} is not between 1 and {MAX_LENGTH_S}", self.max_length_s);
-            return Err(ConfigError::value("clips.max_length_s", why));
-        }
-        Ok(())
-    }
-
     /// Samples before an event.
     pub fn pre_roll_samples(&self) -> u64 {
         samples_of_ms(self.pre_roll_ms)
@@ -88,7 +85,7 @@ impl ClipsConfig {
 
     /// Samples of the longest clip, without pre-roll and post-roll.
     pub fn max_length_samples(&self) -> u64 {
-        samples_of_ms(self.max_length_s * 1_000)
+        samples_of_ms(self.max_length_s.saturating_mul(1_000))
     }
 }
 
