@@ -58,8 +58,8 @@ impl Variables {
         Ok(assignments)
     }
 
-    /// Logs the variables that have the prefix of the program's names, but were made by Kubernetes. They set nothing. Call
-    /// it when the log is open.
+    /// Logs the variables that have the prefix of the program's names, but were made by Kubernetes. They set nothing.
+    /// Call it when the log is open.
     pub fn warn_of_foreign<S: Settings>(&self) {
         let known: Vec<String> = keys::<S>().iter().map(Key::variable::<S>).collect();
         for (name, value) in self.0.iter().filter(|(name, _)| name.starts_with(S::PREFIX) && !known.contains(name)) {

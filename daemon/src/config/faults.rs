@@ -117,7 +117,7 @@ impl Faults {
         };
         match value.get_ref() {
             DeValue::Table(table) if is("object") || schema["oneOf"].is_array() => {
-                self.table(table, schema, path, &span)
+                self.table(table, schema, path, &span);
             }
             DeValue::Array(items) if is("array") => {
                 for (index, item) in items.iter().enumerate() {

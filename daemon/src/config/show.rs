@@ -86,8 +86,8 @@ struct Page<'a> {
 const WIDEST: usize = 48;
 
 impl Page<'_> {
-    /// Adds the values of a section, then its subsections. `place` is the path of the section with the names of the items
-    /// of lists, by which `origin` gives the source of a key.
+    /// Adds the values of a section, then its subsections. `place` is the path of the section with the names of the
+    /// items of lists, by which `origin` gives the source of a key.
     fn section(&mut self, values: &Map<String, Value>, path: &[String], place: &str, origin: &dyn Fn(&str) -> Origin) {
         let mut sections = Vec::new();
         for (name, value) in values {

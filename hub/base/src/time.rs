@@ -12,8 +12,8 @@ pub const DAY_NS: i64 = 86_400 * 1_000_000_000;
 /// The most days for which anything can be kept: a hundred years.
 pub const MOST_DAYS: u32 = 36_500;
 
-/// The time that is this many days before `now_ns`, in nanoseconds since 1970 UTC. A time before all that 64 bits can say
-/// is the earliest of them, so a number of days that is too large never makes anything look old.
+/// The time that is this many days before `now_ns`, in nanoseconds since 1970 UTC. A time before all that 64 bits can
+/// say is the earliest of them, so a number of days that is too large never makes anything look old.
 pub fn days_before(now_ns: i64, days: u32) -> i64 {
     now_ns.saturating_sub(i64::from(days).saturating_mul(DAY_NS))
 }

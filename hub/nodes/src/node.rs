@@ -1,5 +1,6 @@
 //! One cat-node: the channel to it, the calls on it, and how it described itself.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl Default for Description {
 
 impl Node {
     pub(crate) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Self::with(config.url.expose(), config.cat.clone(), false)
+        Self::with(config.url.expose().to_owned(), config.cat.clone(), false)
     }
 
     /// A discovered node under its permanent name. Nothing is connected yet.
@@ -106,14 +107,17 @@ impl Node {
     /// # Errors
     /// If `url` is not valid.
     pub fn discovered(url: String) -> Result<Self, tonic::transport::Error> {
-        Self::with(&url, None, true)
+        Self::with(url, None, true)
     }
 
-    fn with(url: &str, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
+    fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let channel = peer::channel_along(url, &route)?;
+        let channel = peer::channel_along(&url, &route)?;
         // Only the channel knows the password.
-        let url = mask_passwords(url).into_owned();
+        let url = match mask_passwords(&url) {
+            Cow::Owned(masked) => masked,
+            Cow::Borrowed(_) => url,
+        };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, route, description, calls, client }) })
     }

@@ -360,13 +360,9 @@ async fn node_that_is_down_is_found_when_it_comes() {
 #[test]
 fn config_that_makes_no_sense_names_its_key() {
     assert!(ListenConfig::default().check().is_ok());
-    for (bad, key) in [
-        (ListenConfig { frame_ms: 0, ..ListenConfig::default() }, "listen.frame_ms: "),
-        (ListenConfig { threads: 1_000, ..ListenConfig::default() }, "listen.threads: "),
-        (ListenConfig { max_lag_s: 0, ..ListenConfig::default() }, "listen.max_lag_s: "),
-    ] {
-        let error = bad.check().unwrap_err().to_string();
-        assert!(error.starts_with(key), "{error}");
+    for frame_ms in [0, 30] {
+        let error = ListenConfig { frame_ms, ..ListenConfig::default() }.check().unwrap_err().to_string();
+        assert!(error.starts_with("listen.frame_ms: "), "{error}");
     }
 }
 

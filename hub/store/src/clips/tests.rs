@@ -149,17 +149,3 @@ async fn start_removes_files_without_events_and_marks_missing_clips() {
     assert_eq!(store.event(1).await.unwrap().unwrap().clip, Ok(kept));
     assert_eq!(store.event(2).await.unwrap().unwrap().clip, Err(NoClip::Missing));
 }
-
-#[test]
-fn rolls_and_lengths_beyond_the_limits_are_refused() {
-    assert!(ClipsConfig::default().check().is_ok());
-    for (bad, key) in [
-        (ClipsConfig { pre_roll_ms: 2_001, ..config() }, "clips.pre_roll_ms: "),
-        (ClipsConfig { post_roll_ms: 60_000, ..config() }, "clips.post_roll_ms: "),
-        (ClipsConfig { max_length_s: 0, ..config() }, "clips.max_length_s: "),
-        (ClipsConfig { max_length_s: 61, ..config() }, "clips.max_length_s: "),
-    ] {
-        let error = bad.check().unwrap_err().to_string();
-        assert!(error.starts_with(key), "{error}");
-    }
-}
