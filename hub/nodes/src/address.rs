@@ -83,8 +83,18 @@ fn check_url(url: &str) -> Result<(), String> {
     let parsed: http::Uri = url.parse().map_err(|why| format!("{url:?} is not a URL: {why}"))?;
     match parsed.scheme_str() {
         Some("http") if parsed.host().is_some_and(|host| !host.is_empty()) => Ok(()),
-        _ => Err(format!("{url:?} is not a URL of the form http://HOST:PORT")),
+        Some("https") => {
+            Err(format!("{url:?}: https is not supported; did you mean {:?}?", url.replacen("https", "http", 1)))
+        }
+        _ => Err(format!("{url:?} is not a URL of the form http://HOST:PORT{}", with_scheme(url))),
     }
+}
+
+/// The hint for a host and port without a scheme.
+fn with_scheme(url: &str) -> String {
+    let fits = |url: &str| url.parse::<http::Uri>().is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+    let full = format!("http://{url}");
+    if !url.contains("://") && fits(&full) { format!("; did you mean {full:?}?") } else { String::new() }
 }
 
 #[cfg(test)]
@@ -102,5 +112,14 @@ mod tests {
         for bad in ["Tom", "=http://a:1", "Tom=", "Tom=a:1", "Tom=ftp://a:1", "Tom=http://", "Tom=http:// a"] {
             assert!(bad.parse::<NodeConfig>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn url_that_is_almost_right_is_suggested() {
+        let why = |text: &str| text.parse::<Url>().unwrap_err();
+        assert!(why("kitchen:50056").ends_with("; did you mean \"http://kitchen:50056\"?"), "{}", why("kitchen:50056"));
+        assert!(why("10.0.0.7:50056").ends_with("; did you mean \"http://10.0.0.7:50056\"?"));
+        assert!(why("https://kitchen:1").ends_with("; did you mean \"http://kitchen:1\"?"));
+        assert!(why("ftp://kitchen").ends_with("http://HOST:PORT"));
     }
 }
