@@ -53,7 +53,7 @@ pub const SILENT_AFTER_S: RangeInclusive<u64> = 1..=86_400;
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NodeSettings {
-    /// Address and port to listen on; may be given several times (without: port 50056 on 127.0.0.1 and ::1)
+    /// Address and port to listen on; may be given several times [default: port 50056 on 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Vec<SocketAddr>,
 
@@ -100,8 +100,8 @@ pub struct NodeSettings {
     #[schemars(range(min = *TAPE_BYTES.start(), max = *TAPE_BYTES.end()))]
     pub tape_bytes: u64,
 
-    /// Folder on disk where the tape goes on when its memory is full (without: nowhere). It must be a folder of its
-    /// own: the node deletes files in it
+    /// Folder on disk where the tape continues when its memory is full [default: none, the tape stays in memory]. Use a
+    /// folder for this alone: the node deletes files in it
     #[arg(long, value_name = "DIR")]
     #[schemars(length(min = 1))]
     pub spill_dir: Option<PathBuf>,

@@ -34,9 +34,24 @@ impl FromStr for HttpUrl {
         let uri = parse(text)?;
         match uri.scheme_str() {
             Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(Self(text.into())),
-            _ => Err(format!("\"{}\" is not a URL of the form http://HOST:PORT", mask_passwords(text))),
+            Some("https") => {
+                let plain = text.replacen("https", "http", 1);
+                let (text, plain) = (mask_passwords(text), mask_passwords(&plain));
+                Err(format!("\"{text}\": https is not supported; did you mean \"{plain}\"?"))
+            }
+            _ => {
+                let hint = with_scheme(text);
+                Err(format!("\"{}\" is not a URL of the form http://HOST:PORT{hint}", mask_passwords(text)))
+            }
         }
     }
+}
+
+/// The hint for a host and port without a scheme.
+fn with_scheme(text: &str) -> String {
+    let full = format!("http://{text}");
+    let fits = full.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+    if text.contains("://") || !fits { String::new() } else { format!("; did you mean \"{}\"?", mask_passwords(&full)) }
 }
 
 impl TryFrom<String> for HttpUrl {
@@ -103,6 +118,15 @@ pub fn parse(text: &str) -> Result<Uri, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn url_that_is_almost_right_is_suggested() {
+        let why = |text: &str| text.parse::<HttpUrl>().unwrap_err();
+        assert!(why("kitchen:50056").ends_with("; did you mean \"http://kitchen:50056\"?"), "{}", why("kitchen:50056"));
+        assert!(why("10.0.0.7:50056").ends_with("; did you mean \"http://10.0.0.7:50056\"?"));
+        assert!(why("https://kitchen:1").ends_with("; did you mean \"http://kitchen:1\"?"));
+        assert!(why("ftp://kitchen").ends_with("http://HOST:PORT"));
+    }
 
     #[test]
     fn password_is_in_the_exposed_url_alone() {

@@ -28,8 +28,8 @@ pub struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Each setting can come from four places. A flag counts for more than an environment variable, a variable for more than \
-the config file, and the file for more than the default. A list in a variable is separated by commas. Settings of a \
+Each setting can come from four places: a flag overrides an environment variable, a variable overrides the config \
+file, and the file overrides the default. A list in a variable is separated by commas. Settings of a \
 section have variables too: [clips] pre_roll_ms is MEOWLINK_HUB_CLIPS_PRE_ROLL_MS. Variables with the older names, such \
 as HUB_HTTP, are still read. `hub config show` prints the settings in effect and where each comes from.
 
@@ -42,7 +42,7 @@ Exit codes: 0 stopped as asked, 1 failed, 64 wrong options or config.";
 enum SubCommand {
     /// Run the services (the default)
     Serve(ServeArgs),
-    /// Find the cats in recordings, without any server
+    /// Find cat sounds in WAV files; no server needed
     Analyze(AnalyzeArgs),
     /// Show the settings in effect, or describe the config file
     #[command(subcommand)]
@@ -55,7 +55,7 @@ enum SubCommand {
 pub enum Command {
     /// Run the services.
     Serve(ServeArgs),
-    /// Find the cats in recordings.
+    /// Find cat sounds in WAV files.
     Analyze(AnalyzeArgs),
     /// Print something about the settings.
     Config(ConfigCommand<HubSettings>),
@@ -71,16 +71,16 @@ pub struct AnalyzeArgs {
     #[arg(required = true, value_name = "FILE.wav")]
     pub files: Vec<PathBuf>,
 
-    /// One line of JSON for each file
+    /// Print JSON, one line per file
     #[arg(long)]
     pub json: bool,
 
-    /// CSV instead: a row for each detection, or with --csv=files a row for each file
+    /// Print CSV, one row per detection; with --csv=files one row per file
     #[arg(long, value_enum, value_name = "ROWS", num_args = 0..=1, require_equals = true, default_missing_value = "detections",
         conflicts_with = "json")]
     pub csv: Option<Rows>,
 
-    /// Files analysed at once, 1 to 64 [default: one for each core]
+    /// Files analysed at the same time, 1 to 64 [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub threads: Option<u8>,
 
@@ -89,12 +89,12 @@ pub struct AnalyzeArgs {
     pub detector: DetectorArgs,
 }
 
-/// What a row of the CSV is about.
+/// The rows of the CSV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Rows {
-    /// A detection.
+    /// One row per detection.
     Detections,
-    /// A file, with what is wrong with it if it cannot be analysed.
+    /// One row per file, with the error if it cannot be analysed.
     Files,
 }
 
@@ -109,7 +109,7 @@ pub struct DetectorArgs {
     #[arg(long, value_name = "P")]
     on_probability: Option<f32>,
 
-    /// It goes on while the smoothed probability is at least this [default: 0.2]
+    /// A detection continues while the smoothed probability is at least this [default: 0.2]
     #[arg(long, value_name = "P")]
     off_probability: Option<f32>,
 
@@ -117,11 +117,11 @@ pub struct DetectorArgs {
     #[arg(long, value_name = "MS")]
     min_ms: Option<u32>,
 
-    /// Detections closer than this are one [default: 256]
+    /// Merge detections that are closer than this [default: 256]
     #[arg(long, value_name = "MS")]
     merge_gap_ms: Option<u32>,
 
-    /// Cut longer detections here [default: 10000]
+    /// Split detections that are longer than this [default: 10000]
     #[arg(long, value_name = "MS")]
     max_ms: Option<u32>,
 }

@@ -49,20 +49,20 @@ pub const MAX_ANALYSES: RangeInclusive<usize> = 1..=1000;
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubSettings {
-    /// Address and port of the HTTP gateway; may be given several times (without: port 5000 on 127.0.0.1 and ::1)
+    /// Address and port of the HTTP gateway; may be given several times [default: port 5000 on 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR:PORT")]
     pub http: Vec<SocketAddr>,
 
-    /// Address and port of the Owner service; may be given several times (without: port 50051 on 127.0.0.1 and ::1)
+    /// Address and port of the Owner service; may be given several times [default: port 50051 on 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR:PORT")]
     pub owner: Vec<SocketAddr>,
 
-    /// Address and port of the dog service; may be given several times (without: port 50055 on 127.0.0.1 and ::1)
+    /// Address and port of the dog service; may be given several times [default: port 50055 on 127.0.0.1 and ::1]
     #[arg(long, value_name = "ADDR:PORT")]
     pub dog: Vec<SocketAddr>,
 
-    /// Address and port of the catAnalysis service; may be given several times (without: port 50057 on 127.0.0.1 and
-    /// ::1)
+    /// Address and port of the catAnalysis service; may be given several times [default: port 50057 on 127.0.0.1 and
+    /// ::1]
     #[arg(long, value_name = "ADDR:PORT")]
     pub analysis: Vec<SocketAddr>,
 
@@ -75,7 +75,7 @@ pub struct HubSettings {
     #[arg(long)]
     pub discover: bool,
 
-    /// Folder of the database and the clips (without: $STATE_DIRECTORY, else ~/.local/share/meowlink)
+    /// Folder of the database and the clips [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
     #[arg(long, value_name = "DIR")]
     #[schemars(length(min = 1))]
     pub data_dir: Option<PathBuf>,

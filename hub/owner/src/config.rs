@@ -115,7 +115,7 @@ impl OwnerConfig {
                 return self.bad("channels", format!("two are named {name:?}; give one of them another name"));
             }
             if channel.needs_broker() && !has_broker {
-                let why = format!("one is of the type {}, which needs the table [mqtt]", channel.kind());
+                let why = format!("a channel of type {} needs an [mqtt] table", channel.kind());
                 return self.bad("channels", why);
             }
             let checked = channel.check(&self.name, has_public_url);
@@ -164,8 +164,11 @@ pub fn check(
     }
     let mut names = HashSet::new();
     for owner in owners {
-        if owner.name.is_empty() || !names.insert(&owner.name) {
-            return Err(ConfigError::value("owners.name", format!("{:?} is empty or used twice", owner.name)));
+        if owner.name.is_empty() {
+            return Err(ConfigError::value("owners.name", "is empty; give every owner a name"));
+        }
+        if !names.insert(&owner.name) {
+            return Err(ConfigError::value("owners.name", format!("two owners are named {:?}", owner.name)));
         }
         owner.check(mqtt.is_some(), notices.public_url.is_some())?;
     }

@@ -147,7 +147,8 @@ impl Metrics {
         }
         if let Some(gateway) = self.inner.gateway.get() {
             Calls::write(&mut page, &HTTP, "route", &[(&[], &gateway.requests)]);
-            let mut family = page.gauge("meowlink_hub_streams", "Streams that are open, of news and of sound.");
+            let mut family = page
+                .gauge("meowlink_hub_streams", "Open streams, by kind: news (live updates) and sound (live audio).");
             for (kind, places) in &gateway.streams {
                 family.with(&[("kind", kind)], places.taken() as f64);
             }

@@ -41,10 +41,13 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
     // At most `MAX_NODES`, which bounds the number of series.
     let shown = &nodes.distinct();
     page.gauge("meowlink_hub_nodes", "Nodes that the hub knows.").value(shown.len() as f64);
-    page.counter("meowlink_hub_nodes_refused_total", "Nodes that were found and not taken: there are too many.")
-        .value(nodes.refused() as f64);
+    page.counter(
+        "meowlink_hub_nodes_refused_total",
+        "Discovered nodes that the hub refused because it has the most it can listen to.",
+    )
+    .value(nodes.refused() as f64);
     known(page, shown);
-    let help = "1 for how the node is, as in /readyz: ok, or why it hears nothing.";
+    let help = "1 for the condition of the node, as in /readyz: ok, away, or why it is deaf; 0 for the others.";
     let mut family = page.gauge("meowlink_hub_node_condition", help);
     for node in shown {
         let condition = NodeHealth::of(node, live, health).condition;
@@ -68,7 +71,7 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
 
 /// How the nodes describe themselves.
 fn known(page: &mut Page, nodes: &[Node]) {
-    let help = "Always 1; the labels say what may change about a node: its cat, and the boot that it is in.";
+    let help = "Always 1; the labels hold what can change about a node: its cat, boot id and version.";
     let mut family = page.gauge("meowlink_hub_node_info", help);
     for node in nodes {
         let described = node.description();
@@ -80,11 +83,11 @@ fn known(page: &mut Page, nodes: &[Node]) {
             [("node", node.url()), ("node_id", &id), ("cat", &cat), ("boot_id", &boot_id), ("version", &version)];
         family.with(&labels, 1.0);
     }
-    let mut family = page.gauge("meowlink_hub_node_up", "1 when the node has just described itself.");
+    let mut family = page.gauge("meowlink_hub_node_up", "1 if the node has answered recently, else 0.");
     for node in nodes {
         family.with(&[("node", node.url())], f64::from(u8::from(node.recent_description().is_some())));
     }
-    let help = "1 for the state that the node's source is in, as it said last; silent is nothing but zeros.";
+    let help = "1 for the state of the node's audio source, as last reported; silent: it delivers only zeros.";
     let mut family = page.gauge("meowlink_hub_node_source_state", help);
     for node in nodes {
         let state = node.description().map_or(SourceState::Unspecified, |described| described.state);
@@ -93,15 +96,17 @@ fn known(page: &mut Page, nodes: &[Node]) {
 }
 
 fn listening(page: &mut Page, heard: &[ListenedNode]) {
-    let mut family = page.gauge("meowlink_hub_node_state", "1 for the state that listening to the node is in.");
+    let mut family =
+        page.gauge("meowlink_hub_node_state", "1 for the state of live listening to the node, 0 for the others.");
     for ListenedNode { node, report, .. } in heard {
         family.states(&[("node", node)], &STATES.map(NodeState::as_str), report.state.as_str());
     }
-    let help = "Time since audio of the node was analysed, or since the hub knows the node when none was.";
+    let help = "Time since audio of the node was last analysed; before the first, since the hub has known the node.";
     each(&mut page.gauge("meowlink_hub_node_last_audio_age_seconds", help), heard, |heard| {
         age(heard.report.heard_at.unwrap_or(heard.since))
     });
-    let help = "Time since the node heard anything louder than a quiet room, or since the hub knows it.";
+    let help =
+        "Time since the node heard anything louder than a quiet room; before the first, since the hub has known it.";
     each(&mut page.gauge("meowlink_hub_node_last_sound_age_seconds", help), heard, |heard| {
         age(heard.report.sound_at.unwrap_or(heard.since))
     });
@@ -113,7 +118,11 @@ fn listening(page: &mut Page, heard: &[ListenedNode]) {
     let levels: [(&'static str, &str, Figure); 3] = [
         ("meowlink_hub_node_level_rms_dbfs", "Root mean square of the last 0.2 s.", |level| level.rms_dbfs),
         ("meowlink_hub_node_level_peak_dbfs", "Highest sample of the last 0.2 s.", |level| level.peak_dbfs),
-        ("meowlink_hub_node_score", "How much it sounds like a cat now, 0 to 1.", |level| level.score),
+        (
+            "meowlink_hub_node_score",
+            "Detection score of the latest audio: how likely it contains a cat, 0 to 1.",
+            |level| level.score,
+        ),
     ];
     for (name, help, figure) in levels {
         let mut family = page.gauge(name, help);
@@ -128,7 +137,7 @@ fn listening(page: &mut Page, heard: &[ListenedNode]) {
 fn losses(page: &mut Page, heard: &[ListenedNode]) {
     let help = "Frames of 20 ms that were analysed.";
     each(&mut page.counter("meowlink_hub_node_frames_total", help), heard, |heard| heard.report.frames as f64);
-    let help = "Frames that came twice and were taken once.";
+    let help = "Frames that arrived more than once; the copies are ignored.";
     each(&mut page.counter("meowlink_hub_node_duplicate_frames_total", help), heard, |heard| {
         heard.report.duplicate_frames as f64
     });

@@ -21,15 +21,15 @@ pub(super) fn queues(page: &mut Page, live: &Live) {
     let (watchers, news) = live.watchers();
     page.gauge(
         "meowlink_hub_queue_items",
-        "Items in the queue or in work; of the news, those the slowest has yet to take.",
+        "Items that wait or are being processed; for news, live updates that the slowest client has not read.",
     )
     .with(&[("queue", "audio")], live.audio_fill.items() as f64)
     .with(&[("queue", "reports")], live.report_fill.items() as f64)
     .with(&[("queue", "news")], news as f64);
-    page.gauge("meowlink_hub_queue_bytes", "Bytes of audio in the queue or in work.")
+    page.gauge("meowlink_hub_queue_bytes", "Bytes of audio that wait or are being processed.")
         .with(&[("queue", "audio")], live.audio_fill.bytes() as f64)
         .with(&[("queue", "reports")], live.report_fill.bytes() as f64);
-    page.gauge("meowlink_hub_news_watchers", "Watchers of the news.").value(watchers as f64);
+    page.gauge("meowlink_hub_news_watchers", "Clients that read live updates.").value(watchers as f64);
 }
 
 pub(super) fn analyses(page: &mut Page, analyses: &AnalysisService) {
@@ -53,7 +53,7 @@ pub(super) fn store(page: &mut Page, store: &Store) {
 
 pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
     let (counters, config) = (clips.counters(), clips.config());
-    page.counter("meowlink_hub_clips_total", "Clips by what became of them.")
+    page.counter("meowlink_hub_clips_total", "Clips by outcome: written, expired, or why none was written.")
         .with(&[("result", "written")], get(&counters.written))
         .with(&[("result", "disk_full")], get(&counters.disk_full))
         .with(&[("result", "speech")], get(&counters.speech))
@@ -90,12 +90,15 @@ pub(super) async fn notices(page: &mut Page, store: Option<&Store>, outbox: Opti
         family.with(&[("channel", kind)], of_kind(|all| &all.failed, kind));
     }
     let count = |figure: fn(&Counters) -> &AtomicU64| counters.map_or(0.0, |all| get(figure(all)));
-    page.counter("meowlink_hub_notices_not_sent_total", "Notifications that were not sent by themselves, by reason.")
-        .with(&[("reason", "suppressed")], store.map_or(0.0, |store| store.suppressed_notifications() as f64))
-        .with(&[("reason", "outbox_full")], store.map_or(0.0, |store| store.crowded_out_notifications() as f64));
+    page.counter(
+        "meowlink_hub_notices_not_sent_total",
+        "Notifications that were suppressed (cool-down, quiet hours, digest only) or dropped (outbox full).",
+    )
+    .with(&[("reason", "suppressed")], store.map_or(0.0, |store| store.suppressed_notifications() as f64))
+    .with(&[("reason", "outbox_full")], store.map_or(0.0, |store| store.crowded_out_notifications() as f64));
     page.counter(
         "meowlink_hub_owner_calls_total",
-        "Calls of Notify that were answered before they were stored (late) or are not (dropped), by outcome.",
+        "Notify calls that were answered before they were stored (late), or that were never stored (dropped).",
     )
     .with(&[("outcome", "late")], count(|all| &all.calls_late))
     .with(&[("outcome", "dropped")], count(|all| &all.calls_dropped));
