@@ -221,6 +221,27 @@ async fn roles_elsewhere_that_are_down_are_unavailable() {
 }
 
 #[tokio::test]
+async fn role_elsewhere_that_has_no_health_service_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = FakeOwner::start(Mood::Answers).await;
+    let node = Node::start(NodeScript::default()).await;
+    let owner_url = url(owner.address);
+    let toml =
+        format!("only = [\"gateway\", \"dog\", \"analysis\"]\nowner_url = {owner_url:?}\nnode = [{:?}]", node.url());
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let ready = hub.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert_eq!(ready.json()["checks"]["owner"]["ok"], true, "{ready:?}");
+    drop(owner);
+    let not_ready = async {
+        while hub.get("/readyz").await.status != 503 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    within("the owner is gone", not_ready).await;
+}
+
+#[tokio::test]
 async fn readiness_follows_the_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(NodeScript::default()).await;

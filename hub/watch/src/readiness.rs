@@ -1,5 +1,6 @@
 //! Readiness: whether the roles, the store and the nodes work.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use hub_base::error::{Error, Who, within};
@@ -8,6 +9,7 @@ use hub_base::role::Role;
 use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use hub_store::Store;
+use tonic::Response;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -101,10 +103,21 @@ async fn role_check(role: Role, client: &HealthClient<Channel>) -> Check {
         Role::Analysis | Role::Gateway => Who::Analysis,
     };
     let mut client = client.clone();
-    let asked: Result<_, Error> = within(who, ROLE_DEADLINE, client.check(HealthCheckRequest::default())).await;
-    match asked {
-        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Check::good(role.name(), true),
-        Ok(_) => Check::bad(role.name(), true, "it says that it is not serving"),
+    let check = async {
+        match client.check(HealthCheckRequest::default()).await {
+            // It answers, and has no health service, like the services of the original system. A status without a
+            // source is an answer.
+            Err(status) if status.code() == tonic::Code::Unimplemented && status.source().is_none() => {
+                Ok(Response::new(None))
+            }
+            answer => answer.map(|answer| answer.map(Some)),
+        }
+    };
+    let asked: Result<_, Error> = within(who, ROLE_DEADLINE, check).await;
+    match asked.map(Response::into_inner) {
+        Ok(None) => Check::good(role.name(), true),
+        Ok(Some(answer)) if answer.status() == ServingStatus::Serving => Check::good(role.name(), true),
+        Ok(Some(_)) => Check::bad(role.name(), true, "it says that it is not serving"),
         Err(error) => Check::bad(role.name(), true, error.message),
     }
 }
