@@ -5,10 +5,11 @@
 mod common;
 
 use common::{Answer, CallCat, FakeOwner, Hub, Mood, Node, NodeScript, nobody, rebind, request, url, within};
+use hub_base::error::{Code as ErrorCode, Error, Who};
 use proto::SourceState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tonic::Status;
+use tonic::{Code, Status};
 
 async fn hub_with(script: NodeScript) -> (Hub, Node, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -38,6 +39,46 @@ async fn answers_are_the_contracts_byte_for_byte() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
     }
+}
+
+/// Animals of the notifications of calls, once there is one about Rex. A call before Rex's is stored before Rex's.
+async fn notified_until_rex(hub: &Hub) -> Vec<String> {
+    assert_eq!(hub.get("/dog/Rex").await.status, 200);
+    within("Rex's owner is notified", async {
+        loop {
+            let page = hub.json("/api/v1/notices").await;
+            let notices = page["notices"].as_array().unwrap().iter();
+            let animals: Vec<String> = notices.map(|notice| notice["animal"].as_str().unwrap().to_owned()).collect();
+            if animals.contains(&"Rex".to_owned()) {
+                return animals;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn owner_is_notified_of_a_called_cat_once_by_the_hub_or_by_an_older_node() {
+    const OWNER: &str = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"log\"\n";
+    for (call_cat, expected) in [(CallCat::Answer, &["Rex", "Tom"][..]), (CallCat::AnswerAsBefore, &["Rex"])] {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(NodeScript { call_cat, ..NodeScript::default() }).await;
+        let hub = Hub::start_with(dir.path(), &format!("node = [{:?}]\n{OWNER}", node.url())).await;
+        assert_eq!(hub.get("/cat/Tom").await.body, "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n");
+        assert_eq!(node.caller_tells_owner(), [true], "the hub offers it to every node");
+        assert_eq!(notified_until_rex(&hub).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn hub_without_the_owner_role_leaves_the_owner_to_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeScript::default()).await;
+    let toml = format!("node = [{:?}]\nonly = [\"gateway\", \"analysis\", \"dog\"]", node.url());
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+    assert_eq!(node.caller_tells_owner(), [false]);
 }
 
 #[tokio::test]
@@ -176,6 +217,9 @@ async fn errors_of_the_nodes_owner_are_distinguished() {
         (Status::deadline_exceeded("the owner hangs"), (504, "owner_too_slow")),
         (Status::internal("ouch"), (502, "node_bad_answer")),
         (Status::unimplemented(""), (502, "node_bad_answer")),
+        // As our node does.
+        (Error::new(ErrorCode::BadAnswer(Who::Owner), "ouch").into(), (502, "owner_bad_answer")),
+        (Error::new(ErrorCode::Unavailable(Who::Owner), "down").into(), (503, "owner_unavailable")),
     ] {
         let script = NodeScript { call_cat: CallCat::Fail(status), ..NodeScript::default() };
         let (hub, _node, _dir) = hub_with(script).await;
@@ -201,9 +245,33 @@ async fn dog_notifies_its_owner_and_reports_failures() {
     assert_eq!(owner.notified(), [("Ada".into(), "Dog".into())]);
     hub.stop().await;
 
-    let owner = FakeOwner::start(Mood::Hangs).await;
-    let hub = Hub::start_with(dir.path(), &with_owner(&url(owner.address))).await;
-    assert_eq!(hub.get("/dog/Rex").await.problem(), (504, "owner_too_slow".into()));
+    for (mood, problem) in [
+        (Mood::Hangs, (504, "owner_too_slow")),
+        (Mood::Fails(Code::DeadlineExceeded), (504, "owner_too_slow")),
+        (Mood::Fails(Code::Unavailable), (503, "owner_unavailable")),
+        (Mood::Fails(Code::ResourceExhausted), (503, "owner_unavailable")),
+        (Mood::Fails(Code::Internal), (502, "owner_bad_answer")),
+        (Mood::Fails(Code::InvalidArgument), (502, "owner_bad_answer")),
+        (Mood::Fails(Code::NotFound), (502, "owner_bad_answer")),
+    ] {
+        let owner = FakeOwner::start(mood).await;
+        let hub = Hub::start_with(dir.path(), &with_owner(&url(owner.address))).await;
+        assert_eq!(hub.get("/dog/Rex").await.problem(), (problem.0, problem.1.into()));
+        assert_eq!(owner.notified().len(), 1, "what the owner got is not sent again");
+        hub.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn dog_waits_for_an_owner_that_is_just_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = nobody().await;
+    let toml = format!("only = [\"dog\", \"gateway\", \"analysis\"]\nowner_url = {:?}", url(address));
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let (answer, owner) =
+        tokio::join!(hub.get("/dog/Rex"), async { FakeOwner::start_on(rebind(address).await, Mood::Answers) });
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(owner.notified(), [("Rex".into(), "Dog".into())]);
 }
 
 #[tokio::test]

@@ -27,6 +27,9 @@ const DOG_DEADLINE: Duration = Duration::from_secs(4);
 /// Deadline for starting an analysis.
 const ANALYSIS_DEADLINE: Duration = Duration::from_secs(8);
 
+/// The kind of animal that the owner is notified about.
+const CAT: &str = "cat";
+
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(cat)).routes(routes!(dog)).routes(routes!(analyze))
 }
@@ -57,7 +60,8 @@ struct AnalyzeAnswer {
     result: String,
 }
 
-/// Calls a cat. Its node notifies the owner service.
+/// Calls a cat and notifies the owner service. If this process does not have the owner role, the node notifies the
+/// owner service that its config names.
 #[utoipa::path(
     get, path = "/cat/{name}", operation_id = "call_cat", tag = "animals",
     params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
@@ -65,14 +69,21 @@ struct AnalyzeAnswer {
         (status = 200, body = CatAnswer),
         (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
         (status = 414, body = Problem, description = "`name_too_long`"),
-        (status = 502, body = Problem, description = "`node_bad_answer`"),
+        (status = 502, body = Problem, description = "`node_bad_answer`, `owner_bad_answer`"),
         (status = 503, body = Problem, description = "`node_unavailable`, `owner_unavailable`"),
         (status = 504, body = Problem, description = "`node_too_slow`, `owner_too_slow`"),
     )
 )]
 async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAnswer>, Failure> {
-    let cat_meaw = app.nodes.for_cat(&name).call_cat(name).await?;
-    Ok(Line(CatAnswer { cat_meaw }))
+    let node = app.nodes.for_cat(&name);
+    let answer = node.call_cat(name.clone(), app.owner.is_some()).await?;
+    // An older node notifies the owner itself, and its answer does not say otherwise.
+    if answer.caller_tells_owner
+        && let Some(owner) = &app.owner
+    {
+        owner.notify(&name, CAT).await?;
+    }
+    Ok(Line(CatAnswer { cat_meaw: answer.cat_meaw }))
 }
 
 /// Calls a dog. The dog notifies the owner service.

@@ -68,6 +68,7 @@ impl Gateway {
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let router = router(App {
             nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".into() }]).unwrap(),
+            owner: None,
             dog: DogClient::new(nobody()),
             analysis: CatAnalysisClient::new(nobody()),
             store: store.clone(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::call::ERROR_CODE_KEY;
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use hub_base::MAX_NAME_BYTES;
@@ -12,7 +13,8 @@ use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer::{self, Announced};
 use proto::cat_client::CatClient;
 use proto::{
-    AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
+    AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
+    SourceState,
 };
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -185,18 +187,20 @@ impl Node {
         self.inner.client.clone()
     }
 
-    /// Calls the cat. The node notifies the owner.
+    /// Calls the cat. The node notifies the owner, unless its answer says `caller_tells_owner`, which it does only if
+    /// the request says so too and the node knows the field.
     ///
     /// # Errors
     /// About the node, or about the owner if the node could not notify the owner.
-    pub async fn call_cat(&self, cat: String) -> Result<String, Error> {
-        let mut request = Request::new(CatRequest { cat_name: cat });
+    pub async fn call_cat(&self, cat: String, caller_tells_owner: bool) -> Result<CatResponse, Error> {
+        let mut request = Request::new(CatRequest { cat_name: cat, caller_tells_owner });
         request.set_timeout(CALL_DEADLINE);
         let answer = self.ask("call_cat", CALL_DEADLINE, async {
             self.client().call_cat(request).await.map_err(|status| {
                 // The contract says that these two codes in an answer are about the owner. A broken connection has a
-                // source.
-                let from_node = std::error::Error::source(&status).is_none();
+                // source, and newer nodes send a word that says more.
+                let has_word = status.metadata().contains_key(ERROR_CODE_KEY);
+                let from_node = std::error::Error::source(&status).is_none() && !has_word;
                 match status.code() {
                     tonic::Code::Unavailable if from_node => {
                         Error::new(Code::Unavailable(Who::Owner), status.message()).into()
@@ -208,10 +212,10 @@ impl Node {
                 }
             })
         });
-        Ok(answer.await?.cat_meaw)
+        answer.await
     }
 
-    /// Opens the stream of 30 messages, with the caller's metadata.
+    /// Opens the stream of 30 messages with audio, with the caller's metadata.
     ///
     /// # Errors
     /// As [`Error::from_status`], and [`Code::TooSlow`] if the stream does not begin in time.
@@ -220,7 +224,8 @@ impl Node {
         cat: String,
         metadata: MetadataMap,
     ) -> Result<Streaming<AnalyzeCatSoundResponse>, Error> {
-        let request = Request::from_parts(metadata, Extensions::default(), AnalyzeCatSoundRequest { cat_name: cat });
+        let request = AnalyzeCatSoundRequest { cat_name: cat, with_audio: true };
+        let request = Request::from_parts(metadata, Extensions::default(), request);
         // The first message is due after a second. Nodes with the original program send the headers only then.
         let deadline = ANSWER_DEADLINE + Duration::from_secs(2);
         self.ask("analyze_cat_sound", deadline, self.client().analyze_cat_sound(request)).await
