@@ -64,7 +64,7 @@ pub struct HubSettings {
     pub analysis: Vec<SocketAddr>,
 
     /// A cat-node and the cat it hears; may be given several times. Without NAME= the node is asked for its cat. Names
-    /// that no node claims go to the first node
+    /// that no node claims go to the first node (without: a node at port 50056 of this machine, if one answers)
     #[arg(long, value_name = "NAME=URL")]
     pub node: Vec<NodeConfig>,
 
@@ -142,6 +142,11 @@ pub struct HubSettings {
     pub health: HealthConfig,
 }
 
+/// The node of a hub without configured nodes, on its own machine.
+pub fn default_node() -> NodeConfig {
+    NodeConfig { cat: None, url: format!("http://localhost:{}", port::NODE) }
+}
+
 impl Default for HubSettings {
     fn default() -> Self {
         let localhost = |port| Url(format!("http://localhost:{port}"));
@@ -150,7 +155,7 @@ impl Default for HubSettings {
             owner: Vec::new(),
             dog: Vec::new(),
             analysis: Vec::new(),
-            node: vec![NodeConfig { cat: None, url: localhost(port::NODE).0 }],
+            node: Vec::new(),
             discover: true,
             data_dir: None,
             only: Role::ALL.to_vec(),
@@ -212,9 +217,6 @@ impl HubSettings {
     }
 
     fn check_nodes(&self) -> Result<(), ConfigError> {
-        if self.node.is_empty() {
-            return Err(ConfigError::value("node", "names no node"));
-        }
         if self.node.len() > MAX_NODES {
             let why = format!("names {} nodes; a hub listens to at most {MAX_NODES}", self.node.len());
             return Err(ConfigError::value("node", why));
@@ -241,7 +243,7 @@ pub struct Config {
     pub dog: Listen,
     /// Where the catAnalysis service listens.
     pub analysis: Listen,
-    /// The cat-nodes, one or more.
+    /// The cat-nodes. Empty: the [`default_node`].
     pub nodes: Vec<NodeConfig>,
     /// Whether to look for more cat-nodes by mDNS.
     pub discover: bool,
@@ -369,7 +371,7 @@ mod tests {
         assert_eq!(config.owner, Listen::Loopback(50051));
         assert_eq!(config.dog, Listen::Loopback(50055));
         assert_eq!(config.analysis, Listen::Loopback(50057));
-        assert_eq!(config.nodes, ["http://localhost:50056".parse().unwrap()]);
+        assert_eq!(config.nodes, []);
         assert!(config.discover);
     }
 
@@ -397,7 +399,6 @@ mod tests {
     fn what_makes_no_sense_names_its_key() {
         for (toml, key) in [
             ("only = []", "only: "),
-            ("node = []", "node: "),
             ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
             ("max_analyses = 0", "max_analyses: "),
             ("[listen]\nframe_ms = 30", "listen.frame_ms: "),

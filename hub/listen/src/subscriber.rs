@@ -12,7 +12,7 @@ use hub_nodes::{Node, Nodes};
 use proto::{DescribeResponse, ListenRequest, ListenResponse};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 use tracing::{info, warn};
 
 use crate::live::{Live, NodeState, WatchedNode};
@@ -32,6 +32,9 @@ const DESCRIBE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A node that sends nothing for this long is quiet. What waits for more audio then stops waiting.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
+
+/// How often a node that answers and has no audio is asked again. It may have been updated.
+const NO_AUDIO_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -57,6 +60,8 @@ enum Ended {
     Stop,
     /// The connection to the node is lost. `had_sent`: the node had sent something before.
     Lost { error: Error, had_sent: bool },
+    /// The node answers and cannot stream, like the cats of the original system.
+    NoAudio,
 }
 
 /// A node's clock as the hub sees it.
@@ -75,19 +80,34 @@ impl Subscriber {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
+        let mut has_audio = true;
         loop {
-            let Ended::Lost { error, had_sent } = self.session().await else { return };
-            if had_sent {
-                backoff.reset();
-                quiet.reset();
-            }
-            self.watched.lock().disconnects += 1;
-            self.live.set_state(&self.watched, NodeState::Away, &error.message);
-            if let Some(held_back) = quiet.allow() {
-                warn!(node = self.node.url(), code = error.code.as_str(), %error, held_back, "node lost; connecting again");
-            }
+            let ended = self.session().await;
+            let had_audio = std::mem::replace(&mut has_audio, !matches!(ended, Ended::NoAudio));
+            let wait = match ended {
+                Ended::Stop => return,
+                Ended::NoAudio => {
+                    self.live.set_state(&self.watched, NodeState::Quiet, "");
+                    if had_audio {
+                        info!(node = self.node.url(), "the node answers and has no audio: its program does not stream");
+                    }
+                    NO_AUDIO_AGAIN
+                }
+                Ended::Lost { error, had_sent } => {
+                    if had_sent {
+                        backoff.reset();
+                        quiet.reset();
+                    }
+                    self.watched.lock().disconnects += 1;
+                    self.live.set_state(&self.watched, NodeState::Away, &error.message);
+                    if let Some(held_back) = quiet.allow() {
+                        warn!(node = self.node.url(), code = error.code.as_str(), %error, held_back, "node lost; connecting again");
+                    }
+                    backoff.next_wait()
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = self.stop.cancelled() => return,
             }
             // If the queue is full, the node is not quiet for the analysis.
@@ -107,7 +127,8 @@ impl Subscriber {
             () = self.stop.cancelled() => return Ended::Stop,
         };
         let (description, mut stream) = match opened {
-            Ok(opened) => opened,
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ended::NoAudio,
             Err(error) => return Ended::Lost { error, had_sent: false },
         };
         info!(
@@ -161,14 +182,13 @@ impl Subscriber {
         }
     }
 
-    async fn open(&self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
+    /// `None`: the node answers and cannot stream.
+    async fn open(&self) -> Result<Option<(DescribeResponse, Streaming<ListenResponse>)>, Error> {
         let description = self.describe().await?;
         let (frame_ms, encoding) = (self.frame_ms, self.encoding as i32);
         let request = ListenRequest { frame_ms, from: Some(self.sequencer.cursor()), encoding };
-        // No timeout on the request: it would end the stream.
-        let mut client = self.node.client();
-        let call = client.listen(Request::new(request));
-        Ok((description, self.node.ask("listen", LISTEN_DEADLINE, call).await?))
+        let stream = self.node.listen(request, LISTEN_DEADLINE).await?;
+        Ok(stream.map(|stream| (description, stream)))
     }
 
     /// Asks the node to describe itself. Also fails if the hub listens to the same node under another name.

@@ -209,6 +209,8 @@ async fn ask(node: Node, nodes: Nodes) -> Node {
         }
         tokio::time::sleep(again.next_wait()).await;
     }
+    // A node on this machine is better known under the name that does not change.
+    nodes.ask_default().await;
     let asked = nodes.iter().map(|known| async move { known.describe().await.is_ok() });
     futures_util::future::join_all(asked).await;
     node

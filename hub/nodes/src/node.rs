@@ -1,6 +1,7 @@
 //! One cat-node: the channel to it, the calls on it, and how it described itself.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use hub_base::peer::{self, Announced};
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
-    SourceState,
+    ListenRequest, ListenResponse, SourceState,
 };
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -64,8 +65,17 @@ struct Inner {
     announced: Announced,
     /// `None`: it has never answered.
     description: Mutex<Option<Description>>,
+    /// It answers that it does not know the call, as the cats of the original system do.
+    lacks: Lacks,
     calls: Calls,
     client: CatClient<Channel>,
+}
+
+/// Calls that a node does not know.
+#[derive(Debug, Default)]
+struct Lacks {
+    describe: AtomicBool,
+    listen: AtomicBool,
 }
 
 /// The part of a node's last description that the hub keeps.
@@ -110,7 +120,9 @@ impl Node {
         let announced = Announced::default();
         let channel = peer::channel_to_announced(&url, announced.clone())?;
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
-        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, description, calls, client }) })
+        let lacks = Lacks::default();
+        let inner = Inner { url, configured_cat, discovered, announced, description, lacks, calls, client };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether it was discovered rather than configured.
@@ -161,6 +173,16 @@ impl Node {
     /// Its last description, unless that is too old. `None`: it does not answer.
     pub fn recent_description(&self) -> Option<Description> {
         self.description().filter(|description| description.at.elapsed() < DESCRIPTION_HOLDS)
+    }
+
+    /// Whether it can stream audio, as far as is known. The cats of the original system cannot.
+    pub fn has_audio(&self) -> bool {
+        self.is_described() && !self.inner.lacks.listen.load(Ordering::Relaxed)
+    }
+
+    /// Whether it describes itself, as far as is known.
+    pub fn is_described(&self) -> bool {
+        !self.inner.lacks.describe.load(Ordering::Relaxed)
     }
 
     /// Counts of the calls to it.
@@ -231,14 +253,34 @@ impl Node {
         self.ask("analyze_cat_sound", deadline, self.client().analyze_cat_sound(request)).await
     }
 
-    /// Asks the node to describe itself, and keeps the description.
+    /// Opens the stream of the tape. `None`: the node answers that it does not know the call.
+    ///
+    /// # Errors
+    /// As [`Error::from_status`], and [`Code::TooSlow`] if the stream does not begin within `deadline`.
+    pub async fn listen(
+        &self,
+        request: ListenRequest,
+        deadline: Duration,
+    ) -> Result<Option<Streaming<ListenResponse>>, Error> {
+        // No timeout on the request: it would end the stream.
+        let call = async { known_call(self.client().listen(Request::new(request)).await) };
+        let stream = self.ask("listen", deadline, call).await?;
+        self.inner.lacks.listen.store(stream.is_none(), Ordering::Relaxed);
+        Ok(stream)
+    }
+
+    /// Asks the node to describe itself, and keeps the description. A node that does not know the call, as the cats of
+    /// the original system, has the empty description, whose boot id is 0.
     ///
     /// # Errors
     /// As [`Error::from_status`].
     pub async fn describe(&self) -> Result<DescribeResponse, Error> {
         let mut request = Request::new(DescribeRequest {});
         request.set_timeout(ANSWER_DEADLINE);
-        let mut answer = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
+        let call = async { known_call(self.client().describe(request).await) };
+        let answer = self.ask("describe", ANSWER_DEADLINE, call).await?;
+        self.inner.lacks.describe.store(answer.is_none(), Ordering::Relaxed);
+        let mut answer = answer.unwrap_or_default();
         truncate(&mut answer.cat_name, MAX_NAME_BYTES);
         truncate(&mut answer.version, MAX_WORD_BYTES);
         if let Some(source) = &mut answer.source {
@@ -289,6 +331,16 @@ impl Node {
             };
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+/// `None`: the node answers that it does not know the call. A status without a source is an answer.
+fn known_call<T>(answer: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
+    match answer {
+        Err(status) if status.code() == tonic::Code::Unimplemented && std::error::Error::source(&status).is_none() => {
+            Ok(Response::new(None))
+        }
+        answer => answer.map(|answer| answer.map(Some)),
     }
 }
 

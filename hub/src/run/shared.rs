@@ -20,7 +20,7 @@ use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
 
 use super::RunError;
-use crate::config::Config;
+use crate::config::{Config, default_node};
 
 /// What the parts of the hub share.
 pub(super) struct Shared {
@@ -45,7 +45,7 @@ impl Shared {
         let store = if hears_or_shows(&config) || notifies { Some(open_store(&config).await?) } else { None };
         let has_owners = !config.owners.is_empty();
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
-        let nodes = Nodes::new(&config.nodes).map_err(RunError::url("node"))?;
+        let nodes = nodes_of(&config, store.as_ref()).await?;
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, notifies, &tasks, &stop)?;
         Ok(Self { config, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
@@ -80,6 +80,25 @@ impl Shared {
             tokio::join!(served, stopping);
         });
     }
+}
+
+/// The configured nodes, or the default node. It counts as configured where nodes cannot be discovered, and where it
+/// was heard before.
+async fn nodes_of(config: &Config, store: Option<&Store>) -> Result<Nodes, RunError> {
+    let default = default_node();
+    let is_configured = !config.nodes.is_empty();
+    let was_heard = match store.filter(|_| !is_configured) {
+        Some(store) => store.watermark(&default.url).await?.is_some(),
+        None => false,
+    };
+    let nodes = if is_configured {
+        Nodes::new(&config.nodes)
+    } else if was_heard || !config.discover {
+        Nodes::new(&[default])
+    } else {
+        Nodes::with_default(&default)
+    };
+    nodes.map_err(RunError::url("node"))
 }
 
 fn hears_or_shows(config: &Config) -> bool {

@@ -261,6 +261,8 @@ pub struct NodeScript {
     pub stream: Script,
     /// The state of its source, as it describes it.
     pub source: SourceState,
+    /// It knows only the calls of the original system.
+    pub is_original: bool,
     /// The state of its source in the messages of a stream. Nodes of the original system do not say.
     pub stream_state: SourceState,
 }
@@ -269,7 +271,14 @@ impl Default for NodeScript {
     fn default() -> Self {
         let stream = Script { messages: 30, audio: true, then: Then::End };
         let stream_state = SourceState::Unspecified;
-        Self { cat: "Tom", call_cat: CallCat::Answer, stream, source: SourceState::Capturing, stream_state }
+        Self {
+            cat: "Tom",
+            call_cat: CallCat::Answer,
+            stream,
+            source: SourceState::Capturing,
+            stream_state,
+            is_original: false,
+        }
     }
 }
 
@@ -399,10 +408,16 @@ impl Cat for FakeCat {
     type ListenStream = futures_util::stream::Pending<Result<ListenResponse, Status>>;
 
     async fn listen(&self, _: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        if self.0.script.is_original {
+            return Err(Status::unimplemented(""));
+        }
         Ok(Response::new(futures_util::stream::pending()))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        if self.0.script.is_original {
+            return Err(Status::unimplemented(""));
+        }
         let cat_name = self.0.script.cat.to_owned();
         let source = Some(SourceInfo { state: self.0.script.source.into(), ..Default::default() });
         let version = "1.2.3".into();

@@ -71,8 +71,10 @@ impl Checks {
         let here = self.here.iter().map(|role| Check::good(role.name(), true));
         let elsewhere =
             futures_util::future::join_all(self.elsewhere.iter().map(|(role, client)| role_check(*role, client)));
+        let mut known = nodes.distinct();
+        known.extend(nodes.expected());
         let node_checks = futures_util::future::join_all(
-            nodes.distinct().into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
+            known.into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
         );
         let (stored, elsewhere, mut node_checks) = tokio::join!(store.check(), elsewhere, node_checks);
         // With one node that answers, the hub has work to do. With none, it has nothing to listen to.
@@ -131,6 +133,6 @@ async fn node_check(node: &Node, live: Option<&Live>, config: &HealthConfig) -> 
     if let Err(error) = asked {
         (health.condition, health.detail) = (Condition::Away, error.message);
     }
-    let (ok, detail) = (health.condition == Condition::Ok, health.detail.clone());
+    let (ok, detail) = (!health.condition.is_trouble(), health.detail.clone());
     Check { name: format!("node:{}", node.url()), required: !answers, ok, detail, node: Some(health) }
 }

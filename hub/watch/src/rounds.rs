@@ -127,7 +127,7 @@ impl Default for NodeLog {
 impl NodeLog {
     /// Logs the trouble of a node if that is due. Returns whether it logged.
     fn look(&mut self, node: &str, health: &NodeHealth, now: Instant) -> bool {
-        if health.condition == Condition::Ok {
+        if !health.condition.is_trouble() {
             self.trouble = None;
             self.quiet.reset();
             let had_logged = std::mem::take(&mut self.logged);
