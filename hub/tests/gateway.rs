@@ -275,6 +275,24 @@ async fn dog_waits_for_an_owner_that_is_just_starting() {
 }
 
 #[tokio::test]
+async fn analysis_that_another_hub_stores_has_no_location_here() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = Node::start(NodeScript::default()).await;
+    let analysis = Hub::start(elsewhere.path(), &node.url()).await;
+    let (node_url, analysis_url) = (node.url(), url(analysis.analysis));
+    let toml = format!("only = [\"gateway\"]\nnode = [{node_url:?}]\nanalysis_url = {analysis_url:?}");
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let answer = hub.get("/analyze/Tom").await;
+    assert_eq!((answer.status, answer.header("location")), (200, None), "{answer:?}");
+    hub.stop().await;
+
+    // With the folder of the other hub, the path leads there.
+    let hub = Hub::start_with(elsewhere.path(), &toml).await;
+    let path = hub.analyze("Tom").await;
+    assert_eq!(hub.json(&path).await["cat"], "Tom");
+}
+
+#[tokio::test]
 async fn roles_elsewhere_that_are_down_are_unavailable() {
     let dir = tempfile::tempdir().unwrap();
     let nobody = url(nobody().await);
@@ -352,6 +370,28 @@ async fn deaf_node_is_reported() {
 }
 
 #[tokio::test]
+async fn cat_of_the_original_system_answers_and_has_no_audio() {
+    let script = NodeScript { call_cat: CallCat::AnswerAsBefore, is_original: true, ..NodeScript::default() };
+    let (hub, node, _dir) = hub_with(script).await;
+    let asked = async {
+        // The hub has listened in vain, and asks again without calling the node away.
+        while hub.json("/api/v1/listening").await["nodes"][0]["state"] != "quiet" {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("the node is known to be quiet", asked).await;
+    let ready = hub.get("/readyz?strict=true").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    let check = &ready.json()["checks"][format!("node:{}", node.url())];
+    assert_eq!((&check["ok"], &check["condition"]), (&true.into(), &"no_audio".into()), "{ready:?}");
+    assert!(check["detail"].as_str().unwrap().contains("has no audio"), "{ready:?}");
+    let shown = &hub.json("/api/v1/nodes").await["nodes"][0];
+    assert_eq!((&shown["reachable"], &shown["description"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(hub.json("/api/v1/listening").await["nodes"][0]["disconnects"], 0);
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+}
+
+#[tokio::test]
 async fn hub_that_hears_its_node_is_ok_even_strictly() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::start(NodeScript::default()).await;
@@ -413,6 +453,19 @@ async fn openapi_describes_every_route_and_every_reference_resolves() {
         "/readyz",
     ] {
         assert!(document["paths"][path]["get"]["responses"]["200"].is_object(), "{path}");
+    }
+    for path in ["events", "labels", "analyses", "notices"] {
+        let get = &document["paths"][format!("/api/v1/{path}")]["get"];
+        let schema = get["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+        let answer = document.pointer(schema.strip_prefix('#').unwrap()).unwrap();
+        assert_eq!(answer["properties"]["next_cursor"]["type"], serde_json::json!(["string", "null"]), "{path}");
+        let parameters = get["parameters"].as_array().unwrap();
+        let cursor = parameters.iter().find(|parameter| parameter["name"] == "cursor").unwrap();
+        let kind = &cursor["schema"]["type"];
+        assert!(*kind == "string" || kind[0] == "string", "{path}: {kind}");
+    }
+    for path in ["events.csv", "labels.csv"] {
+        assert!(document["paths"][format!("/api/v1/{path}")]["get"]["responses"]["503"].is_object(), "{path}");
     }
     let mut references = Vec::new();
     collect_references(&document, &mut references);
@@ -598,4 +651,75 @@ async fn page_of_another_site_cannot_change_anything() {
     )
     .await;
     assert_eq!(read.status, 200);
+}
+
+#[tokio::test]
+async fn page_behind_a_proxy_that_drops_the_port_can_change_things() {
+    let (hub, _node, _dir) = hub().await;
+    let head = "DELETE /api/v1/events/77 HTTP/1.1\r\nHost: hub.local\r\nOrigin: http://hub.local:26180\r\n\
+                Connection: close\r\n\r\n";
+    assert_eq!(request(hub.http, head).await.problem(), (404, "not_found".into()), "it is not blocked");
+}
+
+#[tokio::test]
+async fn page_of_another_site_cannot_call_an_animal_or_open_a_stream() {
+    let (hub, node, _dir) = hub().await;
+    let get = async |path: &str, headers: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: hub:5000\r\nConnection: close\r\n{headers}\r\n");
+        request(hub.http, &head).await
+    };
+    let foreign = [
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: cross-site\r\nReferer: http://hub:5000/\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Sec-Fetch-Site: same-site\r\nReferer: http://other.hub/\r\n",
+        "Origin: http://evil.example\r\n",
+        "Origin: null\r\n",
+        "Referer: http://evil.example/hub:5000\r\n",
+    ];
+    for path in
+        ["/cat/Tom", "/dog/Rex", "/analyze/Tom", "/api/v1/stream", "/api/v1/nodes/live.wav?node=x", "/cat/Tom?x=1"]
+    {
+        for headers in foreign {
+            let answer = get(path, headers).await;
+            assert_eq!(answer.problem(), (403, "foreign_origin".into()), "{path} {headers}");
+        }
+    }
+    assert!(node.calls().is_empty());
+    for ours in [
+        "",
+        "Sec-Fetch-Site: none\r\n",
+        "Sec-Fetch-Site: same-origin\r\nReferer: http://hub:5000/\r\n",
+        "Sec-Fetch-Site: same-site\r\nReferer: http://hub:8123/\r\n",
+        "Referer: http://hub:5000/\r\n",
+        "Origin: http://hub:5000\r\n",
+    ] {
+        for path in ["/cat/Tom", "/dog/Rex", "/analyze/Tom"] {
+            assert_eq!(get(path, ours).await.status, 200, "{path} {ours}");
+        }
+    }
+    for path in ["/", "/healthz", "/api/v1/events", "/api/v1/openapi.json"] {
+        assert_eq!(get(path, foreign[0]).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_forbids_browsers_to_guess_its_type() {
+    let (hub, _node, _dir) = hub().await;
+    for (method, path, status) in [
+        ("GET", "/cat/Tom", 200),
+        ("GET", "/", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/api/v1/events.csv", 200),
+        ("GET", "/nowhere", 404),
+        ("POST", "/cat/Tom", 405),
+        ("GET", "/cat/%FF", 400),
+        ("GET", "/api/v1/events?limit=0", 400),
+        ("HEAD", "/healthz", 200),
+    ] {
+        let answer = send(&hub, method, path).await;
+        assert_eq!((answer.status, answer.header("x-content-type-options")), (status, Some("nosniff")), "{path}");
+    }
+    let strange = request(hub.http, "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((strange.status, strange.header("x-content-type-options")), (421, Some("nosniff")));
 }

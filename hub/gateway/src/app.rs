@@ -23,7 +23,7 @@ use crate::origin::Hosts;
 pub struct App {
     /// The cat-nodes.
     pub nodes: Nodes,
-    /// The Owner service, if this process has that role. The gateway then notifies it of calls of cats, and the nodes do
+    /// The Owner service, if this process has that role. Then the gateway notifies it of calls of cats, and nodes do
     /// not.
     pub owner: Option<OwnerCaller>,
     /// The dog service, in this process or in another.
