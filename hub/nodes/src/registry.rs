@@ -22,8 +22,8 @@ pub const MAX_NODES: usize = 64;
 const DEFAULT_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
-/// discovery. Without configured nodes, the default node joins them once it has answered. A node is never removed and never changes its place: one that is away is still known. Clones share the
-/// registry.
+/// discovery. Without configured nodes, the default node joins them once it has answered. A node is never removed and
+/// never changes its place: one that is away is still known. Clones share the registry.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     shared: Arc<Shared>,
