@@ -5,26 +5,22 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use daemon::backoff::Backoff;
+use daemon::call::{CallError, ERROR_CODE_KEY, call_within};
 use daemon::cause::{cause, without_number};
 use daemon::metrics::Histogram;
 use daemon::quiet::Quiet;
 use proto::NotifyRequest;
 use proto::owner_client::OwnerClient;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, ConnectError, Status};
+use tonic::{Code, Request, Status};
 use tracing::warn;
 
 use crate::config::OwnerUrl;
 
 /// The kind of animal that the owner is notified about.
 const ANIMAL_TYPE: &str = "cat";
-
-/// First and longest wait before a connection is tried again, within the deadline of a call. Once the owner is back, a
-/// call must work within a second; the longest wait is well below that.
-const FIRST_RETRY: Duration = Duration::from_millis(25);
-const LONGEST_RETRY: Duration = Duration::from_millis(250);
 
 /// How often an idle connection is probed, so that the node notices an owner whose machine is gone.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -70,14 +66,31 @@ impl Owner {
 
     /// Notifies the owner that a cat was called. Connecting is retried until the deadline, so that the first calls do
     /// not fail when the node starts before its owner. A request that may have reached the owner is never sent again.
+    /// `patience` is how long the caller of the cat waits, if that is known; the owner is not waited for longer.
     ///
     /// # Errors
-    /// `UNAVAILABLE` if the owner cannot be reached or refuses, `DEADLINE_EXCEEDED` if it is too slow.
-    pub async fn notify(&self, cat_name: &str) -> Result<(), Status> {
+    /// `UNAVAILABLE` if the owner cannot be reached or is not available, `DEADLINE_EXCEEDED` if it is too slow, and
+    /// `INTERNAL` if it answers with another error. The metadata `error-code` says that the error is about the owner.
+    pub async fn notify(&self, cat_name: &str, patience: Option<Duration>) -> Result<(), Status> {
         let began = Instant::now();
-        let notified = self.notify_by_deadline(cat_name).await;
+        let limit = patience.map_or(self.timeout, |patience| patience.min(self.timeout));
+        let notified = call_within(limit, |left| {
+            let notification = NotifyRequest { animal_name: cat_name.to_owned(), animal_type: ANIMAL_TYPE.to_owned() };
+            let mut request = Request::new(notification);
+            request.set_timeout(left);
+            let mut client = self.client.clone();
+            async move { client.notify(request).await }
+        });
+        let notified = notified.await;
         self.latency.observe(began.elapsed());
-        notified
+        notified.map(drop).map_err(|error| {
+            let failure = self.failure(&error, limit);
+            let suppressed_lines = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(suppressed_lines) = suppressed_lines {
+                warn!(error = failure.message(), suppressed_lines, "the owner was not notified");
+            }
+            failure
+        })
     }
 
     /// How long calls took, failed ones too.
@@ -85,59 +98,42 @@ impl Owner {
         &self.latency
     }
 
-    async fn notify_by_deadline(&self, cat_name: &str) -> Result<(), Status> {
-        let deadline = Instant::now() + self.timeout;
-        let mut backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        let mut not_reached = None;
-        loop {
-            let request = NotifyRequest { animal_name: cat_name.to_owned(), animal_type: ANIMAL_TYPE.to_owned() };
-            let mut client = self.client.clone();
-            let failure = match timeout_at(deadline, client.notify(request)).await {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(status)) if was_never_sent(&status) => {
-                    let wait = backoff.next_wait();
-                    if Instant::now() + wait < deadline {
-                        not_reached = Some(status);
-                        sleep(wait).await;
-                        continue;
+    /// The error for the caller of the cat. Hubs know the words of the metadata, other callers the codes.
+    fn failure(&self, error: &CallError, limit: Duration) -> Status {
+        let url = &self.url;
+        let (code, word, message) = match error {
+            CallError::NotReached(status) => (
+                Code::Unavailable,
+                "owner_unavailable",
+                format!(
+                    "the owner at {url} cannot be reached: {}; `owner` in the config of the node sets its address",
+                    cause(status)
+                ),
+            ),
+            CallError::TooSlow => (
+                Code::DeadlineExceeded,
+                "owner_too_slow",
+                format!("the owner at {url} did not answer within {} ms", limit.as_millis()),
+            ),
+            CallError::Failed(status) if status.source().is_some() => (
+                Code::Unavailable,
+                "owner_unavailable",
+                format!("the connection to the owner at {url} broke: {}", cause(status)),
+            ),
+            CallError::Failed(status) => {
+                let said = without_number(status.message());
+                match status.code() {
+                    Code::Unavailable | Code::ResourceExhausted => {
+                        (Code::Unavailable, "owner_unavailable", format!("the owner at {url} is not available: {said}"))
                     }
-                    self.unreachable(&status)
+                    code => {
+                        (Code::Internal, "owner_bad_answer", format!("the owner at {url} answered {code:?}: {said}"))
+                    }
                 }
-                Ok(Err(status)) if status.code() == Code::DeadlineExceeded => self.too_slow(),
-                Ok(Err(status)) => self.unreachable(&status),
-                Err(_) => match &not_reached {
-                    Some(status) => self.unreachable(status),
-                    None => self.too_slow(),
-                },
-            };
-            let suppressed_lines = self.failure_log.lock().unwrap_or_else(PoisonError::into_inner).allow();
-            if let Some(suppressed_lines) = suppressed_lines {
-                warn!(error = failure.message(), suppressed_lines, "the owner was not notified");
             }
-            return Err(failure);
-        }
+        };
+        let mut failure = Status::new(code, message);
+        failure.metadata_mut().insert(ERROR_CODE_KEY, MetadataValue::from_static(word));
+        failure
     }
-
-    fn unreachable(&self, status: &Status) -> Status {
-        // The wrappers around the cause only say "transport error".
-        let why = status.source().map_or_else(|| without_number(status.message()), cause);
-        Status::unavailable(format!("the owner at {} cannot be reached: {why}", self.url))
-    }
-
-    fn too_slow(&self) -> Status {
-        let waited_ms = self.timeout.as_millis();
-        Status::deadline_exceeded(format!("the owner at {} did not answer within {waited_ms} ms", self.url))
-    }
-}
-
-/// Whether a call failed before it was sent, because there was no connection.
-fn was_never_sent(status: &Status) -> bool {
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        if error.is::<ConnectError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }

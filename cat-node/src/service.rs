@@ -9,6 +9,7 @@ mod wire;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use daemon::call::patience_of;
 use proto::cat_server::Cat;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
@@ -54,12 +55,13 @@ impl Cat for CatService {
     type ListenStream = ResponseStream<ListenResponse>;
 
     async fn call_cat(&self, request: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
-        let cat_name = request.into_inner().cat_name;
-        if let Err(status) = self.node.owner.notify(&cat_name).await {
+        let patience = patience_of(request.metadata());
+        let CatRequest { cat_name, caller_tells_owner } = request.into_inner();
+        if !caller_tells_owner && let Err(status) = self.node.owner.notify(&cat_name, patience).await {
             self.node.status.counters.owner_failures.fetch_add(1, Ordering::Relaxed);
             return Err(status);
         }
-        Ok(Response::new(CatResponse { cat_meaw: format!("{cat_name}: MEEEWWWWW") }))
+        Ok(Response::new(CatResponse { cat_meaw: format!("{cat_name}: MEEEWWWWW"), caller_tells_owner }))
     }
 
     async fn analyze_cat_sound(
@@ -67,8 +69,7 @@ impl Cat for CatService {
         request: Request<AnalyzeCatSoundRequest>,
     ) -> Result<Response<Self::AnalyzeCatSoundStream>, Status> {
         let permit = permit(&self.analyses, MAX_ANALYSES, "analyses")?;
-        let cat_name = request.into_inner().cat_name;
-        Ok(Response::new(analyze::stream(Arc::clone(&self.node), cat_name, permit)))
+        Ok(Response::new(analyze::stream(Arc::clone(&self.node), request.into_inner(), permit)))
     }
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {

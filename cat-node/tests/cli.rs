@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn cat_node(args: &[&str]) -> Output {
     with_variables(&[], args)
@@ -234,9 +235,35 @@ fn record_names_a_recording_that_cannot_be_played() {
     let bad = folder.path().join("bad.wav");
     std::fs::write(&bad, "not a recording, whatever its name says").unwrap();
     let out = folder.path().join("out.wav");
+    std::fs::write(&out, "an earlier recording").unwrap();
     let source = format!("wav:{}", bad.display());
     let output = cat_node(&["record", out.to_str().unwrap(), "--seconds", "1", "--source", &source]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("bad.wav"), "{said}");
+    assert_eq!(std::fs::read(&out).unwrap(), b"an earlier recording");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+}
+
+#[test]
+fn record_that_is_stopped_before_there_is_audio_leaves_nothing_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let bad = folder.path().join("bad.wav");
+    std::fs::write(&bad, "not a recording, whatever its name says").unwrap();
+    let out = folder.path().join("out.wav");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cat-node"));
+    command.args(["record", out.to_str().unwrap(), "--seconds", "3600", "--source"]);
+    let child = command.arg(format!("wav:{}", bad.display())).stderr(Stdio::piped()).spawn().unwrap();
+    // It listens to signals before it creates the file.
+    let start = Instant::now();
+    while std::fs::read_dir(folder.path()).unwrap().count() < 2 {
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing is recorded");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("nothing is recorded"), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -138,7 +138,7 @@ async fn calls_are_counted_by_method_and_code() {
     for _ in 0..3 {
         client.describe(DescribeRequest::default()).await.unwrap();
     }
-    client.call_cat(CatRequest { cat_name: "Tom".into() }).await.unwrap_err();
+    client.call_cat(CatRequest { cat_name: "Tom".into(), ..CatRequest::default() }).await.unwrap_err();
     client.listen(ListenRequest { frame_ms: 21, ..ListenRequest::default() }).await.unwrap_err();
     HealthClient::new(channel(node).await).check(HealthCheckRequest::default()).await.unwrap();
     let mut listening = client.listen(ListenRequest::default()).await.unwrap().into_inner();

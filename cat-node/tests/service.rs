@@ -4,8 +4,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cat_node::config::NodeSettings;
@@ -16,8 +16,9 @@ use proto::cat_client::CatClient;
 use proto::listen_response::Event;
 use proto::owner_server::{Owner, OwnerServer};
 use proto::{
-    AnalyzeCatSoundRequest, AudioFrame, CatRequest, Cursor, DescribeRequest, DescribeResponse, Encoding, Gap,
-    GapReason, ListenRequest, ListenResponse, NotifyRequest, NotifyResponse, SourceState,
+    AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, AudioFrame, CatRequest, CatResponse, Cursor, DescribeRequest,
+    DescribeResponse, Encoding, Gap, GapReason, ListenRequest, ListenResponse, NotifyRequest, NotifyResponse,
+    SourceState,
 };
 use sound::synth::{Synth, SynthConfig};
 use tokio::net::TcpListener;
@@ -130,17 +131,24 @@ fn from(boot_id: u64, sequence: u64) -> Option<Cursor> {
     Some(Cursor { boot_id, sequence })
 }
 
-/// An owner that answers after a while.
+/// An owner that answers after a while, or with an error.
 #[derive(Debug, Clone, Default)]
 struct FakeOwner {
     delay: Duration,
+    error: Option<Status>,
     calls: Arc<AtomicUsize>,
+    /// How long the last caller waits, by its metadata.
+    patience: Arc<Mutex<Option<Duration>>>,
 }
 
 #[tonic::async_trait]
 impl Owner for FakeOwner {
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<NotifyResponse>, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        *self.patience.lock().unwrap() = daemon::call::patience_of(request.metadata());
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
         let NotifyRequest { animal_name, animal_type } = request.into_inner();
         if animal_type != "cat" {
             return Err(Status::invalid_argument(animal_type));
@@ -166,7 +174,7 @@ impl FakeOwner {
 }
 
 async fn call(client: &mut CatClient<Channel>, name: &str) -> Result<String, Status> {
-    let answer = client.call_cat(CatRequest { cat_name: name.into() }).await?;
+    let answer = client.call_cat(CatRequest { cat_name: name.into(), caller_tells_owner: false }).await?;
     Ok(answer.into_inner().cat_meaw)
 }
 
@@ -219,6 +227,56 @@ async fn an_owner_that_hangs_is_too_slow() {
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
     assert!(error.message().contains(&url) && error.message().contains("200 ms"), "{error}");
     assert_eq!(owner.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn an_owner_that_answers_with_an_error_is_told_from_one_that_is_down() {
+    for (said, code, word) in [
+        (Status::unavailable("later"), Code::Unavailable, "owner_unavailable"),
+        (Status::resource_exhausted("busy"), Code::Unavailable, "owner_unavailable"),
+        (Status::deadline_exceeded("slow"), Code::DeadlineExceeded, "owner_too_slow"),
+        (Status::internal("ouch"), Code::Internal, "owner_bad_answer"),
+        (Status::unimplemented(""), Code::Internal, "owner_bad_answer"),
+        (Status::invalid_argument("cat"), Code::Internal, "owner_bad_answer"),
+    ] {
+        let owner = FakeOwner { error: Some(said.clone()), ..FakeOwner::default() };
+        let (url, _serving) = owner.start().await;
+        let mut node = Node::start(config(&url, synthetic(1))).await;
+        let error = call(&mut node.client, "Tom").await.unwrap_err();
+        let got = error.metadata().get("error-code").map(|word| word.to_str().unwrap());
+        assert_eq!((error.code(), got), (code, Some(word)), "{said}: {error}");
+        assert_eq!(owner.calls.load(Ordering::SeqCst), 1, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_owner_learns_how_long_the_node_waits_and_never_more_than_the_caller() {
+    let owner = FakeOwner::default();
+    let (url, _serving) = owner.start().await;
+    let timeout = Duration::from_secs(20);
+    let mut node =
+        Node::start(NodeSettings { owner_timeout_ms: timeout.as_millis() as u64, ..config(&url, synthetic(1)) }).await;
+    let patience = || owner.patience.lock().unwrap().expect("a deadline");
+    call(&mut node.client, "Tom").await.unwrap();
+    assert!(patience() <= timeout && patience() > timeout / 2, "{:?}", patience());
+    let mut hurried = Request::new(CatRequest::default());
+    hurried.set_timeout(timeout / 2);
+    node.client.call_cat(hurried).await.unwrap();
+    assert!(patience() <= timeout / 2, "{:?}", patience());
+}
+
+#[tokio::test]
+async fn a_caller_that_tells_the_owner_itself_gets_an_answer_that_says_so_and_no_owner_is_called() {
+    let owner = FakeOwner::default();
+    let (url, _serving) = owner.start().await;
+    for owner_url in [&url, "http://127.0.0.1:1"] {
+        let mut node = Node::start(config(owner_url, synthetic(1))).await;
+        let request = CatRequest { cat_name: "Tom".into(), caller_tells_owner: true };
+        let answer = node.client.call_cat(request).await.unwrap().into_inner();
+        assert_eq!(answer, CatResponse { cat_meaw: "Tom: MEEEWWWWW".into(), caller_tells_owner: true });
+        assert_eq!(node.describe().await.counters.unwrap().owner_failures, 0);
+    }
+    assert_eq!(owner.calls.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
@@ -371,7 +429,7 @@ async fn analysis_sends_thirty_seconds_of_audio_second_by_second() {
     let mut node = Node::synthetic().await;
     node.until("capturing", |description| description.counters.unwrap().frames_captured > 0).await;
     let start = Instant::now();
-    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into() };
+    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into(), with_audio: true };
     let mut stream = node.client.analyze_cat_sound(request).await.unwrap().into_inner();
     let mut made = Vec::new();
     let mut expected = None;
@@ -399,6 +457,19 @@ async fn analysis_sends_thirty_seconds_of_audio_second_by_second() {
 }
 
 #[tokio::test]
+async fn analysis_for_a_caller_that_asks_for_no_audio_is_the_words_alone() {
+    let mut node = Node::synthetic().await;
+    node.until("capturing", |description| description.counters.unwrap().frames_captured > 0).await;
+    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into(), with_audio: false };
+    let mut stream = node.client.analyze_cat_sound(request).await.unwrap().into_inner();
+    for k in 0..3 {
+        let message = tokio::time::timeout(DEADLINE, stream.message()).await.unwrap().unwrap().unwrap();
+        let result = format!("Tom Meaw #{k}");
+        assert_eq!(message, AnalyzeCatSoundResponse { result, ..AnalyzeCatSoundResponse::default() });
+    }
+}
+
+#[tokio::test]
 async fn a_recording_that_has_ended_is_text_without_audio() {
     let folder = tempfile::tempdir().unwrap();
     let mut node = Node::start(config("http://127.0.0.1:1", wav(folder.path(), &[100; 1000]))).await;
@@ -408,7 +479,7 @@ async fn a_recording_that_has_ended_is_text_without_audio() {
     assert_eq!((source.kind.as_str(), source.sample_rate_hz, source.channels), ("wav", 16_000, 1));
     assert!(source.device.ends_with("a.wav"));
     assert_eq!(description.counters.unwrap().frames_captured, 3);
-    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into() };
+    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into(), with_audio: true };
     let mut stream = node.client.analyze_cat_sound(request).await.unwrap().into_inner();
     let message = stream.message().await.unwrap().unwrap();
     assert_eq!((message.result.as_str(), message.audio.len()), ("Tom Meaw #0", 0));
@@ -435,7 +506,7 @@ async fn stopping_ends_streams_as_unavailable_and_the_node() {
     let mut node = Node::synthetic().await;
     let mut listening = node.listen(ListenRequest::default()).await;
     next_frame(&mut listening).await;
-    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into() };
+    let request = AnalyzeCatSoundRequest { cat_name: "Tom".into(), with_audio: true };
     let mut analysis = node.client.analyze_cat_sound(request).await.unwrap().into_inner();
     node.stop.cancel();
     let error = analysis.message().await.unwrap_err();

@@ -73,6 +73,15 @@ impl Hub {
         Self::start_with(at, owned(nodes), false, data_with_config(toml)).await
     }
 
+    /// As [`Hub::start`], without the owner role: the dog and the nodes notify the owner at `owner_url`.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub async fn start_without_owner(nodes: &[(&str, &str)], owner_url: &str) -> Self {
+        let toml = format!("only = [\"dog\", \"analysis\", \"gateway\"]\nowner_url = {owner_url:?}\n");
+        Self::start_with_config(Addresses::free(), nodes, &toml).await
+    }
+
     /// As [`Hub::start`], with a search for more nodes by mDNS.
     ///
     /// # Panics

@@ -89,6 +89,15 @@ async fn find_and_follow() {
     assert_eq!(nodes(&configured).await.len(), 1);
     drop(configured);
 
+    // A hub without configured nodes, on a machine without a node at the default port, misses nobody.
+    let alone = Hub::start_discovering(&[]).await;
+    until(SOON, "the only node is heard", || async { frames(&alone, &url, "live").await.filter(|frames| *frames > 0) })
+        .await;
+    assert_eq!(nodes(&alone).await.len(), 1);
+    let ready = alone.get("/readyz?strict=true").await;
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    drop(alone);
+
     // The node gets another address, as after a restart of the router.
     let before = frames(&hub, &url, "live").await.unwrap_or(0);
     shell(MOVE);

@@ -33,7 +33,7 @@ fn error_code(answer: &Answer) -> String {
 }
 
 fn call_tom() -> CatRequest {
-    CatRequest { cat_name: "Tom".into() }
+    CatRequest { cat_name: "Tom".into(), caller_tells_owner: false }
 }
 
 /// Repeats the call until it works, and returns how long that took.
@@ -54,7 +54,8 @@ async fn recovery(node: &Node) -> Duration {
 async fn owner_that_hangs_costs_callers_a_deadline() {
     let owner = FakeOwner::start(Mood::Hangs).await;
     let node = Node::start(NodeOptions::new(owner.url())).await;
-    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let dogs_owner = FakeOwner::start(Mood::Answers).await;
+    let hub = Hub::start_without_owner(&[("Tom", &node.url())], &dogs_owner.url()).await;
 
     let mut client = node.client();
     let grpc = within(BOUNDED, "CallCat ends", client.call_cat(call_tom()));
@@ -73,7 +74,7 @@ async fn owner_that_hangs_costs_callers_a_deadline() {
 async fn owner_that_accepts_and_is_silent_costs_callers_a_deadline() {
     let hole = BlackHole::open().await;
     let node = Node::start(NodeOptions::new(hole.url())).await;
-    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let hub = Hub::start_without_owner(&[("Tom", &node.url())], &hole.url()).await;
     let mut client = node.client();
     let grpc = within(BOUNDED, "CallCat ends", client.call_cat(call_tom()));
     let http = within(BOUNDED, "/cat/Tom ends", hub.get("/cat/Tom"));
@@ -86,8 +87,8 @@ async fn owner_that_accepts_and_is_silent_costs_callers_a_deadline() {
 async fn owner_that_is_down_is_unavailable_and_recovery_is_fast() {
     let owner = FakeOwner::start(Mood::Answers).await;
     let (address, url) = (owner.address(), owner.url());
-    let node = Node::start(NodeOptions::new(url)).await;
-    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let node = Node::start(NodeOptions::new(&url)).await;
+    let hub = Hub::start_without_owner(&[("Tom", &node.url())], &url).await;
     assert_eq!(hub.get("/cat/Tom").await.text(), "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n");
     owner.stop().await;
 
@@ -106,8 +107,8 @@ async fn owner_that_is_down_is_unavailable_and_recovery_is_fast() {
 async fn recovery_is_as_fast_after_a_long_outage_full_of_calls() {
     let owner = FakeOwner::start(Mood::Answers).await;
     let (address, url) = (owner.address(), owner.url());
-    let node = Node::start(NodeOptions::new(url)).await;
-    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let node = Node::start(NodeOptions::new(&url)).await;
+    let hub = Hub::start_without_owner(&[("Tom", &node.url())], &url).await;
     assert_eq!(hub.get("/cat/Tom").await.status, 200);
     owner.stop().await;
 

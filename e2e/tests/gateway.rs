@@ -10,7 +10,7 @@ use e2e::node::{Node, NodeOptions};
 async fn start() -> (Hub, Node, FakeOwner) {
     let owner = FakeOwner::start(Mood::Answers).await;
     let node = Node::start(NodeOptions::new(owner.url())).await;
-    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let hub = Hub::start_without_owner(&[("Tom", &node.url())], &owner.url()).await;
     (hub, node, owner)
 }
 
@@ -36,11 +36,23 @@ async fn bodies_are_those_of_the_original_byte_for_byte() {
         assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
         assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()), "{path}");
     }
-    assert_eq!(
-        owner.notified(),
-        [("Tom".to_owned(), "cat".to_owned())],
-        "the dog notifies the hub's own owner service"
-    );
+    let told = [("Tom", "cat"), ("Rex", "Dog")].map(|(name, kind)| (name.to_owned(), kind.to_owned()));
+    assert_eq!(owner.notified(), told);
+}
+
+#[tokio::test]
+async fn hub_with_the_owner_role_calls_the_cat_of_a_node_that_reaches_no_owner() {
+    // As on two machines: the node looks for the owner on its own machine.
+    let node = Node::start(NodeOptions::new("http://127.0.0.1:1")).await;
+    let hub = Hub::start(&[("Tom", &node.url())]).await;
+    let answer = hub.get("/cat/Tom").await;
+    assert_eq!((answer.status, answer.text()), (200, "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n"));
+
+    // Without the role, the node tries, and the answer names the setting.
+    let hub = Hub::start_without_owner(&[("Tom", &node.url())], "http://127.0.0.1:1").await;
+    let answer = hub.get("/cat/Tom").await;
+    assert_problem(&answer, 503, "owner_unavailable");
+    assert!(answer.text().contains("`owner` in the config of the node"), "{}", answer.text());
 }
 
 #[tokio::test]
@@ -56,7 +68,7 @@ async fn head_answers_like_get_without_a_body() {
             }
         }
     }
-    assert_eq!(owner.notified().len(), 2, "HEAD calls the cat as GET does");
+    assert_eq!(owner.notified().len(), 4, "HEAD calls the cat and the dog as GET does");
 }
 
 #[tokio::test]
@@ -91,8 +103,12 @@ async fn names_are_percent_decoded_utf8() {
             assert_problem(&answer, 429, "too_many_analyses");
         }
     }
-    let notified: Vec<String> = owner.notified().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(notified, names.map(|(_, name)| name.to_owned()), "the owner service gets the names unchanged");
+    let told = |wanted: &str| -> Vec<String> {
+        owner.notified().into_iter().filter(|(_, kind)| kind == wanted).map(|(name, _)| name).collect()
+    };
+    for kind in ["cat", "Dog"] {
+        assert_eq!(told(kind), names.map(|(_, name)| name.to_owned()), "the owner service gets the names unchanged");
+    }
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ pub struct HubSettings {
     pub analysis: Vec<SocketAddr>,
 
     /// A cat-node and the cat it hears; may be given several times. Without NAME= the node is asked for its cat. Names
-    /// that no node claims go to the first node
+    /// that no node claims go to the first node (without: a node at port 50056 of this machine, if one answers)
     #[arg(long, value_name = "NAME=URL")]
     pub node: Vec<NodeConfig>,
 
@@ -146,6 +146,11 @@ pub struct HubSettings {
     pub health: HealthConfig,
 }
 
+/// The node of a hub without configured nodes, on its own machine.
+pub fn default_node() -> NodeConfig {
+    NodeConfig { cat: None, url: HttpUrl::localhost(port::NODE) }
+}
+
 impl Default for HubSettings {
     fn default() -> Self {
         let localhost = HttpUrl::localhost;
@@ -154,7 +159,7 @@ impl Default for HubSettings {
             owner: Vec::new(),
             dog: Vec::new(),
             analysis: Vec::new(),
-            node: vec![NodeConfig { cat: None, url: localhost(port::NODE) }],
+            node: Vec::new(),
             discover: true,
             data_dir: None,
             only: Role::ALL.to_vec(),
@@ -262,9 +267,6 @@ impl HubSettings {
     }
 
     fn check_nodes(&self) -> Result<(), ConfigError> {
-        if self.node.is_empty() {
-            return Err(ConfigError::value("node", "names no node"));
-        }
         if self.node.len() > MAX_NODES {
             let why = format!("names {} nodes; a hub listens to at most {MAX_NODES}", self.node.len());
             return Err(ConfigError::value("node", why));
@@ -311,7 +313,7 @@ mod tests {
         assert_eq!(config.addresses(Role::Owner), Listen::Loopback(50051));
         assert_eq!(config.addresses(Role::Dog), Listen::Loopback(50055));
         assert_eq!(config.addresses(Role::Analysis), Listen::Loopback(50057));
-        assert_eq!(config.node, ["http://localhost:50056".parse().unwrap()]);
+        assert_eq!(config.node, []);
         assert!(config.discover);
     }
 
@@ -501,7 +503,6 @@ mod tests {
     fn what_makes_no_sense_names_its_key() {
         for (toml, key) in [
             ("only = []", "only: "),
-            ("node = []", "node: "),
             ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
             ("[listen]\nframe_ms = 30", "listen.frame_ms: "),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),

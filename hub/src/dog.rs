@@ -1,27 +1,23 @@
 //! The dog service: answers calls to a dog and notifies its owner.
 
-use std::time::Duration;
-
-use hub_base::error::{Who, within};
-use hub_base::peer::Peer;
+use hub_owner::client::OwnerCaller;
 use proto::dog_server::Dog;
-use proto::owner_client::OwnerClient;
-use proto::{DogRequest, DogResponse, NotifyRequest};
+use proto::{DogRequest, DogResponse};
 use tonic::{Request, Response, Status};
 
-/// How long the Owner service may take to answer.
-pub const OWNER_DEADLINE: Duration = Duration::from_secs(2);
+/// The kind of animal that the owner is notified about.
+const ANIMAL_TYPE: &str = "Dog";
 
 /// Notifies the owner, then answers the call.
 #[derive(Debug, Clone)]
 pub struct DogService {
-    owner: OwnerClient<Peer>,
+    owner: OwnerCaller,
 }
 
 impl DogService {
-    /// A dog service that notifies the Owner service at `owner`.
-    pub fn new(owner: Peer) -> Self {
-        Self { owner: OwnerClient::new(owner) }
+    /// A dog service that notifies this owner.
+    pub fn new(owner: OwnerCaller) -> Self {
+        Self { owner }
     }
 }
 
@@ -29,10 +25,7 @@ impl DogService {
 impl Dog for DogService {
     async fn call_dog(&self, request: Request<DogRequest>) -> Result<Response<DogResponse>, Status> {
         let DogRequest { dog_name } = request.into_inner();
-        let notification = NotifyRequest { animal_name: dog_name.clone(), animal_type: "Dog".into() };
-        let mut notification = Request::new(notification);
-        notification.set_timeout(OWNER_DEADLINE);
-        within(Who::Owner, OWNER_DEADLINE, self.owner.clone().notify(notification)).await?;
+        self.owner.notify(&dog_name, ANIMAL_TYPE).await?;
         Ok(Response::new(DogResponse { dog_bark: format!("{dog_name} is going to bark!") }))
     }
 }

@@ -25,6 +25,7 @@ mod welcome;
 
 pub use listeners::Listeners;
 
+use gateway::Peers;
 use shared::Shared;
 
 /// Part of [`STOP_DEADLINE`] in which running requests and analyses may finish. The rest is for the store.
@@ -65,12 +66,12 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let page_url = welcome::page_url(&listeners.http);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
-    let dog = dog::start(&shared, owner, listeners.dog)?;
+    let dog = dog::start(&shared, owner.clone(), listeners.dog)?;
     let analysis = analysis::start(&shared, listeners.analysis).await?;
     let listening = listening::start(&shared).await?;
     watch::start(&shared, &analysis, &listening);
     if shared.config.has(Role::Gateway) {
-        gateway::start(&shared, dog, analysis.peer.clone(), &listening, listeners.http)?;
+        gateway::start(&shared, Peers { owner, dog, analysis: analysis.peer.clone() }, &listening, listeners.http)?;
     }
     shared.tasks.close();
 

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{BOOT_ID, FIRST_SEQUENCE, Hub, Node, NodeScript, Script, Then, nobody, rebind, url};
-use proto::AnalysisRequest;
 use proto::cat_analysis_client::CatAnalysisClient;
+use proto::{AnalysisRequest, SourceState};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 
@@ -93,6 +93,19 @@ async fn words_without_audio_are_partial_and_smelly() {
     assert_eq!((&analysis["status"], &analysis["verdict"]), (&"partial".into(), &"Smelly".into()));
     assert!(analysis["reason"].as_str().unwrap().starts_with("the node sent no audio"), "{analysis}");
     assert_eq!((&analysis["heard_s"], &analysis["first_sample"]), (&0.0.into(), &serde_json::Value::Null));
+}
+
+#[tokio::test]
+async fn node_that_captures_and_sends_no_audio_is_no_verdict() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = Script { messages: 30, audio: false, then: Then::End };
+    let script = NodeScript { stream, stream_state: SourceState::Capturing, ..NodeScript::default() };
+    let node = Node::start(script).await;
+    let hub = Hub::start(dir.path(), &node.url()).await;
+    let path = hub.analyze("Tom").await;
+    let analysis = hub.ended(&path).await;
+    assert_eq!((&analysis["status"], &analysis["verdict"]), (&"failed".into(), &serde_json::Value::Null));
+    assert!(analysis["reason"].as_str().unwrap().contains("sent none although the hub asked"), "{analysis}");
 }
 
 #[tokio::test]

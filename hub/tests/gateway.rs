@@ -5,10 +5,11 @@
 mod common;
 
 use common::{Answer, CallCat, FakeOwner, Hub, Mood, Node, NodeScript, nobody, rebind, request, url, within};
+use hub_base::error::{Code as ErrorCode, Error, Who};
 use proto::SourceState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tonic::Status;
+use tonic::{Code, Status};
 
 async fn hub_with(script: NodeScript) -> (Hub, Node, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -38,6 +39,46 @@ async fn answers_are_the_contracts_byte_for_byte() {
         assert_eq!(answer.header("content-type"), Some("application/json"));
         assert_eq!(answer.header("content-length"), Some(body.len().to_string().as_str()));
     }
+}
+
+/// Animals of the notifications of calls, once there is one about Rex. A call before Rex's is stored before Rex's.
+async fn notified_until_rex(hub: &Hub) -> Vec<String> {
+    assert_eq!(hub.get("/dog/Rex").await.status, 200);
+    within("Rex's owner is notified", async {
+        loop {
+            let page = hub.json("/api/v1/notices").await;
+            let notices = page["notices"].as_array().unwrap().iter();
+            let animals: Vec<String> = notices.map(|notice| notice["animal"].as_str().unwrap().to_owned()).collect();
+            if animals.contains(&"Rex".to_owned()) {
+                return animals;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn owner_is_notified_of_a_called_cat_once_by_the_hub_or_by_an_older_node() {
+    const OWNER: &str = "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"log\"\n";
+    for (call_cat, expected) in [(CallCat::Answer, &["Rex", "Tom"][..]), (CallCat::AnswerAsBefore, &["Rex"])] {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node::start(NodeScript { call_cat, ..NodeScript::default() }).await;
+        let hub = Hub::start_with(dir.path(), &format!("node = [{:?}]\n{OWNER}", node.url())).await;
+        assert_eq!(hub.get("/cat/Tom").await.body, "{\"catMeaw\":\"Tom: MEEEWWWWW\"}\n");
+        assert_eq!(node.caller_tells_owner(), [true], "the hub offers it to every node");
+        assert_eq!(notified_until_rex(&hub).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn hub_without_the_owner_role_leaves_the_owner_to_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start(NodeScript::default()).await;
+    let toml = format!("node = [{:?}]\nonly = [\"gateway\", \"analysis\", \"dog\"]", node.url());
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+    assert_eq!(node.caller_tells_owner(), [false]);
 }
 
 #[tokio::test]
@@ -178,6 +219,9 @@ async fn errors_of_the_nodes_owner_are_distinguished() {
         (Status::deadline_exceeded("the owner hangs"), (504, "owner_too_slow")),
         (Status::internal("ouch"), (502, "node_bad_answer")),
         (Status::unimplemented(""), (502, "node_bad_answer")),
+        // As our node does.
+        (Error::new(ErrorCode::BadAnswer(Who::Owner), "ouch").into(), (502, "owner_bad_answer")),
+        (Error::new(ErrorCode::Unavailable(Who::Owner), "down").into(), (503, "owner_unavailable")),
     ] {
         let script = NodeScript { call_cat: CallCat::Fail(status), ..NodeScript::default() };
         let (hub, _node, _dir) = hub_with(script).await;
@@ -203,9 +247,51 @@ async fn dog_notifies_its_owner_and_reports_failures() {
     assert_eq!(owner.notified(), [("Ada".into(), "Dog".into())]);
     hub.stop().await;
 
-    let owner = FakeOwner::start(Mood::Hangs).await;
-    let hub = Hub::start_with(dir.path(), &with_owner(&url(owner.address))).await;
-    assert_eq!(hub.get("/dog/Rex").await.problem(), (504, "owner_too_slow".into()));
+    for (mood, problem) in [
+        (Mood::Hangs, (504, "owner_too_slow")),
+        (Mood::Fails(Code::DeadlineExceeded), (504, "owner_too_slow")),
+        (Mood::Fails(Code::Unavailable), (503, "owner_unavailable")),
+        (Mood::Fails(Code::ResourceExhausted), (503, "owner_unavailable")),
+        (Mood::Fails(Code::Internal), (502, "owner_bad_answer")),
+        (Mood::Fails(Code::InvalidArgument), (502, "owner_bad_answer")),
+        (Mood::Fails(Code::NotFound), (502, "owner_bad_answer")),
+    ] {
+        let owner = FakeOwner::start(mood).await;
+        let hub = Hub::start_with(dir.path(), &with_owner(&url(owner.address))).await;
+        assert_eq!(hub.get("/dog/Rex").await.problem(), (problem.0, problem.1.into()));
+        assert_eq!(owner.notified().len(), 1, "what the owner got is not sent again");
+        hub.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn dog_waits_for_an_owner_that_is_just_starting() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = nobody().await;
+    let toml = format!("only = [\"dog\", \"gateway\", \"analysis\"]\nowner_url = {:?}", url(address));
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let (answer, owner) =
+        tokio::join!(hub.get("/dog/Rex"), async { FakeOwner::start_on(rebind(address).await, Mood::Answers) });
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(owner.notified(), [("Rex".into(), "Dog".into())]);
+}
+
+#[tokio::test]
+async fn analysis_that_another_hub_stores_has_no_location_here() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = Node::start(NodeScript::default()).await;
+    let analysis = Hub::start(elsewhere.path(), &node.url()).await;
+    let (node_url, analysis_url) = (node.url(), url(analysis.analysis));
+    let toml = format!("only = [\"gateway\"]\nnode = [{node_url:?}]\nanalysis_url = {analysis_url:?}");
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let answer = hub.get("/analyze/Tom").await;
+    assert_eq!((answer.status, answer.header("location")), (200, None), "{answer:?}");
+    hub.stop().await;
+
+    // With the folder of the other hub, the path leads there.
+    let hub = Hub::start_with(elsewhere.path(), &toml).await;
+    let path = hub.analyze("Tom").await;
+    assert_eq!(hub.json(&path).await["cat"], "Tom");
 }
 
 #[tokio::test]
@@ -220,6 +306,27 @@ async fn roles_elsewhere_that_are_down_are_unavailable() {
     assert_eq!(ready.status, 503);
     assert_eq!(ready.json()["checks"]["dog"]["ok"], false, "{ready:?}");
     assert_eq!(ready.json()["checks"]["store"]["ok"], true, "{ready:?}");
+}
+
+#[tokio::test]
+async fn role_elsewhere_that_has_no_health_service_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = FakeOwner::start(Mood::Answers).await;
+    let node = Node::start(NodeScript::default()).await;
+    let owner_url = url(owner.address);
+    let toml =
+        format!("only = [\"gateway\", \"dog\", \"analysis\"]\nowner_url = {owner_url:?}\nnode = [{:?}]", node.url());
+    let hub = Hub::start_with(dir.path(), &toml).await;
+    let ready = hub.get("/readyz").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    assert_eq!(ready.json()["checks"]["owner"]["ok"], true, "{ready:?}");
+    drop(owner);
+    let not_ready = async {
+        while hub.get("/readyz").await.status != 503 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    within("the owner is gone", not_ready).await;
 }
 
 #[tokio::test]
@@ -262,6 +369,28 @@ async fn deaf_node_is_reported() {
         assert!(page.contains(&shown), "{page}");
         hub.stop().await;
     }
+}
+
+#[tokio::test]
+async fn cat_of_the_original_system_answers_and_has_no_audio() {
+    let script = NodeScript { call_cat: CallCat::AnswerAsBefore, is_original: true, ..NodeScript::default() };
+    let (hub, node, _dir) = hub_with(script).await;
+    let asked = async {
+        // The hub has listened in vain, and asks again without calling the node away.
+        while hub.json("/api/v1/listening").await["nodes"][0]["state"] != "quiet" {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within("the node is known to be quiet", asked).await;
+    let ready = hub.get("/readyz?strict=true").await;
+    assert_eq!(ready.status, 200, "{ready:?}");
+    let check = &ready.json()["checks"][format!("node:{}", node.url())];
+    assert_eq!((&check["ok"], &check["condition"]), (&true.into(), &"no_audio".into()), "{ready:?}");
+    assert!(check["detail"].as_str().unwrap().contains("has no audio"), "{ready:?}");
+    let shown = &hub.json("/api/v1/nodes").await["nodes"][0];
+    assert_eq!((&shown["reachable"], &shown["description"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(hub.json("/api/v1/listening").await["nodes"][0]["disconnects"], 0);
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
 }
 
 #[tokio::test]
@@ -326,6 +455,19 @@ async fn openapi_describes_every_route_and_every_reference_resolves() {
         "/readyz",
     ] {
         assert!(document["paths"][path]["get"]["responses"]["200"].is_object(), "{path}");
+    }
+    for path in ["events", "labels", "analyses", "notices"] {
+        let get = &document["paths"][format!("/api/v1/{path}")]["get"];
+        let schema = get["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].as_str().unwrap();
+        let answer = document.pointer(schema.strip_prefix('#').unwrap()).unwrap();
+        assert_eq!(answer["properties"]["next_cursor"]["type"], serde_json::json!(["string", "null"]), "{path}");
+        let parameters = get["parameters"].as_array().unwrap();
+        let cursor = parameters.iter().find(|parameter| parameter["name"] == "cursor").unwrap();
+        let kind = &cursor["schema"]["type"];
+        assert!(*kind == "string" || kind[0] == "string", "{path}: {kind}");
+    }
+    for path in ["events.csv", "labels.csv"] {
+        assert!(document["paths"][format!("/api/v1/{path}")]["get"]["responses"]["503"].is_object(), "{path}");
     }
     let mut references = Vec::new();
     collect_references(&document, &mut references);
@@ -511,4 +653,75 @@ async fn page_of_another_site_cannot_change_anything() {
     )
     .await;
     assert_eq!(read.status, 200);
+}
+
+#[tokio::test]
+async fn page_behind_a_proxy_that_drops_the_port_can_change_things() {
+    let (hub, _node, _dir) = hub().await;
+    let head = "DELETE /api/v1/events/77 HTTP/1.1\r\nHost: hub.local\r\nOrigin: http://hub.local:26180\r\n\
+                Connection: close\r\n\r\n";
+    assert_eq!(request(hub.http, head).await.problem(), (404, "not_found".into()), "it is not blocked");
+}
+
+#[tokio::test]
+async fn page_of_another_site_cannot_call_an_animal_or_open_a_stream() {
+    let (hub, node, _dir) = hub().await;
+    let get = async |path: &str, headers: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: hub:5000\r\nConnection: close\r\n{headers}\r\n");
+        request(hub.http, &head).await
+    };
+    let foreign = [
+        "Sec-Fetch-Site: cross-site\r\n",
+        "Sec-Fetch-Site: cross-site\r\nReferer: http://hub:5000/\r\n",
+        "Sec-Fetch-Site: same-site\r\n",
+        "Sec-Fetch-Site: same-site\r\nReferer: http://other.hub/\r\n",
+        "Origin: http://evil.example\r\n",
+        "Origin: null\r\n",
+        "Referer: http://evil.example/hub:5000\r\n",
+    ];
+    for path in
+        ["/cat/Tom", "/dog/Rex", "/analyze/Tom", "/api/v1/stream", "/api/v1/nodes/live.wav?node=x", "/cat/Tom?x=1"]
+    {
+        for headers in foreign {
+            let answer = get(path, headers).await;
+            assert_eq!(answer.problem(), (403, "foreign_origin".into()), "{path} {headers}");
+        }
+    }
+    assert!(node.calls().is_empty());
+    for ours in [
+        "",
+        "Sec-Fetch-Site: none\r\n",
+        "Sec-Fetch-Site: same-origin\r\nReferer: http://hub:5000/\r\n",
+        "Sec-Fetch-Site: same-site\r\nReferer: http://hub:8123/\r\n",
+        "Referer: http://hub:5000/\r\n",
+        "Origin: http://hub:5000\r\n",
+    ] {
+        for path in ["/cat/Tom", "/dog/Rex", "/analyze/Tom"] {
+            assert_eq!(get(path, ours).await.status, 200, "{path} {ours}");
+        }
+    }
+    for path in ["/", "/healthz", "/api/v1/events", "/api/v1/openapi.json"] {
+        assert_eq!(get(path, foreign[0]).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_forbids_browsers_to_guess_its_type() {
+    let (hub, _node, _dir) = hub().await;
+    for (method, path, status) in [
+        ("GET", "/cat/Tom", 200),
+        ("GET", "/", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/api/v1/events.csv", 200),
+        ("GET", "/nowhere", 404),
+        ("POST", "/cat/Tom", 405),
+        ("GET", "/cat/%FF", 400),
+        ("GET", "/api/v1/events?limit=0", 400),
+        ("HEAD", "/healthz", 200),
+    ] {
+        let answer = send(&hub, method, path).await;
+        assert_eq!((answer.status, answer.header("x-content-type-options")), (status, Some("nosniff")), "{path}");
+    }
+    let strange = request(hub.http, "GET / HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await;
+    assert_eq!((strange.status, strange.header("x-content-type-options")), (421, Some("nosniff")));
 }

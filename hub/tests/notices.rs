@@ -251,7 +251,7 @@ async fn cooldown_suppresses_notifications_and_keeps_them() {
     let suppressed = notices(&hub, "suppressed", 2).await;
     assert_eq!((&suppressed[0]["reason"], &suppressed[0]["animal"]), (&"cooldown".into(), &"Rex".into()));
     let page = hub.json("/api/v1/notices?limit=3").await;
-    let next = hub.json(&format!("/api/v1/notices?limit=3&cursor={}", page["next_cursor"])).await;
+    let next = hub.json(&format!("/api/v1/notices?limit=3&cursor={}", page["next_cursor"].as_str().unwrap())).await;
     assert_eq!((next["notices"].as_array().unwrap().len(), &next["next_cursor"]), (1, &Value::Null));
 }
 

@@ -1,10 +1,11 @@
-//! `AnalyzeCatSound`: sends 30 messages, one per second, each with the audio of the second before it.
+//! `AnalyzeCatSound`: sends 30 messages, one per second, to callers that ask for it each with the audio of the second
+//! before it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream;
-use proto::{AnalyzeCatSoundResponse, Encoding, SourceState};
+use proto::{AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, Encoding, SourceState};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
@@ -30,7 +31,7 @@ const GRACE: Duration = Duration::from_millis(200);
 
 pub(super) fn stream(
     node: Arc<Node>,
-    cat_name: String,
+    request: AnalyzeCatSoundRequest,
     permit: OwnedSemaphorePermit,
 ) -> ResponseStream<AnalyzeCatSoundResponse> {
     let reader = Reader::live(&node.tape);
@@ -41,7 +42,7 @@ pub(super) fn stream(
         sent: 0,
         samples: Vec::new(),
         messages: Messages::new(&node, Encoding::PcmS16le),
-        cat_name,
+        request,
         node,
         _permit: permit,
     };
@@ -57,7 +58,7 @@ pub(super) fn stream(
 /// Serves one call.
 struct Analysis {
     node: Arc<Node>,
-    cat_name: String,
+    request: AnalyzeCatSoundRequest,
     start: Instant,
     /// Number of the first frame that was captured after the call began.
     first_sequence: u64,
@@ -81,6 +82,10 @@ impl Analysis {
             () = sleep_until(due) => {}
             () = node.stop.cancelled() => return Err(stopping()),
         }
+        let result = format!("{} Meaw #{number}", self.request.cat_name);
+        if !self.request.with_audio {
+            return Ok(AnalyzeCatSoundResponse { result, ..AnalyzeCatSoundResponse::default() });
+        }
         while self.node.tape.next_sequence() < before && self.source_runs() {
             // After the grace, the message is sent with the frames that are there.
             if timeout_at(due + GRACE, self.reader.wait()).await.is_err() {
@@ -92,11 +97,7 @@ impl Analysis {
         while let Some(piece) = self.reader.read(want, &mut self.samples) {
             audio.push(self.messages.message(&self.node, piece, &self.samples));
         }
-        Ok(AnalyzeCatSoundResponse {
-            result: format!("{} Meaw #{number}", self.cat_name),
-            audio,
-            state: self.node.status.state().into(),
-        })
+        Ok(AnalyzeCatSoundResponse { result, audio, state: self.node.status.state().into() })
     }
 
     fn source_runs(&self) -> bool {

@@ -83,7 +83,8 @@ def test_unknown_frame_lengths_and_encodings_are_refused(stub):
 
 
 def test_each_second_of_the_old_stream_carries_its_audio(stub):
-    messages = take(stub.AnalyzeCatSound(cat_pb2.AnalyzeCatSoundRequest(catName="Tom"), timeout=60), 3)
+    request = cat_pb2.AnalyzeCatSoundRequest(catName="Tom", with_audio=True)
+    messages = take(stub.AnalyzeCatSound(request, timeout=60), 3)
     frames = [event.frame for message in messages for event in message.audio]
     assert all(message.state == cat_pb2.SOURCE_STATE_CAPTURING for message in messages)
     samples = sum(frame.sample_count for frame in frames)

@@ -242,8 +242,9 @@ impl Error {
             }
             GrpcCode::ResourceExhausted if who == Who::Analysis => Self::new(Code::TooManyAnalyses, said()),
             GrpcCode::ResourceExhausted => Self::new(Code::Unavailable(who), format!("the {who} is busy: {}", said())),
-            GrpcCode::InvalidArgument => Self::new(Code::BadRequest, said()),
-            GrpcCode::NotFound => Self::new(Code::NotFound, said()),
+            // The caller of an animal asked the owner nothing, so it cannot correct the request.
+            GrpcCode::InvalidArgument if who != Who::Owner => Self::new(Code::BadRequest, said()),
+            GrpcCode::NotFound if who != Who::Owner => Self::new(Code::NotFound, said()),
             code => Self::new(Code::BadAnswer(who), format!("the {who} answered {code:?}: {}", said())),
         }
     }
@@ -315,6 +316,9 @@ mod tests {
         assert_eq!(code(Status::not_found("")), Code::NotFound);
         assert_eq!(code(Status::unimplemented("")), Code::BadAnswer(Who::Node));
         assert_eq!(code(Status::unknown("")), Code::BadAnswer(Who::Node));
+        for status in [Status::invalid_argument(""), Status::not_found(""), Status::internal("")] {
+            assert_eq!(Error::from_status(Who::Owner, &status).code, Code::BadAnswer(Who::Owner), "{status}");
+        }
     }
 
     #[test]

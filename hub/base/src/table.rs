@@ -1,5 +1,7 @@
 //! Columns that all CSV tables (RFC 4180) of vocalisations share, from live listening and from files.
 
+use std::borrow::Cow;
+
 use sound::detection::{Context, Measurements};
 
 /// Columns of a context.
@@ -45,11 +47,62 @@ pub fn measured_fields(measured: &Measurements) -> [String; MEASURED_COLUMNS.len
     .map(|value| value.to_string())
 }
 
-/// Writes rows as CSV. All rows must have as many fields as the first.
-pub fn records(rows: impl IntoIterator<Item = impl IntoIterator<Item = impl AsRef<[u8]>>>) -> Vec<u8> {
+/// Characters with which a formula begins in a spreadsheet, some only after an import from the clipboard or in an East
+/// Asian locale.
+const BEGINS_FORMULA: [char; 11] =
+    ['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
+/// What a spreadsheet takes as the mark of a text.
+const TEXT_MARK: char = '\'';
+
+/// Writes rows as CSV. All rows must have as many fields as the first. A text that a spreadsheet would run as a formula
+/// gets a `'` before it: names of cats and files come from strangers. Numbers stay as they are.
+pub fn records(rows: impl IntoIterator<Item = impl IntoIterator<Item = impl AsRef<str>>>) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for row in rows {
-        writer.write_record(row).expect("every row has the same fields, and memory takes every byte");
+        let cells = row.into_iter().map(|cell| harmless(cell.as_ref()).into_owned());
+        writer.write_record(cells).expect("every row has the same fields, and memory takes every byte");
     }
     writer.into_inner().expect("memory takes every byte")
+}
+
+fn harmless(cell: &str) -> Cow<'_, str> {
+    let is_number = || cell.parse::<f64>().is_ok_and(f64::is_finite);
+    if cell.starts_with(BEGINS_FORMULA) && !is_number() {
+        Cow::Owned(format!("{TEXT_MARK}{cell}"))
+    } else {
+        Cow::Borrowed(cell)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_no_formula_and_numbers_stay_numbers() {
+        for formula in [
+            "=1+1",
+            "+1+1",
+            "-1+1",
+            "@SUM(A1)",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "-",
+            "+",
+            "=",
+            "-inf",
+            "+nan",
+            "-0x1",
+            "\u{ff1d}1",
+        ] {
+            assert_eq!(harmless(formula), format!("'{formula}"), "{formula:?}");
+        }
+        for harmless_cell in ["", "Tom", "-43.78", "+1", "-1e-7", "3", "a=b", "'=1", " =1", "2026-11-28T16:00:00Z"] {
+            assert_eq!(harmless(harmless_cell), harmless_cell);
+        }
+        let written = records([["=HYPERLINK(\"x\",\"y\")", "-1.5"]]);
+        assert_eq!(String::from_utf8(written).unwrap(), "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\",-1.5\n");
+    }
 }

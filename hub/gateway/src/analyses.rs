@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Id, Params, bad, bad_cursor, page_limit};
+use crate::params::{Id, Params, bad, number_of, page_limit};
 use crate::vocalisation::{ContextAnswer, MeasurementsAnswer};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -142,10 +142,9 @@ struct DetectionAnswer {
 )]
 async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Line<ListAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
-    let cursor = |text: String| text.parse::<i64>().map_err(|_| bad_cursor(&text));
     let status = |word: String| word.parse::<AnalysisStatus>().map_err(|error| bad(format!("status: {error}")));
     let filter = AnalysisFilter {
-        before_id: params.cursor.map(cursor).transpose()?,
+        before_id: number_of(params.cursor)?,
         cat: params.cat,
         from_ns: params.from.map(|text| time::parse("from", &text)).transpose()?,
         to_ns: params.to.map(|text| time::parse("to", &text)).transpose()?,

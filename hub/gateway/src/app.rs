@@ -5,6 +5,7 @@ use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
 use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
+use hub_owner::client::OwnerCaller;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::clips::Clips;
@@ -22,6 +23,9 @@ use crate::origin::Hosts;
 pub struct App {
     /// The cat-nodes.
     pub nodes: Nodes,
+    /// The Owner service, if this process has that role. Then the gateway notifies it of calls of cats, and nodes do
+    /// not.
+    pub owner: Option<OwnerCaller>,
     /// The dog service, in this process or in another.
     pub dog: DogClient<Peer>,
     /// The analysis service, in this process or in another.

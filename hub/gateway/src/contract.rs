@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
+use hub_base::time::now_ns;
 use proto::{AnalysisRequest, DogRequest};
 use serde::Serialize;
 use tonic::Request;
@@ -26,6 +27,12 @@ const DOG_DEADLINE: Duration = Duration::from_secs(4);
 
 /// Deadline for starting an analysis.
 const ANALYSIS_DEADLINE: Duration = Duration::from_secs(8);
+
+/// The kind of animal that the owner is notified about.
+const CAT: &str = "cat";
+
+/// An analysis that began longer ago is another one with the same number.
+const JUST_BEGUN: Duration = Duration::from_secs(60);
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(cat)).routes(routes!(dog)).routes(routes!(analyze))
@@ -57,22 +64,31 @@ struct AnalyzeAnswer {
     result: String,
 }
 
-/// Calls a cat. Its node notifies the owner service.
+/// Calls a cat and notifies the owner service. If this process does not have the owner role, the node notifies the
+/// owner service that its config names.
 #[utoipa::path(
     get, path = "/cat/{name}", operation_id = "call_cat", tag = "animals",
     params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
     responses(
         (status = 200, body = CatAnswer),
         (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 414, body = Problem, description = "`name_too_long`"),
-        (status = 502, body = Problem, description = "`node_bad_answer`"),
+        (status = 502, body = Problem, description = "`node_bad_answer`, `owner_bad_answer`"),
         (status = 503, body = Problem, description = "`node_unavailable`, `owner_unavailable`"),
         (status = 504, body = Problem, description = "`node_too_slow`, `owner_too_slow`"),
     )
 )]
 async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAnswer>, Failure> {
-    let cat_meaw = app.nodes.for_cat(&name).call_cat(name).await?;
-    Ok(Line(CatAnswer { cat_meaw }))
+    let node = app.nodes.for_cat(&name);
+    let answer = node.call_cat(name.clone(), app.owner.is_some()).await?;
+    // An older node notifies the owner itself, and its answer does not say otherwise.
+    if answer.caller_tells_owner
+        && let Some(owner) = &app.owner
+    {
+        owner.notify(&name, CAT).await?;
+    }
+    Ok(Line(CatAnswer { cat_meaw: answer.cat_meaw }))
 }
 
 /// Calls a dog. The dog notifies the owner service.
@@ -82,6 +98,7 @@ async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAn
     responses(
         (status = 200, body = DogAnswer),
         (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 414, body = Problem, description = "`name_too_long`"),
         (status = 502, body = Problem, description = "`dog_bad_answer`, `owner_bad_answer`"),
         (status = 503, body = Problem, description = "`dog_unavailable`, `owner_unavailable`"),
@@ -95,7 +112,8 @@ async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAn
     Ok(Line(DogAnswer { dog_bark: answer.into_inner().dog_bark }))
 }
 
-/// Starts an analysis of a cat, which takes 30 seconds. The header `Location` has the path of the result.
+/// Starts an analysis of a cat, which takes 30 seconds. The header `Location` has the path of the result, unless it is
+/// stored by a hub with another database.
 #[utoipa::path(
     get, path = "/analyze/{name}", operation_id = "analyze_cat", tag = "animals",
     params(("name" = String, Path, description = "Name of the cat, percent-encoded UTF-8, at most 1024 bytes")),
@@ -103,6 +121,7 @@ async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAn
         (status = 200, body = AnalyzeAnswer,
             headers(("Location" = String, description = "Path of the analysis: `/api/v1/analyses/ID`"))),
         (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 414, body = Problem, description = "`name_too_long`"),
         (status = 429, body = Problem, description = "`too_many_analyses`: the maximum number of analyses is running"),
         (status = 502, body = Problem, description = "`analysis_bad_answer`"),
@@ -111,16 +130,29 @@ async fn dog(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<DogAn
     )
 )]
 async fn analyze(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Failure> {
-    let mut request = Request::new(AnalysisRequest { cat_name: name });
+    let mut request = Request::new(AnalysisRequest { cat_name: name.clone() });
     request.set_timeout(ANALYSIS_DEADLINE);
     let answer = within(Who::Analysis, ANALYSIS_DEADLINE, app.analysis.clone().analyze_sound(request)).await?;
     let answer = answer.into_inner();
     let mut response = Line(AnalyzeAnswer { result: answer.result }).into_response();
-    if answer.analysis_id != 0 {
+    if is_stored_here(&app, answer.analysis_id, &name).await {
         let location = HeaderValue::try_from(format!("/api/v1/analyses/{}", answer.analysis_id));
         response.headers_mut().insert(LOCATION, location.expect("digits are valid in a header"));
     }
     Ok(response)
+}
+
+/// Whether `/api/v1/analyses/ID` will find the analysis that has just begun. An analysis service on another machine has
+/// a database of its own, where the number belongs to another analysis.
+async fn is_stored_here(app: &App, id: u64, cat: &str) -> bool {
+    let Some(id) = i64::try_from(id).ok().filter(|id| *id != 0) else { return false };
+    match app.store.analysis(id).await {
+        Ok(Some((stored, _))) => {
+            let age_ns = now_ns().saturating_sub(stored.started_at_ns).unsigned_abs();
+            stored.cat == cat && u128::from(age_ns) <= JUST_BEGUN.as_nanos()
+        }
+        Ok(None) | Err(_) => false,
+    }
 }
 
 /// The name of an animal, from the path.

@@ -103,7 +103,7 @@ async fn list(
     };
     let filter = params.filter()?;
     if wants_csv {
-        return Ok(csv::answer(app.store.clone(), filter));
+        return Ok(csv::answer(app.store.clone(), filter).await?);
     }
     let limit = page_limit(params.limit)?;
     let cursor = |text: String| text.parse::<PageCursor>().map_err(|()| bad_cursor(&text));
@@ -122,10 +122,11 @@ async fn list(
     responses(
         (status = 200, body = String, content_type = "text/csv"),
         (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
 async fn export(State(app): State<Arc<App>>, Params(params): Params<ExportParams>) -> Result<Response, Failure> {
-    Ok(csv::answer(app.store.clone(), params.filter()?))
+    Ok(csv::answer(app.store.clone(), params.filter()?).await?)
 }
 
 /// Returns one event.

@@ -1,8 +1,8 @@
 //! JSON answers, and errors over HTTP: `{"error":{"code":"node_unavailable","message":"..."}}` with the status of the
 //! code.
 
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
 use serde::Serialize;
@@ -65,6 +65,16 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self(Error { code, message }) = self;
         let body = Problem { error: ProblemDetail { code: code.as_str(), message } };
-        (code.http(), Line(body)).into_response()
+        (code.http(), [NOSNIFF], Line(body)).into_response()
     }
+}
+
+/// Keeps browsers from guessing another type than `Content-Type` says, such as HTML with a script.
+const NOSNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
+/// Adds [`NOSNIFF`] to an answer.
+pub(super) async fn with_nosniff(mut answer: Response) -> Response {
+    let (name, value) = NOSNIFF;
+    answer.headers_mut().insert(name, value);
+    answer
 }

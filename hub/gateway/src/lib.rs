@@ -29,6 +29,7 @@ mod origin;
 mod page;
 mod params;
 mod probes;
+mod search;
 mod server;
 mod stream;
 mod vocalisation;
@@ -56,9 +57,10 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(axum::middleware::from_fn(origin::check))
+        .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(count)
+        .layer(axum::middleware::map_response(json::with_nosniff))
         .with_state(Arc::new(app))
 }
 

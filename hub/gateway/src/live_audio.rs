@@ -45,7 +45,8 @@ struct LiveParams {
     responses(
         (status = 200, body = Vec<u8>, content_type = "audio/wav"),
         (status = 400, body = Problem, description = "`bad_request`: the parameter `node` is missing"),
-        (status = 403, body = Problem, description = "`switched_off`: `[page] live_audio` is false in the config"),
+        (status = 403, body = Problem, description = "`switched_off`: `[page] live_audio` is false in the config. \
+            `foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`: the hub does not know the node"),
         (status = 429, body = Problem, description = "`too_many_listeners`: too many live streams are open"),
         (status = 503, body = Problem, description = "`node_unavailable`"),

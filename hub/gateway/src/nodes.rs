@@ -45,7 +45,7 @@ struct NodeAnswer {
     reachable: bool,
     /// Why the node did not answer. Null: it answered.
     error: Option<NodeError>,
-    /// The node's own description. Null: it did not answer.
+    /// The node's own description. Null: it did not answer, or it has none, like the cats of the original system.
     description: Option<Description>,
 }
 
@@ -151,7 +151,11 @@ struct Level {
     responses((status = 200, body = NodesAnswer))
 )]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
-    let asked = app.nodes.iter().map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
+    let asked = app
+        .nodes
+        .iter()
+        .chain(app.nodes.expected())
+        .map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
     Line(NodesAnswer {
         nodes: futures_util::future::join_all(asked).await,
         refused: app.nodes.refused(),
@@ -163,7 +167,7 @@ impl NodeAnswer {
     fn new(node: &Node, answer: Result<DescribeResponse, Error>) -> Self {
         let reachable = answer.is_ok();
         let (description, error) = match answer {
-            Ok(description) => (Some(description.into()), None),
+            Ok(description) => (node.is_described().then(|| description.into()), None),
             Err(error) => (None, Some(NodeError { code: error.code.as_str(), message: error.message })),
         };
         let (url, cat, discovered) = (node.url().to_owned(), node.cat(), node.is_discovered());

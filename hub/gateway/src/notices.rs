@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Id, Params, bad, page_limit};
+use crate::params::{Id, Params, bad, number_of, page_limit};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(retry))
@@ -34,7 +34,7 @@ struct ListParams {
     #[param(default = 50)]
     limit: Option<u32>,
     /// `next_cursor` of the previous page.
-    cursor: Option<i64>,
+    cursor: Option<String>,
 }
 
 /// A page of notifications.
@@ -43,7 +43,7 @@ struct NoticesAnswer {
     /// Latest first.
     notices: Vec<NoticeAnswer>,
     /// Send it as `cursor` to get the next page. Null: this is the last page.
-    next_cursor: Option<i64>,
+    next_cursor: Option<String>,
 }
 
 /// A notification: pending, delivered, given up or suppressed.
@@ -119,10 +119,10 @@ async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -
         params.status.map(|word| word.parse::<NotificationState>().map_err(|why| bad(format!("status: {why}"))));
     let limit = page_limit(params.limit)?;
     // One more than asked for tells whether there is a next page.
-    let mut notices = app.store.notifications(state.transpose()?, params.cursor, limit + 1).await?;
+    let mut notices = app.store.notifications(state.transpose()?, number_of(params.cursor)?, limit + 1).await?;
     let more = notices.len() > limit;
     notices.truncate(limit);
-    let next_cursor = notices.last().filter(|_| more).map(|last| last.id);
+    let next_cursor = notices.last().filter(|_| more).map(|last| last.id.to_string());
     Ok(Line(NoticesAnswer { notices: notices.into_iter().map(NoticeAnswer::from).collect(), next_cursor }))
 }
 

@@ -60,6 +60,14 @@ pub(super) fn bad_cursor(cursor: &str) -> Error {
     bad(format!("invalid cursor {cursor:?}: send `next_cursor` of the previous page unchanged"))
 }
 
+/// The number in a cursor, where a list is in the order of numbers.
+///
+/// # Errors
+/// [`Code::BadRequest`] if it is not a number.
+pub(super) fn number_of(cursor: Option<String>) -> Result<Option<i64>, Error> {
+    cursor.map(|text| text.parse().map_err(|_| bad_cursor(&text))).transpose()
+}
+
 /// The number of a stored entry, from the path. Text that is not a positive number is a `not_found`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Id(pub(super) i64);

@@ -57,6 +57,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     responses(
         (status = 200, body = String, content_type = "text/event-stream"),
         (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`: the hub does not know the node"),
         (status = 429, body = Problem, description = "`too_many_streams`: too many update streams are open"),
         (status = 503, body = Problem, description = "`analysis_unavailable`: this process does not listen"),

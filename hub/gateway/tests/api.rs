@@ -68,6 +68,7 @@ impl Gateway {
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let router = router(App {
             nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap(),
+            owner: None,
             dog: DogClient::new(nobody()),
             analysis: CatAnalysisClient::new(nobody()),
             store: store.clone(),
@@ -428,7 +429,7 @@ async fn labels_can_be_read_with_their_history() {
         labels.map(|one| (one["event"]["id"].clone(), one["label"].clone())).collect()
     };
     assert_eq!(said(&answer), [(1.into(), "brushing".into()), (2.into(), "not_a_cat".into())]);
-    let rest = gateway.get(&format!("/api/v1/labels?cursor={}", answer["next_cursor"])).await.json();
+    let rest = gateway.get(&format!("/api/v1/labels?cursor={}", answer["next_cursor"].as_str().unwrap())).await.json();
     assert_eq!((said(&rest), &rest["next_cursor"]), (vec![(1.into(), Value::Null)], &Value::Null));
     let csv = gateway.get("/api/v1/labels.csv").await;
     assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8");

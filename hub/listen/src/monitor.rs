@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use daemon::shutdown::CancellationToken;
-use hub_base::error::{Error, Who, within};
+use hub_base::error::{Code, Error, Who};
 use hub_nodes::Node;
 use proto::{Encoding, ListenRequest, ListenResponse};
 use sound::SAMPLE_RATE_HZ;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 use tracing::info;
 
 use crate::sequencer::{Piece, Sequencer};
@@ -47,10 +47,11 @@ pub async fn open(node: &Node, stop: CancellationToken) -> Result<mpsc::Receiver
     let from = tape.next_sequence.saturating_sub(HISTORY_FRAMES).max(tape.oldest_sequence);
     let sequencer = Sequencer::resume(description.boot_id, from);
     let (from, encoding) = (Some(sequencer.cursor()), Encoding::PcmS16le as i32);
-    // No timeout on the request: it would end the stream.
-    let mut client = node.client();
-    let call = client.listen(Request::new(ListenRequest { frame_ms: MESSAGE_MS, from, encoding }));
-    let stream = within(Who::Node, LISTEN_DEADLINE, call).await?.into_inner();
+    let request = ListenRequest { frame_ms: MESSAGE_MS, from, encoding };
+    let Some(stream) = node.listen(request, LISTEN_DEADLINE).await? else {
+        let message = "the node answers and has no audio: its program does not stream";
+        return Err(Error::new(Code::Unavailable(Who::Node), message));
+    };
     let (audio, receiver) = mpsc::channel(AUDIO_QUEUE);
     let url = node.url().to_owned();
     tokio::spawn(async move {

@@ -14,7 +14,7 @@ use hub_store::{KnownNode, SeenNode, Store};
 use proto::{DescribeResponse, FRAME_SAMPLES, ListenRequest, ListenResponse};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tonic::{Request, Streaming};
+use tonic::Streaming;
 use tracing::{info, warn};
 
 use crate::live::{Live, NodeState, WatchedNode};
@@ -34,6 +34,9 @@ const DESCRIBE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A node that sends nothing for this long is quiet. What waits for more audio then stops waiting.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
+
+/// How often a node that answers and has no audio is asked again. It may have been updated.
+const NO_AUDIO_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -64,6 +67,8 @@ enum Ended {
     NotConnected(Error),
     /// The connection to the node is lost. `had_sent`: the node had sent something before.
     Lost { error: Error, had_sent: bool },
+    /// The node answers and cannot stream, like the cats of the original system.
+    NoAudio,
 }
 
 /// A node's clock as the hub sees it.
@@ -82,25 +87,35 @@ impl Subscriber {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
+        let mut has_audio = true;
         loop {
-            let (error, what) = match self.session().await {
+            let ended = self.session().await;
+            let had_audio = std::mem::replace(&mut has_audio, !matches!(ended, Ended::NoAudio));
+            let wait = match ended {
                 Ended::Stop => return,
-                Ended::NotConnected(error) => (error, "cannot connect to node; retrying"),
+                Ended::NoAudio => {
+                    self.live.set_state(&self.watched, NodeState::Quiet, "");
+                    if had_audio {
+                        info!(node = self.node.url(), "the node answers and has no audio: its program does not stream");
+                    }
+                    NO_AUDIO_AGAIN
+                }
+                Ended::NotConnected(error) => {
+                    self.away(&error, "cannot connect to node; retrying", &mut quiet);
+                    backoff.next_wait()
+                }
                 Ended::Lost { error, had_sent } => {
                     if had_sent {
                         backoff.reset();
                         quiet.reset();
                     }
                     self.watched.lock().disconnects += 1;
-                    (error, "connection to node lost; reconnecting")
+                    self.away(&error, "connection to node lost; reconnecting", &mut quiet);
+                    backoff.next_wait()
                 }
             };
-            self.live.set_state(&self.watched, NodeState::Away, &error.message);
-            if let Some(suppressed_lines) = quiet.allow() {
-                warn!(node = self.node.url(), code = error.code.as_str(), %error, suppressed_lines, "{what}");
-            }
             tokio::select! {
-                () = tokio::time::sleep(backoff.next_wait()) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = self.stop.cancelled() => return,
             }
             // If the queue is full, the node is not quiet for the analysis.
@@ -113,6 +128,14 @@ impl Subscriber {
         }
     }
 
+    /// The node is away, which is logged at a limited rate.
+    fn away(&self, error: &Error, what: &str, quiet: &mut Quiet) {
+        self.live.set_state(&self.watched, NodeState::Away, &error.message);
+        if let Some(suppressed_lines) = quiet.allow() {
+            warn!(node = self.node.url(), code = error.code.as_str(), %error, suppressed_lines, "{what}");
+        }
+    }
+
     /// Connects and listens until one side ends it.
     async fn session(&mut self) -> Ended {
         let stop = self.stop.clone();
@@ -121,7 +144,8 @@ impl Subscriber {
             () = stop.cancelled() => return Ended::Stop,
         };
         let (description, mut stream) = match opened {
-            Ok(opened) => opened,
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Ended::NoAudio,
             Err(error) => return Ended::NotConnected(error),
         };
         info!(
@@ -175,15 +199,14 @@ impl Subscriber {
         }
     }
 
-    async fn open(&mut self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
+    /// `None`: the node answers and cannot stream.
+    async fn open(&mut self) -> Result<Option<(DescribeResponse, Streaming<ListenResponse>)>, Error> {
         let description = self.describe().await?;
         self.find_place(&description).await?;
         let (frame_ms, encoding) = (self.frame_ms, self.encoding as i32);
         let request = ListenRequest { frame_ms, from: Some(self.sequencer.cursor()), encoding };
-        // No timeout on the request: it would end the stream.
-        let mut client = self.node.client();
-        let call = client.listen(Request::new(request));
-        Ok((description, self.node.ask("listen", LISTEN_DEADLINE, call).await?))
+        let stream = self.node.listen(request, LISTEN_DEADLINE).await?;
+        Ok(stream.map(|stream| (description, stream)))
     }
 
     /// Goes on where the node was heard last, under this URL or another one.

@@ -18,6 +18,7 @@ use daemon::shutdown::CancellationToken;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
 use proto::NODE_SERVICE;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::node::Node;
@@ -28,6 +29,11 @@ const BROWSE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::fr
 
 /// First and longest wait before an announced node that did not answer is asked again.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// When the network is browsed again after the start of browsing. mdns-sd tells nothing of a node whose announcement
+/// comes between the start and its first question: it takes the answer for known, and resolves the node only when the
+/// announcement is about to expire, after a minute and a half. Browsing again reports all that is known by then.
+const LOOK_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// How often the same failure is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
@@ -42,8 +48,8 @@ pub async fn discover(nodes: Nodes, stop: CancellationToken) {
     let mut finder = Finder::new(nodes);
     loop {
         let ended = match Browser::start() {
-            Ok(browser) => tokio::select! {
-                ended = finder.follow(&browser.events) => ended,
+            Ok(mut browser) => tokio::select! {
+                ended = finder.follow(&mut browser) => ended,
                 () = stop.cancelled() => return,
             },
             Err(error) => error.to_string(),
@@ -69,6 +75,12 @@ impl Browser {
         let mdns = ServiceDaemon::new()?;
         let events = mdns.browse(NODE_SERVICE)?;
         Ok(Self { mdns, events })
+    }
+
+    /// Browses again. Returns the news that nobody has read yet.
+    fn look_again(&mut self) -> mdns_sd::Result<Vec<ServiceEvent>> {
+        let events = std::mem::replace(&mut self.events, self.mdns.browse(NODE_SERVICE)?);
+        Ok(events.try_iter().collect())
     }
 }
 
@@ -113,21 +125,29 @@ impl Finder {
     }
 
     /// Handles announcements until they end. Returns why they ended.
-    async fn follow(&mut self, events: &Receiver<ServiceEvent>) -> String {
+    async fn follow(&mut self, browser: &mut Browser) -> String {
+        let start = Instant::now();
+        let mut look_again = LOOK_AGAIN.into_iter().map(|after| start + after);
+        let mut next_look = look_again.next();
         loop {
+            let look = async {
+                match next_look {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                event = events.recv_async() => match event {
-                    Ok(ServiceEvent::ServiceResolved(service)) => match Announcement::of(&service) {
-                        Some(announcement) => self.take(announcement),
-                        None => if let Some(suppressed_lines) = self.odd_log.allow() {
-                            let (name, host) = (service.get_fullname(), service.get_hostname());
-                            warn!(name, host, suppressed_lines, "announced node has no usable name");
-                        },
-                    },
-                    Ok(ServiceEvent::ServiceRemoved(_, name)) => self.forget(&name),
-                    Ok(_) => {}
+                event = browser.events.recv_async() => match event {
+                    Ok(event) => self.handle(event),
                     Err(error) => return error.to_string(),
                 },
+                () = look => {
+                    next_look = look_again.next();
+                    match browser.look_again() {
+                        Ok(unread) => unread.into_iter().for_each(|event| self.handle(event)),
+                        Err(error) => return error.to_string(),
+                    }
+                }
                 Some(answered) = self.asking.join_next() => {
                     // An error means that the announcement was withdrawn meanwhile.
                     if let Ok(node) = answered {
@@ -135,6 +155,22 @@ impl Finder {
                     }
                 }
             }
+        }
+    }
+
+    fn handle(&mut self, event: ServiceEvent) {
+        match event {
+            ServiceEvent::ServiceResolved(service) => match Announcement::of(&service) {
+                Some(announcement) => self.take(announcement),
+                None => {
+                    if let Some(suppressed_lines) = self.odd_log.allow() {
+                        let (name, host) = (service.get_fullname(), service.get_hostname());
+                        warn!(name, host, suppressed_lines, "announced node has no usable name");
+                    }
+                }
+            },
+            ServiceEvent::ServiceRemoved(_, name) => self.forget(&name),
+            _ => {}
         }
     }
 
@@ -210,6 +246,8 @@ async fn ask(node: Node, nodes: Nodes) -> Node {
         }
         tokio::time::sleep(again.next_wait()).await;
     }
+    // A node on this machine is better known under the name that does not change.
+    nodes.ask_default().await;
     let asked = nodes.iter().map(|known| async move { known.describe().await.is_ok() });
     futures_util::future::join_all(asked).await;
     node

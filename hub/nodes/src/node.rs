@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
+use daemon::call::ERROR_CODE_KEY;
 use daemon::config::mask_passwords;
 use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
@@ -16,7 +18,8 @@ use hub_base::peer;
 use hub_base::route::Route;
 use proto::cat_client::CatClient;
 use proto::{
-    AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
+    AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
+    ListenRequest, ListenResponse, SourceState,
 };
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
@@ -66,8 +69,17 @@ struct Inner {
     route: Route,
     /// `None`: it has never answered.
     description: Mutex<Option<Description>>,
+    /// It answers that it does not know the call, as the cats of the original system do.
+    lacks: Lacks,
     calls: Calls,
     client: CatClient<Channel>,
+}
+
+/// Calls that a node does not know.
+#[derive(Debug, Default)]
+struct Lacks {
+    describe: AtomicBool,
+    listen: AtomicBool,
 }
 
 /// The part of a node's last description that the hub keeps.
@@ -119,7 +131,9 @@ impl Node {
             Cow::Borrowed(_) => url,
         };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
-        Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, route, description, calls, client }) })
+        let lacks = Lacks::default();
+        let inner = Inner { url, configured_cat, discovered, route, description, lacks, calls, client };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Whether it was discovered rather than configured.
@@ -172,6 +186,16 @@ impl Node {
         self.description().filter(|description| description.at.elapsed() < DESCRIPTION_HOLDS)
     }
 
+    /// Whether it can stream audio, as far as is known. The cats of the original system cannot.
+    pub fn has_audio(&self) -> bool {
+        self.is_described() && !self.inner.lacks.listen.load(Ordering::Relaxed)
+    }
+
+    /// Whether it describes itself, as far as is known.
+    pub fn is_described(&self) -> bool {
+        !self.inner.lacks.describe.load(Ordering::Relaxed)
+    }
+
     /// Counts of the calls to it.
     pub fn calls(&self) -> &Calls {
         &self.inner.calls
@@ -196,18 +220,20 @@ impl Node {
         self.inner.client.clone()
     }
 
-    /// Calls the cat. The node notifies the owner.
+    /// Calls the cat. The node notifies the owner, unless its answer says `caller_tells_owner`, which it does only if
+    /// the request says so too and the node knows the field.
     ///
     /// # Errors
     /// About the node, or about the owner if the node could not notify the owner.
-    pub async fn call_cat(&self, cat: String) -> Result<String, Error> {
-        let mut request = Request::new(CatRequest { cat_name: cat });
+    pub async fn call_cat(&self, cat: String, caller_tells_owner: bool) -> Result<CatResponse, Error> {
+        let mut request = Request::new(CatRequest { cat_name: cat, caller_tells_owner });
         request.set_timeout(CALL_DEADLINE);
         let answer = self.ask("call_cat", CALL_DEADLINE, async {
             self.client().call_cat(request).await.map_err(|status| {
                 // The contract says that these two codes in an answer are about the owner. A broken connection has a
-                // source.
-                let from_node = std::error::Error::source(&status).is_none();
+                // source, and newer nodes send a word that says more.
+                let has_word = status.metadata().contains_key(ERROR_CODE_KEY);
+                let from_node = std::error::Error::source(&status).is_none() && !has_word;
                 match status.code() {
                     tonic::Code::Unavailable if from_node => {
                         Error::new(Code::Unavailable(Who::Owner), status.message()).into()
@@ -220,13 +246,12 @@ impl Node {
             })
         });
         // With twenty nodes, the name of the cat does not tell which of them failed.
-        let answer = answer.await.map_err(|error| match error.code {
+        answer.await.map_err(|error| match error.code {
             Code::Unavailable(Who::Node) | Code::TooSlow(Who::Node) | Code::BadAnswer(Who::Node) => {
                 Error::new(error.code, self.named_in(&error.message))
             }
             _ => error,
-        });
-        Ok(answer?.cat_meaw)
+        })
     }
 
     /// A message about the node, with its URL.
@@ -238,7 +263,7 @@ impl Node {
         }
     }
 
-    /// Opens the stream of 30 messages, with the caller's metadata.
+    /// Opens the stream of 30 messages with audio, with the caller's metadata.
     ///
     /// # Errors
     /// As [`Error::from_status`], and [`Code::TooSlow`] if the stream does not begin in time.
@@ -247,13 +272,31 @@ impl Node {
         cat: String,
         metadata: MetadataMap,
     ) -> Result<Streaming<AnalyzeCatSoundResponse>, Error> {
-        let request = Request::from_parts(metadata, Extensions::default(), AnalyzeCatSoundRequest { cat_name: cat });
+        let request = AnalyzeCatSoundRequest { cat_name: cat, with_audio: true };
+        let request = Request::from_parts(metadata, Extensions::default(), request);
         // The first message is due after a second. Nodes with the original program send the headers only then.
         let deadline = ANSWER_DEADLINE + Duration::from_secs(2);
         self.ask("analyze_cat_sound", deadline, self.client().analyze_cat_sound(request)).await
     }
 
-    /// Asks the node to describe itself, and keeps the description.
+    /// Opens the stream of the tape. `None`: the node answers that it does not know the call.
+    ///
+    /// # Errors
+    /// As [`Error::from_status`], and [`Code::TooSlow`] if the stream does not begin within `deadline`.
+    pub async fn listen(
+        &self,
+        request: ListenRequest,
+        deadline: Duration,
+    ) -> Result<Option<Streaming<ListenResponse>>, Error> {
+        // No timeout on the request: it would end the stream.
+        let call = async { known_call(self.client().listen(Request::new(request)).await) };
+        let stream = self.ask("listen", deadline, call).await?;
+        self.inner.lacks.listen.store(stream.is_none(), Ordering::Relaxed);
+        Ok(stream)
+    }
+
+    /// Asks the node to describe itself, and keeps the description. A node that does not know the call, as the cats of
+    /// the original system, has the empty description, whose boot id is 0.
     ///
     /// # Errors
     /// As [`Error::from_status`].
@@ -261,7 +304,10 @@ impl Node {
         let challenge: [u8; CHALLENGE_BYTES] = rand::random();
         let mut request = Request::new(DescribeRequest { challenge: challenge.to_vec() });
         request.set_timeout(ANSWER_DEADLINE);
-        let mut answer = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
+        let call = async { known_call(self.client().describe(request).await) };
+        let answer = self.ask("describe", ANSWER_DEADLINE, call).await?;
+        self.inner.lacks.describe.store(answer.is_none(), Ordering::Relaxed);
+        let mut answer = answer.unwrap_or_default();
         truncate(&mut answer.cat_name, MAX_NAME_BYTES);
         truncate(&mut answer.version, MAX_WORD_BYTES);
         if let Some(source) = &mut answer.source {
@@ -320,6 +366,16 @@ impl Node {
             };
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+/// `None`: the node answers that it does not know the call. A status without a source is an answer.
+fn known_call<T>(answer: Result<Response<T>, Status>) -> Result<Response<Option<T>>, Status> {
+    match answer {
+        Err(status) if status.code() == tonic::Code::Unimplemented && std::error::Error::source(&status).is_none() => {
+            Ok(Response::new(None))
+        }
+        answer => answer.map(|answer| answer.map(Some)),
     }
 }
 

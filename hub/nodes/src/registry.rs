@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use daemon::backoff::Backoff;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::address::NodeConfig;
 use crate::node::Node;
@@ -15,9 +18,12 @@ use crate::node::Node;
 /// is counted and logged.
 pub const MAX_NODES: usize = 64;
 
+/// First and longest wait before the default node, which has not answered yet, is asked again.
+const DEFAULT_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
 /// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
-/// discovery. A node is never removed and never changes its place: one that is away is still known. Clones share the
-/// registry.
+/// discovery. Without configured nodes, the default node joins them once it has answered. A node is never removed and
+/// never changes its place: one that is away is still known. Clones share the registry.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     shared: Arc<Shared>,
@@ -26,6 +32,8 @@ pub struct Nodes {
 #[derive(Debug)]
 struct Shared {
     nodes: watch::Sender<Vec<Node>>,
+    /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
+    default: Option<Node>,
     refused: AtomicU64,
 }
 
@@ -39,9 +47,72 @@ impl Nodes {
     /// # Errors
     /// If a URL is not valid.
     pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
-        assert!(!configs.is_empty(), "the config has a default node");
-        let nodes = configs.iter().map(Node::new).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { shared: Arc::new(Shared { nodes: watch::Sender::new(nodes), refused: AtomicU64::new(0) }) })
+        assert!(!configs.is_empty(), "without configured nodes there is a default node");
+        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None))
+    }
+
+    /// No configured nodes. The default node is called while no other is known. It joins the nodes once it has
+    /// answered: a hub on a machine of its own has none there, and does not miss it.
+    ///
+    /// # Errors
+    /// If its URL is not valid.
+    pub fn with_default(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
+        Ok(Self::with(Vec::new(), Some(Node::new(config)?)))
+    }
+
+    fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
+        let shared = Shared { nodes: watch::Sender::new(nodes), default, refused: AtomicU64::new(0) };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The default node, while no node is known.
+    pub fn expected(&self) -> Option<Node> {
+        self.shared.default.clone().filter(|_| self.shared.nodes.borrow().is_empty())
+    }
+
+    /// Asks the default node, and lets it join the nodes if it answers, unless it is known under another name. Returns
+    /// whether there is nothing more to ask.
+    pub(crate) async fn ask_default(&self) -> bool {
+        let Some(node) = &self.shared.default else { return true };
+        if self.get(node.url()).is_some() {
+            return true;
+        }
+        if node.describe().await.is_err() {
+            return false;
+        }
+        // Their boot ids and ids show whether it is one of them.
+        let asked = self.iter().map(|known| async move { known.describe().await.is_ok() });
+        futures_util::future::join_all(asked).await;
+        let mine = node.description().filter(|mine| mine.boot_id != 0);
+        let twin = self.iter().find(|known| {
+            let theirs = known.recent_description();
+            mine.as_ref()
+                .zip(theirs)
+                .is_some_and(|(mine, theirs)| (mine.boot_id, mine.id) == (theirs.boot_id, theirs.id))
+        });
+        if let Some(twin) = twin {
+            info!(url = node.url(), node = twin.url(), "the node on this machine is already known");
+            return true;
+        }
+        let added = self.shared.nodes.send_if_modified(|nodes| {
+            let joins = nodes.len() < MAX_NODES && nodes.iter().all(|known| known.url() != node.url());
+            if joins {
+                nodes.push(node.clone());
+            }
+            joins
+        });
+        if added {
+            info!(node = node.url(), "node on this machine found");
+        }
+        true
+    }
+
+    /// Asks the default node until it has answered.
+    async fn await_default(&self) {
+        let mut again = Backoff::new(DEFAULT_AGAIN.0, DEFAULT_AGAIN.1);
+        while !self.ask_default().await {
+            tokio::time::sleep(again.next_wait()).await;
+        }
     }
 
     /// All nodes, as they are now.
@@ -134,13 +205,16 @@ impl Nodes {
     }
 
     /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names
-    /// that no node claims go to the first node.
+    /// that no node claims go to the default node if it is known, else to the first node.
     pub fn for_cat(&self, cat: &str) -> Node {
         let nodes = self.shared.nodes.borrow();
         let configured = || nodes.iter().find(|node| node.configured_cat() == Some(cat));
         let described =
             || nodes.iter().find(|node| node.configured_cat().is_none() && node.cat().is_some_and(|name| name == cat));
-        configured().or_else(described).unwrap_or(&nodes[0]).clone()
+        let default = self.shared.default.as_ref();
+        let first = || nodes.iter().find(|node| default.is_some_and(|default| default.url() == node.url()));
+        let claimed = configured().or_else(described).or_else(first).or(nodes.first()).or(default);
+        claimed.expect("without configured nodes there is a default node").clone()
     }
 
     /// Asks each node every few seconds to describe itself, until `stop`. This also keeps the connections open, so that
@@ -148,11 +222,14 @@ impl Nodes {
     pub async fn keep_described(&self, stop: &CancellationToken) {
         let mut nodes = self.watch();
         let mut known = FuturesUnordered::new();
+        let mut default = std::pin::pin!(self.await_default());
+        let mut awaits_default = true;
         loop {
             let added: Vec<Node> = nodes.borrow_and_update().iter().skip(known.len()).cloned().collect();
             known.extend(added.into_iter().map(|node| async move { node.keep_described().await }));
             tokio::select! {
-                _ = known.next() => {}
+                Some(()) = known.next() => {}
+                () = &mut default, if awaits_default => awaits_default = false,
                 _ = nodes.changed() => {}
                 () = stop.cancelled() => return,
             }

@@ -12,6 +12,7 @@
 //! one task per channel, at least once and always with the same idempotency key.
 
 pub mod channels;
+pub mod client;
 mod clock;
 pub mod config;
 pub mod delivery;

@@ -2,9 +2,8 @@
 
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
-use hub_owner::OwnerService;
+use hub_owner::client::OwnerCaller;
 use proto::dog_server::DogServer;
-use proto::owner_server::OwnerServer;
 use tokio::net::TcpListener;
 
 use super::RunError;
@@ -14,17 +13,16 @@ use crate::dog::DogService;
 /// Starts the dog role, or connects to the process that has it.
 pub(super) fn start(
     shared: &Shared,
-    owner: OwnerServer<OwnerService>,
+    owner: Option<OwnerCaller>,
     listeners: Vec<TcpListener>,
 ) -> Result<Peer, RunError> {
     let config = &shared.config;
     if !config.has(Role::Dog) {
         return peer::remote(config.dog_url.expose()).map_err(RunError::url("dog_url"));
     }
-    let owner = if config.has(Role::Owner) {
-        peer::local(owner)
-    } else {
-        peer::remote(config.owner_url.expose()).map_err(RunError::url("owner_url"))?
+    let owner = match owner {
+        Some(owner) => owner,
+        None => OwnerCaller::new(peer::remote(config.owner_url.expose()).map_err(RunError::url("owner_url"))?),
     };
     let dog = DogServer::new(DogService::new(owner));
     shared.serve(dog.clone(), listeners);

@@ -3,6 +3,7 @@
 use hub_base::peer::Peer;
 use hub_base::role::Role;
 use hub_gateway::{App, Hosts, Limits};
+use hub_owner::client::OwnerCaller;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
@@ -12,20 +13,23 @@ use super::RunError;
 use super::listening::Audio;
 use super::shared::Shared;
 
+/// The services that the gateway calls.
+pub(super) struct Peers {
+    /// The owner of this process. `None`: this process does not have the role.
+    pub(super) owner: Option<OwnerCaller>,
+    pub(super) dog: Peer,
+    pub(super) analysis: Peer,
+}
+
 /// Starts the gateway.
-pub(super) fn start(
-    shared: &Shared,
-    dog: Peer,
-    analysis: Peer,
-    audio: &Audio,
-    listeners: Vec<TcpListener>,
-) -> Result<(), RunError> {
+pub(super) fn start(shared: &Shared, peers: Peers, audio: &Audio, listeners: Vec<TcpListener>) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
     let config = &shared.config;
     let app = App {
         nodes: shared.nodes.clone(),
-        dog: DogClient::new(dog),
-        analysis: CatAnalysisClient::new(analysis),
+        owner: peers.owner,
+        dog: DogClient::new(peers.dog),
+        analysis: CatAnalysisClient::new(peers.analysis),
         store,
         clips,
         live: audio.live(),

@@ -1,8 +1,10 @@
 //! Starts the Owner role: its service, and the tasks that notify owners.
 
+use hub_base::peer;
 use hub_base::role::Role;
 use hub_owner::OwnerService;
 use hub_owner::channels::Channel;
+use hub_owner::client::OwnerCaller;
 use hub_owner::dispatch::Dispatcher;
 use proto::owner_server::OwnerServer;
 use tokio::net::TcpListener;
@@ -10,11 +12,11 @@ use tokio::net::TcpListener;
 use super::RunError;
 use super::shared::Shared;
 
-/// Starts the Owner role. If this process does not have the role, the returned service is not served and does nothing.
-pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<OwnerServer<OwnerService>, RunError> {
+/// Starts the Owner role. Returns how this process calls it, or `None` if this process does not have the role.
+pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Option<OwnerCaller>, RunError> {
     let config = &shared.config;
     if !config.has(Role::Owner) {
-        return Ok(OwnerServer::new(OwnerService::default()));
+        return Ok(None);
     }
     let service = if let Some(outbox) = shared.outbox.clone() {
         let owners = config.owners.iter().map(|owner| (owner.name.as_str(), owner.channels.as_slice()));
@@ -29,5 +31,5 @@ pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Owne
     };
     let service = OwnerServer::new(service);
     shared.serve(service.clone(), listeners);
-    Ok(service)
+    Ok(Some(OwnerCaller::new(peer::local(service))))
 }

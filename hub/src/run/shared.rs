@@ -22,7 +22,7 @@ use tonic::server::NamedService;
 use tracing::warn;
 
 use super::RunError;
-use crate::config::HubSettings;
+use crate::config::{HubSettings, default_node};
 
 /// What the parts of the hub share.
 pub(super) struct Shared {
@@ -55,7 +55,7 @@ impl Shared {
         let store =
             if hears_or_shows(&config) || notifies { Some(open_store(&config, &data_dir).await?) } else { None };
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
-        let nodes = Nodes::new(&config.node).map_err(RunError::url("node"))?;
+        let nodes = nodes_of(&config, store.as_ref()).await?;
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, notifies, &tasks, &stop)?;
         Ok(Self { config, data_dir, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
@@ -90,6 +90,25 @@ impl Shared {
             tokio::join!(served, stopping);
         });
     }
+}
+
+/// The configured nodes, or the default node. It counts as configured where nodes cannot be discovered, and where it
+/// was heard before.
+async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, RunError> {
+    let default = default_node();
+    let is_configured = !config.node.is_empty();
+    let was_heard = match store.filter(|_| !is_configured) {
+        Some(store) => store.watermark(default.url.expose()).await?.is_some(),
+        None => false,
+    };
+    let nodes = if is_configured {
+        Nodes::new(&config.node)
+    } else if was_heard || !config.discover {
+        Nodes::new(&[default])
+    } else {
+        Nodes::with_default(&default)
+    };
+    nodes.map_err(RunError::url("node"))
 }
 
 fn hears_or_shows(config: &HubSettings) -> bool {

@@ -41,7 +41,9 @@ fn url_of(addresses: &[SocketAddr], host_name: impl FnOnce() -> String) -> Optio
 }
 
 fn nodes_in_words(nodes: &[NodeConfig]) -> String {
-    if nodes.len() > MOST_NAMED_NODES {
+    if nodes.is_empty() {
+        "one on this machine".to_owned()
+    } else if nodes.len() > MOST_NAMED_NODES {
         format!("{} configured nodes", nodes.len())
     } else {
         nodes.iter().map(|node| node.url.to_string()).collect::<Vec<_>>().join(", ")

@@ -28,7 +28,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// Longest wait in a test. A longer one counts as a failure; all waits are expected to be much shorter.
 pub const SOON: Duration = Duration::from_secs(30);
@@ -229,7 +229,10 @@ impl Drop for Server {
 /// How a node answers a call of a cat.
 #[derive(Clone)]
 pub enum CallCat {
+    /// As our node does.
     Answer,
+    /// As a node does that does not know `caller_tells_owner`, such as the original's.
+    AnswerAsBefore,
     Hang,
     Fail(Status),
 }
@@ -256,14 +259,26 @@ pub struct NodeScript {
     pub cat: &'static str,
     pub call_cat: CallCat,
     pub stream: Script,
-    /// The state of its source, as it reports it.
+    /// The state of its source, as it describes it.
     pub source: SourceState,
+    /// It knows only the calls of the original system.
+    pub is_original: bool,
+    /// The state of its source in the messages of a stream. Nodes of the original system do not say.
+    pub stream_state: SourceState,
 }
 
 impl Default for NodeScript {
     fn default() -> Self {
         let stream = Script { messages: 30, audio: true, then: Then::End };
-        Self { cat: "Tom", call_cat: CallCat::Answer, stream, source: SourceState::Capturing }
+        let stream_state = SourceState::Unspecified;
+        Self {
+            cat: "Tom",
+            call_cat: CallCat::Answer,
+            stream,
+            source: SourceState::Capturing,
+            stream_state,
+            is_original: false,
+        }
     }
 }
 
@@ -277,6 +292,8 @@ pub struct Node {
 struct Inner {
     script: NodeScript,
     calls: Mutex<Vec<String>>,
+    /// That field of each call.
+    caller_tells_owner: Mutex<Vec<bool>>,
     metadata: Mutex<Vec<MetadataMap>>,
     /// Numbers of streams that were opened and closed.
     opened: watch::Sender<usize>,
@@ -292,6 +309,7 @@ impl Node {
         let inner = Arc::new(Inner {
             script,
             calls: Mutex::default(),
+            caller_tells_owner: Mutex::default(),
             metadata: Mutex::default(),
             opened: watch::Sender::new(0),
             closed: watch::Sender::new(0),
@@ -309,6 +327,11 @@ impl Node {
     /// The names that were called.
     pub fn calls(&self) -> Vec<String> {
         self.inner.calls.lock().unwrap().clone()
+    }
+
+    /// Whether the callers said that they tell the owner.
+    pub fn caller_tells_owner(&self) -> Vec<bool> {
+        self.inner.caller_tells_owner.lock().unwrap().clone()
     }
 
     /// The metadata of the streams that were opened.
@@ -345,10 +368,13 @@ type Messages = std::pin::Pin<Box<dyn Stream<Item = Result<AnalyzeCatSoundRespon
 #[tonic::async_trait]
 impl Cat for FakeCat {
     async fn call_cat(&self, request: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
-        let name = request.into_inner().cat_name;
+        let CatRequest { cat_name: name, caller_tells_owner } = request.into_inner();
         self.0.calls.lock().unwrap().push(name.clone());
+        self.0.caller_tells_owner.lock().unwrap().push(caller_tells_owner);
+        let cat_meaw = format!("{name}: MEEEWWWWW");
         match &self.0.script.call_cat {
-            CallCat::Answer => Ok(Response::new(CatResponse { cat_meaw: format!("{name}: MEEEWWWWW") })),
+            CallCat::Answer => Ok(Response::new(CatResponse { cat_meaw, caller_tells_owner })),
+            CallCat::AnswerAsBefore => Ok(Response::new(CatResponse { cat_meaw, caller_tells_owner: false })),
             CallCat::Hang => std::future::pending().await,
             CallCat::Fail(status) => Err(status.clone()),
         }
@@ -359,14 +385,15 @@ impl Cat for FakeCat {
     async fn analyze_cat_sound(&self, request: Request<AnalyzeCatSoundRequest>) -> Result<Response<Messages>, Status> {
         self.0.metadata.lock().unwrap().push(request.metadata().clone());
         self.0.opened.send_modify(|opened| *opened += 1);
-        let name = request.into_inner().cat_name;
+        let AnalyzeCatSoundRequest { cat_name: name, with_audio } = request.into_inner();
         let Script { messages, audio, then } = self.0.script.stream.clone();
+        let (audio, state) = (audio && with_audio, self.0.script.stream_state.into());
         let closing = Closing(Arc::clone(&self.0));
         let count = if matches!(then, Then::GoOn) { u32::MAX } else { messages };
         let messages = (0..count).map(move |k| {
             let audio = if audio { second(k) } else { vec![] };
             let _still_open = &closing;
-            Ok(AnalyzeCatSoundResponse { result: format!("{name} Meaw #{k}"), audio, state: 0 })
+            Ok(AnalyzeCatSoundResponse { result: format!("{name} Meaw #{k}"), audio, state })
         });
         let messages = tokio_stream::iter(messages);
         Ok(Response::new(match then {
@@ -381,10 +408,16 @@ impl Cat for FakeCat {
     type ListenStream = futures_util::stream::Pending<Result<ListenResponse, Status>>;
 
     async fn listen(&self, _: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
+        if self.0.script.is_original {
+            return Err(Status::unimplemented(""));
+        }
         Ok(Response::new(futures_util::stream::pending()))
     }
 
     async fn describe(&self, _: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
+        if self.0.script.is_original {
+            return Err(Status::unimplemented(""));
+        }
         let cat_name = self.0.script.cat.to_owned();
         let source = Some(SourceInfo { state: self.0.script.source.into(), ..Default::default() });
         let version = "1.2.3".into();
@@ -417,6 +450,8 @@ fn second(k: u32) -> Vec<ListenResponse> {
 pub enum Mood {
     Answers,
     Hangs,
+    /// Answers with an error of this code.
+    Fails(Code),
 }
 
 /// An Owner service that reacts as its mood says.
@@ -457,6 +492,7 @@ impl Owner for MoodyOwner {
         match self.mood {
             Mood::Answers => Ok(Response::new(NotifyResponse { message: "told".into() })),
             Mood::Hangs => std::future::pending().await,
+            Mood::Fails(code) => Err(Status::new(code, "ouch")),
         }
     }
 }

@@ -39,7 +39,8 @@ impl HealthConfig {
     }
 }
 
-/// The condition of a node. [`Ok`](Self::Ok) is live, [`Away`](Self::Away) is away, and all others are kinds of deaf.
+/// The condition of a node. [`Ok`](Self::Ok) is live, [`Away`](Self::Away) is away, [`NoAudio`](Self::NoAudio) is never
+/// heard, and all others are kinds of deaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// Live: it hears, as far as the hub can tell.
@@ -56,12 +57,19 @@ pub enum Condition {
     Quiet,
     /// Deaf: its audio has had no sound for a long time.
     NoSound,
+    /// It answers and cannot stream audio, like the cats of the original system. That is no trouble.
+    NoAudio,
 }
 
 impl Condition {
     /// All conditions.
-    pub const ALL: [Self; 7] =
-        [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound];
+    pub const ALL: [Self; 8] =
+        [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound, Self::NoAudio];
+
+    /// Whether somebody should look after the node.
+    pub fn is_trouble(self) -> bool {
+        !matches!(self, Self::Ok | Self::NoAudio)
+    }
 
     /// The word for it in `/readyz` and `/metrics`.
     pub fn as_str(self) -> &'static str {
@@ -73,6 +81,7 @@ impl Condition {
             Self::Ended => "ended",
             Self::Quiet => "quiet",
             Self::NoSound => "no_sound",
+            Self::NoAudio => "no_audio",
         }
     }
 
@@ -83,6 +92,7 @@ impl Condition {
             Self::Away => "node is away: the hub cannot reach it",
             Self::NoDevice | Self::Silent | Self::Ended | Self::Quiet => "node is deaf: no audio",
             Self::NoSound => "node is deaf: no sound",
+            Self::NoAudio => "node answers and has no audio",
         }
     }
 }
@@ -121,6 +131,10 @@ impl NodeHealth {
         let source = described.as_ref().map(|described| (described.state, described.detail.as_str()));
         let now = Instant::now();
         let heard = watched.as_ref().map(|(report, since)| HeardAges::of(report, *since, now));
+        if source.is_some() && !node.has_audio() {
+            let detail = "the node answers and has no audio: its program does not stream".into();
+            return Self { condition: Condition::NoAudio, detail, heard };
+        }
         let (condition, detail) = judge(source, watched.as_ref().map(|(report, _)| report), heard, config);
         Self { condition, detail, heard }
     }

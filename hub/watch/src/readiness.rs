@@ -1,5 +1,6 @@
 //! Readiness: whether the roles, the store and the nodes work.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use hub_base::error::{Error, Who, within};
@@ -8,6 +9,7 @@ use hub_base::role::Role;
 use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use hub_store::Store;
+use tonic::Response;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -69,8 +71,10 @@ impl Checks {
         let here = self.here.iter().map(|role| Check::good(role.name(), true));
         let elsewhere =
             futures_util::future::join_all(self.elsewhere.iter().map(|(role, client)| role_check(*role, client)));
+        let mut known = nodes.distinct();
+        known.extend(nodes.expected());
         let node_checks = futures_util::future::join_all(
-            nodes.distinct().into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
+            known.into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
         );
         let (stored, elsewhere, mut node_checks) = tokio::join!(store.check(), elsewhere, node_checks);
         // With one node that answers, the hub has work to do. With none, it has nothing to listen to.
@@ -101,10 +105,21 @@ async fn role_check(role: Role, client: &HealthClient<Channel>) -> Check {
         Role::Analysis | Role::Gateway => Who::Analysis,
     };
     let mut client = client.clone();
-    let asked: Result<_, Error> = within(who, ROLE_DEADLINE, client.check(HealthCheckRequest::default())).await;
-    match asked {
-        Ok(answer) if answer.get_ref().status() == ServingStatus::Serving => Check::good(role.name(), true),
-        Ok(_) => Check::bad(role.name(), true, "it says that it is not serving"),
+    let check = async {
+        match client.check(HealthCheckRequest::default()).await {
+            // It answers, and has no health service, like the services of the original system. A status without a
+            // source is an answer.
+            Err(status) if status.code() == tonic::Code::Unimplemented && status.source().is_none() => {
+                Ok(Response::new(None))
+            }
+            answer => answer.map(|answer| answer.map(Some)),
+        }
+    };
+    let asked: Result<_, Error> = within(who, ROLE_DEADLINE, check).await;
+    match asked.map(Response::into_inner) {
+        Ok(None) => Check::good(role.name(), true),
+        Ok(Some(answer)) if answer.status() == ServingStatus::Serving => Check::good(role.name(), true),
+        Ok(Some(_)) => Check::bad(role.name(), true, "it says that it is not serving"),
         Err(error) => Check::bad(role.name(), true, error.message),
     }
 }
@@ -118,6 +133,6 @@ async fn node_check(node: &Node, live: Option<&Live>, config: &HealthConfig) -> 
     if let Err(error) = asked {
         (health.condition, health.detail) = (Condition::Away, error.message);
     }
-    let (ok, detail) = (health.condition == Condition::Ok, health.detail.clone());
+    let (ok, detail) = (!health.condition.is_trouble(), health.detail.clone());
     Check { name: format!("node:{}", node.url()), required: !answers, ok, detail, node: Some(health) }
 }

@@ -163,7 +163,7 @@ impl NodeLog {
     /// The line about the node that is due. A recovery that is shorter than [`CALM`] does not end the trouble, as for
     /// the owners: otherwise the time would begin again, and an outage of hours would look like one of minutes.
     fn look(&mut self, health: &NodeHealth, now: Instant) -> Option<Line> {
-        if health.condition == Condition::Ok {
+        if !health.condition.is_trouble() {
             let (_, since) = self.trouble?;
             let well_since = *self.well_since.get_or_insert(now);
             if now.duration_since(well_since) < CALM {

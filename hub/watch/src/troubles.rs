@@ -45,7 +45,7 @@ impl Troubles {
         let (now, now_ns) = (Instant::now(), now_ns());
         let (mut due, mut subjects) = (Vec::new(), Vec::new());
         for (node, health) in known {
-            let is_ok = health.condition == Condition::Ok;
+            let is_ok = !health.condition.is_trouble();
             let trouble = self.by_url.entry(node.url().to_owned()).or_default();
             if let Some(lasted) = trouble.look(is_ok, self.tell_after, now) {
                 due.push((node.url(), is_ok));

@@ -4,29 +4,41 @@ pub struct CatRequest {
     /// Name of the cat. May be empty.
     #[prost(string, tag = "1")]
     pub cat_name: ::prost::alloc::string::String,
+    /// True: the caller notifies the owner itself, once it has the answer, if the answer says `caller_tells_owner` too.
+    /// False, as in the original system: the node notifies the owner.
+    #[prost(bool, tag = "2")]
+    pub caller_tells_owner: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CatResponse {
     /// "NAME: MEEEWWWWW".
     #[prost(string, tag = "1")]
     pub cat_meaw: ::prost::alloc::string::String,
+    /// True: the node notified no owner, because the request said that the caller does. False: the node notified the
+    /// owner, as nodes do that do not know the field.
+    #[prost(bool, tag = "2")]
+    pub caller_tells_owner: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AnalyzeCatSoundRequest {
     /// Name of the cat. Any name is accepted: the node has one microphone.
     #[prost(string, tag = "1")]
     pub cat_name: ::prost::alloc::string::String,
+    /// True: the messages carry audio and the state of the source. False, as in the original system: they carry `result`
+    /// alone.
+    #[prost(bool, tag = "2")]
+    pub with_audio: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AnalyzeCatSoundResponse {
     /// "NAME Meaw #K", where K counts from 0.
     #[prost(string, tag = "1")]
     pub result: ::prost::alloc::string::String,
-    /// The audio of the second before this message: frames and gaps, in order. Empty if the node captured nothing in that
-    /// second, not even silence (no device, end of a recording); `state` says why.
+    /// The audio of the second before this message: frames and gaps, in order. Empty if the caller did not ask for it, or
+    /// if the node captured nothing in that second, not even silence (no device, end of a recording); `state` says why.
     #[prost(message, repeated, tag = "2")]
     pub audio: ::prost::alloc::vec::Vec<ListenResponse>,
-    /// State of the audio source when this message is sent.
+    /// State of the audio source when this message is sent. Unspecified if the caller did not ask for audio.
     #[prost(enumeration = "SourceState", tag = "3")]
     pub state: i32,
 }
@@ -457,9 +469,10 @@ pub mod cat_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Notifies the owner with (catName, "cat"), then answers.
+        /// Notifies the owner with (catName, "cat"), then answers. With `caller_tells_owner` it answers at once.
         ///
-        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow.
+        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow, INTERNAL if it answers with
+        /// another error.
         pub async fn call_cat(
             &mut self,
             request: impl tonic::IntoRequest<super::CatRequest>,
@@ -478,7 +491,8 @@ pub mod cat_client {
             req.extensions_mut().insert(GrpcMethod::new("proto.cat", "CallCat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sends 30 messages, one a second, the first after one second. Each carries the audio of the second before it.
+        /// Sends 30 messages, one a second, the first after one second. With `with_audio` each carries the audio of the second
+        /// before it.
         pub async fn analyze_cat_sound(
             &mut self,
             request: impl tonic::IntoRequest<super::AnalyzeCatSoundRequest>,
@@ -565,9 +579,10 @@ pub mod cat_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CatServer.
     #[async_trait]
     pub trait Cat: std::marker::Send + std::marker::Sync + 'static {
-        /// Notifies the owner with (catName, "cat"), then answers.
+        /// Notifies the owner with (catName, "cat"), then answers. With `caller_tells_owner` it answers at once.
         ///
-        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow.
+        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow, INTERNAL if it answers with
+        /// another error.
         async fn call_cat(
             &self,
             request: tonic::Request<super::CatRequest>,
@@ -578,7 +593,8 @@ pub mod cat_server {
             >
             + std::marker::Send
             + 'static;
-        /// Sends 30 messages, one a second, the first after one second. Each carries the audio of the second before it.
+        /// Sends 30 messages, one a second, the first after one second. With `with_audio` each carries the audio of the second
+        /// before it.
         async fn analyze_cat_sound(
             &self,
             request: tonic::Request<super::AnalyzeCatSoundRequest>,

@@ -9,7 +9,7 @@ use hub_base::links;
 use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 use hub_base::time;
 use hub_store::Store;
-use hub_store::events::{Event, EventFilter, PageCursor};
+use hub_store::events::{Event, EventFilter, EventPage, PageCursor};
 
 /// Events that are read from the store at a time.
 const PAGE: usize = 500;
@@ -37,30 +37,35 @@ const LAST_COLUMNS: [&str; 1] = ["node_id"];
 
 /// What is written next.
 enum Place {
-    Header,
-    Page(Option<PageCursor>),
+    /// The header and the first page.
+    Header(EventPage),
+    After(PageCursor),
     End,
 }
 
-/// The answer. It reads from the store as fast as the client receives it. If the store fails, the answer is cut off.
-pub(super) fn answer(store: Store, filter: EventFilter) -> Response {
-    let pages = futures_util::stream::try_unfold(Place::Header, move |place| {
+/// The answer. It reads from the store as fast as the client receives it. If the store fails after the first page, the
+/// answer is cut off.
+///
+/// # Errors
+/// If the store cannot be read.
+pub(super) async fn answer(store: Store, filter: EventFilter) -> Result<Response, Error> {
+    let first = store.events(&filter, None, PAGE).await?;
+    let pages = futures_util::stream::try_unfold(Place::Header(first), move |place| {
         let (store, filter) = (store.clone(), filter.clone());
         async move {
-            match place {
-                Place::Header => Ok(Some((records([columns()]).into(), Place::Page(None)))),
-                Place::Page(after) => {
-                    let page = store.events(&filter, after, PAGE).await.map_err(Error::from)?;
-                    let next = page.next.map_or(Place::End, |next| Place::Page(Some(next)));
-                    Ok::<_, Error>(Some((Bytes::from(records(page.events.iter().map(fields_of))), next)))
-                }
-                Place::End => Ok(None),
-            }
+            let (page, head) = match place {
+                Place::Header(first) => (first, records([columns()])),
+                Place::After(last) => (store.events(&filter, Some(last), PAGE).await.map_err(Error::from)?, Vec::new()),
+                Place::End => return Ok(None),
+            };
+            let next = page.next.map_or(Place::End, Place::After);
+            let written = [head, records(page.events.iter().map(fields_of))].concat();
+            Ok::<_, Error>(Some((Bytes::from(written), next)))
         }
     });
     let headers =
         [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"events.csv\"")];
-    (headers, Body::from_stream(pages)).into_response()
+    Ok((headers, Body::from_stream(pages)).into_response())
 }
 
 /// Path of the clip of an event. Empty: the event has no clip.
@@ -110,14 +115,14 @@ mod tests {
     async fn every_event_is_one_record_whatever_the_cats_name() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
-        let name = "Tom, \"the\ncat\"; =1+1 \u{1f431}";
+        let name = "=Tom, \"the\ncat\"; =1+1 \u{1f431}";
         for n in 0..PAGE as u64 + 20 {
             let found = NewEvent { cat: name.into(), ..event("kitchen", n * 16_000) };
             let watermark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
             let committed = store.commit_event(found, Err(NoClip::Disabled), watermark, |_| vec![]).await.unwrap();
             assert!(matches!(committed, Committed::Stored(..)));
         }
-        let answer = answer(store, EventFilter::default());
+        let answer = answer(store, EventFilter::default()).await.unwrap();
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         let mut reader = csv::Reader::from_reader(&body[..]);
         let header = "id started_at ended_at duration_s clock node cat boot_id start_sample end_sample score kind \
@@ -129,7 +134,7 @@ mod tests {
         assert_eq!(records.len(), PAGE + 20);
         let ids: Vec<usize> = records.iter().map(|record| record[0].parse().unwrap()).collect();
         assert_eq!(ids, (1..=PAGE + 20).rev().collect::<Vec<_>>());
-        assert_eq!((&records[0][6], &records[0][12], &records[0][28]), (name, "isolation", "disabled"));
+        assert_eq!((&records[0][6], &records[0][12], &records[0][28]), (&*format!("'{name}"), "isolation", "disabled"));
         assert_eq!(&records.last().unwrap()[1], "2023-11-14T22:13:20Z");
     }
 }

@@ -22,7 +22,7 @@ use super::answer::EventAnswer;
 use super::csv;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Params, page_limit};
+use crate::params::{Params, number_of, page_limit};
 
 /// Labels that are read from the store at a time for CSV.
 const PAGE: usize = 500;
@@ -56,7 +56,7 @@ struct LabelParams {
     #[param(default = 50)]
     limit: Option<u32>,
     /// `next_cursor` of the previous page.
-    cursor: Option<i64>,
+    cursor: Option<String>,
 }
 
 /// A page of labels.
@@ -65,7 +65,7 @@ struct LabelsAnswer {
     /// In the order in which the owner set them. The last label of an event counts.
     labels: Vec<LabelAnswer>,
     /// Send it as `cursor` to get the next page. Null: this is the last page.
-    next_cursor: Option<i64>,
+    next_cursor: Option<String>,
 }
 
 /// A label that the owner set or removed.
@@ -96,33 +96,50 @@ async fn labels(
 ) -> Result<Line<LabelsAnswer>, Failure> {
     let limit = page_limit(params.limit)?;
     // One more than requested shows whether there is another page.
-    let mut said = app.store.label_changes(params.cursor.unwrap_or(0), limit + 1).await?;
+    let mut said = app.store.label_changes(number_of(params.cursor)?.unwrap_or(0), limit + 1).await?;
     let more = said.len() > limit;
     said.truncate(limit);
-    let next_cursor = said.last().filter(|_| more).map(|last| last.id);
+    let next_cursor = said.last().filter(|_| more).map(|last| last.id.to_string());
     Ok(Line(LabelsAnswer { labels: said.iter().map(LabelAnswer::from).collect(), next_cursor }))
 }
 
 /// Exports all labels as CSV.
 #[utoipa::path(
     get, path = "/api/v1/labels.csv", operation_id = "export_labels", tag = "events",
-    responses((status = 200, body = String, content_type = "text/csv"))
+    responses(
+        (status = 200, body = String, content_type = "text/csv"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
 )]
-async fn export(State(app): State<Arc<App>>) -> Response {
+async fn export(State(app): State<Arc<App>>) -> Result<Response, Failure> {
     let store = app.store.clone();
-    // Written page by page. If the store fails, the answer is cut off.
-    let pages = futures_util::stream::try_unfold(None, move |after: Option<i64>| {
+    let first = store.label_changes(0, PAGE).await?;
+    // Written page by page. If the store fails after the first page, the answer is cut off.
+    let pages = futures_util::stream::try_unfold(Place::Header(first), move |place| {
         let store = store.clone();
         async move {
-            let Some(after) = after else { return Ok(Some((records([columns()]).into(), Some(0)))) };
-            let said = store.label_changes(after, PAGE).await.map_err(Error::from)?;
-            let last = said.last().map(|last| last.id);
-            Ok::<_, Error>(last.map(|last| (Bytes::from(records(said.iter().map(fields_of))), Some(last))))
+            let (said, head) = match place {
+                Place::Header(first) => (first, records([columns()])),
+                Place::After(id) => (store.label_changes(id, PAGE).await.map_err(Error::from)?, Vec::new()),
+                Place::End => return Ok(None),
+            };
+            let next = said.last().map_or(Place::End, |last| Place::After(last.id));
+            let written = [head, records(said.iter().map(fields_of))].concat();
+            Ok::<_, Error>(Some((Bytes::from(written), next)))
         }
     });
     let headers =
         [(CONTENT_TYPE, "text/csv; charset=utf-8"), (CONTENT_DISPOSITION, "attachment; filename=\"labels.csv\"")];
-    (headers, Body::from_stream(pages)).into_response()
+    Ok((headers, Body::from_stream(pages)).into_response())
+}
+
+/// What is written next.
+enum Place {
+    /// The header and the first page.
+    Header(Vec<LabelChange>),
+    /// The page after the label with this number.
+    After(i64),
+    End,
 }
 
 fn columns() -> impl Iterator<Item = &'static str> {

@@ -233,6 +233,11 @@ impl Listened {
         let (status, reason) = match (&heard, self.ended) {
             (Some(_), None) => (AnalysisStatus::Complete, None),
             (Some(_), Some(why)) => (AnalysisStatus::Partial, Some(why)),
+            (None, None) if self.state == SourceState::Capturing => {
+                // No verdict: nobody can tell whether there was a cat.
+                let why = "the node captures sound, but sent none although the hub asked for it; update its program";
+                (AnalysisStatus::Failed, Some(why.to_owned()))
+            }
             (None, None) => {
                 // A node with the original program sends messages without audio.
                 let why = format!("the node sent no audio (its source: {})", state_word(self.state));

@@ -4,6 +4,7 @@ use daemon::identity::NodeId;
 
 use super::*;
 use crate::node::{DESCRIPTION_HOLDS, Description};
+use crate::testing::FakeNode;
 
 fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
     let configs: Vec<_> =
@@ -67,6 +68,46 @@ async fn nodes_are_added_at_the_end_and_up_to_the_limit() {
     assert!(nodes.get("http://pi-63.local:1").is_some_and(|node| node.is_discovered()));
     describe_as(&nodes, "http://pi-9.local:1", "Ada");
     assert_eq!(nodes.for_cat("Ada").url(), "http://pi-9.local:1");
+}
+
+fn default_at(address: std::net::SocketAddr) -> Nodes {
+    Nodes::with_default(&NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }).unwrap()
+}
+
+#[tokio::test]
+async fn default_node_that_never_answers_is_called_only_while_there_is_no_other() {
+    let nodes = default_at("127.0.0.1:9".parse().unwrap());
+    assert!(!nodes.ask_default().await);
+    assert!(nodes.distinct().is_empty(), "nobody misses it");
+    assert_eq!(
+        (nodes.expected().unwrap().url(), nodes.for_cat("Tom").url()),
+        ("http://127.0.0.1:9", "http://127.0.0.1:9")
+    );
+    nodes.add(Node::discovered("http://pi.local:1".into()).unwrap()).unwrap();
+    assert!(!nodes.ask_default().await);
+    assert!(nodes.expected().is_none());
+    assert_eq!(nodes.for_cat("Tom").url(), "http://pi.local:1");
+}
+
+#[tokio::test]
+async fn default_node_that_answers_joins_once_and_comes_first() {
+    let nodes = default_at(FakeNode::with(vec![]).serve().await);
+    nodes.add(Node::discovered("http://pi.local:1".into()).unwrap()).unwrap();
+    assert!(nodes.ask_default().await && nodes.ask_default().await);
+    assert_eq!(nodes.distinct().len(), 2);
+    let default = nodes.iter().nth(1).unwrap();
+    assert_eq!(nodes.for_cat("Nobody").url(), default.url());
+}
+
+#[tokio::test]
+async fn default_node_that_is_known_under_another_name_does_not_join() {
+    let address = FakeNode::with(vec![]).serve().await;
+    let nodes = default_at(address);
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    found.set_addresses(vec![address]);
+    nodes.add(found).unwrap();
+    assert!(nodes.ask_default().await, "there is nothing more to ask");
+    assert_eq!(nodes.iter().count(), 1);
 }
 
 #[tokio::test]

@@ -119,14 +119,15 @@ pub enum Committed {
 }
 
 impl Store {
-    /// The latest watermark under this id, or under this URL of a node without an id. `None`: it was never heard.
+    /// The latest watermark of the node with this id or this URL. `None`: it was never heard.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn watermark(&self, node: &str) -> Result<Option<Watermark>, StoreError> {
         let node = node.to_owned();
         self.read(move |db| {
-            let sql = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks WHERE node = ?1 \
+            let sql = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks \
+                       WHERE node = ?1 OR node IN (SELECT node_id FROM nodes WHERE url = ?1) \
                        ORDER BY updated_at_ns DESC LIMIT 1";
             let name = node.clone();
             let found = db.query_row(sql, [name], |row| {

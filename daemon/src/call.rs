@@ -1,0 +1,135 @@
+//! A gRPC call within one deadline. Connecting is tried again until then, so that a call does not fail because the
+//! service is just starting. A request that may have been received is never sent again.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, ConnectError, Response, Status};
+
+use crate::backoff::Backoff;
+
+/// First and longest wait before connecting is tried again. Once the service is back, a call must work within a second;
+/// the longest wait is well below that.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(250));
+
+/// Metadata key under which an error carries a word that says exactly what failed.
+pub const ERROR_CODE_KEY: &str = "error-code";
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum CallError {
+    /// There was no connection until the deadline, so the service never got the request.
+    NotReached(Status),
+    /// The service did not answer before the deadline.
+    TooSlow,
+    /// The service answered with an error, or the connection broke after the request was sent. Only then the status has
+    /// a source.
+    Failed(Status),
+}
+
+/// Calls until the deadline, which is `limit` from now. `call` gets the time that is left: it sends it on with
+/// [`tonic::Request::set_timeout`].
+///
+/// # Errors
+/// If the service cannot be reached, is too slow, or answers with an error.
+pub async fn call_within<T, C>(limit: Duration, mut call: impl FnMut(Duration) -> C) -> Result<T, CallError>
+where
+    C: Future<Output = Result<Response<T>, Status>>,
+{
+    let deadline = Instant::now() + limit;
+    let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
+    let mut not_reached = None;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match timeout_at(deadline, call(left)).await {
+            Ok(Ok(answer)) => return Ok(answer.into_inner()),
+            Ok(Err(status)) if was_never_sent(&status) => {
+                let wait = backoff.next_wait();
+                if Instant::now() + wait >= deadline {
+                    return Err(CallError::NotReached(status));
+                }
+                not_reached = Some(status);
+                sleep(wait).await;
+            }
+            // tonic's client says Cancelled when the timeout of the request has passed.
+            Ok(Err(status)) if matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) => {
+                return Err(CallError::TooSlow);
+            }
+            Ok(Err(status)) => return Err(CallError::Failed(status)),
+            Err(_) => return Err(not_reached.map_or(CallError::TooSlow, CallError::NotReached)),
+        }
+    }
+}
+
+/// Whether a call failed before it was sent, because there was no connection.
+fn was_never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// How long the caller of a request waits, by its metadata `grpc-timeout`. `None`: for ever, or the value is invalid.
+pub fn patience_of(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    // Metadata of this kind is ASCII.
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u32 = number.parse().ok()?;
+    let unit = match unit {
+        "H" => Duration::from_secs(3600),
+        "M" => Duration::from_secs(60),
+        "S" => Duration::from_secs(1),
+        "m" => Duration::from_millis(1),
+        "u" => Duration::from_micros(1),
+        "n" => Duration::from_nanos(1),
+        _ => return None,
+    };
+    unit.checked_mul(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_and_errors_are_passed_on_and_silence_is_too_slow() {
+        let answer = call_within(LIMIT, |left| async move { Ok(Response::new(left)) }).await.unwrap();
+        assert_eq!(answer, LIMIT, "the call learns how long it may take");
+        let calls = AtomicU32::new(0);
+        let refused = call_within(LIMIT, |_| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            async { Err::<Response<()>, _>(Status::unavailable("not now")) }
+        });
+        assert!(matches!(refused.await, Err(CallError::Failed(status)) if status.message() == "not now"));
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "what may have been received is not sent again");
+        let never = call_within(LIMIT, |_| std::future::pending::<Result<Response<()>, Status>>());
+        assert!(matches!(never.await, Err(CallError::TooSlow)));
+        let cut = call_within(LIMIT, |_| async { Err::<Response<()>, _>(Status::cancelled("Timeout expired")) });
+        assert!(matches!(cut.await, Err(CallError::TooSlow)));
+    }
+
+    #[test]
+    fn patience_of_a_caller_is_read_from_its_metadata() {
+        let patience = |value: &'static str| {
+            let mut metadata = MetadataMap::new();
+            metadata.insert("grpc-timeout", value.parse().unwrap());
+            patience_of(&metadata)
+        };
+        assert_eq!(patience("1500m"), Some(Duration::from_millis(1500)));
+        assert_eq!(patience("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(patience("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for odd in ["S", "2", "-1S", "2x", "4294967296S"] {
+            assert_eq!(patience(odd), None, "{odd}");
+        }
+        assert_eq!(patience_of(&MetadataMap::new()), None);
+    }
+}
