@@ -23,8 +23,11 @@ const HOLDS: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub(super) struct SearchDomains {
     path: PathBuf,
-    known: Arc<Mutex<Option<(Instant, Vec<String>)>>>,
+    known: Arc<Mutex<Option<Known>>>,
 }
+
+/// The search domains, and when the file was read.
+type Known = (Instant, Vec<String>);
 
 impl Default for SearchDomains {
     fn default() -> Self {
