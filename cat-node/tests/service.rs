@@ -82,7 +82,14 @@ fn synthetic(seed: u64) -> SourceSpec {
 }
 
 fn config(owner: &str, source: SourceSpec) -> NodeSettings {
-    NodeSettings { owner: owner.parse().unwrap(), source, cat: "Tom".into(), ..NodeSettings::default() }
+    // The seed of a source and its end are settings of their own.
+    let (seed, wav_once) = match &source {
+        SourceSpec::Synthetic { seed, .. } => (*seed, false),
+        SourceSpec::Wav { once, .. } => (1, *once),
+        SourceSpec::Microphone { .. } => (1, false),
+    };
+    let owner = owner.parse().unwrap();
+    NodeSettings { owner, source, seed, wav_once, cat: "Tom".into(), ..NodeSettings::default() }
 }
 
 fn wav(folder: &Path, samples: &[i16]) -> SourceSpec {
