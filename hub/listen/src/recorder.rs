@@ -183,6 +183,7 @@ impl Recorder {
                         clip = clip.is_ok(),
                         "cat heard"
                     );
+                    self.clips.stored(stored.id).await;
                     self.live.tell(News::Event(stored));
                     return;
                 }

@@ -5,8 +5,9 @@
 //! while no cat vocalises never reaches the disk.
 //!
 //! A file is complete, synced and has its final name before the database refers to it. It is removed only after the
-//! database has dropped the reference. So a crash leaves at worst a file without an event, which [`Clips::open`]
-//! removes.
+//! database has released it and remembers so. A file that no event refers to, and that the database did not release, is
+//! what a crash leaves, or all that is left of an event whose database was lost. [`Clips::open`] moves it to the
+//! quarantine (`quarantine.rs`).
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,26 +17,37 @@ use std::time::Duration;
 
 use daemon::quiet::Quiet;
 use hub_base::time::now_ns;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use self::codec::wav_of;
-use self::files::{WriteError, free_bytes, sweep, write};
+use self::files::{SortedOut, Wanted, WriteError, free_bytes, sort_out, write};
+use self::quarantine::Quarantine;
+use self::witness::Witness;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::events::event::{Clip, NoClip};
+use crate::identity::Identity;
+use crate::private;
 
 mod codec;
 mod config;
 mod files;
+mod quarantine;
+mod witness;
 
 pub use self::codec::ClipFormat;
 pub use self::config::{ClipsConfig, MAX_LENGTH_S, MAX_ROLL_MS};
+pub use self::quarantine::{KEEP_BYTES as QUARANTINE_KEEP_BYTES, KEEP_DAYS as QUARANTINE_KEEP_DAYS};
 
 /// Directory of the clips within the data directory.
 const DIRECTORY: &str = "clips";
 
 /// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;
+
+/// If more clips than this are missing, and more than half of all, the folder is not the right one, for example because
+/// its disk is not mounted. Then no clip is marked as missing.
+const MOST_MISSING: usize = 10;
 
 /// Failures of the same kind are logged once in this period.
 const FAILURE_LOG_PERIOD: Duration = Duration::from_secs(600);
@@ -81,29 +93,53 @@ struct Inner {
     store: Store,
     counters: ClipCounters,
     failure_log: Mutex<Quiet>,
+    quarantine: Quarantine,
+    witness: Witness,
+    /// What the witness knows. `None` in a process that does not own the store.
+    seen: Mutex<Option<Identity>>,
 }
 
 impl Clips {
-    /// Opens the clips in `data_dir`: creates the directory, removes files that no event refers to, and marks clips
-    /// without a file as missing. Only the process that owns the store calls it.
+    /// Opens the clips in `data_dir`: creates the directory, removes files that the database has released, moves other
+    /// files that no event refers to into the quarantine, and marks clips without a file as missing. Only the process
+    /// that owns the store calls it.
     ///
     /// # Errors
     /// If the directory or the store cannot be used.
     pub async fn open(data_dir: &Path, config: ClipsConfig, store: Store) -> Result<Self, StoreError> {
         let clips = Self::guest(data_dir, config, store);
-        let inner = Arc::clone(&clips.inner);
-        let wanted = clips.inner.store.clip_files().await?;
-        let (swept, missing) = blocking(move || sweep(&inner.directory, &wanted))
-            .await
-            .map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
-        if swept > 0 || !missing.is_empty() {
-            warn!(
-                swept,
-                missing = missing.len(),
-                "removed clip files without events, and marked clips without files as missing, after an unclean stop"
-            );
+        let store = &clips.inner.store;
+        let identity = store.identity().await?;
+        let wanted = Wanted { referred: store.clip_files().await?, released: store.released_clips().await? };
+        let released = wanted.released.iter().cloned().collect();
+        let (inner, now, referred) = (Arc::clone(&clips.inner), identity.clone(), wanted.referred.len());
+        let sorted = blocking(move || {
+            private::create_folder(&inner.directory)?;
+            let lost = inner.witness.misses_events(&now);
+            let done = sort_out(&inner.directory, &wanted, &inner.quarantine, lost)?;
+            inner.witness.remember(&now, true)?;
+            Ok((done, lost))
+        });
+        let (SortedOut { removed, quarantined, missing }, lost) =
+            sorted.await.map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
+        *clips.seen() = Some(identity);
+        if removed > 0 || quarantined > 0 {
+            info!(removed, quarantined, "removed useless clip files; clips without events are in the quarantine");
         }
-        clips.inner.store.clips_are_missing(missing).await?;
+        if quarantined > 0 && lost {
+            warn!(clips = quarantined, "the database does not know these clips; recovering their events");
+        }
+        if missing.len() > MOST_MISSING && missing.len() > referred / 2 {
+            error!(
+                missing = missing.len(),
+                folder = %clips.inner.directory.display(),
+                "most clips are missing; check that their disk is mounted and that this is the right folder"
+            );
+        } else if !missing.is_empty() {
+            warn!(missing = missing.len(), "the files of these clips are missing");
+            store.clips_are_missing(missing).await?;
+        }
+        store.forget_released(released).await?;
         Ok(clips)
     }
 
@@ -116,6 +152,9 @@ impl Clips {
                 store,
                 counters: ClipCounters::default(),
                 failure_log: Mutex::new(Quiet::new(FAILURE_LOG_PERIOD)),
+                quarantine: Quarantine::new(data_dir),
+                witness: Witness::new(data_dir),
+                seen: Mutex::new(None),
             }),
         }
     }
@@ -209,20 +248,47 @@ impl Clips {
     /// Removes files that the database no longer refers to. A file that cannot be removed now is removed at the next
     /// start.
     pub async fn remove(&self, files: Vec<String>) {
-        let inner = Arc::clone(&self.inner);
+        if files.is_empty() {
+            return;
+        }
+        let (inner, names) = (Arc::clone(&self.inner), files.clone());
         let removed = blocking(move || {
-            for file in files {
-                match std::fs::remove_file(inner.directory.join(file)) {
+            for file in names {
+                match std::fs::remove_file(inner.directory.join(&file)) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                    _ => {}
+                    _ => inner.quarantine.forget(&file)?,
                 }
             }
             Ok(())
-        })
-        .await;
-        if let Err(error) = removed {
+        });
+        let removed =
+            removed.await.map_err(|source| StoreError::Directory { path: self.inner.directory.clone(), source });
+        let forgotten = match removed {
+            Ok(()) => self.inner.store.forget_released(files).await,
+            failed => failed,
+        };
+        if let Err(error) = forgotten {
             warn!(%error, "clip could not be removed; the next start tries again");
         }
+    }
+
+    /// An event with this number was stored. The clips remember it, so that an older copy of the database is noticed.
+    pub async fn stored(&self, event_id: i64) {
+        let now = {
+            let mut seen = self.seen();
+            let Some(seen) = seen.as_mut().filter(|seen| seen.newest_event < event_id) else { return };
+            seen.newest_event = event_id;
+            seen.clone()
+        };
+        let inner = Arc::clone(&self.inner);
+        // Not durable: after a power cut, the disk may hold an older number, which only makes the check weaker.
+        if let Err(error) = blocking(move || inner.witness.remember(&now, false)).await {
+            self.log_failure(&error);
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<Identity>> {
+        self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes clips that are too old or exceed the quota. Call it regularly.
@@ -241,7 +307,14 @@ impl Clips {
                 self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
             }
         }
-        self.retire_surplus(0, 0).await
+        self.retire_surplus(0, 0).await?;
+        let inner = Arc::clone(&self.inner);
+        let deleted = blocking(move || inner.quarantine.tidy(QUARANTINE_KEEP_BYTES)).await;
+        let deleted = deleted.map_err(|source| StoreError::Directory { path: self.inner.directory.clone(), source })?;
+        if deleted > 0 {
+            info!(deleted, "deleted old clips of the quarantine");
+        }
+        Ok(())
     }
 
     /// Makes room for a clip of `bytes`.

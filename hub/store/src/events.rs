@@ -5,6 +5,7 @@ pub(crate) mod event;
 mod labels;
 mod learning;
 mod query;
+mod released;
 mod retention;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};

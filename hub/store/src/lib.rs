@@ -16,8 +16,10 @@ mod database;
 mod error;
 pub mod events;
 pub mod flac;
+mod identity;
 mod migrations;
 pub mod notifications;
+mod private;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod waker;

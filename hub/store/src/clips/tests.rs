@@ -67,7 +67,7 @@ async fn flac_is_smaller_on_disk_and_lossless() {
     assert_eq!(ClipFormat::Wav.decode(&wav, 24_000), Some(cut(&found, 24_000).samples));
     assert_eq!(clips.samples(&clip).await.unwrap(), cut(&found, 24_000).samples);
 
-    // A FLAC file without an event is removed at the start, and one with an event stays.
+    // A FLAC file without an event leaves the folder at the start, and one with an event stays.
     std::fs::copy(&path, path.with_file_name("stray.flac")).unwrap();
     let clips = Clips::open(dir.path(), config(), store).await.unwrap();
     assert_eq!(files(&dir), std::slice::from_ref(&clip.file));
@@ -135,19 +135,150 @@ async fn event_is_stored_without_its_clip_if_the_directory_is_missing() {
 }
 
 #[tokio::test]
-async fn start_removes_files_without_events_and_marks_missing_clips() {
+async fn start_removes_released_files_sets_unknown_ones_aside_and_marks_missing_clips() {
     let (dir, store, clips) = open(config()).await;
     let kept = record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
     let lost = record(&store, &clips, event("kitchen", 16_000), 1_000).await.unwrap();
-    // The files that a kill leaves between the renaming and the commit, and in the middle of a write.
-    clips.keep(cut(&event("kitchen", 32_000), 1_000)).await.unwrap();
+    let deleted = record(&store, &clips, event("kitchen", 48_000), 1_000).await.unwrap();
+    // The files that a kill leaves between the renaming and the commit, in the middle of a write, and before a removal.
+    let unknown = clips.keep(cut(&event("kitchen", 32_000), 1_000)).await.unwrap();
     std::fs::write(dir.path().join("clips/half.wav.part"), b"RIFF").unwrap();
+    store.delete_event(3).await.unwrap();
     std::fs::write(dir.path().join("clips/notes.txt"), b"not ours").unwrap();
     std::fs::remove_file(dir.path().join("clips").join(&lost.file)).unwrap();
     Clips::open(dir.path(), config(), store.clone()).await.unwrap();
     assert_eq!(files(&dir), [kept.file.clone(), "notes.txt".into()]);
+    assert_eq!(quarantined(&dir), [unknown.file], "and not {}", deleted.file);
     assert_eq!(store.event(1).await.unwrap().unwrap().clip, Ok(kept));
     assert_eq!(store.event(2).await.unwrap().unwrap().clip, Err(NoClip::Missing));
+    assert!(store.released_clips().await.unwrap().is_empty());
+}
+
+/// Files in all folders of the quarantine.
+fn quarantined(dir: &tempfile::TempDir) -> Vec<String> {
+    let Ok(days) = std::fs::read_dir(dir.path().join("quarantine")) else { return Vec::new() };
+    let files = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != ".recover");
+    names.sort();
+    names
+}
+
+fn waits_for_recovery(dir: &tempfile::TempDir) -> bool {
+    Quarantine::new(dir.path()).has_to_recover().unwrap()
+}
+
+/// A folder with five events and their clips, and a copy of the database as it was after the first two.
+async fn folder_with_five_events() -> (tempfile::TempDir, PathBuf, Vec<String>) {
+    let (dir, store, clips) = open(config()).await;
+    let older = dir.path().join("older.sqlite");
+    for n in 0..5 {
+        record(&store, &clips, event("kitchen", n * 16_000), 1_000).await.unwrap();
+        clips.stored(n.cast_signed() + 1).await;
+        if n == 1 {
+            let path = older.display().to_string();
+            store.read(move |db| Ok(db.execute("VACUUM INTO ?1", [path])?)).await.unwrap();
+        }
+    }
+    let names = files(&dir);
+    assert_eq!(names.len(), 5);
+    // The log has all that is needed to restore the database, so it must not stay next to a damaged one.
+    let path = dir.path().join(crate::DATABASE_FILE);
+    drop((store, clips));
+    rusqlite::Connection::open(path).unwrap().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+    (dir, older, names)
+}
+
+async fn start_again(dir: &tempfile::TempDir) -> Store {
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn no_clip_is_deleted_when_the_database_is_broken_missing_or_older() {
+    let database = |dir: &tempfile::TempDir| dir.path().join(crate::DATABASE_FILE);
+
+    let (dir, _, names) = folder_with_five_events().await;
+    std::fs::write(database(&dir), "no database".repeat(1_000)).unwrap();
+    start_again(&dir).await;
+    assert_eq!((quarantined(&dir), files(&dir).len()), (names, 0), "broken");
+    assert!(waits_for_recovery(&dir));
+
+    let (dir, _, names) = folder_with_five_events().await;
+    std::fs::remove_file(database(&dir)).unwrap();
+    start_again(&dir).await;
+    assert_eq!((quarantined(&dir), files(&dir).len()), (names, 0), "missing");
+    assert!(waits_for_recovery(&dir));
+
+    let (dir, older, names) = folder_with_five_events().await;
+    std::fs::rename(older, database(&dir)).unwrap();
+    start_again(&dir).await;
+    assert_eq!((files(&dir), quarantined(&dir)), (names[..2].to_vec(), names[2..].to_vec()), "older");
+    assert!(waits_for_recovery(&dir));
+
+    // The next start with the same database has lost nothing.
+    let store = start_again(&dir).await;
+    assert_eq!((files(&dir).len(), quarantined(&dir).len()), (2, 3));
+    assert_eq!(store.event(1).await.unwrap().unwrap().clip.unwrap().file, names[0]);
+}
+
+#[tokio::test]
+async fn restart_with_the_same_database_recovers_nothing() {
+    let (dir, _, names) = folder_with_five_events().await;
+    start_again(&dir).await;
+    assert_eq!((files(&dir), quarantined(&dir).len()), (names, 0));
+    assert!(!waits_for_recovery(&dir));
+}
+
+#[tokio::test]
+async fn clips_of_a_folder_that_is_not_there_stay_with_their_events() {
+    let (dir, store, clips) = open(config()).await;
+    for n in 0..20 {
+        record(&store, &clips, event("kitchen", n * 16_000), 1_000).await.unwrap();
+    }
+    std::fs::rename(dir.path().join("clips"), dir.path().join("away")).unwrap();
+    Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    std::fs::remove_dir(dir.path().join("clips")).unwrap();
+    std::fs::rename(dir.path().join("away"), dir.path().join("clips")).unwrap();
+    let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    let clip = store.event(20).await.unwrap().unwrap().clip.unwrap();
+    assert!(clips.read(&clip).await.is_ok());
+    assert_eq!(files(&dir).len(), 20);
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_what_the_hub_stores() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    // What an earlier version wrote.
+    std::fs::create_dir(dir.path().join("clips")).unwrap();
+    std::fs::set_permissions(dir.path().join("clips"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    drop(Store::open(dir.path(), Access::Keeper).unwrap());
+    let database = dir.path().join(crate::DATABASE_FILE);
+    std::fs::set_permissions(&database, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
+    clips.keep(cut(&event("kitchen", 16_000), 1_000)).await.unwrap();
+    let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    clips.stored(7).await;
+    let mut folders = vec![dir.path().to_path_buf()];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o700, "{folder:?}");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let (path, mode) = (entry.as_ref().unwrap().path(), entry.unwrap().metadata().unwrap().permissions());
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert_eq!(mode.mode() & 0o7777, 0o600, "{path:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 7, "{seen}");
 }
 
 #[test]
