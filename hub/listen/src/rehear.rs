@@ -21,7 +21,7 @@ use tracing::{info, warn};
 const BATCH: usize = 16;
 
 /// Settings for a sound that the network is not sure of: the owner says that it is a cat.
-const KEEN: DetectorConfig =
+pub(crate) const KEEN: DetectorConfig =
     DetectorConfig { on_probability: 0.2, off_probability: 0.1, min_score: 0.0, ..DetectorConfig::DEFAULT };
 
 /// Why analysing again failed.

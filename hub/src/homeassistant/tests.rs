@@ -174,8 +174,8 @@ impl Hub {
 
     fn meow(&self, id: i64) {
         let found = hub_store::testing::event(NODE, 0);
-        let event =
-            Event { id, found, context_labels: 0, clip: Err(NoClip::Disabled), label: None, labelled_at_ns: None };
+        let (clip, label, labelled_at_ns) = (Err(NoClip::Disabled), None, None);
+        let event = Event { id, found, context_labels: 0, clip, label, labelled_at_ns, recovered: false };
         self.live.tell(News::Event(Box::new(event)));
     }
 

@@ -19,13 +19,14 @@ use daemon::quiet::Quiet;
 use hub_base::time::now_ns;
 use tracing::{error, info, warn};
 
-use self::codec::wav_of;
+use self::codec::{Content, wav_of};
 use self::files::{SortedOut, Wanted, WriteError, free_bytes, sort_out, write};
 use self::quarantine::Quarantine;
+use self::story::Story;
 use self::witness::Witness;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::events::event::{Clip, NoClip};
+use crate::events::event::{Clip, NewEvent, NoClip};
 use crate::identity::Identity;
 use crate::private;
 
@@ -33,11 +34,14 @@ mod codec;
 mod config;
 mod files;
 mod quarantine;
+mod recovery;
+mod story;
 mod witness;
 
 pub use self::codec::ClipFormat;
 pub use self::config::{ClipsConfig, MAX_LENGTH_S, MAX_ROLL_MS};
 pub use self::quarantine::{KEEP_BYTES as QUARANTINE_KEEP_BYTES, KEEP_DAYS as QUARANTINE_KEEP_DAYS};
+pub use self::recovery::{BroughtBack, LostClip};
 
 /// Directory of the clips within the data directory.
 const DIRECTORY: &str = "clips";
@@ -110,12 +114,20 @@ impl Clips {
         let clips = Self::guest(data_dir, config, store);
         let store = &clips.inner.store;
         let identity = store.identity().await?;
+        let (inner, now) = (Arc::clone(&clips.inner), identity.clone());
+        if blocking(move || Ok::<_, std::io::Error>(inner.witness.misses_events(&now))).await.unwrap_or(true) {
+            let dropped = store.drop_unreadable_events().await?;
+            if dropped > 0 {
+                warn!(dropped, "dropped events that cannot be read; their clips describe them");
+            }
+        }
         let wanted = Wanted { referred: store.clip_files().await?, released: store.released_clips().await? };
         let released = wanted.released.iter().cloned().collect();
         let (inner, now, referred) = (Arc::clone(&clips.inner), identity.clone(), wanted.referred.len());
         let sorted = blocking(move || {
             private::create_folder(&inner.directory)?;
-            let lost = inner.witness.misses_events(&now);
+            // A recovery that was interrupted goes on.
+            let lost = inner.witness.misses_events(&now) || inner.quarantine.has_to_recover()?;
             let done = sort_out(&inner.directory, &wanted, &inner.quarantine, lost)?;
             inner.witness.remember(&now, true)?;
             Ok((done, lost))
@@ -140,6 +152,9 @@ impl Clips {
             store.clips_are_missing(missing).await?;
         }
         store.forget_released(released).await?;
+        if !lost {
+            store.begin_label_log().await?;
+        }
         Ok(clips)
     }
 
@@ -180,15 +195,17 @@ impl Clips {
         blocking(move || free_bytes(&directory)).await.ok()
     }
 
-    /// Makes room within the quota and writes a clip. If the clip cannot be written, returns the reason; the caller
-    /// stores the event either way.
-    pub async fn keep(&self, cut: Cut) -> Result<Clip, NoClip> {
+    /// Makes room within the quota and writes the clip of an event. If the clip cannot be written, returns the reason;
+    /// the caller stores the event either way.
+    pub async fn keep(&self, cut: Cut, event: &NewEvent) -> Result<Clip, NoClip> {
         let config = &self.inner.config;
         if !config.enabled {
             return Err(NoClip::Disabled);
         }
         let (format, samples) = (config.format, cut.samples.len() as u64);
-        let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples))).await {
+        let (boot_id, start_sample) = (cut.boot_id, cut.start_sample);
+        let comment = story::write(event, start_sample, &cut.samples);
+        let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples, &comment))).await {
             Ok(encoded) => encoded,
             Err(error) => return Err(self.failed(&error)),
         };
@@ -200,8 +217,8 @@ impl Clips {
                 // The task holds the store, and with it the lock of the data directory, so no other hub cleans up the
                 // folder while the file is written.
                 let inner = Arc::clone(&self.inner);
-                let file = format!("{:016x}-{:012}{}", cut.boot_id, cut.start_sample, format.suffix());
-                let clip = Clip { file, bytes, start_sample: cut.start_sample, samples };
+                let file = format!("{boot_id:016x}-{start_sample:012}{}", format.suffix());
+                let clip = Clip { file, bytes, start_sample, samples };
                 blocking(move || write(&inner.directory, &clip.file, &encoded, reserve).map(|()| clip)).await
             }
             .map_err(|error| self.failed(&error)),
@@ -218,13 +235,9 @@ impl Clips {
     /// Reads a clip as a WAV file, whatever its format on disk.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if a FLAC file is damaged.
+    /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if it is damaged.
     pub async fn read(&self, clip: &Clip) -> std::io::Result<Vec<u8>> {
-        self.read_as(clip, |format, bytes, count| match format {
-            ClipFormat::Wav => Some(bytes),
-            ClipFormat::Flac => format.decode(&bytes, count).map(|samples| wav_of(&samples)),
-        })
-        .await
+        self.read_as(clip, |samples| wav_of(&samples)).await
     }
 
     /// Reads the samples of a clip.
@@ -232,17 +245,23 @@ impl Clips {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if it is damaged.
     pub async fn samples(&self, clip: &Clip) -> std::io::Result<Vec<i16>> {
-        self.read_as(clip, |format, bytes, count| format.decode(&bytes, count)).await
+        self.read_as(clip, |samples| samples).await
     }
 
     async fn read_as<T: Send + 'static>(
         &self,
         clip: &Clip,
-        decode: impl FnOnce(ClipFormat, Vec<u8>, usize) -> Option<T> + Send + 'static,
+        give: impl FnOnce(Vec<i16>) -> T + Send + 'static,
     ) -> std::io::Result<T> {
         let path = self.inner.directory.join(&clip.file);
         let (format, count) = (ClipFormat::of(&clip.file), clip.samples as usize);
-        blocking(move || decode(format, std::fs::read(path)?, count).ok_or_else(|| ErrorKind::InvalidData.into())).await
+        let read = blocking(move || {
+            let Content { samples, comment } =
+                format.decode(&std::fs::read(path)?, count).ok_or(ErrorKind::InvalidData)?;
+            let intact = Story::read(&comment).is_none_or(|story| story.is_about(&samples));
+            if samples.len() == count && intact { Ok(give(samples)) } else { Err(ErrorKind::InvalidData.into()) }
+        });
+        read.await
     }
 
     /// Removes files that the database no longer refers to. A file that cannot be removed now is removed at the next

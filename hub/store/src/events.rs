@@ -5,6 +5,7 @@ pub(crate) mod event;
 mod labels;
 mod learning;
 mod query;
+mod recover;
 mod released;
 mod retention;
 
@@ -12,6 +13,7 @@ pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use event::{Clip, Event, EventClock, NewEvent, NoClip, OwnerLabel};
 pub use labels::LabelChange;
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
+pub(crate) use recover::{LoggedLabel, Recovered, RecoveredEvent};
 pub use retention::{ClipTotals, RetiredClip};
 
 #[cfg(test)]

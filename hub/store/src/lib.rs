@@ -17,6 +17,7 @@ mod error;
 pub mod events;
 pub mod flac;
 mod identity;
+mod label_log;
 mod migrations;
 pub mod notifications;
 mod private;

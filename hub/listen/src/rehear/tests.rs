@@ -30,15 +30,16 @@ impl Home {
 
     /// Stores an event with its clip. The event lies at `place` in the clip.
     async fn put(&self, node: &str, start_sample: u64, clip: Option<&[i16]>, place: Range<u64>) -> Event {
+        let length = place.end - place.start;
+        let found = NewEvent { end_sample: start_sample + length, ..event(node, start_sample) };
         let clip = match clip {
             Some(samples) => {
                 let cut = Cut { boot_id: 1, start_sample: start_sample - place.start, samples: samples.to_vec() };
-                self.clips.keep(cut).await
+                self.clips.keep(cut, &found).await
             }
             None => Err(NoClip::Disabled),
         };
-        let length = place.end - place.start;
-        put_with(&self.store, NewEvent { end_sample: start_sample + length, ..event(node, start_sample) }, clip).await
+        put_with(&self.store, found, clip).await
     }
 
     async fn label(&self, event: &Event) -> Event {

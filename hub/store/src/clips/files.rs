@@ -32,11 +32,6 @@ pub(super) fn free_bytes(directory: &Path) -> std::io::Result<u64> {
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
-/// Whether a file is a clip, by its name.
-pub(super) fn is_clip(name: &str) -> bool {
-    ClipFormat::ALL.iter().any(|format| name.ends_with(format.suffix()))
-}
-
 /// What the database says about clip files.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
@@ -77,7 +72,7 @@ pub(super) fn sort_out(
         } else if name.ends_with(UNFINISHED) || wanted.released.contains(name) {
             std::fs::remove_file(path)?;
             done.removed += 1;
-        } else if is_clip(name) {
+        } else if ClipFormat::is_clip(name) {
             if folder.is_none() {
                 folder = Some(quarantine.open_folder(lost)?);
             }

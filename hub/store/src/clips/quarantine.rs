@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hub_base::time::now_ns;
 use jiff::civil::Date;
 
-use super::files::is_clip;
+use super::codec::ClipFormat;
 use crate::private;
 
 /// Directory of the quarantine within the data directory.
@@ -199,7 +199,7 @@ impl Quarantine {
 
 fn clips_in(folder: &Path) -> Result<Vec<DirEntry>> {
     let mut clips = std::fs::read_dir(folder)?.collect::<Result<Vec<_>>>()?;
-    clips.retain(|entry| entry.file_name().to_str().is_some_and(is_clip));
+    clips.retain(|entry| entry.file_name().to_str().is_some_and(ClipFormat::is_clip));
     Ok(clips)
 }
 

@@ -24,7 +24,7 @@ fn cut(event: &NewEvent, count: usize) -> Cut {
 
 /// Keeps a clip and stores its event, as the recorder does.
 async fn record(store: &Store, clips: &Clips, event: NewEvent, count: usize) -> Result<Clip, NoClip> {
-    let clip = clips.keep(cut(&event, count)).await;
+    let clip = clips.keep(cut(&event, count), &event).await;
     let watermark =
         Watermark { node: event.node.clone(), boot_id: event.boot_id, resume_sequence: 0, settled_sample: 0 };
     let committed = store.commit_event(event, clip.clone(), watermark, |_| vec![]).await.unwrap();
@@ -44,9 +44,10 @@ async fn clip_holds_the_samples_bit_for_bit() {
     let (dir, store, clips) = open(config()).await;
     let found = event("kitchen", 16_000);
     let clip = record(&store, &clips, found.clone(), 24_000).await.unwrap();
-    assert_eq!((clip.start_sample, clip.samples, clip.bytes), (16_000, 24_000, 44 + 48_000));
+    let on_disk = std::fs::metadata(dir.path().join("clips").join(&clip.file)).unwrap().len();
+    assert_eq!((clip.start_sample, clip.samples, clip.bytes), (16_000, 24_000, on_disk));
     let bytes = clips.read(&clip).await.unwrap();
-    assert_eq!(bytes.len() as u64, clip.bytes);
+    assert_eq!((bytes.len() as u64, clip.wav_bytes()), (44 + 48_000, 44 + 48_000), "served without the comment");
     let mut reader = hound::WavReader::new(&bytes[..]).unwrap();
     assert_eq!((reader.spec().sample_rate, reader.spec().channels), (SAMPLE_RATE_HZ, 1));
     let samples: Vec<i16> = reader.samples().map(Result::unwrap).collect();
@@ -64,7 +65,7 @@ async fn flac_is_smaller_on_disk_and_lossless() {
     assert_eq!(std::fs::metadata(&path).unwrap().len(), clip.bytes);
     let wav = clips.read(&clip).await.unwrap();
     assert_eq!(wav.len() as u64, clip.wav_bytes());
-    assert_eq!(ClipFormat::Wav.decode(&wav, 24_000), Some(cut(&found, 24_000).samples));
+    assert_eq!(ClipFormat::Wav.decode(&wav, 24_000).unwrap().samples, cut(&found, 24_000).samples);
     assert_eq!(clips.samples(&clip).await.unwrap(), cut(&found, 24_000).samples);
 
     // A FLAC file without an event leaves the folder at the start, and one with an event stays.
@@ -141,7 +142,7 @@ async fn start_removes_released_files_sets_unknown_ones_aside_and_marks_missing_
     let lost = record(&store, &clips, event("kitchen", 16_000), 1_000).await.unwrap();
     let deleted = record(&store, &clips, event("kitchen", 48_000), 1_000).await.unwrap();
     // The files that a kill leaves between the renaming and the commit, in the middle of a write, and before a removal.
-    let unknown = clips.keep(cut(&event("kitchen", 32_000), 1_000)).await.unwrap();
+    let unknown = clips.keep(cut(&event("kitchen", 32_000), 1_000), &event("kitchen", 32_000)).await.unwrap();
     std::fs::write(dir.path().join("clips/half.wav.part"), b"RIFF").unwrap();
     store.delete_event(3).await.unwrap();
     std::fs::write(dir.path().join("clips/notes.txt"), b"not ours").unwrap();
@@ -223,6 +224,112 @@ async fn no_clip_is_deleted_when_the_database_is_broken_missing_or_older() {
     assert_eq!(store.event(1).await.unwrap().unwrap().clip.unwrap().file, names[0]);
 }
 
+/// Brings back all clips that wait in the quarantine. Those without a description become events of the whole clip.
+async fn recover(clips: &Clips) -> Vec<BroughtBack> {
+    let mut done = Vec::new();
+    for path in clips.lost().await.unwrap() {
+        let lost = clips.examine(&path).await.unwrap().unwrap();
+        let found = lost.event.clone().unwrap_or_else(|| NewEvent {
+            boot_id: lost.boot_id,
+            start_sample: lost.clip.start_sample,
+            end_sample: lost.clip.start_sample + lost.clip.samples,
+            ..event("recovered", 0)
+        });
+        done.push(clips.bring_back(lost, found).await.unwrap());
+    }
+    clips.end_recovery().await.unwrap();
+    done
+}
+
+#[tokio::test]
+async fn events_and_labels_of_a_lost_database_come_back_from_clips_and_log() {
+    for format in ClipFormat::ALL {
+        let config = ClipsConfig { format, ..config() };
+        let (dir, store, clips) = open(config.clone()).await;
+        let names = [NewEvent { cat: "Ada".into(), ..event("http://kitchen:1", 0) }, event("http://hall:2", 48_000)];
+        for found in &names {
+            record(&store, &clips, found.clone(), 8_000).await.unwrap();
+        }
+        let deleted = record(&store, &clips, event("http://hall:2", 96_000), 8_000).await.unwrap();
+        let label = Some("brushing".parse().unwrap());
+        let labelled = store.label_event(2, label).await.unwrap().unwrap();
+        store.label_event(1, label).await.unwrap();
+        store.label_event(1, None).await.unwrap();
+        let clip_of_deleted = std::fs::read(dir.path().join("clips").join(&deleted.file)).unwrap();
+        store.delete_event(3).await.unwrap();
+        clips.remove(vec![deleted.file.clone()]).await;
+        drop((store, clips));
+        for file in ["hub.sqlite", "hub.sqlite-wal", "hub.sqlite-shm"] {
+            let _ = std::fs::remove_file(dir.path().join(file));
+        }
+
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let clips = Clips::open(dir.path(), config.clone(), store.clone()).await.unwrap();
+        let done = recover(&clips).await;
+        assert_eq!(done.iter().filter(|one| matches!(one, BroughtBack::Event(_))).count(), 2, "{done:?}");
+        assert_eq!(store.restore_labels_from_log().await.unwrap(), 1);
+        assert_eq!(store.restore_labels_from_log().await.unwrap(), 0, "once");
+        let events = store.events_stored_after(0, 10).await.unwrap();
+        assert_eq!(events.iter().map(|event| &event.found).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+        assert!(events.iter().all(|event| event.recovered));
+        assert_eq!(
+            (events[0].label, events[1].label, events[1].labelled_at_ns),
+            (None, label, labelled.labelled_at_ns)
+        );
+        assert_eq!(clips.samples(events[0].clip.as_ref().unwrap()).await.unwrap(), cut(&names[0], 8_000).samples);
+        assert!(quarantined(&dir).is_empty() && !waits_for_recovery(&dir));
+        assert_eq!(store.watermark("http://kitchen:1").await.unwrap(), None, "listening decides on its own");
+
+        // The file of an event that its owner deleted does not come back, nor does a second copy of one that is there.
+        store.delete_event(events[1].id).await.unwrap();
+        let deleted_again = events[1].clip.clone().unwrap().file;
+        let copy = clip_of_deleted;
+        let folder = Quarantine::new(dir.path()).open_folder(true).unwrap();
+        std::fs::rename(dir.path().join("clips").join(&deleted_again), folder.join(&deleted_again)).unwrap();
+        std::fs::write(folder.join("0-broken.wav"), &copy[..copy.len() / 2]).unwrap();
+        let first = events[0].clip.clone().unwrap().file;
+        std::fs::copy(dir.path().join("clips").join(&first), folder.join(&first)).unwrap();
+        std::fs::remove_file(folder.join("0-broken.wav")).unwrap();
+        let mut done = recover(&clips).await;
+        done.sort_by_key(|one| format!("{one:?}"));
+        assert_eq!(done, [BroughtBack::Deleted, BroughtBack::NotNeeded]);
+        assert_eq!(quarantined(&dir), [first]);
+    }
+}
+
+#[tokio::test]
+async fn clip_that_was_missing_comes_back_to_its_event() {
+    let (dir, store, clips) = open(config()).await;
+    let clip = record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
+    let path = dir.path().join("clips").join(&clip.file);
+    std::fs::rename(&path, dir.path().join("away")).unwrap();
+    Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    assert_eq!(store.event(1).await.unwrap().unwrap().clip, Err(NoClip::Missing));
+    std::fs::rename(dir.path().join("away"), &path).unwrap();
+    std::fs::remove_file(dir.path().join("clips.json")).unwrap();
+    let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    assert_eq!(recover(&clips).await, [BroughtBack::Clip]);
+    assert_eq!(store.event(1).await.unwrap().unwrap().clip, Ok(clip));
+}
+
+#[tokio::test]
+async fn damaged_clips_are_noticed() {
+    let (dir, store, clips) = open(config()).await;
+    let clip = record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
+    let path = dir.path().join("clips").join(&clip.file);
+    let good = std::fs::read(&path).unwrap();
+    let (mut zeroed, mut flipped) = (good.clone(), good.clone());
+    zeroed[200..700].fill(0);
+    flipped[1_000] ^= 1;
+    for bad in [zeroed, flipped, good[..1_500].to_vec(), Vec::new()] {
+        std::fs::write(&path, bad).unwrap();
+        assert_eq!(clips.read(&clip).await.unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+    // Without a comment, as an earlier version wrote it, it is still a clip.
+    std::fs::write(&path, wav_of(&cut(&event("kitchen", 0), 1_000).samples)).unwrap();
+    assert_eq!(clips.samples(&clip).await.unwrap().len(), 1_000);
+}
+
 #[tokio::test]
 async fn restart_with_the_same_database_recovers_nothing() {
     let (dir, _, names) = folder_with_five_events().await;
@@ -261,7 +368,7 @@ async fn nobody_else_can_read_what_the_hub_stores() {
     let store = Store::open(dir.path(), Access::Keeper).unwrap();
     let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
     record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
-    clips.keep(cut(&event("kitchen", 16_000), 1_000)).await.unwrap();
+    clips.keep(cut(&event("kitchen", 16_000), 1_000), &event("kitchen", 16_000)).await.unwrap();
     let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
     clips.stored(7).await;
     let mut folders = vec![dir.path().to_path_buf()];

@@ -115,6 +115,8 @@ pub struct Event {
     pub label: Option<OwnerLabel>,
     /// When the owner set the label.
     pub labelled_at_ns: Option<i64>,
+    /// Whether the event was lost with its database and came back from its clip.
+    pub recovered: bool,
 }
 
 words!(EventClock {
@@ -171,7 +173,8 @@ impl Event {
 pub(super) const COLUMNS: &str = concat!(
     "id, node, cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
-    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels"
+    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
+     recovered"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -206,6 +209,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         clip,
         label,
         labelled_at_ns: row.get(31)?,
+        recovered: row.get(34)?,
     })
 }
 
