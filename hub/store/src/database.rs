@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use daemon::metrics::Calls;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::error::{StoreError, TURN_TIMEOUT};
 use crate::migrations;
 use crate::private;
+use crate::salvage::{Salvaged, salvage};
 use crate::waker::Waker;
 
 /// File name of the database within the data directory.
@@ -66,8 +67,8 @@ impl Store {
     /// Opens the database in `data_dir` and brings its schema up to date. Creates the directory and the database if
     /// they are missing. Blocks the thread.
     ///
-    /// A keeper that finds a damaged database renames it, logs an error and starts with an empty one, because a hub
-    /// that listens from now on is worth more than a hub that does not start.
+    /// A keeper that finds a damaged database renames it, logs an error and starts with a new one, which has what could
+    /// be read of the damaged one. A hub that listens from now on is worth more than a hub that does not start.
     ///
     /// # Errors
     /// If the directory or the database cannot be used; see [`StoreError`].
@@ -81,8 +82,17 @@ impl Store {
         let path = data_dir.join(DATABASE_FILE);
         let writer = match open_checked(&path) {
             Err(damage) if access == Access::Keeper && damage.is_corrupt() => {
-                rename_damaged(&path, &damage)?;
-                open_checked(&path)?
+                let moved = rename_damaged(&path, &damage)?;
+                let mut new = open_checked(&path)?;
+                match salvage(&moved, &mut new) {
+                    Ok(Salvaged { rows, damaged_places }) => {
+                        warn!(rows, damaged_places, "copied what can be read of the damaged database");
+                    }
+                    Err(error) => {
+                        warn!(%error, "nothing can be read of the damaged database; starting with an empty one")
+                    }
+                }
+                new
             }
             other => other?,
         };
@@ -231,8 +241,8 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Creates the file if it is missing, because SQLite would create it with permissions for others. SQLite gives its other
-/// files the permissions of this one.
+/// Creates the file if it is missing, because SQLite would create it with permissions for others. SQLite gives its
+/// other files the permissions of this one.
 fn keep_private(path: &Path) -> std::io::Result<()> {
     private::options().create(true).append(true).open(path)?;
     for suffix in FILE_SUFFIXES {
@@ -291,7 +301,7 @@ fn rename_damaged(path: &Path, damage: &StoreError) -> Result<PathBuf, StoreErro
         }
     }
     error!(path = %path.display(), moved_to = %moved.display(), error = %damage,
-        "DATABASE DAMAGED: the file was renamed, and the hub starts with an empty database");
+        "DATABASE DAMAGED: the file was renamed, and the hub starts with a new database");
     Ok(moved)
 }
 

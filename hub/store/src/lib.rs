@@ -21,6 +21,7 @@ mod label_log;
 mod migrations;
 pub mod notifications;
 mod private;
+mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod waker;
