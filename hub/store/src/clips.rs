@@ -9,6 +9,7 @@
 //! what a crash leaves, or all that is left of an event whose database was lost. [`Clips::open`] moves it to the
 //! quarantine (`quarantine.rs`).
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use tracing::{error, info, warn};
 use self::codec::{Content, wav_of};
 use self::files::{SortedOut, Wanted, WriteError, free_bytes, sort_out, write};
 use self::quarantine::Quarantine;
-use self::story::Story;
+use self::story::{Story, fingerprint};
 use self::witness::Witness;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -53,6 +54,9 @@ const RETIRE_BATCH: usize = 100;
 /// its disk is not mounted. Then no clip is marked as missing.
 const MOST_MISSING: usize = 10;
 
+/// Missing or damaged clips that are counted and logged, at most.
+const MOST_NOTICED: usize = 20_000;
+
 /// Failures of the same kind are logged once in this period.
 const FAILURE_LOG_PERIOD: Duration = Duration::from_secs(600);
 
@@ -82,6 +86,10 @@ pub struct ClipCounters {
     pub speech: AtomicU64,
     /// Clips that retention removed.
     pub expired: AtomicU64,
+    /// Clips that were to be read and whose file is missing, each once.
+    pub missing: AtomicU64,
+    /// Clips that were to be read and whose file is damaged, each once.
+    pub damaged: AtomicU64,
 }
 
 /// The clips on disk. Clones share them.
@@ -99,6 +107,8 @@ struct Inner {
     failure_log: Mutex<Quiet>,
     quarantine: Quarantine,
     witness: Witness,
+    /// Files of missing or damaged clips that were counted and logged.
+    unusable: Mutex<HashSet<String>>,
     /// What the witness knows. `None` in a process that does not own the store.
     seen: Mutex<Option<Identity>>,
 }
@@ -169,6 +179,7 @@ impl Clips {
                 failure_log: Mutex::new(Quiet::new(FAILURE_LOG_PERIOD)),
                 quarantine: Quarantine::new(data_dir),
                 witness: Witness::new(data_dir),
+                unusable: Mutex::new(HashSet::new()),
                 seen: Mutex::new(None),
             }),
         }
@@ -240,6 +251,26 @@ impl Clips {
         self.read_as(clip, |samples| wav_of(&samples)).await
     }
 
+    /// As [`Clips::read`], with the fingerprint of the audio.
+    ///
+    /// # Errors
+    /// As [`Clips::read`].
+    pub async fn read_with_fingerprint(&self, clip: &Clip) -> std::io::Result<(Vec<u8>, String)> {
+        self.read_as(clip, |samples| (wav_of(&samples), fingerprint(&samples))).await
+    }
+
+    /// As [`Clips::samples`], with the fingerprint of the audio: 16 hexadecimal digits, the same for equal samples.
+    ///
+    /// # Errors
+    /// As [`Clips::samples`].
+    pub async fn samples_with_fingerprint(&self, clip: &Clip) -> std::io::Result<(Vec<i16>, String)> {
+        self.read_as(clip, |samples| {
+            let fingerprint = fingerprint(&samples);
+            (samples, fingerprint)
+        })
+        .await
+    }
+
     /// Reads the samples of a clip.
     ///
     /// # Errors
@@ -261,7 +292,32 @@ impl Clips {
             let intact = Story::read(&comment).is_none_or(|story| story.is_about(&samples));
             if samples.len() == count && intact { Ok(give(samples)) } else { Err(ErrorKind::InvalidData.into()) }
         });
-        read.await
+        let read = read.await;
+        if let Err(error) = &read {
+            self.notice_unusable(clip, error).await;
+        }
+        read
+    }
+
+    /// Counts and logs a missing or damaged clip, each file once.
+    async fn notice_unusable(&self, clip: &Clip, error: &std::io::Error) {
+        let counter = match error.kind() {
+            ErrorKind::NotFound => &self.inner.counters.missing,
+            ErrorKind::InvalidData => &self.inner.counters.damaged,
+            _ => return,
+        };
+        // Retention may have removed the clip after its event was read.
+        if error.kind() == ErrorKind::NotFound && !self.inner.store.refers_to_clip(&clip.file).await.unwrap_or(true) {
+            return;
+        }
+        let is_new = {
+            let mut noticed = self.inner.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+            noticed.len() < MOST_NOTICED && noticed.insert(clip.file.clone())
+        };
+        if is_new {
+            counter.fetch_add(1, Ordering::Relaxed);
+            warn!(file = clip.file, folder = %self.inner.directory.display(), %error, "a clip cannot be used");
+        }
     }
 
     /// Removes files that the database no longer refers to. A file that cannot be removed now is removed at the next

@@ -34,7 +34,7 @@ struct Comment {
     features: Option<String>,
     clip_start_sample: u64,
     clip_samples: u64,
-    /// Checksum of the samples: see [`checksum`].
+    /// Checksum of the samples: see [`fingerprint`].
     checksum: String,
 }
 
@@ -80,7 +80,7 @@ impl Story {
 
     /// Whether these are the samples that the clip was written with.
     pub(super) fn is_about(&self, samples: &[i16]) -> bool {
-        self.samples == samples.len() as u64 && self.checksum == checksum(samples)
+        self.samples == samples.len() as u64 && self.checksum == fingerprint(samples)
     }
 }
 
@@ -105,14 +105,14 @@ pub(super) fn write(event: &NewEvent, clip_start_sample: u64, samples: &[i16]) -
         features: event.features.as_ref().map(|features| hex(&features.to_bytes())),
         clip_start_sample,
         clip_samples: samples.len() as u64,
-        checksum: checksum(samples),
+        checksum: fingerprint(samples),
     };
     // Only a number that is not finite could fail, and serde_json writes that as null.
     serde_json::to_string(&comment).unwrap_or_default()
 }
 
 /// FNV-1a, 64 bits, over the samples as little-endian bytes: 16 hexadecimal digits. It finds damage, not forgery.
-fn checksum(samples: &[i16]) -> String {
+pub(super) fn fingerprint(samples: &[i16]) -> String {
     let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes());
     let sum = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{sum:016x}")

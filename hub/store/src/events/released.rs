@@ -15,6 +15,15 @@ impl Store {
         .await
     }
 
+    /// Whether an event refers to this clip file.
+    pub(crate) async fn refers_to_clip(&self, file: &str) -> Result<bool, StoreError> {
+        let file = file.to_owned();
+        self.read(move |db| {
+            Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM events WHERE clip_file = ?1)", [file], |row| row.get(0))?)
+        })
+        .await
+    }
+
     /// These released files are removed.
     pub(crate) async fn forget_released(&self, files: Vec<String>) -> Result<(), StoreError> {
         self.write(move |db| {
