@@ -27,6 +27,7 @@ use self::story::{Story, fingerprint};
 use self::witness::Witness;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::events::ClipTotals;
 use crate::events::event::{Clip, NewEvent, NoClip};
 use crate::identity::Identity;
 use crate::private;
@@ -49,6 +50,15 @@ const DIRECTORY: &str = "clips";
 
 /// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;
+
+/// Clips of labelled events that are kept. They are not counted towards `clips.keep_count`, and no age limits them.
+pub const LABELLED_KEEP_COUNT: u64 = 5_000;
+
+/// Size of all clips of labelled events, in bytes. They are not counted towards `clips.keep_mb`.
+pub const LABELLED_KEEP_BYTES: u64 = 500_000_000;
+
+/// Labelled events that are kept, with a clip or without.
+pub const LABELLED_KEEP_EVENTS: u64 = 20_000;
 
 /// If more clips than this are missing, and more than half of all, the folder is not the right one, for example because
 /// its disk is not mounted. Then no clip is marked as missing.
@@ -146,7 +156,7 @@ impl Clips {
             sorted.await.map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
         *clips.seen() = Some(identity);
         if removed > 0 || quarantined > 0 {
-            info!(removed, quarantined, "removed useless clip files; clips without events are in the quarantine");
+            info!(removed, quarantined, "removed clip files that nobody needs; clips without events are in the quarantine");
         }
         if quarantined > 0 && lost {
             warn!(clips = quarantined, "the database does not know these clips; recovering their events");
@@ -383,6 +393,8 @@ impl Clips {
             }
         }
         self.retire_surplus(0, 0).await?;
+        let keep = ClipTotals { count: LABELLED_KEEP_COUNT, bytes: LABELLED_KEEP_BYTES };
+        self.retire_labelled(keep, LABELLED_KEEP_EVENTS).await?;
         let inner = Arc::clone(&self.inner);
         let deleted = blocking(move || inner.quarantine.tidy(QUARANTINE_KEEP_BYTES)).await;
         let deleted = deleted.map_err(|source| StoreError::Directory { path: self.inner.directory.clone(), source })?;
@@ -404,11 +416,39 @@ impl Clips {
         })
     }
 
-    /// Removes the oldest clips until `count` more clips of `bytes` in total fit into the quota.
+    /// Removes the clips of the events that were labelled first, and then such events, until the rest fits into the
+    /// quota of labelled events.
+    async fn retire_labelled(&self, keep: ClipTotals, keep_events: u64) -> Result<(), StoreError> {
+        let store = &self.inner.store;
+        loop {
+            let totals = store.labelled_clip_totals().await?;
+            if totals.count <= keep.count && totals.bytes <= keep.bytes {
+                break;
+            }
+            // To free bytes, clips go one at a time, because their sizes are not known in advance.
+            let over_count = totals.count.saturating_sub(keep.count);
+            let batch = usize::try_from(over_count).unwrap_or(RETIRE_BATCH).clamp(1, RETIRE_BATCH);
+            let retired = store.retire_labelled_clips(batch).await?;
+            if retired.is_empty() {
+                break;
+            }
+            self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
+        }
+        while store.forget_labelled_events(keep_events, RETIRE_BATCH).await? > 0 {}
+        Ok(())
+    }
+
+    /// Removes the oldest clips of events without a label until `count` more clips of `bytes` in total fit into the
+    /// quota.
     async fn retire_surplus(&self, count: u64, bytes: u64) -> Result<(), StoreError> {
         let config = &self.inner.config;
         loop {
-            let totals = self.inner.store.clip_totals().await?;
+            let all = self.inner.store.clip_totals().await?;
+            let labelled = self.inner.store.labelled_clip_totals().await?;
+            let totals = ClipTotals {
+                count: all.count.saturating_sub(labelled.count),
+                bytes: all.bytes.saturating_sub(labelled.bytes),
+            };
             let over_count = (totals.count + count).saturating_sub(config.keep_count);
             let over_bytes = (totals.bytes + bytes).saturating_sub(config.keep_mb.saturating_mul(1_000_000));
             if totals.count == 0 || (over_count == 0 && over_bytes == 0) {
@@ -417,6 +457,9 @@ impl Clips {
             // To free bytes, clips go one at a time, because their sizes are not known in advance.
             let batch = usize::try_from(over_count).unwrap_or(RETIRE_BATCH).clamp(1, RETIRE_BATCH);
             let retired = self.inner.store.retire_oldest_clips(batch).await?;
+            if retired.is_empty() {
+                return Ok(());
+            }
             self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
         }
     }

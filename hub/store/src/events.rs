@@ -2,6 +2,7 @@
 
 mod commit;
 pub(crate) mod event;
+mod labelled;
 mod labels;
 mod learning;
 mod query;
