@@ -53,7 +53,7 @@ pub async fn rehear(store: Store, clips: Clips, stop: CancellationToken) {
     match heard {
         Ok(Reheard { again: 0, lost: 0, unread: 0 }) => {}
         Ok(Reheard { again, lost, unread }) => {
-            info!(again, lost, unread, "analysed labelled events of an earlier network again")
+            info!(again, lost, unread, "analysed labelled events of an earlier network again");
         }
         Err(error) => {
             warn!(%error, "cannot analyse labelled events of an earlier network; trying again at the next start");
@@ -99,7 +99,7 @@ async fn these(
     for event in events {
         let id = event.id;
         match features_of(clips, event).await? {
-            Sound::Heard(features) => heard.push((id, features)),
+            Sound::Heard(features) => heard.push((id, features.map(|features| *features))),
             Sound::Unread => {
                 unread.insert(id);
             }
@@ -114,7 +114,7 @@ async fn these(
 /// What came of a clip.
 enum Sound {
     /// Features of the event by this network. `None`: it finds nothing, or the clip is damaged.
-    Heard(Option<Features>),
+    Heard(Option<Box<Features>>),
     /// The clip is missing or cannot be read now. Its disk may be away.
     Unread,
 }
@@ -134,7 +134,8 @@ async fn features_of(clips: &Clips, event: Event) -> Result<Sound, RehearError> 
     // The background level as measured live. The clip contains too little background for that.
     let background_dbfs = event.found.measurements.rms_dbfs - event.found.measurements.snr_db;
     let heard = tokio::task::spawn_blocking(move || hear(&samples, &place, background_dbfs));
-    Ok(Sound::Heard(heard.await.map_err(|crash| StoreError::Cut(crash.to_string()))?))
+    let features = heard.await.map_err(|crash| StoreError::Cut(crash.to_string()))?;
+    Ok(Sound::Heard(features.map(Box::new)))
 }
 
 /// Features of the sound at a place in a clip, against a background of this level.

@@ -156,7 +156,10 @@ impl Clips {
             sorted.await.map_err(|source| StoreError::Directory { path: clips.inner.directory.clone(), source })?;
         *clips.seen() = Some(identity);
         if removed > 0 || quarantined > 0 {
-            info!(removed, quarantined, "removed clip files that nobody needs; clips without events are in the quarantine");
+            info!(
+                removed,
+                quarantined, "removed clip files that nobody needs; clips without events are in the quarantine"
+            );
         }
         if quarantined > 0 && lost {
             warn!(clips = quarantined, "the database does not know these clips; recovering their events");

@@ -89,7 +89,7 @@ impl Store {
                         warn!(rows, damaged_places, "copied what can be read of the damaged database");
                     }
                     Err(error) => {
-                        warn!(%error, "nothing can be read of the damaged database; starting with an empty one")
+                        warn!(%error, "nothing can be read of the damaged database; starting with an empty one");
                     }
                 }
                 new

@@ -155,9 +155,9 @@ impl Store {
     }
 }
 
-/// The event that a label of the log belongs to, with its cat, if the log is later than what the event has.
-fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<(i64, (String, String))>, StoreError> {
-    let sql = "SELECT id, cat, iif(cat = '', node, '') FROM events WHERE node = :node AND boot_id = :boot_id \
+/// The event that a label of the log belongs to, with a name of its cat, if the log is later than what the event has.
+fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<(i64, String)>, StoreError> {
+    let sql = "SELECT id, iif(cat = '', 'node ' || node, 'cat ' || cat) FROM events WHERE node = :node AND boot_id = :boot_id \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
                AND deleted_at_ns IS NULL AND coalesce(label, '') <> coalesce(:label, '') \
                AND coalesce((SELECT max(labelled_at_ns) FROM event_labels WHERE event_id = events.id), 0) < :at \
@@ -166,7 +166,7 @@ fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<(i64, 
         ":node": logged.node, ":boot_id": logged.boot_id.cast_signed(), ":start": logged.start_sample.cast_signed(),
         ":end": logged.end_sample.cast_signed(), ":label": logged.label.map(OwnerLabel::as_str), ":at": logged.at_ns,
     };
-    let found = db.prepare_cached(sql)?.query_row(parameters, |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))));
+    let found = db.prepare_cached(sql)?.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)));
     Ok(found.optional()?)
 }
 
