@@ -148,8 +148,17 @@ impl Clips {
             private::create_folder(&inner.directory)?;
             // A recovery that was interrupted goes on.
             let lost = inner.witness.misses_events(&now) || inner.quarantine.has_to_recover()?;
-            let done = sort_out(&inner.directory, &wanted, &inner.quarantine, lost)?;
-            inner.witness.remember(&now, true)?;
+            // A full disk must not keep the hub from starting. The next start sorts the files out.
+            let done = match sort_out(&inner.directory, &wanted, &inner.quarantine, lost) {
+                Err(error) if error.kind() == ErrorKind::StorageFull => {
+                    warn!(%error, "cannot sort out clips without events; trying again at the next start");
+                    return Ok((SortedOut::default(), lost));
+                }
+                other => other?,
+            };
+            if let Err(error) = inner.witness.remember(&now, true) {
+                warn!(%error, "cannot note which database the clips belong to; trying again at the next start");
+            }
             Ok((done, lost))
         });
         let (SortedOut { removed, quarantined, missing }, lost) =
@@ -175,8 +184,8 @@ impl Clips {
             store.clips_are_missing(missing).await?;
         }
         store.forget_released(released).await?;
-        if !lost {
-            store.begin_label_log().await?;
+        if let Err(error) = store.begin_label_log().await {
+            warn!(%error, "cannot begin the log of labels; trying again at the next start");
         }
         Ok(clips)
     }

@@ -371,6 +371,20 @@ async fn restart_with_the_same_database_recovers_nothing() {
 }
 
 #[tokio::test]
+async fn hub_starts_although_it_cannot_write_its_notes() {
+    let (dir, store, clips) = open(config()).await;
+    let clip = record(&store, &clips, event("kitchen", 0), 1_000).await.unwrap();
+    for note in ["clips.json", "labels.jsonl"] {
+        std::fs::remove_file(dir.path().join(note)).unwrap();
+        // Nothing can be written where the unfinished file would be.
+        std::fs::create_dir(dir.path().join(format!("{note}.part"))).unwrap();
+    }
+    let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    clips.stored(1).await;
+    assert!(clips.read(&clip).await.is_ok());
+}
+
+#[tokio::test]
 async fn clips_of_a_folder_that_is_not_there_stay_with_their_events() {
     let (dir, store, clips) = open(config()).await;
     for n in 0..20 {
