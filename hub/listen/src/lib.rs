@@ -20,6 +20,7 @@ pub mod live;
 pub mod monitor;
 mod patience;
 mod recorder;
+pub mod recover;
 pub mod rehear;
 mod ring;
 pub mod sequencer;

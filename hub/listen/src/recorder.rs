@@ -156,7 +156,7 @@ impl Recorder {
         let mut clip = match (known, cut) {
             (None, _) => return,
             (Some(true), _) => Err(NoClip::AudioGone),
-            (Some(false), Ok(cut)) => self.clips.keep(cut).await,
+            (Some(false), Ok(cut)) => self.clips.keep(cut, &event).await,
             (Some(false), Err(why)) => {
                 if why == NoClip::Speech {
                     self.clips.counters().speech.fetch_add(1, Ordering::Relaxed);
@@ -181,6 +181,7 @@ impl Recorder {
                         clip = clip.is_ok(),
                         "cat heard"
                     );
+                    self.clips.stored(stored.id).await;
                     self.live.tell(News::Event(stored));
                     return;
                 }

@@ -3,10 +3,10 @@
 //! Events that are labelled already are analysed again when the hub starts. An event that is labelled later is analysed
 //! at once. The result differs slightly from live listening, because a clip begins only half a second before the sound.
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::ops::Range;
 
-use daemon::cause::cause;
 use daemon::shutdown::CancellationToken;
 use hub_store::clips::Clips;
 use hub_store::events::{Event, OwnerLabel};
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 const BATCH: usize = 16;
 
 /// Settings for a sound that the network is not sure of: the owner says that it is a cat.
-const KEEN: DetectorConfig =
+pub(crate) const KEEN: DetectorConfig =
     DetectorConfig { on_probability: 0.2, off_probability: 0.1, min_score: 0.0, ..DetectorConfig::DEFAULT };
 
 /// Why analysing again failed.
@@ -31,14 +31,6 @@ pub enum RehearError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A clip exists and cannot be read.
-    #[error("clip {file}: {}", cause(error))]
-    Clip {
-        /// Its file.
-        file: String,
-        /// Why.
-        error: std::io::Error,
-    },
 }
 
 /// How many events were analysed again.
@@ -46,8 +38,10 @@ pub enum RehearError {
 pub struct Reheard {
     /// Events whose labels teach again.
     pub again: usize,
-    /// Events in whose clip the network finds nothing, or whose clip is gone. Their labels teach nothing.
+    /// Events in whose clip the network finds nothing, or whose clip is damaged. Their labels teach nothing.
     pub lost: usize,
+    /// Events whose clip is missing or cannot be read now. The next start tries again.
+    pub unread: usize,
 }
 
 /// Analyses again what was labelled before the start, until done or `stop`.
@@ -57,8 +51,10 @@ pub async fn rehear(store: Store, clips: Clips, stop: CancellationToken) {
         () = stop.cancelled() => return,
     };
     match heard {
-        Ok(Reheard { again: 0, lost: 0 }) => {}
-        Ok(Reheard { again, lost }) => info!(again, lost, "analysed labelled events of an earlier network again"),
+        Ok(Reheard { again: 0, lost: 0, unread: 0 }) => {}
+        Ok(Reheard { again, lost, unread }) => {
+            info!(again, lost, unread, "analysed labelled events of an earlier network again");
+        }
         Err(error) => {
             warn!(%error, "cannot analyse labelled events of an earlier network; retrying at the next start");
         }
@@ -67,14 +63,16 @@ pub async fn rehear(store: Store, clips: Clips, stop: CancellationToken) {
 
 async fn all(store: &Store, clips: &Clips) -> Result<Reheard, RehearError> {
     let mut sum = Reheard::default();
+    let mut unread = HashSet::new();
     loop {
-        // The next batch no longer contains these.
-        let batch = store.labelled_of_another_network(BATCH).await?;
+        // The next batch no longer contains these, except for those that could not be read.
+        let mut batch = store.labelled_of_another_network(BATCH + unread.len()).await?;
+        batch.retain(|event| !unread.contains(&event.id));
         if batch.is_empty() {
             return Ok(sum);
         }
-        let heard = these(store, clips, batch).await?;
-        sum = Reheard { again: sum.again + heard.again, lost: sum.lost + heard.lost };
+        let heard = these(store, clips, batch, &mut unread).await?;
+        sum = Reheard { again: sum.again + heard.again, lost: sum.lost + heard.lost, unread: unread.len() };
     }
 }
 
@@ -85,37 +83,59 @@ async fn all(store: &Store, clips: &Clips) -> Result<Reheard, RehearError> {
 pub async fn rehear_labelled(store: &Store, clips: &Clips, event: &Event) -> Result<(), RehearError> {
     let teaches = matches!(event.label, Some(OwnerLabel::Context(_)));
     if teaches && event.found.features.is_none() && event.clip.is_ok() {
-        these(store, clips, vec![event.clone()]).await?;
+        these(store, clips, vec![event.clone()], &mut HashSet::new()).await?;
     }
     Ok(())
 }
 
-async fn these(store: &Store, clips: &Clips, events: Vec<Event>) -> Result<Reheard, RehearError> {
+/// Adds the events whose clips cannot be read to `unread`.
+async fn these(
+    store: &Store,
+    clips: &Clips,
+    events: Vec<Event>,
+    unread: &mut HashSet<i64>,
+) -> Result<Reheard, RehearError> {
     let mut heard = Vec::new();
     for event in events {
         let id = event.id;
-        heard.push((id, features_of(clips, event).await?));
+        match features_of(clips, event).await? {
+            Sound::Heard(features) => heard.push((id, features.map(|features| *features))),
+            Sound::Unread => {
+                unread.insert(id);
+            }
+        }
     }
     let again = heard.iter().filter(|(_, features)| features.is_some()).count();
-    let reheard = Reheard { again, lost: heard.len() - again };
+    let reheard = Reheard { again, lost: heard.len() - again, unread: unread.len() };
     store.put_reheard(heard).await?;
     Ok(reheard)
 }
 
-/// Features of an event by this network. `None`: it finds nothing, or the clip is gone or damaged.
-async fn features_of(clips: &Clips, event: Event) -> Result<Option<Features>, RehearError> {
-    let Ok(clip) = &event.clip else { return Ok(None) };
+/// What came of a clip.
+enum Sound {
+    /// Features of the event by this network. `None`: it finds nothing, or the clip is damaged.
+    Heard(Option<Box<Features>>),
+    /// The clip is missing or cannot be read now. Its disk may be away.
+    Unread,
+}
+
+async fn features_of(clips: &Clips, event: Event) -> Result<Sound, RehearError> {
+    let Ok(clip) = &event.clip else { return Ok(Sound::Heard(None)) };
     let samples = match clips.samples(clip).await {
         Ok(samples) => samples,
-        Err(lost) if matches!(lost.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => return Ok(None),
-        Err(error) => return Err(RehearError::Clip { file: clip.file.clone(), error }),
+        Err(damaged) if damaged.kind() == ErrorKind::InvalidData => return Ok(Sound::Heard(None)),
+        Err(error) => {
+            warn!(file = clip.file, %error, "a labelled clip cannot be read; it teaches nothing until the next start");
+            return Ok(Sound::Unread);
+        }
     };
     let in_clip = |sample: u64| sample.saturating_sub(clip.start_sample);
     let place = in_clip(event.found.start_sample)..in_clip(event.found.end_sample);
     // The background level as measured live. The clip contains too little background for that.
     let background_dbfs = event.found.measurements.rms_dbfs - event.found.measurements.snr_db;
     let heard = tokio::task::spawn_blocking(move || hear(&samples, &place, background_dbfs));
-    Ok(heard.await.map_err(|crash| StoreError::Cut(crash.to_string()))?)
+    let features = heard.await.map_err(|crash| StoreError::Cut(crash.to_string()))?;
+    Ok(Sound::Heard(features.map(Box::new)))
 }
 
 /// Features of the sound at a place in a clip, against a background of this level.

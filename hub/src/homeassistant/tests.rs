@@ -174,15 +174,9 @@ impl Hub {
 
     fn meow(&self, id: i64) {
         let found = hub_store::testing::event(NODE, 0);
-        let event = Event {
-            id,
-            found,
-            context_labels: 0,
-            clip: Err(NoClip::Disabled),
-            label: None,
-            labelled_at_ns: None,
-            node_id: None,
-        };
+        let (clip, label, labelled_at_ns) = (Err(NoClip::Disabled), None, None);
+        let event =
+            Event { id, found, context_labels: 0, clip, label, labelled_at_ns, node_id: None, recovered: false };
         self.live.tell(News::Event(Box::new(event)));
     }
 

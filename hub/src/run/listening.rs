@@ -1,6 +1,7 @@
 //! Starts live listening, and opens the clips.
 
 use hub_base::role::Role;
+use hub_listen::recover::recover;
 use hub_listen::rehear::rehear;
 use hub_listen::{Listening, Live, Settings};
 use hub_store::Store;
@@ -41,6 +42,7 @@ pub(super) async fn start(shared: &Shared) -> Result<Audio, RunError> {
         return Ok(Audio { clips: Some(clips), listening: None });
     }
     let clips = Clips::open(&shared.data_dir, config.clips.clone(), store.clone()).await?;
+    shared.tasks.spawn(recover(clips.clone(), shared.stop.clone()));
     shared.tasks.spawn(rehear(store.clone(), clips.clone(), shared.stop.clone()));
     let listening =
         if config.listen.enabled { Some(listen(shared, store.clone(), clips.clone()).await?) } else { None };

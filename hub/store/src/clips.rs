@@ -5,38 +5,67 @@
 //! while no cat vocalises never reaches the disk.
 //!
 //! A file is complete, synced and has its final name before the database refers to it. It is removed only after the
-//! database has dropped the reference. So a crash leaves at worst a file without an event, which [`Clips::open`]
-//! removes.
+//! database has released it and remembers so. A file that no event refers to, and that the database did not release, is
+//! what a crash leaves, or all that is left of an event whose database was lost. [`Clips::open`] moves it to the
+//! quarantine (`quarantine.rs`).
 
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use hub_base::time::{days_before, now_ns};
-use tracing::warn;
+use tracing::{error, info, warn};
 
-use self::codec::wav_of;
-use self::files::{WriteError, free_bytes, sweep, write};
+use self::codec::{Content, wav_of};
+use self::files::{SortedOut, Wanted, WriteError, free_bytes, sort_out, write};
+use self::quarantine::Quarantine;
+use self::story::{Story, fingerprint};
+use self::witness::Witness;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::events::event::{Clip, NoClip};
+use crate::events::ClipTotals;
+use crate::events::event::{Clip, NewEvent, NoClip};
+use crate::identity::Identity;
+use crate::private;
 
 mod codec;
 mod config;
 mod files;
+mod quarantine;
+mod recovery;
+mod story;
+mod witness;
 
 pub use self::codec::ClipFormat;
 pub use self::config::{ClipsConfig, MAX_LENGTH_S, MAX_ROLL_MS};
+pub use self::quarantine::{KEEP_BYTES as QUARANTINE_KEEP_BYTES, KEEP_DAYS as QUARANTINE_KEEP_DAYS};
+pub use self::recovery::{BroughtBack, LostClip};
 
 /// Directory of the clips within the data directory.
 const DIRECTORY: &str = "clips";
 
 /// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;
+
+/// Clips of labelled events that are kept. They are not counted towards `clips.keep_count`, and no age limits them.
+pub const LABELLED_KEEP_COUNT: u64 = 5_000;
+
+/// Size of all clips of labelled events, in bytes. They are not counted towards `clips.keep_mb`.
+pub const LABELLED_KEEP_BYTES: u64 = 500_000_000;
+
+/// Labelled events that are kept, with a clip or without.
+pub const LABELLED_KEEP_EVENTS: u64 = 20_000;
+
+/// If more clips than this are missing, and more than half of all, the folder is not the right one, for example because
+/// its disk is not mounted. Then no clip is marked as missing.
+const MOST_MISSING: usize = 10;
+
+/// Missing or damaged clips that are counted and logged, at most.
+const MOST_NOTICED: usize = 20_000;
 
 /// Failures of the same kind are logged once in this period.
 const FAILURE_LOG_PERIOD: Duration = Duration::from_secs(600);
@@ -65,6 +94,10 @@ pub struct ClipCounters {
     pub speech: AtomicU64,
     /// Clips that retention removed.
     pub expired: AtomicU64,
+    /// Clips that were to be read and whose file is missing, each once.
+    pub missing: AtomicU64,
+    /// Clips that were to be read and whose file is damaged, each once.
+    pub damaged: AtomicU64,
 }
 
 /// The clips on disk. Clones share them.
@@ -80,29 +113,78 @@ struct Inner {
     store: Store,
     counters: ClipCounters,
     failure_log: Mutex<Quiet>,
+    quarantine: Quarantine,
+    witness: Witness,
+    /// Files of missing or damaged clips that were counted and logged.
+    unusable: Mutex<HashSet<String>>,
+    /// What the witness knows. `None` in a process that does not own the store.
+    seen: Mutex<Option<Identity>>,
 }
 
 impl Clips {
-    /// Opens the clips in `data_dir`: creates the directory, removes files that no event refers to, and marks clips
-    /// without a file as missing. Only the process that owns the store calls it.
+    /// Opens the clips in `data_dir`: creates the directory, removes files that the database has released, moves other
+    /// files that no event refers to into the quarantine, and marks clips without a file as missing. Only the process
+    /// that owns the store calls it.
     ///
     /// # Errors
     /// If the directory or the store cannot be used.
     pub async fn open(data_dir: &Path, config: ClipsConfig, store: Store) -> Result<Self, StoreError> {
         let clips = Self::guest(data_dir, config, store);
-        let inner = Arc::clone(&clips.inner);
-        let wanted = clips.inner.store.clip_files().await?;
-        let (swept, missing) = blocking(move || sweep(&inner.directory, &wanted))
-            .await
-            .map_err(|error| StoreError::Directory { path: clips.inner.directory.clone(), error })?;
-        if swept > 0 || !missing.is_empty() {
-            warn!(
-                swept,
-                missing = missing.len(),
-                "removed clip files without events, and marked clips without files as missing, after an unclean stop"
+        let store = &clips.inner.store;
+        let identity = store.identity().await?;
+        let (inner, now) = (Arc::clone(&clips.inner), identity.clone());
+        if blocking(move || Ok::<_, std::io::Error>(inner.witness.misses_events(&now))).await.unwrap_or(true) {
+            let dropped = store.drop_unreadable_events().await?;
+            if dropped > 0 {
+                warn!(dropped, "dropped events that cannot be read; their clips describe them");
+            }
+        }
+        let wanted = Wanted { referred: store.clip_files().await?, released: store.released_clips().await? };
+        let released = wanted.released.iter().cloned().collect();
+        let (inner, now, referred) = (Arc::clone(&clips.inner), identity.clone(), wanted.referred.len());
+        let sorted = blocking(move || {
+            private::create_folder(&inner.directory)?;
+            // A recovery that was interrupted goes on.
+            let lost = inner.witness.misses_events(&now) || inner.quarantine.has_to_recover()?;
+            // A full disk must not keep the hub from starting. The next start sorts the files out.
+            let done = match sort_out(&inner.directory, &wanted, &inner.quarantine, lost) {
+                Err(error) if error.kind() == ErrorKind::StorageFull => {
+                    warn!(%error, "cannot sort out clips without events; retrying at the next start");
+                    return Ok((SortedOut::default(), lost));
+                }
+                other => other?,
+            };
+            if let Err(error) = inner.witness.remember(&now, true) {
+                warn!(%error, "cannot note which database the clips belong to; retrying at the next start");
+            }
+            Ok((done, lost))
+        });
+        let (SortedOut { removed, quarantined, missing }, lost) =
+            sorted.await.map_err(|error| StoreError::Directory { path: clips.inner.directory.clone(), error })?;
+        *clips.seen() = Some(identity);
+        if removed > 0 || quarantined > 0 {
+            info!(
+                removed,
+                quarantined, "removed clip files that nobody needs; clips without events are in the quarantine"
             );
         }
-        clips.inner.store.clips_are_missing(missing).await?;
+        if quarantined > 0 && lost {
+            warn!(clips = quarantined, "the database does not know these clips; recovering their events");
+        }
+        if missing.len() > MOST_MISSING && missing.len() > referred / 2 {
+            error!(
+                missing = missing.len(),
+                folder = %clips.inner.directory.display(),
+                "most clips are missing; check that their disk is mounted and that this is the right folder"
+            );
+        } else if !missing.is_empty() {
+            warn!(missing = missing.len(), "the files of these clips are missing");
+            store.clips_are_missing(missing).await?;
+        }
+        store.forget_released(released).await?;
+        if let Err(error) = store.begin_label_log().await {
+            warn!(%error, "cannot begin the log of labels; retrying at the next start");
+        }
         Ok(clips)
     }
 
@@ -115,6 +197,10 @@ impl Clips {
                 store,
                 counters: ClipCounters::default(),
                 failure_log: Mutex::new(Quiet::new(FAILURE_LOG_PERIOD)),
+                quarantine: Quarantine::new(data_dir),
+                witness: Witness::new(data_dir),
+                unusable: Mutex::new(HashSet::new()),
+                seen: Mutex::new(None),
             }),
         }
     }
@@ -135,15 +221,17 @@ impl Clips {
         blocking(move || free_bytes(&directory)).await.ok()
     }
 
-    /// Makes room within the quota and writes a clip. If the clip cannot be written, returns the reason; the caller
-    /// stores the event either way.
-    pub async fn keep(&self, cut: Cut) -> Result<Clip, NoClip> {
+    /// Makes room within the quota and writes the clip of an event. If the clip cannot be written, returns the reason;
+    /// the caller stores the event either way.
+    pub async fn keep(&self, cut: Cut, event: &NewEvent) -> Result<Clip, NoClip> {
         let config = &self.inner.config;
         if !config.enabled {
             return Err(NoClip::Disabled);
         }
         let (format, samples) = (config.format, cut.samples.len() as u64);
-        let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples))).await {
+        let (boot_id, start_sample) = (cut.boot_id, cut.start_sample);
+        let comment = story::write(event, start_sample, &cut.samples);
+        let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples, &comment))).await {
             Ok(encoded) => encoded,
             Err(error) => return Err(self.failed(&error)),
         };
@@ -155,8 +243,8 @@ impl Clips {
                 // The task holds the store, and with it the lock of the data directory, so no other hub cleans up the
                 // folder while the file is written.
                 let inner = Arc::clone(&self.inner);
-                let file = format!("{:016x}-{:012}{}", cut.boot_id, cut.start_sample, format.suffix());
-                let clip = Clip { file, bytes, start_sample: cut.start_sample, samples };
+                let file = format!("{boot_id:016x}-{start_sample:012}{}", format.suffix());
+                let clip = Clip { file, bytes, start_sample, samples };
                 blocking(move || write(&inner.directory, &clip.file, &encoded, reserve).map(|()| clip)).await
             }
             .map_err(|error| self.failed(&error)),
@@ -173,11 +261,27 @@ impl Clips {
     /// Reads a clip as a WAV file, whatever its format on disk.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if a FLAC file is damaged.
+    /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if it is damaged.
     pub async fn read(&self, clip: &Clip) -> std::io::Result<Vec<u8>> {
-        self.read_as(clip, |format, bytes, count| match format {
-            ClipFormat::Wav => Some(bytes),
-            ClipFormat::Flac => format.decode(&bytes, count).map(|samples| wav_of(&samples)),
+        self.read_as(clip, |samples| wav_of(&samples)).await
+    }
+
+    /// As [`Clips::read`], with the fingerprint of the audio.
+    ///
+    /// # Errors
+    /// As [`Clips::read`].
+    pub async fn read_with_fingerprint(&self, clip: &Clip) -> std::io::Result<(Vec<u8>, String)> {
+        self.read_as(clip, |samples| (wav_of(&samples), fingerprint(&samples))).await
+    }
+
+    /// As [`Clips::samples`], with the fingerprint of the audio: 16 hexadecimal digits, the same for equal samples.
+    ///
+    /// # Errors
+    /// As [`Clips::samples`].
+    pub async fn samples_with_fingerprint(&self, clip: &Clip) -> std::io::Result<(Vec<i16>, String)> {
+        self.read_as(clip, |samples| {
+            let fingerprint = fingerprint(&samples);
+            (samples, fingerprint)
         })
         .await
     }
@@ -187,36 +291,99 @@ impl Clips {
     /// # Errors
     /// [`ErrorKind::NotFound`] if the file is missing, [`ErrorKind::InvalidData`] if it is damaged.
     pub async fn samples(&self, clip: &Clip) -> std::io::Result<Vec<i16>> {
-        self.read_as(clip, |format, bytes, count| format.decode(&bytes, count)).await
+        self.read_as(clip, |samples| samples).await
     }
 
     async fn read_as<T: Send + 'static>(
         &self,
         clip: &Clip,
-        decode: impl FnOnce(ClipFormat, Vec<u8>, usize) -> Option<T> + Send + 'static,
+        give: impl FnOnce(Vec<i16>) -> T + Send + 'static,
     ) -> std::io::Result<T> {
         let path = self.inner.directory.join(&clip.file);
         let (format, count) = (ClipFormat::of(&clip.file), clip.samples as usize);
-        blocking(move || decode(format, std::fs::read(path)?, count).ok_or_else(|| ErrorKind::InvalidData.into())).await
+        let read = blocking(move || {
+            let Content { samples, comment } =
+                format.decode(&std::fs::read(path)?, count).ok_or(ErrorKind::InvalidData)?;
+            let intact = Story::read(&comment).is_none_or(|story| story.is_about(&samples));
+            if samples.len() == count && intact { Ok(give(samples)) } else { Err(ErrorKind::InvalidData.into()) }
+        });
+        let read = read.await;
+        if let Err(error) = &read {
+            self.notice_unusable(clip, error).await;
+        }
+        read
+    }
+
+    /// Counts and logs a missing or damaged clip, each file once.
+    async fn notice_unusable(&self, clip: &Clip, error: &std::io::Error) {
+        let counter = match error.kind() {
+            ErrorKind::NotFound => &self.inner.counters.missing,
+            ErrorKind::InvalidData => &self.inner.counters.damaged,
+            _ => return,
+        };
+        // Retention may have removed the clip after its event was read.
+        if error.kind() == ErrorKind::NotFound && !self.inner.store.refers_to_clip(&clip.file).await.unwrap_or(true) {
+            return;
+        }
+        let is_new = {
+            let mut noticed = self.inner.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+            noticed.len() < MOST_NOTICED && noticed.insert(clip.file.clone())
+        };
+        if is_new {
+            counter.fetch_add(1, Ordering::Relaxed);
+            warn!(file = clip.file, folder = %self.inner.directory.display(), %error, "a clip cannot be used");
+        }
     }
 
     /// Removes files that the database no longer refers to. A file that cannot be removed now is removed at the next
     /// start.
     pub async fn remove(&self, files: Vec<String>) {
-        let inner = Arc::clone(&self.inner);
+        if files.is_empty() {
+            return;
+        }
+        let (inner, names) = (Arc::clone(&self.inner), files.clone());
         let removed = blocking(move || {
-            for file in files {
-                match std::fs::remove_file(inner.directory.join(file)) {
+            for file in names {
+                match std::fs::remove_file(inner.directory.join(&file)) {
                     Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                    _ => {}
+                    _ => inner.quarantine.forget(&file)?,
                 }
             }
             Ok(())
-        })
-        .await;
-        if let Err(error) = removed {
-            warn!(error = cause(&error), "clip could not be removed; the next start tries again");
+        });
+        let removed =
+            removed.await.map_err(|error| StoreError::Directory { path: self.inner.directory.clone(), error });
+        let forgotten = match removed {
+            Ok(()) => self.inner.store.forget_released(files).await,
+            failed => failed,
+        };
+        if let Err(error) = forgotten {
+            warn!(%error, "clip could not be removed; the next start tries again");
         }
+    }
+
+    /// The database that the clips belong to.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// An event with this number was stored. The clips remember it, so that an older copy of the database is noticed.
+    pub async fn stored(&self, event_id: i64) {
+        let now = {
+            let mut seen = self.seen();
+            let Some(seen) = seen.as_mut().filter(|seen| seen.newest_event < event_id) else { return };
+            seen.newest_event = event_id;
+            seen.clone()
+        };
+        let inner = Arc::clone(&self.inner);
+        // Not durable: after a power cut, the disk may hold an older number, which only makes the check weaker.
+        if let Err(error) = blocking(move || inner.witness.remember(&now, false)).await {
+            self.log_failure(&error);
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<Identity>> {
+        self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes clips that are too old or exceed the quota. Call it regularly.
@@ -235,7 +402,16 @@ impl Clips {
                 self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
             }
         }
-        self.retire_surplus(0, 0).await
+        self.retire_surplus(0, 0).await?;
+        let keep = ClipTotals { count: LABELLED_KEEP_COUNT, bytes: LABELLED_KEEP_BYTES };
+        self.retire_labelled(keep, LABELLED_KEEP_EVENTS).await?;
+        let inner = Arc::clone(&self.inner);
+        let deleted = blocking(move || inner.quarantine.tidy(QUARANTINE_KEEP_BYTES)).await;
+        let deleted = deleted.map_err(|error| StoreError::Directory { path: self.inner.directory.clone(), error })?;
+        if deleted > 0 {
+            info!(deleted, "deleted old clips of the quarantine");
+        }
+        Ok(())
     }
 
     /// Makes room for a clip of `bytes`.
@@ -250,11 +426,39 @@ impl Clips {
         })
     }
 
-    /// Removes the oldest clips until `count` more clips of `bytes` in total fit into the quota.
+    /// Removes the clips of the events that were labelled first, and then such events, until the rest fits into the
+    /// quota of labelled events.
+    async fn retire_labelled(&self, keep: ClipTotals, keep_events: u64) -> Result<(), StoreError> {
+        let store = &self.inner.store;
+        loop {
+            let totals = store.labelled_clip_totals().await?;
+            if totals.count <= keep.count && totals.bytes <= keep.bytes {
+                break;
+            }
+            // To free bytes, clips go one at a time, because their sizes are not known in advance.
+            let over_count = totals.count.saturating_sub(keep.count);
+            let batch = usize::try_from(over_count).unwrap_or(RETIRE_BATCH).clamp(1, RETIRE_BATCH);
+            let retired = store.retire_labelled_clips(batch).await?;
+            if retired.is_empty() {
+                break;
+            }
+            self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
+        }
+        while store.forget_labelled_events(keep_events, RETIRE_BATCH).await? > 0 {}
+        Ok(())
+    }
+
+    /// Removes the oldest clips of events without a label until `count` more clips of `bytes` in total fit into the
+    /// quota.
     async fn retire_surplus(&self, count: u64, bytes: u64) -> Result<(), StoreError> {
         let config = &self.inner.config;
         loop {
-            let totals = self.inner.store.clip_totals().await?;
+            let all = self.inner.store.clip_totals().await?;
+            let labelled = self.inner.store.labelled_clip_totals().await?;
+            let totals = ClipTotals {
+                count: all.count.saturating_sub(labelled.count),
+                bytes: all.bytes.saturating_sub(labelled.bytes),
+            };
             let over_count = (totals.count + count).saturating_sub(config.keep_count);
             let over_bytes = (totals.bytes + bytes).saturating_sub(config.keep_mb.saturating_mul(1_000_000));
             if totals.count == 0 || (over_count == 0 && over_bytes == 0) {
@@ -263,6 +467,9 @@ impl Clips {
             // To free bytes, clips go one at a time, because their sizes are not known in advance.
             let batch = usize::try_from(over_count).unwrap_or(RETIRE_BATCH).clamp(1, RETIRE_BATCH);
             let retired = self.inner.store.retire_oldest_clips(batch).await?;
+            if retired.is_empty() {
+                return Ok(());
+            }
             self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
         }
     }

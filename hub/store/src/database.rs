@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use daemon::metrics::Calls;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::error::{StoreError, TURN_TIMEOUT};
 use crate::migrations;
+use crate::private;
+use crate::salvage::{Salvaged, salvage};
 use crate::waker::Waker;
 
 /// File name of the database within the data directory.
@@ -19,6 +21,9 @@ pub const DATABASE_FILE: &str = "hub.sqlite";
 
 /// The process with the analysis role locks this file as long as it runs.
 const LOCK_FILE: &str = "hub.lock";
+
+/// What SQLite appends to the name of the database for its own files. The first is the database itself.
+const FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 
 /// How long SQLite waits while another process writes, before a statement fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -62,13 +67,13 @@ impl Store {
     /// Opens the database in `data_dir` and brings its schema up to date. Creates the directory and the database if
     /// they are missing. Blocks the thread.
     ///
-    /// A keeper that finds a damaged database renames it, logs an error and starts with an empty one, because a hub
-    /// that listens from now on is worth more than a hub that does not start.
+    /// A keeper that finds a damaged database renames it, logs an error and starts with a new one, which has what could
+    /// be read of the damaged one. A hub that listens from now on is worth more than a hub that does not start.
     ///
     /// # Errors
     /// If the directory or the database cannot be used; see [`StoreError`].
     pub fn open(data_dir: &Path, access: Access) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(data_dir)
+        private::create_folder(data_dir)
             .map_err(|error| StoreError::Directory { path: data_dir.to_path_buf(), error })?;
         let lock = match access {
             Access::Keeper => Some(lock(data_dir)?),
@@ -77,8 +82,17 @@ impl Store {
         let path = data_dir.join(DATABASE_FILE);
         let writer = match open_checked(&path) {
             Err(damage) if access == Access::Keeper && damage.is_corrupt() => {
-                rename_damaged(&path, &damage)?;
-                open_checked(&path)?
+                let moved = rename_damaged(&path, &damage)?;
+                let mut new = open_checked(&path)?;
+                match salvage(&moved, &mut new) {
+                    Ok(Salvaged { rows, damaged_places }) => {
+                        warn!(rows, damaged_places, "copied what can be read of the damaged database");
+                    }
+                    Err(error) => {
+                        warn!(%error, "nothing can be read of the damaged database; starting with an empty one");
+                    }
+                }
+                new
             }
             other => other?,
         };
@@ -202,7 +216,7 @@ async fn blocking<T: Send + 'static>(
 
 fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = private::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| StoreError::Directory { path: path.clone(), error })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -213,6 +227,7 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
 
 /// Opens the connection that writes, checks the file and migrates it.
 fn open_checked(path: &Path) -> Result<Connection, StoreError> {
+    keep_private(path).map_err(|error| StoreError::Directory { path: path.to_path_buf(), error })?;
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     switch_to_wal(&connection)?;
@@ -224,6 +239,20 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     }
     migrations::migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Creates the file if it is missing, because SQLite would create it with permissions for others. SQLite gives its
+/// other files the permissions of this one.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    private::options().create(true).append(true).open(path)?;
+    for suffix in FILE_SUFFIXES {
+        private::tighten(&with_suffix(path, suffix))?;
+    }
+    Ok(())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    PathBuf::from(format!("{}{suffix}", path.display()))
 }
 
 /// Switches the database to WAL mode. If two processes switch a new database at the same time, they would wait for each
@@ -248,21 +277,32 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Renames a damaged database and its WAL files, so that a person can examine them later.
-fn rename_damaged(path: &Path, damage: &StoreError) -> Result<(), StoreError> {
+/// Renames a damaged database and its WAL files, so that a person can examine them later. Returns the new name.
+fn rename_damaged(path: &Path, damage: &StoreError) -> Result<PathBuf, StoreError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-    for suffix in ["", "-wal", "-shm"] {
-        let from = PathBuf::from(format!("{}{suffix}", path.display()));
-        let to = PathBuf::from(format!("{}.broken-{stamp}{suffix}", path.display()));
-        match std::fs::rename(&from, &to) {
+    let failed = |from: &Path| {
+        let path = from.to_path_buf();
+        move |error| StoreError::Directory { path, error }
+    };
+    let mut moved = with_suffix(path, &format!(".broken-{stamp}"));
+    // An earlier damaged database stays.
+    for copy in 2_u32.. {
+        if !moved.try_exists().map_err(failed(&moved))? {
+            break;
+        }
+        moved = with_suffix(path, &format!(".broken-{stamp}-{copy}"));
+    }
+    for suffix in FILE_SUFFIXES {
+        let from = with_suffix(path, suffix);
+        match std::fs::rename(&from, with_suffix(&moved, suffix)) {
             Ok(()) => {}
             Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(StoreError::Directory { path: from, error }),
+            Err(source) => return Err(failed(&from)(source)),
         }
     }
-    error!(path = %path.display(), moved_to = %format!("{}.broken-{stamp}", path.display()), error = %damage,
-        "DATABASE DAMAGED: the file was renamed, and the hub starts with an empty database");
-    Ok(())
+    error!(path = %path.display(), moved_to = %moved.display(), error = %damage,
+        "DATABASE DAMAGED: the file was renamed, and the hub starts with a new database");
+    Ok(moved)
 }
 
 #[cfg(test)]

@@ -10,3 +10,8 @@ pub fn decode(bytes: &[u8], expected: usize) -> Option<Vec<i16>> {
     }
     reader.samples().take(expected.saturating_add(1)).map(|sample| i16::try_from(sample.ok()?).ok()).collect()
 }
+
+/// The comment of this name in a FLAC stream. `None` if there is none, or `bytes` is not a valid FLAC stream.
+pub fn comment(bytes: &[u8], name: &str) -> Option<String> {
+    claxon::FlacReader::new(bytes).ok()?.get_tag(name).next().map(str::to_owned)
+}

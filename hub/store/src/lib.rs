@@ -16,10 +16,14 @@ mod database;
 mod error;
 pub mod events;
 pub mod flac;
+mod identity;
+mod label_log;
 mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
+mod private;
+mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod waker;

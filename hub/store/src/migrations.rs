@@ -14,6 +14,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0006_node_notices.sql"),
     include_str!("migrations/0007_any_channel.sql"),
     include_str!("migrations/0008_node_ids.sql"),
+    include_str!("migrations/0009_clip_safety.sql"),
 ];
 
 /// Takes the steps that the database has not taken yet, each in its own transaction. Two processes may do this at once.

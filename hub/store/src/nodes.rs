@@ -149,6 +149,11 @@ fn join_events(db: &Transaction<'_>, id: &str, now_ns: i64) -> Result<(), StoreE
          AS place FROM events WHERE node_id = ?1 AND deleted_at_ns IS NULL) WHERE place > 1)",
         params![id, now_ns, NoClip::Expired.as_str()],
     )?;
+    // Both may have had one file, which the one that stays still needs.
+    db.execute(
+        "DELETE FROM clip_removals WHERE file IN (SELECT clip_file FROM events WHERE clip_file IS NOT NULL)",
+        [],
+    )?;
     Ok(())
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct EventAnswer {
     labelled_at: Option<String>,
     /// What the event counts as: the label, or the context if there is no label.
     counts_as: &'static str,
+    /// Whether the event was lost with its database and came back from its clip. Nobody was notified of it then.
+    recovered: bool,
     /// Acoustic measurements.
     measurements: MeasurementsAnswer,
     /// The recording. Null: there is no clip.
@@ -97,6 +99,7 @@ impl From<&Event> for EventAnswer {
             label: event.label.map(|label| label.as_str()),
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),
+            recovered: event.recovered,
             measurements: (&found.measurements).into(),
             clip: event.clip.as_ref().ok().map(|clip| ClipAnswer::new(event, clip)),
             no_clip_reason: event.clip.as_ref().err().map(|reason| reason.as_str()),

@@ -26,8 +26,9 @@ use crate::app::App;
 use crate::json::{Failure, Problem};
 use crate::params::{Id, Params, bad};
 
-/// A clip never changes, and the number of its event is never reused.
-const CACHE: &str = "private, max-age=86400, immutable";
+/// After a new database, the number of an event stands for another sound. So browsers ask each time whether their copy
+/// is current.
+const CACHE: &str = "private, no-cache";
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(wav)).routes(routes!(png))
@@ -61,17 +62,19 @@ struct PictureParams {
         (status = 200, body = Vec<u8>, content_type = "audio/wav"),
         (status = 206, body = Vec<u8>, content_type = "audio/wav", description = "The requested range"),
         (status = 304, description = "The client's copy is current"),
-        (status = 404, body = Problem, description = "`not_found`: the event does not exist or has no clip"),
+        (status = 404, body = Problem, description = "`not_found`: the event does not exist, or it has no usable clip"),
         (status = 416, body = Problem, description = "`range_not_satisfiable`: the range begins after the last byte"),
     )
 )]
 async fn wav(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap) -> Result<Response, Failure> {
     let event = find(&app, id).await?;
-    let tag = format!("\"clip-{id}\"");
+    let read = app.clips.read_with_fingerprint(clip_of(&event)?).await;
+    let (bytes, fingerprint) = read.map_err(|why| unreadable(&event, &why))?;
+    let tag = format!("\"clip-{fingerprint}\"");
     if is_current(&headers, &tag) {
         return Ok(not_modified(tag));
     }
-    let bytes = read(&app, &event, clip_of(&event)?).await?;
+    let bytes = Bytes::from(bytes);
     let common = [
         (CONTENT_TYPE, "audio/wav".to_owned()),
         (ACCEPT_RANGES, "bytes".to_owned()),
@@ -101,7 +104,7 @@ async fn wav(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap) -> Res
         (status = 200, body = Vec<u8>, content_type = "image/png"),
         (status = 304, description = "The client's copy is current"),
         (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
-        (status = 404, body = Problem, description = "`not_found`: the event does not exist or has no clip"),
+        (status = 404, body = Problem, description = "`not_found`: the event does not exist, or it has no usable clip"),
     )
 )]
 async fn png(
@@ -112,19 +115,18 @@ async fn png(
 ) -> Result<Response, Failure> {
     let size = params.parse()?;
     let event = find(&app, id).await?;
-    // A later version may draw the same clip differently.
-    let look = format!("{}x{}{}", size.width_px, size.height_px, if size.axes { "a" } else { "" });
-    let tag = format!("\"spectrogram-{id}-{look}-{}\"", env!("CARGO_PKG_VERSION"));
-    if is_current(&headers, &tag) {
-        return Ok(not_modified(tag));
-    }
     let clip = clip_of(&event)?;
-    let samples = app.clips.samples(clip).await.map_err(|why| unreadable(&event, &why))?;
+    let read = app.clips.samples_with_fingerprint(clip).await;
+    let (samples, fingerprint) = read.map_err(|why| unreadable(&event, &why))?;
     let from_clip_start = |sample: u64| sample.saturating_sub(clip.start_sample) as usize;
     let mark = Mark {
         start_sample: from_clip_start(event.found.start_sample),
         end_sample: from_clip_start(event.found.end_sample),
     };
+    let tag = picture_tag(&fingerprint, mark, size);
+    if is_current(&headers, &tag) {
+        return Ok(not_modified(tag));
+    }
     let place = app.limits.drawings.take().await;
     let drawn = tokio::task::spawn_blocking(move || {
         picture::png(&samples, Some(mark), size).map_err(|why| format!("the picture cannot be encoded: {why}"))
@@ -159,14 +161,18 @@ fn clip_of(event: &Event) -> Result<&Clip, Error> {
         .map_err(|reason| Error::new(Code::NotFound, format!("event {} has no clip: {}", event.id, reason.as_str())))
 }
 
-async fn read(app: &App, event: &Event, clip: &Clip) -> Result<Bytes, Error> {
-    app.clips.read(clip).await.map(Bytes::from).map_err(|why| unreadable(event, &why))
+/// Names the content of a picture. A later version may draw the same clip differently.
+fn picture_tag(fingerprint: &str, mark: Mark, size: PictureSize) -> String {
+    let look = format!("{}x{}{}", size.width_px, size.height_px, if size.axes { "a" } else { "" });
+    let place = format!("{}-{}", mark.start_sample, mark.end_sample);
+    format!("\"spectrogram-{fingerprint}-{place}-{look}-{}\"", env!("CARGO_PKG_VERSION"))
 }
 
 fn unreadable(event: &Event, why: &std::io::Error) -> Error {
+    let no_clip = |reason: &str| Error::new(Code::NotFound, format!("event {} has no clip: {reason}", event.id));
     match why.kind() {
-        // Retention deleted the clip after the event was read.
-        std::io::ErrorKind::NotFound => Error::new(Code::NotFound, format!("event {} no longer has a clip", event.id)),
+        std::io::ErrorKind::NotFound => no_clip("the file is missing"),
+        std::io::ErrorKind::InvalidData => no_clip("the file is damaged"),
         _ => Error::new(Code::StoreUnavailable, format!("the clip cannot be read: {}", cause(why))),
     }
 }

@@ -194,10 +194,8 @@ async fn killed_hub_goes_on_with_nothing_missing_and_nothing_twice() {
     let on_disk = std::fs::read_dir(dir.path().join("clips")).unwrap().count();
     assert_eq!(on_disk, truth.len());
     for event in &page.events {
-        assert_eq!(
-            clips.read(event.clip.as_ref().unwrap()).await.unwrap().len() as u64,
-            event.clip.as_ref().unwrap().bytes
-        );
+        let clip = event.clip.as_ref().unwrap();
+        assert_eq!(clips.read(clip).await.unwrap().len() as u64, clip.wav_bytes());
     }
     let resumed = node.asked.lock().unwrap().clone();
     assert_eq!(resumed[0], Cursor { boot_id: 0, sequence: 0 });

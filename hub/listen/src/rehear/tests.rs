@@ -1,5 +1,5 @@
 use hub_store::Access;
-use hub_store::clips::{ClipsConfig, Cut};
+use hub_store::clips::{ClipFormat, ClipsConfig, Cut};
 use hub_store::events::{NewEvent, NoClip};
 use hub_store::testing::{as_if_another_network_heard, event, put_with};
 use sound::detection::ContextLabel;
@@ -14,31 +14,36 @@ fn recorded(name: &str) -> Vec<i16> {
 }
 
 struct Home {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     store: Store,
     clips: Clips,
 }
 
 impl Home {
     async fn open() -> Self {
+        Self::open_as(ClipFormat::Wav).await
+    }
+
+    async fn open_as(format: ClipFormat) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
-        let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
+        let config = ClipsConfig { format, reserve_mb: 0, ..ClipsConfig::default() };
         let clips = Clips::open(dir.path(), config, store.clone()).await.unwrap();
-        Self { _dir: dir, store, clips }
+        Self { dir, store, clips }
     }
 
     /// Stores an event with its clip. The event lies at `place` in the clip.
     async fn put(&self, node: &str, start_sample: u64, clip: Option<&[i16]>, place: Range<u64>) -> Event {
+        let length = place.end - place.start;
+        let found = NewEvent { end_sample: start_sample + length, ..event(node, start_sample) };
         let clip = match clip {
             Some(samples) => {
                 let cut = Cut { boot_id: 1, start_sample: start_sample - place.start, samples: samples.to_vec() };
-                self.clips.keep(cut).await
+                self.clips.keep(cut, &found).await
             }
             None => Err(NoClip::Disabled),
         };
-        let length = place.end - place.start;
-        put_with(&self.store, NewEvent { end_sample: start_sample + length, ..event(node, start_sample) }, clip).await
+        put_with(&self.store, found, clip).await
     }
 
     async fn label(&self, event: &Event) -> Event {
@@ -71,7 +76,8 @@ async fn labels_go_on_teaching_after_an_update() {
     as_if_another_network_heard(&home.store, i64::MAX).await;
     let judged = home.put("attic", 900_000, None, place.clone()).await;
 
-    assert_eq!(all(&home.store, &home.clips).await.unwrap(), Reheard { again: count, lost: 2 });
+    let counted = Reheard { again: count, lost: 2, unread: 0 };
+    assert_eq!(all(&home.store, &home.clips).await.unwrap(), counted);
     assert_eq!(home.labels().await as usize, count);
     let judged = home.store.event(judged.id).await.unwrap().unwrap();
     assert_eq!(judged.context_labels as usize, count, "events of its cat are judged again");
@@ -82,6 +88,28 @@ async fn labels_go_on_teaching_after_an_update() {
     assert_eq!(home.labels().await as usize, count);
     rehear_labelled(&home.store, &home.clips, &labelled).await.unwrap();
     assert_eq!(home.labels().await as usize, count + 1);
+}
+
+#[tokio::test]
+async fn damaged_and_missing_clips_end_nothing_and_a_missing_one_is_tried_again() {
+    let home = Home::open_as(ClipFormat::Flac).await;
+    let (meow, place) = (recorded("meow_alone"), ROLL..ROLL + 12_000);
+    let mut paths = Vec::new();
+    for n in 1..=3 {
+        let event = home.put("kitchen", n * 100_000, Some(&meow), place.clone()).await;
+        home.label(&event).await;
+        paths.push(home.dir.path().join("clips").join(event.clip.unwrap().file));
+    }
+    as_if_another_network_heard(&home.store, i64::MAX).await;
+    std::fs::write(&paths[2], &std::fs::read(&paths[2]).unwrap()[..1_000]).unwrap();
+    let away = home.dir.path().join("away");
+    std::fs::rename(&paths[1], &away).unwrap();
+    let rehear = || async { all(&home.store, &home.clips).await.unwrap() };
+    assert_eq!(rehear().await, Reheard { again: 1, lost: 1, unread: 1 });
+    assert_eq!(rehear().await, Reheard { again: 0, lost: 0, unread: 1 });
+    std::fs::rename(&away, &paths[1]).unwrap();
+    assert_eq!(rehear().await, Reheard { again: 1, lost: 0, unread: 0 });
+    assert_eq!(home.labels().await, 2);
 }
 
 #[test]

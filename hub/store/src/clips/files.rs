@@ -1,15 +1,13 @@
-//! The folder of the clips: writes files atomically, and removes files that no event refers to.
+//! The folder of the clips: writes files atomically, and sorts out files that no event refers to.
 
-use std::io::Write;
+use std::collections::HashSet;
 use std::path::Path;
 
 use daemon::cause::cause;
-use tracing::info;
 
 use super::codec::ClipFormat;
-
-/// Suffix of files that are not complete yet.
-const UNFINISHED: &str = ".part";
+use super::quarantine::Quarantine;
+use crate::private::{self, UNFINISHED};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
@@ -28,18 +26,7 @@ pub(super) fn write(directory: &Path, file: &str, bytes: &[u8], reserve: u64) ->
     if free < reserve.saturating_add(bytes.len() as u64) {
         return Err(WriteError::Reserve { free_mb: free / 1_000_000, reserve_mb: reserve / 1_000_000 });
     }
-    let unfinished = directory.join(format!("{file}{UNFINISHED}"));
-    let written = std::fs::File::create(&unfinished).and_then(|mut part| {
-        part.write_all(bytes)?;
-        part.sync_all()?;
-        std::fs::rename(&unfinished, directory.join(file))?;
-        std::fs::File::open(directory)?.sync_all()
-    });
-    if written.is_err() {
-        // If this fails too, the next start removes the unfinished file.
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    Ok(written?)
+    Ok(private::replace(&directory.join(file), bytes, true)?)
 }
 
 pub(super) fn free_bytes(directory: &Path) -> std::io::Result<u64> {
@@ -47,30 +34,56 @@ pub(super) fn free_bytes(directory: &Path) -> std::io::Result<u64> {
     Ok(room.f_bavail.saturating_mul(room.f_frsize))
 }
 
-fn is_clip(name: &str) -> bool {
-    ClipFormat::ALL.iter().any(|format| name.ends_with(format.suffix()))
+/// What the database says about clip files.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Events refer to these.
+    pub(super) referred: HashSet<String>,
+    /// The database has released these, so nobody needs them.
+    pub(super) released: HashSet<String>,
 }
 
-/// Removes the clip files that are not in `wanted`. Returns how many it removed, and which files of `wanted` are
-/// missing.
-pub(super) fn sweep(
+/// What became of the files in the folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SortedOut {
+    /// Files that were removed: unfinished ones, and those that the database had released.
+    pub(super) removed: usize,
+    /// Files that no event refers to. They are in the quarantine now.
+    pub(super) quarantined: usize,
+    /// Files that events refer to and that do not exist.
+    pub(super) missing: Vec<String>,
+}
+
+/// Removes unfinished files and released clips, and moves other clips that no event refers to into the quarantine.
+/// `lost`: the events of those clips may have been lost with their database.
+pub(super) fn sort_out(
     directory: &Path,
-    wanted: &std::collections::HashSet<String>,
-) -> std::io::Result<(usize, Vec<String>)> {
-    std::fs::create_dir_all(directory)?;
-    let mut missing = wanted.clone();
-    let mut swept = 0;
+    wanted: &Wanted,
+    quarantine: &Quarantine,
+    lost: bool,
+) -> std::io::Result<SortedOut> {
+    let mut missing = wanted.referred.clone();
+    let mut done = SortedOut::default();
+    let mut folder = None;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
-        if !missing.remove(name) && (is_clip(name) || name.ends_with(UNFINISHED)) {
-            std::fs::remove_file(entry.path())?;
-            swept += 1;
+        if missing.remove(name) {
+            private::tighten(&path)?;
+        } else if name.ends_with(UNFINISHED) || wanted.released.contains(name) {
+            std::fs::remove_file(path)?;
+            done.removed += 1;
+        } else if ClipFormat::is_clip(name) {
+            if folder.is_none() {
+                folder = Some(quarantine.open_folder(lost)?);
+            }
+            if let Some(folder) = &folder {
+                Quarantine::take(&path, folder)?;
+                done.quarantined += 1;
+            }
         }
     }
-    if swept > 0 {
-        info!(swept, "removed clip files that no event refers to");
-    }
-    Ok((swept, missing.into_iter().collect()))
+    done.missing = missing.into_iter().collect();
+    Ok(done)
 }

@@ -1,4 +1,7 @@
+use rusqlite::OptionalExtension;
+
 use super::*;
+use crate::testing::{clip_of, event, put_with};
 
 async fn table_count(store: &Store) -> i64 {
     store
@@ -83,6 +86,84 @@ async fn damaged_database_is_renamed() {
         .unwrap()
         .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("hub.sqlite.broken-"));
     assert!(kept, "the damaged file is gone");
+}
+
+/// Stores events of two nodes and labels some of them. Returns the file of the closed database.
+async fn database_with_events(dir: &tempfile::TempDir, count: u64) -> PathBuf {
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    for n in 0..count {
+        let found = event(["kitchen", "hall"][(n % 2) as usize], n * 16_000);
+        let clip = clip_of(&found);
+        let id = put_with(&store, found, Ok(clip)).await.id;
+        if n % 10 == 0 {
+            store.label_event(id, Some(crate::events::OwnerLabel::NotACat)).await.unwrap();
+        }
+    }
+    close_without_log(dir, store);
+    dir.path().join(DATABASE_FILE)
+}
+
+/// The log could restore what a test damages.
+fn close_without_log(dir: &tempfile::TempDir, store: Store) {
+    drop(store);
+    let path = dir.path().join(DATABASE_FILE);
+    Connection::open(path).unwrap().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+}
+
+/// The numbers of the events, after a start with a damaged database.
+async fn events_after_start(dir: &tempfile::TempDir) -> Vec<crate::events::Event> {
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let verdict = store.read(|db| {
+        let orphans: Option<String> = db.query_row("PRAGMA foreign_key_check", [], |row| row.get(0)).optional()?;
+        assert_eq!(orphans, None);
+        Ok(db.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0))?)
+    });
+    assert_eq!(verdict.await.unwrap(), "ok");
+    let events = store.events_stored_after(0, 10_000).await.unwrap();
+    let next = put_with(&store, event("attic", 0), Err(crate::events::NoClip::Disabled)).await;
+    assert!(events.iter().all(|event| event.id < next.id));
+    close_without_log(dir, store);
+    events
+}
+
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_database_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database_with_events(&dir, 300).await;
+    let whole = std::fs::read(&path).unwrap();
+    let pages = whole.len() / 4096;
+    assert!(pages > 60, "{pages}");
+
+    // Single pages in the middle, as a worn SD card loses them.
+    let mut bytes = whole.clone();
+    for page in (pages / 4..pages).step_by(pages / 8) {
+        bytes[page * 4096..(page + 1) * 4096].fill(0xA5);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let events = events_after_start(&dir).await;
+    assert!((200..300).contains(&events.len()), "{}", events.len());
+    for event in &events {
+        let n = event.id.cast_unsigned() - 1;
+        assert_eq!(event.found, crate::testing::event(["kitchen", "hall"][(n % 2) as usize], n * 16_000));
+        assert_eq!(event.clip, Ok(clip_of(&event.found)));
+        assert_eq!(event.label.is_some(), n % 10 == 0);
+    }
+    let moved = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    let moved: Vec<_> = moved.filter(|path| path.display().to_string().contains(".broken-")).collect();
+    // The start wrote its journal mode into the first page before it found the damage.
+    let is_kept = |path: &PathBuf| std::fs::read(path).unwrap().get(4096..) == Some(&bytes[4096..]);
+    assert!(moved.iter().any(is_kept), "the damaged file has changed: {moved:?}");
+
+    // Cut off, as after a full disk or a broken copy.
+    std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let events = events_after_start(&dir).await;
+    assert!(events.len() > 60, "{}", events.len());
+
+    // Nothing but the first page.
+    let mut bytes = whole;
+    bytes[4096..].fill(0);
+    std::fs::write(&path, &bytes).unwrap();
+    events_after_start(&dir).await;
 }
 
 #[tokio::test]

@@ -246,7 +246,7 @@ fn is_known(db: &rusqlite::Connection, node: &str, boot_id: u64, start: u64, end
     Ok(db.query_row(sql, parameters, |row| row.get(0))?)
 }
 
-fn insert(
+pub(super) fn insert(
     db: &Transaction<'_>,
     event: &NewEvent,
     context_labels: u32,

@@ -118,6 +118,8 @@ pub struct Event {
     pub labelled_at_ns: Option<i64>,
     /// Id of the node, 64 hexadecimal digits. `None`: it had proved none.
     pub node_id: Option<String>,
+    /// Whether the event was lost with its database and came back from its clip.
+    pub recovered: bool,
 }
 
 words!(EventClock {
@@ -176,7 +178,8 @@ pub(super) const COLUMNS: &str = concat!(
     url_of!("events"),
     ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
-    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, node_id"
+    ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
+     recovered, node_id"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -211,7 +214,8 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         clip,
         label,
         labelled_at_ns: row.get(31)?,
-        node_id: row.get(34)?,
+        recovered: row.get(34)?,
+        node_id: row.get(35)?,
     })
 }
 

@@ -184,8 +184,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn label_event(&self, id: i64, label: Option<OwnerLabel>) -> Result<Option<Event>, StoreError> {
-        self.write_durably(move |db| {
-            let (now_ns, label) = (now_ns(), label.map(OwnerLabel::as_str));
+        let now_ns = now_ns();
+        let labelled = self.write_durably(move |db| {
+            let label = label.map(OwnerLabel::as_str);
             let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1 AND deleted_at_ns IS NULL";
             if db.execute(sql, params![id, label, label.map(|_| now_ns)])? == 0 {
                 return Ok(None);
@@ -195,8 +196,12 @@ impl Store {
             learning::reevaluate(db, id)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             Ok(Some(db.query_row(&sql, [id], from_row)?))
-        })
-        .await
+        });
+        let labelled = labelled.await?;
+        if let Some(event) = &labelled {
+            self.log_label(event, now_ns).await;
+        }
+        Ok(labelled)
     }
 
     /// The latest gaps of a node, or of all nodes, the latest first.

@@ -67,7 +67,7 @@ impl Store {
     async fn retire(&self, before_ns: Option<i64>, limit: usize) -> Result<Vec<RetiredClip>, StoreError> {
         self.write_durably(move |db| {
             let sql = "SELECT id, clip_file, clip_bytes FROM events WHERE clip_file IS NOT NULL AND started_at_ns < ?1 \
-                       ORDER BY started_at_ns, id LIMIT ?2";
+                       AND label IS NULL ORDER BY started_at_ns, id LIMIT ?2";
             let mut statement = db.prepare_cached(sql)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map(params![before_ns.unwrap_or(i64::MAX), limit], |row| {
@@ -142,7 +142,8 @@ impl Store {
     /// oldest events above `keep_events`; likewise gaps that were noticed before `began_before_ns`, and gaps above
     /// `keep_events`.
     ///
-    /// An event that still has a clip stays until its clip is removed.
+    /// An event that still has a clip stays until its clip is removed. An event with a label stays; see
+    /// [`Store::forget_labelled_events`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -162,12 +163,12 @@ impl Store {
             )?;
             removed += db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL \
-                 AND started_at_ns < ?1 AND clip_file IS NULL ORDER BY started_at_ns LIMIT ?2)",
+                 AND started_at_ns < ?1 AND clip_file IS NULL AND label IS NULL ORDER BY started_at_ns LIMIT ?2)",
                 params![began_before_ns, limit],
             )?;
             removed += db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
-                 ORDER BY started_at_ns, id LIMIT min(?2, max(0, (SELECT count(*) FROM events) - ?1)))",
+                 AND label IS NULL ORDER BY started_at_ns, id LIMIT min(?2, max(0, (SELECT count(*) FROM events) - ?1)))",
                 params![keep_events, limit],
             )?;
             db.execute(

@@ -58,7 +58,9 @@ pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
         .with(&[("result", "disk_full")], get(&counters.disk_full))
         .with(&[("result", "speech")], get(&counters.speech))
         .with(&[("result", "write_failed")], get(&counters.write_failed))
-        .with(&[("result", "expired")], get(&counters.expired));
+        .with(&[("result", "expired")], get(&counters.expired))
+        .with(&[("result", "missing")], get(&counters.missing))
+        .with(&[("result", "damaged")], get(&counters.damaged));
     // Left out if the store does not answer. Its failed operations are counted.
     if let Ok(kept) = store.clip_totals().await {
         page.gauge("meowlink_hub_clips_kept", "Clips on disk.").value(kept.count as f64);

@@ -1,0 +1,175 @@
+//! Recovers events from the clips in the quarantine, after their database was lost. `hub-listen`'s `recover` does this
+//! in the background, because old clips must be heard again.
+
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use sound::SAMPLE_RATE_HZ;
+
+use super::config::{MAX_LENGTH_S, MAX_ROLL_MS};
+use super::story::Story;
+use super::{ClipFormat, Clips, blocking};
+use crate::error::StoreError;
+use crate::events::event::{Clip, Event, NewEvent};
+use crate::events::{Recovered, RecoveredEvent};
+
+/// Samples of the longest clip that the config allows.
+const MOST_SAMPLES: usize = ((MAX_LENGTH_S * 1_000 + 2 * MAX_ROLL_MS) * (SAMPLE_RATE_HZ / 1_000)) as usize;
+
+/// Size of the largest file that can be a clip, in bytes.
+const MOST_BYTES: u64 = 4 * MOST_SAMPLES as u64;
+
+/// A clip whose event may be lost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LostClip {
+    path: PathBuf,
+    /// Its file, as the event will refer to it.
+    pub clip: Clip,
+    /// Boot id of the node.
+    pub boot_id: u64,
+    /// The audio.
+    pub samples: Vec<i16>,
+    /// The event, as the clip describes it. `None`: an earlier version wrote the clip, without a description.
+    pub event: Option<NewEvent>,
+    /// When the file was written, in nanoseconds since 1970 UTC.
+    pub written_at_ns: i64,
+}
+
+/// What became of a lost clip.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BroughtBack {
+    /// Its event was lost, and is stored again.
+    Event(Box<Event>),
+    /// Its event was there without its clip, and has it again.
+    Clip,
+    /// Its event is there and needs no clip. The file stays in the quarantine.
+    NotNeeded,
+    /// Its owner had deleted the event. The file is removed.
+    Deleted,
+}
+
+impl Clips {
+    /// The clips from which events are to be recovered, in the order in which they were written.
+    ///
+    /// # Errors
+    /// If the quarantine cannot be read.
+    pub async fn lost(&self) -> std::io::Result<Vec<PathBuf>> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let mut lost = Vec::new();
+            for path in inner.quarantine.to_recover()? {
+                lost.push((std::fs::metadata(&path)?.modified()?, path));
+            }
+            lost.sort();
+            Ok(lost.into_iter().map(|(_, path)| path).collect())
+        })
+        .await
+    }
+
+    /// Whether a recovery has not ended yet.
+    ///
+    /// # Errors
+    /// If the quarantine cannot be read.
+    pub async fn must_recover(&self) -> std::io::Result<bool> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.quarantine.has_to_recover()).await
+    }
+
+    /// Reads a lost clip. `None`: the file is damaged or not a clip, and stays in the quarantine.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub async fn examine(&self, path: &Path) -> std::io::Result<Option<LostClip>> {
+        let path = path.to_path_buf();
+        blocking(move || examine(path)).await
+    }
+
+    /// Stores the event of a lost clip as recovered, and takes the clip out of the quarantine. Nobody is notified.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. The clip then waits for the next start.
+    pub async fn bring_back(&self, lost: LostClip, event: NewEvent) -> Result<BroughtBack, StoreError> {
+        let store = &self.inner.store;
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |error| StoreError::Directory { path, error }
+        };
+        let (from, to) = (lost.path, self.inner.directory.join(&lost.clip.file));
+        let unusable = failed(&from);
+        match store.how_known(&event).await? {
+            RecoveredEvent::Deleted => {
+                blocking(move || std::fs::remove_file(&from)).await.map_err(unusable)?;
+                return Ok(BroughtBack::Deleted);
+            }
+            RecoveredEvent::Complete => return Ok(BroughtBack::NotNeeded),
+            RecoveredEvent::Unknown | RecoveredEvent::WithoutClip(_) => {}
+        }
+        let moved = blocking(move || {
+            // Listening may have stored this clip in the meantime.
+            if to.try_exists()? {
+                return Ok(false);
+            }
+            std::fs::rename(&from, &to).map(|()| true)
+        });
+        if !moved.await.map_err(unusable)? {
+            return Ok(BroughtBack::NotNeeded);
+        }
+        // If this fails, or if listening stored the event just now, the next start sets the file aside again.
+        match store.commit_recovered(event, lost.clip).await? {
+            Recovered::Event(event) => {
+                self.stored(event.id).await;
+                Ok(BroughtBack::Event(event))
+            }
+            Recovered::Clip => Ok(BroughtBack::Clip),
+            Recovered::Nothing => Ok(BroughtBack::NotNeeded),
+        }
+    }
+
+    /// Ends the recovery: what is still in the quarantine cannot be recovered, and is deleted later.
+    ///
+    /// # Errors
+    /// If the quarantine cannot be changed.
+    pub async fn end_recovery(&self) -> std::io::Result<()> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.quarantine.all_recovered()).await
+    }
+}
+
+fn examine(path: PathBuf) -> std::io::Result<Option<LostClip>> {
+    let Some((name, (boot_id, start_sample))) =
+        path.file_name().and_then(|name| name.to_str()).and_then(|name| Some((name.to_owned(), named(name)?)))
+    else {
+        return Ok(None);
+    };
+    let mut file = std::fs::File::open(&path)?;
+    let about = file.metadata()?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    let Some(content) = ClipFormat::of(&name).decode(&bytes, MOST_SAMPLES).filter(|read| !read.samples.is_empty())
+    else {
+        return Ok(None);
+    };
+    let story = Story::read(&content.comment);
+    if story.as_ref().is_some_and(|story| !story.is_about(&content.samples)) {
+        return Ok(None);
+    }
+    let written = about.modified()?.duration_since(UNIX_EPOCH).map_err(|_| ErrorKind::InvalidData)?;
+    let start_sample = story.as_ref().map_or(start_sample, |story| story.clip_start_sample);
+    Ok(Some(LostClip {
+        path,
+        clip: Clip { file: name, bytes: about.len(), start_sample, samples: content.samples.len() as u64 },
+        boot_id: story.as_ref().map_or(boot_id, |story| story.event.boot_id),
+        samples: content.samples,
+        event: story.map(|story| story.event),
+        written_at_ns: i64::try_from(written.as_nanos()).unwrap_or(i64::MAX),
+    }))
+}
+
+/// Boot id and first sample, by the name of a clip file. `None` if it is not named like a clip.
+fn named(file: &str) -> Option<(u64, u64)> {
+    let (boot_id, start_sample) = file.split_once('.')?.0.split_once('-')?;
+    let is_boot_id = boot_id.len() == 16;
+    Some((u64::from_str_radix(boot_id, 16).ok().filter(|_| is_boot_id)?, start_sample.parse().ok()?))
+}

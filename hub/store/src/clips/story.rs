@@ -1,0 +1,147 @@
+//! What a clip says of its event, as a comment in the file: JSON in the `ICMT` of a WAV file, or in the comment
+//! `MEOWLINK` of a FLAC file. If the database is lost, the event is recovered from it. The gateway serves clips without
+//! the comment.
+
+use serde::{Deserialize, Serialize};
+use sound::context::Features;
+use sound::detection::{Context, Measurements};
+
+use crate::events::event::NewEvent;
+
+/// Version of the comment. A reader ignores other versions.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Comment {
+    meowlink_clip: u32,
+    node: String,
+    cat: String,
+    /// 16 hexadecimal digits, as in the API: JSON has no integers of 64 bits.
+    boot_id: String,
+    start_sample: u64,
+    end_sample: u64,
+    started_at_ns: i64,
+    ended_at_ns: i64,
+    started_monotonic_ns: u64,
+    clock: String,
+    score: f32,
+    kind: Option<String>,
+    context: Context,
+    measurements: Measurements,
+    /// Id of the network that heard it, 16 hexadecimal digits.
+    model: String,
+    /// The features as the database stores them, in hexadecimal digits.
+    features: Option<String>,
+    clip_start_sample: u64,
+    clip_samples: u64,
+    /// Checksum of the samples: see [`fingerprint`].
+    checksum: String,
+}
+
+/// What a clip says of its event.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Story {
+    pub(super) event: NewEvent,
+    /// First sample of the clip, on the node's count.
+    pub(super) clip_start_sample: u64,
+    samples: u64,
+    checksum: String,
+}
+
+impl Story {
+    /// Reads a comment. `None` if it is not a comment of this program and version.
+    pub(super) fn read(comment: &str) -> Option<Self> {
+        let comment: Comment =
+            serde_json::from_str(comment).ok().filter(|read: &Comment| read.meowlink_clip == VERSION)?;
+        let event = NewEvent {
+            boot_id: u64::from_str_radix(&comment.boot_id, 16).ok()?,
+            clock: comment.clock.parse().ok()?,
+            features: comment.features.and_then(|hex| Features::from_bytes(&unhex(&hex)?)).map(Box::new),
+            node: comment.node,
+            cat: comment.cat,
+            start_sample: comment.start_sample,
+            end_sample: comment.end_sample,
+            started_at_ns: comment.started_at_ns,
+            ended_at_ns: comment.ended_at_ns,
+            started_monotonic_ns: comment.started_monotonic_ns,
+            score: comment.score,
+            kind: comment.kind,
+            context: comment.context,
+            measurements: comment.measurements,
+        };
+        let sane = event.start_sample < event.end_sample && event.started_at_ns <= event.ended_at_ns;
+        sane.then_some(Self {
+            event,
+            clip_start_sample: comment.clip_start_sample,
+            samples: comment.clip_samples,
+            checksum: comment.checksum,
+        })
+    }
+
+    /// Whether these are the samples that the clip was written with.
+    pub(super) fn is_about(&self, samples: &[i16]) -> bool {
+        self.samples == samples.len() as u64 && self.checksum == fingerprint(samples)
+    }
+}
+
+/// The comment for the clip of an event. `clip_start_sample`: first sample of the clip, on the node's count.
+pub(super) fn write(event: &NewEvent, clip_start_sample: u64, samples: &[i16]) -> String {
+    let comment = Comment {
+        meowlink_clip: VERSION,
+        node: event.node.clone(),
+        cat: event.cat.clone(),
+        boot_id: format!("{:016x}", event.boot_id),
+        start_sample: event.start_sample,
+        end_sample: event.end_sample,
+        started_at_ns: event.started_at_ns,
+        ended_at_ns: event.ended_at_ns,
+        started_monotonic_ns: event.started_monotonic_ns,
+        clock: event.clock.as_str().to_owned(),
+        score: event.score,
+        kind: event.kind.clone(),
+        context: event.context,
+        measurements: event.measurements,
+        model: format!("{:016x}", u64::from_le_bytes(Features::mark())),
+        features: event.features.as_ref().map(|features| hex(&features.to_bytes())),
+        clip_start_sample,
+        clip_samples: samples.len() as u64,
+        checksum: fingerprint(samples),
+    };
+    // Only a number that is not finite could fail, and serde_json writes that as null.
+    serde_json::to_string(&comment).unwrap_or_default()
+}
+
+/// FNV-1a, 64 bits, over the samples as little-endian bytes: 16 hexadecimal digits. It finds damage, not forgery.
+pub(super) fn fingerprint(samples: &[i16]) -> String {
+    let bytes = samples.iter().flat_map(|sample| sample.to_le_bytes());
+    let sum = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{sum:016x}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
+    pairs.iter().map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::event;
+
+    #[test]
+    fn comment_brings_the_event_back_and_foreign_ones_are_ignored() {
+        for found in [event("http://kitchen:1", 16_000), NewEvent { features: None, kind: None, ..event("", 1) }] {
+            let comment = write(&found, 15_000, &[1, -2, 3]);
+            let story = Story::read(&comment).unwrap();
+            assert_eq!((&story.event, story.clip_start_sample), (&found, 15_000));
+            assert!(story.is_about(&[1, -2, 3]) && !story.is_about(&[1, -2, 4]) && !story.is_about(&[1, -2]));
+            assert_eq!(Story::read(&comment.replace("\"meowlink_clip\":1", "\"meowlink_clip\":2")), None);
+            assert_eq!(Story::read(&comment[..comment.len() - 1]), None);
+        }
+        assert_eq!(Story::read("recorded with love"), None);
+    }
+}

@@ -1,0 +1,193 @@
+//! Events that come back from their clips after their database was lost.
+
+use rusqlite::{Connection, OptionalExtension, named_params, params};
+
+use super::commit::insert;
+use super::event::{COLUMNS, Clip, Event, NewEvent, NoClip, OwnerLabel, from_row};
+use super::learning;
+use crate::database::Store;
+use crate::error::StoreError;
+
+/// What the store has of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecoveredEvent {
+    /// Nothing.
+    Unknown,
+    /// The event with this number, whose clip was missing.
+    WithoutClip(i64),
+    /// The event, with its clip or with a reason why it has none.
+    Complete,
+    /// Its owner deleted it.
+    Deleted,
+}
+
+/// What [`Store::commit_recovered`] stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Recovered {
+    /// The event.
+    Event(Box<Event>),
+    /// The clip of an event that was there.
+    Clip,
+    /// Nothing: the event is complete or deleted.
+    Nothing,
+}
+
+/// A label as the log of labels has it. It identifies its event by node, boot id and place.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LoggedLabel {
+    pub(crate) node: String,
+    pub(crate) boot_id: u64,
+    pub(crate) start_sample: u64,
+    pub(crate) end_sample: u64,
+    /// `None`: the owner removed the label.
+    pub(crate) label: Option<OwnerLabel>,
+    pub(crate) at_ns: i64,
+}
+
+impl Store {
+    /// Deletes events that cannot be read, which a damaged database may have left. Returns their number.
+    pub(crate) async fn drop_unreadable_events(&self) -> Result<usize, StoreError> {
+        self.write(|db| {
+            let sql = format!("SELECT {COLUMNS} FROM events");
+            let mut statement = db.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            let mut unreadable = Vec::new();
+            while let Some(row) = rows.next()? {
+                if from_row(row).is_err() {
+                    unreadable.push(row.get::<_, i64>(0)?);
+                }
+            }
+            for id in &unreadable {
+                db.execute("DELETE FROM events WHERE id = ?1", [id])?;
+            }
+            Ok(unreadable.len())
+        })
+        .await
+    }
+
+    /// What the store has of an event.
+    pub(crate) async fn how_known(&self, event: &NewEvent) -> Result<RecoveredEvent, StoreError> {
+        let (node, boot_id, start, end) = (event.node.clone(), event.boot_id, event.start_sample, event.end_sample);
+        self.read(move |db| how_known(db, &node, boot_id, start, end)).await
+    }
+
+    /// Stores an event that was recovered from its clip, or only the clip if the event misses it. Neither the watermark
+    /// of its node nor the outbox changes.
+    pub(crate) async fn commit_recovered(&self, event: NewEvent, clip: Clip) -> Result<Recovered, StoreError> {
+        self.write_durably(move |db| {
+            match how_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
+                RecoveredEvent::Unknown => {
+                    insert(db, &event, 0, &Ok(clip))?;
+                    let id = db.last_insert_rowid();
+                    db.execute("UPDATE events SET recovered = 1 WHERE id = ?1", [id])?;
+                    let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
+                    Ok(Recovered::Event(Box::new(db.query_row(&sql, [id], from_row)?)))
+                }
+                RecoveredEvent::WithoutClip(id) => {
+                    let sql = "UPDATE events SET clip_file = ?2, clip_bytes = ?3, clip_start_sample = ?4, \
+                           clip_samples = ?5, no_clip_reason = NULL WHERE id = ?1";
+                    let [bytes, start, samples] = [clip.bytes, clip.start_sample, clip.samples].map(u64::cast_signed);
+                    db.execute(sql, params![id, clip.file, bytes, start, samples])?;
+                    Ok(Recovered::Clip)
+                }
+                RecoveredEvent::Complete | RecoveredEvent::Deleted => Ok(Recovered::Nothing),
+            }
+        })
+        .await
+    }
+
+    /// Node and cat that a boot id belongs to, as far as stored events, watermarks and logged labels tell.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn node_of_boot(&self, boot_id: u64) -> Result<Option<(String, String)>, StoreError> {
+        let stored = self.read(move |db| {
+            let sql = "SELECT node, cat FROM events WHERE boot_id = ?1 \
+                       UNION ALL SELECT node, '' FROM watermarks WHERE boot_id = ?1 LIMIT 1";
+            Ok(db.query_row(sql, [boot_id.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+        });
+        match stored.await? {
+            Some(found) => Ok(Some(found)),
+            None => Ok(self.node_of_boot_by_labels(boot_id).await.map(|node| (node, String::new()))),
+        }
+    }
+
+    /// Labels of events that have one, for a new log of labels.
+    pub(crate) async fn current_labels(&self) -> Result<Vec<LoggedLabel>, StoreError> {
+        self.read(|db| {
+            let sql = "SELECT node, boot_id, start_sample, end_sample, label, labelled_at_ns FROM events \
+                       WHERE label IS NOT NULL AND deleted_at_ns IS NULL ORDER BY labelled_at_ns";
+            let mut statement = db.prepare(sql)?;
+            let rows = statement.query_map([], |row| {
+                Ok(LoggedLabel {
+                    node: row.get(0)?,
+                    boot_id: row.get::<_, i64>(1)?.cast_unsigned(),
+                    start_sample: row.get::<_, i64>(2)?.cast_unsigned(),
+                    end_sample: row.get::<_, i64>(3)?.cast_unsigned(),
+                    label: crate::words::optional_word(row, 4)?,
+                    at_ns: row.get(5)?,
+                })
+            })?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Gives events the labels of the log that are later than their own. Returns the number of changed events.
+    pub(crate) async fn restore_labels(&self, labels: Vec<LoggedLabel>) -> Result<usize, StoreError> {
+        self.write_durably(move |db| {
+            let mut cats = std::collections::BTreeMap::new();
+            let mut changed = 0;
+            for logged in &labels {
+                let Some((id, cat)) = labelled_event(db, logged)? else { continue };
+                let label = logged.label.map(OwnerLabel::as_str);
+                let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1";
+                db.execute(sql, params![id, label, label.map(|_| logged.at_ns)])?;
+                let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
+                db.execute(sql, params![id, label, logged.at_ns])?;
+                cats.insert(cat, id);
+                changed += 1;
+            }
+            cats.into_values().try_for_each(|id| learning::reevaluate(db, id))?;
+            Ok(changed)
+        })
+        .await
+    }
+}
+
+/// The event that a label of the log belongs to, with a name of its cat, if the log is later than what the event has.
+fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<(i64, String)>, StoreError> {
+    let sql = "SELECT id, iif(cat = '', 'node ' || node, 'cat ' || cat) FROM events WHERE node = :node AND boot_id = :boot_id \
+               AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
+               AND deleted_at_ns IS NULL AND coalesce(label, '') <> coalesce(:label, '') \
+               AND coalesce((SELECT max(labelled_at_ns) FROM event_labels WHERE event_id = events.id), 0) < :at \
+               ORDER BY min(end_sample, :end) - max(start_sample, :start) DESC LIMIT 1";
+    let parameters = named_params! {
+        ":node": logged.node, ":boot_id": logged.boot_id.cast_signed(), ":start": logged.start_sample.cast_signed(),
+        ":end": logged.end_sample.cast_signed(), ":label": logged.label.map(OwnerLabel::as_str), ":at": logged.at_ns,
+    };
+    let found = db.prepare_cached(sql)?.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)));
+    Ok(found.optional()?)
+}
+
+/// See [`Store::knows_event`] for when two events are the same.
+fn how_known(db: &Connection, node: &str, boot_id: u64, start: u64, end: u64) -> Result<RecoveredEvent, StoreError> {
+    let sql = "SELECT id, deleted_at_ns IS NOT NULL, coalesce(no_clip_reason, '') FROM events \
+               WHERE node = :node AND boot_id = :boot_id \
+               AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
+               AND 2 * (min(end_sample, :end) - max(start_sample, :start)) \
+                   > min(end_sample - start_sample, :end - :start) \
+               ORDER BY deleted_at_ns IS NULL LIMIT 1";
+    let parameters = named_params! {
+        ":node": node, ":boot_id": boot_id.cast_signed(), ":start": start.cast_signed(), ":end": end.cast_signed(),
+    };
+    let found = db.query_row(sql, parameters, |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?, row.get::<_, String>(2)?))
+    });
+    Ok(match found.optional()? {
+        None => RecoveredEvent::Unknown,
+        Some((_, true, _)) => RecoveredEvent::Deleted,
+        Some((id, false, reason)) if reason == NoClip::Missing.as_str() => RecoveredEvent::WithoutClip(id),
+        Some(_) => RecoveredEvent::Complete,
+    })
+}

@@ -1,0 +1,212 @@
+//! A log of the owner's labels next to the database. If the database is lost, the labels come back from it.
+//!
+//! Each line is one label as JSON. Lines are only appended, so a cut costs the last line at most. A log that is longer
+//! than [`MOST_BYTES`] is written again with the last label of each event, and without the oldest ones above half of
+//! that.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Result, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::events::LoggedLabel;
+use crate::events::event::Event;
+use crate::private;
+
+/// File name within the data directory.
+const FILE: &str = "labels.jsonl";
+
+/// Size of the log above which it is written again, in bytes. This is room for about 20,000 labels.
+const MOST_BYTES: u64 = 4_000_000;
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    node: String,
+    /// 16 hexadecimal digits, as in the API.
+    boot_id: String,
+    start_sample: u64,
+    end_sample: u64,
+    label: Option<String>,
+    labelled_at_ns: i64,
+}
+
+impl Store {
+    /// Appends the label of an event. A failure is logged; the label itself is stored in the database.
+    pub(crate) async fn log_label(&self, event: &Event, at_ns: i64) {
+        let found = &event.found;
+        let logged = LoggedLabel {
+            node: found.node.clone(),
+            boot_id: found.boot_id,
+            start_sample: found.start_sample,
+            end_sample: found.end_sample,
+            label: event.label,
+            at_ns,
+        };
+        let path = log_of(self.path());
+        let appended = tokio::task::spawn_blocking(move || append(&path, &logged, MOST_BYTES)).await;
+        if let Err(error) = appended.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
+            warn!(%error, "a label is in the database, but not in the log of labels");
+        }
+    }
+
+    /// Writes the log if there is none, with the labels that the database has.
+    pub(crate) async fn begin_label_log(&self) -> std::result::Result<(), StoreError> {
+        let path = log_of(self.path());
+        if path.try_exists().is_ok_and(|exists| exists) {
+            return Ok(());
+        }
+        let labels = self.current_labels().await?;
+        let to = path.clone();
+        let written = tokio::task::spawn_blocking(move || private::replace(&to, &text_of(&labels), true)).await;
+        written
+            .unwrap_or_else(|crash| Err(std::io::Error::other(crash)))
+            .map_err(|error| StoreError::Directory { path, error })
+    }
+
+    /// The node that a boot id belongs to, as far as the log tells.
+    pub(crate) async fn node_of_boot_by_labels(&self, boot_id: u64) -> Option<String> {
+        let path = log_of(self.path());
+        let labels = tokio::task::spawn_blocking(move || read(&path)).await.ok()?.ok()?;
+        labels.into_iter().find(|logged| logged.boot_id == boot_id).map(|logged| logged.node)
+    }
+
+    /// Gives events the labels of the log that are later than their own. Returns the number of changed events.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn restore_labels_from_log(&self) -> std::result::Result<usize, StoreError> {
+        let path = log_of(self.path());
+        let from = path.clone();
+        let read = tokio::task::spawn_blocking(move || read(&from)).await;
+        let labels = read
+            .unwrap_or_else(|crash| Err(std::io::Error::other(crash)))
+            .map_err(|error| StoreError::Directory { path, error })?;
+        self.restore_labels(latest(labels)).await
+    }
+}
+
+fn log_of(database: &Path) -> PathBuf {
+    database.with_file_name(FILE)
+}
+
+fn append(path: &Path, logged: &LoggedLabel, most_bytes: u64) -> Result<()> {
+    let mut log = private::options().append(true).create(true).open(path)?;
+    // One write, so that lines of two processes do not mix. A line that a cut broke off ends here.
+    let mut line = text_of(std::slice::from_ref(logged));
+    if log.metadata()?.len() > 0 && !ends_with_newline(path)? {
+        line.insert(0, b'\n');
+    }
+    log.write_all(&line)?;
+    log.sync_data()?;
+    if log.metadata()?.len() > most_bytes { compact(path, most_bytes / 2) } else { Ok(()) }
+}
+
+fn ends_with_newline(path: &Path) -> Result<bool> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut log = std::fs::File::open(path)?;
+    log.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    log.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Keeps the last label of each event, the latest ones up to `keep_bytes`.
+fn compact(path: &Path, keep_bytes: u64) -> Result<()> {
+    let mut labels = latest(read(path)?);
+    labels.retain(|logged| logged.label.is_some());
+    let mut text = text_of(&labels);
+    let surplus = text.len().saturating_sub(usize::try_from(keep_bytes).unwrap_or(usize::MAX));
+    if surplus > 0 {
+        let end = text[surplus - 1..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |at| surplus + at);
+        text.drain(..end);
+    }
+    private::replace(path, &text, true)
+}
+
+/// The labels of the log, in order. Lines that cannot be read are left out.
+fn read(path: &Path) -> Result<Vec<LoggedLabel>> {
+    let text = match std::fs::read(path) {
+        Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let lines = text.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    Ok(lines.filter_map(label_of).collect())
+}
+
+fn label_of(line: Line) -> Option<LoggedLabel> {
+    Some(LoggedLabel {
+        boot_id: u64::from_str_radix(&line.boot_id, 16).ok()?,
+        label: line.label.map(|word| word.parse()).transpose().ok()?,
+        node: line.node,
+        start_sample: line.start_sample,
+        end_sample: line.end_sample,
+        at_ns: line.labelled_at_ns,
+    })
+}
+
+fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for logged in labels {
+        let line = Line {
+            node: logged.node.clone(),
+            boot_id: format!("{:016x}", logged.boot_id),
+            start_sample: logged.start_sample,
+            end_sample: logged.end_sample,
+            label: logged.label.map(|label| label.as_str().to_owned()),
+            labelled_at_ns: logged.at_ns,
+        };
+        // Strings and integers can always be encoded.
+        text.extend(serde_json::to_vec(&line).unwrap_or_default());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// The last label of each event, in the order of the log.
+fn latest(labels: Vec<LoggedLabel>) -> Vec<LoggedLabel> {
+    let mut last = HashMap::new();
+    for (position, logged) in labels.iter().enumerate() {
+        last.insert((logged.node.clone(), logged.boot_id, logged.start_sample), position);
+    }
+    let is_last = |position: &usize, logged: &LoggedLabel| {
+        last.get(&(logged.node.clone(), logged.boot_id, logged.start_sample)) == Some(position)
+    };
+    labels.into_iter().enumerate().filter(|(at, logged)| is_last(at, logged)).map(|(_, logged)| logged).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(start_sample: u64, word: Option<&str>) -> LoggedLabel {
+        let label = word.map(|word| word.parse().unwrap());
+        let (node, end_sample) = ("http://kitchen:1".to_owned(), start_sample + 8_000);
+        LoggedLabel { node, boot_id: u64::MAX, start_sample, end_sample, label, at_ns: 5 }
+    }
+
+    #[test]
+    fn log_is_bounded_and_keeps_the_latest_labels() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        assert_eq!(read(&path).unwrap(), []);
+        append(&path, &logged(1, Some("brushing")), 4_000).unwrap();
+        // A cut in the middle of a line costs that line alone.
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"node\":\"http").unwrap();
+        append(&path, &logged(2, Some("isolation")), 4_000).unwrap();
+        append(&path, &logged(1, None), 4_000).unwrap();
+        let labels = [logged(1, Some("brushing")), logged(2, Some("isolation")), logged(1, None)];
+        assert_eq!(read(&path).unwrap(), labels);
+        assert_eq!(latest(labels.to_vec()), labels[1..]);
+        for n in 0..500 {
+            append(&path, &logged(n, Some("not_a_cat")), 4_000).unwrap();
+            assert!(std::fs::metadata(&path).unwrap().len() <= 4_000);
+        }
+        let kept = read(&path).unwrap();
+        assert_eq!(kept.last(), Some(&logged(499, Some("not_a_cat"))));
+        assert!(kept.len() > 10, "{}", kept.len());
+    }
+}

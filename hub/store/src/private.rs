@@ -1,0 +1,122 @@
+//! Files and folders in the data directory: only their user can read them, and a file is replaced as a whole or not at
+//! all.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Result, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Permissions of files: the user reads and writes.
+const FILE_MODE: u32 = 0o600;
+
+/// Permissions of folders: only the user enters them.
+const FOLDER_MODE: u32 = 0o700;
+
+/// Bits of the group and of others.
+const OTHERS: u32 = 0o077;
+
+/// Set on folders that all users share, such as `/tmp`.
+const STICKY: u32 = 0o1000;
+
+/// Suffix of files that are not complete yet.
+pub(crate) const UNFINISHED: &str = ".part";
+
+/// Creates a folder and its parents, if they are missing, and takes the permissions of other users away.
+///
+/// # Errors
+/// If the folder cannot be created.
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
+    tighten(path)
+}
+
+/// Takes the permissions of other users away from a file or folder. Does nothing if it is missing, if it belongs to
+/// somebody else, or if it is a folder that all users share.
+///
+/// # Errors
+/// If the permissions cannot be read or set.
+pub(crate) fn tighten(path: &Path) -> Result<()> {
+    let tightened = std::fs::metadata(path).and_then(|found| {
+        let mode = found.permissions().mode() & 0o7777;
+        let shared = found.is_dir() && mode & STICKY != 0;
+        if mode & OTHERS == 0 || shared {
+            return Ok(());
+        }
+        std::fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))
+    });
+    match tightened {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(()),
+        other => other,
+    }
+}
+
+/// Options that create a file which only the user can read.
+pub(crate) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// Writes a file that, even after a crash, has either its old or its new content. `durable`: it survives a power cut
+/// from now on.
+///
+/// # Errors
+/// If the file cannot be written. The old file then stays.
+pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(UNFINISHED);
+    let unfinished = PathBuf::from(unfinished);
+    // An unfinished file of an earlier run may have other permissions.
+    let _ = std::fs::remove_file(&unfinished);
+    let written = options().write(true).create(true).truncate(true).open(&unfinished).and_then(|mut part| {
+        part.write_all(bytes)?;
+        if durable {
+            part.sync_all()?;
+        }
+        std::fs::rename(&unfinished, path)?;
+        if durable { sync_folder_of(path) } else { Ok(()) }
+    });
+    if written.is_err() {
+        // If this fails too, the next writer removes the unfinished file.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    written
+}
+
+fn sync_folder_of(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn other_users_get_no_permissions_and_shared_folders_stay_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("a/b");
+        create_folder(&folder).unwrap();
+        assert_eq!((mode(&folder), mode(&dir.path().join("a"))), (0o700, 0o700));
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        create_folder(&folder).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o1777)).unwrap();
+        create_folder(&folder).unwrap();
+        assert_eq!(mode(&folder), 0o1777);
+
+        let file = folder.join("file");
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+        replace(&file, b"new", true).unwrap();
+        assert_eq!((mode(&file), std::fs::read(&file).unwrap()), (0o600, b"new".to_vec()));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "nothing unfinished stays");
+        tighten(&folder.join("missing")).unwrap();
+    }
+}
