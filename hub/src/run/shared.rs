@@ -108,7 +108,7 @@ fn start_mqtt(
     if !speaks_for_the_hub && !notifies_by_broker {
         return Ok(None);
     }
-    let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;
+    let (mqtt, keeper) = Mqtt::new(broker, &config.data_dir, speaks_for_the_hub, stop.clone())?;
     tasks.spawn(keeper);
     Ok(Some(mqtt))
 }
