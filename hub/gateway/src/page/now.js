@@ -71,7 +71,7 @@ export function show(main) {
     else if (!help.firstChild) help.append(howToBegin());
   }
 
-  // Reads all of today's events: at the start, after every connection, after midnight, and after a label.
+  // Reads all of today's events: at the start, after every connection, and after midnight.
   async function read() {
     try {
       const page = await get('api/v1/events', { from: words.midnight(), limit: MOST_EVENTS });
@@ -124,8 +124,7 @@ export function show(main) {
         say(`${words.catOf(data)}: ${words.contexts[data.counts_as]}, ${words.clock(data.started_at)}`);
         recount();
       } else if (kind === 'labelled') {
-        // The hub may have learned from it, which changes other events of that cat.
-        read();
+        if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);
       } else if (kind === 'deleted') {
         drop(list, data.id);
         recount();
