@@ -17,6 +17,7 @@ pub mod config;
 pub mod delivery;
 pub mod dispatch;
 mod message;
+mod moment;
 pub mod mqtt;
 pub mod outbox;
 mod rules;

@@ -369,7 +369,7 @@ async fn owner_is_notified_through_the_broker() {
     until("the hub is connected", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
     let anna: OwnerConfig = toml::from_str("name = \"Anna\"\n[[channels]]\ntype = \"mqtt\"").unwrap();
-    let channels = Channel::all([("Anna", anna.channels.as_slice())], None, Some(&hub.mqtt)).unwrap();
+    let channels = Channel::all([&anna], None, Some(&hub.mqtt)).unwrap();
     let notification = event_notification(7);
     channels[0].deliver(&notification).await.unwrap();
     until("it arrives", || reader.last_json("meowlink/notices/Anna")["key"] == notification.key).await;

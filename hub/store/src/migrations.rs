@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0005_household.sql"),
     include_str!("migrations/0006_node_notices.sql"),
     include_str!("migrations/0007_any_channel.sql"),
+    include_str!("migrations/0008_any_reason.sql"),
 ];
 
 /// Takes the steps that the database has not taken yet, each in its own transaction. Two processes may do this at once.
