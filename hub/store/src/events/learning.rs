@@ -1,9 +1,11 @@
 //! Each cat's own context classifier, learnt from the stored labels.
 //!
-//! New events use the labels. Events that are stored already keep the context that they were stored with: a single label
-//! must not change what the owner has read before, without a preview and without a way back. A cat is identified by its
-//! name; events without a cat's name belong to their node. The classifier does not learn from labels of events that
-//! another network heard, before an update, until the hub has analysed their clips again (`hub-listen`'s `rehear`).
+//! New events use the labels. Events that are stored already keep the context that they were stored with: a label must
+//! not change what the owner has read before, without a preview and without a way back.
+//!
+//! A cat is identified by its name; events without a cat's name belong to their node. The classifier does not learn
+//! from labels of events that another network heard, before an update, until the hub has analysed their clips again
+//! (`hub-listen`'s `rehear`).
 
 use rusqlite::{Connection, named_params, params};
 use sound::context::Features;

@@ -173,7 +173,7 @@ impl Store {
         .await
     }
 
-    /// Sets the owner's label of an event, or removes it (`None`). Other events stay as they are; later ones of that cat
+    /// Sets the owner's label of an event, or removes it (`None`). Other events stay as they are; later ones of the cat
     /// use the label. Returns the event, or `None` if there is no such event.
     ///
     /// # Errors

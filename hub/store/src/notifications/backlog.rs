@@ -12,7 +12,7 @@ use crate::waker::PutIn;
 /// Age in seconds from which a notification that waits belongs to a backlog.
 pub const BACKLOG_AFTER_S: i64 = 60;
 
-/// If more notifications than this have waited for longer than [`BACKLOG_AFTER_S`], the channel gets one digest instead.
+/// If more notifications than this have waited for longer than [`BACKLOG_AFTER_S`], a digest takes their place.
 pub const BACKLOG_OF: i64 = 5;
 
 /// SQL condition: waits for the channel `?2` of the owner `?1`. A digest is not put into a digest.
