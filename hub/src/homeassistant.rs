@@ -1,21 +1,28 @@
 //! Home Assistant: each node is a device, found by MQTT discovery.
 //!
 //! The hub publishes everything again after each connection, and when Home Assistant publishes that it has started, so
-//! neither Home Assistant nor the broker needs to remember anything. Without a connection nothing is kept for later: an
-//! automation that runs an hour late is worse than none, and states are published again after the next connection.
+//! neither Home Assistant nor the broker needs to remember anything. A node that has left is removed from both, also if
+//! an earlier run of the hub published it: after each connection the hub reads back which nodes it published.
+//!
+//! Without a connection nothing is kept for later: an automation that runs an hour late is worse than none, and states
+//! are published again after the next connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use daemon::shutdown::CancellationToken;
 use hub_base::time::rfc3339;
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, News, NodeReport, NodeState};
+use hub_nodes::Nodes;
 use hub_owner::event_url;
-use hub_owner::mqtt::Mqtt;
+use hub_owner::mqtt::{Mqtt, Retained};
 use hub_store::events::Event;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
+use tracing::info;
 
 mod discovery;
 
@@ -27,28 +34,57 @@ const SILENCE_DBFS: f32 = -119.0;
 /// An event in audio older than this triggers no automation: its node is catching up after an outage.
 const STALE_AFTER_MS: u64 = 60_000;
 
+/// How long a node that an earlier run of the hub published has to announce itself again, if the hub discovers nodes.
+/// Until then it is shown as offline. Afterwards it is taken out of Home Assistant.
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(600);
+
+/// Most nodes of earlier runs that are remembered until they are taken out. Further ones stay as they are until the
+/// next connection.
+const MOST_GONE: usize = 256;
+
 /// Publishes the nodes to Home Assistant.
 #[derive(Debug)]
 pub struct HomeAssistant {
     mqtt: Mqtt,
     live: Live,
+    nodes: Nodes,
     public_url: Option<String>,
-    /// By node: the state that was published last. These nodes have been announced.
-    published: BTreeMap<String, String>,
+    /// Nodes of earlier runs, or of this one, that the hub does not know any more: by id, when they are taken out.
+    gone: BTreeMap<String, Instant>,
+    comes_back_within: Duration,
+    /// By node: what was published last. These nodes have been announced.
+    published: BTreeMap<String, Published>,
     /// By node: the latest level that has not been published.
     levels: BTreeMap<String, LiveLevel>,
 }
 
+/// What was published about a node.
+#[derive(Debug)]
+struct Published {
+    names: Names,
+    state: String,
+}
+
 impl HomeAssistant {
-    /// Nothing is published yet.
-    pub fn new(mqtt: Mqtt, live: Live, public_url: Option<String>) -> Self {
-        Self { mqtt, live, public_url, published: BTreeMap::new(), levels: BTreeMap::new() }
+    /// Nothing is published yet. With `discovers`, nodes of an earlier run may still announce themselves.
+    pub fn new(mqtt: Mqtt, live: Live, nodes: Nodes, public_url: Option<String>, discovers: bool) -> Self {
+        Self {
+            mqtt,
+            live,
+            nodes,
+            public_url,
+            gone: BTreeMap::new(),
+            comes_back_within: if discovers { COMES_BACK_WITHIN } else { Duration::ZERO },
+            published: BTreeMap::new(),
+            levels: BTreeMap::new(),
+        }
     }
 
     /// Publishes until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let (mut news, mut ready) = (self.live.watch(), self.mqtt.ready());
-        let mut tick = tokio::time::interval(std::time::Duration::from_secs(self.mqtt.config().level_period_s.into()));
+        let mut retained = self.mqtt.take_retained().unwrap_or_else(|| mpsc::channel(1).1);
+        let mut tick = tokio::time::interval(Duration::from_secs(self.mqtt.config().level_period_s.into()));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ready.mark_changed();
         loop {
@@ -66,11 +102,66 @@ impl HomeAssistant {
                     Err(RecvError::Lagged(_)) => self.publish_states().await,
                     Err(RecvError::Closed) => return,
                 },
+                Some(state) = retained.recv() => self.recognise(&state).await,
                 _ = tick.tick() => {
                     self.publish_states().await;
                     self.publish_levels().await;
+                    self.take_out_gone().await;
                 }
             }
+        }
+    }
+
+    /// Takes a state that the broker has retained. If it is that of a node which this hub published and does not know
+    /// any more, the node is published as offline, to be taken out later.
+    async fn recognise(&mut self, retained: &Retained) {
+        let Some(id) = self.published_id(retained) else { return };
+        if self.gone.contains_key(&id) || self.gone.len() >= MOST_GONE || self.known_ids().contains(&id) {
+            return;
+        }
+        let names = Names::of_id(self.mqtt.config(), &id);
+        let state = json!({
+            "state": "unknown", "connected": false, "problem": false,
+            "error": "the hub does not know this node any more", "hub": self.mqtt.client_id(),
+        });
+        self.mqtt.publish(names.topic("availability"), true, "offline".into()).await;
+        self.mqtt.publish(names.topic("state"), true, state.to_string()).await;
+        self.gone.insert(id, Instant::now() + self.comes_back_within);
+    }
+
+    /// The id of the node, if this hub has published the state. A state that does not say which hub published it is
+    /// from a version before 0.1.
+    fn published_id(&self, retained: &Retained) -> Option<String> {
+        let base = self.mqtt.config().topic.as_str();
+        let id = retained.topic.strip_prefix(base)?.strip_prefix('/')?.strip_suffix("/state")?;
+        let state: Value = serde_json::from_slice(&retained.payload).ok()?;
+        let is_ours = match &state["hub"] {
+            Value::Null => state["connected"].is_boolean(),
+            hub => hub == self.mqtt.client_id(),
+        };
+        (is_ours && discovery::is_id(id)).then(|| id.to_owned())
+    }
+
+    fn known_ids(&self) -> BTreeSet<String> {
+        self.live.nodes().iter().map(|node| Names::new(self.mqtt.config(), node.name(), None).id().to_owned()).collect()
+    }
+
+    /// Removes nodes whose time is over from Home Assistant and from the broker.
+    async fn take_out_gone(&mut self) {
+        if self.gone.is_empty() || !self.mqtt.is_connected() {
+            return;
+        }
+        let known = self.known_ids();
+        self.gone.retain(|id, _| !known.contains(id));
+        let now = Instant::now();
+        let due: Vec<String> = self.gone.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            info!(node = id, "removing a node from Home Assistant that the hub does not know any more");
+            for topic in discovery::topics(self.mqtt.config(), &Names::of_id(self.mqtt.config(), &id)) {
+                // To a broker, an empty payload means to forget what it has retained.
+                self.mqtt.publish(topic, true, String::new()).await;
+            }
+            self.gone.remove(&id);
         }
     }
 
@@ -85,32 +176,45 @@ impl HomeAssistant {
         }
     }
 
-    /// Announces new nodes, and publishes the states that have changed.
+    /// Announces new nodes and new names, and publishes the states that have changed.
     async fn publish_states(&mut self) {
         if !self.mqtt.is_connected() {
             return;
         }
-        for node in self.live.nodes() {
-            let (report, node) = (node.report(), node.name().to_owned());
-            let names = Names::new(self.mqtt.config(), &node);
-            if !self.published.contains_key(&node) {
+        let known: Vec<_> = self.live.nodes();
+        let cats: Vec<_> = known.iter().map(|node| self.nodes.get(node.name()).and_then(|node| node.cat())).collect();
+        for (node, cat) in known.iter().zip(&cats) {
+            let (report, node) = (node.report(), node.name());
+            let is_only_one = cats.iter().filter(|other| *other == cat).count() == 1;
+            let names = Names::new(self.mqtt.config(), node, cat.as_deref().map(|cat| (cat, is_only_one)));
+            let before = self.published.get(node);
+            if before.is_none_or(|before| before.names != names) {
                 for (topic, config) in discovery::configs(self.mqtt.config(), &names, self.public_url.as_deref()) {
                     self.mqtt.publish(topic, true, config.to_string()).await;
                 }
             }
-            let state = state_of(&report);
-            if self.published.get(&node) != Some(&state) {
+            let state = state_of(&report, self.mqtt.client_id());
+            if before.is_none_or(|before| before.state != state) {
                 let there = if is_connected(&report) { "online" } else { "offline" };
                 self.mqtt.publish(names.topic("availability"), true, there.into()).await;
                 self.mqtt.publish(names.topic("state"), true, state.clone()).await;
-                self.published.insert(node, state);
+            }
+            self.gone.remove(names.id());
+            self.published.insert(node.to_owned(), Published { names, state });
+        }
+        // Nodes that have left since they were published.
+        let left: Vec<String> =
+            self.published.keys().filter(|url| known.iter().all(|node| node.name() != *url)).cloned().collect();
+        for url in left {
+            if let Some(Published { names, .. }) = self.published.remove(&url) {
+                self.gone.insert(names.id().to_owned(), Instant::now());
             }
         }
     }
 
     async fn publish_levels(&mut self) {
         for (node, level) in std::mem::take(&mut self.levels) {
-            let names = Names::new(self.mqtt.config(), &node);
+            let names = Names::new(self.mqtt.config(), &node, None);
             let LiveLevel { rms_dbfs, peak_dbfs, score, lag_ms, .. } = level;
             let level = json!({
                 "rms_dbfs": tenths(rms_dbfs), "peak_dbfs": tenths(peak_dbfs), "score": hundredths(score), "lag_ms": lag_ms
@@ -120,7 +224,7 @@ impl HomeAssistant {
     }
 
     async fn publish_event(&self, event: &Event) {
-        let (names, found) = (Names::new(self.mqtt.config(), &event.found.node), &event.found);
+        let (names, found) = (Names::new(self.mqtt.config(), &event.found.node, None), &event.found);
         let url = event_url(&event.subject(), self.public_url.as_deref());
         let payload = json!({
             "event_type": event.counts_as().as_str(),
@@ -141,7 +245,7 @@ impl HomeAssistant {
 }
 
 /// The state of a node, as JSON that stays the same as long as nothing changes.
-fn state_of(report: &NodeReport) -> String {
+fn state_of(report: &NodeReport, hub: &str) -> String {
     let hears = matches!(report.state, NodeState::Live | NodeState::CatchingUp);
     let silent = hears && report.level.as_ref().is_some_and(|level| level.peak_dbfs <= SILENCE_DBFS);
     let state = if silent { "silent" } else { report.state.as_str() };
@@ -150,6 +254,7 @@ fn state_of(report: &NodeReport) -> String {
         "connected": is_connected(report),
         "problem": !hears || silent,
         "error": report.error,
+        "hub": hub,
     })
     .to_string()
 }

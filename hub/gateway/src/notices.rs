@@ -67,9 +67,12 @@ struct NoticeAnswer {
     event_id: Option<i64>,
     /// For a digest: counts by animal, then by context, `call`, or `node_<condition>`. Null for anything else.
     counts: Option<BTreeMap<String, BTreeMap<String, u64>>>,
+    /// For a digest: how many notifications it counts about animals that are not in `counts`. Null for anything else.
+    further: Option<u64>,
     /// `pending`, `delivered`, `dead` (delivery was given up) or `suppressed` (not sent).
     status: &'static str,
-    /// Why it was suppressed: `cooldown`, `quiet_hours` or `digest_only`. Null: it was not.
+    /// Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, or `backlog` (a digest took its place, because
+    /// the channel was down). Null: it was not.
     reason: Option<&'static str>,
     /// Number of failed attempts.
     tries: u32,
@@ -95,6 +98,7 @@ impl From<Notification> for NoticeAnswer {
             animal: Some(subject.animal().to_owned()).filter(|animal| !animal.is_empty()),
             event_id: if let Subject::Event { id, .. } = subject { Some(*id) } else { None },
             counts: if let Subject::Digest { counts, .. } = subject { Some(counts.clone()) } else { None },
+            further: if let Subject::Digest { further, .. } = subject { Some(*further) } else { None },
             status: notice.state.as_str(),
             reason: notice.reason.map(|reason| reason.as_str()),
             tries: notice.tries,

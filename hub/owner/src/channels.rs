@@ -6,11 +6,16 @@
 use std::sync::Arc;
 
 use daemon::config::ConfigError;
+use hub_base::time::now_ns;
 use hub_store::notifications::{ChannelName, Notification};
+use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::OwnerConfig;
 use crate::delivery::DeliveryFailure;
+use crate::message::Message;
+use crate::moment::Moments;
 use crate::mqtt::Mqtt;
 use crate::secret::check_secret;
 
@@ -19,6 +24,7 @@ mod log;
 mod mqtt;
 mod ntfy;
 mod post;
+mod server;
 mod webhook;
 
 use kind::{Sender, Settings, Tools};
@@ -102,27 +108,29 @@ pub struct Channel {
     pub name: String,
     /// Name of the kind.
     pub kind: &'static str,
+    /// The owner's time zone. `None`: that of this machine.
+    zone: Option<TimeZone>,
     sender: Box<dyn Sender>,
 }
 
 impl Channel {
-    /// The channels of all owners, each given by name and channels. `mqtt` is the connection for channels that need
-    /// one.
+    /// The channels of all owners. `mqtt` is the connection for channels that need one.
     ///
     /// # Errors
     /// Names the key of a secret that cannot be read.
     pub fn all<'a>(
-        owners: impl IntoIterator<Item = (&'a str, &'a [ChannelConfig])>,
+        owners: impl IntoIterator<Item = &'a OwnerConfig>,
         public_url: Option<&str>,
         mqtt: Option<&Mqtt>,
     ) -> Result<Vec<Self>, ConfigError> {
         let tools = Tools { poster: Arc::default(), public_url: public_url.map(Into::into), mqtt: mqtt.cloned() };
         let mut all = Vec::new();
-        for (owner, channels) in owners {
+        for OwnerConfig { name: owner, channels, time_zone, .. } in owners {
             for config in channels {
                 let (name, kind) = (config.name().to_owned(), config.kind());
                 let sender = config.settings().open(owner, &format!("owners.{owner}.channels.{name}"), &tools)?;
-                all.push(Self { owner: owner.to_owned(), name, kind, sender });
+                let zone = time_zone.as_ref().map(|zone| zone.0.clone());
+                all.push(Self { owner: owner.clone(), name, kind, zone, sender });
             }
         }
         Ok(all)
@@ -133,7 +141,8 @@ impl Channel {
     /// # Errors
     /// Why the channel did not accept it.
     pub async fn deliver(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
-        self.sender.send(notification).await
+        let message = Message::new(&notification.subject, &Moments::new(self.zone.as_ref(), now_ns()));
+        self.sender.send(notification, &message).await
     }
 }
 

@@ -13,7 +13,7 @@ pub use crate::channels::ChannelConfig;
 pub use crate::clock::{ClockTime, QuietHours, Zone};
 pub use crate::mqtt::MqttConfig;
 use crate::secret::check_secret;
-use crate::values::check_url;
+use crate::values::{check_url, has_login};
 
 /// Most owners. The rules of each of them are evaluated for each event.
 const MOST_OWNERS: usize = 50;
@@ -61,7 +61,8 @@ pub struct OwnerConfig {
     pub digest_at: Option<ClockTime>,
     /// Hours in which nothing is sent. Notifications of these hours are sent as one digest when the hours end.
     pub quiet_hours: Option<QuietHours>,
-    /// IANA name of the time zone of `digest_at` and `quiet_hours`.
+    /// IANA name of the time zone of `digest_at` and `quiet_hours`, and of the times in messages. `None`: messages have
+    /// the time of this machine.
     pub time_zone: Option<Zone>,
     /// The owner's channels.
     #[serde(default)]
@@ -174,6 +175,10 @@ pub fn check(
     }
     if let Some(url) = &notices.public_url {
         check_url(url).map_err(|why| ConfigError::value("notices.public_url", why))?;
+        if has_login(url) {
+            let why = "contains a user name, which every notification would show; leave it out";
+            return Err(ConfigError::value("notices.public_url", why));
+        }
     }
     mqtt.map_or(Ok(()), MqttConfig::check)
 }

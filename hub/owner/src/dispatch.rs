@@ -4,6 +4,7 @@
 //! it or it is given up. A hub that is killed in between delivers it again after its start, with the same key.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -11,7 +12,7 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::time::{days_before, now_ns};
 use hub_store::StoreError;
-use hub_store::notifications::Notification;
+use hub_store::notifications::{ChannelName, Notification};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -69,7 +70,7 @@ impl Dispatcher {
         for channel in channels {
             let failure_log = Quiet::new(LOG_PERIOD);
             let backoff = Backoff::new(TRY_AGAIN.0, TRY_AGAIN.1);
-            tasks.spawn(Worker { shared: self.clone(), channel, backoff, failure_log }.run());
+            tasks.spawn(Worker { shared: self.clone(), channel, backoff, works: false, failure_log }.run());
         }
         tasks.spawn(self.keep_house(known));
     }
@@ -110,6 +111,8 @@ struct Worker {
     shared: Dispatcher,
     channel: Channel,
     backoff: Backoff,
+    /// Whether the channel accepted the last notification. At the start it is unknown what waits, and why.
+    works: bool,
     failure_log: Quiet,
 }
 
@@ -162,7 +165,13 @@ impl Worker {
                 self.backoff.reset();
                 self.failure_log.reset();
                 let store = self.shared.outbox.store().clone();
-                self.until_stored(|| store.notification_delivered(notification.id, now_ns())).await
+                let is_stored = self.until_stored(|| store.notification_delivered(notification.id, now_ns())).await;
+                if is_stored && !self.works {
+                    self.works = true;
+                    self.catch_up().await;
+                    return false;
+                }
+                is_stored
             }
             Err(failure) => {
                 self.failed(notification, failure).await;
@@ -171,12 +180,34 @@ impl Worker {
         }
     }
 
+    /// After an outage: what waits is due now. A digest takes the place of a backlog, so that a phone does not ring
+    /// hundreds of times.
+    async fn catch_up(&mut self) {
+        let Channel { owner, name, kind, .. } = &self.channel;
+        let (owner, channel) = (owner.clone(), ChannelName { name: name.clone(), kind: (*kind).to_owned() });
+        let store = self.shared.outbox.store().clone();
+        let summed_up = AtomicU64::new(0);
+        self.until_stored(async || {
+            let put_in = store.channel_works_again(&owner, &channel, now_ns()).await?;
+            summed_up.store(put_in.suppressed, Ordering::Relaxed);
+            Ok(())
+        })
+        .await;
+        let count = summed_up.into_inner();
+        if count > 0 {
+            info!(owner, channel = channel.name, count, "the channel works again; one digest replaces what piled up");
+        }
+    }
+
     /// Stores a failed delivery, and waits until the next one may begin.
     async fn failed(&mut self, notification: &Notification, failure: DeliveryFailure) {
         if failure.is_final {
             // The server works. It is this notification that it does not accept.
             self.backoff.reset();
+        } else {
+            self.works = false;
         }
+        let mut retried = self.shared.outbox.store().notification_retried();
         let patience = Patience::of(&self.shared.config, notification, now_ns());
         let (backoff, counters) = (self.backoff.next_wait(), self.shared.outbox.counters());
         let next = patience.after(&failure, backoff);
@@ -204,8 +235,11 @@ impl Worker {
         let due_at_ns = next.map(|wait| now_ns().saturating_add(nanoseconds(wait)));
         let (id, reason) = (notification.id, failure.reason);
         self.until_stored(|| store.notification_failed(id, reason.clone(), due_at_ns, now_ns())).await;
+        // Whoever wants a notification to be tried again wants that now.
         tokio::select! {
             () = tokio::time::sleep(next.unwrap_or(backoff)) => {}
+            // This cannot fail: this task holds the store, which holds the sender.
+            _ = retried.changed() => {}
             () = self.shared.stop.cancelled() => {}
         }
     }
@@ -274,9 +308,17 @@ fn nanoseconds(duration: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use hub_store::notifications::NotificationPlan;
     use hub_store::testing::event_notification;
+    use hub_store::{Access, Store};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
 
     use super::*;
+    use crate::config::OwnerConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -285,6 +327,76 @@ mod tests {
         let config = NotificationsConfig { max_tries: 5, max_age_h: 2, ..NotificationsConfig::default() };
         let notification = Notification { tries, ..event_notification(7) };
         Patience::of(&config, &notification, nanoseconds(age)).after(failure, 10 * SECOND)
+    }
+
+    /// A webhook that answers as told, and the numbers of the events that it accepted.
+    async fn webhook(answer: watch::Receiver<&'static str>) -> (String, Arc<Mutex<Vec<i64>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let accepted = Arc::<Mutex<Vec<i64>>>::default();
+        let all = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                let json = loop {
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+                    let text = String::from_utf8_lossy(&request);
+                    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+                    if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
+                        break json;
+                    }
+                };
+                let answer = *answer.borrow();
+                if answer.starts_with("204") {
+                    all.lock().unwrap().push(json["event"]["id"].as_i64().unwrap());
+                }
+                let head = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+            }
+        });
+        (url, accepted)
+    }
+
+    async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let wait = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
+    }
+
+    #[tokio::test]
+    async fn wait_that_a_server_asked_for_ends_with_a_retry_by_hand_and_then_for_all() {
+        let (answer, answers) = watch::channel("429 Too Many Requests\r\nretry-after: 3600");
+        let (url, accepted) = webhook(answers).await;
+        let toml = format!("name = \"Anna\"\n[[channels]]\ntype = \"webhook\"\nurl = \"{url}\"");
+        let anna: OwnerConfig = toml::from_str(&toml).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let outbox = Outbox::new(std::slice::from_ref(&anna), store.clone());
+        let plan = || {
+            let channels = anna.channels.iter().map(ChannelName::from).collect();
+            vec![NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None }]
+        };
+        let put = [1, 2].map(|id| (event_notification(id).subject, plan()));
+        store.commit_notifications(put.to_vec(), now_ns()).await.unwrap();
+        store.notification_failed(2, "an earlier failure".into(), None, now_ns()).await.unwrap();
+
+        let (config, stop) = (NotificationsConfig::default(), CancellationToken::new());
+        let channels = Channel::all([&anna], None, None).unwrap();
+        Dispatcher { outbox, config, stop: stop.clone() }.start(channels, &TaskTracker::new());
+        let tries = async |id| {
+            let all = store.notifications(None, None, 10).await.unwrap();
+            all.iter().find(|one| one.id == id).map_or(0, |one| one.tries)
+        };
+        until("the first one waits", async || tries(1).await == 1).await;
+        answer.send_replace("204 No Content");
+        store.retry_notification(2, now_ns()).await.unwrap();
+        until("both have arrived", async || accepted.lock().unwrap().len() == 2).await;
+        assert_eq!(*accepted.lock().unwrap(), [2, 1]);
+        stop.cancel();
     }
 
     #[test]

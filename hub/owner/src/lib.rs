@@ -18,6 +18,7 @@ pub mod config;
 pub mod delivery;
 pub mod dispatch;
 mod message;
+mod moment;
 pub mod mqtt;
 pub mod outbox;
 mod rules;

@@ -7,60 +7,86 @@ use hub_base::time::{in_words, rfc3339};
 use hub_store::notifications::{Notification, Subject};
 use serde::Serialize;
 
+use crate::moment::Moments;
+
 /// Title and text of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Message {
     /// The animal, or a summary.
     pub(super) title: String,
-    /// One sentence, or one line per animal.
+    /// When it was, and one sentence; or one line per animal.
     pub(super) text: String,
 }
 
 impl Message {
-    /// The words for a subject.
-    pub(super) fn new(subject: &Subject) -> Self {
+    /// The words for a subject. `moments` writes the times.
+    pub(super) fn new(subject: &Subject, moments: &Moments) -> Self {
         match subject {
-            Subject::Call { animal, animal_type, .. } => {
-                // Clients of the original system may leave the type out.
+            Subject::Call { animal, animal_type, called_at_ns } => {
                 let kind = if animal_type.is_empty() { String::new() } else { format!(" ({animal_type})") };
-                Self { title: named(animal).to_owned(), text: format!("{} was called{kind}", named(animal)) }
+                let text = format!("{}: {} was called{kind}", moments.write(*called_at_ns), named(animal));
+                Self { title: named(animal).to_owned(), text }
             }
-            Subject::Event { cat, context, score, .. } => Self {
-                title: named(cat).to_owned(),
-                text: format!("{} {} (score {score:.2})", named(cat), doing(context)),
-            },
-            Subject::Node { node, cat, condition, detail, lasted_s, .. } => {
+            Subject::Event { cat, context, score, started_at_ns, .. } => {
+                let at = moments.write(*started_at_ns);
+                let text = format!("{at}: {} {} (score {score:.2})", named(cat), doing(context));
+                Self { title: named(cat).to_owned(), text }
+            }
+            Subject::Node { node, cat, condition, detail, lasted_s, at_ns } => {
                 let title = if cat.is_empty() { "A cat-node".to_owned() } else { format!("{cat}'s node") };
-                let long = in_words(*lasted_s);
+                let (at, long) = (moments.write(*at_ns), in_words(*lasted_s));
                 let text = match condition.as_str() {
-                    "ok" => format!("{title} is back after {long} ({node})"),
-                    AWAY => format!("{title} has been unreachable for {long}: {detail} ({node})"),
-                    _ => format!("{title} has heard nothing for {long}: {detail} ({node})"),
+                    "ok" => format!("{at}: {title} is back after {long} ({node})"),
+                    AWAY => format!("{at}: {title} has been unreachable for {long}: {detail} ({node})"),
+                    _ => format!("{at}: {title} has heard nothing for {long}: {detail} ({node})"),
                 };
                 Self { title, text }
             }
-            Subject::Digest { counts, .. } => Self::digest(counts),
+            Subject::Digest { from_ns, to_ns, counts, further, while_down } => {
+                let span = moments.write_span(*from_ns, *to_ns);
+                Self::digest(counts, *further, *while_down, &span)
+            }
         }
     }
 
-    fn digest(counts: &BTreeMap<String, BTreeMap<String, u64>>) -> Self {
-        let heard = counts.values().flatten().filter(|(what, _)| !what.starts_with(NODE));
-        let title = match heard.map(|(_, count)| count).sum::<u64>() {
+    fn digest(counts: &BTreeMap<String, BTreeMap<String, u64>>, further: u64, while_down: bool, span: &str) -> Self {
+        let all = || counts.values().flatten();
+        let heard = all().filter(|(what, _)| !what.starts_with(NODE)).map(|(_, count)| count).sum::<u64>() + further;
+        let title = match heard {
             0 => "Node trouble".to_owned(),
             1 => "Heard once".to_owned(),
             total => format!("Heard {total} times"),
         };
-        let lines = counts.iter().map(|(animal, counts)| {
+        let events_only = further == 0 && all().all(|(what, _)| what != CALL && !what.starts_with(NODE));
+        let what = if events_only { "event" } else { "notification" };
+        let first = match (while_down, all().map(|(_, count)| count).sum::<u64>() + further) {
+            (true, 1) => format!("While the channel was down: 1 {what}, {span}"),
+            (true, total) => format!("While the channel was down: {total} {what}s {span}"),
+            (false, _) => capital(span),
+        };
+        let mut lines = vec![first];
+        lines.extend(counts.iter().map(|(animal, counts)| {
             let counts: Vec<_> = counts.iter().map(|(what, count)| format!("{} {count}", counted(what))).collect();
             format!("{}: {}", named(animal), counts.join(", "))
-        });
-        Self { title, text: lines.collect::<Vec<_>>().join("\n") }
+        }));
+        if further > 0 {
+            lines.push(format!("Other animals: {further}"));
+        }
+        Self { title, text: lines.join("\n") }
     }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 fn named(animal: &str) -> &str {
     if animal.is_empty() { "A cat" } else { animal }
 }
+
+/// Count of a digest about calls.
+const CALL: &str = "call";
 
 /// Prefix of a digest's counts about nodes.
 const NODE: &str = "node_";
@@ -116,6 +142,15 @@ pub(super) struct Payload<'a> {
     /// For a digest: counts by animal, then by context, `call`, or `node_<condition>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<&'a BTreeMap<String, BTreeMap<String, u64>>>,
+    /// For a digest: time of the first notification that it counts, RFC 3339 in UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    /// For a digest: notifications about animals that are not among `counts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    further: Option<u64>,
+    /// For a digest: whether it takes the place of notifications that piled up while the channel was down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    while_down: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -145,8 +180,8 @@ struct EventPayload<'a> {
 
 impl<'a> Payload<'a> {
     /// The payload of a notification, with links below `public_url`.
-    pub(super) fn new(notification: &'a Notification, public_url: Option<&str>) -> Self {
-        let Message { title, text } = Message::new(&notification.subject);
+    pub(super) fn new(notification: &'a Notification, message: &Message, public_url: Option<&str>) -> Self {
+        let Message { title, text } = message.clone();
         let subject = &notification.subject;
         let mut payload = Self {
             key: &notification.key,
@@ -160,6 +195,9 @@ impl<'a> Payload<'a> {
             event: None,
             node: None,
             counts: None,
+            from: None,
+            further: None,
+            while_down: None,
         };
         let at_ns = match subject {
             Subject::Call { animal_type, called_at_ns, .. } => {
@@ -176,8 +214,10 @@ impl<'a> Payload<'a> {
                 payload.node = Some(NodePayload { name, condition, detail, lasted_s: *lasted_s });
                 at_ns
             }
-            Subject::Digest { to_ns, counts, .. } => {
+            Subject::Digest { from_ns, to_ns, counts, further, while_down } => {
                 payload.counts = Some(counts);
+                payload.from = Some(rfc3339(*from_ns));
+                (payload.further, payload.while_down) = (Some(*further), Some(*while_down));
                 to_ns
             }
         };

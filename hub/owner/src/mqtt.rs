@@ -1,6 +1,7 @@
 //! The connection to the MQTT broker: one for the process. It reconnects by itself, and queues nothing while it is
 //! down.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,17 +11,20 @@ use daemon::config::{ConfigError, Secret};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, Outgoing, QoS,
-    StateError, TlsConfiguration, Transport,
+    AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions,
+    NoticeFailureReason, Outgoing, PublishNoticeError, PublishOptions, QoS, StateError,
 };
-use tokio::sync::{Notify, oneshot, watch};
+use rustls::ClientConfig;
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use crate::delivery::DeliveryFailure;
 use crate::secret::secret;
 use crate::tls;
 
+mod client_id;
 pub(crate) mod config;
+mod dial;
 
 pub use config::MqttConfig;
 
@@ -37,8 +41,13 @@ const QUEUE_WITHIN: Duration = Duration::from_secs(5);
 /// Time limit for the farewell to the broker.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often the broker is probed when nothing is published. It declares the hub dead after one and a half times this.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often the broker is probed when nothing is published, in seconds. It declares the hub dead after one and a half
+/// times this.
+const KEEP_ALIVE_S: u16 = 15;
+
+/// Retained states of nodes that wait to be read. Further ones are dropped: they are read again after the next
+/// connection.
+const RETAINED_QUEUE: usize = 512;
 
 /// Largest message either way, in bytes.
 const MAX_MESSAGE_BYTES: usize = 256 << 10;
@@ -58,57 +67,92 @@ pub struct Mqtt {
 #[derive(Debug)]
 struct Inner {
     client: AsyncClient,
+    client_id: String,
     config: MqttConfig,
     /// Whether there is a connection. Sent, even if unchanged, whenever everything is to be published again.
     ready: watch::Sender<bool>,
-    /// Held while a message waits for its confirmation. Only one message waits at a time, so the next confirmation is
-    /// its own.
-    turn: tokio::sync::Mutex<()>,
-    confirmed: Mutex<Option<oneshot::Sender<()>>>,
+    retained: Mutex<Option<mpsc::Receiver<Retained>>>,
     reset: Notify,
+}
+
+/// A message that the broker has kept from an earlier time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retained {
+    /// Its topic.
+    pub topic: String,
+    /// What was published: at most [`MAX_MESSAGE_BYTES`].
+    pub payload: Vec<u8>,
 }
 
 impl Mqtt {
     /// Prepares the connection of a checked config, and the task that keeps it up. With `speaks_for_the_hub`, this
-    /// process publishes whether the hub is online, by its last will too; only one process of a hub does.
+    /// process publishes whether the hub is online, by its last will too; only one process of a hub does. A client
+    /// identifier that the config does not give is kept in `data_dir`.
     ///
     /// # Errors
-    /// Names the key of a password that cannot be read, or of a bad URL.
+    /// Names the key of a password that cannot be read, of a bad URL, or of a client identifier that cannot be kept.
     pub fn new(
         config: &MqttConfig,
+        data_dir: &Path,
         speaks_for_the_hub: bool,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), ConfigError> {
-        let (host, port, tls) = config.address().map_err(|why| ConfigError::value("mqtt.url", why))?;
-        let id = if speaks_for_the_hub { config.client_id.clone() } else { format!("{}-owner", config.client_id) };
-        let mut options = MqttOptions::new(id, host, port);
-        options.set_keep_alive(KEEP_ALIVE).set_clean_session(true);
+        Self::with_tls(config, data_dir, speaks_for_the_hub, stop, &tls::client_config)
+    }
+
+    fn with_tls(
+        config: &MqttConfig,
+        data_dir: &Path,
+        speaks_for_the_hub: bool,
+        stop: CancellationToken,
+        tls_config: &dyn Fn() -> ClientConfig,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), ConfigError> {
+        let bad_url = |why| ConfigError::value("mqtt.url", why);
+        let (host, port, tls) = config.address().map_err(bad_url)?;
+        let client_id = client_id::of(config.client_id.as_deref(), data_dir, speaks_for_the_hub)
+            .map_err(|why| ConfigError::value("mqtt.client_id", why))?;
+        // The client appends the port to the host, so an address of IPv6 needs its brackets.
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let mut options = MqttOptions::new(client_id.as_str(), Broker::tcp(bracketed, port));
+        options.set_keep_alive(KEEP_ALIVE_S).set_clean_session(true);
         options.set_max_packet_size(MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES);
         if tls {
-            let tls = TlsConfiguration::Rustls(Arc::new(tls::client_config()));
-            options.set_transport(Transport::tls_with_config(tls));
+            dial::by_tls(&mut options, &host, tls_config()).map_err(bad_url)?;
         }
         if let Some(username) = &config.username {
             let password = secret("mqtt.password_file", config.password.as_ref(), config.password_file.as_deref())?;
-            options.set_credentials(username, password.as_ref().map(Secret::expose).unwrap_or_default());
+            let password = password.as_ref().map(Secret::expose).unwrap_or_default();
+            options.set_credentials(username, password.to_owned());
         }
         let status = speaks_for_the_hub.then(|| format!("{}/status", config.topic));
         if let Some(status) = &status {
             options.set_last_will(LastWill::new(status, "offline", QoS::AtLeastOnce, true));
         }
-        let (client, events) = AsyncClient::new(options, QUEUE);
+        let (client, events) = AsyncClient::builder(options).capacity(QUEUE).build();
+        let (read, retained) = mpsc::channel(RETAINED_QUEUE);
         let mqtt = Self {
             inner: Arc::new(Inner {
                 client,
+                client_id,
                 config: config.clone(),
                 ready: watch::Sender::new(false),
-                turn: tokio::sync::Mutex::default(),
-                confirmed: Mutex::default(),
+                retained: Mutex::new(Some(retained)),
                 reset: Notify::new(),
             }),
         };
-        let keeper = Keeper { mqtt: mqtt.clone(), events, status, stop };
+        let keeper = Keeper { mqtt: mqtt.clone(), events, status, read, stop };
         Ok((mqtt, keeper.run()))
+    }
+
+    /// The client identifier of the connection. It stays the same over restarts.
+    pub fn client_id(&self) -> &str {
+        &self.inner.client_id
+    }
+
+    /// The states of nodes (`TOPIC/NODE/state`) that the broker has retained, after each connection. `None`: they have
+    /// been taken already.
+    pub fn take_retained(&self) -> Option<mpsc::Receiver<Retained>> {
+        self.inner.retained.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The config of the connection.
@@ -130,7 +174,7 @@ impl Mqtt {
     /// Publishes a message that is published again after the next connection anyway. Without a connection it is lost.
     pub async fn publish(&self, topic: String, retain: bool, payload: String) {
         if self.is_connected() {
-            let queued = self.inner.client.publish(topic, QoS::AtMostOnce, retain, payload);
+            let queued = self.inner.client.publish(topic, payload, PublishOptions::at_most_once().retain(retain));
             // An error means that the hub is stopping. After a timeout, the connection is about to be closed as dead.
             let _ = tokio::time::timeout(QUEUE_WITHIN, queued).await;
         }
@@ -141,47 +185,28 @@ impl Mqtt {
     /// # Errors
     /// Why it may not have arrived.
     pub async fn publish_confirmed(&self, topic: &str, payload: String) -> Result<(), DeliveryFailure> {
-        let _turn = self.inner.turn.lock().await;
         if !self.is_connected() {
             return Err(DeliveryFailure::temporary("the MQTT broker is not connected"));
         }
-        let (sender, confirmed) = oneshot::channel();
-        *self.waiting() = Some(sender);
-        // If this is cancelled, a late confirmation could be taken for that of the next message. A new connection
-        // delivers neither.
-        let unconfirmed = ResetOnDrop(Some(self));
         let published = async {
-            let queued = self.inner.client.publish(topic, QoS::AtLeastOnce, false, payload).await;
-            queued.map_err(|why| DeliveryFailure::temporary(why.to_string()))?;
-            confirmed.await.map_err(|_| DeliveryFailure::temporary("the connection to the broker broke"))
+            let queued = self.inner.client.publish_tracked(topic, payload, PublishOptions::at_least_once()).await;
+            let confirmed = queued.map_err(|why| DeliveryFailure::temporary(why.to_string()))?;
+            confirmed.wait_completion_async().await.map_err(|why| {
+                DeliveryFailure::temporary(match why {
+                    PublishNoticeError::Recv | PublishNoticeError::SessionReset => {
+                        "the connection to the broker broke".to_owned()
+                    }
+                    other => other.to_string(),
+                })
+            })
         };
-        let published = tokio::time::timeout(CONFIRM_WITHIN, published).await;
-        let published = published.map_err(|_| {
+        let Ok(published) = tokio::time::timeout(CONFIRM_WITHIN, published).await else {
+            // A broker that confirms nothing is as good as gone; a new connection may help.
+            self.inner.reset.notify_one();
             let reason = format!("the broker did not confirm the message within {} s", CONFIRM_WITHIN.as_secs());
-            DeliveryFailure::temporary(reason)
-        })?;
-        unconfirmed.defuse();
+            return Err(DeliveryFailure::temporary(reason));
+        };
         published
-    }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<()>>> {
-        self.inner.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct ResetOnDrop<'a>(Option<&'a Mqtt>);
-
-impl ResetOnDrop<'_> {
-    fn defuse(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for ResetOnDrop<'_> {
-    fn drop(&mut self) {
-        if let Some(mqtt) = self.0 {
-            mqtt.inner.reset.notify_one();
-        }
     }
 }
 
@@ -206,6 +231,7 @@ struct Keeper {
     mqtt: Mqtt,
     events: EventLoop,
     status: Option<String>,
+    read: mpsc::Sender<Retained>,
     stop: CancellationToken,
 }
 
@@ -239,9 +265,8 @@ impl Keeper {
                 Ok(Event::Outgoing(_)) => {}
                 Err(error) => {
                     let was_connected = self.mqtt.inner.ready.send_replace(false);
-                    // Dropping the sender ends the wait for a confirmation that cannot come.
-                    *self.mqtt.waiting() = None;
-                    self.events.pending.clear();
+                    // Ends the waits for confirmations that cannot come.
+                    self.events.drain_pending_as_failed(NoticeFailureReason::SessionReset);
                     if let Some(suppressed_lines) = log.allow() {
                         let broker = &self.mqtt.config().url;
                         if was_connected {
@@ -269,20 +294,20 @@ impl Keeper {
         match packet {
             Incoming::ConnAck(_) => {
                 if let Some(status) = &self.status {
-                    // This cannot fail: the queue is empty now.
-                    let _ = client.try_publish(status, QoS::AtMostOnce, true, "online");
+                    // These cannot fail: the queue is empty now.
+                    let _ = client.try_publish(status.as_str(), "online", PublishOptions::at_most_once().retained());
                     let _ = client.try_subscribe(births, QoS::AtMostOnce);
+                    let _ = client.try_subscribe(format!("{}/+/state", config.topic), QoS::AtMostOnce);
                 }
                 ready.send_replace(true);
             }
             Incoming::Publish(message) if message.topic == births && message.payload == "online" => {
                 ready.send_replace(true);
             }
-            Incoming::PubAck(_) => {
-                if let Some(waiting) = self.mqtt.waiting().take() {
-                    // Fails only if the receiver has been dropped.
-                    let _ = waiting.send(());
-                }
+            // What the hub publishes now comes back too, but not as retained.
+            Incoming::Publish(message) if message.retain => {
+                let topic = String::from_utf8_lossy(&message.topic).into_owned();
+                let _ = self.read.try_send(Retained { topic, payload: message.payload.to_vec() });
             }
             _ => {}
         }
@@ -294,7 +319,8 @@ impl Keeper {
             return;
         }
         if let Some(status) = &self.status {
-            let _ = self.mqtt.inner.client.try_publish(status, QoS::AtMostOnce, true, "offline");
+            let offline = PublishOptions::at_most_once().retained();
+            let _ = self.mqtt.inner.client.try_publish(status.as_str(), "offline", offline);
         }
         let _ = self.mqtt.inner.client.try_disconnect();
         let left =
@@ -302,3 +328,6 @@ impl Keeper {
         let _ = tokio::time::timeout(LEAVE_WITHIN, left).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,3 +21,6 @@ pub(super) fn client_config() -> ClientConfig {
         .with_root_certificates(roots)
         .with_no_client_auth()
 }
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,12 +1,20 @@
 //! Checks of values that several tables of the config file have.
 
+use daemon::config::mask_passwords;
+
 /// Checks a URL of HTTP.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
+    let shown = mask_passwords(url);
     let parsed = daemon::url::parse(url)?;
     match (parsed.scheme_str(), parsed.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),
-        _ => Err(format!("{url:?} is not a URL of the form http://HOST or https://HOST")),
+        _ => Err(format!("{shown:?} is not a URL of the form http://HOST or https://HOST")),
     }
+}
+
+/// Whether a URL contains a user name or a password.
+pub(super) fn has_login(url: &str) -> bool {
+    url.parse().is_ok_and(|url: http::Uri| url.authority().is_some_and(|authority| authority.as_str().contains('@')))
 }
 
 /// Checks a topic of MQTT that the hub publishes to.

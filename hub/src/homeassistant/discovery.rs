@@ -7,20 +7,41 @@ use serde_json::{Value, json};
 /// Contexts of events.
 const CONTEXTS: [&str; 4] = ["waiting_for_food", "isolation", "brushing", "uncertain"];
 
+/// Retained topics of a node, beside those that announce it.
+const RETAINED: [&str; 3] = ["availability", "state", "last"];
+
 /// Names of a node in topics and in Home Assistant.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
     /// Host of the node, without characters that topics and ids do not allow.
     id: String,
-    /// Host of the node, for people.
-    host: String,
+    /// Name of the device, for people.
+    device: String,
     base: String,
 }
 
 impl Names {
-    pub(super) fn new(config: &MqttConfig, node: &str) -> Self {
-        let host = node.split_once("://").map_or(node, |(_, rest)| rest).trim_end_matches('/');
-        Self { id: slug(host), host: host.to_owned(), base: config.topic.clone() }
+    /// The names of a node by its URL. `cat`: the name of its cat, and whether no other node hears this cat.
+    pub(super) fn new(config: &MqttConfig, node: &str, cat: Option<(&str, bool)>) -> Self {
+        let host = node.split_once("://").map_or(node, |(_, rest)| rest);
+        // A URL may contain a password.
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host).trim_end_matches('/');
+        let device = match cat.filter(|(name, _)| !name.is_empty()) {
+            Some((cat, true)) => format!("{cat}'s cat-node"),
+            Some((cat, false)) => format!("{cat}'s cat-node ({host})"),
+            None => format!("Cat node {host}"),
+        };
+        Self { id: slug(host), device, base: config.topic.clone() }
+    }
+
+    /// The names of a node that was published with this id.
+    pub(super) fn of_id(config: &MqttConfig, id: &str) -> Self {
+        Self { id: id.to_owned(), device: String::new(), base: config.topic.clone() }
+    }
+
+    /// The id of the node in topics.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// A topic of the node.
@@ -33,13 +54,31 @@ fn slug(text: &str) -> String {
     text.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '_' }).collect()
 }
 
+/// Whether a text is the id of a node in topics.
+pub(super) fn is_id(text: &str) -> bool {
+    !text.is_empty() && slug(text) == text
+}
+
+/// A text as Home Assistant writes it in the id of an entity.
+fn entity_slug(text: &str) -> String {
+    let letters = text.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' });
+    let plain = letters.collect::<String>().to_ascii_lowercase();
+    plain.split('_').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+/// All topics of a node that the broker retains.
+pub(super) fn topics(config: &MqttConfig, names: &Names) -> Vec<String> {
+    let announcing = configs(config, names, None).into_iter().map(|(topic, _)| topic);
+    announcing.chain(RETAINED.map(|what| names.topic(what))).collect()
+}
+
 /// Topics and payloads that announce a node. The broker must retain them.
 pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&str>) -> Vec<(String, Value)> {
     let device_id = format!("{}_{}", slug(&config.topic), names.id);
     let device = {
         let mut device = json!({
             "identifiers": [device_id],
-            "name": format!("Cat node {}", names.host),
+            "name": names.device,
             "manufacturer": "Meowlink",
             "model": "cat-node",
         });
@@ -56,7 +95,7 @@ pub(super) fn configs(config: &MqttConfig, names: &Names, public_url: Option<&st
         let Entity { component, object, needs_node, more } = entity;
         let mut payload = json!({
             "unique_id": format!("{device_id}_{object}"),
-            "object_id": format!("{device_id}_{object}"),
+            "default_entity_id": format!("{component}.{}", entity_slug(&format!("{device_id}_{object}"))),
             "device": device,
             "origin": { "name": "Meowlink", "sw_version": env!("CARGO_PKG_VERSION") },
             "availability_mode": "all",
@@ -189,7 +228,7 @@ mod tests {
 
     #[test]
     fn node_is_one_device_with_ids_of_its_own() {
-        let of = |node: &str| configs(&config(), &Names::new(&config(), node), Some("http://hub:5000"));
+        let of = |node: &str| configs(&config(), &Names::new(&config(), node, None), Some("http://hub:5000"));
         let (kitchen, attic) = (of("http://kitchen-pi:50056"), of("http://10.0.0.7:50056"));
         assert_eq!(kitchen[0].0, "homeassistant/binary_sensor/meowlink_kitchen-pi_50056/connection/config");
         assert_eq!(attic[0].0, "homeassistant/binary_sensor/meowlink_10_0_0_7_50056/connection/config");
@@ -201,6 +240,32 @@ mod tests {
             assert_eq!(config["device"]["configuration_url"], "http://hub:5000");
             assert_eq!(config["availability"][0]["topic"], "meowlink/status", "{topic}");
         }
+    }
+
+    #[test]
+    fn entities_have_ids_that_home_assistant_accepts() {
+        let names = Names::new(&config(), "http://Kitchen-Pi.local:50056", None);
+        for (topic, payload) in configs(&config(), &names, None) {
+            assert_eq!(payload.get("object_id"), None, "gone since Home Assistant 2026.4");
+            let component = topic.split('/').nth(1).unwrap();
+            let object = topic.split('/').nth(3).unwrap();
+            let expected = format!("{component}.meowlink_kitchen_pi_local_50056_{object}");
+            assert_eq!(payload["default_entity_id"], expected);
+            // Devices that exist keep their ids.
+            assert_eq!(payload["unique_id"], format!("meowlink_Kitchen-Pi_local_50056_{object}"));
+        }
+    }
+
+    #[test]
+    fn device_has_the_name_of_the_cat() {
+        let name = |cat| {
+            let names = Names::new(&config(), "http://anna:secret@kitchen:1", cat);
+            assert_eq!(names.id(), "kitchen_1");
+            configs(&config(), &names, None)[0].1["device"]["name"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(name(Some(("Tom", true))), "Tom's cat-node");
+        assert_eq!(name(Some(("Tom", false))), "Tom's cat-node (kitchen:1)");
+        assert_eq!((name(None), name(Some(("", true)))), ("Cat node kitchen:1".into(), "Cat node kitchen:1".into()));
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hub_nodes::address::NodeConfig;
 use hub_owner::channels::Channel;
 use hub_owner::config::{MqttConfig, OwnerConfig};
 use hub_store::events::NoClip;
 use hub_store::testing::event_notification;
-use rumqttc::{AsyncClient, Event as Seen, Incoming, MqttOptions, QoS};
+use rumqttc::{AsyncClient, Broker as At, Event as Seen, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
@@ -94,9 +96,12 @@ struct Reader {
 
 impl Reader {
     async fn start(broker: &Broker) -> Self {
-        let mut options = MqttOptions::new("reader", "127.0.0.1", broker.address.port());
+        // A broker closes the connection of a client when another one comes with the same identifier.
+        static READERS: AtomicUsize = AtomicUsize::new(0);
+        let id = format!("reader{}", READERS.fetch_add(1, Ordering::Relaxed));
+        let mut options = MqttOptions::new(id, At::tcp("127.0.0.1", broker.address.port()));
         options.set_max_packet_size(1 << 20, 1 << 20);
-        let (client, mut events) = AsyncClient::new(options, 16);
+        let (client, mut events) = AsyncClient::builder(options).capacity(16).build();
         let (read, subscribed) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(tokio::sync::Notify::new()));
         let (all, is_subscribed) = (Arc::clone(&read), Arc::clone(&subscribed));
         client.subscribe("#", QoS::AtMostOnce).await.unwrap();
@@ -106,7 +111,8 @@ impl Reader {
                     Seen::Incoming(Incoming::SubAck(_)) => is_subscribed.notify_one(),
                     Seen::Incoming(Incoming::Publish(message)) => {
                         let payload = String::from_utf8(message.payload.to_vec()).unwrap();
-                        all.lock().unwrap().push((message.topic, payload, message.retain));
+                        let topic = String::from_utf8(message.topic.to_vec()).unwrap();
+                        all.lock().unwrap().push((topic, payload, message.retain));
                     }
                     _ => {}
                 }
@@ -161,15 +167,31 @@ struct Hub {
     stop: CancellationToken,
     keeper: JoinHandle<()>,
     _home_assistant: JoinHandle<()>,
+    /// Where the client identifier is kept. A hub that is started with it again is the same hub.
+    data: Arc<tempfile::TempDir>,
 }
 
 impl Hub {
     fn start(config: &MqttConfig) -> Self {
-        let (stop, live) = (CancellationToken::new(), Live::new([NODE.to_owned()]));
-        let (mqtt, keeper) = Mqtt::new(config, true, stop.clone()).unwrap();
-        let home_assistant = HomeAssistant::new(mqtt.clone(), live.clone(), Some("http://hub:5000".into()));
+        Self::start_with(config, &[NODE], Arc::new(tempfile::tempdir().unwrap()), false)
+    }
+
+    /// A hub that knows these nodes, each a URL or `CAT=URL`.
+    fn start_with(config: &MqttConfig, nodes: &[&str], data: Arc<tempfile::TempDir>, discovers: bool) -> Self {
+        let nodes: Vec<NodeConfig> = nodes.iter().map(|node| node.parse().unwrap()).collect();
+        let (stop, live) = (CancellationToken::new(), Live::new(nodes.iter().map(|node| node.url.to_string())));
+        let (mqtt, keeper) = Mqtt::new(config, data.path(), true, stop.clone()).unwrap();
+        let (nodes, url) = (Nodes::new(&nodes).unwrap(), Some("http://hub:5000".into()));
+        let home_assistant = HomeAssistant::new(mqtt.clone(), live.clone(), nodes, url, discovers);
         let home_assistant = tokio::spawn(home_assistant.run(stop.clone()));
-        Self { mqtt, live, stop, keeper: tokio::spawn(keeper), _home_assistant: home_assistant }
+        Self { mqtt, live, stop, keeper: tokio::spawn(keeper), _home_assistant: home_assistant, data }
+    }
+
+    /// Stops the hub as SIGTERM does, and waits until it has left the broker.
+    async fn leave(self) -> Arc<tempfile::TempDir> {
+        self.stop.cancel();
+        tokio::time::timeout(SOON, self.keeper).await.unwrap().unwrap();
+        self.data
     }
 
     fn meow(&self, id: i64) {
@@ -278,7 +300,7 @@ async fn everything_is_published_again_when_home_assistant_starts() {
     let before = reader.announced();
     // The hub's subscription may be a moment behind its connection.
     until("it is announced again", || {
-        let _ = reader.client.try_publish("homeassistant/status", QoS::AtMostOnce, false, "online");
+        let _ = reader.client.try_publish("homeassistant/status", "online", PublishOptions::at_most_once());
         reader.announced() >= before + 7
     })
     .await;
@@ -322,7 +344,8 @@ async fn notification_is_confirmed_by_the_broker_or_fails() {
 async fn connection_to_a_broker_that_confirms_nothing_is_closed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = format!("url = \"mqtt://{}\"\nhome_assistant = false", listener.local_addr().unwrap());
-    let (mqtt, keeper) = Mqtt::new(&toml::from_str(&config).unwrap(), false, CancellationToken::new()).unwrap();
+    let (data, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+    let (mqtt, keeper) = Mqtt::new(&toml::from_str(&config).unwrap(), data.path(), false, stop).unwrap();
     tokio::spawn(keeper);
     // Accepts the connection and confirms nothing.
     let let_in = async || {
@@ -335,7 +358,7 @@ async fn connection_to_a_broker_that_confirms_nothing_is_closed() {
     until("the hub is connected", || mqtt.is_connected()).await;
     let error = mqtt.publish_confirmed("a", "b".into()).await.unwrap_err();
     assert!(error.reason.contains("did not confirm") && !error.is_final, "{error:?}");
-    // Otherwise a late confirmation would be taken for that of the next message.
+    // A new connection may help.
     let _second = tokio::time::timeout(SOON, let_in()).await.unwrap();
     drop(first);
 }
@@ -347,9 +370,108 @@ async fn owner_is_notified_through_the_broker() {
     until("the hub is connected", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
     let anna: OwnerConfig = toml::from_str("name = \"Anna\"\n[[channels]]\ntype = \"mqtt\"").unwrap();
-    let channels = Channel::all([("Anna", anna.channels.as_slice())], None, Some(&hub.mqtt)).unwrap();
+    let channels = Channel::all([&anna], None, Some(&hub.mqtt)).unwrap();
     let notification = event_notification(7);
     channels[0].deliver(&notification).await.unwrap();
     until("it arrives", || reader.last_json("meowlink/notices/Anna")["key"] == notification.key).await;
     assert_eq!(reader.last_json("meowlink/notices/Anna")["event"]["id"], 7);
+}
+
+/// Topics with a retained message, as a subscriber that comes now gets them.
+async fn retained(broker: &Broker) -> Vec<String> {
+    let late = Reader::start(broker).await;
+    // The broker sends what it has retained before it echoes this message.
+    late.client.publish("end", "", PublishOptions::at_least_once()).await.unwrap();
+    until("the echo comes", || !late.of("end").is_empty()).await;
+    late.read.lock().unwrap().iter().filter(|(_, _, retain)| *retain).map(|(topic, ..)| topic.clone()).collect()
+}
+
+#[tokio::test]
+async fn node_that_has_left_the_config_is_taken_out_of_home_assistant() {
+    let broker = Broker::start().await;
+    let config = broker.config("");
+    let hub = Hub::start_with(&config, &[NODE, "http://attic:1"], Arc::new(tempfile::tempdir().unwrap()), false);
+    let reader = Reader::start(&broker).await;
+    until("both nodes are announced", || reader.entities() == 14).await;
+    until("both are published", || !reader.of("meowlink/attic_1/state").is_empty()).await;
+    hub.meow(7);
+    until("a meow is retained", || !reader.of(LAST).is_empty()).await;
+    // A hub of its own with the same topic keeps its node.
+    let other = Hub::start_with(&config, &["http://cellar:1"], Arc::new(tempfile::tempdir().unwrap()), false);
+    until("the other hub's node is announced", || reader.entities() == 21).await;
+    until("the other hub's node is published", || !reader.of("meowlink/cellar_1/state").is_empty()).await;
+    let data = hub.leave().await;
+
+    let _hub = Hub::start_with(&config, &["http://attic:1"], data, false);
+    let is_gone = |topic: &String| topic.contains("kitchen_50056");
+    let all_empty = || {
+        let read = reader.read.lock().unwrap();
+        let mut last = BTreeMap::new();
+        read.iter().filter(|(topic, ..)| is_gone(topic)).for_each(|(topic, payload, _)| {
+            last.insert(topic.clone(), payload.clone());
+        });
+        // Seven entities, the availability, the state and the last event.
+        last.values().filter(|payload| payload.is_empty()).count() == 10
+    };
+    until("the kitchen is taken back", all_empty).await;
+    let left = retained(&broker).await;
+    assert_eq!(left.iter().filter(|topic| is_gone(topic)).count(), 0, "{left:?}");
+    for node in ["attic_1", "cellar_1"] {
+        let announced = left.iter().filter(|topic| topic.contains(node) && topic.ends_with("/config")).count();
+        assert_eq!(announced, 7, "{node}: {left:?}");
+    }
+    drop(other);
+}
+
+#[tokio::test]
+async fn node_that_may_still_be_discovered_is_offline_and_stays_until_it_is_back() {
+    let broker = Broker::start().await;
+    let config = broker.config("");
+    let hub = Hub::start_with(&config, &[NODE, "http://attic:1"], Arc::new(tempfile::tempdir().unwrap()), true);
+    let reader = Reader::start(&broker).await;
+    hub.live.set_state(&hub.live.nodes()[1], NodeState::Live, "");
+    let attic = "meowlink/attic_1/availability";
+    until("the attic is online", || reader.of(attic).last().is_some_and(|last| last == "online")).await;
+    let data = hub.leave().await;
+    let hub = Hub::start_with(&config, &[NODE], data, true);
+    until("the attic is offline", || reader.of(attic).last().is_some_and(|last| last == "offline")).await;
+    until("its connection is off", || reader.last_json("meowlink/attic_1/state")["connected"] == false).await;
+    let announced = retained(&broker).await.iter().filter(|topic| topic.contains("_attic_1/")).count();
+    assert_eq!(announced, 7, "its entities stay");
+    hub.live.add("http://attic:1".into());
+    hub.live.set_state(&hub.live.nodes()[1], NodeState::Live, "");
+    until("the attic is online", || reader.of(attic).last().is_some_and(|last| last == "online")).await;
+}
+
+#[tokio::test]
+async fn devices_are_named_after_their_cats() {
+    let broker = Broker::start().await;
+    let data = Arc::new(tempfile::tempdir().unwrap());
+    let nodes = ["Tom=http://kitchen:50056", "Ada=http://attic:1", "Ada=http://cellar:1"];
+    let _hub = Hub::start_with(&broker.config(""), &nodes, data, false);
+    let reader = Reader::start(&broker).await;
+    until("all nodes are announced", || reader.entities() == 21).await;
+    let name = |id: &str| {
+        let config = reader.last_json(&format!("homeassistant/event/meowlink_{id}/cat/config"));
+        config["device"]["name"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(name("kitchen_50056"), "Tom's cat-node");
+    assert_eq!(
+        (name("attic_1"), name("cellar_1")),
+        ("Ada's cat-node (attic:1)".into(), "Ada's cat-node (cellar:1)".into())
+    );
+}
+
+#[tokio::test]
+async fn two_hubs_with_the_default_config_do_not_disconnect_each_other() {
+    let broker = Broker::start().await;
+    let hubs = [Hub::start(&broker.config("")), Hub::start(&broker.config(""))];
+    for hub in &hubs {
+        until("the hub is connected", || hub.mqtt.is_connected()).await;
+    }
+    // A broker would close the connection of the first before it accepts the second.
+    for hub in &hubs {
+        hub.mqtt.publish_confirmed("cats/notices/Anna", "one".into()).await.unwrap();
+    }
+    assert_ne!(hubs[0].mqtt.client_id(), hubs[1].mqtt.client_id());
 }

@@ -56,7 +56,8 @@ async fn listen(shared: &Shared, store: Store, clips: Clips) -> Result<Listening
     let outbox = shared.outbox.clone();
     let listening = Listening::start(&settings, &shared.nodes, store, clips, outbox, &shared.stop).await?;
     if let Some(mqtt) = shared.mqtt.clone().filter(|mqtt| mqtt.config().home_assistant) {
-        let assistant = HomeAssistant::new(mqtt, listening.live().clone(), config.notices.public_url.clone());
+        let (live, nodes, url) = (listening.live().clone(), shared.nodes.clone(), config.notices.public_url.clone());
+        let assistant = HomeAssistant::new(mqtt, live, nodes, url, config.discover);
         shared.tasks.spawn(assistant.run(shared.stop.clone()));
     }
     Ok(listening)

@@ -19,8 +19,7 @@ pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Opti
         return Ok(None);
     }
     let service = if let Some(outbox) = shared.outbox.clone() {
-        let owners = config.owners.iter().map(|owner| (owner.name.as_str(), owner.channels.as_slice()));
-        let channels = Channel::all(owners, config.notices.public_url.as_deref(), shared.mqtt.as_ref())?;
+        let channels = Channel::all(&config.owners, config.notices.public_url.as_deref(), shared.mqtt.as_ref())?;
         let (config, stop) = (config.notices.clone(), shared.stop.clone());
         Dispatcher { outbox: outbox.clone(), config, stop }.start(channels, &shared.tasks);
         let (service, keeper) = OwnerService::keeping(outbox);

@@ -57,7 +57,7 @@ impl Shared {
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
         let nodes = nodes_of(&config, store.as_ref()).await?;
         let tasks = TaskTracker::new();
-        let mqtt = start_mqtt(&config, notifies, &tasks, &stop)?;
+        let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
         Ok(Self { config, data_dir, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
     }
 
@@ -126,6 +126,7 @@ async fn open_store(config: &HubSettings, data_dir: &Path) -> Result<Store, Stor
 /// MQTT.
 fn start_mqtt(
     config: &HubSettings,
+    data_dir: &Path,
     notifies: bool,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -137,7 +138,7 @@ fn start_mqtt(
     if !speaks_for_the_hub && !notifies_by_broker {
         return Ok(None);
     }
-    let (mqtt, keeper) = Mqtt::new(broker, speaks_for_the_hub, stop.clone())?;
+    let (mqtt, keeper) = Mqtt::new(broker, data_dir, speaks_for_the_hub, stop.clone())?;
     tasks.spawn(keeper);
     Ok(Some(mqtt))
 }

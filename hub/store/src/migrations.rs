@@ -15,6 +15,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0007_any_channel.sql"),
     include_str!("migrations/0008_node_ids.sql"),
     include_str!("migrations/0009_clip_safety.sql"),
+    include_str!("migrations/0010_any_reason.sql"),
 ];
 
 /// Takes the steps that the database has not taken yet, each in its own transaction. Two processes may do this at once.

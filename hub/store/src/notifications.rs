@@ -6,17 +6,21 @@
 //! Outside this program a notification is called a notice: the table `notices`, `/api/v1/notices`, `[notices]` in the
 //! config file and `meowlink_hub_notices_total` were released under that name.
 
+mod backlog;
 mod delivery;
 mod digest;
 mod list;
 mod put;
 mod rows;
 mod subject;
+mod tally;
 mod types;
 
+pub use backlog::{BACKLOG_AFTER_S, BACKLOG_OF};
 pub use put::MAX_NOTIFICATIONS;
 pub(crate) use put::put_notifications;
 pub use subject::Subject;
+pub use tally::MOST_ANIMALS;
 pub use types::{ChannelName, Notification, NotificationPlan, NotificationState, SuppressReason};
 
 pub use crate::waker::PutIn;

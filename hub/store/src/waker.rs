@@ -27,6 +27,7 @@ impl std::ops::AddAssign for PutIn {
 #[derive(Debug, Default)]
 pub(crate) struct Waker {
     changed: watch::Sender<()>,
+    retried: watch::Sender<()>,
     suppressed: AtomicU64,
     crowded_out: AtomicU64,
 }
@@ -42,6 +43,16 @@ impl Waker {
         if put_in.pending > 0 {
             self.changed.send_replace(());
         }
+    }
+
+    /// Somebody wants a notification to be tried again now.
+    pub(crate) fn retry(&self) {
+        self.retried.send_replace(());
+        self.changed.send_replace(());
+    }
+
+    pub(crate) fn retried(&self) -> watch::Receiver<()> {
+        self.retried.subscribe()
     }
 
     pub(crate) fn changed(&self) -> watch::Receiver<()> {

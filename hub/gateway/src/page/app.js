@@ -13,8 +13,9 @@ import * as rhythm from './rhythm.js';
 const main = document.getElementById('main');
 const offline = document.getElementById('offline');
 
-// Each view exports `show(main, parameters)`. It fills the page and may return `{ news(kind, data), open(), close() }`:
-// `news` gets live updates, `open` is called after every connection, `close` before another view is shown.
+// Each view exports `show(main, parameters)`. It fills the page and may return `{ news(kind, data), open(), lost(),
+// close() }`: `news` gets live updates, `open` is called after every connection, `lost` when one breaks, `close` before
+// another view is shown.
 const views = [
   [/^\/$/, 'now', now],
   [/^\/events$/, 'events', events],
@@ -85,6 +86,7 @@ watch({
   // An EventSource does not report why it failed, so another request finds out.
   async lost() {
     connected = false;
+    shown.lost?.();
     let why = 'Live updates interrupted. Reconnecting…';
     try {
       await get('api/v1/listening');

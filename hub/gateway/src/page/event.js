@@ -64,7 +64,7 @@ export function show(main, { id }) {
         }, text))),
       el('p', { class: 'faint' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
-        : 'Your label replaces the hub’s guess, and the hub learns from it.'),
+        : 'Your label replaces the hub’s guess, and the hub learns from it for later events.'),
       failed,
     ];
   }

@@ -56,7 +56,7 @@ export function show(main, { query }) {
   return {
     open: () => read(null),
     news(kind, data) {
-      // Only the hub knows whether an event matches the filters, and a label may change other events too.
+      // Only the hub knows whether an event matches the filters, before and after a label.
       if (kind === 'event' || kind === 'labelled') read(null);
       else if (kind === 'deleted') {
         drop(list, data.id);

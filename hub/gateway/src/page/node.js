@@ -51,8 +51,8 @@ export function card(url) {
   function setState(word) {
     state.className = `state ${word}`;
     setText(state, words.states[word] ?? word);
-    element.classList.toggle('off', word === 'away' || word === 'connecting');
-    if (word === 'away') {
+    element.classList.toggle('off', ['away', 'connecting', 'unknown'].includes(word));
+    if (word === 'away' || word === 'unknown') {
       level.set(0, '');
       score.set(0, '');
     }
@@ -114,6 +114,8 @@ export function card(url) {
     },
     spectrum: (columns) => picture.push(columns),
     state: (now) => setState(now.state),
+    // The hub does not respond: what it said last is out of date.
+    lost: () => setState('unknown'),
     gap() {
       if (listened) listened.gaps += 1;
     },

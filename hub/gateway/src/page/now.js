@@ -34,27 +34,35 @@ export function show(main) {
 
   let closed = false;
   let looking = 0;
+  let looks = false;
+  // Whether the hub has ever stored an event. `null`: not known yet.
+  let established = null;
 
-  // The card of a node. A node without one gets one: a live update may name it before the next look at the nodes.
-  function cardOf(url) {
-    if (!cards.has(url)) {
-      const made = card(url);
-      cards.set(url, made);
-      nodes.append(made.element);
-    }
+  // The card of a node, at this place in the list.
+  function cardOf(url, place) {
+    if (!cards.has(url)) cards.set(url, card(url));
+    const { element } = cards.get(url);
+    if (nodes.children[place] !== element) nodes.insertBefore(element, nodes.children[place] ?? null);
     return cards.get(url);
   }
 
   async function look() {
     clearTimeout(looking);
+    looks = true;
     const [said, heard] = await Promise.allSettled([get('api/v1/nodes'), get('api/v1/listening')]);
+    looks = false;
     if (closed) return;
+    clearTimeout(looking);
     looking = setTimeout(look, LOOK_MS);
-    if (said.status === 'rejected') return trouble.replaceChildren(problem(said.reason));
+    if (said.status === 'rejected') {
+      cards.forEach((one) => one.lost());
+      return trouble.replaceChildren(problem(said.reason));
+    }
     const listening = heard.value?.nodes ?? [];
     const known = said.value.nodes;
-    for (const node of known) {
-      cardOf(node.url).look(node, listening.find((one) => one.node === node.url), {
+    // In the order of the hub, whichever node was heard first.
+    for (const [place, node] of known.entries()) {
+      cardOf(node.url, place).look(node, listening.find((one) => one.node === node.url), {
         alone: known.length === 1,
         liveAudio: said.value.live_audio,
       });
@@ -66,12 +74,22 @@ export function show(main) {
       cards.delete(url);
     }
     trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason) : '');
-    const needsHelp = !known.some((node) => node.reachable);
-    if (!needsHelp) help.replaceChildren();
-    else if (!help.firstChild) help.append(howToBegin());
+    if (known.some((node) => node.reachable)) help.replaceChildren();
+    else if (!help.firstChild) await advise(known.length);
   }
 
-  // Reads all of today's events: at the start, after every connection, after midnight, and after a label.
+  // Nobody who has had a node for months needs to be told how to start one.
+  async function advise(count) {
+    try {
+      established ??= (await get('api/v1/events', { limit: 1 })).events.length > 0;
+    } catch {
+      // The list of today's events shows the error.
+      return;
+    }
+    if (!closed && !help.firstChild) help.append(established ? whatToCheck(count) : howToBegin());
+  }
+
+  // Reads all of today's events: at the start, after every connection, and after midnight.
   async function read() {
     try {
       const page = await get('api/v1/events', { from: words.midnight(), limit: MOST_EVENTS });
@@ -115,23 +133,27 @@ export function show(main) {
       look();
       read();
     },
+    lost() {
+      cards.forEach((one) => one.lost());
+    },
     news(kind, data) {
       if (kind === 'event') {
-        cardOf(data.node).heard(data);
+        cards.get(data.node)?.heard(data);
         if (!words.isToday(data.started_at)) return;
         put(list, data);
         while (list.children.length > MOST_EVENTS) list.lastChild.remove();
         say(`${words.catOf(data)}: ${words.contexts[data.counts_as]}, ${words.clock(data.started_at)}`);
         recount();
       } else if (kind === 'labelled') {
-        // The hub may have learned from it, which changes other events of that cat.
-        read();
+        if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);
       } else if (kind === 'deleted') {
         drop(list, data.id);
         recount();
-      } else {
-        if (!cards.has(data.node)) look();
-        cardOf(data.node)[kind](data);
+      } else if (cards.has(data.node)) {
+        cards.get(data.node)[kind](data);
+      } else if (!looks) {
+        // A new node.
+        look();
       }
     },
     close() {
@@ -143,6 +165,14 @@ export function show(main) {
       cards.forEach((one) => one.close());
     },
   };
+}
+
+function whatToCheck(count) {
+  return el('div', { class: 'help' },
+    el('h2', {}, count === 1 ? 'Your cat-node is not reachable' : 'None of your cat-nodes is reachable'),
+    el('p', {}, 'Check that its device has power and is connected to the network. On the device, this says whether it runs:'),
+    el('pre', {}, el('code', {}, 'systemctl status cat-node')),
+    el('p', { class: 'faint' }, 'This page checks again every few seconds.'));
 }
 
 function howToBegin() {

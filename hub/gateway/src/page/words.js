@@ -18,7 +18,8 @@ export const contexts = {
 
 export const kinds = { meow: 'Meow', purr: 'Purr', hiss_or_growl: 'Hiss or growl' };
 
-// `unwatched` is the page's own: the node answers, but the hub does not stream from it.
+// Two are the page's own. `unwatched`: the node answers, but the hub does not stream from it. `unknown`: the hub does not
+// respond, so nobody knows.
 export const states = {
   connecting: 'Connecting',
   catching_up: 'Catching up',
@@ -26,6 +27,7 @@ export const states = {
   quiet: 'Deaf',
   away: 'Away',
   unwatched: 'Reachable',
+  unknown: 'Unknown',
 };
 
 // Why an event has no clip: "No recording: …".

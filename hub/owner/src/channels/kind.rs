@@ -9,6 +9,7 @@ use hub_store::notifications::Notification;
 
 use super::post::Poster;
 use crate::delivery::DeliveryFailure;
+use crate::message::Message;
 use crate::mqtt::Mqtt;
 
 /// The config of a channel.
@@ -42,11 +43,11 @@ pub(super) trait Settings {
 /// The sending through a channel.
 #[tonic::async_trait]
 pub(super) trait Sender: Debug + Send + Sync {
-    /// Sends a notification. The caller sets the deadline.
+    /// Sends a notification, which `message` puts into words. The caller sets the deadline.
     ///
     /// # Errors
     /// Why it did not arrive, or may not have arrived.
-    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure>;
+    async fn send(&self, notification: &Notification, message: &Message) -> Result<(), DeliveryFailure>;
 }
 
 /// What all channels of a process share.

@@ -37,9 +37,9 @@ struct Log;
 
 #[tonic::async_trait]
 impl Sender for Log {
-    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
+    async fn send(&self, notification: &Notification, message: &Message) -> Result<(), DeliveryFailure> {
         let Notification { owner, key, subject, .. } = notification;
-        let Message { title, text } = Message::new(subject);
+        let Message { title, text } = message;
         info!(owner, key, kind = subject.kind(), title, text, "notification");
         Ok(())
     }

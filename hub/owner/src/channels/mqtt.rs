@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Sender, Settings, Tools};
 use crate::delivery::DeliveryFailure;
-use crate::message::Payload;
+use crate::message::{Message, Payload};
 use crate::mqtt::Mqtt;
 use crate::values::check_topic;
 
@@ -54,8 +54,8 @@ struct MqttTopic {
 
 #[tonic::async_trait]
 impl Sender for MqttTopic {
-    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
-        let payload = Payload::new(notification, self.public_url.as_deref()).to_json();
+    async fn send(&self, notification: &Notification, message: &Message) -> Result<(), DeliveryFailure> {
+        let payload = Payload::new(notification, message, self.public_url.as_deref()).to_json();
         self.mqtt.publish_confirmed(&self.topic, payload).await
     }
 }

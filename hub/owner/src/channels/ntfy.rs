@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Sender, Settings, Tools};
 use super::post::Poster;
+use super::server::Server;
 use crate::delivery::DeliveryFailure;
 use crate::message::{Message, clip_url, event_url};
 use crate::secret::secret;
-use crate::values::check_url;
+use crate::values::{check_url, has_login};
 
 /// `type = "ntfy"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,6 +67,9 @@ impl Settings for Config {
         if topic.is_empty() || topic.len() > 64 || !topic.chars().all(is_allowed) {
             return Err(("topic", format!("{topic:?} is not 1 to 64 letters, digits, _ and -")));
         }
+        if has_login(&self.server) && (self.token.is_some() || self.token_file.is_some()) {
+            return Err(("token", "cannot be combined with a user name in the URL of the server".into()));
+        }
         if self.token.is_some() && self.token_file.is_some() {
             return Err(("token_file", "cannot be combined with token".into()));
         }
@@ -82,13 +86,15 @@ impl Settings for Config {
     fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {
         let token = secret(&format!("{prefix}.token_file"), self.token.as_ref(), self.token_file.as_deref())?;
         let (poster, public_url) = (Arc::clone(&tools.poster), tools.public_url.clone());
-        Ok(Box::new(Ntfy { config: self.clone(), poster, token, public_url }))
+        let server = Server::new(&self.server);
+        Ok(Box::new(Ntfy { config: self.clone(), server, poster, token, public_url }))
     }
 }
 
 #[derive(Debug)]
 struct Ntfy {
     config: Config,
+    server: Server,
     poster: Arc<Poster>,
     token: Option<Secret>,
     public_url: Option<Arc<str>>,
@@ -111,9 +117,9 @@ struct Publish<'a> {
 
 #[tonic::async_trait]
 impl Sender for Ntfy {
-    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
+    async fn send(&self, notification: &Notification, message: &Message) -> Result<(), DeliveryFailure> {
         let (subject, config) = (&notification.subject, &self.config);
-        let Message { title, text } = Message::new(subject);
+        let Message { title, text } = message.clone();
         let public_url = self.public_url.as_deref();
         let message = Publish {
             topic: &config.topic,
@@ -126,7 +132,8 @@ impl Sender for Ntfy {
         };
         let body = serde_json::to_string(&message).expect("strings and numbers");
         let token = self.token.as_ref().map(|token| ("authorization", format!("Bearer {}", token.expose())));
-        let headers = [("idempotency-key", notification.key.clone())].into_iter().chain(token);
-        self.poster.json(&config.server, headers, body).await
+        let login = token.or_else(|| self.server.login());
+        let headers = [("idempotency-key", notification.key.clone())].into_iter().chain(login);
+        self.poster.json(self.server.url(), headers, body).await
     }
 }

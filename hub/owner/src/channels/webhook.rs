@@ -16,10 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Sender, Settings, Tools};
 use super::post::Poster;
+use super::server::Server;
 use crate::delivery::DeliveryFailure;
-use crate::message::Payload;
+use crate::message::Message;
 use crate::secret::secret;
 use crate::values::check_url;
+
+mod format;
+
+use format::Format;
 
 /// `type = "webhook"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +38,8 @@ pub struct Config {
     secret: Option<Secret>,
     /// A file that holds the secret.
     secret_file: Option<PathBuf>,
+    /// What is posted. Default: by the host of the URL; the hub's own JSON for a host that it does not know.
+    format: Option<Format>,
 }
 
 impl Settings for Config {
@@ -55,26 +62,28 @@ impl Settings for Config {
     fn open(&self, _owner: &str, prefix: &str, tools: &Tools) -> Result<Box<dyn Sender>, ConfigError> {
         let secret = secret(&format!("{prefix}.secret_file"), self.secret.as_ref(), self.secret_file.as_deref())?;
         let (poster, public_url) = (Arc::clone(&tools.poster), tools.public_url.clone());
-        Ok(Box::new(Webhook { poster, url: self.url.clone(), secret, public_url }))
+        let format = self.format.unwrap_or_else(|| Format::of_url(&self.url));
+        Ok(Box::new(Webhook { poster, server: Server::new(&self.url), format, secret, public_url }))
     }
 }
 
 #[derive(Debug)]
 struct Webhook {
     poster: Arc<Poster>,
-    url: String,
+    server: Server,
+    format: Format,
     secret: Option<Secret>,
     public_url: Option<Arc<str>>,
 }
 
 #[tonic::async_trait]
 impl Sender for Webhook {
-    async fn send(&self, notification: &Notification) -> Result<(), DeliveryFailure> {
-        let body = Payload::new(notification, self.public_url.as_deref()).to_json();
+    async fn send(&self, notification: &Notification, message: &Message) -> Result<(), DeliveryFailure> {
+        let body = self.format.body(notification, message, self.public_url.as_deref());
         let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let signature = self.secret.as_ref().map(|secret| ("meowlink-signature", sign(secret.expose(), now_s, &body)));
         let headers = [("idempotency-key", notification.key.clone())].into_iter().chain(signature);
-        self.poster.json(&self.url, headers, body).await
+        self.poster.json(self.server.url(), headers.chain(self.server.login()), body).await
     }
 }
 

@@ -43,6 +43,7 @@ fn every_key_is_read() {
         type = "webhook"
         url = "https://example.org/hook?a=b"
         secret = "shh"
+        format = "discord"
 
         [[owners.channels]]
         type = "ntfy"
@@ -92,6 +93,7 @@ fn bad_value_is_an_error_that_names_its_key() {
         (format!("{ANNA}alerts = false\n{LOG}"), "owners.Anna.alerts: "),
         (format!("{ANNA}digest_at = \"20:00\"\n{LOG}"), "owners.Anna.time_zone: "),
         (format!("{ANNA}{hook}url = \"ftp://a\""), "owners.Anna.channels.webhook.url: "),
+        (format!("{ANNA}{hook}url = \"ftp://anna:pw@a\""), "owners.Anna.channels.webhook.url: "),
         (
             format!("{ANNA}{hook}url = \"http://a\"\nsecret = \"a\"\nsecret_file = \"b\""),
             "owners.Anna.channels.webhook.secret_file: ",
@@ -105,9 +107,15 @@ fn bad_value_is_an_error_that_names_its_key() {
         ("[mqtt]\nurl = \"mqtt://broker\"\ntopic = \"a/#\"".into(), "mqtt.topic: "),
         ("[mqtt]\nurl = \"mqtt://broker\"\npassword = \"a\"".into(), "mqtt.username: "),
         ("[notices]\npublic_url = \"hub\"".into(), "notices.public_url: "),
+        ("[notices]\npublic_url = \"http://anna:pw@hub\"".into(), "notices.public_url: "),
+        (
+            format!("{ANNA}{ntfy}topic = \"a\"\nserver = \"http://anna:pw@ntfy\"\ntoken = \"t\""),
+            "owners.Anna.channels.ntfy.token: ",
+        ),
     ] {
         let error = check_toml(&toml).unwrap_err();
         assert!(error.starts_with(key), "{toml}: {error}");
+        assert!(!error.contains("pw"), "{toml}: {error}");
     }
 }
 

@@ -21,9 +21,9 @@ pub struct MqttConfig {
     pub password: Option<Secret>,
     /// A file that holds the password.
     pub password_file: Option<PathBuf>,
-    /// Client identifier of the hub. Must be unique at the broker.
-    #[serde(default = "default_topic")]
-    pub client_id: String,
+    /// Client identifier of the hub. Must be unique at the broker. Default: one that the hub draws at its first start
+    /// and keeps in the data folder.
+    pub client_id: Option<String>,
     /// The hub publishes everything below this topic.
     #[serde(default = "default_topic")]
     pub topic: String,
@@ -98,7 +98,7 @@ impl MqttConfig {
         if self.username.is_none() && (self.password.is_some() || self.password_file.is_some()) {
             return Err(ConfigError::value("mqtt.username", "is needed with a password"));
         }
-        if self.client_id.is_empty() {
+        if self.client_id.as_deref() == Some("") {
             return Err(ConfigError::value("mqtt.client_id", "is empty"));
         }
         Ok(())

@@ -7,7 +7,6 @@ use rusqlite::{OptionalExtension, ToSql, params};
 
 use super::commit::{GapReason, NewGap};
 use super::event::{COLUMNS, Event, OwnerLabel, from_row};
-use super::learning;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::node_columns::{is_of_node, url_of};
@@ -178,8 +177,8 @@ impl Store {
         .await
     }
 
-    /// Sets the owner's label of an event, or removes it (`None`), and re-evaluates the latest unlabelled events of
-    /// that cat. Returns the event, or `None` if there is no such event.
+    /// Sets the owner's label of an event, or removes it (`None`). Other events stay as they are; later ones of the cat
+    /// use the label. Returns the event, or `None` if there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -193,7 +192,6 @@ impl Store {
             }
             let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
             db.execute(sql, params![id, label, now_ns])?;
-            learning::reevaluate(db, id)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             Ok(Some(db.query_row(&sql, [id], from_row)?))
         });

@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::commit::insert;
 use super::event::{COLUMNS, Clip, Event, NewEvent, NoClip, OwnerLabel, from_row};
-use super::learning;
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -136,37 +135,35 @@ impl Store {
     /// Gives events the labels of the log that are later than their own. Returns the number of changed events.
     pub(crate) async fn restore_labels(&self, labels: Vec<LoggedLabel>) -> Result<usize, StoreError> {
         self.write_durably(move |db| {
-            let mut cats = std::collections::BTreeMap::new();
             let mut changed = 0;
             for logged in &labels {
-                let Some((id, cat)) = labelled_event(db, logged)? else { continue };
+                let Some(id) = labelled_event(db, logged)? else { continue };
                 let label = logged.label.map(OwnerLabel::as_str);
                 let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1";
                 db.execute(sql, params![id, label, label.map(|_| logged.at_ns)])?;
                 let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
                 db.execute(sql, params![id, label, logged.at_ns])?;
-                cats.insert(cat, id);
                 changed += 1;
             }
-            cats.into_values().try_for_each(|id| learning::reevaluate(db, id))?;
             Ok(changed)
         })
         .await
     }
 }
 
-/// The event that a label of the log belongs to, with a name of its cat, if the log is later than what the event has.
-fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<(i64, String)>, StoreError> {
-    let sql = "SELECT id, iif(cat = '', 'node ' || node, 'cat ' || cat) FROM events WHERE node = :node AND boot_id = :boot_id \
+/// The event that a label of the log belongs to, if the log is later than what the event has. The node may have had
+/// another URL when the label was set; its boot id is unique.
+fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT id FROM events WHERE boot_id = :boot_id \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
                AND deleted_at_ns IS NULL AND coalesce(label, '') <> coalesce(:label, '') \
                AND coalesce((SELECT max(labelled_at_ns) FROM event_labels WHERE event_id = events.id), 0) < :at \
-               ORDER BY min(end_sample, :end) - max(start_sample, :start) DESC LIMIT 1";
+               ORDER BY node = :node DESC, min(end_sample, :end) - max(start_sample, :start) DESC LIMIT 1";
     let parameters = named_params! {
         ":node": logged.node, ":boot_id": logged.boot_id.cast_signed(), ":start": logged.start_sample.cast_signed(),
         ":end": logged.end_sample.cast_signed(), ":label": logged.label.map(OwnerLabel::as_str), ":at": logged.at_ns,
     };
-    let found = db.prepare_cached(sql)?.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)));
+    let found = db.prepare_cached(sql)?.query_row(parameters, |row| row.get(0));
     Ok(found.optional()?)
 }
 

@@ -7,7 +7,6 @@ use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, params};
 
 use super::event::NoClip;
-use super::learning;
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -121,14 +120,10 @@ impl Store {
     /// See [`StoreError`].
     pub async fn delete_event(&self, id: i64) -> Result<Option<Option<String>>, StoreError> {
         self.write_durably(move |db| {
-            let sql = "SELECT clip_file, label IS NOT NULL FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
-            let found =
-                db.query_row(sql, [id], |row| Ok((row.get::<_, Option<String>>(0)?, row.get(1)?))).optional()?;
-            let Some((file, was_labelled)) = found else { return Ok(None) };
+            let sql = "SELECT clip_file FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
+            let found = db.query_row(sql, [id], |row| row.get::<_, Option<String>>(0)).optional()?;
+            let Some(file) = found else { return Ok(None) };
             db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns()])?;
-            if was_labelled {
-                learning::reevaluate(db, id)?;
-            }
             if file.is_some() {
                 db.execute(RELEASE_CLIP, params![id, NoClip::Expired.as_str()])?;
             }

@@ -81,6 +81,37 @@ fn notices_their_numbers_and_indexes_survive_step_7_and_channels_of_any_kind_are
 }
 
 #[test]
+fn notices_their_numbers_and_indexes_survive_step_10_and_any_reason_is_stored() {
+    const PUT: &str = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, event_id, subject, \
+                       state, reason, digest_due_ns, created_at_ns, queued_at_ns, due_at_ns, tries, error, \
+                       ended_at_ns) VALUES (?1, 'Anna', 'c', ?2, 'event', 'Tom', 7, '{}', ?3, ?4, 11, 12, 13, 14, \
+                       15, 'why', ?5)";
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate_by(&mut connection, &STEPS[..9]).unwrap();
+    let none = None::<&str>;
+    connection.execute(PUT, params!["a", "ntfy", "pending", none, none]).unwrap();
+    connection.execute(PUT, params!["b", none, "suppressed", "cooldown", 16]).unwrap();
+    connection.execute(PUT, params!["c", "log", "dead", none, 16]).unwrap();
+    connection.execute("DELETE FROM notices WHERE key = 'c'", []).unwrap();
+    connection.execute(PUT, params!["x", none, "suppressed", "backlog", 16]).unwrap_err();
+    let dump = |connection: &Connection, sql: &str| {
+        let mut statement = connection.prepare(sql).unwrap();
+        let width = statement.column_count();
+        let rows = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect()).unwrap();
+        rows.collect::<Result<Vec<Vec<Value>>, _>>().unwrap()
+    };
+    let all = "SELECT * FROM notices ORDER BY id";
+    let indexes = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'notices' AND type = 'index' ORDER BY name";
+    let before = (dump(&connection, all), dump(&connection, indexes));
+    migrate_by(&mut connection, &STEPS[..10]).unwrap();
+    assert_eq!((dump(&connection, all), dump(&connection, indexes)), before);
+    connection.execute(PUT, params!["d", none, "suppressed", "backlog", 16]).unwrap();
+    assert_eq!(connection.last_insert_rowid(), 4, "numbers are never used twice");
+    let without_reason = connection.execute(PUT, params!["y", none, "suppressed", none, 16]);
+    without_reason.unwrap_err();
+}
+
+#[test]
 fn step_that_fails_leaves_the_version_before_it() {
     let mut connection = Connection::open_in_memory().unwrap();
     let steps = ["CREATE TABLE cats (name TEXT)", "CREATE TABLE dogs (name TEXT); CREATE TABLE cats (name TEXT)"];

@@ -6,7 +6,6 @@ use super::rows::{COLUMNS, from_row};
 use super::types::Notification;
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::waker::PutIn;
 
 impl Store {
     /// Notifications of a channel that are due, those that have waited longest first, at most `limit`.
@@ -106,7 +105,7 @@ impl Store {
         });
         let queued = queued.await?;
         if queued.as_ref().is_some_and(|(_, was_dead)| *was_dead) {
-            self.waker().committed(PutIn { pending: 1, ..PutIn::default() });
+            self.waker().retry();
         }
         Ok(queued)
     }

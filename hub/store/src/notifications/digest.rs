@@ -1,11 +1,9 @@
 //! Digests: one notification that sums up suppressed ones.
 
-use std::collections::BTreeMap;
-
 use rusqlite::params;
 
 use super::put::put_notifications;
-use super::subject::Subject;
+use super::tally::Tally;
 use super::types::NotificationPlan;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -33,10 +31,12 @@ impl Store {
                 let sql =
                     "SELECT subject, created_at_ns FROM notices WHERE digest_due_ns <= ?1 AND owner = ?2 ORDER BY id";
                 let mut statement = db.prepare_cached(sql)?;
-                let rows = statement.query_map(params![now_ns, plan.owner], |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-                })?;
-                if let Some(digest) = digest_of(rows.collect::<Result<Vec<_>, _>>()?) {
+                let mut rows = statement.query(params![now_ns, plan.owner])?;
+                let mut tally = Tally::default();
+                while let Some(row) = rows.next()? {
+                    tally.add(&row.get::<_, String>(0)?, row.get(1)?);
+                }
+                if let Some(digest) = tally.digest(false) {
                     put_in += put_notifications(db, &digest, std::slice::from_ref(plan), now_ns)?;
                 }
             }
@@ -47,21 +47,4 @@ impl Store {
         self.waker().committed(put_in);
         Ok(put_in)
     }
-}
-
-/// Counts suppressed notifications: subjects as JSON, with the times when they were stored. `None`: there are none.
-fn digest_of(suppressed: Vec<(String, i64)>) -> Option<Subject> {
-    let (from_ns, to_ns) = (suppressed.first()?.1, suppressed.last()?.1);
-    let mut counts: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    for (json, _) in suppressed {
-        // A later version may have stored a subject that this one cannot read. It counts as `other`.
-        let (animal, what) = match serde_json::from_str(&json) {
-            Ok(Subject::Call { animal, .. }) => (animal, "call".to_owned()),
-            Ok(Subject::Event { cat, context, .. }) => (cat, context),
-            Ok(Subject::Node { cat, condition, .. }) => (cat, format!("node_{condition}")),
-            Ok(Subject::Digest { .. }) | Err(_) => (String::new(), "other".to_owned()),
-        };
-        *counts.entry(animal).or_default().entry(what).or_default() += 1;
-    }
-    Some(Subject::Digest { from_ns, to_ns, counts })
 }

@@ -20,6 +20,11 @@ impl Store {
         self.waker().changed()
     }
 
+    /// Changes whenever this process has queued a notification again that was given up.
+    pub fn notification_retried(&self) -> watch::Receiver<()> {
+        self.waker().retried()
+    }
+
     /// Notifications that this process has put in and that are not sent by themselves.
     pub fn suppressed_notifications(&self) -> u64 {
         self.waker().suppressed()
@@ -98,6 +103,19 @@ fn is_cooling(
     let since_ns = now_ns.saturating_sub(plan.cooldown_ns);
     let parameters = params![plan.owner, subject.kind(), subject.animal(), since_ns, now_ns];
     Ok(db.prepare_cached(sql)?.query_row(parameters, |row| row.get(0))?)
+}
+
+/// Puts a notification for one channel into the outbox, to be delivered now.
+pub(super) fn put_into(
+    db: &Transaction<'_>,
+    owner: &str,
+    channel: &ChannelName,
+    subject: &Subject,
+    now_ns: i64,
+) -> Result<(), StoreError> {
+    let channels = vec![channel.clone()];
+    let plan = NotificationPlan { owner: owner.to_owned(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None };
+    insert(db, &plan, Some(channel), subject, None, now_ns)
 }
 
 fn insert(

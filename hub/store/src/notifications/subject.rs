@@ -51,14 +51,21 @@ pub enum Subject {
         /// How long the node has been deaf or away, or had been, in seconds.
         lasted_s: u64,
     },
-    /// A summary of notifications that were suppressed.
+    /// A summary of notifications that were suppressed, or that piled up while their channel was down.
     Digest {
-        /// When the first of them was suppressed, in nanoseconds since 1970 UTC.
+        /// When the first of them was stored, in nanoseconds since 1970 UTC.
         from_ns: i64,
-        /// When the last of them was suppressed.
+        /// When the last of them was stored.
         to_ns: i64,
-        /// Counts by animal, then by context, `call`, or `node_<condition>`.
+        /// Counts by animal, then by context, `call`, or `node_<condition>`. At most
+        /// [`MOST_ANIMALS`](super::MOST_ANIMALS) animals.
         counts: BTreeMap<String, BTreeMap<String, u64>>,
+        /// Notifications about further animals.
+        #[serde(default)]
+        further: u64,
+        /// Whether they piled up while their channel was down.
+        #[serde(default)]
+        while_down: bool,
     },
 }
 

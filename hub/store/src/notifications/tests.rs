@@ -142,7 +142,7 @@ async fn forty_notifications_of_a_night_are_one_digest() {
     let of = |count| BTreeMap::from([("call".to_owned(), count)]);
     let counts = BTreeMap::from([("Ada".to_owned(), of(10)), ("Tom".to_owned(), of(30))]);
     assert_eq!(digests.len(), 1);
-    assert_eq!(digests[0].subject, Subject::Digest { from_ns: 0, to_ns: 39, counts });
+    assert_eq!(digests[0].subject, Subject::Digest { from_ns: 0, to_ns: 39, counts, further: 0, while_down: false });
     assert!(!store.digest_is_due(i64::MAX).await.unwrap(), "a digest is sent once");
     assert_eq!(store.make_digests(vec![digest_plan], 2_000).await.unwrap(), PutIn::default());
 }
@@ -214,4 +214,85 @@ async fn pages_hold_every_notification_once() {
         seen.extend(page.iter().map(|notification| notification.id));
     }
     assert_eq!(seen, (1..=10).rev().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn backlog_of_a_channel_that_was_down_is_one_digest() {
+    let (_dir, store) = open();
+    let phone = channel("phone", "ntfy");
+    let open_plan = NotificationPlan { cooldown_ns: 0, ..plan("Anna") };
+    for n in 0..351 {
+        put(&store, if n % 3 == 0 { "Ada" } else { "Tom" }, open_plan.clone(), n * SECOND_NS).await;
+    }
+    let waiting = store.due_notifications("Anna", "phone", i64::MAX, 1).await.unwrap().remove(0);
+    store.notification_failed(waiting.id, "down".into(), Some(i64::MAX), SECOND_NS).await.unwrap();
+    let now_ns = 1_800 * SECOND_NS;
+    let put_in = store.channel_works_again("Anna", &phone, now_ns).await.unwrap();
+    assert_eq!((put_in.pending, put_in.suppressed), (1, 351));
+    let due = store.due_notifications("Anna", "phone", now_ns, 1_000).await.unwrap();
+    let of = |count| BTreeMap::from([("call".to_owned(), count)]);
+    let counts = BTreeMap::from([("Ada".to_owned(), of(117)), ("Tom".to_owned(), of(234))]);
+    let (from_ns, to_ns) = (0, 350 * SECOND_NS);
+    let expected = Subject::Digest { from_ns, to_ns, counts, further: 0, while_down: true };
+    assert_eq!(due.iter().map(|one| &one.subject).collect::<Vec<_>>(), [&expected]);
+    // The other channel works all the time.
+    assert_eq!(store.due_notifications("Anna", "hook", now_ns, 1_000).await.unwrap().len(), 351);
+    let held = store.notifications(Some(NotificationState::Suppressed), None, 1).await.unwrap().remove(0);
+    assert_eq!((held.reason, held.channel), (Some(SuppressReason::Backlog), None));
+    // A digest that waits is not put into another one.
+    for n in 0..6 {
+        put(&store, "Tom", open_plan.clone(), now_ns + n).await;
+    }
+    store.channel_works_again("Anna", &phone, 2 * now_ns).await.unwrap();
+    let due = store.due_notifications("Anna", "phone", 2 * now_ns, 1_000).await.unwrap();
+    assert_eq!(due.iter().filter(|one| one.subject.kind() == "digest").count(), 2);
+    assert_eq!((due.len(), due[0].subject == expected), (2, true));
+}
+
+#[tokio::test]
+async fn few_notifications_or_young_ones_are_no_backlog_and_are_due_at_once() {
+    let (_dir, store) = open();
+    let phone = channel("phone", "ntfy");
+    let open_plan = NotificationPlan { cooldown_ns: 0, ..plan("Anna") };
+    for n in 0..BACKLOG_OF {
+        put(&store, "Tom", open_plan.clone(), n).await;
+    }
+    store.notification_failed(1, "busy".into(), Some(i64::MAX), 1).await.unwrap();
+    let now_ns = (BACKLOG_AFTER_S + 1) * SECOND_NS;
+    assert_eq!(store.channel_works_again("Anna", &phone, now_ns).await.unwrap(), PutIn::default());
+    assert_eq!(due(&store, "phone", now_ns).await.len(), 5, "the one that was to wait is due too");
+    for _ in 0..10 {
+        put(&store, "Tom", open_plan.clone(), now_ns).await;
+    }
+    assert_eq!(store.channel_works_again("Anna", &phone, now_ns).await.unwrap(), PutIn::default());
+}
+
+#[tokio::test]
+async fn digest_names_a_bounded_number_of_animals() {
+    let (_dir, store) = open();
+    let open_plan = NotificationPlan { cooldown_ns: 0, ..plan("Anna") };
+    let mut calls = Vec::new();
+    for n in 0..1_500 {
+        calls.push((call(&format!("{n:04}")), vec![open_plan.clone()]));
+        calls.push((call("Tom"), vec![open_plan.clone()]));
+    }
+    store.commit_notifications(calls, 0).await.unwrap();
+    store.channel_works_again("Anna", &channel("phone", "ntfy"), i64::MAX).await.unwrap();
+    let digest = store.due_notifications("Anna", "phone", i64::MAX, 1).await.unwrap().remove(0);
+    let Subject::Digest { counts, further, .. } = digest.subject else { panic!("{digest:?}") };
+    assert_eq!((counts.len(), counts["Tom"]["call"]), (MOST_ANIMALS, 1_500));
+    assert_eq!(further, 1_500 - (MOST_ANIMALS as u64 - 1));
+}
+
+#[tokio::test]
+async fn notification_that_is_queued_again_is_news() {
+    let (_dir, store) = open();
+    put(&store, "Tom", plan("Anna"), 1).await;
+    store.notification_failed(1, "gone".into(), None, 2).await.unwrap();
+    let mut retried = store.notification_retried();
+    retried.mark_unchanged();
+    put(&store, "Ada", plan("Anna"), 3).await;
+    assert!(!retried.has_changed().unwrap(), "a new one is not");
+    store.retry_notification(1, 4).await.unwrap();
+    assert!(retried.has_changed().unwrap());
 }

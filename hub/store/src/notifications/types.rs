@@ -21,12 +21,15 @@ pub enum SuppressReason {
     QuietHours,
     /// The owner wants nothing but digests.
     DigestOnly,
+    /// Its channel was down for so long that a digest took its place.
+    Backlog,
 }
 
 words!(SuppressReason {
     SuppressReason::Cooldown => "cooldown" => SuppressReason::Cooldown,
     SuppressReason::QuietHours => "quiet_hours" => SuppressReason::QuietHours,
     SuppressReason::DigestOnly => "digest_only" => SuppressReason::DigestOnly,
+    SuppressReason::Backlog => "backlog" => SuppressReason::Backlog,
 });
 
 /// State of a notification.

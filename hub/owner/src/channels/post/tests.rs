@@ -1,60 +1,22 @@
 //! Over TLS, with a certificate authority that the test makes; and against servers that refuse.
 
-use std::path::Path;
-use std::process::Command;
-
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-
-fn openssl(folder: &Path, arguments: &str) {
-    let done = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
-    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// An authority (`ca.pem`), and its certificate for localhost (`cert.pem`, `key.pem`).
-fn certificates() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(at, &format!("req -x509 {key} -keyout ca.key -out ca.pem -days 2 -subj /CN=Household"));
-    openssl(at, &format!("req {key} -keyout key.pem -out request.pem -subj /CN=localhost"));
-    std::fs::write(at.join("names"), "subjectAltName=DNS:localhost").unwrap();
-    openssl(
-        at,
-        "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -out cert.pem -days 2 -extfile names",
-    );
-    folder
-}
+use crate::tls::testing::{Household, client_trusting};
 
 fn trusting(authorities: &[CertificateDer<'static>]) -> Poster {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(authorities.iter().cloned());
-    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Poster { client: OnceLock::from(client(config)) }
+    Poster { client: OnceLock::from(client(client_trusting(authorities))) }
 }
 
 #[tokio::test]
 async fn server_is_trusted_if_its_authority_is_and_its_name_matches() {
-    let folder = certificates();
-    let read = |name: &str| CertificateDer::from_pem_file(folder.path().join(name)).unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.path().join("key.pem")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![read("cert.pem")], key)
-        .unwrap();
-    let (acceptor, listener) = (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let household = Household::new();
+    let acceptor = TlsAcceptor::from(Arc::new(household.server()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         loop {
@@ -71,7 +33,7 @@ async fn server_is_trusted_if_its_authority_is_and_its_name_matches() {
     });
     let (localhost, by_number) = (format!("https://localhost:{port}/"), format!("https://127.0.0.1:{port}/"));
     let post = async |poster: &Poster, url: &str| poster.json(url, [], "{}".into()).await;
-    let trusting = (trusting(&[read("ca.pem")]), trusting(&[]));
+    let trusting = (trusting(&[household.authority()]), trusting(&[]));
     post(&trusting.0, &localhost).await.unwrap();
     let stranger = post(&trusting.1, &localhost).await.unwrap_err();
     assert!(stranger.reason.contains("UnknownIssuer"), "{stranger:?}");
