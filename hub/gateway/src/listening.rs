@@ -27,6 +27,8 @@ struct ListeningAnswer {
     nodes: Vec<NodeListening>,
     /// Counts of clips since the hub's start.
     clips: ClipCountsAnswer,
+    /// Why nothing that is heard can be stored now. Null: it is stored.
+    not_stored: Option<String>,
 }
 
 /// State of listening to a node. Counts are since the hub's start. A frame is 20 ms long.
@@ -90,6 +92,7 @@ struct ClipCountsAnswer {
 )]
 async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>, Failure> {
     let live = app.live()?;
+    let not_stored = app.store.check().await.err().map(|error| error.to_string());
     let kept = app.store.clip_totals().await?;
     let counters = app.clips.counters();
     Ok(Line(ListeningAnswer {
@@ -103,6 +106,7 @@ async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>,
             kept: kept.count,
             kept_bytes: kept.bytes,
         },
+        not_stored,
     }))
 }
 

@@ -466,6 +466,24 @@ async fn listening_describes_nodes_and_clips() {
 }
 
 #[tokio::test]
+async fn changes_are_refused_and_health_says_why_once_the_data_folder_is_gone() {
+    let hub = Gateway::new().await;
+    let id = hub.put(event("http://kitchen:1", 0), false).await.id;
+    assert_eq!(hub.get("/api/v1/listening").await.json()["not_stored"], Value::Null);
+    std::fs::remove_dir_all(hub._dir.path()).unwrap();
+    let refused = hub.label(id, r#"{"label":"isolation"}"#).await;
+    assert_eq!((refused.status.as_u16(), refused.json()["error"]["code"].as_str()), (503, Some("store_unavailable")));
+    let deleted = hub.ask("DELETE", &format!("/api/v1/events/{id}"), &[], "").await;
+    assert_eq!(deleted.status, StatusCode::SERVICE_UNAVAILABLE);
+    let ready = hub.get("/readyz").await;
+    let store = &ready.json()["checks"]["store"];
+    assert_eq!((ready.status.as_u16(), store["ok"].as_bool()), (503, Some(false)), "{store}");
+    for why in [&store["detail"], &hub.get("/api/v1/listening").await.json()["not_stored"]] {
+        assert!(why.as_str().unwrap().contains("removed or replaced"), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn openapi_describes_events_and_live_routes() {
     let gateway = Gateway::new().await;
     let document = gateway.get("/api/v1/openapi.json").await.json();

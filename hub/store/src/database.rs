@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::{error, info};
 
 use crate::error::{StoreError, TURN_TIMEOUT};
+use crate::health::{Health, Trouble};
 use crate::migrations;
 use crate::waker::Waker;
 
@@ -54,6 +55,7 @@ struct Inner {
     reader_turns: Arc<Semaphore>,
     operations: Calls,
     outbox: Waker,
+    health: Health,
     /// Held for its lock.
     _lock: Option<File>,
 }
@@ -83,6 +85,7 @@ impl Store {
             other => other?,
         };
         let readers = (0..READERS).map(|_| open_reader(&path)).collect::<Result<Vec<_>, _>>()?;
+        let health = Health::of(data_dir, &path)?;
         info!(path = %path.display(), "database open");
         Ok(Self {
             inner: Arc::new(Inner {
@@ -92,6 +95,7 @@ impl Store {
                 reader_turns: Arc::new(Semaphore::new(READERS)),
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 outbox: Waker::default(),
+                health,
                 _lock: lock,
             }),
         })
@@ -111,12 +115,33 @@ impl Store {
         &self.inner.outbox
     }
 
-    /// Checks whether the database grants a write lock now. Health checks and the watchdog use it.
+    /// Checks whether something can be stored now: something was stored a moment ago, or a probe writes to the data
+    /// folder and to the database. Health checks and the watchdog use it. A result is used for a few seconds.
     ///
     /// # Errors
-    /// See [`StoreError`].
+    /// [`StoreError::Replaced`], [`StoreError::Unwritable`] with the reason, or [`StoreError::Busy`] if a probe hangs.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.write(|_| Ok(())).await
+        let place = Arc::clone(&self.inner);
+        blocking(move || place.health.in_place()).await?;
+        let health = &self.inner.health;
+        let turn = tokio::time::timeout(TURN_TIMEOUT, health.turn.lock()).await.map_err(|_| StoreError::Busy)?;
+        if health.known().is_none() {
+            health.probed(self.probe().await.map_err(|error| Trouble::of(&error)));
+        }
+        drop(turn);
+        health.known().unwrap_or(Ok(())).map_err(StoreError::Unwritable)
+    }
+
+    /// Writes for real, and survives a power cut.
+    async fn probe(&self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.health.probe_folder()).await?;
+        // Writing the version again writes its page, and changes nothing.
+        let rewrite = self.transact("FULL", |db| {
+            let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok(db.pragma_update(None, "user_version", version)?)
+        });
+        self.counted(WRITE_DURABLY, rewrite).await
     }
 
     /// Runs `work` in a transaction. If `work` returns `Ok`, the transaction is committed, otherwise it is rolled back.
@@ -124,7 +149,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.counted(WRITE, self.transact("NORMAL", work)).await
+        let done = self.counted(WRITE, self.transact("NORMAL", work)).await;
+        done.inspect_err(|error| self.inner.health.failed(error))
     }
 
     /// Does what [`Store::write`] does; the committed transaction survives a power cut.
@@ -132,7 +158,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.counted(WRITE_DURABLY, self.transact("FULL", work)).await
+        let done = self.counted(WRITE_DURABLY, self.transact("FULL", work)).await;
+        done.inspect_err(|error| self.inner.health.failed(error))
     }
 
     async fn transact<T: Send + 'static>(
@@ -142,11 +169,19 @@ impl Store {
     ) -> Result<T, StoreError> {
         let turn = Arc::clone(&self.inner.writer).lock_owned();
         let mut connection = tokio::time::timeout(TURN_TIMEOUT, turn).await.map_err(|_| StoreError::Busy)?;
+        let inner = Arc::clone(&self.inner);
         blocking(move || {
+            inner.health.in_place()?;
             connection.pragma_update(None, "synchronous", synchronous)?;
+            let changes = connection.total_changes();
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
+            // What was committed to a file that has just been removed is lost.
+            inner.health.in_place()?;
+            if connection.total_changes() > changes {
+                inner.health.stored();
+            }
             Ok(result)
         })
         .await

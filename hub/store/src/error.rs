@@ -7,6 +7,8 @@ use std::time::Duration;
 use hub_base::error::{Code, Error};
 use rusqlite::ErrorCode;
 
+use crate::health::Trouble;
+
 /// How long a caller waits for a connection before it gets [`StoreError::Busy`].
 pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -21,6 +23,18 @@ pub enum StoreError {
         /// Why.
         source: std::io::Error,
     },
+    /// The data folder, or the database in it, was removed or replaced while the hub runs: restart the hub.
+    #[error(
+        "{}: removed or replaced while the hub runs; nothing is stored until the hub is restarted",
+        path.display()
+    )]
+    Replaced {
+        /// The folder or the file.
+        path: PathBuf,
+    },
+    /// A health check found that nothing can be stored.
+    #[error("nothing can be stored: {}", .0.why)]
+    Unwritable(Trouble),
     /// Another hub has locked this data directory.
     #[error(
         "{}: another hub uses this data directory; stop it, or choose another directory with --data-dir",
@@ -77,7 +91,36 @@ impl From<StoreError> for Error {
 impl StoreError {
     /// Whether the disk is full. The transaction was rolled back.
     pub fn is_disk_full(&self) -> bool {
-        self.engine_code() == Some(ErrorCode::DiskFull)
+        match self {
+            Self::Directory { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            Self::Unwritable(trouble) => trouble.disk_full,
+            _ => self.engine_code() == Some(ErrorCode::DiskFull),
+        }
+    }
+
+    /// Whether the disk or the database failed, and not the work.
+    pub(super) fn is_about_the_disk(&self) -> bool {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase, ReadOnly,
+            SystemIoFailure,
+        };
+        match self {
+            Self::Directory { .. } | Self::Replaced { .. } | Self::Unwritable(_) | Self::Busy => true,
+            Self::InUse { .. } | Self::TooNew { .. } | Self::Cut(_) => false,
+            Self::Database(_) => self.engine_code().is_some_and(|code| {
+                matches!(
+                    code,
+                    CannotOpen
+                        | DatabaseBusy
+                        | DatabaseCorrupt
+                        | DatabaseLocked
+                        | DiskFull
+                        | NotADatabase
+                        | ReadOnly
+                        | SystemIoFailure
+                )
+            }),
+        }
     }
 
     /// Whether the file is damaged or is not a database.

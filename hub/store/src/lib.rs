@@ -16,6 +16,7 @@ mod database;
 mod error;
 pub mod events;
 pub mod flac;
+mod health;
 mod migrations;
 pub mod notifications;
 #[cfg(any(test, feature = "testing"))]
@@ -25,4 +26,5 @@ mod words;
 
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError};
+pub use health::Trouble;
 pub use words::UnknownWord;

@@ -71,12 +71,14 @@ pub enum Condition {
     Quiet,
     /// Deaf: its audio has had no sound for a long time.
     NoSound,
+    /// Live, but the hub can store nothing of what it hears.
+    NotStored,
 }
 
 impl Condition {
     /// All conditions.
-    pub const ALL: [Self; 7] =
-        [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound];
+    pub const ALL: [Self; 8] =
+        [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound, Self::NotStored];
 
     /// The word for it in `/readyz` and `/metrics`.
     pub fn as_str(self) -> &'static str {
@@ -88,6 +90,7 @@ impl Condition {
             Self::Ended => "ended",
             Self::Quiet => "quiet",
             Self::NoSound => "no_sound",
+            Self::NotStored => "not_stored",
         }
     }
 }
@@ -128,6 +131,19 @@ impl NodeHealth {
         let heard = watched.as_ref().map(|(report, since)| HeardAges::of(report, *since, now));
         let (condition, detail) = judge(source, watched.as_ref().map(|(report, _)| report), heard, config);
         Self { condition, detail, heard }
+    }
+}
+
+impl NodeHealth {
+    /// The same node while the store fails, for `why`. Listening waits then, and what the node hears goes no further
+    /// than its tape.
+    pub(crate) fn while_nothing_is_stored(self, why: &str) -> Self {
+        match self.condition {
+            Condition::Ok | Condition::Quiet if self.heard.is_some() => {
+                Self { condition: Condition::NotStored, detail: why.to_owned(), ..self }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -206,6 +222,16 @@ mod tests {
             assert_eq!(condition, expected, "{source:?} {state:?} {sound:?}");
             assert_eq!(detail.is_empty(), condition == Ok, "{condition:?}: {detail}");
         }
+    }
+
+    #[test]
+    fn node_whose_sound_is_not_stored_is_not_ok() {
+        let ages = HeardAges { audio: DAY, sound: DAY, lag: Duration::ZERO };
+        let health = |condition, heard| NodeHealth { condition, detail: String::new(), heard };
+        let judged = |condition, heard| health(condition, heard).while_nothing_is_stored("disk full").condition;
+        assert_eq!(judged(Condition::Ok, Some(ages)), Condition::NotStored);
+        assert_eq!(judged(Condition::Away, Some(ages)), Condition::Away, "the nearer reason stays");
+        assert_eq!(judged(Condition::Ok, None), Condition::Ok, "this process stores nothing of it");
     }
 
     #[test]

@@ -65,7 +65,9 @@ export function show(main) {
       gone.element.remove();
       cards.delete(url);
     }
-    trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason) : '');
+    const notStored = heard.value?.not_stored;
+    trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason)
+      : notStored ? problem(`Events are not being stored: ${notStored}`) : '');
     const needsHelp = !known.some((node) => node.reachable);
     if (!needsHelp) help.replaceChildren();
     else if (!help.firstChild) help.append(howToBegin());
