@@ -40,7 +40,8 @@ const GAP_LOG_PERIOD: Duration = Duration::from_secs(10);
 /// How often old clips and events are deleted.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 
-/// Most rows that are deleted in one transaction.
+/// Most rows that are deleted in one transaction. Also the most events that are deleted for their age each
+/// [`TIDY_PERIOD`], so that a clock that lied costs little until somebody notices.
 const FORGET_BATCH: usize = 1_000;
 
 /// How long the deletion of an event is remembered, so that analysing its audio again does not bring it back. This is
@@ -255,13 +256,17 @@ impl Recorder {
     }
 
     async fn tidy(&mut self) {
-        let began_before_ns =
-            if self.events.keep_days > 0 { now_ns() - i64::from(self.events.keep_days) * DAY_NS } else { i64::MIN };
-        let deleted_before_ns = now_ns() - REMEMBER_DELETED_NS;
+        // Ages mean nothing while the clock is in doubt. Quotas go on.
+        let now_ns = self.store.clock().for_deletion_ns();
+        let kept_ns = i64::from(self.events.keep_days).saturating_mul(DAY_NS);
         let tidied = async {
-            self.clips.tidy().await?;
-            let keep = self.events.keep_count;
-            while self.store.forget_events(deleted_before_ns, began_before_ns, keep, FORGET_BATCH).await? > 0 {}
+            self.clips.tidy(now_ns).await?;
+            if let Some(now_ns) = now_ns {
+                let began_before_ns = if kept_ns > 0 { now_ns.saturating_sub(kept_ns) } else { i64::MIN };
+                let deleted_before_ns = now_ns.saturating_sub(REMEMBER_DELETED_NS);
+                self.store.forget_old_events(deleted_before_ns, began_before_ns, FORGET_BATCH).await?;
+            }
+            while self.store.forget_surplus_events(self.events.keep_count, FORGET_BATCH).await? > 0 {}
             Ok::<_, StoreError>(())
         };
         if let Err(error) = tidied.await {

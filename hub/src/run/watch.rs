@@ -5,13 +5,14 @@ use std::time::Duration;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
+use hub_base::clock;
 use hub_base::role::Role;
 use hub_nodes::discover::discover;
 use hub_store::{Store, StoreError};
 use hub_watch::metrics::Parts;
 use hub_watch::rounds;
 use hub_watch::troubles::Troubles;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::analysis::Analysis;
 use super::listening::Audio;
@@ -45,7 +46,32 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio) {
         let (nodes, health) = (nodes.clone(), config.health.clone());
         shared.tasks.spawn(rounds::watch(nodes, audio.live(), health, troubles, stop.clone()));
     }
+    if let Some(store) = shared.store.clone().filter(|_| config.has(Role::Analysis)) {
+        shared.tasks.spawn(watch_clock(store, stop.clone()));
+    }
     shared.tasks.spawn(feed_watchdog(shared.store.clone(), stop.clone()));
+}
+
+/// Looks at the wall clock, so that jumps and `hub clock accept` are noticed, and says what is thought of it.
+async fn watch_clock(store: Store, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(clock::LOOK_PERIOD);
+    let mut last = None;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let standing = store.clock().look();
+        if last.replace(std::mem::discriminant(&standing)) == Some(std::mem::discriminant(&standing)) {
+            continue;
+        }
+        store.clock().write_state(standing);
+        if standing.is_plausible() {
+            info!(clock = %standing, "old events and clips are deleted by age");
+        } else {
+            warn!(clock = %standing, "deletion by age is paused until the clock is right; see `hub clock`");
+        }
+    }
 }
 
 /// Feeds systemd's watchdog while the store accepts writes, because a restart may help a hub that cannot store. It does

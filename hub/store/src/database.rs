@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::metrics::Calls;
+use hub_base::clock::Clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 use tracing::{error, info};
@@ -56,6 +57,7 @@ struct Inner {
     operations: Calls,
     outbox: Waker,
     health: Health,
+    clock: Clock,
     /// Held for its lock.
     _lock: Option<File>,
 }
@@ -70,6 +72,15 @@ impl Store {
     /// # Errors
     /// If the directory or the database cannot be used; see [`StoreError`].
     pub fn open(data_dir: &Path, access: Access) -> Result<Self, StoreError> {
+        let owned = (access == Access::Keeper).then_some(data_dir);
+        Self::open_with(data_dir, access, Clock::of_machine(owned))
+    }
+
+    /// Does what [`Store::open`] does, with another clock for deletions by age.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_with(data_dir: &Path, access: Access, clock: Clock) -> Result<Self, StoreError> {
         std::fs::create_dir_all(data_dir)
             .map_err(|source| StoreError::Directory { path: data_dir.to_path_buf(), source })?;
         let lock = match access {
@@ -96,6 +107,7 @@ impl Store {
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 outbox: Waker::default(),
                 health,
+                clock,
                 _lock: lock,
             }),
         })
@@ -104,6 +116,11 @@ impl Store {
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// The clock by which things are deleted for their age.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// Operations since the start and their results, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].

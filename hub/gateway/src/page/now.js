@@ -10,6 +10,9 @@ import { drop, put, replace } from './row.js';
 // How often the state of the nodes is read.
 const LOOK_MS = 5_000;
 
+// A pause of deletion by age is shown after this long.
+const PAUSE_SHOWN_AFTER_MS = 600_000;
+
 // Most events in the list of today. A link leads to the others.
 const MOST_EVENTS = 100;
 
@@ -67,7 +70,8 @@ export function show(main) {
     }
     const notStored = heard.value?.not_stored;
     trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason)
-      : notStored ? problem(`Events are not being stored: ${notStored}`) : '');
+      : notStored ? problem(`Events are not being stored: ${notStored}`)
+        : pausedLine(heard.value?.age_deletion_paused_since));
     const needsHelp = !known.some((node) => node.reachable);
     if (!needsHelp) help.replaceChildren();
     else if (!help.firstChild) help.append(howToBegin());
@@ -145,6 +149,14 @@ export function show(main) {
       cards.forEach((one) => one.close());
     },
   };
+}
+
+// Old events stay while the hub's clock is in doubt. The minutes before NTP answers are not worth a line.
+function pausedLine(since) {
+  if (!since || Date.now() - new Date(since) < PAUSE_SHOWN_AFTER_MS) return '';
+  return el('p', { class: 'faint' },
+    `The hub’s clock is not confirmed since ${words.moment(since)}, so old events and clips are kept for now. `,
+    'If the time is right, run ', el('code', {}, 'hub clock accept'), ' on the hub.');
 }
 
 function howToBegin() {

@@ -220,18 +220,31 @@ async fn oldest_clips_are_retired_and_their_events_stay() {
 }
 
 #[tokio::test]
+async fn quotas_remove_what_was_stored_first_whatever_its_date() {
+    let (_dir, store) = open();
+    // The first was stored while the clock was ahead.
+    for n in [9, 0, 1] {
+        put(&store, event("kitchen", n * 16_000)).await;
+    }
+    assert_eq!(store.retire_oldest_clips(1).await.unwrap()[0].file, "kitchen-144000.wav");
+    store.retire_oldest_clips(2).await.unwrap();
+    assert_eq!(store.forget_surplus_events(2, 100).await.unwrap(), 1);
+    assert_eq!(listed(&store, EventFilter::default()).await, [16_000, 0]);
+}
+
+#[tokio::test]
 async fn retention_removes_old_deleted_and_surplus_events_without_clips() {
     let (_dir, store) = open();
     for n in 0..6 {
         put(&store, event("kitchen", n * 16_000)).await;
     }
     store.delete_event(6).await.unwrap();
-    assert_eq!(store.forget_events(0, 0, 10, 100).await.unwrap(), 0);
-    assert_eq!(store.forget_events(i64::MAX, 0, 10, 100).await.unwrap(), 1, "the deleted one");
-    assert_eq!(store.forget_events(0, i64::MAX, 0, 100).await.unwrap(), 0, "all have clips");
+    assert_eq!(store.forget_old_events(0, 0, 100).await.unwrap(), 0);
+    assert_eq!(store.forget_old_events(i64::MAX, 0, 100).await.unwrap(), 1, "the deleted one");
+    assert_eq!(store.forget_old_events(0, i64::MAX, 100).await.unwrap(), 0, "all have clips");
     store.retire_oldest_clips(3).await.unwrap();
-    assert_eq!(store.forget_events(0, event("", 16_000).started_at_ns, 10, 100).await.unwrap(), 1);
-    assert_eq!(store.forget_events(0, 0, 3, 100).await.unwrap(), 1);
+    assert_eq!(store.forget_old_events(0, event("", 16_000).started_at_ns, 100).await.unwrap(), 1);
+    assert_eq!(store.forget_surplus_events(3, 100).await.unwrap(), 1);
     assert_eq!(listed(&store, EventFilter::default()).await, [64_000, 48_000, 32_000]);
 }
 
