@@ -4,8 +4,8 @@
 //! kernel calls the clock synchronised until nobody has done so for hours, or until somebody sets the time by hand.
 //!
 //! - **Container**: it shares the clock and the kernel of its host, so the host's NTP daemon counts, as it should.
-//! - **Virtual machine**: it has a kernel and a clock of its own. Without an NTP daemon in the guest the clock counts as
-//!   unsynchronised, even if the hypervisor keeps it right.
+//! - **Virtual machine**: it has a kernel and a clock of its own. Without an NTP daemon in the guest the clock counts
+//!   as unsynchronised, even if the hypervisor keeps it right.
 //! - **Sandbox** that denies the call (old seccomp profiles, gVisor, `ProtectClock=yes` of systemd): unknown.
 
 /// The kernel's own limit: a clock that may be further off than 16 s is not synchronised.

@@ -50,8 +50,8 @@ struct CheckAnswer {
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
     /// Only for nodes: `ok`, or why the node is deaf or away: `away`, `no_device`, `silent` (only zeros), `ended`,
-    /// `quiet` (connected, but no audio arrives), `no_sound` (long not louder than a quiet room) or `not_stored` (heard,
-    /// but the hub can store nothing).
+    /// `quiet` (connected, but no audio arrives), `no_sound` (long not louder than a quiet room) or `not_stored`
+    /// (heard, but the hub can store nothing).
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<&'static str>,
     /// Only for nodes that this process listens to: seconds since the last audio, or since the hub has known the node.

@@ -228,8 +228,8 @@ impl Clips {
         }
     }
 
-    /// Removes clips that exceed the quota, and some of those that are too old. `now_ns`: the time. `None`: the clock is
-    /// in doubt, and no clip is too old. Call it every ten minutes.
+    /// Removes clips that exceed the quota, and some of those that are too old. `now_ns`: the time. `None`: the clock
+    /// is in doubt, and no clip is too old. Call it every ten minutes.
     ///
     /// # Errors
     /// See [`StoreError`].

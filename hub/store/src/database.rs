@@ -11,8 +11,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavio
 use tokio::sync::Semaphore;
 use tracing::{error, info};
 
-use crate::error::{StoreError, TURN_TIMEOUT};
-use crate::health::{Health, Trouble};
+use crate::error::{StoreError, TURN_TIMEOUT, Trouble};
+use crate::health::Health;
 use crate::migrations;
 use crate::waker::Waker;
 

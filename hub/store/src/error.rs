@@ -7,8 +7,6 @@ use std::time::Duration;
 use hub_base::error::{Code, Error};
 use rusqlite::ErrorCode;
 
-use crate::health::Trouble;
-
 /// How long a caller waits for a connection before it gets [`StoreError::Busy`].
 pub(super) const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -66,6 +64,15 @@ pub enum StoreError {
     Cut(String),
 }
 
+/// Why nothing can be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whether the disk is full. A restart would not help.
+    pub disk_full: bool,
+    /// For people: what failed, and why.
+    pub why: String,
+}
+
 /// The error that SQLite reported.
 #[derive(Debug)]
 pub struct DatabaseError(rusqlite::Error);
@@ -85,6 +92,13 @@ impl From<rusqlite::Error> for StoreError {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         Self::new(Code::StoreUnavailable, error.to_string())
+    }
+}
+
+impl Trouble {
+    pub(crate) fn of(error: &StoreError) -> Self {
+        let disk_full = error.is_disk_full();
+        Self { disk_full, why: if disk_full { "the disk is full; free some space".into() } else { error.to_string() } }
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::error::StoreError;
+use crate::error::{StoreError, Trouble};
 
 /// A commit that changed something proves for this long that the store works.
 const PROOF_AGE: Duration = Duration::from_secs(10);
@@ -27,15 +27,6 @@ const PROBE_FILE: &str = "hub.probe";
 
 /// Size of that file in bytes: more than a transaction with an event takes.
 const PROBE_BYTES: usize = 65_536;
-
-/// Why nothing can be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// Whether the disk is full. A restart would not help.
-    pub disk_full: bool,
-    /// For people: what failed, and why.
-    pub why: String,
-}
 
 /// What is known about the store's health.
 #[derive(Debug)]
@@ -133,13 +124,6 @@ impl Health {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Trouble {
-    pub(crate) fn of(error: &StoreError) -> Self {
-        let disk_full = error.is_disk_full();
-        Self { disk_full, why: if disk_full { "the disk is full; free some space".into() } else { error.to_string() } }
     }
 }
 

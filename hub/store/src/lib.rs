@@ -25,6 +25,5 @@ mod waker;
 mod words;
 
 pub use database::{Access, DATABASE_FILE, Store};
-pub use error::{DatabaseError, StoreError};
-pub use health::Trouble;
+pub use error::{DatabaseError, StoreError, Trouble};
 pub use words::UnknownWord;
