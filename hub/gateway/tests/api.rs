@@ -379,7 +379,7 @@ async fn stream_sends_only_what_the_client_wants() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         answer.json()["error"]["message"],
-        "unknown kind \"smell\" (expected event, labelled, deleted, gap, level, state or spectrum)"
+        "unknown kind \"smell\" (expected event, labelled, deleted, redated, gap, level, state or spectrum)"
     );
 }
 

@@ -14,6 +14,7 @@ use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use crate::clock::Dating;
 use crate::config::EventsConfig;
 use crate::ear::Finding;
 use crate::live::{Live, News};
@@ -122,9 +123,9 @@ impl Recorder {
                     self.live.tell(News::Gap(gap.clone()));
                     progress.push(Progress { watermark, gaps: vec![gap] });
                 }
-                Report::Found { node, finding: Finding::StartedAt { boot_id, unix_ns }, .. } => {
+                Report::Found { node, finding: Finding::StartedAt { boot_id, dating }, .. } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    self.date(&node, boot_id, unix_ns).await;
+                    self.date(&node, boot_id, dating).await;
                 }
                 Report::Found { node, finding: Finding::Event { event, cut, watermark }, weight: _weight } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
@@ -144,11 +145,23 @@ impl Recorder {
         self.until_stored(|| store.commit_progress(progress.clone())).await;
     }
 
-    async fn date(&mut self, node: &Node, boot_id: u64, unix_ns: i64) {
+    async fn date(&mut self, node: &Node, boot_id: u64, dating: Dating) {
         let (store, name) = (self.store.clone(), node.url().to_owned());
-        let moved = self.until_stored(|| store.date_by_node_clock(&name, boot_id, unix_ns)).await;
-        if let Some(moved) = moved.filter(|moved| *moved > 0) {
-            info!(node = name, moved, "the node has learned the time; its events are dated again");
+        let Dating { start_unix_ns, clock, instead_of_ns, from_monotonic_ns } = dating;
+        let moved = match instead_of_ns {
+            None => self.until_stored(|| store.date_by_node_clock(&name, boot_id, start_unix_ns)).await,
+            Some(old_ns) => {
+                let again = || store.date_again(&name, boot_id, old_ns, start_unix_ns, clock, from_monotonic_ns);
+                self.until_stored(again).await
+            }
+        };
+        if let Some(old_ns) = instead_of_ns {
+            let step_s = start_unix_ns.saturating_sub(old_ns) / 1_000_000_000;
+            warn!(node = name, step_s, "the node's wall clock or the hub's was set, or the node slept");
+        }
+        if moved.is_some_and(|moved| moved > 0) {
+            info!(node = name, moved, "events of the node are dated again");
+            self.live.tell(News::Redated { node: name });
         }
     }
 

@@ -129,7 +129,7 @@ export function show(main) {
         while (list.children.length > MOST_EVENTS) list.lastChild.remove();
         say(`${words.catOf(data)}: ${words.contexts[data.counts_as]}, ${words.clock(data.started_at)}`);
         recount();
-      } else if (kind === 'labelled') {
+      } else if (kind === 'labelled' || kind === 'redated') {
         // The hub may have learned from it, which changes other events of that cat.
         read();
       } else if (kind === 'deleted') {

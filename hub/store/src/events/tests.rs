@@ -198,6 +198,26 @@ async fn times_of_the_hubs_clock_are_corrected_once_the_node_knows_the_time() {
 }
 
 #[tokio::test]
+async fn events_dated_by_a_wrong_start_move_to_the_right_one() {
+    let (_dir, store) = open();
+    let wrong = put(&store, event("kitchen", 16_000)).await.found;
+    let late = put(&store, NewEvent { started_at_ns: wrong.started_at_ns + 9 * SECOND_NS, ..event("kitchen", 48_000) });
+    let right = late.await.found;
+    let other_boot = put(&store, NewEvent { boot_id: 9, ..event("kitchen", 80_000) }).await.found;
+    let start_ns = wrong.started_at_ns - wrong.started_monotonic_ns.cast_signed();
+    let moved = store.date_again("kitchen", wrong.boot_id, start_ns, start_ns + 10 * SECOND_NS, EventClock::Hub, 0);
+    assert_eq!(moved.await.unwrap(), 1);
+    let times = async |id| {
+        let found = store.event(id).await.unwrap().unwrap().found;
+        (found.started_at_ns, found.ended_at_ns, found.clock)
+    };
+    let by = 10 * SECOND_NS;
+    assert_eq!(times(1).await, (wrong.started_at_ns + by, wrong.ended_at_ns + by, EventClock::Hub));
+    assert_eq!(times(2).await, (right.started_at_ns, right.ended_at_ns, EventClock::Node), "nearer to the new start");
+    assert_eq!(times(3).await, (other_boot.started_at_ns, other_boot.ended_at_ns, EventClock::Node));
+}
+
+#[tokio::test]
 async fn oldest_clips_are_retired_and_their_events_stay() {
     let (_dir, store) = open();
     for n in 0..5 {
