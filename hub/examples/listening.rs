@@ -123,7 +123,7 @@ impl Stream {
             captured_unix_ns: Some(1_700_000_000_000_000_000 + sequence.cast_signed() * 20_000_000),
         };
         let events = &mut self.events;
-        self.ear.hear(Piece::Frames(frames), 0, |finding| {
+        self.ear.hear(Piece::Frames(frames), hub_listen::clock::NodeStart::default(), |finding| {
             *events += u64::from(matches!(finding, Finding::Event { .. }));
         });
         self.messages += 1;

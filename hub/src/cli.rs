@@ -47,6 +47,26 @@ enum SubCommand {
     /// Show the settings in effect, or describe the config file
     #[command(subcommand)]
     Config(ConfigCommand<HubSettings>),
+    /// Say that the machine's time is right, or show whether the hub believes it
+    #[command(subcommand)]
+    Clock(ClockCommand),
+}
+
+/// What to do about the machine's clock. While the hub does not believe it, nothing is deleted by age.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ClockCommand {
+    /// Say that the machine's time is right: the hub deletes by age again, until the time jumps
+    Accept(ClockArgs),
+    /// Show whether the time is synchronised, and whether the hub believes it
+    Status(ClockArgs),
+}
+
+/// Options of `hub clock`.
+#[derive(Debug, Clone, Args)]
+pub struct ClockArgs {
+    /// Data folder of the hub
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/meowlink-hub")]
+    pub data_dir: PathBuf,
 }
 
 /// What the command line asks for.
@@ -59,6 +79,8 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// Print something about the settings.
     Config(ConfigCommand<HubSettings>),
+    /// Accept the machine's time, or show what is thought of it.
+    Clock(ClockCommand),
 }
 
 /// Options of `hub serve`.
@@ -156,6 +178,7 @@ impl Cli {
             Some(SubCommand::Serve(serve)) => Command::Serve(serve),
             Some(SubCommand::Analyze(analyze)) => Command::Analyze(analyze),
             Some(SubCommand::Config(command)) => Command::Config(command),
+            Some(SubCommand::Clock(command)) => Command::Clock(command),
         }
     }
 }

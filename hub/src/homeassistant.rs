@@ -172,7 +172,7 @@ impl HomeAssistant {
             News::Level(level) => {
                 self.levels.insert(level.node.clone(), level.clone());
             }
-            News::Labelled(_) | News::Deleted { .. } | News::Gap(_) => {}
+            News::Labelled(_) | News::Deleted { .. } | News::Redated { .. } | News::Gap(_) => {}
         }
     }
 

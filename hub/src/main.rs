@@ -7,9 +7,10 @@ use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
-use hub::cli::{Cli, Command, ServeArgs};
+use hub::cli::{Cli, ClockCommand, Command, ServeArgs};
 use hub::config::HubSettings;
 use hub::run::{Listeners, RunError, run};
+use hub_base::clock;
 use tracing::error;
 
 /// Threads of the async runtime. Long work (analyses, the store, pictures) runs on other threads, and passing a request
@@ -33,6 +34,26 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(&args),
         Command::Analyze(args) => hub::files::analyze(&args),
         Command::Config(command) => print_config(&command),
+        Command::Clock(command) => clock(&command),
+    }
+}
+
+fn clock(command: &ClockCommand) -> ExitCode {
+    let (done, folder) = match command {
+        ClockCommand::Accept(args) => {
+            let said =
+                "accepted; a running hub notices within half a minute, a hub that is started within the hour too\n";
+            (clock::accept(&args.data_dir).map(|()| said.to_owned()), &args.data_dir)
+        }
+        ClockCommand::Status(args) => (clock::status(&args.data_dir), &args.data_dir),
+    };
+    match done.and_then(|text| std::io::stdout().write_all(text.as_bytes())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logs::init(logs::LogFormat::default());
+            error!(folder = %folder.display(), %error, "hub clock failed; --data-dir names the hub's data folder");
+            ExitCode::from(EXIT_FAILURE)
+        }
     }
 }
 

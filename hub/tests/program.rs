@@ -280,3 +280,16 @@ impl Drop for Running {
         let _ = self.0.wait();
     }
 }
+
+#[test]
+fn clock_is_accepted_by_a_file_that_the_hub_will_find() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    let run = |what: &str, folder: &str| text(&hub().args(["clock", what, "--data-dir", folder]).output().unwrap());
+    let (code, said, _) = run("status", folder);
+    assert!(code == Some(0) && said.starts_with("kernel: ") && said.contains("no hub has used"), "{said}");
+    assert_eq!(run("accept", folder).0, Some(0));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the word to the hub");
+    let (code, _, err) = run("accept", "/nonexistent");
+    assert!(code == Some(1) && err.contains("/nonexistent") && err.contains("--data-dir"), "{err}");
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::State;
+use hub_base::clock::Standing;
 use hub_base::time;
 use hub_listen::live::NodeReport;
 use serde::Serialize;
@@ -27,6 +28,11 @@ struct ListeningAnswer {
     nodes: Vec<NodeListening>,
     /// Counts of clips since the hub's start.
     clips: ClipCountsAnswer,
+    /// Why nothing that is heard can be stored now. Null: it is stored.
+    not_stored: Option<String>,
+    /// Since when nothing is deleted by age, because the hub's clock is in doubt, RFC 3339 in UTC by that clock. Null:
+    /// deletion by age is not paused.
+    age_deletion_paused_since: Option<String>,
 }
 
 /// State of listening to a node. Counts are since the hub's start. A frame is 20 ms long.
@@ -90,6 +96,7 @@ struct ClipCountsAnswer {
 )]
 async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>, Failure> {
     let live = app.live()?;
+    let not_stored = app.store.check().await.err().map(|error| error.to_string());
     let kept = app.store.clip_totals().await?;
     let counters = app.clips.counters();
     Ok(Line(ListeningAnswer {
@@ -103,7 +110,15 @@ async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>,
             kept: kept.count,
             kept_bytes: kept.bytes,
         },
+        not_stored,
+        age_deletion_paused_since: paused_since(&app),
     }))
+}
+
+fn paused_since(app: &App) -> Option<String> {
+    let Standing::Doubted { lasts } = app.store.clock().look() else { return None };
+    let lasts_ns = i64::try_from(lasts.as_nanos()).unwrap_or(i64::MAX);
+    Some(time::rfc3339(time::now_ns().saturating_sub(lasts_ns)))
 }
 
 impl NodeListening {

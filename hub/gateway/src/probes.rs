@@ -50,8 +50,9 @@ struct CheckAnswer {
     #[serde(skip_serializing_if = "String::is_empty")]
     detail: String,
     /// Only for nodes: `ok`, or why the node is deaf or away: `away`, `no_device`, `silent` (only zeros), `ended`,
-    /// `quiet` (connected, but no audio arrives) or `no_sound` (long not louder than a quiet room). `no_audio` is no
-    /// fault: the node answers and cannot stream, like the cats of the original system.
+    /// `quiet` (connected, but no audio arrives) `no_sound` (long not louder than a quiet room) or
+    /// `not_stored` (heard, but the hub can store nothing). `no_audio` is no fault: the node answers and cannot stream,
+    /// like the cats of the original system.
     #[serde(skip_serializing_if = "Option::is_none")]
     condition: Option<&'static str>,
     /// Only for nodes that this process listens to: seconds since the last audio, or since the hub has known the node.

@@ -429,7 +429,7 @@ async fn stream_sends_only_what_the_client_wants() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         answer.json()["error"]["message"],
-        "unknown kind \"smell\" (expected event, labelled, deleted, gap, level, state or spectrum)"
+        "unknown kind \"smell\" (expected event, labelled, deleted, redated, gap, level, state or spectrum)"
     );
 }
 
@@ -513,6 +513,24 @@ async fn listening_describes_nodes_and_clips() {
         (&"http://kitchen:1".into(), &"connecting".into())
     );
     assert_eq!((&answer["clips"]["written"], &answer["clips"]["kept_bytes"]), (&1.into(), &kept_bytes.into()));
+}
+
+#[tokio::test]
+async fn changes_are_refused_and_health_says_why_once_the_data_folder_is_gone() {
+    let hub = Gateway::new().await;
+    let id = hub.put(event("http://kitchen:1", 0), false).await.id;
+    assert_eq!(hub.get("/api/v1/listening").await.json()["not_stored"], Value::Null);
+    std::fs::remove_dir_all(hub.dir.path()).unwrap();
+    let refused = hub.label(id, r#"{"label":"isolation"}"#).await;
+    assert_eq!((refused.status.as_u16(), refused.json()["error"]["code"].as_str()), (503, Some("store_unavailable")));
+    let deleted = hub.ask("DELETE", &format!("/api/v1/events/{id}"), &[], "").await;
+    assert_eq!(deleted.status, StatusCode::SERVICE_UNAVAILABLE);
+    let ready = hub.get("/readyz").await;
+    let store = &ready.json()["checks"]["store"];
+    assert_eq!((ready.status.as_u16(), store["ok"].as_bool()), (503, Some(false)), "{store}");
+    for why in [&store["detail"], &hub.get("/api/v1/listening").await.json()["not_stored"]] {
+        assert!(why.as_str().unwrap().contains("removed or replaced"), "{why}");
+    }
 }
 
 #[tokio::test]

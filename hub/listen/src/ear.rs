@@ -16,7 +16,7 @@ use sound::level::{Level, LevelMeter};
 use sound::model::Model;
 use sound::speech;
 
-use crate::clock::{self, CaptureClock};
+use crate::clock::{self, CaptureClock, Dating, NodeStart};
 use crate::ring::Ring;
 use crate::sequencer::{Frames, Gap, Piece};
 
@@ -55,12 +55,12 @@ pub enum Finding {
         /// Up to where everything is decided, including the gap.
         watermark: Watermark,
     },
-    /// The node has learned the time.
+    /// The node has said the time, or a wall clock was stepped.
     StartedAt {
         /// Boot id of the node.
         boot_id: u64,
-        /// The node's start by its own clock, in nanoseconds since 1970 UTC.
-        unix_ns: i64,
+        /// When this boot began.
+        dating: Dating,
     },
 }
 
@@ -112,10 +112,10 @@ impl Ear {
         self.resumed_from = resumed_from;
     }
 
-    /// Takes the next piece. `hub_start_unix_ns`: the node's start by the hub's wall clock.
-    pub fn hear(&mut self, piece: Piece, hub_start_unix_ns: i64, mut find: impl FnMut(Finding)) {
+    /// Takes the next piece. `start`: the node's start as the hub sees it.
+    pub fn hear(&mut self, piece: Piece, start: NodeStart, mut find: impl FnMut(Finding)) {
         match piece {
-            Piece::Frames(frames) => self.hear_frames(&frames, hub_start_unix_ns, &mut find),
+            Piece::Frames(frames) => self.hear_frames(&frames, start, &mut find),
             Piece::Gap(lost) => self.lose(lost, &mut find),
             Piece::Quiet => self.wait_no_longer(&mut find),
         }
@@ -154,11 +154,11 @@ impl Ear {
         self.boot.as_ref().map_or(0.0, |boot| boot.analyzer.current_score())
     }
 
-    fn hear_frames(&mut self, frames: &Frames, hub_start_unix_ns: i64, find: &mut impl FnMut(Finding)) {
+    fn hear_frames(&mut self, frames: &Frames, start: NodeStart, find: &mut impl FnMut(Finding)) {
         let first_sample = frames.sequence * FRAME_SAMPLES;
         let boot = self.enter(frames.boot_id, first_sample, find);
-        if let Some(unix_ns) = boot.clock.take(frames, first_sample, hub_start_unix_ns) {
-            find(Finding::StartedAt { boot_id: frames.boot_id, unix_ns });
+        if let Some(dating) = boot.clock.take(frames, first_sample, start) {
+            find(Finding::StartedAt { boot_id: frames.boot_id, dating });
         }
         boot.quiets = 0;
         boot.recent.push(&frames.samples);

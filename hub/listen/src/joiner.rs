@@ -74,6 +74,7 @@ impl Joiner {
             work,
             live: self.live.clone(),
             stop: self.stop.clone(),
+            asked: 0,
         };
         self.subscribers.spawn(subscriber.run());
         self.joined += 1;

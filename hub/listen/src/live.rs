@@ -33,6 +33,11 @@ pub enum News {
         /// Number of the event.
         id: i64,
     },
+    /// Stored events of a node have other times now, because a clock was wrong.
+    Redated {
+        /// Name of the node.
+        node: String,
+    },
     /// Audio was lost.
     Gap(NewGap),
     /// How loud a node is, and how much it sounds like a cat. A few times per second.

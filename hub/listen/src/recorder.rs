@@ -14,6 +14,7 @@ use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use crate::clock::Dating;
 use crate::config::EventsConfig;
 use crate::ear::Finding;
 use crate::live::{Live, News};
@@ -40,7 +41,8 @@ const GAP_LOG_PERIOD: Duration = Duration::from_secs(10);
 /// How often old clips and events are deleted.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 
-/// Most rows that are deleted in one transaction.
+/// Most rows that are deleted in one transaction. Also the most events that are deleted for their age each
+/// [`TIDY_PERIOD`], so that a clock that lied costs little until somebody notices.
 const FORGET_BATCH: usize = 1_000;
 
 /// How long the deletion of an event is remembered, so that analysing its audio again does not bring it back. This is
@@ -119,9 +121,9 @@ impl Recorder {
                     self.live.tell(News::Gap(gap.clone()));
                     progress.push(Progress { watermark, gaps: vec![gap] });
                 }
-                Report::Found { node, finding: Finding::StartedAt { boot_id, unix_ns }, .. } => {
+                Report::Found { node, finding: Finding::StartedAt { boot_id, dating }, .. } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    self.date(&node, boot_id, unix_ns).await;
+                    self.date(&node, boot_id, dating).await;
                 }
                 Report::Found { node, finding: Finding::Event { event, cut, watermark }, weight: _weight } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
@@ -141,11 +143,23 @@ impl Recorder {
         self.until_stored(|| store.commit_progress(progress.clone())).await;
     }
 
-    async fn date(&mut self, node: &Node, boot_id: u64, unix_ns: i64) {
+    async fn date(&mut self, node: &Node, boot_id: u64, dating: Dating) {
         let (store, name) = (self.store.clone(), node.url().to_owned());
-        let moved = self.until_stored(|| store.date_by_node_clock(&name, boot_id, unix_ns)).await;
-        if let Some(moved) = moved.filter(|moved| *moved > 0) {
-            info!(node = name, moved, "the node has learned the time; its events are dated again");
+        let Dating { start_unix_ns, clock, instead_of_ns, from_monotonic_ns } = dating;
+        let moved = match instead_of_ns {
+            None => self.until_stored(|| store.date_by_node_clock(&name, boot_id, start_unix_ns)).await,
+            Some(old_ns) => {
+                let again = || store.date_again(&name, boot_id, old_ns, start_unix_ns, clock, from_monotonic_ns);
+                self.until_stored(again).await
+            }
+        };
+        if let Some(old_ns) = instead_of_ns {
+            let step_s = start_unix_ns.saturating_sub(old_ns) / 1_000_000_000;
+            warn!(node = name, step_s, "the node's wall clock or the hub's was set, or the node slept");
+        }
+        if moved.is_some_and(|moved| moved > 0) {
+            info!(node = name, moved, "events of the node are dated again");
+            self.live.tell(News::Redated { node: name });
         }
     }
 
@@ -254,13 +268,17 @@ impl Recorder {
     }
 
     async fn tidy(&mut self) {
-        let began_before_ns =
-            if self.events.keep_days > 0 { days_before(now_ns(), self.events.keep_days) } else { i64::MIN };
-        let deleted_before_ns = now_ns() - REMEMBER_DELETED_NS;
+        // Ages mean nothing while the clock is in doubt. Quotas go on.
+        let now_ns = self.store.clock().for_deletion_ns();
         let tidied = async {
-            self.clips.tidy().await?;
-            let keep = self.events.keep_count;
-            while self.store.forget_events(deleted_before_ns, began_before_ns, keep, FORGET_BATCH).await? > 0 {}
+            self.clips.tidy(now_ns).await?;
+            if let Some(now_ns) = now_ns {
+                let keep_days = self.events.keep_days;
+                let began_before_ns = if keep_days > 0 { days_before(now_ns, keep_days) } else { i64::MIN };
+                let deleted_before_ns = now_ns.saturating_sub(REMEMBER_DELETED_NS);
+                self.store.forget_old_events(deleted_before_ns, began_before_ns, FORGET_BATCH).await?;
+            }
+            while self.store.forget_surplus_events(self.events.keep_count, FORGET_BATCH).await? > 0 {}
             Ok::<_, StoreError>(())
         };
         if let Err(error) = tidied.await {

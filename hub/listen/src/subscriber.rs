@@ -7,6 +7,7 @@ use daemon::backoff::Backoff;
 use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::clock::steady_ns;
 use hub_base::error::{Code, Error, Who};
 use hub_base::time::now_ns;
 use hub_nodes::{Node, Nodes};
@@ -17,6 +18,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tonic::Streaming;
 use tracing::{info, warn};
 
+use crate::clock::{NodeStart, STEP_NS};
 use crate::live::{Live, NodeState, WatchedNode};
 use crate::patience::{FRAME_NS, Patience};
 use crate::sequencer::{Piece, Sequencer};
@@ -31,6 +33,9 @@ const LISTEN_DEADLINE: Duration = Duration::from_secs(3);
 /// How often a streaming node is asked for its uptime: clocks drift apart by seconds per day. The answer also shows
 /// that a node that sends nothing is still there.
 const DESCRIBE_PERIOD: Duration = Duration::from_secs(30);
+
+/// When a wall clock seems to be stepped, the node is asked at once, unless it was asked so recently.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// A node that sends nothing for this long is quiet. What waits for more audio then stops waiting.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
@@ -57,6 +62,8 @@ pub(super) struct Subscriber {
     pub(super) work: mpsc::Sender<Work>,
     pub(super) live: Live,
     pub(super) stop: CancellationToken,
+    /// How often the node was asked to describe itself.
+    pub(super) asked: u64,
 }
 
 /// Why a session with a node ended.
@@ -78,8 +85,12 @@ struct NodeClock {
     asked: Instant,
     /// The uptime that it answered.
     uptime: Duration,
-    /// Its start by the hub's wall clock, in nanoseconds since 1970 UTC.
-    hub_start_unix_ns: i64,
+    /// Its start by the hub's steady clock.
+    start_steady_ns: i64,
+    /// How often it was asked.
+    count: u64,
+    /// Its start by the wall clocks, when it was last looked at: by the hub's clock, and by the node's if it knows.
+    starts_unix_ns: Option<(i64, Option<i64>)>,
 }
 
 impl Subscriber {
@@ -120,8 +131,13 @@ impl Subscriber {
             }
             // If the queue is full, the node is not quiet for the analysis.
             let weight = self.live.audio_fill.weigh(0);
-            let quiet =
-                Audio { node: self.number, piece: Piece::Quiet, captured: None, hub_start_unix_ns: 0, _weight: weight };
+            let quiet = Audio {
+                node: self.number,
+                piece: Piece::Quiet,
+                captured: None,
+                start: NodeStart::default(),
+                _weight: weight,
+            };
             if matches!(self.work.try_send(Work::Audio(quiet)), Err(TrySendError::Closed(_))) {
                 return;
             }
@@ -155,7 +171,8 @@ impl Subscriber {
             from = self.sequencer.cursor().sequence,
             "listening"
         );
-        let mut clock = NodeClock::of(&description);
+        self.asked += 1;
+        let mut clock = NodeClock::of(&description, self.asked);
         let mut patience = Patience::new(self.max_lag, self.behind(&description), Instant::now());
         let mut had_sent = false;
         let mut messages = Vec::new();
@@ -185,13 +202,17 @@ impl Subscriber {
                 },
                 _ = ask.tick() => match self.describe().await {
                     Ok(description) => {
-                        clock = NodeClock::of(&description);
+                        self.asked += 1;
+                        clock = NodeClock::of(&description, self.asked);
                         patience.look_again(self.behind(&description), Instant::now());
                     }
                     Err(error) => return Ended::Lost { error, had_sent },
                 },
             }
             for piece in messages.drain(..) {
+                if clock.is_stepped(&piece) && clock.asked.elapsed() >= ASK_AGAIN_AFTER {
+                    ask.reset_immediately();
+                }
                 if !self.pass_on(piece, &clock, &mut patience).await {
                     return Ended::Stop;
                 }
@@ -303,7 +324,7 @@ impl Subscriber {
     fn audio_of(&self, piece: Piece, captured: Option<Instant>, clock: &NodeClock) -> Audio {
         let samples = if let Piece::Frames(frames) = &piece { frames.samples.len() } else { 0 };
         let weight = self.live.audio_fill.weigh(samples * size_of::<i16>());
-        Audio { node: self.number, piece, captured, hub_start_unix_ns: clock.hub_start_unix_ns, _weight: weight }
+        Audio { node: self.number, piece, captured, start: clock.start(), _weight: weight }
     }
 
     async fn send(&self, audio: Audio) -> bool {
@@ -315,9 +336,37 @@ impl Subscriber {
 }
 
 impl NodeClock {
-    fn of(description: &DescribeResponse) -> Self {
+    fn of(description: &DescribeResponse, count: u64) -> Self {
         let uptime = Duration::from_nanos(description.uptime_ns);
         let uptime_ns = i64::try_from(description.uptime_ns).unwrap_or(i64::MAX);
-        Self { asked: Instant::now(), uptime, hub_start_unix_ns: now_ns().saturating_sub(uptime_ns) }
+        let start_steady_ns = steady_ns().saturating_sub(uptime_ns);
+        Self { asked: Instant::now(), uptime, start_steady_ns, count, starts_unix_ns: None }
+    }
+
+    /// Its start, by the hub's clocks as they are now: the wall clock may have been stepped since the node was asked.
+    fn start(&self) -> NodeStart {
+        let unix_ns = now_ns().saturating_sub(steady_ns()).saturating_add(self.start_steady_ns);
+        NodeStart { steady_ns: self.start_steady_ns, unix_ns, asked: self.count }
+    }
+
+    /// Whether the start has moved since the last frames, by either wall clock.
+    fn is_stepped(&mut self, piece: &Piece) -> bool {
+        let Piece::Frames(frames) = piece else { return false };
+        let monotonic_ns = i64::try_from(frames.captured_monotonic_ns).unwrap_or(i64::MAX);
+        let by_node_ns = frames.captured_unix_ns.map(|unix_ns| unix_ns.saturating_sub(monotonic_ns));
+        let by_hub_ns = self.start().unix_ns;
+        let moved = |before: i64, now: i64| before.abs_diff(now) > STEP_NS;
+        match self.starts_unix_ns {
+            Some((hub_ns, node_ns))
+                if moved(hub_ns, by_hub_ns) || node_ns.zip(by_node_ns).is_some_and(|(was, is)| moved(was, is)) =>
+            {
+                // Kept as they were until the node is asked.
+                true
+            }
+            _ => {
+                self.starts_unix_ns = Some((by_hub_ns, by_node_ns));
+                false
+            }
+        }
     }
 }

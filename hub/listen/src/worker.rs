@@ -10,6 +10,7 @@ use hub_store::events::{Progress, Watermark};
 use sound::spectrogram::Columns;
 use tokio::sync::mpsc;
 
+use crate::clock::NodeStart;
 use crate::ear::{Ear, Finding};
 use crate::fill::{Fill, Weight};
 use crate::live::{Live, LiveLevel, LiveSpectrum, News, NodeState, SOUND_PEAK_DBFS, WatchedNode};
@@ -52,8 +53,8 @@ pub(super) struct Audio {
     pub(super) piece: Piece,
     /// When the last sample was captured. `None`: unknown, or it is not audio.
     pub(super) captured: Option<Instant>,
-    /// The node's start by the hub's wall clock, in nanoseconds since 1970 UTC.
-    pub(super) hub_start_unix_ns: i64,
+    /// The node's start as the hub sees it.
+    pub(super) start: NodeStart,
     /// Its share of the queue.
     pub(super) _weight: Weight,
 }
@@ -109,7 +110,7 @@ pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>
         let Some(analysed) = nodes.get_mut(&audio.node) else { continue };
         note(live, &analysed.watched, &audio);
         show_spectrum(live, analysed, &audio.piece);
-        analysed.ear.hear(audio.piece, audio.hub_start_unix_ns, |finding| findings.push(finding));
+        analysed.ear.hear(audio.piece, audio.start, |finding| findings.push(finding));
         publish_level(live, analysed);
         findings.iter().for_each(|finding| count_event(&analysed.watched, finding));
         if !report_findings(analysed, &mut findings, reports, &live.report_fill) {

@@ -1,18 +1,25 @@
 //! Starts metrics, discovery, the regular checks of the nodes, and the watchdog.
 
+use std::time::Duration;
+
+use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
+use hub_base::clock;
 use hub_base::role::Role;
 use hub_nodes::discover::discover;
-use hub_store::Store;
+use hub_store::{Store, StoreError};
 use hub_watch::metrics::Parts;
 use hub_watch::rounds;
 use hub_watch::troubles::Troubles;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::analysis::Analysis;
 use super::listening::Audio;
 use super::shared::Shared;
+
+/// How often the same failure of the store is logged by the watchdog's task.
+const WATCHDOG_LOG_PERIOD: Duration = Duration::from_secs(600);
 
 /// Starts these tasks, as far as the roles of this process need them.
 pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio) {
@@ -39,20 +46,54 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio) {
         let (nodes, health) = (nodes.clone(), config.health.clone());
         shared.tasks.spawn(rounds::watch(nodes, audio.live(), health, troubles, stop.clone()));
     }
+    if let Some(store) = shared.store.clone().filter(|_| config.has(Role::Analysis)) {
+        shared.tasks.spawn(watch_clock(store, stop.clone()));
+    }
     shared.tasks.spawn(feed_watchdog(shared.store.clone(), stop.clone()));
 }
 
-/// Feeds systemd's watchdog while the store accepts writes. A hub that cannot store is useless, and a restart may help.
+/// Looks at the wall clock, so that jumps and `hub clock accept` are noticed, and says what is thought of it.
+async fn watch_clock(store: Store, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(clock::LOOK_PERIOD);
+    let mut last = None;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let standing = store.clock().look();
+        if last.replace(std::mem::discriminant(&standing)) == Some(std::mem::discriminant(&standing)) {
+            continue;
+        }
+        store.clock().write_state(standing);
+        if standing.is_plausible() {
+            info!(clock = %standing, "old events and clips are deleted by age");
+        } else {
+            warn!(clock = %standing, "deletion by age is paused until the clock is right; see `hub clock`");
+        }
+    }
+}
+
+/// Feeds systemd's watchdog while the store accepts writes, because a restart may help a hub that cannot store. It does
+/// not help against a full disk, and would take away the page and `/readyz`, which say so: then the dog is fed too.
 async fn feed_watchdog(store: Option<Store>, stop: CancellationToken) {
     let Some(interval) = systemd::watchdog_interval() else { return };
+    let mut log = Quiet::new(WATCHDOG_LOG_PERIOD);
     loop {
-        let alive = match &store {
-            Some(store) => store.check().await,
-            None => Ok(()),
+        let failure = match &store {
+            Some(store) => store.check().await.err(),
+            None => None,
         };
-        match alive {
-            Ok(()) => systemd::feed_watchdog(),
-            Err(error) => warn!(%error, "the store does not accept writes; the watchdog is not fed"),
+        if failure.as_ref().is_none_or(StoreError::is_disk_full) {
+            systemd::feed_watchdog();
+        }
+        match failure {
+            None => log.reset(),
+            Some(error) => {
+                if log.allow().is_some() {
+                    warn!(%error, "the store does not accept writes");
+                }
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(interval) => {}

@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::metrics::Calls;
+use hub_base::clock::Clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 
-use crate::error::{StoreError, TURN_TIMEOUT};
+use crate::error::{StoreError, TURN_TIMEOUT, Trouble};
+use crate::health::Health;
 use crate::migrations;
 use crate::private;
 use crate::salvage::{Salvaged, salvage};
@@ -59,6 +61,8 @@ struct Inner {
     reader_turns: Arc<Semaphore>,
     operations: Calls,
     outbox: Waker,
+    health: Health,
+    clock: Clock,
     /// Held for its lock.
     _lock: Option<File>,
 }
@@ -73,6 +77,15 @@ impl Store {
     /// # Errors
     /// If the directory or the database cannot be used; see [`StoreError`].
     pub fn open(data_dir: &Path, access: Access) -> Result<Self, StoreError> {
+        let owned = (access == Access::Keeper).then_some(data_dir);
+        Self::open_with(data_dir, access, Clock::of_machine(owned))
+    }
+
+    /// Does what [`Store::open`] does, with another clock for deletions by age.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_with(data_dir: &Path, access: Access, clock: Clock) -> Result<Self, StoreError> {
         private::create_folder(data_dir)
             .map_err(|error| StoreError::Directory { path: data_dir.to_path_buf(), error })?;
         let lock = match access {
@@ -97,6 +110,7 @@ impl Store {
             other => other?,
         };
         let readers = (0..READERS).map(|_| open_reader(&path)).collect::<Result<Vec<_>, _>>()?;
+        let health = Health::of(data_dir, &path)?;
         info!(path = %path.display(), "database open");
         Ok(Self {
             inner: Arc::new(Inner {
@@ -106,6 +120,8 @@ impl Store {
                 reader_turns: Arc::new(Semaphore::new(READERS)),
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 outbox: Waker::default(),
+                health,
+                clock,
                 _lock: lock,
             }),
         })
@@ -114,6 +130,11 @@ impl Store {
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// The clock by which things are deleted for their age.
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     /// Operations since the start and their results, by [`READ`], [`WRITE`] and [`WRITE_DURABLY`].
@@ -125,12 +146,33 @@ impl Store {
         &self.inner.outbox
     }
 
-    /// Checks whether the database grants a write lock now. Health checks and the watchdog use it.
+    /// Checks whether something can be stored now: something was stored a moment ago, or a probe writes to the data
+    /// folder and to the database. Health checks and the watchdog use it. A result is used for a few seconds.
     ///
     /// # Errors
-    /// See [`StoreError`].
+    /// [`StoreError::Replaced`], [`StoreError::Unwritable`] with the reason, or [`StoreError::Busy`] if a probe hangs.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.write(|_| Ok(())).await
+        let place = Arc::clone(&self.inner);
+        blocking(move || place.health.in_place()).await?;
+        let health = &self.inner.health;
+        let turn = tokio::time::timeout(TURN_TIMEOUT, health.turn.lock()).await.map_err(|_| StoreError::Busy)?;
+        if health.known().is_none() {
+            health.probed(self.probe().await.map_err(|error| Trouble::of(&error)));
+        }
+        drop(turn);
+        health.known().unwrap_or(Ok(())).map_err(StoreError::Unwritable)
+    }
+
+    /// Writes for real, and survives a power cut.
+    async fn probe(&self) -> Result<(), StoreError> {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.health.probe_folder()).await?;
+        // Writing the version again writes its page, and changes nothing.
+        let rewrite = self.transact("FULL", |db| {
+            let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok(db.pragma_update(None, "user_version", version)?)
+        });
+        self.counted(WRITE_DURABLY, rewrite).await
     }
 
     /// Runs `work` in a transaction. If `work` returns `Ok`, the transaction is committed, otherwise it is rolled back.
@@ -138,7 +180,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.counted(WRITE, self.transact("NORMAL", work)).await
+        let done = self.counted(WRITE, self.transact("NORMAL", work)).await;
+        done.inspect_err(|error| self.inner.health.failed(error))
     }
 
     /// Does what [`Store::write`] does; the committed transaction survives a power cut.
@@ -146,7 +189,8 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.counted(WRITE_DURABLY, self.transact("FULL", work)).await
+        let done = self.counted(WRITE_DURABLY, self.transact("FULL", work)).await;
+        done.inspect_err(|error| self.inner.health.failed(error))
     }
 
     async fn transact<T: Send + 'static>(
@@ -156,11 +200,19 @@ impl Store {
     ) -> Result<T, StoreError> {
         let turn = Arc::clone(&self.inner.writer).lock_owned();
         let mut connection = tokio::time::timeout(TURN_TIMEOUT, turn).await.map_err(|_| StoreError::Busy)?;
+        let inner = Arc::clone(&self.inner);
         blocking(move || {
+            inner.health.in_place()?;
             connection.pragma_update(None, "synchronous", synchronous)?;
+            let changes = connection.total_changes();
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
+            // What was committed to a file that has just been removed is lost.
+            inner.health.in_place()?;
+            if connection.total_changes() > changes {
+                inner.health.stored();
+            }
             Ok(result)
         })
         .await

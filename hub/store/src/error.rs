@@ -22,6 +22,18 @@ pub enum StoreError {
         /// Why. Not the error's source: the message has all that it says.
         error: std::io::Error,
     },
+    /// The data folder, or the database in it, was removed or replaced while the hub runs: restart the hub.
+    #[error(
+        "{}: removed or replaced while the hub runs; nothing is stored until the hub is restarted",
+        path.display()
+    )]
+    Replaced {
+        /// The folder or the file.
+        path: PathBuf,
+    },
+    /// A health check found that nothing can be stored.
+    #[error("nothing can be stored: {}", .0.why)]
+    Unwritable(Trouble),
     /// Another hub has locked this data directory.
     #[error(
         "{}: another hub uses this data directory; stop it, or choose another directory with --data-dir",
@@ -53,6 +65,15 @@ pub enum StoreError {
     Cut(String),
 }
 
+/// Why nothing can be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whether the disk is full. A restart would not help.
+    pub disk_full: bool,
+    /// For people: what failed, and why.
+    pub why: String,
+}
+
 /// The error that SQLite reported.
 #[derive(Debug)]
 pub struct DatabaseError(rusqlite::Error);
@@ -75,10 +96,46 @@ impl From<StoreError> for Error {
     }
 }
 
+impl Trouble {
+    pub(crate) fn of(error: &StoreError) -> Self {
+        let disk_full = error.is_disk_full();
+        Self { disk_full, why: if disk_full { "the disk is full; free some space".into() } else { error.to_string() } }
+    }
+}
+
 impl StoreError {
     /// Whether the disk is full. The transaction was rolled back.
     pub fn is_disk_full(&self) -> bool {
-        self.engine_code() == Some(ErrorCode::DiskFull)
+        match self {
+            Self::Directory { error, .. } => error.kind() == std::io::ErrorKind::StorageFull,
+            Self::Unwritable(trouble) => trouble.disk_full,
+            _ => self.engine_code() == Some(ErrorCode::DiskFull),
+        }
+    }
+
+    /// Whether the disk or the database failed, and not the work.
+    pub(super) fn is_about_the_disk(&self) -> bool {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, NotADatabase, ReadOnly,
+            SystemIoFailure,
+        };
+        match self {
+            Self::Directory { .. } | Self::Replaced { .. } | Self::Unwritable(_) | Self::Busy => true,
+            Self::InUse { .. } | Self::TooNew { .. } | Self::Cut(_) => false,
+            Self::Database(_) => self.engine_code().is_some_and(|code| {
+                matches!(
+                    code,
+                    CannotOpen
+                        | DatabaseBusy
+                        | DatabaseCorrupt
+                        | DatabaseLocked
+                        | DiskFull
+                        | NotADatabase
+                        | ReadOnly
+                        | SystemIoFailure
+                )
+            }),
+        }
     }
 
     /// Whether the file is damaged or is not a database.

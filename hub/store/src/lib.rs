@@ -16,6 +16,7 @@ mod database;
 mod error;
 pub mod events;
 pub mod flac;
+mod health;
 mod identity;
 mod label_log;
 mod migrations;
@@ -30,6 +31,6 @@ mod waker;
 mod words;
 
 pub use database::{Access, DATABASE_FILE, Store};
-pub use error::{DatabaseError, StoreError};
+pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownNode, SeenNode};
 pub use words::UnknownWord;

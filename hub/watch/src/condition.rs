@@ -59,12 +59,23 @@ pub enum Condition {
     NoSound,
     /// It answers and cannot stream audio, like the cats of the original system. That is no trouble.
     NoAudio,
+    /// Live, but the hub can store nothing of what it hears.
+    NotStored,
 }
 
 impl Condition {
     /// All conditions.
-    pub const ALL: [Self; 8] =
-        [Self::Ok, Self::Away, Self::NoDevice, Self::Silent, Self::Ended, Self::Quiet, Self::NoSound, Self::NoAudio];
+    pub const ALL: [Self; 9] = [
+        Self::Ok,
+        Self::Away,
+        Self::NoDevice,
+        Self::Silent,
+        Self::Ended,
+        Self::Quiet,
+        Self::NoSound,
+        Self::NoAudio,
+        Self::NotStored,
+    ];
 
     /// Whether somebody should look after the node.
     pub fn is_trouble(self) -> bool {
@@ -82,6 +93,7 @@ impl Condition {
             Self::Quiet => "quiet",
             Self::NoSound => "no_sound",
             Self::NoAudio => "no_audio",
+            Self::NotStored => "not_stored",
         }
     }
 
@@ -93,6 +105,7 @@ impl Condition {
             Self::NoDevice | Self::Silent | Self::Ended | Self::Quiet => "node is deaf: no audio",
             Self::NoSound => "node is deaf: no sound",
             Self::NoAudio => "node answers and has no audio",
+            Self::NotStored => "node is live, and nothing can be stored",
         }
     }
 }
@@ -137,6 +150,19 @@ impl NodeHealth {
         }
         let (condition, detail) = judge(source, watched.as_ref().map(|(report, _)| report), heard, config);
         Self { condition, detail, heard }
+    }
+}
+
+impl NodeHealth {
+    /// The same node while the store fails, for `why`. Listening waits then, and what the node hears goes no further
+    /// than its tape.
+    pub(crate) fn while_nothing_is_stored(self, why: &str) -> Self {
+        match self.condition {
+            Condition::Ok | Condition::Quiet if self.heard.is_some() => {
+                Self { condition: Condition::NotStored, detail: why.to_owned(), ..self }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -215,6 +241,16 @@ mod tests {
             assert_eq!(condition, expected, "{source:?} {state:?} {sound:?}");
             assert_eq!(detail.is_empty(), condition == Ok, "{condition:?}: {detail}");
         }
+    }
+
+    #[test]
+    fn node_whose_sound_is_not_stored_is_not_ok() {
+        let ages = HeardAges { audio: DAY, sound: DAY, lag: Duration::ZERO };
+        let health = |condition, heard| NodeHealth { condition, detail: String::new(), heard };
+        let judged = |condition, heard| health(condition, heard).while_nothing_is_stored("disk full").condition;
+        assert_eq!(judged(Condition::Ok, Some(ages)), Condition::NotStored);
+        assert_eq!(judged(Condition::Away, Some(ages)), Condition::Away, "the nearer reason stays");
+        assert_eq!(judged(Condition::Ok, None), Condition::Ok, "this process stores nothing of it");
     }
 
     #[test]

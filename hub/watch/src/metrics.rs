@@ -126,8 +126,16 @@ impl Metrics {
         page.gauge("meowlink_hub_uptime_seconds", "Time since the hub started.")
             .value(self.inner.started.elapsed().as_secs_f64());
         if let Some(parts) = self.inner.parts.get() {
+            let trouble = match &parts.store {
+                Some(store) => store.check().await.err().map(|error| error.to_string()),
+                None => None,
+            };
             if let Some(known) = &parts.nodes {
-                nodes::write(&mut page, known, parts.live.as_ref(), &parts.health);
+                nodes::write(&mut page, known, parts.live.as_ref(), &parts.health, trouble.as_deref());
+            }
+            if parts.store.is_some() {
+                page.gauge("meowlink_hub_store_writable", "1 while the database and its folder accept writes, else 0.")
+                    .value(f64::from(u8::from(trouble.is_none())));
             }
             if let Some(live) = &parts.live {
                 parts::queues(&mut page, live);

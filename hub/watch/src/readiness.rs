@@ -82,7 +82,11 @@ impl Checks {
         node_checks.iter_mut().for_each(|check| check.required = alone);
         let stored = match stored {
             Ok(()) => Check::good("store", true),
-            Err(error) => Check::bad("store", true, error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                node_checks = node_checks.into_iter().map(|check| check.while_nothing_is_stored(&why)).collect();
+                Check::bad("store", true, why)
+            }
         };
         std::iter::once(stored).chain(here).chain(elsewhere).chain(node_checks).collect()
     }
@@ -95,6 +99,13 @@ impl Check {
 
     fn bad(name: impl Into<String>, required: bool, detail: impl Into<String>) -> Self {
         Self { name: name.into(), required, ok: false, detail: detail.into(), node: None }
+    }
+
+    fn while_nothing_is_stored(self, why: &str) -> Self {
+        let Some(node) = self.node.map(|node| node.while_nothing_is_stored(why)) else {
+            return Self { node: None, ..self };
+        };
+        Self { ok: node.condition == Condition::Ok, detail: node.detail.clone(), node: Some(node), ..self }
     }
 }
 

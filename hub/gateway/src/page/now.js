@@ -10,6 +10,9 @@ import { drop, put, replace } from './row.js';
 // How often the state of the nodes is read.
 const LOOK_MS = 5_000;
 
+// A pause of deletion by age is shown after this long.
+const PAUSE_SHOWN_AFTER_MS = 600_000;
+
 // Most events in the list of today. A link leads to the others.
 const MOST_EVENTS = 100;
 
@@ -73,7 +76,10 @@ export function show(main) {
       gone.element.remove();
       cards.delete(url);
     }
-    trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason) : '');
+    const notStored = heard.value?.not_stored;
+    trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason)
+      : notStored ? problem(`Events are not being stored: ${notStored}`)
+        : pausedLine(heard.value?.age_deletion_paused_since));
     if (known.some((node) => node.reachable)) help.replaceChildren();
     else if (!help.firstChild) await advise(known.length);
   }
@@ -146,6 +152,9 @@ export function show(main) {
         recount();
       } else if (kind === 'labelled') {
         if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);
+      } else if (kind === 'redated') {
+        // Many events have moved.
+        read();
       } else if (kind === 'deleted') {
         drop(list, data.id);
         recount();
@@ -173,6 +182,14 @@ function whatToCheck(count) {
     el('p', {}, 'Check that its device has power and is connected to the network. On the device, this says whether it runs:'),
     el('pre', {}, el('code', {}, 'systemctl status cat-node')),
     el('p', { class: 'faint' }, 'This page checks again every few seconds.'));
+}
+
+// Old events stay while the hub's clock is in doubt. The minutes before NTP answers are not worth a line.
+function pausedLine(since) {
+  if (!since || Date.now() - new Date(since) < PAUSE_SHOWN_AFTER_MS) return '';
+  return el('p', { class: 'faint' },
+    `The hub’s clock is not confirmed since ${words.moment(since)}, so old events and clips are kept for now. `,
+    'If the time is right, run ', el('code', {}, 'hub clock accept'), ' on the hub.');
 }
 
 function howToBegin() {

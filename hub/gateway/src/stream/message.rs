@@ -41,6 +41,11 @@ struct DeletedAnswer {
 }
 
 #[derive(Serialize)]
+struct RedatedAnswer<'a> {
+    node: &'a str,
+}
+
+#[derive(Serialize)]
 struct StateAnswer<'a> {
     node: &'a str,
     state: &'static str,
@@ -62,6 +67,7 @@ pub(super) fn kind_of(news: &News) -> (&'static str, Option<&str>) {
         News::Event(event) => ("event", Some(&event.found.node)),
         News::Labelled(event) => ("labelled", Some(&event.found.node)),
         News::Deleted { .. } => ("deleted", None),
+        News::Redated { node } => ("redated", Some(node)),
         News::Gap(gap) => ("gap", Some(&gap.node)),
         News::Level(level) => ("level", Some(&level.node)),
         News::State { node, .. } => ("state", Some(node)),
@@ -75,6 +81,7 @@ pub(super) fn message_of(news: &News) -> Result<Message, axum::Error> {
         News::Event(event) => message.id(event.id.to_string()).json_data(EventAnswer::from(&**event)),
         News::Labelled(event) => message.json_data(EventAnswer::from(&**event)),
         News::Deleted { id } => message.json_data(DeletedAnswer { id: *id }),
+        News::Redated { node } => message.json_data(RedatedAnswer { node }),
         News::Gap(gap) => message.json_data(GapAnswer::from(gap)),
         News::Level(level) => message.json_data(LiveLevelAnswer::from(level)),
         News::State { node, state } => message.json_data(StateAnswer { node, state: state.as_str() }),

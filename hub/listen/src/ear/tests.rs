@@ -36,7 +36,7 @@ fn messages(boot_id: u64, audio: &[i16], first_sequence: u64) -> impl Iterator<I
 fn hear_all(ear: &mut Ear, heard: impl Iterator<Item = Piece>) -> Vec<Finding> {
     let mut found = Vec::new();
     for heard in heard {
-        ear.hear(heard, 0, |finding| found.push(finding));
+        ear.hear(heard, NodeStart::default(), |finding| found.push(finding));
     }
     found
 }
@@ -100,7 +100,7 @@ fn event_of_a_node_that_has_run_for_long_is_placed_on_its_count() {
     for heard in messages(BOOT, &audio, 0) {
         let Piece::Frames(mut frames) = heard else { unreachable!("only frames") };
         frames.sequence += first_sequence;
-        far.hear(Piece::Frames(frames), 0, |finding| moved.push(finding));
+        far.hear(Piece::Frames(frames), NodeStart::default(), |finding| moved.push(finding));
     }
     let offset = first_sequence * 320;
     let back: Vec<_> = spans(&moved).iter().map(|(start, end)| (start - offset, end - offset)).collect();
@@ -142,7 +142,7 @@ fn watermark_never_passes_what_is_open_and_never_goes_back() {
     let mut ear = ear(None);
     let (mut handed_out, mut before) = (Vec::new(), 0);
     for heard in messages(BOOT, &audio, 0) {
-        ear.hear(heard, 0, |finding| {
+        ear.hear(heard, NodeStart::default(), |finding| {
             if let Finding::Event { event, .. } = finding {
                 handed_out.push((event.start_sample, event.end_sample));
             }
@@ -240,9 +240,13 @@ fn node_that_learns_the_time_says_so_once() {
             captured_monotonic_ns: sequence * 20_000_000,
             captured_unix_ns: unix_ns,
         };
-        ear.hear(Piece::Frames(frames), 1, |finding| learned.push(finding));
+        ear.hear(Piece::Frames(frames), NodeStart { unix_ns: 5_000_000_001, ..NodeStart::default() }, |finding| {
+            learned.push(finding);
+        });
     }
-    assert_eq!(learned, [Finding::StartedAt { boot_id: BOOT, unix_ns: 5_000_000_000 }]);
+    let dating =
+        Dating { start_unix_ns: 5_000_000_000, clock: EventClock::Node, instead_of_ns: None, from_monotonic_ns: 0 };
+    assert_eq!(learned, [Finding::StartedAt { boot_id: BOOT, dating }]);
 }
 
 #[test]
@@ -257,7 +261,9 @@ fn memory_is_bounded_however_long_it_listens() {
             captured_monotonic_ns: n * 100_000_000,
             captured_unix_ns: None,
         };
-        ear.hear(Piece::Frames(frames), 0, |finding| assert!(!matches!(finding, Finding::Event { .. })));
+        ear.hear(Piece::Frames(frames), NodeStart::default(), |finding| {
+            assert!(!matches!(finding, Finding::Event { .. }));
+        });
     }
     let boot = ear.boot.as_ref().unwrap();
     let (start, samples) = boot.recent.cut(0..u64::MAX).unwrap();

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::identity::Key;
+use hub_base::clock::{Clock, Reading};
 use hub_nodes::Node;
 use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::FakeNode;
 use hub_store::Access;
-use hub_store::clips::ClipsConfig;
-use hub_store::events::{EventFilter, NewGap};
+use hub_store::clips::{ClipsConfig, Cut};
+use hub_store::events::{EventFilter, NewGap, NoClip};
+use hub_store::testing::{event, put_with};
 use proto::cat_server::CatServer;
 use proto::*;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -99,6 +101,35 @@ impl Hub {
         self.runtime.take().unwrap().shutdown_background();
         self.store
     }
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_by_age_while_the_clock_is_in_doubt_and_quotas_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    // A hundred years ahead, and not synchronised.
+    let unix_ns = hub_base::time::now_ns() + 36_500 * 86_400_000_000_000;
+    let clock = Clock::with(None, move || Reading { steady_ns: 0, unix_ns, synchronised: Some(false) });
+    let store = Store::open_with(dir.path(), Access::Keeper, clock).unwrap();
+    let clips = Clips::open(dir.path(), ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() }, store.clone());
+    let clips = clips.await.unwrap();
+    put_with(&store, event("kitchen", 0), Err(NoClip::DiskFull)).await;
+    for n in 1..=2 {
+        let event = event("kitchen", n * 16_000);
+        let cut = Cut { boot_id: event.boot_id, start_sample: event.start_sample, samples: vec![0; 8_000] };
+        let clip = clips.keep(cut, &event).await;
+        put_with(&store, event, clip).await;
+    }
+    let stop = CancellationToken::new();
+    let mut settings = Settings::default();
+    settings.events.keep_count = 2;
+    let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap() }]).unwrap();
+    let listening = Listening::start(&settings, &nodes, store.clone(), clips, None, &stop).await.unwrap();
+    // The quota comes last in a round.
+    until("the surplus event is deleted", || async { store.event(1).await.unwrap().is_none() }).await;
+    assert!(store.event(2).await.unwrap().unwrap().clip.is_ok());
+    assert!(store.event(3).await.unwrap().unwrap().clip.is_ok());
+    stop.cancel();
+    listening.finish().await;
 }
 
 /// Opens the store. After a kill it is free once the last thread has gone.

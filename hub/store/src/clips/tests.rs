@@ -103,7 +103,9 @@ async fn clips_above_the_count_or_the_age_are_removed() {
     assert_eq!(files(&dir).len(), 3);
     // The events are of 2023, much older than 90 days.
     let aging = Clips::guest(dir.path(), config(), store.clone());
-    aging.tidy().await.unwrap();
+    aging.tidy(None).await.unwrap();
+    assert_eq!(files(&dir).len(), 3, "the clock is in doubt");
+    aging.tidy(Some(i64::MAX)).await.unwrap();
     assert_eq!(files(&dir), Vec::<String>::new());
     let page = store.events(&Default::default(), None, 10).await.unwrap();
     assert!(page.events.iter().all(|event| event.clip == Err(NoClip::Expired)) && page.events.len() == 5);
@@ -121,10 +123,11 @@ async fn labelled_events_and_their_clips_outlive_age_and_quota_up_to_their_own()
     }
     assert_eq!(files(&dir).len(), 5, "three with a label, and two others");
     // The events are of 2023, much older than 90 days.
-    clips.tidy().await.unwrap();
+    clips.tidy(Some(i64::MAX)).await.unwrap();
     assert_eq!(files(&dir).len(), 3);
     let began_before_ns = event("", 1_000_000).started_at_ns;
-    while store.forget_events(0, began_before_ns, 0, 2).await.unwrap() > 0 {}
+    while store.forget_old_events(0, began_before_ns, 2).await.unwrap() > 0 {}
+    while store.forget_surplus_events(0, 2).await.unwrap() > 0 {}
     let left = |events: Vec<crate::events::Event>| events.iter().map(|event| event.id).collect::<Vec<_>>();
     assert_eq!(left(store.events_stored_after(0, 100).await.unwrap()), [1, 2, 3]);
 
@@ -137,8 +140,18 @@ async fn labelled_events_and_their_clips_outlive_age_and_quota_up_to_their_own()
     assert_eq!(left(store.events_stored_after(0, 100).await.unwrap()), [3]);
     // Without its label, it is an event as any other.
     store.label_event(3, None).await.unwrap();
-    clips.tidy().await.unwrap();
+    clips.tidy(Some(i64::MAX)).await.unwrap();
     assert_eq!(files(&dir), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn one_round_by_a_clock_that_lies_removes_few_clips() {
+    let (dir, store, clips) = open(config()).await;
+    for n in 0..AGED_A_ROUND as u64 + 3 {
+        record(&store, &clips, event("kitchen", n * 16_000), 10).await.unwrap();
+    }
+    clips.tidy(Some(i64::MAX)).await.unwrap();
+    assert_eq!(files(&dir).len(), 3);
 }
 
 #[tokio::test]

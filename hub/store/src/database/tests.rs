@@ -200,3 +200,69 @@ async fn writers_take_turns() {
     let n: i64 = store.read(|db| Ok(db.query_row("SELECT n FROM counter", [], |row| row.get(0))?)).await.unwrap();
     assert_eq!(n, 50);
 }
+
+/// Lets the database grow no further, as a full disk does.
+async fn fill_the_disk(store: &Store) {
+    let connection = store.inner.writer.lock().await;
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    let _: i64 = connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0)).unwrap();
+}
+
+async fn put_a_megabyte(store: &Store) -> Result<(), StoreError> {
+    let work = |db: &Transaction<'_>| {
+        Ok(db.execute_batch("CREATE TABLE filling AS SELECT randomblob(1000000) AS filling; DROP TABLE filling;")?)
+    };
+    store.write(work).await
+}
+
+#[tokio::test]
+async fn health_says_so_while_nothing_can_be_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    store.check().await.unwrap();
+    fill_the_disk(&store).await;
+    assert!(put_a_megabyte(&store).await.unwrap_err().is_disk_full());
+    let unhealthy = store.check().await.unwrap_err();
+    assert!(unhealthy.is_disk_full(), "{unhealthy}");
+    assert!(unhealthy.to_string().contains("full"), "{unhealthy}");
+}
+
+#[tokio::test]
+async fn probe_writes_a_page_and_keeps_the_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let log = dir.path().join("hub.sqlite-wal");
+    let version = |db: &Connection| Ok(db.query_row("PRAGMA user_version", [], |row| row.get::<_, u32>(0))?);
+    let (before, bytes) = (store.read(version).await.unwrap(), std::fs::metadata(&log).unwrap().len());
+    store.check().await.unwrap();
+    assert!(std::fs::metadata(&log).unwrap().len() > bytes, "an empty transaction proves nothing");
+    assert_eq!(store.read(version).await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn nothing_is_stored_in_a_folder_that_was_removed_or_replaced() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("data");
+    for replaced in [false, true] {
+        let store = Store::open(&folder, Access::Keeper).unwrap();
+        std::fs::rename(&folder, parent.path().join(format!("aside-{replaced}"))).unwrap();
+        if replaced {
+            std::fs::create_dir(&folder).unwrap();
+        }
+        let work = || store.write(|db| Ok(db.execute_batch("CREATE TABLE lost (a INTEGER)")?));
+        assert!(matches!(work().await, Err(StoreError::Replaced { .. })), "{replaced}");
+        assert!(matches!(store.check().await, Err(StoreError::Replaced { .. })), "{replaced}");
+        drop(store);
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_stored_in_a_database_that_was_removed() {
+    for file in [DATABASE_FILE, "hub.sqlite-wal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        std::fs::remove_file(dir.path().join(file)).unwrap();
+        assert!(matches!(store.check().await, Err(StoreError::Replaced { .. })), "{file}");
+    }
+}

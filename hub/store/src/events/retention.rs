@@ -1,5 +1,8 @@
 //! Retention: removes clips by age, count and bytes, and events much later.
 //!
+//! A quota removes what was stored first, by row number: a date may come from a clock that lied. Ages are for the
+//! caller to judge, by [`hub_base::clock`].
+//!
 //! The database first drops its reference to a clip, durably. Only then is the file removed. A crash in between leaves
 //! a file without an event, which the next start removes, and never an event that points to a missing file.
 
@@ -55,7 +58,7 @@ impl Store {
         self.retire(Some(before_ns), limit).await
     }
 
-    /// Drops the references to the oldest clips, at most `limit`. The caller removes the files.
+    /// Drops the references to the clips that were stored first, at most `limit`. The caller removes the files.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -65,8 +68,14 @@ impl Store {
 
     async fn retire(&self, before_ns: Option<i64>, limit: usize) -> Result<Vec<RetiredClip>, StoreError> {
         self.write_durably(move |db| {
-            let sql = "SELECT id, clip_file, clip_bytes FROM events WHERE clip_file IS NOT NULL AND started_at_ns < ?1 \
-                       AND label IS NULL ORDER BY started_at_ns, id LIMIT ?2";
+            // The index keeps the search among the events that have clips.
+            let sql = if before_ns.is_some() {
+                "SELECT id, clip_file, clip_bytes FROM events WHERE clip_file IS NOT NULL AND started_at_ns < ?1 \
+                 AND label IS NULL ORDER BY started_at_ns, id LIMIT ?2"
+            } else {
+                "SELECT id, clip_file, clip_bytes FROM events INDEXED BY events_with_clip \
+                 WHERE clip_file IS NOT NULL AND label IS NULL AND ?1 IS NOT NULL ORDER BY id LIMIT ?2"
+            };
             let mut statement = db.prepare_cached(sql)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let rows = statement.query_map(params![before_ns.unwrap_or(i64::MAX), limit], |row| {
@@ -132,26 +141,23 @@ impl Store {
         .await
     }
 
-    /// Removes old events and gaps, at most `limit` by each rule, and returns the number of removed events. It removes
-    /// events that the owner deleted before `deleted_before_ns`, events that began before `began_before_ns`, and the
-    /// oldest events above `keep_events`; likewise gaps that were noticed before `began_before_ns`, and gaps above
-    /// `keep_events`.
+    /// Removes events and gaps by their age, at most `limit` by each rule, and returns the number of removed events. It
+    /// removes events that the owner deleted before `deleted_before_ns`, events that began before `began_before_ns`,
+    /// and gaps that were noticed before `began_before_ns`.
     ///
     /// An event that still has a clip stays until its clip is removed. An event with a label stays; see
     /// [`Store::forget_labelled_events`].
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn forget_events(
+    pub async fn forget_old_events(
         &self,
         deleted_before_ns: i64,
         began_before_ns: i64,
-        keep_events: u64,
         limit: usize,
     ) -> Result<usize, StoreError> {
         self.write(move |db| {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let keep_events = i64::try_from(keep_events).unwrap_or(i64::MAX);
             let mut removed = db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns < ?1 LIMIT ?2)",
                 params![deleted_before_ns, limit],
@@ -161,14 +167,30 @@ impl Store {
                  AND started_at_ns < ?1 AND clip_file IS NULL AND label IS NULL ORDER BY started_at_ns LIMIT ?2)",
                 params![began_before_ns, limit],
             )?;
-            removed += db.execute(
-                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
-                 AND label IS NULL ORDER BY started_at_ns, id LIMIT min(?2, max(0, (SELECT count(*) FROM events) - ?1)))",
-                params![keep_events, limit],
-            )?;
             db.execute(
                 "DELETE FROM gaps WHERE id IN (SELECT id FROM gaps WHERE noticed_at_ns < ?1 LIMIT ?2)",
                 params![began_before_ns, limit],
+            )?;
+            Ok(removed)
+        })
+        .await
+    }
+
+    /// Removes the events that were stored first, at most `limit`, as far as there are more than `keep_events`, and
+    /// returns their number. Likewise gaps, all that are too many.
+    ///
+    /// An event that still has a clip stays until its clip is removed.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn forget_surplus_events(&self, keep_events: u64, limit: usize) -> Result<usize, StoreError> {
+        self.write(move |db| {
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let keep_events = i64::try_from(keep_events).unwrap_or(i64::MAX);
+            let removed = db.execute(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
+                 AND label IS NULL ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM events) - ?1)))",
+                params![keep_events, limit],
             )?;
             db.execute(
                 "DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - ?1",

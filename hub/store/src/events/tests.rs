@@ -196,6 +196,26 @@ async fn times_of_the_hubs_clock_are_corrected_once_the_node_knows_the_time() {
 }
 
 #[tokio::test]
+async fn events_dated_by_a_wrong_start_move_to_the_right_one() {
+    let (_dir, store) = open();
+    let wrong = put(&store, event("kitchen", 16_000)).await.found;
+    let late = put(&store, NewEvent { started_at_ns: wrong.started_at_ns + 9 * SECOND_NS, ..event("kitchen", 48_000) });
+    let right = late.await.found;
+    let other_boot = put(&store, NewEvent { boot_id: 9, ..event("kitchen", 80_000) }).await.found;
+    let start_ns = wrong.started_at_ns - wrong.started_monotonic_ns.cast_signed();
+    let moved = store.date_again("kitchen", wrong.boot_id, start_ns, start_ns + 10 * SECOND_NS, EventClock::Hub, 0);
+    assert_eq!(moved.await.unwrap(), 1);
+    let times = async |id| {
+        let found = store.event(id).await.unwrap().unwrap().found;
+        (found.started_at_ns, found.ended_at_ns, found.clock)
+    };
+    let by = 10 * SECOND_NS;
+    assert_eq!(times(1).await, (wrong.started_at_ns + by, wrong.ended_at_ns + by, EventClock::Hub));
+    assert_eq!(times(2).await, (right.started_at_ns, right.ended_at_ns, EventClock::Node), "nearer to the new start");
+    assert_eq!(times(3).await, (other_boot.started_at_ns, other_boot.ended_at_ns, EventClock::Node));
+}
+
+#[tokio::test]
 async fn oldest_clips_are_retired_and_their_events_stay() {
     let (_dir, store) = open();
     for n in 0..5 {
@@ -218,18 +238,31 @@ async fn oldest_clips_are_retired_and_their_events_stay() {
 }
 
 #[tokio::test]
+async fn quotas_remove_what_was_stored_first_whatever_its_date() {
+    let (_dir, store) = open();
+    // The first was stored while the clock was ahead.
+    for n in [9, 0, 1] {
+        put(&store, event("kitchen", n * 16_000)).await;
+    }
+    assert_eq!(store.retire_oldest_clips(1).await.unwrap()[0].file, "kitchen-144000.wav");
+    store.retire_oldest_clips(2).await.unwrap();
+    assert_eq!(store.forget_surplus_events(2, 100).await.unwrap(), 1);
+    assert_eq!(listed(&store, EventFilter::default()).await, [16_000, 0]);
+}
+
+#[tokio::test]
 async fn retention_removes_old_deleted_and_surplus_events_without_clips() {
     let (_dir, store) = open();
     for n in 0..6 {
         put(&store, event("kitchen", n * 16_000)).await;
     }
     store.delete_event(6).await.unwrap();
-    assert_eq!(store.forget_events(0, 0, 10, 100).await.unwrap(), 0);
-    assert_eq!(store.forget_events(i64::MAX, 0, 10, 100).await.unwrap(), 1, "the deleted one");
-    assert_eq!(store.forget_events(0, i64::MAX, 0, 100).await.unwrap(), 0, "all have clips");
+    assert_eq!(store.forget_old_events(0, 0, 100).await.unwrap(), 0);
+    assert_eq!(store.forget_old_events(i64::MAX, 0, 100).await.unwrap(), 1, "the deleted one");
+    assert_eq!(store.forget_old_events(0, i64::MAX, 100).await.unwrap(), 0, "all have clips");
     store.retire_oldest_clips(3).await.unwrap();
-    assert_eq!(store.forget_events(0, event("", 16_000).started_at_ns, 10, 100).await.unwrap(), 1);
-    assert_eq!(store.forget_events(0, 0, 3, 100).await.unwrap(), 1);
+    assert_eq!(store.forget_old_events(0, event("", 16_000).started_at_ns, 100).await.unwrap(), 1);
+    assert_eq!(store.forget_surplus_events(3, 100).await.unwrap(), 1);
     assert_eq!(listed(&store, EventFilter::default()).await, [64_000, 48_000, 32_000]);
 }
 

@@ -37,7 +37,8 @@ struct ListenedNode {
     report: NodeReport,
 }
 
-pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health: &HealthConfig) {
+/// `trouble`: why nothing can be stored, if so.
+pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health: &HealthConfig, trouble: Option<&str>) {
     // At most `MAX_NODES`, which bounds the number of series.
     let shown = &nodes.distinct();
     page.gauge("meowlink_hub_nodes", "Nodes that the hub knows.").value(shown.len() as f64);
@@ -50,7 +51,8 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
     let help = "1 for the condition of the node, as in /readyz: ok, away, or why it is deaf; 0 for the others.";
     let mut family = page.gauge("meowlink_hub_node_condition", help);
     for node in shown {
-        let condition = NodeHealth::of(node, live, health).condition;
+        let health = NodeHealth::of(node, live, health);
+        let condition = trouble.map_or(health.clone(), |why| health.while_nothing_is_stored(why)).condition;
         family.states(&[("node", node.url())], &Condition::ALL.map(Condition::as_str), condition.as_str());
     }
     let calls: Vec<_> = shown.iter().map(|node| ([("node", node.url())], node.calls())).collect();

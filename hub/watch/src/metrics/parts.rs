@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemon::metrics::{CallFamilies, Calls, Page};
+use hub_base::clock::Standing;
 use hub_listen::Live;
 use hub_listen::analysis::AnalysisService;
 use hub_owner::Outbox;
@@ -49,6 +50,14 @@ pub(super) fn store(page: &mut Page, store: &Store) {
     let log = std::path::PathBuf::from(format!("{}-wal", store.path().display()));
     let bytes = size(store.path()) + size(&log);
     page.gauge("meowlink_hub_store_bytes", "Size of the database with its log.").value(bytes as f64);
+    let paused = match store.clock().look() {
+        Standing::Doubted { lasts } => Some(lasts),
+        Standing::Synchronised | Standing::Agreed | Standing::Accepted => None,
+    };
+    page.gauge("meowlink_hub_clock_plausible", "1 while the wall clock is believed; deletion by age pauses otherwise.")
+        .value(f64::from(u8::from(paused.is_none())));
+    page.gauge("meowlink_hub_age_deletion_paused_seconds", "How long deletion by age has been paused. 0: it is not.")
+        .value(paused.unwrap_or_default().as_secs_f64());
 }
 
 pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
