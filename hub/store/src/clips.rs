@@ -32,7 +32,7 @@ pub use self::codec::ClipFormat;
 pub use self::config::{ClipsConfig, MAX_LENGTH_S, MAX_ROLL_MS};
 
 /// Directory of the clips within the data directory.
-const DIRECTORY: &str = "clips";
+pub(crate) const DIRECTORY: &str = "clips";
 
 /// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;

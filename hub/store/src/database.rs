@@ -18,7 +18,7 @@ use crate::waker::Waker;
 pub const DATABASE_FILE: &str = "hub.sqlite";
 
 /// The process with the analysis role locks this file as long as it runs.
-const LOCK_FILE: &str = "hub.lock";
+pub(crate) const LOCK_FILE: &str = "hub.lock";
 
 /// How long SQLite waits while another process writes, before a statement fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -200,7 +200,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Cut(error.to_string())))
 }
 
-fn lock(data_dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| StoreError::Directory { path: path.clone(), source })?;
