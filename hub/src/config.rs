@@ -15,6 +15,7 @@ use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::MAX_NODES;
 use hub_nodes::address::{NodeConfig, Url};
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
+use hub_store::backup::BackupConfig;
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
 use schemars::JsonSchema;
@@ -113,6 +114,10 @@ pub struct HubSettings {
     #[arg(skip)]
     pub clips: ClipsConfig,
 
+    /// Backups.
+    #[arg(skip)]
+    pub backup: BackupConfig,
+
     /// What counts as a cat event, live and in analyses.
     #[arg(skip)]
     pub detector: DetectorConfig,
@@ -162,6 +167,7 @@ impl Default for HubSettings {
             log_format: LogFormat::default(),
             listen: ListenConfig::default(),
             clips: ClipsConfig::default(),
+            backup: BackupConfig::default(),
             detector: DetectorConfig::default(),
             events: EventsConfig::default(),
             owners: Vec::new(),
@@ -205,6 +211,7 @@ impl HubSettings {
         }
         self.listen.check()?;
         self.clips.check()?;
+        self.backup.check()?;
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         self.health.check()?;
@@ -261,6 +268,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Clips of what was heard.
     pub clips: ClipsConfig,
+    /// Backups.
+    pub backup: BackupConfig,
     /// What counts as a cat event, live and in analyses.
     pub detector: DetectorConfig,
     /// How long events are kept.
@@ -323,6 +332,7 @@ impl Config {
             log_format: settings.log_format,
             listen: settings.listen,
             clips: settings.clips,
+            backup: settings.backup,
             detector: settings.detector,
             events: settings.events,
             owners: settings.owners,
@@ -404,6 +414,8 @@ mod tests {
             ("[listen]\nthreads = 65", "listen.threads: "),
             ("[listen]\nmax_lag_s = 0", "listen.max_lag_s: "),
             ("[clips]\npre_roll_ms = 2001", "clips.pre_roll_ms: "),
+            ("[backup]\nkeep = 0", "backup.keep: "),
+            ("[backup]\nto = \"backups\"", "backup.to: "),
             ("[detector]\non_probability = 1.0", "detector.on_probability: 1 is not"),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
             ("[detector]\nmax_ms = 60000", "detector.max_ms: "),

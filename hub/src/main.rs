@@ -31,6 +31,8 @@ fn main() -> ExitCode {
     };
     match cli.command() {
         Command::Serve(args) => serve(&args),
+        Command::Backup(args) => hub::backup::back_up(&args),
+        Command::Restore(args) => hub::backup::bring_back(&args),
         Command::Analyze(args) => hub::files::analyze(&args),
         Command::Config(command) => print_config(&command),
     }
