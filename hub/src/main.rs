@@ -55,10 +55,11 @@ fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
-    let config = match Config::load(args) {
+    let mut config = match Config::load(args) {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
     };
+    config.backup.config_file = args.config_file();
     logs::init(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)

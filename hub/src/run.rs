@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 
 mod analysis;
+mod backup;
 mod dog;
 mod gateway;
 mod listeners;
@@ -67,9 +68,10 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     let dog = dog::start(&shared, owner, listeners.dog)?;
     let analysis = analysis::start(&shared, listeners.analysis).await?;
     let listening = listening::start(&shared).await?;
-    watch::start(&shared, &analysis, &listening);
+    let backups = backup::start(&shared)?;
+    watch::start(&shared, &analysis, &listening, backups.clone());
     if shared.config.has(Role::Gateway) {
-        gateway::start(&shared, dog, analysis.peer.clone(), &listening, listeners.http)?;
+        gateway::start(&shared, dog, analysis.peer.clone(), &listening, backups, listeners.http)?;
     }
     shared.tasks.close();
 

@@ -7,6 +7,7 @@ use hub_listen::Live;
 use hub_nodes::Nodes;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
+use hub_store::backup::Backups;
 use hub_store::clips::Clips;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
@@ -30,6 +31,8 @@ pub struct App {
     pub store: Store,
     /// The clips of events.
     pub clips: Clips,
+    /// Backups. `None`: another process makes them.
+    pub backups: Option<Backups>,
     /// Live listening. `None`: this process does not listen.
     pub live: Option<Live>,
     /// The connection to the broker. `None`: this process has none.

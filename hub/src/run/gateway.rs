@@ -3,6 +3,7 @@
 use hub_base::peer::Peer;
 use hub_base::role::Role;
 use hub_gateway::{App, Hosts, Limits};
+use hub_store::backup::Backups;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
@@ -18,6 +19,7 @@ pub(super) fn start(
     dog: Peer,
     analysis: Peer,
     audio: &Audio,
+    backups: Option<Backups>,
     listeners: Vec<TcpListener>,
 ) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
@@ -28,6 +30,7 @@ pub(super) fn start(
         analysis: CatAnalysisClient::new(analysis),
         store,
         clips,
+        backups,
         live: audio.live(),
         mqtt: shared.mqtt.clone(),
         stop: shared.stop.clone(),

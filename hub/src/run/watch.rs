@@ -5,6 +5,7 @@ use daemon::systemd;
 use hub_base::role::Role;
 use hub_nodes::discover::discover;
 use hub_store::Store;
+use hub_store::backup::Backups;
 use hub_watch::metrics::Parts;
 use hub_watch::rounds;
 use hub_watch::troubles::Troubles;
@@ -15,13 +16,14 @@ use super::listening::Audio;
 use super::shared::Shared;
 
 /// Starts these tasks, as far as the roles of this process need them.
-pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio) {
+pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups: Option<Backups>) {
     let (config, nodes, stop) = (&shared.config, &shared.nodes, &shared.stop);
     shared.metrics.look_at(Parts {
         nodes: shared.hears_or_shows().then(|| nodes.clone()),
         live: audio.live(),
         store: shared.store.clone(),
         clips: audio.clips.clone(),
+        backups,
         analyses: analysis.service.clone(),
         outbox: shared.outbox.clone(),
         mqtt: shared.mqtt.clone(),
