@@ -142,19 +142,17 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Gives a path and what is in it to the owner of `like`, if it belongs to somebody else. So the hub can use what root
-/// restored.
-pub(super) fn give_to_owner_of(like: &Path, path: &Path) -> io::Result<()> {
-    let owner = std::fs::metadata(like)?;
-    let has = std::fs::symlink_metadata(path)?;
-    if (has.uid(), has.gid()) != (owner.uid(), owner.gid()) {
-        std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))?;
+/// restored or backed up. Only root can do that and only root needs to, so a failure is no error.
+pub(super) fn give_to_owner_of(like: &Path, path: &Path) {
+    let (Ok(owner), Ok(has)) = (std::fs::metadata(like), std::fs::symlink_metadata(path)) else { return };
+    if has.uid() != owner.uid() {
+        let _ = std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()));
     }
     if has.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            give_to_owner_of(like, &entry?.path())?;
+        for name in names(path).unwrap_or_default() {
+            give_to_owner_of(like, &path.join(name));
         }
     }
-    Ok(())
 }
 
 /// A file or a folder that is removed when this is dropped.

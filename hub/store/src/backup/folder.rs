@@ -111,6 +111,10 @@ pub fn back_up_to_folder(
     for entry in manifest.files.iter().filter(|file| file.clip_name().is_none()) {
         check_file(&unfinished.join(&entry.path), entry)?;
     }
+    // Root may make the first backup of a folder in which the hub makes the others.
+    for made in [unfinished, &pool, &to.join(MARKER_FILE)] {
+        files::give_to_owner_of(to, made);
+    }
     std::fs::rename(unfinished, &path).map_err(BackupError::io(&path))?;
     files::sync(to).map_err(BackupError::io(to))?;
     if let Err(error) = remove_oldest(to, keep) {

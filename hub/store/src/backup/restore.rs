@@ -91,13 +91,10 @@ pub fn restore(from: RestoreFrom<'_>, data_dir: &Path) -> Result<Restored, Backu
     };
     files::sync(data_dir).map_err(BackupError::io(data_dir))?;
     for name in [DATABASE_FILE, LOCK_FILE, CLIPS, CONFIG] {
-        let path = data_dir.join(name);
-        if path.exists() {
-            files::give_to_owner_of(data_dir, &path).map_err(BackupError::io(&path))?;
-        }
+        files::give_to_owner_of(data_dir, &data_dir.join(name));
     }
     if aside.folder.exists() {
-        files::give_to_owner_of(data_dir, &aside.folder).map_err(BackupError::io(&aside.folder))?;
+        files::give_to_owner_of(data_dir, &aside.folder);
         restored.aside = Some(aside.folder);
     }
     Ok(restored)

@@ -61,7 +61,7 @@ pub fn remember(data_dir: &Path, place: &Path, made: &BackedUp) -> io::Result<()
     let mut file = files::create(&unfinished)?;
     file.write_all(&serde_json::to_vec_pretty(&all)?)?;
     file.sync_all()?;
-    files::give_to_owner_of(data_dir, &unfinished)?;
+    files::give_to_owner_of(data_dir, &unfinished);
     std::fs::rename(&unfinished, &path)
 }
 

@@ -345,6 +345,24 @@ async fn database_is_kept_before_its_upgrade() {
 }
 
 #[tokio::test]
+async fn daily_check_finds_a_damaged_page() {
+    let hub = Hub::with_events(200).await;
+    let (stop, path) = (CancellationToken::new(), hub.dir.path().join(DATABASE_FILE));
+    assert!(snapshots::check(hub.dir.path(), &stop).is_ok());
+    let Hub { dir, store, clips } = hub;
+    drop((store, clips));
+    // Everything goes into the file itself.
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(db);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4_096 * 4_096;
+    bytes[middle..middle + 4_096].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+    assert!(matches!(snapshots::check(dir.path(), &stop), Err(BackupError::Damaged { .. })));
+}
+
+#[tokio::test]
 async fn mount_point_without_its_disk_is_not_filled() {
     let hub = Hub::with_events(1).await;
     // The system disk: a folder there stands for a mount point without its disk.
@@ -390,4 +408,30 @@ async fn ended(backups: &Backups) -> BackupState {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), ending).await.expect("the backup ends")
+}
+
+#[tokio::test]
+async fn what_root_makes_belongs_to_the_owner_of_the_folder() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    const SOMEBODY: u32 = 65_432;
+    let (to, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    if chown(to.path(), Some(SOMEBODY), None).is_err() {
+        // Not root, and so nothing to give away.
+        return;
+    }
+    chown(target.path(), Some(SOMEBODY), None).unwrap();
+    let hub = Hub::with_events(1).await;
+    let made = hub.back_up(to.path(), 7).unwrap();
+    restore_path(to.path(), target.path()).unwrap();
+    let clip = names(&to.path().join("clips")).remove(0);
+    for path in [
+        to.path().join("meowlink-backups.txt"),
+        to.path().join("clips").join(&clip),
+        made.path.join(DATABASE_FILE),
+        target.path().join(DATABASE_FILE),
+        target.path().join("hub.lock"),
+        target.path().join("clips").join(&clip),
+    ] {
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), SOMEBODY, "{}", path.display());
+    }
 }
