@@ -54,7 +54,7 @@ pub(super) fn copy_database(
     interruptible(&open(&from)?, deadline, stop, |db| db.execute("VACUUM INTO ?1", [name]).map(drop))?;
     let copy = open(to)?;
     forget_deleted(&copy)?;
-    check_intact(to, &copy, stop)?;
+    check_intact(to, &copy, deadline, stop)?;
     let copied = read(&copy)?;
     copy.close().map_err(|(_, error)| error)?;
     std::fs::File::open(to).and_then(|file| file.sync_all()).map_err(BackupError::io(to))?;
@@ -114,11 +114,16 @@ pub(super) fn has_table(db: &Connection, table: &str) -> Result<bool, BackupErro
 /// Checks a whole database.
 ///
 /// # Errors
-/// [`BackupError::Damaged`] with what SQLite says.
-pub(super) fn check_intact(path: &Path, db: &Connection, stop: &CancellationToken) -> Result<(), BackupError> {
+/// [`BackupError::Damaged`] with what SQLite says; after the deadline, and when `stop` is cancelled.
+pub(super) fn check_intact(
+    path: &Path,
+    db: &Connection,
+    deadline: Duration,
+    stop: &CancellationToken,
+) -> Result<(), BackupError> {
     let damaged = |what: String| BackupError::Damaged { path: path.to_path_buf(), what };
     let check = |db: &Connection| db.query_row("PRAGMA integrity_check(1)", [], |row| row.get::<_, String>(0));
-    match interruptible(db, COPY_DEADLINE, stop, check) {
+    match interruptible(db, deadline, stop, check) {
         Ok(verdict) if verdict == "ok" => Ok(()),
         Ok(verdict) => Err(damaged(verdict)),
         Err(BackupError::Store(error)) if error.is_corrupt() => Err(damaged(error.to_string())),

@@ -218,7 +218,7 @@ fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Re
 /// Checks a staged database, and reads what it holds.
 fn check_database(path: &Path, manifest: Option<&Manifest>) -> Result<Copied, BackupError> {
     let db = copy::open(path)?;
-    copy::check_intact(path, &db, &CancellationToken::new())?;
+    copy::check_intact(path, &db, copy::COPY_DEADLINE, &CancellationToken::new())?;
     let held = copy::read(&db)?;
     if held.schema_version > migrations::LATEST {
         return Err(BackupError::TooNew {

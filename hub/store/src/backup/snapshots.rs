@@ -37,8 +37,9 @@ const HOUR_NS: i64 = 3_600 * 1_000_000_000;
 /// A snapshot takes at most this share of the free space: one in so many parts. Otherwise it is not made.
 const ROOM_PARTS: u64 = 4;
 
-/// How long the snapshot before a change of the schema may take. The start of the hub waits for it.
-const MIGRATION_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the snapshot before a change of the schema may take, and its check again as long. The start of the hub
+/// waits for both, and systemd waits 90 s for the start.
+const MIGRATION_DEADLINE: Duration = Duration::from_secs(25);
 
 /// What the names of snapshots before a change of the schema contain.
 const BEFORE_SCHEMA: &str = "before-schema";
@@ -180,7 +181,7 @@ pub(super) fn forget_deleted(data_dir: &Path) -> Result<usize, BackupError> {
 /// Checks the whole database of a data folder.
 pub(super) fn check(data_dir: &Path, stop: &CancellationToken) -> Result<(), BackupError> {
     let path = data_dir.join(DATABASE_FILE);
-    copy::check_intact(&path, &copy::open(&path)?, stop)
+    copy::check_intact(&path, &copy::open(&path)?, COPY_DEADLINE, stop)
 }
 
 /// What tells whether a person would miss something: the watermarks, which change all the time, do not count. `None`:
