@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use daemon::config::{ConfigCommand, ConfigError, Flags};
+use daemon::config::{ConfigCommand, ConfigError, Flags, Selection};
 use sound::detector::DetectorConfig;
 
 use crate::config::HubSettings;
@@ -44,6 +44,10 @@ enum SubCommand {
     Serve(ServeArgs),
     /// Find cat sounds in WAV files; no server needed
     Analyze(AnalyzeArgs),
+    /// Copy the database, the clips and the settings, also while the hub runs
+    Backup(BackupArgs),
+    /// Bring back a backup; the hub must be stopped
+    Restore(RestoreArgs),
     /// Show the settings in effect, or describe the config file
     #[command(subcommand)]
     Config(ConfigCommand<HubSettings>),
@@ -77,6 +81,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Find cat sounds in WAV files.
     Analyze(AnalyzeArgs),
+    /// Copy what is stored.
+    Backup(BackupArgs),
+    /// Bring back a copy.
+    Restore(RestoreArgs),
     /// Print something about the settings.
     Config(ConfigCommand<HubSettings>),
     /// Accept the machine's time, or show what is thought of it.
@@ -85,6 +93,49 @@ pub enum Command {
 
 /// Options of `hub serve`.
 pub type ServeArgs = Flags<HubSettings>;
+
+/// The setting that `hub backup` and `hub restore` need.
+#[derive(Debug, Clone, Copy)]
+pub enum DataFolder {}
+
+impl Selection for DataFolder {
+    fn includes(key: &str) -> bool {
+        key == "data_dir"
+    }
+}
+
+/// Options of `hub backup`.
+#[derive(Debug, Clone, Args)]
+pub struct BackupArgs {
+    /// Folder for backups, best on another disk; or an archive, whose name ends in .tar; or - for standard output
+    #[arg(value_name = "DEST")]
+    pub to: PathBuf,
+
+    /// Take the secrets of the config file along, and the files with secrets that it names
+    #[arg(long)]
+    pub with_secrets: bool,
+
+    /// Backups that the folder keeps; the oldest are deleted [default: `keep` of [backup], 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub keep: Option<u32>,
+
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
+}
+
+/// Options of `hub restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// Folder of backups (its latest is restored), a backup in it, an archive, a snapshot (.sqlite), or - for an
+    /// archive on standard input
+    #[arg(value_name = "SRC")]
+    pub from: PathBuf,
+
+    /// Where the data goes.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
+}
 
 /// Options of `hub analyze`.
 #[derive(Debug, Clone, Args)]
@@ -177,6 +228,8 @@ impl Cli {
             None => Command::Serve(self.serve),
             Some(SubCommand::Serve(serve)) => Command::Serve(serve),
             Some(SubCommand::Analyze(analyze)) => Command::Analyze(analyze),
+            Some(SubCommand::Backup(backup)) => Command::Backup(backup),
+            Some(SubCommand::Restore(restore)) => Command::Restore(restore),
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
         }

@@ -18,6 +18,7 @@ use hub_nodes::MAX_NODES;
 use hub_nodes::address::NodeConfig;
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
 use hub_store::DATABASE_FILE;
+use hub_store::backup::BackupConfig;
 use hub_store::clips::ClipsConfig;
 use hub_watch::condition::HealthConfig;
 use schemars::JsonSchema;
@@ -117,6 +118,10 @@ pub struct HubSettings {
     #[arg(skip)]
     pub clips: ClipsConfig,
 
+    /// Backups.
+    #[arg(skip)]
+    pub backup: BackupConfig,
+
     /// What counts as a cat event, live and in analyses.
     #[arg(skip)]
     pub detector: DetectorConfig,
@@ -171,6 +176,7 @@ impl Default for HubSettings {
             log_format: LogFormat::default(),
             listen: ListenConfig::default(),
             clips: ClipsConfig::default(),
+            backup: BackupConfig::default(),
             detector: DetectorConfig::default(),
             events: EventsConfig::default(),
             owners: Vec::new(),
@@ -196,6 +202,7 @@ impl Settings for HubSettings {
         }
         self.check_nodes()?;
         self.listen.check()?;
+        self.backup.check()?;
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         self.page.check()?;
@@ -505,6 +512,7 @@ mod tests {
             ("only = []", "only: "),
             ("node = [\"Tom=http://a:1\", \"Tom=http://b:1\"]", "node: "),
             ("[listen]\nframe_ms = 30", "listen.frame_ms: "),
+            ("[backup]\nto = \"backups\"", "backup.to: "),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
             ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
             ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),

@@ -1,5 +1,6 @@
 //! The hub daemon of Meowlink: Owner, dog, cat analysis and the HTTP gateway, in one process or in several.
 
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod dog;

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
     };
     match cli.command() {
         Command::Serve(args) => serve(&args),
+        Command::Backup(args) => hub::backup::back_up(&args),
+        Command::Restore(args) => hub::backup::bring_back(&args),
         Command::Analyze(args) => hub::files::analyze(&args),
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
@@ -81,10 +83,11 @@ fn print_config(command: &ConfigCommand<HubSettings>) -> ExitCode {
 }
 
 fn serve(args: &ServeArgs) -> ExitCode {
-    let config = match args.settings() {
+    let mut config = match args.settings() {
         Ok(config) => config,
         Err(error) => return bad_config(&error),
     };
+    config.backup.config_file = args.config_file();
     logs::init(config.log_format);
     Variables::of_process().warn_of_foreign::<HubSettings>();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use crate::config::HubSettings;
 
 mod analysis;
+mod backup;
 mod dog;
 mod gateway;
 mod listeners;
@@ -69,9 +70,11 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let dog = dog::start(&shared, owner.clone(), listeners.dog)?;
     let analysis = analysis::start(&shared, listeners.analysis).await?;
     let listening = listening::start(&shared).await?;
-    watch::start(&shared, &analysis, &listening);
+    let backups = backup::start(&shared)?;
+    watch::start(&shared, &analysis, &listening, backups.clone());
     if shared.config.has(Role::Gateway) {
-        gateway::start(&shared, Peers { owner, dog, analysis: analysis.peer.clone() }, &listening, listeners.http)?;
+        let peers = Peers { owner, dog, analysis: analysis.peer.clone() };
+        gateway::start(&shared, peers, &listening, backups, listeners.http)?;
     }
     shared.tasks.close();
 

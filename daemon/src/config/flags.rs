@@ -69,6 +69,11 @@ impl<S: Settings, P: Selection> Flags<S, P> {
         self.load_with(&Variables::of_process())
     }
 
+    /// The config file that the command line or the environment of the process names. `None`: there is none.
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.config.clone().or_else(|| Variables::of_process().config_file::<S>())
+    }
+
     /// Like [`Flags::load`], with these environment variables instead of those of the process.
     ///
     /// # Errors

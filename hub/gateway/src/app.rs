@@ -8,6 +8,7 @@ use hub_nodes::{Node, Nodes};
 use hub_owner::client::OwnerCaller;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
+use hub_store::backup::Backups;
 use hub_store::clips::Clips;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
@@ -34,6 +35,8 @@ pub struct App {
     pub store: Store,
     /// The clips of events.
     pub clips: Clips,
+    /// Backups. `None`: another process makes them.
+    pub backups: Option<Backups>,
     /// Live listening. `None`: this process does not listen.
     pub live: Option<Live>,
     /// The connection to the broker. `None`: this process has none.

@@ -12,6 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 mod analyses;
 mod app;
+mod backup;
 mod config;
 mod contract;
 mod events;
@@ -74,6 +75,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(listening::routes())
         .merge(nodes::routes())
         .merge(notices::routes())
+        .merge(backup::routes())
         .merge(live_audio::routes())
         .merge(probes::routes())
         .merge(metrics::routes())

@@ -89,6 +89,7 @@ fn word(status: StatusCode) -> &'static str {
     match status.as_u16() {
         101 => "101",
         200 => "200",
+        202 => "202",
         204 => "204",
         206 => "206",
         304 => "304",

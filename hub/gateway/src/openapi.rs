@@ -25,6 +25,7 @@ use crate::app::App;
         (name = "live", description = "Updates and audio as they happen"),
         (name = "nodes", description = "The cat-nodes and their microphones"),
         (name = "notices", description = "Notifications to owners"),
+        (name = "backup", description = "Backups of the database and the clips"),
         (name = "health", description = "Health checks and metrics"),
     )
 )]

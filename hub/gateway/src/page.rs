@@ -47,6 +47,7 @@ const PARTS: &[Part] = &[
     part!("analysis.js", SCRIPT),
     part!("api.js", SCRIPT),
     part!("app.js", SCRIPT),
+    part!("backup.js", SCRIPT),
     part!("dom.js", SCRIPT),
     part!("event.js", SCRIPT),
     part!("events.js", SCRIPT),

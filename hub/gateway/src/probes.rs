@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use hub_store::backup::Backups;
 use hub_watch::readiness::Check;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -37,7 +38,8 @@ struct Ready {
     /// `ok`: everything works. `degraded`: the hub works, but something does not, such as a deaf node. `failed`:
     /// something required does not work.
     status: &'static str,
-    /// The checks by name: `store`, the roles, and `node:URL` for each node.
+    /// The checks by name: `store`, the roles, `node:URL` for each node, and `database` if its daily check found
+    /// damage.
     checks: BTreeMap<String, CheckAnswer>,
 }
 
@@ -95,7 +97,11 @@ async fn healthz() -> Line<Alive> {
     )
 )]
 async fn readyz(State(app): State<Arc<App>>, Params(params): Params<ReadyParams>) -> Response {
-    let checks = app.checks.run(&app.store, &app.nodes, app.live.as_ref()).await;
+    let mut checks = app.checks.run(&app.store, &app.nodes, app.live.as_ref()).await;
+    if let Some(fault) = app.backups.as_ref().and_then(Backups::fault) {
+        let detail = format!("the database is damaged: {fault}; restore a backup or a snapshot");
+        checks.push(Check { name: "database".into(), required: false, ok: false, detail, node: None });
+    }
     let ready = checks.iter().all(|check| check.ok || !check.required);
     let all = checks.iter().all(|check| check.ok);
     let good = if params.strict { all } else { ready };

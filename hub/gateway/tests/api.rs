@@ -16,6 +16,7 @@ use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
+use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
 use hub_store::testing::event;
@@ -66,6 +67,7 @@ impl Gateway {
         let clips = Clips::open(dir.path(), config, store.clone()).await.unwrap();
         let (live, stop) = (Live::new(["http://kitchen:1".to_owned()]), CancellationToken::new());
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
+        let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
         let router = router(App {
             nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap(),
             owner: None,
@@ -73,6 +75,7 @@ impl Gateway {
             analysis: CatAnalysisClient::new(nobody()),
             store: store.clone(),
             clips: clips.clone(),
+            backups: Some(Backups::new(source, BackupConfig::default())),
             live: Some(live.clone()),
             mqtt: None,
             stop: stop.clone(),
@@ -144,6 +147,18 @@ impl Gateway {
 fn level(node: &str) -> News {
     let node = node.to_owned();
     News::Level(LiveLevel { node, rms_dbfs: -40.0, peak_dbfs: -20.0, score: 0.5, lag_ms: 120 })
+}
+
+#[tokio::test]
+async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
+    let gateway = Gateway::new().await;
+    let state = gateway.get("/api/v1/backup").await.json();
+    assert!(state["to"].is_null() && state["last"].is_null() && state["running"] == false, "{state}");
+    assert!(state["only_on_data_disk"] == true && state["snapshots"]["count"] == 0, "{state}");
+    let asked = gateway.ask("POST", "/api/v1/backup", &[], "").await;
+    assert_eq!((asked.status, &asked.json()["error"]["code"]), (StatusCode::CONFLICT, &Value::from("conflict")));
+    let foreign = gateway.ask("POST", "/api/v1/backup", &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
 }
 
 #[tokio::test]

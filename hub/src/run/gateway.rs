@@ -4,6 +4,7 @@ use hub_base::peer::Peer;
 use hub_base::role::Role;
 use hub_gateway::{App, Hosts, Limits};
 use hub_owner::client::OwnerCaller;
+use hub_store::backup::Backups;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
@@ -22,7 +23,13 @@ pub(super) struct Peers {
 }
 
 /// Starts the gateway.
-pub(super) fn start(shared: &Shared, peers: Peers, audio: &Audio, listeners: Vec<TcpListener>) -> Result<(), RunError> {
+pub(super) fn start(
+    shared: &Shared,
+    peers: Peers,
+    audio: &Audio,
+    backups: Option<Backups>,
+    listeners: Vec<TcpListener>,
+) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
     let config = &shared.config;
     let app = App {
@@ -32,6 +39,7 @@ pub(super) fn start(shared: &Shared, peers: Peers, audio: &Audio, listeners: Vec
         analysis: CatAnalysisClient::new(peers.analysis),
         store,
         clips,
+        backups,
         live: audio.live(),
         mqtt: shared.mqtt.clone(),
         stop: shared.stop.clone(),

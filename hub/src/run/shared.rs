@@ -11,6 +11,7 @@ use hub_nodes::Nodes;
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
+use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
 use hub_watch::metrics::Metrics;
 use tokio::net::TcpListener;
@@ -118,7 +119,13 @@ fn hears_or_shows(config: &HubSettings) -> bool {
 async fn open_store(config: &HubSettings, data_dir: &Path) -> Result<Store, StoreError> {
     let access = if config.has(Role::Analysis) { Access::Keeper } else { Access::Guest };
     let data_dir = data_dir.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&data_dir, access)).await;
+    let open = move || {
+        if access == Access::Keeper {
+            keep_before_upgrade(&data_dir);
+        }
+        Store::open(&data_dir, access)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
     opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))
 }
 

@@ -8,6 +8,7 @@ use daemon::systemd;
 use hub_base::clock;
 use hub_base::role::Role;
 use hub_nodes::discover::discover;
+use hub_store::backup::Backups;
 use hub_store::{Store, StoreError};
 use hub_watch::metrics::Parts;
 use hub_watch::rounds;
@@ -22,13 +23,14 @@ use super::shared::Shared;
 const WATCHDOG_LOG_PERIOD: Duration = Duration::from_secs(600);
 
 /// Starts these tasks, as far as the roles of this process need them.
-pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio) {
+pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups: Option<Backups>) {
     let (config, nodes, stop) = (&shared.config, &shared.nodes, &shared.stop);
     shared.metrics.look_at(Parts {
         nodes: shared.hears_or_shows().then(|| nodes.clone()),
         live: audio.live(),
         store: shared.store.clone(),
         clips: audio.clips.clone(),
+        backups,
         analyses: analysis.service.clone(),
         outbox: shared.outbox.clone(),
         mqtt: shared.mqtt.clone(),

@@ -46,7 +46,7 @@ pub use self::quarantine::{KEEP_BYTES as QUARANTINE_KEEP_BYTES, KEEP_DAYS as QUA
 pub use self::recovery::{BroughtBack, LostClip};
 
 /// Directory of the clips within the data directory.
-const DIRECTORY: &str = "clips";
+pub(crate) const DIRECTORY: &str = "clips";
 
 /// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;

@@ -22,7 +22,7 @@ use crate::waker::Waker;
 pub const DATABASE_FILE: &str = "hub.sqlite";
 
 /// The process with the analysis role locks this file as long as it runs.
-const LOCK_FILE: &str = "hub.lock";
+pub(crate) const LOCK_FILE: &str = "hub.lock";
 
 /// What SQLite appends to the name of the database for its own files. The first is the database itself.
 const FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
@@ -266,7 +266,7 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(StoreError::Cut(error.to_string())))
 }
 
-fn lock(data_dir: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let path = data_dir.join(LOCK_FILE);
     let file = private::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| StoreError::Directory { path: path.clone(), error })?;

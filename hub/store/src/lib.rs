@@ -10,6 +10,7 @@
 //! time.
 
 pub mod analyses;
+pub mod backup;
 pub mod clips;
 mod columns;
 mod database;

@@ -18,6 +18,9 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0010_any_reason.sql"),
 ];
 
+/// The schema version that this program makes, and the latest that it supports.
+pub(super) const LATEST: u32 = STEPS.len() as u32;
+
 /// Takes the steps that the database has not taken yet, each in its own transaction. Two processes may do this at once.
 ///
 /// # Errors

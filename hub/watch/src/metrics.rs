@@ -15,6 +15,7 @@ use hub_nodes::Nodes;
 use hub_owner::Outbox;
 use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
+use hub_store::backup::Backups;
 use hub_store::clips::Clips;
 
 use crate::condition::HealthConfig;
@@ -72,6 +73,8 @@ pub struct Parts {
     pub store: Option<Store>,
     /// The clips. They need the store.
     pub clips: Option<Clips>,
+    /// Backups. `None`: another process makes them.
+    pub backups: Option<Backups>,
     /// Analyses on demand.
     pub analyses: Option<AnalysisService>,
     /// Notifications to owners. `None`: there are no owners.
@@ -151,6 +154,9 @@ impl Metrics {
             if let (Some(store), Some(clips)) = (&parts.store, &parts.clips) {
                 parts::store(&mut page, store);
                 parts::clips(&mut page, store, clips).await;
+            }
+            if let Some(backups) = &parts.backups {
+                parts::backups(&mut page, backups).await;
             }
         }
         if let Some(gateway) = self.inner.gateway.get() {

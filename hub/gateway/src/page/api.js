@@ -49,6 +49,11 @@ export async function analyze(cat) {
   return answer.headers.get('location')?.replace(/^\//, '');
 }
 
+// Begins a backup.
+export async function backUp() {
+  await ask('api/v1/backup', { method: 'POST' });
+}
+
 // Sends an undelivered notification again.
 export async function retry(id) {
   await ask(`api/v1/notices/${id}/retry`, { method: 'POST' });

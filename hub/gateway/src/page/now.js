@@ -1,6 +1,7 @@
 // The nodes as they are now, and the events of today.
 
 import * as words from './words.js';
+import { backups } from './backup.js';
 import { get } from './api.js';
 import { el, problem, say, setText } from './dom.js';
 import { card } from './node.js';
@@ -28,10 +29,11 @@ export function show(main) {
   const more = el('a', { class: 'more', hidden: true, href: '#/events' }, 'All of today’s events');
   const listTrouble = el('div');
   const notifications = undelivered();
+  const backup = backups();
 
   main.append(el('h1', { class: 'hidden' }, 'Now'),
     el('div', { class: 'now' },
-      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes, notifications.element),
+      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes, notifications.element, backup.element),
       el('section', { 'aria-labelledby': 'today' },
         el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more)));
 
@@ -171,6 +173,7 @@ export function show(main) {
       clearTimeout(atMidnight);
       clearInterval(ticking);
       notifications.close();
+      backup.close();
       cards.forEach((one) => one.close());
     },
   };

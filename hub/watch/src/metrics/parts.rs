@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use daemon::metrics::{CallFamilies, Calls, Page};
 use hub_base::clock::Standing;
+use hub_base::time::now_ns;
 use hub_listen::Live;
 use hub_listen::analysis::AnalysisService;
 use hub_owner::Outbox;
 use hub_owner::channels::KINDS;
 use hub_owner::outbox::{Counters, PerKind};
 use hub_store::Store;
+use hub_store::backup::Backups;
 use hub_store::clips::Clips;
 
 const STORE: CallFamilies = CallFamilies {
@@ -82,6 +84,24 @@ pub(super) async fn clips(page: &mut Page, store: &Store, clips: &Clips) {
         .value(config.reserve_mb as f64 * 1e6);
     if let Some(free) = clips.disk_free_bytes().await {
         page.gauge("meowlink_hub_disk_free_bytes", "Free bytes on the disk of the data directory.").value(free as f64);
+    }
+}
+
+pub(super) async fn backups(page: &mut Page, backups: &Backups) {
+    let state = backups.state().await;
+    let flag = |is: bool| f64::from(u8::from(is));
+    if let Some(last) = &state.last {
+        let age_s = now_ns().saturating_sub(last.made_at_ns).max(0) as f64 / 1e9;
+        page.gauge("meowlink_hub_backup_age_seconds", "Age of the last good backup. Absent: none is known.")
+            .value(age_s);
+    }
+    page.gauge("meowlink_hub_backup_only_on_data_disk", "1 while no known backup is on another device than the data.")
+        .value(flag(state.only_on_data_disk));
+    page.gauge("meowlink_hub_backup_failed", "1 if the last backup failed.").value(flag(state.failure.is_some()));
+    page.gauge("meowlink_hub_snapshots", "Snapshots of the database in the data folder.").value(state.snapshots as f64);
+    if let Some(check) = &state.check {
+        page.gauge("meowlink_hub_database_intact", "1 if the last daily check found the database intact.")
+            .value(flag(check.fault.is_none()));
     }
 }
 

@@ -1,0 +1,240 @@
+//! Snapshots: copies of the database alone, in the data folder. They help when a person or a program spoils the
+//! database, but not when the disk fails.
+//!
+//! One is made each day if something has changed, and one before each change of the schema. They are numbered, because
+//! a clock may lie.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon::shutdown::CancellationToken;
+use hub_base::time::now_ns;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use rusqlite::{Connection, params};
+use tracing::{info, warn};
+
+use super::copy::{self, COPY_DEADLINE, copy_database, has_table};
+use super::error::BackupError;
+use super::files::{self, Scratch, UNFINISHED};
+use crate::DATABASE_FILE;
+use crate::migrations;
+
+/// Folder within the data folder.
+const FOLDER: &str = "snapshots";
+
+/// Daily snapshots that are kept: those of a week. The oldest is deleted.
+const KEEP: usize = 7;
+
+/// A snapshot is made once in this time.
+const PERIOD_NS: i64 = 23 * HOUR_NS;
+
+/// A snapshot that was made before a change of the schema is kept this long, and until there is a later one.
+const MIGRATION_KEEP_NS: i64 = 7 * 24 * HOUR_NS;
+
+const HOUR_NS: i64 = 3_600 * 1_000_000_000;
+
+/// A snapshot takes at most this share of the free space: one in so many parts. Otherwise it is not made.
+const ROOM_PARTS: u64 = 4;
+
+/// How long the snapshot before a change of the schema may take, and its check again as long. The start of the hub
+/// waits for both, and systemd waits 90 s for the start.
+const MIGRATION_DEADLINE: Duration = Duration::from_secs(25);
+
+/// What the names of snapshots before a change of the schema contain.
+const BEFORE_SCHEMA: &str = "before-schema";
+
+/// The form of the time in the names.
+const STAMP: &str = "%Y%m%dT%H%M%SZ";
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    /// When it was made, in nanoseconds since 1970 UTC, by the clock of that time.
+    pub(super) made_at_ns: i64,
+    /// Whether it was made before a change of the schema.
+    pub(super) before_migration: bool,
+}
+
+/// What became of a snapshot that was due or not.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Made(PathBuf),
+    /// The last one is not old enough.
+    NotDue,
+    /// Nothing has changed since the last one.
+    Unchanged,
+    /// The disk is too full.
+    NoRoom,
+}
+
+/// The snapshots of a data folder, the oldest first.
+pub(super) fn list(data_dir: &Path) -> Result<Vec<Snapshot>, BackupError> {
+    let folder = data_dir.join(FOLDER);
+    let names = files::names(&folder).map_err(BackupError::io(&folder))?;
+    let mut all: Vec<Snapshot> = names.iter().filter_map(|name| parse(&folder, name)).collect();
+    all.sort_by_key(|one| one.number);
+    Ok(all)
+}
+
+fn parse(folder: &Path, name: &str) -> Option<Snapshot> {
+    let stem = name.strip_suffix(".sqlite")?;
+    let number = stem.split_once('-')?.0.parse().ok()?;
+    let at = DateTime::strptime(STAMP, stem.rsplit_once('-')?.1).ok()?.to_zoned(TimeZone::UTC).ok()?;
+    let made_at_ns = i64::try_from(at.timestamp().as_nanosecond()).ok()?;
+    Some(Snapshot { number, path: folder.join(name), made_at_ns, before_migration: stem.contains(BEFORE_SCHEMA) })
+}
+
+/// Makes today's snapshot, if one is due, something has changed, and there is room. Removes those above [`KEEP`].
+pub(super) fn take(data_dir: &Path, stop: &CancellationToken) -> Result<Taken, BackupError> {
+    let all = list(data_dir)?;
+    let age = |one: &Snapshot| now_ns().saturating_sub(one.made_at_ns).saturating_abs();
+    if all.last().is_some_and(|last| age(last) < PERIOD_NS) {
+        return Ok(Taken::NotDue);
+    }
+    let database = data_dir.join(DATABASE_FILE);
+    if !database.is_file() {
+        return Err(BackupError::NoDatabase { path: data_dir.to_path_buf() });
+    }
+    let now = fingerprint(&copy::open(&database)?)?;
+    // A snapshot that cannot be read is one more reason for a new one.
+    let then = all.last().and_then(|last| fingerprint(&copy::open(&last.path).ok()?).ok());
+    if now.is_none() || now == then.flatten() {
+        return Ok(Taken::Unchanged);
+    }
+    if !has_room(data_dir, &database)? {
+        return Ok(Taken::NoRoom);
+    }
+    let path = new_name(data_dir, &all, "")?;
+    let unfinished = Scratch(files::unfinished(&path));
+    copy_database(data_dir, &unfinished.0, COPY_DEADLINE, stop)?;
+    std::fs::rename(&unfinished.0, &path).map_err(BackupError::io(&path))?;
+    prune(data_dir)?;
+    Ok(Taken::Made(path))
+}
+
+/// Makes a snapshot if this version of the program is about to change the schema of the database. Call it before the
+/// database is opened. A failure is logged and stops nothing: a hub that hears is worth more. Blocks the thread.
+pub fn keep_before_upgrade(data_dir: &Path) {
+    match take_before_migration(data_dir) {
+        Ok(Some(Taken::Made(path))) => info!(path = %path.display(), "kept a copy of the database before its upgrade"),
+        Ok(Some(_)) => warn!("the disk is too full to keep a copy of the database before its upgrade"),
+        Ok(None) => {}
+        Err(error) => warn!(%error, "cannot keep a copy of the database before its upgrade"),
+    }
+}
+
+fn take_before_migration(data_dir: &Path) -> Result<Option<Taken>, BackupError> {
+    let database = data_dir.join(DATABASE_FILE);
+    if !database.is_file() {
+        return Ok(None);
+    }
+    let db = copy::open(&database)?;
+    let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version == 0 || version >= migrations::LATEST {
+        return Ok(None);
+    }
+    if !has_room(data_dir, &database)? {
+        return Ok(Some(Taken::NoRoom));
+    }
+    let path = new_name(data_dir, &list(data_dir)?, &format!("{BEFORE_SCHEMA}-{}-", migrations::LATEST))?;
+    let unfinished = Scratch(files::unfinished(&path));
+    copy_database(data_dir, &unfinished.0, MIGRATION_DEADLINE, &CancellationToken::new())?;
+    std::fs::rename(&unfinished.0, &path).map_err(BackupError::io(&path))?;
+    Ok(Some(Taken::Made(path)))
+}
+
+/// Removes the events that a person has deleted since from all snapshots, and overwrites them. Returns how many.
+pub(super) fn forget_deleted(data_dir: &Path) -> Result<usize, BackupError> {
+    let all = list(data_dir)?;
+    let database = data_dir.join(DATABASE_FILE);
+    if all.is_empty() || !database.is_file() {
+        return Ok(0);
+    }
+    let live = copy::open(&database)?;
+    let mut statement =
+        live.prepare("SELECT node, boot_id, start_sample FROM events WHERE deleted_at_ns IS NOT NULL")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let deleted: Vec<(String, i64, i64)> = rows.collect::<Result<_, _>>()?;
+    let mut removed = 0;
+    for snapshot in if deleted.is_empty() { &[] } else { &all[..] } {
+        let mut db = copy::open(&snapshot.path)?;
+        if !has_table(&db, "events")? {
+            continue;
+        }
+        db.pragma_update(None, "secure_delete", true)?;
+        db.pragma_update(None, "foreign_keys", true)?;
+        let transaction = db.transaction()?;
+        let mut here = 0;
+        for (node, boot_id, start_sample) in &deleted {
+            let sql = "DELETE FROM events WHERE node = ?1 AND boot_id = ?2 AND start_sample = ?3";
+            here += transaction.prepare_cached(sql)?.execute(params![node, boot_id, start_sample])?;
+        }
+        transaction.commit()?;
+        removed += here;
+    }
+    Ok(removed)
+}
+
+/// Checks the whole database of a data folder.
+pub(super) fn check(data_dir: &Path, stop: &CancellationToken) -> Result<(), BackupError> {
+    let path = data_dir.join(DATABASE_FILE);
+    copy::check_intact(&path, &copy::open(&path)?, COPY_DEADLINE, stop)
+}
+
+/// What tells whether a person would miss something: the watermarks, which change all the time, do not count. `None`:
+/// the database holds nothing.
+fn fingerprint(db: &Connection) -> Result<Option<Vec<f64>>, BackupError> {
+    let mut all = Vec::new();
+    for (table, columns) in [
+        ("events", "count(*), total(id), count(clip_file), count(label), total(labelled_at_ns), total(started_at_ns)"),
+        ("event_labels", "count(*), total(id)"),
+        ("notices", "count(*), total(id), total(ended_at_ns)"),
+        ("analyses", "count(*), total(id), total(ended_at_ns)"),
+    ] {
+        if !has_table(db, table)? {
+            continue;
+        }
+        let condition = if table == "events" { " WHERE deleted_at_ns IS NULL" } else { "" };
+        let mut statement = db.prepare(&format!("SELECT {columns} FROM {table}{condition}"))?;
+        let width = statement.column_count();
+        let row =
+            statement.query_row([], |row| (0..width).map(|at| row.get::<_, f64>(at)).collect::<Result<Vec<_>, _>>())?;
+        all.extend(row);
+    }
+    Ok(Some(all).filter(|all| all.iter().any(|figure| *figure != 0.0)))
+}
+
+fn has_room(data_dir: &Path, database: &Path) -> Result<bool, BackupError> {
+    let bytes = std::fs::metadata(database).map_err(BackupError::io(database))?.len();
+    let free = files::free_bytes(data_dir).map_err(BackupError::io(data_dir))?;
+    Ok(bytes <= free / ROOM_PARTS)
+}
+
+/// The name of the next snapshot. Creates the folder, and removes what an interrupted snapshot left.
+fn new_name(data_dir: &Path, all: &[Snapshot], kind: &str) -> Result<PathBuf, BackupError> {
+    let folder = data_dir.join(FOLDER);
+    files::create_folder(&folder).map_err(BackupError::io(&folder))?;
+    for name in files::names(&folder).map_err(BackupError::io(&folder))? {
+        if name.ends_with(UNFINISHED) {
+            drop(Scratch(folder.join(name)));
+        }
+    }
+    let number = all.last().map_or(0, |last| last.number) + 1;
+    Ok(folder.join(format!("{number:06}-{kind}{}.sqlite", jiff::Timestamp::now().strftime(STAMP))))
+}
+
+/// Removes the oldest snapshots.
+fn prune(data_dir: &Path) -> Result<(), BackupError> {
+    let (before_migrations, daily): (Vec<_>, Vec<_>) =
+        list(data_dir)?.into_iter().partition(|one| one.before_migration);
+    let surplus = daily.len().saturating_sub(KEEP);
+    let old = |one: &Snapshot| now_ns().saturating_sub(one.made_at_ns) > MIGRATION_KEEP_NS;
+    let past = before_migrations.into_iter().filter(old);
+    for one in daily.into_iter().take(surplus).chain(past) {
+        std::fs::remove_file(&one.path).map_err(BackupError::io(&one.path))?;
+    }
+    Ok(())
+}
