@@ -11,7 +11,7 @@ use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
 use daemon::config::{ConfigCommand, ConfigError};
-use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
+use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use tracing::error;
 
 /// How long a lookup of a name that hangs may keep the process at its end.
@@ -59,6 +59,7 @@ fn with_config(config: Result<Config, ConfigError>, work: impl AsyncFnOnce(Confi
         Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
+    descriptors::raise_limit();
     // One thread serves hundreds of listeners, and a second one would cost more in waking it than it gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     finish(runtime.context("the runtime cannot be started").and_then(|runtime| {

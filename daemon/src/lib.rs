@@ -3,6 +3,8 @@
 
 pub mod backoff;
 pub mod config;
+pub mod connections;
+pub mod descriptors;
 #[cfg(feature = "develop")]
 pub mod develop;
 pub mod grpc;
@@ -10,6 +12,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod quiet;
+pub mod quota;
 pub mod shutdown;
 pub mod systemd;
 

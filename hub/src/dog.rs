@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hub_base::error::{Who, within};
-use hub_base::peer::Peer;
+use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use proto::dog_server::Dog;
 use proto::owner_client::OwnerClient;
 use proto::{DogRequest, DogResponse, NotifyRequest};
@@ -21,7 +21,7 @@ pub struct DogService {
 impl DogService {
     /// A dog service that notifies the Owner service at `owner`.
     pub fn new(owner: Peer) -> Self {
-        Self { owner: OwnerClient::new(owner) }
+        Self { owner: OwnerClient::new(owner).max_decoding_message_size(MAX_ANSWER_BYTES) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use daemon::config::{ConfigCommand, ConfigError};
-use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
+use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use hub::cli::{Cli, Command, ServeArgs};
 use hub::config::{Config, HubSettings};
 use hub::run::{Listeners, RunError, run};
@@ -58,6 +58,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
         Err(error) => return bad_config(&error),
     };
     logs::init(config.log_format);
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .enable_all()

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::quota::Permit;
 use futures_util::stream;
 use proto::{AnalyzeCatSoundResponse, Encoding, SourceState};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 
@@ -28,11 +28,7 @@ const FRAMES_PER_PIECE: usize = 5;
 /// a time. Frames that come later go into the next message.
 const GRACE: Duration = Duration::from_millis(200);
 
-pub(super) fn stream(
-    node: Arc<Node>,
-    cat_name: String,
-    permit: OwnedSemaphorePermit,
-) -> ResponseStream<AnalyzeCatSoundResponse> {
+pub(super) fn stream(node: Arc<Node>, cat_name: String, permit: Permit) -> ResponseStream<AnalyzeCatSoundResponse> {
     let reader = Reader::live(&node.tape);
     let analysis = Analysis {
         start: Instant::now(),
@@ -66,7 +62,7 @@ struct Analysis {
     sent: u64,
     samples: Vec<i16>,
     messages: Messages,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Analysis {

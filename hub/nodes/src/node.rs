@@ -24,6 +24,10 @@ use crate::address::NodeConfig;
 /// Longest version, device name or sentence that is taken from a node, in bytes of UTF-8. Longer ones are truncated.
 const MAX_WORD_BYTES: usize = 300;
 
+/// Largest message of a node, in bytes. The largest are seconds of audio in `AnalyzeCatSound`, 32 KB; those of other
+/// nodes may be longer.
+const MAX_MESSAGE_BYTES: usize = 256 << 10;
+
 /// How long a node may take for `CallCat`. This is longer than the node waits for the owner, so that its own answer
 /// about the owner arrives first.
 const CALL_DEADLINE: Duration = Duration::from_secs(4);
@@ -108,6 +112,7 @@ impl Node {
         let announced = Announced::default();
         let channel = peer::channel_to_announced(&url, announced.clone())?;
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
+        let client = client.max_decoding_message_size(MAX_MESSAGE_BYTES);
         Ok(Self { inner: Arc::new(Inner { url, configured_cat, discovered, announced, description, calls, client }) })
     }
 

@@ -1,11 +1,13 @@
 //! Starts the dog role.
 
+use daemon::grpc::MAX_REQUEST_BYTES;
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
 use hub_owner::OwnerService;
 use proto::dog_server::DogServer;
 use proto::owner_server::OwnerServer;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use super::RunError;
 use super::shared::Shared;
@@ -26,7 +28,9 @@ pub(super) fn start(
     } else {
         peer::remote(&config.owner_url).map_err(RunError::url("owner_url"))?
     };
-    let dog = DogServer::new(DogService::new(owner));
+    let dog = DogServer::new(DogService::new(owner))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     shared.serve(dog.clone(), listeners);
     Ok(peer::local(dog))
 }

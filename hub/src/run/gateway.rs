@@ -1,6 +1,6 @@
 //! Starts the gateway role.
 
-use hub_base::peer::Peer;
+use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use hub_base::role::Role;
 use hub_gateway::{App, Hosts, Limits};
 use hub_watch::readiness::Checks;
@@ -24,8 +24,8 @@ pub(super) fn start(
     let config = &shared.config;
     let app = App {
         nodes: shared.nodes.clone(),
-        dog: DogClient::new(dog),
-        analysis: CatAnalysisClient::new(analysis),
+        dog: DogClient::new(dog).max_decoding_message_size(MAX_ANSWER_BYTES),
+        analysis: CatAnalysisClient::new(analysis).max_decoding_message_size(MAX_ANSWER_BYTES),
         store,
         clips,
         live: audio.live(),

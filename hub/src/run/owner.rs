@@ -1,11 +1,13 @@
 //! Starts the Owner role: its service, and the tasks that notify owners.
 
+use daemon::grpc::MAX_REQUEST_BYTES;
 use hub_base::role::Role;
 use hub_owner::OwnerService;
 use hub_owner::channels::Channel;
 use hub_owner::dispatch::Dispatcher;
 use proto::owner_server::OwnerServer;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use super::RunError;
 use super::shared::Shared;
@@ -27,7 +29,9 @@ pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Owne
     } else {
         OwnerService::default()
     };
-    let service = OwnerServer::new(service);
+    let service = OwnerServer::new(service)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     shared.serve(service.clone(), listeners);
     Ok(service)
 }
