@@ -11,6 +11,7 @@ use tonic::{Code as GrpcCode, Status};
 
 mod cause;
 
+use crate::text::{MAX_MESSAGE_BYTES, clean};
 pub use cause::cause;
 use cause::without_os_error;
 
@@ -221,7 +222,7 @@ impl Error {
     pub fn from_status(who: Who, status: &Status) -> Self {
         let word = status.metadata().get(CODE_METADATA_KEY).and_then(|word| word.to_str().ok());
         if let Some(code) = word.and_then(Code::from_word) {
-            return Self::new(code, without_os_error(status.message()));
+            return Self::new(code, clean(&without_os_error(status.message()), MAX_MESSAGE_BYTES));
         }
         if let Some(why) = status.source() {
             // There was no answer: the connection failed or broke.
@@ -232,7 +233,7 @@ impl Error {
         }
         let said = || match status.message() {
             "" => status.code().description().to_owned(),
-            message => without_os_error(message),
+            message => clean(&without_os_error(message), MAX_MESSAGE_BYTES),
         };
         match status.code() {
             GrpcCode::Unavailable => {
@@ -300,6 +301,15 @@ mod tests {
             let status = Status::from(error.clone());
             assert_eq!(status.code(), code.grpc());
             assert_eq!(Error::from_status(Who::Node, &status), error);
+        }
+    }
+
+    #[test]
+    fn message_of_another_program_is_one_short_line() {
+        let said = format!("gone\n2026-11-28 INFO hub: \u{1b}[32mall is well{}", "!".repeat(100_000));
+        for status in [Status::not_found(&said), Status::from(Error::new(Code::NotFound, &said))] {
+            let message = Error::from_status(Who::Node, &status).message;
+            assert!(!message.contains(char::is_control) && message.len() <= MAX_MESSAGE_BYTES, "{message:?}");
         }
     }
 

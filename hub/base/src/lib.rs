@@ -6,6 +6,7 @@ pub mod peer;
 pub mod places;
 pub mod role;
 pub mod table;
+pub mod text;
 pub mod time;
 
 /// Longest accepted name of an animal, in bytes of UTF-8.

@@ -9,6 +9,7 @@ use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::time::now_ns;
 use hub_nodes::{Node, Nodes};
+use proto::listen_response::Event;
 use proto::{DescribeResponse, ListenRequest, ListenResponse};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -32,6 +33,12 @@ const DESCRIBE_PERIOD: Duration = Duration::from_secs(30);
 
 /// A node that sends nothing for this long is quiet. What waits for more audio then stops waiting.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
+
+/// Most gaps of a node in a row, as on a tape of hours from a bad sound device. Each is a row of the database.
+const MOST_GAPS: f64 = 5000.0;
+
+/// Gaps of a node in a second, in the long run. A stream with more ends: the node is broken or hostile.
+const GAPS_A_SECOND: f64 = 10.0;
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -75,8 +82,9 @@ impl Subscriber {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
+        let mut gaps = Allowance::new(Instant::now());
         loop {
-            let Ended::Lost { error, had_sent } = self.session().await else { return };
+            let Ended::Lost { error, had_sent } = self.session(&mut gaps).await else { return };
             if had_sent {
                 backoff.reset();
                 quiet.reset();
@@ -101,7 +109,7 @@ impl Subscriber {
     }
 
     /// Connects and listens until one side ends it.
-    async fn session(&mut self) -> Ended {
+    async fn session(&mut self, gaps: &mut Allowance) -> Ended {
         let opened = tokio::select! {
             opened = self.open() => opened,
             () = self.stop.cancelled() => return Ended::Stop,
@@ -130,7 +138,10 @@ impl Subscriber {
                 message = tokio::time::timeout(QUIET_AFTER, stream.message()) => match message {
                     Ok(Ok(Some(message))) => {
                         had_sent = true;
-                        self.sequencer.take(message, |piece| messages.push(piece));
+                        if let Err(error) = self.take(message, gaps, &mut messages) {
+                            // Such a node is not asked again at once.
+                            return Ended::Lost { error, had_sent: false };
+                        }
                         self.watched.lock().duplicate_frames = self.sequencer.duplicates();
                     }
                     Ok(Ok(None)) => {
@@ -159,6 +170,15 @@ impl Subscriber {
                 }
             }
         }
+    }
+
+    /// Takes a message of the node.
+    fn take(&mut self, message: ListenResponse, gaps: &mut Allowance, pieces: &mut Vec<Piece>) -> Result<(), Error> {
+        let bad = |why: String| Error::new(Code::BadAnswer(Who::Node), format!("the node's stream is refused: {why}"));
+        if matches!(message.event, Some(Event::Gap(_))) && !gaps.take(Instant::now()) {
+            return Err(bad("it has too many gaps".into()));
+        }
+        self.sequencer.take(message, |piece| pieces.push(piece)).map_err(|error| bad(error.to_string()))
     }
 
     async fn open(&self) -> Result<(DescribeResponse, Streaming<ListenResponse>), Error> {
@@ -244,10 +264,48 @@ impl Subscriber {
     }
 }
 
+/// How many gaps a node may still send.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { left: MOST_GAPS, at: now }
+    }
+
+    /// Takes one. `false`: none is left.
+    fn take(&mut self, now: Instant) -> bool {
+        let grown = now.duration_since(self.at).as_secs_f64() * GAPS_A_SECOND;
+        (self.left, self.at) = ((self.left + grown).min(MOST_GAPS), now);
+        let taken = self.left >= 1.0;
+        if taken {
+            self.left -= 1.0;
+        }
+        taken
+    }
+}
+
 impl NodeClock {
     fn of(description: &DescribeResponse) -> Self {
         let uptime = Duration::from_nanos(description.uptime_ns);
         let uptime_ns = i64::try_from(description.uptime_ns).unwrap_or(i64::MAX);
         Self { asked: Instant::now(), uptime, hub_start_unix_ns: now_ns().saturating_sub(uptime_ns) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_bounded_at_once_and_in_the_long_run() {
+        let start = Instant::now();
+        let mut gaps = Allowance::new(start);
+        assert_eq!((0..10_000).filter(|_| gaps.take(start)).count(), 5000);
+        let later = start + Duration::from_secs(60);
+        assert_eq!((0..10_000).filter(|_| gaps.take(later)).count(), 600);
     }
 }

@@ -10,6 +10,7 @@ use daemon::quiet::Quiet;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer::{self, Announced};
+use hub_base::text::{MAX_WORD_BYTES, clean};
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, DescribeRequest, DescribeResponse, SourceState,
@@ -20,9 +21,6 @@ use tonic::{Extensions, Request, Response, Status, Streaming};
 use tracing::{info, warn};
 
 use crate::address::NodeConfig;
-
-/// Longest version, device name or sentence that is taken from a node, in bytes of UTF-8. Longer ones are truncated.
-const MAX_WORD_BYTES: usize = 300;
 
 /// Largest message of a node, in bytes. The largest are seconds of audio in `AnalyzeCatSound`, 32 KB; those of other
 /// nodes may be longer.
@@ -239,11 +237,12 @@ impl Node {
         let mut request = Request::new(DescribeRequest {});
         request.set_timeout(ANSWER_DEADLINE);
         let mut answer = self.ask("describe", ANSWER_DEADLINE, self.client().describe(request)).await?;
-        truncate(&mut answer.cat_name, MAX_NAME_BYTES);
-        truncate(&mut answer.version, MAX_WORD_BYTES);
+        // The texts go into every event, and the node may be a stranger's.
+        answer.cat_name = clean(&answer.cat_name, MAX_NAME_BYTES);
+        answer.version = clean(&answer.version, MAX_WORD_BYTES);
         if let Some(source) = &mut answer.source {
             for word in [&mut source.kind, &mut source.device, &mut source.detail] {
-                truncate(word, MAX_WORD_BYTES);
+                *word = clean(word, MAX_WORD_BYTES);
             }
         }
         let source = answer.source.clone().unwrap_or_default();
@@ -292,16 +291,6 @@ impl Node {
     }
 }
 
-/// Truncates text from a node to `max_bytes`, on a character boundary. The text goes into every event, and the node may
-/// be a stranger's.
-fn truncate(text: &mut String, max_bytes: usize) {
-    let mut end = text.len().min(max_bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-}
-
 /// The word for a source's state in the API.
 pub fn state_word(state: SourceState) -> &'static str {
     match state {
@@ -311,19 +300,5 @@ pub fn state_word(state: SourceState) -> &'static str {
         SourceState::Silent => "silent",
         SourceState::NoDevice => "no_device",
         SourceState::Ended => "ended",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_a_node_is_truncated_between_characters() {
-        for (text, max_bytes, left) in [("Tom", 3, "Tom"), ("Tom", 2, "To"), ("Jürgen", 2, "J"), ("", 0, "")] {
-            let mut cut = text.to_owned();
-            truncate(&mut cut, max_bytes);
-            assert_eq!(cut, left, "{text:?} to {max_bytes}");
-        }
     }
 }

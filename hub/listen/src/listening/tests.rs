@@ -487,3 +487,17 @@ async fn spectrum_is_drawn_only_while_somebody_watches() {
     assert!(!live.spectra_are_watched());
     hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn incredible_gap_ends_the_stream_with_the_reason() {
+    let node = FakeNode::with(room(1, MINUTE));
+    node.change(|tape| (tape.next, tape.lost) = (3_000, Some(100..u64::MAX)));
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    until("the stream is refused", || async { hub.report().error.contains("is not credible") }).await;
+    assert_eq!((hub.report().state, hub.report().gaps), (NodeState::Away, 0));
+    // An honest node goes on where the hub is.
+    node.change(|tape| tape.lost = None);
+    hub.heard(2_900).await;
+    hub.stop().await;
+}
