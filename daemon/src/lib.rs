@@ -15,6 +15,7 @@ pub mod quiet;
 pub mod quota;
 pub mod shutdown;
 pub mod systemd;
+pub mod terminal;
 
 /// Exit code for bad usage or a bad config: `EX_USAGE` of sysexits.h.
 pub const EXIT_USAGE: u8 = 64;
