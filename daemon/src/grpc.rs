@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -155,6 +155,10 @@ where
     let client = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(peer) };
     let at = Arc::clone(&place);
     let service = TowerToHyperService::new(service.map_request(move |request: Request<Incoming>| {
+        if request.version() != Version::HTTP_2 {
+            // `/metrics`, answered at once. Calls of gRPC count from when they have arrived.
+            drop(at.begin());
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(client.clone());
         request.extensions_mut().insert(Arc::clone(&at));

@@ -30,7 +30,7 @@ use tonic_health::server::health_reporter;
 /// How long a test waits before it fails.
 const SOON: Duration = Duration::from_secs(30);
 
-/// A service that never answers.
+/// A service that reads a request and never answers.
 #[derive(Debug, Clone)]
 struct Hangs;
 
@@ -47,8 +47,18 @@ impl Service<Request<Body>> for Hangs {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<Body>) -> Self::Future {
-        Box::pin(std::future::pending())
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut body = request.into_body();
+        Box::pin(async move {
+            let mut read = Vec::new();
+            while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                match frame {
+                    Ok(frame) => read.extend(frame.into_data()),
+                    Err(status) => return Ok(status.into_http()),
+                }
+            }
+            std::future::pending().await
+        })
     }
 }
 
@@ -146,4 +156,45 @@ async fn half_sent_requests_make_room() {
     HealthClient::new(channel).check(unnamed()).await.unwrap();
     // The call above may have needed a place for a moment.
     assert!(calls.iter().filter(|call| call.is_finished()).count() <= 1, "the others wait");
+}
+
+/// A whole request in one piece.
+struct Sent(Option<Bytes>);
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+#[tokio::test]
+async fn bytes_in_flight_are_bounded_and_small_requests_pass() {
+    /// A little less than the largest request.
+    const BYTES: usize = 60_000;
+    const CALLS: usize = 150;
+    let (address, channel) = start().await;
+    let mut client = raw(address).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let body = Body::new(Sent(Some(Bytes::from(vec![0; BYTES]))));
+        calls.spawn(code(client.send_request(request("/grpc.health.v2.Health/Check").body(body).unwrap())));
+    }
+    // 4 MiB hold 69 of them.
+    for _ in 69..CALLS {
+        assert_eq!(calls.join_next().await.unwrap().unwrap(), Code::ResourceExhausted);
+    }
+    HealthClient::new(channel.clone()).check(unnamed()).await.unwrap();
+    // Calls that end make room.
+    drop((calls, client));
+    let large = || HealthCheckRequest { service: "a".repeat(BYTES) };
+    tokio::time::timeout(SOON, async {
+        while HealthClient::new(channel.clone()).check(large()).await.unwrap_err().code() != Code::NotFound {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("there is room again");
 }

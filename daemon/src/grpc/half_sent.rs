@@ -66,21 +66,31 @@ impl Drop for Turn {
     }
 }
 
-/// The body of a request, with limits on its size and on the time that it takes. `complete` is called when the whole
-/// body has arrived.
-pub(super) struct Arriving<F> {
-    body: Body,
-    left: usize,
-    /// `None`: the body has arrived, or its limit has been exceeded.
-    limits: Option<(Turn, Pin<Box<Sleep>>)>,
-    complete: Option<F>,
+/// Follows how a request arrives.
+pub(super) trait Arrival {
+    /// So many bytes have arrived.
+    ///
+    /// # Errors
+    /// If they are too many. The call then ends with this status.
+    fn bytes(&self, bytes: usize) -> Result<(), Status>;
+
+    /// The whole request has arrived.
+    fn complete(&self);
 }
 
-impl<F: FnOnce() + Send + Unpin> Arriving<F> {
-    /// Limits `body` to so many bytes and so much time.
-    pub(super) fn new(body: Body, bytes: usize, time: Duration, all: &HalfSent, complete: F) -> Self {
+/// The body of a request, with limits on its size and on the time that it takes.
+pub(super) struct Arriving<A> {
+    body: Body,
+    /// `None`: the body has arrived, or its limit has been exceeded.
+    limits: Option<(Turn, Pin<Box<Sleep>>)>,
+    arrival: Arc<A>,
+}
+
+impl<A: Arrival> Arriving<A> {
+    /// Limits `body` to `time`.
+    pub(super) fn new(body: Body, time: Duration, all: &HalfSent, arrival: Arc<A>) -> Self {
         let limits = (!body.is_end_stream()).then(|| (all.add(), Box::pin(sleep(time))));
-        let mut arriving = Self { body, left: bytes, limits, complete: Some(complete) };
+        let mut arriving = Self { body, limits, arrival };
         if arriving.limits.is_none() {
             arriving.finish();
         }
@@ -89,9 +99,7 @@ impl<F: FnOnce() + Send + Unpin> Arriving<F> {
 
     fn finish(&mut self) {
         self.limits = None;
-        if let Some(complete) = self.complete.take() {
-            complete();
-        }
+        self.arrival.complete();
     }
 
     /// Whether the request has taken too long, or had to make room.
@@ -105,16 +113,9 @@ impl<F: FnOnce() + Send + Unpin> Arriving<F> {
         }
         Ok(())
     }
-
-    fn count(&mut self, frame: &Frame<Bytes>) -> Result<(), Status> {
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        self.left =
-            self.left.checked_sub(bytes).ok_or_else(|| Status::resource_exhausted("the request has too many bytes"))?;
-        Ok(())
-    }
 }
 
-impl<F: FnOnce() + Send + Unpin> HttpBody for Arriving<F> {
+impl<A: Arrival> HttpBody for Arriving<A> {
     type Data = Bytes;
     type Error = Status;
 
@@ -126,7 +127,7 @@ impl<F: FnOnce() + Send + Unpin> HttpBody for Arriving<F> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
-                if let Err(status) = self.count(frame) {
+                if let Err(status) = self.arrival.bytes(frame.data_ref().map_or(0, Bytes::len)) {
                     self.limits = None;
                     return Poll::Ready(Some(Err(status)));
                 }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Bytes, Service};
 
-use super::half_sent::{Arriving, HalfSent};
+use super::half_sent::{Arrival, Arriving, HalfSent};
 use super::limits::{
-    MAX_CALLS, MAX_CALLS_PER_ADDRESS, MAX_HALF_SENT, MAX_REQUEST_BYTES, MAX_WATCHES, REFLECTION_TIMEOUT,
-    REQUEST_TIMEOUT,
+    MAX_BYTES_IN_FLIGHT, MAX_CALLS, MAX_CALLS_PER_ADDRESS, MAX_HALF_SENT, MAX_REQUEST_BYTES, MAX_WATCHES,
+    REFLECTION_TIMEOUT, REQUEST_TIMEOUT, SMALL_REQUEST_BYTES,
 };
 use crate::connections::{Busy, Place};
 use crate::quota::{Full, Permit, Quota};
@@ -35,6 +36,8 @@ pub(super) struct Intake {
     calls: Quota,
     watches: Quota,
     half_sent: HalfSent,
+    /// Bytes of the requests of all calls in flight.
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Default for Intake {
@@ -43,6 +46,7 @@ impl Default for Intake {
             calls: Quota::new(MAX_CALLS, MAX_CALLS_PER_ADDRESS),
             watches: Quota::new(MAX_WATCHES, MAX_WATCHES / 2),
             half_sent: HalfSent::new(MAX_HALF_SENT),
+            bytes: Arc::default(),
         }
     }
 }
@@ -86,11 +90,8 @@ where
         };
         request.headers_mut().remove(TIMEOUT);
         let time = if request.uri().path().starts_with(REFLECTION) { REFLECTION_TIMEOUT } else { REQUEST_TIMEOUT };
-        let request = request.map(|body| {
-            let call = Arc::clone(&call);
-            let complete = move || call.is_complete();
-            Body::new(Arriving::new(body, MAX_REQUEST_BYTES, time, &self.intake.half_sent, complete))
-        });
+        let request =
+            request.map(|body| Body::new(Arriving::new(body, time, &self.intake.half_sent, Arc::clone(&call))));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = match timeout {
@@ -110,7 +111,13 @@ impl Intake {
         let from = place.as_ref().map(|place| place.from());
         let of_all = self.calls.take(from).map_err(refusal)?;
         let watch = (request.uri().path() == WATCH).then(|| self.watches.take(from)).transpose().map_err(refusal)?;
-        Ok(Call { place, busy: OnceLock::new(), _permits: (of_all, watch) })
+        Ok(Call {
+            place,
+            busy: OnceLock::new(),
+            bytes: AtomicUsize::new(0),
+            of_all_calls: Arc::clone(&self.bytes),
+            _permits: (of_all, watch),
+        })
     }
 }
 
@@ -127,15 +134,36 @@ struct Call {
     place: Option<Arc<Place>>,
     /// Set once the request has arrived.
     busy: OnceLock<Busy>,
+    /// Bytes of its request so far.
+    bytes: AtomicUsize,
+    of_all_calls: Arc<AtomicUsize>,
     _permits: (Permit, Option<Permit>),
 }
 
-impl Call {
-    /// The request has arrived. From now on the connection is not idle.
-    fn is_complete(&self) {
+impl Arrival for Call {
+    fn bytes(&self, bytes: usize) -> Result<(), Status> {
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let all = self.of_all_calls.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if own > MAX_REQUEST_BYTES {
+            return Err(Status::resource_exhausted("the request has too many bytes"));
+        }
+        if own > SMALL_REQUEST_BYTES && all > MAX_BYTES_IN_FLIGHT {
+            return Err(Status::resource_exhausted("the requests in flight have too many bytes; try again later"));
+        }
+        Ok(())
+    }
+
+    fn complete(&self) {
+        // From now on the connection is not idle.
         if let Some(place) = &self.place {
             self.busy.get_or_init(|| place.begin());
         }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.of_all_calls.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
