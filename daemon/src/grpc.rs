@@ -123,6 +123,8 @@ async fn accept<S>(
             Ok((stream, peer)) => match connections.admit(peer.ip()) {
                 Some(place) => {
                     tasks.spawn(connection(stream, peer, service.clone(), Arc::new(place), stop.clone()));
+                    // A connection that made room closes before the next one is accepted.
+                    tokio::task::yield_now().await;
                 }
                 None => {
                     if let Some(held_back) = full.allow() {

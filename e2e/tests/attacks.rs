@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::attack::{half_sent, idle};
+use e2e::binaries::binaries;
+use e2e::daemon::Daemon;
 use e2e::http;
-use e2e::hub::Hub;
+use e2e::hub::{Addresses, Hub};
 use e2e::node::{Node, NodeOptions};
-use e2e::wait::{SOON, within};
+use e2e::wait::{SOON, until, within};
 use proto::ListenRequest;
 use proto::listen_response::Event;
 
@@ -21,8 +24,8 @@ const PROMPT: Duration = Duration::from_secs(1);
 /// How late one answer may be. A server that lets others wait for idle connections needs half a minute.
 const SLOWEST: Duration = Duration::from_secs(15);
 
-/// Shapes of the attack with half-sent messages: connections, and calls on each. The first exceeds what a connection may
-/// have, the second what a port may have.
+/// Shapes of the attack with half-sent messages: connections, and calls on each. The first exceeds what a connection
+/// may have, the second what a port may have.
 const SHAPES: [(usize, usize); 2] = [(20, 1000), (60, 250)];
 
 /// The length that each message announces. It is within the limit, so that the server waits for the rest.
@@ -121,4 +124,33 @@ async fn idle_connections_make_nobody_wait() {
             assert!(took[took.len() - 1] < SLOWEST, "{took:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_leave_descriptors_for_files() {
+    const HARD: usize = 300;
+    /// More files than a hub opens at a time.
+    const KEPT: usize = 100;
+    let (at, data) = (Addresses::free(), tempfile::tempdir().unwrap());
+    let script = format!("ulimit -Sn 64 && ulimit -Hn {HARD} && exec \"$0\" \"$@\"");
+    let mut arguments = vec!["-c".to_owned(), script, binaries().hub.display().to_string(), "serve".into()];
+    arguments.extend(["--discover=false".into(), "--data-dir".into(), data.path().display().to_string()]);
+    for (flag, address) in [("--http", at.http), ("--owner", at.owner), ("--dog", at.dog), ("--analysis", at.analysis)]
+    {
+        arguments.extend([flag.to_owned(), address.to_string()]);
+    }
+    let hub = Daemon::start("hub", Path::new("/bin/sh"), &arguments);
+    let answers = || async { http::try_exchange(at.http, "GET", "/healthz").await.ok() };
+    until(SOON, "the hub answers", answers).await;
+    let mut open = Vec::new();
+    for (server, text) in
+        [(at.http, "GET / HTTP/1.1\r\nA: "), (at.owner, ""), (at.dog, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")]
+    {
+        open.extend(idle(server, IpAddr::V4(Ipv4Addr::LOCALHOST), HARD, text).await.unwrap());
+        until(SOON, "the hub answers", answers).await;
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", hub.pid())).unwrap().count();
+        println!("{} idle connections: the hub has {descriptors} of {HARD} descriptors", open.len());
+        assert!(descriptors + KEPT <= HARD, "{descriptors} descriptors are open");
+    }
+    assert!(!hub.log().contains("Too many open files"));
 }

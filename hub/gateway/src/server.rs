@@ -128,6 +128,8 @@ async fn accept(
                         () = taken_over.taken_over() => debug!(%peer, "connection ended: another one needed its place"),
                     }
                 });
+                // A connection that made room closes before the next one is accepted.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 if let Some(held_back) = quiet.allow() {
