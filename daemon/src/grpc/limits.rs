@@ -45,8 +45,8 @@ pub(super) const REFLECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest request that is read, in bytes, before and after decompression. Requests hold a name or a few numbers.
 pub const MAX_REQUEST_BYTES: usize = 64 << 10;
 
-/// Bytes of the requests of all calls in flight on a port. Larger requests than [`SMALL_REQUEST_BYTES`] that exceed them
-/// are refused with `RESOURCE_EXHAUSTED`.
+/// Bytes of the requests of all calls in flight on a port. Requests that exceed them are refused with
+/// `RESOURCE_EXHAUSTED`, unless they are no larger than [`SMALL_REQUEST_BYTES`].
 pub(super) const MAX_BYTES_IN_FLIGHT: usize = 4 << 20;
 
 /// Requests up to this size are always read, so that large ones keep no others out.
