@@ -14,7 +14,7 @@ use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::identity::{Identity, Machine, NodeId};
-use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
+use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use tracing::error;
 
 /// How long a lookup of a name that hangs may keep the process at its end.
@@ -67,6 +67,7 @@ fn with_config(
     };
     logs::init(config.log_format);
     Variables::of_process().warn_of_foreign::<NodeSettings>();
+    descriptors::raise_limit();
     // One thread serves hundreds of listeners, and a second one would cost more in waking it than it gains.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     finish(runtime.context("the runtime cannot be started").and_then(|runtime| {

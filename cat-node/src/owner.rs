@@ -28,6 +28,12 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the answer to a probe may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Largest answer of an owner, in bytes. Answers are empty or hold a sentence.
+const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Most bytes of the headers and trailers of an answer, which hold the text of an error.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+
 /// Failures are logged at most this often.
 const LOG_PERIOD: Duration = Duration::from_secs(30);
 
@@ -54,9 +60,10 @@ impl Owner {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+            .keep_alive_while_idle(true)
+            .http2_max_header_list_size(MAX_HEADER_BYTES);
         Ok(Self {
-            client: OwnerClient::new(endpoint.connect_lazy()),
+            client: OwnerClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_ANSWER_BYTES),
             url,
             timeout,
             failure_log: Mutex::new(Quiet::new(LOG_PERIOD)),

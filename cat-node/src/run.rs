@@ -13,6 +13,7 @@ use daemon::systemd;
 use proto::cat_server::CatServer;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
+use tonic::codec::CompressionEncoding;
 use tonic_health::server::health_reporter;
 use tracing::{info, warn};
 
@@ -27,9 +28,6 @@ use crate::service::CatService;
 use crate::status::Status;
 use crate::tape::Tape;
 use crate::watch;
-
-/// Largest request that is read, in bytes. Requests hold a name or a few numbers.
-const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// How long calls in flight may take to finish when the node stops. Longer than a call waits for the owner by default.
 const DRAIN_DEADLINE: Duration = Duration::from_millis(2500);
@@ -88,7 +86,9 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
     let node = Arc::new(Node { cat: config.cat.clone(), key, owner, tape, status, stop: stop.clone() });
     let meter = metrics::meter(Arc::clone(&node));
-    let service = CatServer::new(CatService::new(node)).max_decoding_message_size(MAX_REQUEST_BYTES);
+    let service = CatServer::new(CatService::new(node))
+        .max_decoding_message_size(grpc::MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     let served = grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
     let mut server = tokio::spawn(served);
     let announcement = if config.announce { announce(&config.cat, id, &addresses) } else { None };

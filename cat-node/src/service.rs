@@ -6,16 +6,17 @@ mod listen;
 mod stream;
 mod wire;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use daemon::call::patience_of;
+use daemon::quota::{Full, Permit, Quota};
 use proto::cat_server::Cat;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
     ListenRequest, ListenResponse,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use crate::node::Node;
@@ -30,12 +31,16 @@ pub const MAX_SUBSCRIBERS: usize = 128;
 /// refused with `RESOURCE_EXHAUSTED`.
 pub const MAX_ANALYSES: usize = 128;
 
+/// Most subscribers, and most analyses, from one address other than loopback, so that one caller leaves places to
+/// others. One more is refused with `RESOURCE_EXHAUSTED`.
+pub const MAX_PER_ADDRESS: usize = 16;
+
 /// The service. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct CatService {
     node: Arc<Node>,
-    subscribers: Arc<Semaphore>,
-    analyses: Arc<Semaphore>,
+    subscribers: Quota,
+    analyses: Quota,
 }
 
 impl CatService {
@@ -43,8 +48,8 @@ impl CatService {
     pub fn new(node: Arc<Node>) -> Self {
         Self {
             node,
-            subscribers: Arc::new(Semaphore::new(MAX_SUBSCRIBERS)),
-            analyses: Arc::new(Semaphore::new(MAX_ANALYSES)),
+            subscribers: Quota::new(MAX_SUBSCRIBERS, MAX_PER_ADDRESS),
+            analyses: Quota::new(MAX_ANALYSES, MAX_PER_ADDRESS),
         }
     }
 }
@@ -68,14 +73,14 @@ impl Cat for CatService {
         &self,
         request: Request<AnalyzeCatSoundRequest>,
     ) -> Result<Response<Self::AnalyzeCatSoundStream>, Status> {
-        let permit = permit(&self.analyses, MAX_ANALYSES, "analyses")?;
+        let permit = permit(&self.analyses, request.remote_addr(), "analyses")?;
         Ok(Response::new(analyze::stream(Arc::clone(&self.node), request.into_inner(), permit)))
     }
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
         let peer = request.remote_addr();
         let subscription = Subscription::of(request.get_ref())?;
-        let permit = permit(&self.subscribers, MAX_SUBSCRIBERS, "subscribers")?;
+        let permit = permit(&self.subscribers, peer, "subscribers")?;
         Ok(Response::new(listen::stream(Arc::clone(&self.node), subscription, peer, permit)))
     }
 
@@ -85,8 +90,11 @@ impl Cat for CatService {
     }
 }
 
-fn permit(semaphore: &Arc<Semaphore>, limit: usize, of_what: &str) -> Result<OwnedSemaphorePermit, Status> {
-    Arc::clone(semaphore)
-        .try_acquire_owned()
-        .map_err(|_| Status::resource_exhausted(format!("the node already has {limit} {of_what}, its most; try later")))
+fn permit(quota: &Quota, from: Option<SocketAddr>, of_what: &str) -> Result<Permit, Status> {
+    quota.take(from.map(|address| address.ip())).map_err(|full| {
+        Status::resource_exhausted(match full {
+            Full::All(most) => format!("the node already has {most} {of_what}, its most; try later"),
+            Full::Address(most) => format!("the node already has {most} {of_what} from this address; try later"),
+        })
+    })
 }

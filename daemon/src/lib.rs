@@ -5,6 +5,8 @@ pub mod backoff;
 pub mod call;
 pub mod cause;
 pub mod config;
+pub mod connections;
+pub mod descriptors;
 #[cfg(feature = "develop")]
 pub mod develop;
 pub mod grpc;
@@ -13,9 +15,11 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod quiet;
+pub mod quota;
 pub mod serde_words;
 pub mod shutdown;
 pub mod systemd;
+pub mod terminal;
 pub mod url;
 
 /// Exit code for bad usage or a bad config: `EX_USAGE` of sysexits.h.

@@ -3,11 +3,15 @@
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tracing::warn;
 
 use crate::cause::cause;
 use crate::config::{ConfigError, Derived};
+
+/// Most connections that wait in the kernel to be accepted.
+const BACKLOG: i32 = 1024;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,13 +67,13 @@ impl Listen {
             Self::At(addresses) => {
                 let mut listeners = Vec::with_capacity(addresses.len());
                 for address in addresses {
-                    listeners.push(bind_one(key, *address).await?);
+                    listeners.push(bind_one(key, *address, has_v4_twin(address, addresses))?);
                 }
                 Ok(listeners)
             }
             Self::Loopback(port) => {
-                let v4 = bind_one(key, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), *port)).await;
-                let v6 = bind_one(key, SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), *port)).await;
+                let v4 = bind_one(key, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), *port), false);
+                let v6 = bind_one(key, SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), *port), false);
                 match (v4, v6) {
                     (Ok(v4), Ok(v6)) => Ok(vec![v4, v6]),
                     (Ok(one), Err(error)) | (Err(error), Ok(one)) if error.family_is_missing() => {
@@ -112,8 +116,28 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-async fn bind_one(key: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
-    TcpListener::bind(address).await.map_err(|error| BindError { key: key.into(), address, error })
+/// Whether `address` is `[::]` and its port is configured for IPv4 too. Alone, `[::]` takes IPv4 as well.
+fn has_v4_twin(address: &SocketAddr, all: &[SocketAddr]) -> bool {
+    address.is_ipv6()
+        && address.ip().is_unspecified()
+        && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+fn bind_one(key: &str, address: SocketAddr, only_v6: bool) -> Result<TcpListener, BindError> {
+    bind_socket(address, only_v6).map_err(|error| BindError { key: key.into(), address, error })
+}
+
+/// Listens on an address. With `only_v6`, `[::]` leaves IPv4 to another socket at the same port.
+fn bind_socket(address: SocketAddr, only_v6: bool) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if only_v6 && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restarted program can listen again at once.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 #[cfg(test)]
@@ -137,6 +161,33 @@ mod tests {
             assert!(at(address).check("http", false).is_ok(), "{address}");
         }
         assert!(Listen::Loopback(5000).check("http", false).is_ok());
+    }
+
+    #[tokio::test]
+    async fn both_families_listen_at_one_port() {
+        // The port of the first socket may be taken in the other family, so a few ports are tried.
+        let mut errors = Vec::new();
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+            errors.clear();
+            for addresses in [["0.0.0.0", "[::]"], ["[::]", "0.0.0.0"]] {
+                let addresses = addresses.map(|address| format!("{address}:{port}").parse().unwrap());
+                if let Err(error) = Listen::At(addresses.to_vec()).bind("http").await {
+                    errors.push(error.to_string());
+                }
+            }
+            if errors.is_empty() {
+                return;
+            }
+        }
+        panic!("{errors:?}");
+    }
+
+    #[tokio::test]
+    async fn alone_the_unspecified_address_of_ipv6_takes_ipv4_too() {
+        let listeners = at("[::]:0").bind("http").await.unwrap();
+        let port = listeners[0].local_addr().unwrap().port();
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
-//! Logs on standard error.
+//! Logs on standard error. Each event is one line, whatever its fields hold.
+
+use std::io::IsTerminal;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::terminal::Lines;
 
 /// The format of the log.
 #[derive(
@@ -35,18 +39,16 @@ pub fn init(format: LogFormat) {
     let to_journal = std::env::var_os("JOURNAL_STREAM").is_some();
     // If a message cannot be written (the reader is gone, the disk is full), the daemon must go on. To report that on
     // standard error would panic in the thread that logs.
+    let colours = format == LogFormat::Text && !to_journal && std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
-        .with_writer(std::io::stderr)
+        .with_writer(move || Lines { out: std::io::stderr(), colours })
         .log_internal_errors(false);
     // An error means that logging was started before.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).finish().with(filter).try_init(),
         LogFormat::Text if to_journal => builder.without_time().with_ansi(false).finish().with(filter).try_init(),
-        LogFormat::Text => {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colour).finish().with(filter).try_init()
-        }
+        LogFormat::Text => builder.with_ansi(colours).finish().with(filter).try_init(),
     };
 }
 
@@ -81,6 +83,39 @@ mod tests {
         let filter = filter(Some("warn,cat_node=debug"));
         assert!(filter.would_enable("cat_node::run", &Level::DEBUG));
         assert!(!filter.would_enable("tonic", &Level::INFO));
+    }
+
+    #[test]
+    fn event_is_one_line_whatever_its_fields_hold() {
+        use std::io::Write;
+        use std::sync::{Arc, Mutex, PoisonError};
+
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let foreign = "gone\n2026 INFO hub: all is well\u{1b}[2K\r";
+        for colours in [false, true] {
+            let kept = Kept::default();
+            let out = kept.clone();
+            let log = tracing_subscriber::fmt()
+                .with_ansi(colours)
+                .with_writer(move || Lines { out: out.clone(), colours })
+                .finish();
+            tracing::subscriber::with_default(log, || {
+                tracing::warn!(error = %foreign, name = foreign, list = ?[foreign], "{foreign}");
+            });
+            let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            assert!(!text.contains("\u{1b}[2K") && !text.contains('\r') && text.contains("all is well"), "{text:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::fmt::Write;
 pub use calls::{Call, CallFamilies, Calls};
 pub use histogram::Histogram;
 pub use process::process;
-pub use rpc::{Meter, Render};
+pub use rpc::{Counted, Meter, Render};
 
 /// Content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -44,6 +44,19 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Memory of the process in RAM, in bytes: now, and the most it ever had. Linux counts it in `/proc`.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    pub fn memory(&self) -> Memory {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
+        let bytes = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of Linux");
+            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+        };
+        Memory { now: bytes("VmRSS:"), most: bytes("VmHWM:") }
+    }
+
     /// All that the program has written to standard output and standard error.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
@@ -105,6 +118,15 @@ impl Drop for Daemon {
             }
         }
     }
+}
+
+/// Memory of a process in RAM, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Now.
+    pub now: u64,
+    /// The most that it ever had.
+    pub most: u64,
 }
 
 /// Runs a program that ends by itself.

@@ -2,6 +2,7 @@
 //!
 //! The tests are in `tests/`, one file for each subject. If a test fails, it shows the logs of its daemons.
 
+pub mod attack;
 pub mod binaries;
 pub mod daemon;
 pub mod fakes;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use daemon::EXIT_USAGE;
 use daemon::cause::cause;
+use daemon::terminal::escape;
 use sound::analysis::{Analysis, Vocalisation};
 use sound::detector::DetectorConfig;
 
@@ -38,7 +39,7 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => {
             // A closed standard error is no reason to fail.
-            let _ = writeln!(io::stderr(), "{error}");
+            let _ = writeln!(io::stderr(), "{}", escape(&error.to_string()));
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -78,7 +79,7 @@ fn print_all(files: Expanded, threads: usize, config: DetectorConfig, format: Fo
             }
             Err(why) => {
                 bad += 1;
-                writeln!(io::stderr(), "{}: {why}", path.display())?;
+                writeln!(io::stderr(), "{}", escape(&format!("{}: {why}", path.display())))?;
                 output::failed(&mut out, format, &path, &why)?;
             }
         }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
-use daemon::{EXIT_FAILURE, EXIT_USAGE, logs, shutdown};
+use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use hub::cli::{Cli, ClockCommand, Command, ServeArgs};
 use hub::config::HubSettings;
 use hub::run::{Listeners, RunError, run};
@@ -90,6 +90,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
     config.backup.config_file = args.config_file();
     logs::init(config.log_format);
     Variables::of_process().warn_of_foreign::<HubSettings>();
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .enable_all()

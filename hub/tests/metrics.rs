@@ -102,8 +102,10 @@ async fn nodes_show_how_they_fare() {
     let page = until(&hub, &format!("meowlink_hub_node_state{{node=\"{gone}\",state=\"away\"}}"), 1.0).await;
     assert_eq!(value(&page, "meowlink_hub_nodes"), Some(2.0));
     assert_eq!(value(&page, &format!("meowlink_hub_node_up{{node=\"{gone}\"}}")), Some(0.0));
+    // A line break in a node's text does not come in.
+    let boot = "0000000000000007";
     let info = format!(
-        "meowlink_hub_node_info{{node=\"{here}\",cat=\"To\\\"m\\n\",boot_id=\"0000000000000007\",version=\"1.2.3\"}}"
+        "meowlink_hub_node_info{{node=\"{here}\",cat=\"To\\\"m\u{fffd}\",boot_id=\"{boot}\",version=\"1.2.3\"}}"
     );
     assert_eq!(value(&page, &info), Some(1.0), "{page}");
     let failed =

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::quota::Permit;
 use futures_util::stream;
 use proto::{AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, Encoding, SourceState};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 
@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_millis(200);
 pub(super) fn stream(
     node: Arc<Node>,
     request: AnalyzeCatSoundRequest,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> ResponseStream<AnalyzeCatSoundResponse> {
     let reader = Reader::live(&node.tape);
     let analysis = Analysis {
@@ -67,7 +67,7 @@ struct Analysis {
     sent: u64,
     samples: Vec<i16>,
     messages: Messages,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Analysis {

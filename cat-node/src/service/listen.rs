@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use daemon::quiet::Quiet;
+use daemon::quota::Permit;
 use futures_util::stream;
 use proto::listen_response::Event;
 use proto::{Cursor, Encoding, FRAME_MS, Gap, GapReason, ListenRequest, ListenResponse};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tracing::{debug, warn};
 
@@ -56,7 +56,7 @@ pub(super) fn stream(
     node: Arc<Node>,
     subscription: Subscription,
     peer: Option<SocketAddr>,
-    permit: OwnedSemaphorePermit,
+    permit: Permit,
 ) -> ResponseStream<ListenResponse> {
     let subscriber = Subscriber::new(node, subscription, peer, permit);
     Box::pin(stream::unfold(Some(subscriber), |subscriber| async {
@@ -79,16 +79,11 @@ struct Subscriber {
     first: Option<Gap>,
     peer: Option<SocketAddr>,
     slow_log: Quiet,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Subscriber {
-    fn new(
-        node: Arc<Node>,
-        subscription: Subscription,
-        peer: Option<SocketAddr>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    fn new(node: Arc<Node>, subscription: Subscription, peer: Option<SocketAddr>, permit: Permit) -> Self {
         let boot_id = node.tape.boot_id();
         let (reader, first) = match subscription.from {
             None => (Reader::live(&node.tape), None),

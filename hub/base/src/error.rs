@@ -10,6 +10,8 @@ use http::StatusCode;
 use tonic::metadata::MetadataValue;
 use tonic::{Code as GrpcCode, Status};
 
+use crate::text::{MAX_MESSAGE_BYTES, clean};
+
 /// Metadata key under which a hub's gRPC errors carry [`Code::as_str`]. With it another role, in this process or in
 /// another, knows exactly what failed.
 const CODE_METADATA_KEY: &str = "error-code";
@@ -217,7 +219,7 @@ impl Error {
     pub fn from_status(who: Who, status: &Status) -> Self {
         let word = status.metadata().get(CODE_METADATA_KEY).and_then(|word| word.to_str().ok());
         if let Some(code) = word.and_then(Code::from_word) {
-            return Self::new(code, without_number(status.message()));
+            return Self::new(code, clean(&without_number(status.message()), MAX_MESSAGE_BYTES));
         }
         if let Some(why) = status.source() {
             // There was no answer: the connection failed or broke.
@@ -228,7 +230,7 @@ impl Error {
         }
         let said = || match status.message() {
             "" => status.code().description().to_owned(),
-            message => without_number(message),
+            message => clean(&without_number(message), MAX_MESSAGE_BYTES),
         };
         match status.code() {
             // A sentence about itself, such as "the node is shutting down", needs no beginning.
@@ -299,6 +301,15 @@ mod tests {
             let status = Status::from(error.clone());
             assert_eq!(status.code(), code.grpc());
             assert_eq!(Error::from_status(Who::Node, &status), error);
+        }
+    }
+
+    #[test]
+    fn message_of_another_program_is_one_short_line() {
+        let said = format!("gone\n2026-11-28 INFO hub: \u{1b}[32mall is well{}", "!".repeat(100_000));
+        for status in [Status::not_found(&said), Status::from(Error::new(Code::NotFound, &said))] {
+            let message = Error::from_status(Who::Node, &status).message;
+            assert!(!message.contains(char::is_control) && message.len() <= MAX_MESSAGE_BYTES, "{message:?}");
         }
     }
 

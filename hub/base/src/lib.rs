@@ -8,6 +8,7 @@ pub mod places;
 pub mod role;
 pub mod route;
 pub mod table;
+pub mod text;
 pub mod time;
 
 /// Longest accepted name of an animal, in bytes of UTF-8.

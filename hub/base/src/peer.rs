@@ -24,13 +24,19 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the answer to a probe may take.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// HTTP/2 flow-control window of a stream, in bytes. Measured: only the catch-up after an outage profits from more than
-/// the default of 64 KiB.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// HTTP/2 flow-control window of a stream, in bytes: what a peer may send that nobody has read yet. Measured: only the
+/// catch-up after an outage profits from more than the default of 64 KiB.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 
 /// HTTP/2 flow-control window of a connection, in bytes. It is much larger than a stream's window: while the analysis
 /// is behind and does not read its stream, the answers to other calls still need room.
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// Largest answer of a role, in bytes, before and after decompression. Answers hold a sentence.
+pub const MAX_ANSWER_BYTES: usize = 64 << 10;
+
+/// Most bytes of the headers and trailers of an answer, which hold the text of an error.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
 
 /// A role in this process: `server` is the generated server, such as `DogServer`.
 pub fn local<S>(server: S) -> Peer
@@ -74,6 +80,7 @@ fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
 }

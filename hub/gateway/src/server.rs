@@ -1,31 +1,41 @@
 //! Connections of the gateway: HTTP/1.1, with a limit on everything that a client could exhaust.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use daemon::cause::cause;
+use daemon::connections::{Busy, Caps, Connections, Place};
+use daemon::descriptors;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::json::Failure;
 
-/// Most connections at the same time. Further ones wait in the kernel until one ends.
-const MAX_CONNECTIONS: usize = 1024;
+/// Most connections at the same time. If all are taken, the one that has been idle longest is ended for a new one.
+const MAX_CONNECTIONS: usize = 512;
+
+/// Most connections from one address other than loopback.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 128;
+
+/// Percent of the file descriptors that connections may use. The rest is for the gRPC ports.
+const DESCRIPTOR_SHARE: u64 = 50;
 
 /// How long a client may take to send the head of a request. An idle connection is closed after this long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,7 +58,7 @@ const LOG_PERIOD: Duration = Duration::from_secs(30);
 /// Limits on what one client can use.
 #[derive(Debug, Clone, Copy)]
 struct ConnectionLimits {
-    connections: usize,
+    connections: Caps,
     header_timeout: Duration,
     request_timeout: Duration,
     stall_timeout: Duration,
@@ -57,7 +67,12 @@ struct ConnectionLimits {
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            connections: MAX_CONNECTIONS,
+            connections: Caps {
+                all: descriptors::connections(MAX_CONNECTIONS, DESCRIPTOR_SHARE),
+                per_address: MAX_CONNECTIONS_PER_ADDRESS,
+                first_request: HEADER_TIMEOUT,
+                idle: HEADER_TIMEOUT,
+            },
             header_timeout: HEADER_TIMEOUT,
             request_timeout: REQUEST_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
@@ -71,17 +86,13 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: Cancellati
 }
 
 async fn serve_within(limits: ConnectionLimits, listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let connections = TaskTracker::new();
-    let accepting = TaskTracker::new();
+    let connections = Connections::new(limits.connections);
+    let tasks = TaskTracker::new();
     for listener in listeners {
-        let places = Arc::clone(&places);
-        accepting.spawn(accept(limits, listener, router.clone(), stop.clone(), places, connections.clone()));
+        tasks.spawn(accept(limits, listener, router.clone(), stop.clone(), connections.clone(), tasks.clone()));
     }
-    accepting.close();
-    accepting.wait().await;
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
 }
 
 async fn accept(
@@ -89,28 +100,37 @@ async fn accept(
     listener: TcpListener,
     router: Router,
     stop: CancellationToken,
-    places: Arc<Semaphore>,
-    connections: TaskTracker,
+    connections: Connections,
+    tasks: TaskTracker,
 ) {
-    let mut quiet = Quiet::new(LOG_PERIOD);
+    let (mut quiet, mut full) = (Quiet::new(LOG_PERIOD), Quiet::new(LOG_PERIOD));
     loop {
-        let place = tokio::select! {
-            () = stop.cancelled() => return,
-            place = Arc::clone(&places).acquire_owned() => place.expect("the semaphore is never closed"),
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let connection = connection(limits, stream, router.clone(), stop.clone());
-                connections.spawn(async move {
-                    if let Err(error) = connection.await {
-                        debug!(%peer, %error, "connection ended");
+                let Some(place) = connections.admit(peer.ip()).map(Arc::new) else {
+                    if let Some(suppressed_lines) = full.allow() {
+                        warn!(%peer, suppressed_lines, "connection refused: too many are in use");
                     }
-                    drop(place);
+                    continue;
+                };
+                let (router, stop) = (router.clone(), stop.clone());
+                tasks.spawn(async move {
+                    let taken_over = Arc::clone(&place);
+                    tokio::select! {
+                        ended = connection(limits, stream, router, place, stop) => {
+                            if let Err(error) = ended {
+                                debug!(%peer, %error, "connection ended");
+                            }
+                        }
+                        () = taken_over.taken_over() => debug!(%peer, "connection ended: another one needed its place"),
+                    }
                 });
+                // A connection that made room closes before the next one is accepted.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 if let Some(suppressed_lines) = quiet.allow() {
@@ -126,6 +146,7 @@ async fn connection(
     limits: ConnectionLimits,
     stream: TcpStream,
     router: Router,
+    place: Arc<Place>,
     stop: CancellationToken,
 ) -> Result<(), hyper::Error> {
     // Without TCP_NODELAY, the last packet of an answer can wait for the client's delayed acknowledgement.
@@ -136,17 +157,21 @@ async fn connection(
         debug!(%error, "cannot set TCP_USER_TIMEOUT");
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
+        let (router, place) = (router.clone(), Arc::clone(&place));
         async move {
+            // A request whose body has not arrived does not keep the connection from making room.
+            let busy = request.is_end_stream().then(|| place.begin());
             let answer = tokio::time::timeout(limits.request_timeout, router.oneshot(request)).await;
-            Ok::<_, Infallible>(match answer {
+            let answer = match answer {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(never)) => match never {},
                 Err(_) => {
                     Failure::from(Error::new(Code::RequestTooSlow, "the hub did not answer in time; try again later"))
                         .into_response()
                 }
-            })
+            };
+            let busy = busy.unwrap_or_else(|| place.begin());
+            Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
     let connection = http1::Builder::new()
@@ -161,6 +186,29 @@ async fn connection(
         () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
     }
     connection.await
+}
+
+/// The body of an answer. Its connection is not idle until the answer has been sent.
+struct Answering {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 #[cfg(test)]

@@ -83,7 +83,9 @@ async fn pump(
         };
         let Ok(Ok(Some(message))) = received else { return Ended::Gone };
         let mut bytes = BytesMut::new();
-        sequencer.take(message, |piece| append(&mut bytes, piece));
+        if sequencer.take(message, |piece| append(&mut bytes, piece)).is_err() {
+            return Ended::Gone;
+        }
         if bytes.is_empty() {
             continue;
         }

@@ -1,15 +1,22 @@
 //! Puts a node's messages in order: every frame once, and a gap for everything that is missing.
 
+use hub_base::text::{MAX_WORD_BYTES, clean};
 use hub_store::events::GapReason;
 use hub_store::flac;
 use proto::listen_response::Event as Sent;
 use proto::{AudioFrame, Cursor, Encoding, FRAME_SAMPLES, ListenResponse};
 
-/// Sequence numbers from here on are rejected: they would mean 5 million years of audio.
-const FIRST_INCREDIBLE_SEQUENCE: u64 = 1 << 53;
+/// Sequence numbers from here on end the stream: they would mean 43 years of audio since the node started. Below it, a
+/// frame's sample and its time in nanoseconds fit into 63 bits.
+const FIRST_INCREDIBLE_SEQUENCE: u64 = 1 << 36;
 
 /// Most frames that are accepted in a message. The contract allows five.
 const MAX_FRAMES_A_MESSAGE: usize = 500;
+
+/// A sequence number that no node can have. The node is broken or hostile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the frame number {0} is not credible")]
+pub struct Incredible(u64);
 
 /// The next piece of a node's audio.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,26 +119,27 @@ impl Sequencer {
 
     /// Takes a message and hands out what is new in it. An invalid message is skipped, and its frames become a gap when
     /// the next message comes.
-    pub fn take(&mut self, message: ListenResponse, mut hand_out: impl FnMut(Piece)) {
+    ///
+    /// # Errors
+    /// If a frame number is not credible. Nothing is taken then.
+    pub fn take(&mut self, message: ListenResponse, mut hand_out: impl FnMut(Piece)) -> Result<(), Incredible> {
         match message.event {
-            Some(Sent::Frame(frame)) => self.take_frame(&frame, &mut hand_out),
-            Some(Sent::Gap(gap)) => self.take_gap(gap, &mut hand_out),
+            Some(Sent::Frame(frame)) => self.take_frame(&frame, &mut hand_out)?,
+            Some(Sent::Gap(gap)) => self.take_gap(&gap, &mut hand_out)?,
             None => {}
         }
+        Ok(())
     }
 
-    fn take_frame(&mut self, frame: &AudioFrame, hand_out: &mut impl FnMut(Piece)) {
+    fn take_frame(&mut self, frame: &AudioFrame, hand_out: &mut impl FnMut(Piece)) -> Result<(), Incredible> {
+        credible(frame.sequence)?;
         let frame_count = frame.sample_count as usize / FRAME_SAMPLES;
         let whole = frame_count > 0 && frame_count * FRAME_SAMPLES == frame.sample_count as usize;
-        if frame.boot_id == 0
-            || frame.sequence >= FIRST_INCREDIBLE_SEQUENCE
-            || !whole
-            || frame_count > MAX_FRAMES_A_MESSAGE
-        {
-            return;
+        if frame.boot_id == 0 || !whole || frame_count > MAX_FRAMES_A_MESSAGE {
+            return Ok(());
         }
         let end = frame.sequence + frame_count as u64;
-        let Some(known) = self.advance(frame.boot_id, frame.sequence, end, hand_out) else { return };
+        let Some(known) = self.advance(frame.boot_id, frame.sequence, end, hand_out) else { return Ok(()) };
         let (boot_id, sequence) = (frame.boot_id, frame.sequence + known);
         let Some(mut samples) = decode(frame) else {
             let gap = Gap {
@@ -141,7 +149,8 @@ impl Sequencer {
                 reason: GapReason::Undecodable,
                 detail: format!("encoding {}, {} bytes", frame.encoding, frame.audio.len()),
             };
-            return hand_out(Piece::Gap(gap));
+            hand_out(Piece::Gap(gap));
+            return Ok(());
         };
         samples.drain(..known as usize * FRAME_SAMPLES);
         let known_ns = known * 1_000_000 * u64::from(proto::FRAME_MS);
@@ -153,21 +162,24 @@ impl Sequencer {
             captured_unix_ns: (frame.captured_unix_ns != 0)
                 .then(|| frame.captured_unix_ns.saturating_add_unsigned(known_ns)),
         }));
+        Ok(())
     }
 
-    fn take_gap(&mut self, gap: proto::Gap, hand_out: &mut impl FnMut(Piece)) {
+    fn take_gap(&mut self, gap: &proto::Gap, hand_out: &mut impl FnMut(Piece)) -> Result<(), Incredible> {
         let reason = reason_of(gap.reason());
-        if gap.boot_id == 0 || gap.first_sequence >= FIRST_INCREDIBLE_SEQUENCE {
-            return;
+        let end = credible(gap.first_sequence.saturating_add(gap.frame_count))?;
+        if gap.boot_id == 0 {
+            return Ok(());
         }
         let (first_sequence, frame_count) = if gap.frame_count == 0 {
             (gap.first_sequence, None)
         } else {
-            let end = gap.first_sequence.saturating_add(gap.frame_count).min(FIRST_INCREDIBLE_SEQUENCE);
-            let Some(known) = self.advance(gap.boot_id, gap.first_sequence, end, hand_out) else { return };
+            let Some(known) = self.advance(gap.boot_id, gap.first_sequence, end, hand_out) else { return Ok(()) };
             (gap.first_sequence + known, Some(end - gap.first_sequence - known))
         };
-        hand_out(Piece::Gap(Gap { boot_id: gap.boot_id, first_sequence, frame_count, reason, detail: gap.detail }));
+        let detail = clean(&gap.detail, MAX_WORD_BYTES);
+        hand_out(Piece::Gap(Gap { boot_id: gap.boot_id, first_sequence, frame_count, reason, detail }));
+        Ok(())
     }
 
     /// Moves on to `end` in this boot. Frames between the last place and `first` are an unaccounted gap. Returns how
@@ -196,6 +208,10 @@ impl Sequencer {
         self.place = Some(Place { boot_id, next: end });
         Some(known)
     }
+}
+
+fn credible(sequence: u64) -> Result<u64, Incredible> {
+    if sequence < FIRST_INCREDIBLE_SEQUENCE { Ok(sequence) } else { Err(Incredible(sequence)) }
 }
 
 /// The samples. `None`: the bytes do not match what the message says.

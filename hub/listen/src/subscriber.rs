@@ -12,6 +12,7 @@ use hub_base::error::{Code, Error, Who};
 use hub_base::time::now_ns;
 use hub_nodes::{Node, Nodes};
 use hub_store::{KnownNode, SeenNode, Store};
+use proto::listen_response::Event;
 use proto::{DescribeResponse, FRAME_SAMPLES, ListenRequest, ListenResponse};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -42,6 +43,11 @@ const QUIET_AFTER: Duration = Duration::from_secs(3);
 
 /// How often a node that answers and has no audio is asked again. It may have been updated.
 const NO_AUDIO_AGAIN: Duration = Duration::from_secs(5);
+/// Most gaps of a node in a row, as on a tape of hours from a bad sound device. Each is a row of the database.
+const MOST_GAPS: f64 = 5000.0;
+
+/// Gaps of a node in a second, in the long run. A stream with more ends: the node is broken or hostile.
+const GAPS_A_SECOND: f64 = 10.0;
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -99,8 +105,9 @@ impl Subscriber {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         let mut has_audio = true;
+        let mut gaps = Allowance::new(Instant::now());
         loop {
-            let ended = self.session().await;
+            let ended = self.session(&mut gaps).await;
             let had_audio = std::mem::replace(&mut has_audio, !matches!(ended, Ended::NoAudio));
             let wait = match ended {
                 Ended::Stop => return,
@@ -153,7 +160,7 @@ impl Subscriber {
     }
 
     /// Connects and listens until one side ends it.
-    async fn session(&mut self) -> Ended {
+    async fn session(&mut self, gaps: &mut Allowance) -> Ended {
         let stop = self.stop.clone();
         let opened = tokio::select! {
             opened = self.open() => opened,
@@ -185,7 +192,10 @@ impl Subscriber {
                 message = tokio::time::timeout(QUIET_AFTER, stream.message()) => match message {
                     Ok(Ok(Some(message))) => {
                         had_sent = true;
-                        self.sequencer.take(message, |piece| messages.push(piece));
+                        if let Err(error) = self.take(message, gaps, &mut messages) {
+                            // Such a node is not asked again at once.
+                            return Ended::Lost { error, had_sent: false };
+                        }
                         self.watched.lock().duplicate_frames = self.sequencer.duplicates();
                     }
                     Ok(Ok(None)) => {
@@ -218,6 +228,15 @@ impl Subscriber {
                 }
             }
         }
+    }
+
+    /// Takes a message of the node.
+    fn take(&mut self, message: ListenResponse, gaps: &mut Allowance, pieces: &mut Vec<Piece>) -> Result<(), Error> {
+        let bad = |why: String| Error::new(Code::BadAnswer(Who::Node), format!("the node's stream is refused: {why}"));
+        if matches!(message.event, Some(Event::Gap(_))) && !gaps.take(Instant::now()) {
+            return Err(bad("it has too many gaps".into()));
+        }
+        self.sequencer.take(message, |piece| pieces.push(piece)).map_err(|error| bad(error.to_string()))
     }
 
     /// `None`: the node answers and cannot stream.
@@ -335,6 +354,30 @@ impl Subscriber {
     }
 }
 
+/// How many gaps a node may still send.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { left: MOST_GAPS, at: now }
+    }
+
+    /// Takes one. `false`: none is left.
+    fn take(&mut self, now: Instant) -> bool {
+        let grown = now.duration_since(self.at).as_secs_f64() * GAPS_A_SECOND;
+        (self.left, self.at) = ((self.left + grown).min(MOST_GAPS), now);
+        let taken = self.left >= 1.0;
+        if taken {
+            self.left -= 1.0;
+        }
+        taken
+    }
+}
+
 impl NodeClock {
     fn of(description: &DescribeResponse, count: u64) -> Self {
         let uptime = Duration::from_nanos(description.uptime_ns);
@@ -368,5 +411,19 @@ impl NodeClock {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_bounded_at_once_and_in_the_long_run() {
+        let start = Instant::now();
+        let mut gaps = Allowance::new(start);
+        assert_eq!((0..10_000).filter(|_| gaps.take(start)).count(), 5000);
+        let later = start + Duration::from_secs(60);
+        assert_eq!((0..10_000).filter(|_| gaps.take(later)).count(), 600);
     }
 }

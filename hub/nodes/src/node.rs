@@ -16,6 +16,7 @@ use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer;
 use hub_base::route::Route;
+use hub_base::text::{MAX_WORD_BYTES, clean};
 use proto::cat_client::CatClient;
 use proto::{
     AnalyzeCatSoundRequest, AnalyzeCatSoundResponse, CatRequest, CatResponse, DescribeRequest, DescribeResponse,
@@ -28,8 +29,9 @@ use tracing::{info, warn};
 
 use crate::address::NodeConfig;
 
-/// Longest version, device name or sentence that is taken from a node, in bytes of UTF-8. Longer ones are truncated.
-const MAX_WORD_BYTES: usize = 300;
+/// Largest message of a node, in bytes. The largest are seconds of audio in `AnalyzeCatSound`, 32 KB; those of other
+/// nodes may be longer.
+const MAX_MESSAGE_BYTES: usize = 256 << 10;
 
 /// How long a node may take for `CallCat`. This is longer than the node waits for the owner, so that its own answer
 /// about the owner arrives first.
@@ -131,7 +133,7 @@ impl Node {
             Cow::Borrowed(_) => url,
         };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
-        let lacks = Lacks::default();
+        let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
         let inner = Inner { url, configured_cat, discovered, route, description, lacks, calls, client };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -308,11 +310,12 @@ impl Node {
         let answer = self.ask("describe", ANSWER_DEADLINE, call).await?;
         self.inner.lacks.describe.store(answer.is_none(), Ordering::Relaxed);
         let mut answer = answer.unwrap_or_default();
-        truncate(&mut answer.cat_name, MAX_NAME_BYTES);
-        truncate(&mut answer.version, MAX_WORD_BYTES);
+        // The texts go into every event, and the node may be a stranger's.
+        answer.cat_name = clean(&answer.cat_name, MAX_NAME_BYTES);
+        answer.version = clean(&answer.version, MAX_WORD_BYTES);
         if let Some(source) = &mut answer.source {
             for word in [&mut source.kind, &mut source.device, &mut source.detail] {
-                truncate(word, MAX_WORD_BYTES);
+                *word = clean(word, MAX_WORD_BYTES);
             }
         }
         let source = answer.source.clone().unwrap_or_default();
@@ -379,16 +382,6 @@ fn known_call<T>(answer: Result<Response<T>, Status>) -> Result<Response<Option<
     }
 }
 
-/// Truncates text from a node to `max_bytes`, on a character boundary. The text goes into every event, and the node may
-/// be a stranger's.
-fn truncate(text: &mut String, max_bytes: usize) {
-    let mut end = text.len().min(max_bytes);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-}
-
 /// The word for a source's state in the API.
 pub fn state_word(state: SourceState) -> &'static str {
     match state {
@@ -398,19 +391,5 @@ pub fn state_word(state: SourceState) -> &'static str {
         SourceState::Silent => "silent",
         SourceState::NoDevice => "no_device",
         SourceState::Ended => "ended",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_a_node_is_truncated_between_characters() {
-        for (text, max_bytes, left) in [("Tom", 3, "Tom"), ("Tom", 2, "To"), ("Jürgen", 2, "J"), ("", 0, "")] {
-            let mut cut = text.to_owned();
-            truncate(&mut cut, max_bytes);
-            assert_eq!(cut, left, "{text:?} to {max_bytes}");
-        }
     }
 }

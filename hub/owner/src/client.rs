@@ -5,7 +5,7 @@ use std::time::Duration;
 use daemon::call::{CallError, call_within};
 use daemon::cause::cause;
 use hub_base::error::{Code, Error, Who};
-use hub_base::peer::Peer;
+use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use proto::NotifyRequest;
 use proto::owner_client::OwnerClient;
 use tonic::Request;
@@ -22,7 +22,7 @@ pub struct OwnerCaller {
 impl OwnerCaller {
     /// A client of the Owner service at `peer`.
     pub fn new(peer: Peer) -> Self {
-        Self { client: OwnerClient::new(peer) }
+        Self { client: OwnerClient::new(peer).max_decoding_message_size(MAX_ANSWER_BYTES) }
     }
 
     /// Notifies the owner that an animal was called. Connecting is retried until [`OWNER_DEADLINE`]. A request that may

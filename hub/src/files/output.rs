@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use daemon::terminal::escape;
 use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
 use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
@@ -151,7 +152,7 @@ fn table(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Vocali
     writeln!(
         out,
         "{}: {:.2} s, cat score {:.2}, {} ({})",
-        path.display(),
+        escape(&path.display().to_string()),
         analysis.duration_s,
         analysis.cat_score,
         if count == 1 { "1 vocalisation".to_owned() } else { format!("{count} vocalisations") },

@@ -1,10 +1,12 @@
 //! Starts the analysis role: analyses on demand.
 
+use daemon::grpc::MAX_REQUEST_BYTES;
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
 use hub_listen::analysis::AnalysisService;
 use proto::cat_analysis_server::CatAnalysisServer;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use super::RunError;
 use super::shared::Shared;
@@ -34,7 +36,9 @@ pub(super) async fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Resul
     };
     let (nodes, stop) = (shared.nodes.clone(), shared.stop.clone());
     let service = AnalysisService::start(store.clone(), nodes, config.max_analyses, config.detector, stop).await?;
-    let server = CatAnalysisServer::new(service.clone());
+    let server = CatAnalysisServer::new(service.clone())
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     shared.serve(server.clone(), listeners);
     Ok(Analysis { peer: peer::local(server), service: Some(service) })
 }

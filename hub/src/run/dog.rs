@@ -1,10 +1,12 @@
 //! Starts the dog role.
 
+use daemon::grpc::MAX_REQUEST_BYTES;
 use hub_base::peer::{self, Peer};
 use hub_base::role::Role;
 use hub_owner::client::OwnerCaller;
 use proto::dog_server::DogServer;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use super::RunError;
 use super::shared::Shared;
@@ -24,7 +26,9 @@ pub(super) fn start(
         Some(owner) => owner,
         None => OwnerCaller::new(peer::remote(config.owner_url.expose()).map_err(RunError::url("owner_url"))?),
     };
-    let dog = DogServer::new(DogService::new(owner));
+    let dog = DogServer::new(DogService::new(owner))
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     shared.serve(dog.clone(), listeners);
     Ok(peer::local(dog))
 }

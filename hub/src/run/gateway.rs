@@ -1,6 +1,6 @@
 //! Starts the gateway role.
 
-use hub_base::peer::Peer;
+use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use hub_base::role::Role;
 use hub_gateway::{App, Hosts, Limits};
 use hub_owner::client::OwnerCaller;
@@ -35,8 +35,8 @@ pub(super) fn start(
     let app = App {
         nodes: shared.nodes.clone(),
         owner: peers.owner,
-        dog: DogClient::new(peers.dog),
-        analysis: CatAnalysisClient::new(peers.analysis),
+        dog: DogClient::new(peers.dog).max_decoding_message_size(MAX_ANSWER_BYTES),
+        analysis: CatAnalysisClient::new(peers.analysis).max_decoding_message_size(MAX_ANSWER_BYTES),
         store,
         clips,
         backups,

@@ -1,5 +1,6 @@
 //! Starts the Owner role: its service, and the tasks that notify owners.
 
+use daemon::grpc::MAX_REQUEST_BYTES;
 use hub_base::peer;
 use hub_base::role::Role;
 use hub_owner::OwnerService;
@@ -8,6 +9,7 @@ use hub_owner::client::OwnerCaller;
 use hub_owner::dispatch::Dispatcher;
 use proto::owner_server::OwnerServer;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use super::RunError;
 use super::shared::Shared;
@@ -28,7 +30,9 @@ pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Opti
     } else {
         OwnerService::default()
     };
-    let service = OwnerServer::new(service);
+    let service = OwnerServer::new(service)
+        .max_decoding_message_size(MAX_REQUEST_BYTES)
+        .accept_compressed(CompressionEncoding::Gzip);
     shared.serve(service.clone(), listeners);
     Ok(Some(OwnerCaller::new(peer::local(service))))
 }

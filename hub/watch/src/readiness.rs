@@ -59,7 +59,8 @@ impl Checks {
     /// # Errors
     /// If `url` is not valid.
     pub fn add_elsewhere(&mut self, role: Role, url: &str) -> Result<(), tonic::transport::Error> {
-        self.elsewhere.push((role, HealthClient::new(peer::channel(url)?)));
+        self.elsewhere
+            .push((role, HealthClient::new(peer::channel(url)?).max_decoding_message_size(peer::MAX_ANSWER_BYTES)));
         Ok(())
     }
 

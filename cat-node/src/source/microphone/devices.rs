@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cpal::traits::{DeviceTrait, HostTrait};
+use daemon::terminal::escape;
 
 use super::cards::{self, Card};
 use super::keeper::{Abandoned, KeepError, keep};
@@ -167,7 +168,7 @@ impl fmt::Display for DeviceEntry {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "microphone:{}", self.id)?;
         if !self.description.is_empty() {
-            writeln!(out, "    {}", self.description)?;
+            writeln!(out, "    {}", escape(&self.description))?;
         }
         match &self.offer {
             Ok(offer) => writeln!(out, "    {offer}")?,

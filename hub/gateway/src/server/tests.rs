@@ -41,18 +41,48 @@ async fn head_that_never_ends_is_cut_off() {
 }
 
 #[tokio::test]
-async fn connection_beyond_the_limit_waits_for_a_place() {
-    let (address, _stop) = start(ConnectionLimits { connections: 1, ..ConnectionLimits::default() }, meow()).await;
+async fn connection_beyond_the_limit_ends_an_idle_one() {
+    let caps = Caps { all: 1, ..ConnectionLimits::default().connections };
+    let (address, _stop) = start(ConnectionLimits { connections: caps, ..ConnectionLimits::default() }, meow()).await;
+    for sent in [
+        "",
+        "GET / HTTP/1.1\r\nA: ",
+        "PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(sent.as_bytes()).await.unwrap();
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(read_all(&mut second).await.ends_with("meow"), "{sent:?}");
+        let mut rest = Vec::new();
+        // A reset ends the connection too.
+        let _ = tokio::time::timeout(SOON, first.read_to_end(&mut rest)).await.expect("the idle connection ends");
+    }
+}
+
+#[tokio::test]
+async fn connection_in_use_does_not_end_for_another() {
+    let (begun, has_begun) = oneshot::channel();
+    let begun = Arc::new(std::sync::Mutex::new(Some(begun)));
+    let (release, released) = tokio::sync::watch::channel(false);
+    let slow = move || async move {
+        let begun = begun.lock().unwrap().take();
+        let mut released = released.clone();
+        begun.unwrap().send(()).unwrap();
+        released.wait_for(|released| *released).await.unwrap();
+        "meow"
+    };
+    let caps = Caps { all: 1, ..ConnectionLimits::default().connections };
+    let limits = ConnectionLimits { connections: caps, ..ConnectionLimits::default() };
+    let (address, _stop) = start(limits, Router::new().route("/", get(slow))).await;
     let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
-    let mut answer = [0; 15];
-    first.read_exact(&mut answer).await.unwrap();
+    first.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+    has_begun.await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
-    second.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
-    let early = tokio::time::timeout(Duration::from_millis(100), second.readable()).await;
-    assert!(early.is_err(), "served while the first connection is open");
-    drop(first);
-    assert!(read_all(&mut second).await.ends_with("meow"));
+    assert_eq!(read_all(&mut second).await, "");
+    release.send(true).unwrap();
+    assert!(read_all(&mut first).await.ends_with("meow"));
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who};
+use hub_base::text::clean;
 use hub_nodes::{Node, state_word};
 use hub_store::Store;
 use hub_store::analyses::{AnalysisStatus, Outcome};
@@ -117,7 +119,7 @@ impl Task {
                 cat_score = outcome.cat_score,
                 detections = outcome.detections.len(),
                 "{}",
-                verdict.sentence(&one_line(&self.cat))
+                verdict.sentence(&clean(&self.cat, MAX_NAME_BYTES))
             ),
             None => {
                 let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
@@ -270,11 +272,6 @@ impl Listened {
     }
 }
 
-/// The name without characters that would break a line of the log.
-fn one_line(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use tonic::metadata::MetadataValue;
@@ -301,11 +298,5 @@ mod tests {
         assert_eq!(passed.get("traceparent").unwrap(), "kept");
         assert_eq!(passed.get_bin("x-token-bin").unwrap().to_bytes().unwrap().as_ref(), b"\0\xff");
         assert_eq!(passed.len(), 5);
-    }
-
-    #[test]
-    fn line_of_the_log_stays_one_line() {
-        assert_eq!(one_line("To\nm"), "To\u{fffd}m");
-        assert_eq!(one_line("Käthe 🐈"), "Käthe 🐈");
     }
 }

@@ -601,3 +601,17 @@ async fn another_node_at_the_same_url_is_heard_from_its_own_place_and_an_imposto
     assert_eq!(hub.gaps().await, []);
     hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn incredible_gap_ends_the_stream_with_the_reason() {
+    let node = FakeNode::with(room(1, MINUTE));
+    node.change(|tape| (tape.next, tape.lost) = (3_000, Some(100..u64::MAX)));
+    let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    until("the stream is refused", || async { hub.report().error.contains("is not credible") }).await;
+    assert_eq!((hub.report().state, hub.report().gaps), (NodeState::Away, 0));
+    // An honest node goes on where the hub is.
+    node.change(|tape| tape.lost = None);
+    hub.heard(2_900).await;
+    hub.stop().await;
+}
