@@ -60,7 +60,7 @@ impl Cat for CatService {
     type ListenStream = ResponseStream<ListenResponse>;
 
     async fn call_cat(&self, request: Request<CatRequest>) -> Result<Response<CatResponse>, Status> {
-        let patience = patience_of(request.metadata());
+        let patience = patience_of(&request);
         let CatRequest { cat_name, caller_tells_owner } = request.into_inner();
         if !caller_tells_owner && let Err(status) = self.node.owner.notify(&cat_name, patience).await {
             self.node.status.counters.owner_failures.fetch_add(1, Ordering::Relaxed);

@@ -152,7 +152,7 @@ struct FakeOwner {
 impl Owner for FakeOwner {
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<NotifyResponse>, Status> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        *self.patience.lock().unwrap() = daemon::call::patience_of(request.metadata());
+        *self.patience.lock().unwrap() = daemon::call::patience_of(&request);
         if let Some(error) = &self.error {
             return Err(error.clone());
         }

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::metadata::MetadataMap;
-use tonic::{Code, ConnectError, Response, Status};
+use tonic::{Code, ConnectError, Request, Response, Status};
 
 use crate::backoff::Backoff;
 
@@ -74,22 +73,37 @@ fn was_never_sent(status: &Status) -> bool {
     false
 }
 
-/// How long the caller of a request waits, by its metadata `grpc-timeout`. `None`: for ever, or the value is invalid.
-pub fn patience_of(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    // Metadata of this kind is ASCII.
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u32 = number.parse().ok()?;
-    let unit = match unit {
-        "H" => Duration::from_secs(3600),
-        "M" => Duration::from_secs(60),
-        "S" => Duration::from_secs(1),
-        "m" => Duration::from_millis(1),
-        "u" => Duration::from_micros(1),
-        "n" => Duration::from_nanos(1),
+/// How long the caller of a request waits. The gRPC port sets it in the extensions of a request, because it removes the
+/// metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience(pub Duration);
+
+/// How long the caller of a request waits, by what the gRPC port has noted, else by its metadata `grpc-timeout`.
+/// `None`: for ever, or the value is invalid.
+pub fn patience_of<T>(request: &Request<T>) -> Option<Duration> {
+    let noted = request.extensions().get::<Patience>().map(|patience| patience.0);
+    noted.or_else(|| timeout_in(request.metadata().get(TIMEOUT)?.to_str().ok()?))
+}
+
+/// The metadata that says how long the caller waits.
+pub(crate) const TIMEOUT: &str = "grpc-timeout";
+
+/// The time in a value of `grpc-timeout`: up to eight digits and a unit.
+pub(crate) fn timeout_in(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count = digits.parse::<u64>().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(count * 3600),
+        "M" => Duration::from_secs(count * 60),
+        "S" => Duration::from_secs(count),
+        "m" => Duration::from_millis(count),
+        "u" => Duration::from_micros(count),
+        "n" => Duration::from_nanos(count),
         _ => return None,
-    };
-    unit.checked_mul(number)
+    })
 }
 
 #[cfg(test)]
@@ -120,9 +134,9 @@ mod tests {
     #[test]
     fn patience_of_a_caller_is_read_from_its_metadata() {
         let patience = |value: &'static str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", value.parse().unwrap());
-            patience_of(&metadata)
+            let mut request = Request::new(());
+            request.metadata_mut().insert(TIMEOUT, value.parse().unwrap());
+            patience_of(&request)
         };
         assert_eq!(patience("1500m"), Some(Duration::from_millis(1500)));
         assert_eq!(patience("2S"), Some(Duration::from_secs(2)));
@@ -130,6 +144,6 @@ mod tests {
         for odd in ["S", "2", "-1S", "2x", "4294967296S"] {
             assert_eq!(patience(odd), None, "{odd}");
         }
-        assert_eq!(patience_of(&MetadataMap::new()), None);
+        assert_eq!(patience_of(&Request::new(())), None);
     }
 }

@@ -148,14 +148,20 @@ async fn half_sent_requests_make_room() {
         }
         clients.push(client);
     }
-    let mut ended = 0;
-    for call in calls.drain(..CALLS) {
-        ended += usize::from(call.await.unwrap() == Code::ResourceExhausted);
-    }
-    assert_eq!(ended, CALLS, "the oldest end");
+    // Two thirds fit. Which third ends depends on the order of arrival.
+    let ended = || calls.iter().filter(|call| call.is_finished()).count();
+    let enough_end = async {
+        while ended() < CALLS {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, enough_end).await.expect("some make room");
     HealthClient::new(channel).check(unnamed()).await.unwrap();
     // The call above may have needed a place for a moment.
-    assert!(calls.iter().filter(|call| call.is_finished()).count() <= 1, "the others wait");
+    assert!(ended() <= CALLS + 1, "the others wait");
+    for call in calls.into_iter().filter(|call| call.is_finished()) {
+        assert_eq!(call.await.unwrap(), Code::ResourceExhausted);
+    }
 }
 
 /// A whole request in one piece.

@@ -31,7 +31,7 @@ const KNOWN_BY: [(&str, &[&str]); 7] = [
     ("utoipa", &["hub-gateway"]),
     ("utoipa-axum", &["hub-gateway"]),
     ("rusqlite", &["hub-store"]),
-    ("rumqttc", &["hub-owner"]),
+    ("rumqttc-v4-next", &["hub-owner"]),
     ("cpal", &["cat-node"]),
     ("mdns-sd", &["cat-node", "hub-nodes"]),
 ];

@@ -18,11 +18,9 @@ use super::limits::{
     MAX_BYTES_IN_FLIGHT, MAX_CALLS, MAX_CALLS_PER_ADDRESS, MAX_HALF_SENT, MAX_REQUEST_BYTES, MAX_WATCHES,
     REFLECTION_TIMEOUT, REQUEST_TIMEOUT, SMALL_REQUEST_BYTES,
 };
+use crate::call::{Patience, TIMEOUT, timeout_in};
 use crate::connections::{Busy, Place};
 use crate::quota::{Full, Permit, Quota};
-
-/// The header with which a client says how long it waits.
-const TIMEOUT: &str = "grpc-timeout";
 
 /// The call that lasts as long as the client likes.
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -89,6 +87,9 @@ where
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
         request.headers_mut().remove(TIMEOUT);
+        if let Some(timeout) = timeout {
+            request.extensions_mut().insert(Patience(timeout));
+        }
         let time = if request.uri().path().starts_with(REFLECTION) { REFLECTION_TIMEOUT } else { REQUEST_TIMEOUT };
         let request =
             request.map(|body| Body::new(Arriving::new(body, time, &self.intake.half_sent, Arc::clone(&call))));
@@ -190,27 +191,11 @@ impl HttpBody for Answering {
     }
 }
 
-/// How long the client waits, by its header: up to eight digits and a unit.
+/// How long the client waits, by its header.
 fn timeout_of(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get(TIMEOUT) else { return Ok(None) };
-    let parse = || {
-        let text = value.to_str().ok()?;
-        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return None;
-        }
-        let count = digits.parse::<u64>().ok()?;
-        Some(match unit {
-            "H" => Duration::from_secs(count * 3600),
-            "M" => Duration::from_secs(count * 60),
-            "S" => Duration::from_secs(count),
-            "m" => Duration::from_millis(count),
-            "u" => Duration::from_micros(count),
-            "n" => Duration::from_nanos(count),
-            _ => return None,
-        })
-    };
-    parse().map(Some).ok_or_else(|| Status::invalid_argument("grpc-timeout is not a number and a unit"))
+    let timeout = value.to_str().ok().and_then(timeout_in);
+    timeout.map(Some).ok_or_else(|| Status::invalid_argument("grpc-timeout is not a number and a unit"))
 }
 
 #[cfg(test)]

@@ -189,8 +189,8 @@ impl Subscriber {
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ended::Stop,
-                message = tokio::time::timeout(QUIET_AFTER, stream.message()) => match message {
-                    Ok(Ok(Some(message))) => {
+                message = next_message(&mut stream) => match message {
+                    Ok(Some(message)) => {
                         had_sent = true;
                         if let Err(error) = self.take(message, gaps, &mut messages) {
                             // Such a node is not asked again at once.
@@ -198,17 +198,11 @@ impl Subscriber {
                         }
                         self.watched.lock().duplicate_frames = self.sequencer.duplicates();
                     }
-                    Ok(Ok(None)) => {
-                        let error = Error::new(Code::Unavailable(Who::Node), "the node ended the stream");
-                        return Ended::Lost { error, had_sent };
-                    }
-                    Ok(Err(status)) => {
-                        return Ended::Lost { error: Error::from_status(Who::Node, &status), had_sent };
-                    }
-                    Err(_) => {
+                    Ok(None) => {
                         self.live.set_state(&self.watched, NodeState::Quiet, "");
                         messages.push(Piece::Quiet);
                     }
+                    Err(error) => return Ended::Lost { error, had_sent },
                 },
                 _ = ask.tick() => match self.describe().await {
                     Ok(description) => {
@@ -375,6 +369,19 @@ impl Allowance {
             self.left -= 1.0;
         }
         taken
+    }
+}
+
+/// The next message of a stream. `None`: none has come for [`QUIET_AFTER`].
+///
+/// # Errors
+/// If the stream has ended.
+async fn next_message(stream: &mut Streaming<ListenResponse>) -> Result<Option<ListenResponse>, Error> {
+    match tokio::time::timeout(QUIET_AFTER, stream.message()).await {
+        Ok(Ok(Some(message))) => Ok(Some(message)),
+        Ok(Ok(None)) => Err(Error::new(Code::Unavailable(Who::Node), "the node ended the stream")),
+        Ok(Err(status)) => Err(Error::from_status(Who::Node, &status)),
+        Err(_) => Ok(None),
     }
 }
 

@@ -3,8 +3,6 @@
 //! Each kind is one file, `channels/KIND.rs`, with its config, its check and its sending, and one row in the table
 //! `kinds!`. The config file, the database, the API and the metrics all name a kind by the name of its file.
 
-use std::sync::Arc;
-
 use daemon::config::ConfigError;
 use hub_base::time::now_ns;
 use hub_store::notifications::{ChannelName, Notification};
@@ -12,11 +10,9 @@ use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::OwnerConfig;
 use crate::delivery::DeliveryFailure;
 use crate::message::Message;
 use crate::moment::Moments;
-use crate::mqtt::Mqtt;
 use crate::secret::check_secret;
 
 mod kind;
@@ -27,7 +23,8 @@ mod post;
 mod server;
 mod webhook;
 
-use kind::{Sender, Settings, Tools};
+pub(crate) use kind::Tools;
+use kind::{Sender, Settings};
 
 /// Makes the type of a channel's config, and the names of the kinds, from the table of kinds.
 macro_rules! kinds {
@@ -114,26 +111,22 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// The channels of all owners. `mqtt` is the connection for channels that need one.
+    /// The channels of an owner whose time zone is `zone`.
     ///
     /// # Errors
     /// Names the key of a secret that cannot be read.
-    pub fn all<'a>(
-        owners: impl IntoIterator<Item = &'a OwnerConfig>,
-        public_url: Option<&str>,
-        mqtt: Option<&Mqtt>,
+    pub(super) fn of_owner(
+        owner: &str,
+        channels: &[ChannelConfig],
+        zone: Option<&TimeZone>,
+        tools: &Tools,
     ) -> Result<Vec<Self>, ConfigError> {
-        let tools = Tools { poster: Arc::default(), public_url: public_url.map(Into::into), mqtt: mqtt.cloned() };
-        let mut all = Vec::new();
-        for OwnerConfig { name: owner, channels, time_zone, .. } in owners {
-            for config in channels {
-                let (name, kind) = (config.name().to_owned(), config.kind());
-                let sender = config.settings().open(owner, &format!("owners.{owner}.channels.{name}"), &tools)?;
-                let zone = time_zone.as_ref().map(|zone| zone.0.clone());
-                all.push(Self { owner: owner.clone(), name, kind, zone, sender });
-            }
-        }
-        Ok(all)
+        let open = |config: &ChannelConfig| {
+            let (name, kind) = (config.name().to_owned(), config.kind());
+            let sender = config.settings().open(owner, &format!("owners.{owner}.channels.{name}"), tools)?;
+            Ok(Self { owner: owner.to_owned(), name, kind, zone: zone.cloned(), sender })
+        };
+        channels.iter().map(open).collect()
     }
 
     /// Sends a notification. The caller sets the deadline.

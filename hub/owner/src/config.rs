@@ -1,6 +1,7 @@
 //! `[[owners]]`, `[notices]` and `[mqtt]` of the config file: who is notified of what, and how.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use daemon::config::ConfigError;
 use hub_store::events::OwnerLabel;
@@ -8,9 +9,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sound::detector::Kind;
 
-use crate::channels;
 pub use crate::channels::ChannelConfig;
+use crate::channels::{self, Channel, Tools};
 pub use crate::clock::{ClockTime, QuietHours, Zone};
+use crate::mqtt::Mqtt;
 pub use crate::mqtt::MqttConfig;
 use crate::secret::check_secret;
 use crate::values::{check_url, has_login};
@@ -181,6 +183,24 @@ pub fn check(
         }
     }
     mqtt.map_or(Ok(()), MqttConfig::check)
+}
+
+/// The channels of all owners. `mqtt` is the connection for channels that need one.
+///
+/// # Errors
+/// Names the key of a secret that cannot be read.
+pub fn open_channels<'a>(
+    owners: impl IntoIterator<Item = &'a OwnerConfig>,
+    public_url: Option<&str>,
+    mqtt: Option<&Mqtt>,
+) -> Result<Vec<Channel>, ConfigError> {
+    let tools = Tools { poster: Arc::default(), public_url: public_url.map(Into::into), mqtt: mqtt.cloned() };
+    let mut all = Vec::new();
+    for owner in owners {
+        let zone = owner.time_zone.as_ref().map(|zone| &zone.0);
+        all.extend(Channel::of_owner(&owner.name, &owner.channels, zone, &tools)?);
+    }
+    Ok(all)
 }
 
 /// Checks that the files with the secrets of these owners' channels and of the broker can be read. A file name without

@@ -321,7 +321,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::config::OwnerConfig;
+    use crate::config::{OwnerConfig, open_channels};
 
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -388,7 +388,7 @@ mod tests {
         store.notification_failed(2, "an earlier failure".into(), None, now_ns()).await.unwrap();
 
         let (config, stop) = (NotificationsConfig::default(), CancellationToken::new());
-        let channels = Channel::all([&anna], None, None).unwrap();
+        let channels = open_channels([&anna], None, None).unwrap();
         Dispatcher { outbox, config, stop: stop.clone() }.start(channels, &TaskTracker::new());
         let tries = async |id| {
             let all = store.notifications(None, None, 10).await.unwrap();

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hub_nodes::address::NodeConfig;
-use hub_owner::channels::Channel;
-use hub_owner::config::{MqttConfig, OwnerConfig};
+use hub_owner::config::{MqttConfig, OwnerConfig, open_channels};
 use hub_store::events::NoClip;
 use hub_store::testing::event_notification;
 use rumqttc::{AsyncClient, Broker as At, Event as Seen, Incoming, MqttOptions, PublishOptions, QoS};
@@ -370,7 +369,7 @@ async fn owner_is_notified_through_the_broker() {
     until("the hub is connected", || hub.mqtt.is_connected()).await;
     let reader = Reader::start(&broker).await;
     let anna: OwnerConfig = toml::from_str("name = \"Anna\"\n[[channels]]\ntype = \"mqtt\"").unwrap();
-    let channels = Channel::all([&anna], None, Some(&hub.mqtt)).unwrap();
+    let channels = open_channels([&anna], None, Some(&hub.mqtt)).unwrap();
     let notification = event_notification(7);
     channels[0].deliver(&notification).await.unwrap();
     until("it arrives", || reader.last_json("meowlink/notices/Anna")["key"] == notification.key).await;

@@ -4,8 +4,8 @@ use daemon::grpc::MAX_REQUEST_BYTES;
 use hub_base::peer;
 use hub_base::role::Role;
 use hub_owner::OwnerService;
-use hub_owner::channels::Channel;
 use hub_owner::client::OwnerCaller;
+use hub_owner::config::open_channels;
 use hub_owner::dispatch::Dispatcher;
 use proto::owner_server::OwnerServer;
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Opti
         return Ok(None);
     }
     let service = if let Some(outbox) = shared.outbox.clone() {
-        let channels = Channel::all(&config.owners, config.notices.public_url.as_deref(), shared.mqtt.as_ref())?;
+        let channels = open_channels(&config.owners, config.notices.public_url.as_deref(), shared.mqtt.as_ref())?;
         let (config, stop) = (config.notices.clone(), shared.stop.clone());
         Dispatcher { outbox: outbox.clone(), config, stop }.start(channels, &shared.tasks);
         let (service, keeper) = OwnerService::keeping(outbox);

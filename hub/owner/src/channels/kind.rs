@@ -52,11 +52,11 @@ pub(super) trait Sender: Debug + Send + Sync {
 
 /// What all channels of a process share.
 #[derive(Debug)]
-pub(super) struct Tools {
+pub(crate) struct Tools {
     /// Sends HTTP requests.
-    pub(super) poster: Arc<Poster>,
+    pub(crate) poster: Arc<Poster>,
     /// Where the owners' browsers find the gateway.
-    pub(super) public_url: Option<Arc<str>>,
+    pub(crate) public_url: Option<Arc<str>>,
     /// The connection to the broker.
-    pub(super) mqtt: Option<Mqtt>,
+    pub(crate) mqtt: Option<Mqtt>,
 }

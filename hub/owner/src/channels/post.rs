@@ -37,7 +37,7 @@ type Https = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 /// Sends HTTP requests, each through a connection of its own: notifications are rare, and an idle connection may be
 /// dead.
 #[derive(Debug, Default)]
-pub(super) struct Poster {
+pub(crate) struct Poster {
     client: OnceLock<Https>,
 }
 
