@@ -105,7 +105,7 @@ async fn nodes_show_how_they_fare() {
     // A line break in a node's text does not come in.
     let boot = "0000000000000007";
     let info = format!(
-        "meowlink_hub_node_info{{node=\"{here}\",cat=\"To\\\"m\u{fffd}\",boot_id=\"{boot}\",version=\"1.2.3\"}}"
+        "meowlink_hub_node_info{{node=\"{here}\",node_id=\"\",cat=\"To\\\"m\u{fffd}\",boot_id=\"{boot}\",version=\"1.2.3\"}}"
     );
     assert_eq!(value(&page, &info), Some(1.0), "{page}");
     let failed =

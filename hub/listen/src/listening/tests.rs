@@ -348,7 +348,7 @@ async fn restarted_node_is_heard_from_its_beginning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_learns_the_time_later_has_its_events_dated_again() {
-    let audio = room(1, MINUTE);
+    let audio = room(1, 4 * MINUTE);
     let node = FakeNode::with(audio);
     node.change(|tape| (tape.next, tape.knows_the_time) = (2_000, false));
     let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
@@ -359,10 +359,13 @@ async fn node_that_learns_the_time_later_has_its_events_dated_again() {
     let first = hub.store.event(1).await.unwrap().unwrap();
     assert_eq!(clock_of(&first).0, "hub");
     assert!(clock_of(&first).1 > 1_700_000_000_000_000_000, "by the hub's clock it is now: {first:?}");
-    node.change(|tape| (tape.next, tape.knows_the_time) = (3_000, true));
-    hub.heard(3_000).await;
-    until("the event has its new date", || async { clock_of(&hub.store.event(1).await.unwrap().unwrap()).0 == "node" })
-        .await;
+    node.change(|tape| (tape.next, tape.knows_the_time) = (2_001, true));
+    // The other start is believed once the node has been asked again, and the next frame has come.
+    until("the event has its new date", || async {
+        node.change(|tape| tape.next = (tape.next + 1).min(12_000));
+        clock_of(&hub.store.event(1).await.unwrap().unwrap()).0 == "node"
+    })
+    .await;
     let first = hub.store.event(1).await.unwrap().unwrap();
     let started_unix_ns = node.tape.borrow().started_unix_ns;
     assert_eq!(first.found.started_at_ns, started_unix_ns + first.found.started_monotonic_ns.cast_signed());
@@ -573,6 +576,8 @@ async fn one_node_under_two_urls_is_heard_once() {
     let (dir, address) = (tempfile::tempdir().unwrap(), node.serve().await);
     let urls = [format!("http://{address}"), format!("http://localhost:{}", address.port())];
     let hub = Hub::start_with(dir.path(), &urls).await;
+    let (nodes, stop) = (hub.nodes.clone(), hub.stop.clone());
+    tokio::spawn(async move { nodes.keep_described(&stop).await });
     hub.heard(3_000).await;
     until("the second URL is known to be the same node", || async {
         hub.listening.live().nodes()[1].report().error.contains("the same node")
