@@ -115,7 +115,7 @@ pub struct BackupArgs {
     #[arg(long)]
     pub with_secrets: bool,
 
-    /// Backups that the folder keeps; the oldest are deleted [default: `keep` of [backup], 7]
+    /// Backups that the folder keeps; the oldest are deleted [default: the setting backup.keep, which is 7]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub keep: Option<u32>,
 

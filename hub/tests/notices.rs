@@ -140,7 +140,7 @@ async fn notices(hub: &Hub, status: &str, count: usize) -> Vec<Value> {
 }
 
 /// Whether a message is these words after a time, such as "17:28 UTC: ".
-fn is_dated(message: &serde_json::Value, words: &str) -> bool {
+fn is_dated(message: &Value, words: &str) -> bool {
     let at = message.as_str().and_then(|message| message.strip_suffix(words)?.strip_suffix(": "));
     at.is_some_and(|at| at.len() >= 5 && at.as_bytes()[2] == b':')
 }
