@@ -31,18 +31,13 @@ def test_30_messages_one_a_second_then_ok(node, name):
     assert took_s - at_s[-1] < 0.9, "OK comes with the last message"
 
 
-def test_an_old_client_sees_the_text_and_keeps_the_audio_as_unknown_fields(node):
+def test_an_old_client_gets_the_text_alone(node):
     with meowlink.channel(node.port) as channel:
         call = cat_pb2_grpc.catStub(channel).AnalyzeCatSound(cat_pb2.AnalyzeCatSoundRequest(catName="Tom"), timeout=30)
         message = next(call)
         call.cancel()
-    assert message.result == "Tom Meaw #0"
-    assert [field.name for field, _ in message.ListFields()] == ["result"]
-    # A second of audio (16 kHz, 16 bits) is in fields that this client does not know.
-    assert message.ByteSize() > 32_000
-    known = cat_pb2.AnalyzeCatSoundResponse(result="Tom Meaw #0")
-    message.DiscardUnknownFields()
-    assert message == known and message.SerializeToString() == known.SerializeToString()
+    # A second of audio (16 kHz, 16 bits) would be in fields that this client does not know, and prints.
+    assert message.SerializeToString() == cat_pb2.AnalyzeCatSoundResponse(result="Tom Meaw #0").SerializeToString()
 
 
 def test_unknown_fields_of_a_newer_client_are_ignored(node, owner):
