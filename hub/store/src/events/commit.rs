@@ -247,16 +247,21 @@ impl Store {
         self.write(move |db| {
             let step_ns = new_start_ns.saturating_sub(old_start_ns);
             let near_ns = i64::try_from(step_ns.unsigned_abs() / 2).unwrap_or(i64::MAX);
-            let sql = "UPDATE events SET started_at_ns = started_at_ns + ?4, ended_at_ns = ended_at_ns + ?4, clock = ?6 \
-                       WHERE node = ?1 AND boot_id = ?2 \
-                       AND started_at_ns - started_monotonic_ns BETWEEN ?3 - ?5 AND ?3 + ?5 \
-                       AND started_monotonic_ns >= ?7";
+            let sql = format!(
+                "UPDATE events SET started_at_ns = started_at_ns + ?4, ended_at_ns = ended_at_ns + ?4, clock = ?6 \
+                 WHERE boot_id = ?2 AND (node = ?1 OR node_id = {ID_OF_BOOT}) \
+                 AND started_at_ns - started_monotonic_ns BETWEEN ?3 - ?5 AND ?3 + ?5 \
+                 AND started_monotonic_ns >= ?7"
+            );
             let boot_id = boot_id.cast_signed();
             let (clock, from) = (clock.as_str(), signed(from_monotonic_ns));
             let mut moved =
                 if clock == EventClock::Node.as_str() { by_node_clock(db, &node, boot_id, new_start_ns)? } else { 0 };
-            moved += db.execute(sql, params![node, boot_id, old_start_ns, step_ns, near_ns, clock, from])?;
-            db.execute(&format!("UPDATE watermarks SET updated_at_ns = ?3 WHERE node = coalesce({ID_OF_BOOT}, ?1) AND boot_id = ?2"), params![node, boot_id, now_ns()])?;
+            moved += db.execute(&sql, params![node, boot_id, old_start_ns, step_ns, near_ns, clock, from])?;
+            let sql = format!(
+                "UPDATE watermarks SET updated_at_ns = ?3 WHERE node = coalesce({ID_OF_BOOT}, ?1) AND boot_id = ?2"
+            );
+            db.execute(&sql, params![node, boot_id, now_ns()])?;
             Ok(moved)
         })
         .await
@@ -264,10 +269,12 @@ impl Store {
 }
 
 fn by_node_clock(db: &Transaction<'_>, node: &str, boot_id: i64, start_ns: i64) -> Result<usize, StoreError> {
-    let sql = "UPDATE events SET started_at_ns = ?3 + started_monotonic_ns, \
-               ended_at_ns = ?3 + started_monotonic_ns + (ended_at_ns - started_at_ns), clock = 'node' \
-               WHERE node = ?1 AND boot_id = ?2 AND clock = 'hub'";
-    Ok(db.execute(sql, params![node, boot_id, start_ns])?)
+    let sql = format!(
+        "UPDATE events SET started_at_ns = ?3 + started_monotonic_ns, \
+         ended_at_ns = ?3 + started_monotonic_ns + (ended_at_ns - started_at_ns), clock = 'node' \
+         WHERE boot_id = ?2 AND (node = ?1 OR node_id = {ID_OF_BOOT}) AND clock = 'hub'"
+    );
+    Ok(db.execute(&sql, params![node, boot_id, start_ns])?)
 }
 
 fn is_known(db: &rusqlite::Connection, node: &str, boot_id: u64, start: u64, end: u64) -> Result<bool, StoreError> {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::events::{EventFilter, NewGap, OwnerLabel, Progress};
+use crate::events::{EventClock, EventFilter, NewGap, OwnerLabel, Progress};
 use crate::testing::{clip_of, event, put_with, watermark};
 use crate::{Access, Store};
 
@@ -161,4 +161,18 @@ async fn watermarks_of_old_boots_and_old_boots_are_forgotten() {
     let kept = kept.await.unwrap();
     assert!((1..=8).contains(&kept), "{kept}");
     assert_eq!(heard(&store, SeenNode { boot_id: 20, ..seen(KITCHEN, None) }).await, Some(32_000));
+}
+
+#[tokio::test]
+async fn events_of_a_boot_are_dated_again_under_every_url() {
+    const BOOT_START_NS: i64 = 1_700_000_000_000_000_000;
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let (_dir, store) = open();
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, None);
+    let before = put_with(&store, event(KITCHEN, 16_000), Err(NoClip::Disabled)).await;
+    heard(&store, seen(ADDRESS, Some(id('a')))).await;
+    let (from, to) = (BOOT_START_NS, BOOT_START_NS + HOUR_NS);
+    assert_eq!(store.date_again(ADDRESS, BOOT, from, to, EventClock::Node, 0).await.unwrap(), 1);
+    let after = store.event(before.id).await.unwrap().unwrap();
+    assert_eq!(after.found.started_at_ns, before.found.started_at_ns + HOUR_NS);
 }
