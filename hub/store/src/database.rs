@@ -93,19 +93,17 @@ impl Store {
             Access::Guest => None,
         };
         let path = data_dir.join(DATABASE_FILE);
+        let salvaged = with_suffix(&path, SALVAGED);
+        if access == Access::Keeper && !path.exists() && salvaged.exists() {
+            // An earlier start was killed after it had moved the damaged database aside.
+            move_in(&salvaged, &path)?;
+        }
         let writer = match open_checked(&path) {
             Err(damage) if access == Access::Keeper && damage.is_corrupt() => {
-                let moved = rename_damaged(&path, &damage)?;
-                let mut new = open_checked(&path)?;
-                match salvage(&moved, &mut new) {
-                    Ok(Salvaged { rows, damaged_places }) => {
-                        warn!(rows, damaged_places, "copied what can be read of the damaged database");
-                    }
-                    Err(error) => {
-                        warn!(%error, "nothing can be read of the damaged database; starting with an empty one");
-                    }
-                }
-                new
+                let salvaged = salvage_beside(&path)?;
+                rename_damaged(&path, &damage)?;
+                move_in(&salvaged, &path)?;
+                open_checked(&path)?
             }
             other => other?,
         };
@@ -303,6 +301,51 @@ fn keep_private(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Suffix of a database into which a damaged one is being copied.
+const SALVAGING: &str = ".salvaging";
+
+/// Suffix of that database once it is complete.
+const SALVAGED: &str = ".salvaged";
+
+/// Copies what can be read of a damaged database into a new one beside it, and returns its name. The damaged one stays
+/// in its place until the copy is complete, so that a start that is killed begins again.
+fn salvage_beside(path: &Path) -> Result<PathBuf, StoreError> {
+    let (unfinished, finished) = (with_suffix(path, SALVAGING), with_suffix(path, SALVAGED));
+    if finished.exists() {
+        // An earlier start was killed before it could move it in.
+        return Ok(finished);
+    }
+    for file in FILE_SUFFIXES.map(|suffix| with_suffix(&unfinished, suffix)) {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Directory { path: file, error });
+            }
+            _ => {}
+        }
+    }
+    let mut new = open_checked(&unfinished)?;
+    match salvage(path, &mut new) {
+        Ok(Salvaged { rows, damaged_places }) => {
+            warn!(rows, damaged_places, "copied what can be read of the damaged database");
+        }
+        Err(error) => warn!(%error, "nothing can be read of the damaged database; starting with an empty one"),
+    }
+    // One file, without a log.
+    new.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    new.close().map_err(|(_, error)| error)?;
+    move_in(&unfinished, &finished)?;
+    Ok(finished)
+}
+
+/// Renames a database that is one file, durably.
+fn move_in(from: &Path, to: &Path) -> Result<(), StoreError> {
+    let moved = std::fs::rename(from, to).and_then(|()| match to.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    });
+    moved.map_err(|error| StoreError::Directory { path: to.to_path_buf(), error })
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(format!("{}{suffix}", path.display()))
 }
@@ -329,8 +372,9 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Renames a damaged database and its WAL files, so that a person can examine them later. Returns the new name.
-fn rename_damaged(path: &Path, damage: &StoreError) -> Result<PathBuf, StoreError> {
+/// Renames a damaged database and its WAL files, so that a person can examine them later. The database comes last: while
+/// it is there, a start that was killed begins again, and its log can never meet another database.
+fn rename_damaged(path: &Path, damage: &StoreError) -> Result<(), StoreError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let failed = |from: &Path| {
         let path = from.to_path_buf();
@@ -344,7 +388,7 @@ fn rename_damaged(path: &Path, damage: &StoreError) -> Result<PathBuf, StoreErro
         }
         moved = with_suffix(path, &format!(".broken-{stamp}-{copy}"));
     }
-    for suffix in FILE_SUFFIXES {
+    for suffix in FILE_SUFFIXES.into_iter().rev() {
         let from = with_suffix(path, suffix);
         match std::fs::rename(&from, with_suffix(&moved, suffix)) {
             Ok(()) => {}
@@ -354,7 +398,7 @@ fn rename_damaged(path: &Path, damage: &StoreError) -> Result<PathBuf, StoreErro
     }
     error!(path = %path.display(), moved_to = %moved.display(), error = %damage,
         "DATABASE DAMAGED: the file was renamed, and the hub starts with a new database");
-    Ok(moved)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -167,6 +167,16 @@ async fn what_can_be_read_of_a_damaged_database_comes_back() {
 }
 
 #[tokio::test]
+async fn start_that_was_killed_after_a_salvage_takes_its_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = database_with_events(&dir, 10).await;
+    std::fs::rename(&path, dir.path().join("hub.sqlite.salvaged")).unwrap();
+    // A copy that was not finished counts for nothing.
+    std::fs::write(dir.path().join("hub.sqlite.salvaging"), b"half").unwrap();
+    assert_eq!(events_after_start(&dir).await.len(), 10);
+}
+
+#[tokio::test]
 async fn damaged_pages_are_found_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     drop(Store::open(dir.path(), Access::Keeper).unwrap());
