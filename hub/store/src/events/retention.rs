@@ -71,9 +71,9 @@ impl Store {
             // The index keeps the search among the events that have clips.
             let sql = if before_ns.is_some() {
                 "SELECT id, clip_file, clip_bytes FROM events WHERE clip_file IS NOT NULL AND started_at_ns < ?1 \
-                 AND label IS NULL ORDER BY started_at_ns, id LIMIT ?2"
+                 AND label IS NULL AND recovered = 0 ORDER BY started_at_ns, id LIMIT ?2"
             } else {
-                "SELECT id, clip_file, clip_bytes FROM events INDEXED BY events_with_clip \
+                "SELECT id, clip_file, clip_bytes FROM events INDEXED BY events_by_stored_clip \
                  WHERE clip_file IS NOT NULL AND label IS NULL AND ?1 IS NOT NULL ORDER BY id LIMIT ?2"
             };
             let mut statement = db.prepare_cached(sql)?;
@@ -164,7 +164,8 @@ impl Store {
             )?;
             removed += db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL \
-                 AND started_at_ns < ?1 AND clip_file IS NULL AND label IS NULL ORDER BY started_at_ns LIMIT ?2)",
+                 AND started_at_ns < ?1 AND clip_file IS NULL AND label IS NULL AND recovered = 0 \
+                 ORDER BY started_at_ns LIMIT ?2)",
                 params![began_before_ns, limit],
             )?;
             db.execute(

@@ -362,3 +362,16 @@ async fn cats_without_a_name_are_distinguished_by_their_node() {
     assert_eq!(context_of(&store, kitchen.id).await.1, 1);
     assert_eq!(context_of(&store, hall.id).await.1, 0);
 }
+
+#[tokio::test]
+async fn events_that_came_back_are_not_deleted_by_age() {
+    let (_dir, store) = open();
+    for start_sample in [0, 16_000] {
+        put(&store, event("kitchen", start_sample)).await;
+    }
+    // Its date comes from the clip, which was written by a clock that may have lied.
+    store.write(|db| Ok(db.execute("UPDATE events SET recovered = 1 WHERE id = 1", [])?)).await.unwrap();
+    assert_eq!(store.retire_clips_before(i64::MAX, 10).await.unwrap().len(), 1);
+    assert_eq!(store.forget_old_events(0, i64::MAX, 10).await.unwrap(), 1);
+    assert!(store.event(1).await.unwrap().is_some_and(|event| event.clip.is_ok()));
+}
