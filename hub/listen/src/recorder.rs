@@ -223,7 +223,7 @@ impl Recorder {
 
     async fn give_up_clip(&self, clip: Result<Clip, NoClip>) {
         if let Ok(clip) = clip {
-            self.clips.remove(vec![clip.file]).await;
+            self.clips.give_up(clip.file).await;
         }
     }
 

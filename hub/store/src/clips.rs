@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use hub_base::time::days_before;
 use tracing::{error, info, warn};
@@ -150,22 +151,29 @@ impl Clips {
             private::create_folder(&inner.directory)?;
             // A recovery that was interrupted goes on.
             let lost = inner.witness.misses_events(&now) || inner.quarantine.has_to_recover()?;
-            // A full disk must not keep the hub from starting. The next start sorts the files out.
+            // A full disk or a quarantine that cannot be used must not keep the hub from starting. The next start sorts
+            // the files out.
             let done = match sort_out(&inner.directory, &wanted, &inner.quarantine, lost) {
-                Err(error) if error.kind() == ErrorKind::StorageFull => {
-                    warn!(%error, "cannot sort out clips without events; retrying at the next start");
-                    return Ok((SortedOut::default(), lost));
+                Ok(done) => done,
+                Err(error) => {
+                    warn!(error = cause(&error), "cannot sort out clips without events; retrying at the next start");
+                    return Ok((None, lost));
                 }
-                other => other?,
             };
             if let Err(error) = inner.witness.remember(&now, true) {
                 warn!(%error, "cannot note which database the clips belong to; retrying at the next start");
             }
-            Ok((done, lost))
+            Ok((Some(done), lost))
         });
-        let (SortedOut { removed, quarantined, missing }, lost) =
+        let (done, lost) =
             sorted.await.map_err(|error| StoreError::Directory { path: clips.inner.directory.clone(), error })?;
         *clips.seen() = Some(identity);
+        if done.is_some()
+            && let Err(error) = store.forget_released(released).await
+        {
+            warn!(%error, "cannot forget the names of removed clips; retrying at the next start");
+        }
+        let SortedOut { removed, quarantined, missing } = done.unwrap_or_default();
         if removed > 0 || quarantined > 0 {
             info!(
                 removed,
@@ -185,7 +193,6 @@ impl Clips {
             warn!(missing = missing.len(), "the files of these clips are missing");
             store.clips_are_missing(missing).await?;
         }
-        store.forget_released(released).await?;
         if let Err(error) = store.begin_label_log().await {
             warn!(%error, "cannot begin the log of labels; retrying at the next start");
         }
@@ -363,6 +370,14 @@ impl Clips {
         };
         if let Err(error) = forgotten {
             warn!(%error, "clip could not be removed; the next start tries again");
+        }
+    }
+
+    /// Removes a clip whose event is not stored, unless another event has the file: one that came back from a lost
+    /// database meanwhile.
+    pub async fn give_up(&self, file: String) {
+        if !self.inner.store.refers_to_clip(&file).await.unwrap_or(true) {
+            self.remove(vec![file]).await;
         }
     }
 

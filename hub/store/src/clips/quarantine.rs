@@ -93,7 +93,14 @@ impl Quarantine {
             to = folder.join(format!("{copy}-{name}"));
         }
         private::tighten(path)?;
-        std::fs::rename(path, to)
+        match std::fs::rename(path, &to) {
+            // The clips are on a disk of their own.
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                private::replace(&to, &std::fs::read(path)?, true)?;
+                std::fs::remove_file(path)
+            }
+            done => done,
+        }
     }
 
     /// Clips from which events are to be recovered, in order of name.

@@ -101,8 +101,9 @@ impl Store {
     /// See [`StoreError`].
     pub async fn node_of_boot(&self, boot_id: u64) -> Result<Option<(String, String)>, StoreError> {
         let stored = self.read(move |db| {
-            let sql = "SELECT node, cat FROM events WHERE boot_id = ?1 \
-                       UNION ALL SELECT node, '' FROM watermarks WHERE boot_id = ?1 LIMIT 1";
+            let sql = "SELECT node, cat FROM events WHERE boot_id = ?1 UNION ALL \
+                       SELECT coalesce((SELECT url FROM nodes WHERE node_id = node), node), '' FROM watermarks \
+                       WHERE boot_id = ?1 LIMIT 1";
             Ok(db.query_row(sql, [boot_id.cast_signed()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
         });
         match stored.await? {
@@ -170,7 +171,8 @@ fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<i64>, 
 /// See [`Store::knows_event`] for when two events are the same.
 fn how_known(db: &Connection, node: &str, boot_id: u64, start: u64, end: u64) -> Result<RecoveredEvent, StoreError> {
     let sql = "SELECT id, deleted_at_ns IS NOT NULL, coalesce(no_clip_reason, '') FROM events \
-               WHERE node = :node AND boot_id = :boot_id \
+               WHERE boot_id = :boot_id AND (node = :node OR node_id = \
+               (SELECT node_id FROM node_boots WHERE url = :node AND boot_id = :boot_id)) \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
                AND 2 * (min(end_sample, :end) - max(start_sample, :start)) \
                    > min(end_sample - start_sample, :end - :start) \
