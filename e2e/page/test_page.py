@@ -235,7 +235,7 @@ def test_page_says_how_to_begin_when_there_is_no_node_yet(open_page, size, tmp_p
     with stage.Hub(tmp_path, "http://127.0.0.1:1") as hub:
         page = open_page(f"{hub.url}/", size)
         expect(page.locator(".help")).to_contain_text("cat-node serve --cat Tom")
-        expect(page.locator(".help")).to_contain_text("hub serve --node Tom=http://ADDRESS:50056")
+        expect(page.locator(".help")).to_contain_text('node = ["http://ADDRESS:50056"]')
         # Closed before the hub stops, because requests would fail.
         page.context.close()
 

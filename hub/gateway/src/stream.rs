@@ -44,6 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 ///   client that reconnects with this number as `Last-Event-ID` gets the events that it missed.
 /// - `labelled`: the owner labelled an event. The data is the event.
 /// - `deleted`: the owner deleted an event: `{"id"}`.
+/// - `redated`: the times of events of a node were corrected, `{"node"}`. Read them again.
 /// - `level`: the level of a node, about five times a second: `{"node","rms_dbfs","peak_dbfs","score","lag_ms"}`.
 /// - `gap`: audio was lost: `{"node","boot_id","first_sequence","frame_count","reason","detail"}`.
 /// - `state`: a node is now `connecting`, `catching_up`, `live`, `quiet` or `away`: `{"node","state"}`.

@@ -19,7 +19,7 @@ macro_rules! params_with_filter {
             $($(#[$inner])* $field: $type,)*
             /// Only events of this cat.
             cat: Option<String>,
-            /// Only events of the node with this URL.
+            /// Only events of this node: its URL, its id, or the first 16 digits of its id.
             node: Option<String>,
             /// Only events that began at this time or later (RFC 3339; write `+` as `%2B`).
             from: Option<String>,

@@ -15,7 +15,10 @@ const LATE_S = 48 * 3_600;
 function trouble({ to, last, failure, check, only_on_data_disk: onlyHere }) {
   if (check?.fault) return `The database is damaged: ${check.fault}. Restore a backup or a snapshot.`;
   if (failure) return `The last backup failed: ${sentence(failure.message)}`;
-  if (!last && !to) return 'There is no backup. Set [backup] to in hub.toml to a folder on another disk, or run “hub backup”.';
+  if (!last && !to) {
+    return 'There is no backup. In hub.toml, below [backup], set “to” to a folder on another disk, '
+      + 'or run “hub backup”.';
+  }
   if (!last) return 'There is no backup yet.';
   if (onlyHere) return 'The only backup is on the same disk as the data. If the disk fails, both are lost.';
   if (last.age_s > LATE_S) return 'The last backup is old.';

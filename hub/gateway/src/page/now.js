@@ -191,8 +191,8 @@ function whatToCheck(count) {
 function pausedLine(since) {
   if (!since || Date.now() - new Date(since) < PAUSE_SHOWN_AFTER_MS) return '';
   return el('p', { class: 'faint' },
-    `The hub’s clock is not confirmed since ${words.moment(since)}, so old events and clips are kept for now. `,
-    'If the time is right, run ', el('code', {}, 'hub clock accept'), ' on the hub.');
+    `The hub’s clock has not been confirmed since ${words.moment(since)}, so old events and clips are kept for now. `,
+    'If the time is right, run ', el('code', {}, 'sudo hub clock accept'), ' on the hub’s machine.');
 }
 
 function howToBegin() {
@@ -205,7 +205,8 @@ function howToBegin() {
     command('cat-node serve --cat Tom --source synthetic'),
     el('p', {}, 'To start one on another device:'),
     command('cat-node serve --cat Tom --listen 0.0.0.0:50056 --insecure'),
-    el('p', {}, 'The hub finds nodes on the local network by itself. For a node elsewhere, give the hub its address:'),
-    command('hub serve --node Tom=http://ADDRESS:50056'),
+    el('p', {}, 'The hub finds nodes on the local network by itself. For a node elsewhere, ',
+      'set its address in hub.toml and restart the hub:'),
+    command('node = ["http://ADDRESS:50056"]'),
     el('p', { class: 'faint' }, `This page checks again every few seconds. The hub runs at ${location.host}.`));
 }

@@ -265,7 +265,8 @@ fn check_place(to: &Path, data_dir: &Path) -> Result<(), BackupError> {
     let place = to.display().to_string();
     if remembered(data_dir).iter().any(|one| one.to == place) {
         return wrong(
-            "the backups that were here are gone: mount their disk, or begin anew with `hub backup` and this folder",
+            "the backups that were here are gone: mount their disk, or make a new first backup with `hub backup` and \
+             this folder",
         );
     }
     if state::device(to).map_err(BackupError::io(to))? == state::device(Path::new("/")).map_err(BackupError::io(to))? {
