@@ -372,8 +372,8 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Renames a damaged database and its WAL files, so that a person can examine them later. The database comes last: while
-/// it is there, a start that was killed begins again, and its log can never meet another database.
+/// Renames a damaged database and its WAL files, so that a person can examine them later. The database comes last:
+/// while it is there, a start that was killed begins again, and its log can never meet another database.
 fn rename_damaged(path: &Path, damage: &StoreError) -> Result<(), StoreError> {
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let failed = |from: &Path| {
