@@ -117,7 +117,7 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     Ok(())
 }
 
-/// The key in a state folder. `None`: it cannot be had, which is logged once.
+/// The key in a state folder. `None`: it can neither be read nor made, which is logged once.
 fn key(folder: &Path) -> Option<Key> {
     match Identity::open(folder, &Machine::this()) {
         Ok(Identity { key, origin }) => {

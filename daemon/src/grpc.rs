@@ -29,6 +29,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tower::{Layer, ServiceExt};
 use tracing::{debug, error, warn};
 
+use crate::cause::cause;
 use crate::connections::{Caps, Connections, Place};
 use crate::descriptors;
 use crate::metrics::{Counted, Meter};
@@ -134,7 +135,7 @@ async fn accept<S>(
             },
             Err(error) => {
                 if let Some(suppressed_lines) = quiet.allow() {
-                    warn!(%error, suppressed_lines, "cannot accept a connection");
+                    warn!(error = cause(&error), suppressed_lines, "cannot accept a connection");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

@@ -69,7 +69,7 @@ impl<S: Settings, P: Selection> Flags<S, P> {
         self.load_with(&Variables::of_process())
     }
 
-    /// The config file that the command line or the environment of the process names. `None`: there is none.
+    /// The config file that the command line or the environment of the process names, if either does.
     pub fn config_file(&self) -> Option<PathBuf> {
         self.config.clone().or_else(|| Variables::of_process().config_file::<S>())
     }

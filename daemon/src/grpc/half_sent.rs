@@ -68,7 +68,7 @@ impl Drop for Turn {
 
 /// Follows how a request arrives.
 pub(super) trait Arrival {
-    /// So many bytes have arrived.
+    /// Counts bytes that have arrived.
     ///
     /// # Errors
     /// If they are too many. The call then ends with this status.

@@ -1,4 +1,5 @@
-//! Lets calls in: so many at a time, with requests that are small and arrive soon, and no longer than the client waits.
+//! Admits calls. It limits how many run at the same time, how large their requests are, and how long they take to
+//! arrive. A call ends when the time that its client waits is over.
 
 use std::convert::Infallible;
 use std::pin::Pin;

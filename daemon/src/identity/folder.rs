@@ -102,7 +102,7 @@ impl Identity {
         Ok(Self { key: create(folder, machine)?, origin: Origin::CreatedOnAnotherMachine { previous } })
     }
 
-    /// Reads the key in `folder`. `None`: there is none. Writes nothing.
+    /// Reads the key in `folder`, without changing anything there. `None` if the folder has no key.
     ///
     /// # Errors
     /// If the file cannot be read, or is damaged.

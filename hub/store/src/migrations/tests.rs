@@ -47,31 +47,43 @@ fn notices_and_their_numbers_survive_step_6() {
     assert_eq!(rows.collect::<Result<Vec<(i64, String)>, _>>().unwrap(), [(1, "a".into()), (4, "d".into())]);
 }
 
-#[test]
-fn notices_their_numbers_and_indexes_survive_step_7_and_channels_of_any_kind_are_stored() {
-    const PUT: &str = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, event_id, subject, \
-                       state, reason, digest_due_ns, created_at_ns, queued_at_ns, due_at_ns, tries, error, \
-                       ended_at_ns) VALUES (?1, 'Anna', 'c', ?2, 'event', 'Tom', 7, '{}', ?3, ?4, 11, 12, 13, 14, \
-                       15, 'why', ?5)";
+/// Stores a notice: its key, channel kind, state, reason and end.
+const PUT: &str = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, event_id, subject, \
+                   state, reason, digest_due_ns, created_at_ns, queued_at_ns, due_at_ns, tries, error, \
+                   ended_at_ns) VALUES (?1, 'Anna', 'c', ?2, 'event', 'Tom', 7, '{}', ?3, ?4, 11, 12, 13, 14, \
+                   15, 'why', ?5)";
+
+/// A database after this many steps with two notices. A third one was deleted.
+fn notices_after_step(steps: usize) -> Connection {
     let mut connection = Connection::open_in_memory().unwrap();
-    migrate_by(&mut connection, &STEPS[..6]).unwrap();
+    migrate_by(&mut connection, &STEPS[..steps]).unwrap();
     let none = None::<&str>;
     connection.execute(PUT, params!["a", "ntfy", "pending", none, none]).unwrap();
     connection.execute(PUT, params!["b", none, "suppressed", "cooldown", 16]).unwrap();
     connection.execute(PUT, params!["c", "log", "dead", none, 16]).unwrap();
     connection.execute("DELETE FROM notices WHERE key = 'c'", []).unwrap();
-    connection.execute(PUT, params!["x", "signal", "pending", none, none]).unwrap_err();
-    let dump = |connection: &Connection, sql: &str| {
+    connection
+}
+
+/// All notices, and the indexes of their table.
+fn notices_and_indexes(connection: &Connection) -> [Vec<Vec<Value>>; 2] {
+    let all = "SELECT * FROM notices ORDER BY id";
+    let indexes = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'notices' AND type = 'index' ORDER BY name";
+    [all, indexes].map(|sql| {
         let mut statement = connection.prepare(sql).unwrap();
         let width = statement.column_count();
         let rows = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect()).unwrap();
-        rows.collect::<Result<Vec<Vec<Value>>, _>>().unwrap()
-    };
-    let all = "SELECT * FROM notices ORDER BY id";
-    let indexes = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'notices' AND type = 'index' ORDER BY name";
-    let before = (dump(&connection, all), dump(&connection, indexes));
+        rows.collect::<Result<_, _>>().unwrap()
+    })
+}
+
+#[test]
+fn notices_their_numbers_and_indexes_survive_step_7_and_channels_of_any_kind_are_stored() {
+    let (mut connection, none) = (notices_after_step(6), None::<&str>);
+    connection.execute(PUT, params!["x", "signal", "pending", none, none]).unwrap_err();
+    let before = notices_and_indexes(&connection);
     migrate(&mut connection).unwrap();
-    assert_eq!((dump(&connection, all), dump(&connection, indexes)), before);
+    assert_eq!(notices_and_indexes(&connection), before);
     connection.execute(PUT, params!["d", "signal", "pending", none, none]).unwrap();
     assert_eq!(connection.last_insert_rowid(), 4, "numbers are never used twice");
     let without_kind = connection.execute(PUT, params!["y", none, "pending", none, none]);
@@ -82,29 +94,11 @@ fn notices_their_numbers_and_indexes_survive_step_7_and_channels_of_any_kind_are
 
 #[test]
 fn notices_their_numbers_and_indexes_survive_step_10_and_any_reason_is_stored() {
-    const PUT: &str = "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, event_id, subject, \
-                       state, reason, digest_due_ns, created_at_ns, queued_at_ns, due_at_ns, tries, error, \
-                       ended_at_ns) VALUES (?1, 'Anna', 'c', ?2, 'event', 'Tom', 7, '{}', ?3, ?4, 11, 12, 13, 14, \
-                       15, 'why', ?5)";
-    let mut connection = Connection::open_in_memory().unwrap();
-    migrate_by(&mut connection, &STEPS[..9]).unwrap();
-    let none = None::<&str>;
-    connection.execute(PUT, params!["a", "ntfy", "pending", none, none]).unwrap();
-    connection.execute(PUT, params!["b", none, "suppressed", "cooldown", 16]).unwrap();
-    connection.execute(PUT, params!["c", "log", "dead", none, 16]).unwrap();
-    connection.execute("DELETE FROM notices WHERE key = 'c'", []).unwrap();
+    let (mut connection, none) = (notices_after_step(9), None::<&str>);
     connection.execute(PUT, params!["x", none, "suppressed", "backlog", 16]).unwrap_err();
-    let dump = |connection: &Connection, sql: &str| {
-        let mut statement = connection.prepare(sql).unwrap();
-        let width = statement.column_count();
-        let rows = statement.query_map([], |row| (0..width).map(|at| row.get(at)).collect()).unwrap();
-        rows.collect::<Result<Vec<Vec<Value>>, _>>().unwrap()
-    };
-    let all = "SELECT * FROM notices ORDER BY id";
-    let indexes = "SELECT name, sql FROM sqlite_schema WHERE tbl_name = 'notices' AND type = 'index' ORDER BY name";
-    let before = (dump(&connection, all), dump(&connection, indexes));
+    let before = notices_and_indexes(&connection);
     migrate_by(&mut connection, &STEPS[..10]).unwrap();
-    assert_eq!((dump(&connection, all), dump(&connection, indexes)), before);
+    assert_eq!(notices_and_indexes(&connection), before);
     connection.execute(PUT, params!["d", none, "suppressed", "backlog", 16]).unwrap();
     assert_eq!(connection.last_insert_rowid(), 4, "numbers are never used twice");
     let without_reason = connection.execute(PUT, params!["y", none, "suppressed", none, 16]);
