@@ -421,7 +421,7 @@ impl Clips {
         let keep = ClipTotals { count: LABELLED_KEEP_COUNT, bytes: LABELLED_KEEP_BYTES };
         self.retire_labelled(keep, LABELLED_KEEP_EVENTS).await?;
         let inner = Arc::clone(&self.inner);
-        let deleted = blocking(move || inner.quarantine.tidy(QUARANTINE_KEEP_BYTES)).await;
+        let deleted = blocking(move || inner.quarantine.tidy(now_ns, QUARANTINE_KEEP_BYTES)).await;
         let deleted = deleted.map_err(|error| StoreError::Directory { path: self.inner.directory.clone(), error })?;
         if deleted > 0 {
             info!(deleted, "deleted old clips of the quarantine");

@@ -63,13 +63,17 @@ pub(crate) fn options() -> OpenOptions {
 /// # Errors
 /// If the file cannot be written. The old file then stays.
 pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    replace_with(path, durable, |part| part.write_all(bytes))
+}
+
+fn replace_with(path: &Path, durable: bool, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(UNFINISHED);
     let unfinished = PathBuf::from(unfinished);
     // An unfinished file of an earlier run may have other permissions.
     let _ = std::fs::remove_file(&unfinished);
     let written = options().write(true).create(true).truncate(true).open(&unfinished).and_then(|mut part| {
-        part.write_all(bytes)?;
+        write(&mut part)?;
         if durable {
             part.sync_all()?;
         }
@@ -81,6 +85,25 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
         let _ = std::fs::remove_file(&unfinished);
     }
     written
+}
+
+/// Moves a file, to another disk if need be. It keeps the time of its last change.
+///
+/// # Errors
+/// If the file cannot be moved. It then stays where it is.
+pub(crate) fn move_file(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            let mut source = File::open(from)?;
+            let modified = source.metadata()?.modified()?;
+            replace_with(to, true, |part| {
+                std::io::copy(&mut source, part)?;
+                part.set_modified(modified)
+            })?;
+            std::fs::remove_file(from)
+        }
+        done => done,
+    }
 }
 
 fn sync_folder_of(path: &Path) -> Result<()> {
