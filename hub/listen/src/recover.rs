@@ -67,6 +67,7 @@ pub async fn recover(clips: Clips, stop: CancellationToken) {
         recovered = all(&clips, PAUSE) => recovered,
         () = stop.cancelled() => return,
     };
+    let recovered = recovered.filter(|counts| *counts != RecoveredCounts::default());
     if let Some(RecoveredCounts { events, clips, labels, left, failed }) = recovered {
         info!(events, clips, labels, left, failed, "recovered events of a lost database from their clips");
     }

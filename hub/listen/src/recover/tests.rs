@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use hub_store::backup::{RestoreFrom, Source, back_up_to_folder, restore};
 use hub_store::clips::{ClipsConfig, Cut};
 use hub_store::events::{Event, OwnerLabel, Watermark};
 use hub_store::testing::{event, put_with};
@@ -183,4 +184,48 @@ async fn numbered_copy_of_a_clip_comes_back_if_the_first_is_damaged() {
     assert_eq!(recovered, Some(RecoveredCounts { events: 1, left: 1, ..RecoveredCounts::default() }));
     let back = store.events_stored_after(0, 10).await.unwrap().remove(0);
     assert_eq!((back.found, back.clip), (event.found, event.clip), "under its own name");
+}
+
+#[tokio::test]
+async fn restored_snapshot_gets_back_later_events_and_labels_and_no_label_that_was_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clips) = open(dir.path()).await;
+    let brushing = Some(OwnerLabel::Context(ContextLabel::Brushing));
+    let first = put(&store, &clips, 0, vec![1; 16_000]).await;
+    store.label_event(first.id, brushing).await.unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let copy = || {
+        let source = Source { data_dir: dir.path().into(), config: vec![], with_secrets: false };
+        let made = back_up_to_folder(&source, copies.path(), 7, &CancellationToken::new()).unwrap();
+        made.path.join(DATABASE_FILE)
+    };
+    let earlier = copy();
+    let second = put(&store, &clips, 100_000, vec![2; 16_000]).await;
+    let later = copy();
+    store.label_event(first.id, None).await.unwrap();
+    store.label_event(second.id, brushing).await.unwrap();
+    drop((store, clips));
+
+    let restored = restore(RestoreFrom::Path(&earlier), dir.path()).unwrap();
+    assert_eq!((restored.counts.events, restored.clips, restored.later_clips), (1, 1, 1));
+    let (store, clips) = open(dir.path()).await;
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { events: 1, labels: 2, ..RecoveredCounts::default() }));
+    let labels = |events: Vec<Event>| events.iter().map(|event| (event.label, event.clip.is_ok())).collect::<Vec<_>>();
+    let events = store.events_stored_after(0, 10).await.unwrap();
+    assert_eq!(labels(events), [(None, true), (brushing, true)]);
+    drop((store, clips));
+
+    // Killed before the recovery, and then a later copy: its clip is in the quarantine, and no clip is to be recovered.
+    restore(RestoreFrom::Path(&earlier), dir.path()).unwrap();
+    drop(open(dir.path()).await);
+    let restored = restore(RestoreFrom::Path(&later), dir.path()).unwrap();
+    assert_eq!((restored.clips, restored.lost_clips.len(), restored.later_clips), (2, 0, 0));
+    let (store, clips) = open(dir.path()).await;
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { labels: 2, ..RecoveredCounts::default() }));
+    let events = store.events_stored_after(0, 10).await.unwrap();
+    assert!(events.iter().all(|event| !event.recovered));
+    assert_eq!(labels(events), [(None, true), (brushing, true)]);
+    assert_eq!(all(&clips, Duration::ZERO).await, None, "once");
 }

@@ -13,7 +13,7 @@ use super::error::BackupError;
 use super::files::{self, Scratch, UNFINISHED};
 use super::folder::{check_file, generations, is_marked, read_manifest};
 use super::manifest::{CONFIG_PREFIX, FileEntry, MANIFEST_FILE, Manifest, is_backup_path, is_file_name};
-use crate::clips::DIRECTORY as CLIPS;
+use crate::clips::{DIRECTORY as CLIPS, WITNESS_FILE, is_clip, quarantined};
 use crate::database::{DATABASE_FILE, LOCK_FILE, lock};
 use crate::migrations;
 
@@ -56,6 +56,8 @@ pub struct Restored {
     pub clips: usize,
     /// Clips that the database refers to and that are missing or damaged.
     pub lost_clips: Vec<String>,
+    /// Clips that the database does not know. At its next start, the hub recovers their events.
+    pub later_clips: usize,
     /// The folder with what was in the data folder before. `None`: nothing was.
     pub aside: Option<PathBuf>,
     /// The folder with the config files of the backup. `None`: it has none.
@@ -182,25 +184,30 @@ fn restore_all(from: PathBuf, manifest: Manifest, staging: &Path, aside: &Aside<
         counts: held.counts,
         clips: there.len(),
         lost_clips,
+        later_clips: 0,
         aside: None,
         config: has_config.then(|| aside.data_dir.join(CONFIG)),
     })
 }
 
-/// Puts a database alone in its place. Clips that it does not know are moved aside, so that no start deletes them.
+/// Puts a database alone in its place. Clips and labels stay. The next start of the hub recovers the events of clips that
+/// the database does not know, and applies the labels of the log.
 fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Restored, BackupError> {
     let staged = staging.join(DATABASE_FILE);
     files::copy_file(from, &staged).map_err(BackupError::io(from))?;
     let held = check_database(&staged, None)?;
     let clips = aside.data_dir.join(CLIPS);
-    let there: HashSet<String> = files::names(&clips).map_err(BackupError::io(&clips))?.into_iter().collect();
+    let names = files::names(&clips).map_err(BackupError::io(&clips))?;
+    let mut there: HashSet<String> = names.into_iter().filter(|name| is_clip(name)).collect();
     let wanted: HashSet<String> = held.clips.into_iter().map(|(name, _)| name).collect();
+    let later_clips = there.difference(&wanted).count();
+    // The next start takes from there what the database refers to.
+    there.extend(quarantined(aside.data_dir).map_err(BackupError::io(aside.data_dir))?);
     for suffix in SUFFIXES {
         aside.move_there(&format!("{DATABASE_FILE}{suffix}"))?;
     }
-    for unknown in there.difference(&wanted) {
-        aside.move_there(&format!("{CLIPS}/{unknown}"))?;
-    }
+    // Without it, the start knows that the database is another one.
+    aside.move_there(WITNESS_FILE)?;
     place(staging, DATABASE_FILE, aside.data_dir, DATABASE_FILE)?;
     let mut lost_clips: Vec<String> = wanted.difference(&there).cloned().collect();
     lost_clips.sort();
@@ -210,6 +217,7 @@ fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Re
         counts: held.counts,
         clips: wanted.intersection(&there).count(),
         lost_clips,
+        later_clips,
         aside: None,
         config: None,
     })

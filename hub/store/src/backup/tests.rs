@@ -244,7 +244,7 @@ async fn backup_of_a_newer_version_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn database_alone_comes_back_and_clips_that_it_does_not_know_are_moved_aside() {
+async fn database_alone_comes_back_and_clips_that_it_does_not_know_stay_for_the_next_start() {
     let hub = Hub::with_events(1).await;
     let to = tempfile::tempdir().unwrap();
     let made = hub.back_up(to.path(), 7).unwrap();
@@ -252,11 +252,12 @@ async fn database_alone_comes_back_and_clips_that_it_does_not_know_are_moved_asi
     let Hub { dir, store, clips } = hub;
     drop((store, clips));
     let restored = restore_path(&made.path.join(DATABASE_FILE), dir.path()).unwrap();
-    assert_eq!((restored.clips, restored.lost_clips.len()), (1, 0));
+    assert_eq!((restored.clips, restored.lost_clips.len(), restored.later_clips), (1, 0, 1));
     let aside = restored.aside.unwrap();
     assert!(aside.join(DATABASE_FILE).is_file() && !aside.join("hub.lock").exists());
-    assert_eq!(names(&aside.join("clips")).len(), 1);
+    assert_eq!(names(&dir.path().join("clips")).len(), 2);
     assert_eq!(stored(dir.path()).await.len(), 1);
+    assert_eq!(crate::clips::quarantined(dir.path()).unwrap().len(), 1, "its event is recovered from it");
 }
 
 #[tokio::test]

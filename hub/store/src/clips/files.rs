@@ -50,11 +50,14 @@ pub(super) struct SortedOut {
     pub(super) removed: usize,
     /// Files that no event refers to. They are in the quarantine now.
     pub(super) quarantined: usize,
+    /// Files that events refer to and that were in the quarantine. They are back.
+    pub(super) returned: usize,
     /// Files that events refer to and that do not exist.
     pub(super) missing: Vec<String>,
 }
 
-/// Removes unfinished files and released clips, and moves other clips that no event refers to into the quarantine.
+/// Removes unfinished files and released clips, moves other clips that no event refers to into the quarantine, and takes
+/// clips that events refer to out of it: a restored database may know what an older one did not.
 /// `lost`: the events of those clips may have been lost with their database.
 pub(super) fn sort_out(
     directory: &Path,
@@ -83,6 +86,9 @@ pub(super) fn sort_out(
                 done.quarantined += 1;
             }
         }
+    }
+    if !missing.is_empty() {
+        done.returned = quarantine.return_to(directory, &mut missing)?;
     }
     done.missing = missing.into_iter().collect();
     Ok(done)

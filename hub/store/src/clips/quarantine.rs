@@ -10,7 +10,9 @@ use std::fs::DirEntry;
 use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
+use daemon::cause::cause;
 use jiff::civil::Date;
+use tracing::warn;
 
 use super::codec::ClipFormat;
 use crate::private;
@@ -70,6 +72,37 @@ impl Quarantine {
         }
         private::tighten(path)?;
         private::move_file(path, &to)
+    }
+
+    /// Moves the files of these names to `directory`, and removes their names from the list. Returns their number. Files
+    /// that could not be moved stay on the list.
+    pub(super) fn return_to(&self, directory: &Path, names: &mut HashSet<String>) -> Result<usize> {
+        let before = names.len();
+        for folder in self.folders()? {
+            for clip in clips_in(&folder)? {
+                let file_name = clip.file_name();
+                let Some(name) = file_name.to_str().filter(|name| names.contains(*name)) else { continue };
+                match private::move_file(&clip.path(), &directory.join(name)) {
+                    Ok(()) => {
+                        names.remove(name);
+                    }
+                    Err(error) => {
+                        let error = cause(&error);
+                        warn!(file = %clip.path().display(), error, "a clip cannot leave the quarantine");
+                    }
+                }
+            }
+        }
+        Ok(before - names.len())
+    }
+
+    /// Names of all clips in the quarantine.
+    pub(super) fn names(&self) -> Result<HashSet<String>> {
+        let mut names = HashSet::new();
+        for folder in self.folders()? {
+            names.extend(clips_in(&folder)?.into_iter().filter_map(|clip| clip.file_name().into_string().ok()));
+        }
+        Ok(names)
     }
 
     /// Clips from which events are to be recovered, in order of name.

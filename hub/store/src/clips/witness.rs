@@ -8,7 +8,7 @@ use crate::identity::Identity;
 use crate::private;
 
 /// File name within the data directory.
-const FILE: &str = "clips.json";
+pub(crate) const FILE: &str = "clips.json";
 
 /// The file with the identity of the last database.
 #[derive(Debug)]
