@@ -436,3 +436,47 @@ async fn what_root_makes_belongs_to_the_owner_of_the_folder() {
         assert_eq!(std::fs::metadata(&path).unwrap().uid(), SOMEBODY, "{}", path.display());
     }
 }
+
+/// Runs the test of this name again in a namespace of its own, after `mounts`. Only root can do that, and so nobody else does.
+fn in_namespace(test: &str, mounts: &str) {
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", &format!("{mounts} && exec \"$0\" --exact {test} --nocapture")]);
+    let ran = command.arg(std::env::current_exe().unwrap()).env(IN_NAMESPACE, "1").output();
+    let Ok(ran) = ran else { return };
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned() + &String::from_utf8_lossy(&ran.stderr);
+    let is_refused = said.contains("Operation not permitted") || said.contains("must be superuser");
+    assert!(ran.status.success() || is_refused, "{said}");
+    assert!(is_refused || said.contains("1 passed"), "{said}");
+}
+
+const IN_NAMESPACE: &str = "MEOWLINK_TEST_IN_NAMESPACE";
+
+#[tokio::test]
+async fn restore_leaves_mount_points_where_they_are() {
+    if std::env::var_os(IN_NAMESPACE).is_none() {
+        in_namespace(
+            "backup::tests::restore_leaves_mount_points_where_they_are",
+            "mount -t tmpfs tmpfs /mnt && mkdir /mnt/clips && mount -t tmpfs tmpfs /mnt/clips",
+        );
+        return;
+    }
+    let data_dir = Path::new("/mnt");
+    let hub = Hub::with_events(2).await;
+    let to = tempfile::tempdir().unwrap();
+    hub.back_up(to.path(), 7).unwrap();
+    restore_path(to.path(), data_dir).unwrap();
+    assert_eq!(stored(data_dir).await.len(), 2);
+    std::fs::create_dir(data_dir.join("lost+found")).unwrap();
+    hub.hear(2).await;
+    hub.back_up(to.path(), 7).unwrap();
+    let restored = restore_path(to.path(), data_dir).unwrap();
+    assert_eq!((restored.clips, restored.lost_clips.len()), (3, 0));
+    let aside = restored.aside.unwrap();
+    assert!(aside.join(DATABASE_FILE).is_file() && data_dir.join("lost+found").is_dir());
+    let clips = data_dir.join("clips");
+    assert_eq!(names(&clips.join(aside.file_name().unwrap())).len(), 2, "moved within their disk");
+    assert_eq!(names(&clips).iter().filter(|name| name.ends_with(".wav")).count(), 3);
+    assert!(!names(&clips).iter().chain(&names(data_dir)).any(|name| name.ends_with(".part")));
+    let files = stored(data_dir).await;
+    assert!(files.len() == 3 && files.iter().all(|(_, clip)| clip.ends_with(".wav")), "{files:?}");
+}

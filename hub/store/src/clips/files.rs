@@ -72,6 +72,10 @@ pub(super) fn sort_out(
         let entry = entry?;
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
+        if entry.file_type()?.is_dir() {
+            // Clips that a restore moved aside, for example.
+            continue;
+        }
         if missing.remove(name) {
             private::tighten(&path)?;
         } else if name.ends_with(UNFINISHED) || wanted.released.contains(name) {
