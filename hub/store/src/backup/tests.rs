@@ -4,7 +4,7 @@ use std::path::Path;
 
 use daemon::shutdown::CancellationToken;
 
-use super::snapshots::Taken;
+use super::snapshots::{Forgotten, Taken};
 use super::*;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::events::Clip;
@@ -303,12 +303,43 @@ async fn snapshot_is_made_once_a_day_if_something_changed_and_loses_what_a_perso
     };
     assert_eq!(clips(&of_yesterday), 1, "the control");
     hub.store.delete_event(1).await.unwrap();
-    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), 1);
+    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), Forgotten { events: 1, labels: 0 });
     assert_eq!(clips(&of_yesterday), 0, "it is overwritten, not only unlinked");
-    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), 0);
+    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), Forgotten::default());
     hub.hear(7).await;
     let Taken::Made(second) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
     assert!(second.file_name().unwrap().to_str().unwrap().starts_with("000002-"), "{second:?}");
+}
+
+#[tokio::test]
+async fn labels_that_were_taken_back_and_deleted_events_leave_all_copies() {
+    let hub = Hub::with_events(3).await;
+    let (data_dir, stop) = (hub.dir.path(), CancellationToken::new());
+    let label = Some("not_a_cat".parse().unwrap());
+    for id in 1..=3 {
+        hub.store.label_event(id, label).await.unwrap();
+    }
+    let words = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).matches("not_a_cat").count();
+    let Taken::Made(snapshot) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
+    // A snapshot that cannot be read does not keep the others from it.
+    std::fs::write(snapshot.with_file_name("000000-20200101T000000Z.sqlite"), "broken").unwrap();
+    let of_yesterday = snapshot.with_file_name("000001-20200101T000000Z.sqlite");
+    std::fs::rename(&snapshot, &of_yesterday).unwrap();
+    let control = words(&of_yesterday);
+    hub.store.label_event(1, None).await.unwrap();
+    hub.store.delete_event(2).await.unwrap();
+    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), Forgotten { events: 1, labels: 1 });
+    // The third event has its label, and that is in its history.
+    assert_eq!((words(&of_yesterday), control), (2, 6));
+    let db = rusqlite::Connection::open(&of_yesterday).unwrap();
+    let left = "SELECT group_concat(id || ifnull(label, '')) FROM events";
+    assert_eq!(db.query_row(left, [], |row| row.get::<_, String>(0)).unwrap(), "1,3not_a_cat");
+    drop(db);
+    assert_eq!(snapshots::take(data_dir, &stop).unwrap(), Taken::Unchanged);
+
+    hub.hear(7).await;
+    let Taken::Made(later) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
+    assert_eq!(words(&later), 2, "nor do they get into later copies");
 }
 
 #[tokio::test]
@@ -334,6 +365,13 @@ async fn database_is_kept_before_its_upgrade() {
     old.execute_batch(include_str!("../migrations/0001_analyses.sql")).unwrap();
     old.pragma_update(None, "user_version", 1).unwrap();
     drop(old);
+    keep_before_upgrade(dir.path());
+    keep_before_upgrade(dir.path());
+    // Killed after some of the steps.
+    let half = rusqlite::Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    half.execute_batch(include_str!("../migrations/0002_events.sql")).unwrap();
+    half.pragma_update(None, "user_version", 2).unwrap();
+    drop(half);
     keep_before_upgrade(dir.path());
     drop(Store::open(dir.path(), Access::Keeper).unwrap());
     let kept = snapshots::list(dir.path()).unwrap();
