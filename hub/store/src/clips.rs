@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::cause::cause;
+use daemon::private;
 use daemon::quiet::Quiet;
 use hub_base::time::days_before;
 use tracing::{error, info, warn};
@@ -31,7 +32,6 @@ use crate::error::StoreError;
 use crate::events::ClipTotals;
 use crate::events::event::{Clip, NewEvent, NoClip};
 use crate::identity::Identity;
-use crate::private;
 
 mod codec;
 mod config;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::{ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 
+use daemon::private;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -15,7 +16,6 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::events::LoggedLabel;
 use crate::events::event::Event;
-use crate::private;
 
 /// File name within the data directory.
 const FILE: &str = "labels.jsonl";

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use daemon::cause::cause;
+use daemon::private::{self, UNFINISHED};
 
 use super::codec::ClipFormat;
 use super::quarantine::Quarantine;
-use crate::private::{self, UNFINISHED};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {

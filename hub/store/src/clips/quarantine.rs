@@ -11,11 +11,11 @@ use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
 use daemon::cause::cause;
+use daemon::private;
 use jiff::civil::Date;
 use tracing::warn;
 
 use super::codec::ClipFormat;
-use crate::private;
 
 /// Directory of the quarantine within the data directory.
 const DIRECTORY: &str = "quarantine";

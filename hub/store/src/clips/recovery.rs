@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use daemon::cause::cause;
+use daemon::private;
 use sound::SAMPLE_RATE_HZ;
 use tracing::warn;
 
@@ -17,7 +18,6 @@ use super::{ClipFormat, Clips, blocking};
 use crate::error::StoreError;
 use crate::events::event::{Clip, Event, NewEvent};
 use crate::events::{Recovered, RecoveredEvent};
-use crate::private;
 
 /// Samples of the longest clip that the config allows.
 const MOST_SAMPLES: usize = ((MAX_LENGTH_S * 1_000 + 2 * MAX_ROLL_MS) * (SAMPLE_RATE_HZ / 1_000)) as usize;

@@ -4,8 +4,9 @@
 use std::io::Result;
 use std::path::{Path, PathBuf};
 
+use daemon::private;
+
 use crate::identity::Identity;
-use crate::private;
 
 /// File name within the data directory.
 pub(crate) const FILE: &str = "clips.json";
