@@ -2,7 +2,8 @@
 //!
 //! Each line is one label as JSON. Lines are only appended, so a cut costs the last line at most. A log that is longer
 //! than [`MOST_BYTES`] is written again with the last label of each event, and without the oldest ones above half of
-//! that. A label that its owner took back stays in it as such, because an older copy of the database may have the label.
+//! that. A label that its owner took back stays in it as such, because an older copy of the database may have the
+//! label.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Result, Write};
@@ -127,8 +128,8 @@ fn ends_with_newline(path: &Path) -> Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Keeps the last label of each event, up to `keep_bytes`: the latest ones, and as many of those that were taken back as
-/// there is room for.
+/// Keeps the last label of each event, up to `keep_bytes`: the latest ones, and as many of those that were taken back
+/// as there is room for.
 fn compact(path: &Path, keep_bytes: u64) -> Result<()> {
     let labels = latest(read(path)?);
     let mut room = usize::try_from(keep_bytes).unwrap_or(usize::MAX);
@@ -183,8 +184,8 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
     text
 }
 
-/// The last label of each event, in the order of the log. It is later than the ones before it, even if the clock was set
-/// back in between.
+/// The last label of each event, in the order of the log. It is later than the ones before it, even if the clock was
+/// set back in between.
 fn latest(labels: Vec<LoggedLabel>) -> Vec<LoggedLabel> {
     let mut last: HashMap<_, (usize, i64)> = HashMap::new();
     for (position, logged) in labels.iter().enumerate() {

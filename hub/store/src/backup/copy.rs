@@ -30,9 +30,8 @@ pub(super) struct Copied {
     pub(super) clips: Vec<(String, u64)>,
 }
 
-/// Copies the database of a data folder to a file, without the events that a person deleted and the labels that a person
-/// took back, and checks the copy.
-/// Writers do not wait for it.
+/// Copies the database of a data folder to a file, without the events that a person deleted and the labels that a
+/// person took back, and checks the copy. Writers do not wait for it.
 ///
 /// # Errors
 /// If there is no database, if the copy fails or is not intact, after the deadline, and when `stop` is cancelled.

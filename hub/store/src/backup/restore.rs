@@ -68,8 +68,8 @@ pub struct Restored {
 }
 
 /// Restores a backup into `data_dir`, which is created if it is missing. What was there is moved to a folder in it, and
-/// nothing is deleted. If the folder of the clips is a mount point, the clips that were there go to a folder in it. Blocks
-/// the thread.
+/// nothing is deleted. If the folder of the clips is a mount point, the clips that were there go to a folder in it.
+/// Blocks the thread.
 ///
 /// # Errors
 /// If a hub uses the data folder, if there is no backup, if its database is damaged, or if a newer program made it. The
@@ -105,8 +105,8 @@ pub fn restore(from: RestoreFrom<'_>, data_dir: &Path) -> Result<Restored, Backu
     Ok(restored)
 }
 
-/// Makes the staging folder of the clips. If the clips have a disk of their own, it is on that disk, so that there is room
-/// before anything is replaced.
+/// Makes the staging folder of the clips. If the clips have a disk of their own, it is on that disk, so that there is
+/// room before anything is replaced.
 fn stage_clips_in(staging: &Path, clips: &Path) -> Result<Option<Scratch>, BackupError> {
     let staged = staging.join(CLIPS);
     if !is_mount_point(clips) {
@@ -216,8 +216,8 @@ fn restore_all(from: PathBuf, manifest: Manifest, staging: &Path, aside: &Aside<
     })
 }
 
-/// Puts a database alone in its place. Clips and labels stay. The next start of the hub recovers the events of clips that
-/// the database does not know, and applies the labels of the log.
+/// Puts a database alone in its place. Clips and labels stay. The next start of the hub recovers the events of clips
+/// that the database does not know, and applies the labels of the log.
 fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Restored, BackupError> {
     let staged = staging.join(DATABASE_FILE);
     files::copy_file(from, &staged).map_err(BackupError::io(from))?;
@@ -291,8 +291,8 @@ struct Aside<'a> {
 }
 
 impl Aside<'_> {
-    /// Moves a file or a folder of the data folder, if it is there. The content of a mount point moves to a folder of the
-    /// same name in it.
+    /// Moves a file or a folder of the data folder, if it is there. The content of a mount point moves to a folder of
+    /// the same name in it.
     fn move_there(&self, name: &str) -> Result<(), BackupError> {
         let (from, to) = (self.data_dir.join(name), self.folder.join(name));
         if std::fs::symlink_metadata(&from).is_err() {

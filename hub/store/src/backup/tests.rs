@@ -475,7 +475,8 @@ async fn what_root_makes_belongs_to_the_owner_of_the_folder() {
     }
 }
 
-/// Runs the test of this name again in a namespace of its own, after `mounts`. Only root can do that, and so nobody else does.
+/// Runs the test of this name again in a namespace of its own, after `mounts`. Only root can do that, and so nobody
+/// else does.
 fn in_namespace(test: &str, mounts: &str) {
     let mut command = std::process::Command::new("unshare");
     command.args(["-m", "sh", "-c", &format!("{mounts} && exec \"$0\" --exact {test} --nocapture")]);

@@ -56,9 +56,9 @@ pub(super) struct SortedOut {
     pub(super) missing: Vec<String>,
 }
 
-/// Removes unfinished files and released clips, moves other clips that no event refers to into the quarantine, and takes
-/// clips that events refer to out of it: a restored database may know what an older one did not.
-/// `lost`: the events of those clips may have been lost with their database.
+/// Removes unfinished files and released clips, moves other clips that no event refers to into the quarantine, and
+/// takes clips that events refer to out of it: a restored database may know what an older one did not. `lost`: the
+/// events of those clips may have been lost with their database.
 pub(super) fn sort_out(
     directory: &Path,
     wanted: &Wanted,

@@ -74,8 +74,8 @@ impl Quarantine {
         private::move_file(path, &to)
     }
 
-    /// Moves the files of these names to `directory`, and removes their names from the list. Returns their number. Files
-    /// that could not be moved stay on the list.
+    /// Moves the files of these names to `directory`, and removes their names from the list. Returns their number.
+    /// Files that could not be moved stay on the list.
     pub(super) fn return_to(&self, directory: &Path, names: &mut HashSet<String>) -> Result<usize> {
         let before = names.len();
         for folder in self.folders()? {

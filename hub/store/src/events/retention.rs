@@ -7,7 +7,9 @@
 //!
 //! | table | bound |
 //! | --- | --- |
-//! | `events` | `events.keep_count` and `events.keep_days`; with a label, [`LABELLED_KEEP_EVENTS`]; deleted, [`DELETED_EVENTS`] |
+//! | `events` | `events.keep_count`, `events.keep_days` |
+//! | `events` with a label | [`LABELLED_KEEP_EVENTS`] |
+//! | `events` that a person deleted | [`DELETED_EVENTS`], a week |
 //! | `event_labels` | [`LABEL_CHANGES`], and the last change of each event |
 //! | `gaps` | `events.keep_count` and `events.keep_days` |
 //! | `watermarks` | eight a node, [`WATERMARKS`] in all |
