@@ -14,6 +14,7 @@ pub mod identity;
 pub mod listen;
 pub mod logs;
 pub mod metrics;
+pub mod private;
 pub mod quiet;
 pub mod quota;
 pub mod serde_words;

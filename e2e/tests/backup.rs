@@ -104,10 +104,8 @@ async fn everything_comes_back_after_the_data_folder_was_destroyed() {
         let said = ran(&restore.replace("/meowlink --data-dir", &format!("/{from} --data-dir")));
         assert!(said.contains("Missing: nothing.") && said.contains("1 labelled"), "{said}");
         let settings = hub.data_folder().join("restored-config/hub.toml");
-        if from != "piped.tar" {
-            let settings = std::fs::read_to_string(settings).unwrap();
-            assert!(settings.contains("live_audio = false") && !settings.contains("pst"), "{settings}");
-        }
+        let settings = std::fs::read_to_string(settings).unwrap();
+        assert!(settings.contains("live_audio = false") && !settings.contains("pst"), "{from}: {settings}");
         std::fs::write(hub.data_folder().join("hub.toml"), "").unwrap();
         hub = hub.restart().await;
         let after = clips(&hub).await;

@@ -140,6 +140,12 @@ fn words_of_restore(restored: &Restored) -> String {
             restored.lost_clips.len()
         );
     }
+    if restored.later_clips > 0 {
+        words += &format!(
+            "Later: {} clips belong to no event of this database; the hub recovers their events after its next start.\n",
+            restored.later_clips
+        );
+    }
     if let Some(config) = &restored.config {
         words += &format!(
             "The settings of the backup are in {}; the hub does not read them there. Copy what you need to your config \

@@ -16,7 +16,7 @@
 //! [`Backups`] makes them every night, makes the daily snapshots of the database in the data folder, and checks the
 //! database once a day.
 //!
-//! Copies do not contain the events that a person deleted.
+//! Copies do not contain the events that a person deleted, nor the labels that a person took back.
 
 mod archive;
 mod config;

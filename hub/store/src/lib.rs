@@ -24,7 +24,6 @@ mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
-mod private;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -205,7 +205,7 @@ fn quarantined(dir: &tempfile::TempDir) -> Vec<String> {
     let Ok(days) = std::fs::read_dir(dir.path().join("quarantine")) else { return Vec::new() };
     let files = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
     let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| name != ".recover");
+    names.retain(|name| !name.starts_with('.'));
     names.sort();
     names
 }
@@ -282,7 +282,7 @@ async fn recover(clips: &Clips) -> Vec<BroughtBack> {
         });
         done.push(clips.bring_back(lost, found).await.unwrap());
     }
-    clips.end_recovery().await.unwrap();
+    clips.end_recovery(vec![]).await.unwrap();
     done
 }
 
