@@ -158,6 +158,11 @@ impl Node {
         self.inner.configured_cat.as_deref()
     }
 
+    /// Another node answers where the hub is connected to: see [`Route::leave`].
+    pub fn leave_address(&self) -> bool {
+        self.inner.route.leave()
+    }
+
     /// The id that it proved last. `None`: it has never proved one.
     pub fn id(&self) -> Option<NodeId> {
         self.description().and_then(|description| description.id)
