@@ -253,11 +253,12 @@ impl Subscriber {
 
     /// Goes on where the node was heard last, under this URL or another one.
     async fn find_place(&mut self, description: &DescribeResponse) -> Result<(), Error> {
-        let id = self.node.id();
+        let (id, described) = (self.node.id(), self.node.description());
         let captured_frames = description.tape.unwrap_or_default().next_sequence;
         let node = SeenNode {
             url: self.node.url().to_owned(),
             node_id: id.map(|id| id.to_string()),
+            claimed_id: described.and_then(|described| described.claimed_id).map(|id| id.to_string()),
             boot_id: description.boot_id,
             captured_samples: captured_frames.saturating_mul(FRAME_SAMPLES as u64),
         };
@@ -295,6 +296,7 @@ impl Subscriber {
     fn check_is_heard_once(&self) -> Result<(), Error> {
         let Some(twin) = self.nodes.twin_of(&self.node) else { return Ok(()) };
         self.node.leave_address();
+        twin.stands_for(&self.node);
         Err(Error::new(Code::Unavailable(Who::Node), format!("it is the same node as {}", twin.url())))
     }
 

@@ -22,6 +22,8 @@ pub struct SeenNode {
     pub url: String,
     /// The id that it has proved, 64 hexadecimal digits.
     pub node_id: Option<String>,
+    /// The id that it claims, proved or not.
+    pub claimed_id: Option<String>,
     /// Its boot id. 0: it has none, as in the original contract.
     pub boot_id: u64,
     /// Samples that it has captured in this boot.
@@ -40,8 +42,8 @@ pub enum KnownNode {
 
 impl Store {
     /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
-    /// without an id is looked for under its URL, and in this boot under another spelling of its URL. What was stored
-    /// under its URL before it proved an id becomes that id's, unless another id was seen there.
+    /// without an id is looked for under its URL, and in this boot under another spelling of its URL and under the id
+    /// that it claims: whoever lies about that misses only its own sound. What was stored under its URL before it proved an id becomes that id's, unless another id was seen there.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -167,6 +169,17 @@ fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, St
         })
     };
     let columns = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks";
+    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
+    if let (None, Some(claimed)) = (&node.node_id, &node.claimed_id) {
+        let sql = format!(
+            "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node IN (?3, ?4) \
+             ORDER BY settled_sample DESC LIMIT 1"
+        );
+        let parameters = params![node.boot_id.cast_signed(), captured, node.url, claimed];
+        if let Some(furthest) = db.query_row(&sql, parameters, read).optional()? {
+            return Ok(Some(furthest));
+        }
+    }
     let name = node.node_id.as_ref().unwrap_or(&node.url);
     let sql = format!("{columns} WHERE node = ?1 ORDER BY boot_id = ?2 DESC, updated_at_ns DESC LIMIT 1");
     let own = db.query_row(&sql, params![name, node.boot_id.cast_signed()], read).optional()?;
@@ -178,7 +191,6 @@ fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, St
         "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node NOT IN (SELECT node_id FROM nodes) \
          ORDER BY settled_sample DESC LIMIT 1"
     );
-    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
     let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured], read).optional()?;
     Ok(other.or(own))
 }
