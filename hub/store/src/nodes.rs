@@ -41,6 +41,15 @@ pub enum KnownNode {
 }
 
 impl Store {
+    /// The id that a node has proved in this boot at this URL. `None`: it has proved none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(crate) async fn id_of_boot(&self, url: String, boot_id: u64) -> Result<Option<String>, StoreError> {
+        let sql = format!("SELECT {ID_OF_BOOT}");
+        self.read(move |db| Ok(db.query_row(&sql, params![url, boot_id.cast_signed()], |row| row.get(0))?)).await
+    }
+
     /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
     /// without an id is looked for under its URL, and in this boot under another spelling of its URL and under the id
     /// that it claims: whoever lies about that misses only its own sound. What was stored under its URL before it proved an id becomes that id's, unless another id was seen there.
@@ -101,12 +110,17 @@ fn settle(db: &Transaction<'_>, id: &str, node: &SeenNode) -> Result<(), StoreEr
     )?;
     remember_boot(db, &node.url, boot_id, id, now_ns)?;
     if !is_shared {
-        for table in ["events", "gaps"] {
+        let give = |table| {
             let sql = format!("UPDATE {table} SET node_id = ?2 WHERE node = ?1 AND node_id IS NULL");
-            db.execute(&sql, params![node.url, id])?;
-        }
+            db.execute(&sql, params![node.url, id])
+        };
+        let given = give("events")?;
+        give("gaps")?;
         join_watermarks(db, id, &node.url)?;
-        join_events(db, id, now_ns)?;
+        // Otherwise no event is new to the id, and its whole history need not be read.
+        if given > 0 {
+            join_events(db, id, now_ns)?;
+        }
     }
     // What is still to come from the boot before this one (that it is over) belongs to the id too.
     let sql = "SELECT boot_id FROM watermarks WHERE node = ?1 ORDER BY updated_at_ns DESC LIMIT 1";
