@@ -121,11 +121,10 @@ impl Clock {
         standing.is_plausible().then_some(reading.unix_ns)
     }
 
-    /// How long ago the wall clock said `unix_ns`, whatever jumps it made since then. `Err`: that was before this run of
-    /// the hub as far as is known, which has lasted so long.
+    /// How long ago the wall clock said `unix_ns`, whatever jumps it has made since then.
     ///
     /// # Errors
-    /// See above.
+    /// If the wall clock has not said so in this run of the hub, as far as is known: how long this run has lasted.
     pub fn age_of(&self, unix_ns: i64) -> Result<Duration, Duration> {
         let (now, _) = self.judged();
         let stretches = self.inner.stretches.lock().unwrap_or_else(PoisonError::into_inner);

@@ -52,7 +52,8 @@ impl Store {
 
     /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
     /// without an id is looked for under its URL, and in this boot under another spelling of its URL and under the id
-    /// that it claims: whoever lies about that misses only its own sound. What was stored under its URL before it proved an id becomes that id's, unless another id was seen there.
+    /// that it claims: whoever lies about that misses only its own sound. What was stored under its URL before it
+    /// proved an id becomes that id's, unless another id was seen there.
     ///
     /// # Errors
     /// See [`StoreError`].
