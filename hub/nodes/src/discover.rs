@@ -189,11 +189,15 @@ impl Finder {
             candidate.name = name;
         } else if self.candidates.len() >= MAX_NODES {
             self.refuse(&url);
-        } else if let Ok(node) = Node::discovered(url.clone()) {
+        } else if let Ok(node) = Node::discovered(url) {
             node.set_addresses(addresses);
-            let asking = self.asking.spawn(ask(node.clone(), self.nodes.clone()));
-            self.candidates.insert(url, Candidate { node, name, asking });
+            self.ask(node, name);
         }
+    }
+
+    fn ask(&mut self, node: Node, name: String) {
+        let asking = self.asking.spawn(ask(node.clone(), self.nodes.clone()));
+        self.candidates.insert(node.url().to_owned(), Candidate { node, name, asking });
     }
 
     /// An announcement was withdrawn. Drops the candidate; a node that has ever answered is kept.
@@ -209,12 +213,16 @@ impl Finder {
 
     /// A candidate has answered.
     fn admit(&mut self, node: Node) {
-        self.candidates.remove(node.url());
+        let candidate = self.candidates.remove(node.url());
         // It was withdrawn and announced again meanwhile, so it was asked twice.
         if self.nodes.iter().any(|known| known.url() == node.url()) {
             return;
         }
         if let Some(twin) = self.nodes.twin_of(&node) {
+            // Names that two machines have swapped lead to both for a while.
+            if let Some(Candidate { name, .. }) = candidate.filter(|_| node.leave_address()) {
+                return self.ask(node, name);
+            }
             info!(url = node.url(), node = twin.url(), "announced node is already known");
             return;
         }

@@ -49,6 +49,9 @@ const DESCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Durati
 /// How long a description counts as recent: three times [`DESCRIBE_PERIOD`].
 pub(crate) const DESCRIPTION_HOLDS: Duration = Duration::from_secs(15);
 
+/// How long a node keeps the cat that is configured for its other name, after it was last found to be the same node.
+const LENT_CAT_HOLDS: Duration = Duration::from_secs(60);
+
 /// The names of calls to a node in `/metrics`.
 const METHODS: [&str; 4] = ["describe", "call_cat", "analyze_cat_sound", "listen"];
 
@@ -65,6 +68,8 @@ pub struct Node {
 struct Inner {
     url: String,
     configured_cat: Option<String>,
+    /// The cat of its other name, which is configured and gives way to this one, and when that was found last.
+    lent_cat: Mutex<Option<(String, Instant)>>,
     /// It was discovered, not configured.
     discovered: bool,
     /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
@@ -101,13 +106,17 @@ pub struct Description {
     pub detail: String,
     /// Its id, if it has proved it. `None`: it has no key, or its proof is not good for the address that was dialled.
     pub id: Option<NodeId>,
+    /// The id that it claims, proved or not. Behind a forwarded port a node cannot prove its id, because it signs
+    /// another address than the one that was dialled.
+    pub claimed_id: Option<NodeId>,
 }
 
 #[cfg(test)]
 impl Default for Description {
     fn default() -> Self {
         let (cat_name, version, detail) = Default::default();
-        Self { at: Instant::now(), cat_name, boot_id: 0, version, state: SourceState::Unspecified, detail, id: None }
+        let (at, state) = (Instant::now(), SourceState::Unspecified);
+        Self { at, cat_name, boot_id: 0, version, state, detail, id: None, claimed_id: None }
     }
 }
 
@@ -134,7 +143,8 @@ impl Node {
         };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
-        let inner = Inner { url, configured_cat, discovered, route, description, lacks, calls, client };
+        let lent_cat = Mutex::default();
+        let inner = Inner { url, configured_cat, lent_cat, discovered, route, description, lacks, calls, client };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -148,6 +158,11 @@ impl Node {
         self.inner.route.announce(addresses)
     }
 
+    /// Another node answers where the hub is connected to: see [`Route::leave`].
+    pub fn leave_address(&self) -> bool {
+        self.inner.route.leave()
+    }
+
     /// The addresses of its last announcement.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.inner.route.announced()
@@ -156,6 +171,20 @@ impl Node {
     /// The cat that it hears by the config.
     pub(crate) fn configured_cat(&self) -> Option<&str> {
         self.inner.configured_cat.as_deref()
+    }
+
+    /// This node is heard under this name instead of `other`, so it has the cat that is configured there, as long as
+    /// this is found again and again.
+    pub fn stands_for(&self, other: &Self) {
+        if let Some(cat) = other.configured_cat() {
+            let lent = Some((cat.to_owned(), Instant::now()));
+            *self.inner.lent_cat.lock().unwrap_or_else(PoisonError::into_inner) = lent;
+        }
+    }
+
+    fn lent_cat(&self) -> Option<String> {
+        let lent = self.inner.lent_cat.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.as_ref().filter(|(_, at)| at.elapsed() < LENT_CAT_HOLDS).map(|(cat, _)| cat.clone())
     }
 
     /// The id that it proved last. `None`: it has never proved one.
@@ -175,7 +204,7 @@ impl Node {
     /// The cat that it hears: by the config, else by its description. `None`: not known (yet).
     pub fn cat(&self) -> Option<String> {
         let described = || self.description().map(|description| description.cat_name).filter(|name| !name.is_empty());
-        self.inner.configured_cat.clone().or_else(described)
+        self.inner.configured_cat.clone().or_else(|| self.lent_cat()).or_else(described)
     }
 
     /// Its last description. `None`: it has never answered.
@@ -327,6 +356,7 @@ impl Node {
             state: source.state(),
             detail: source.detail,
             id: self.proved_id(&answer, &challenge),
+            claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).map(|key| NodeId::of_spki(key)),
         });
         Ok(answer)
     }

@@ -166,8 +166,9 @@ impl Nodes {
 
     /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
     /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
-    /// since it may only repeat what the other says. Of two that prove none, the earlier one counts, unless the later
-    /// one is configured: then it is so on purpose.
+    /// since it may only repeat what the other says; a configured one only if it claims that id itself, so that nobody
+    /// else can silence it. Of two that prove none, the earlier one counts, unless the later one is configured: then it
+    /// is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
         let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
         let mut is_earlier = true;
@@ -180,7 +181,7 @@ impl Nodes {
             theirs.is_some_and(|theirs| match (mine.id, theirs.id) {
                 (Some(mine), Some(theirs)) => is_earlier && mine == theirs,
                 (Some(_), None) => false,
-                (None, Some(_)) => node.is_discovered(),
+                (None, Some(theirs)) => node.is_discovered() || mine.claimed_id == Some(theirs),
                 (None, None) => is_earlier && node.is_discovered(),
             })
         })

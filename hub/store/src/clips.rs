@@ -264,7 +264,9 @@ impl Clips {
         }
         let (format, samples) = (config.format, cut.samples.len() as u64);
         let (boot_id, start_sample) = (cut.boot_id, cut.start_sample);
-        let comment = story::write(event, start_sample, &cut.samples);
+        // Without the id, a recovered event finds it by its URL.
+        let node_id = self.inner.store.id_of_boot(event.node.clone(), boot_id).await.unwrap_or(None);
+        let comment = story::write(event, node_id, start_sample, &cut.samples);
         let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples, &comment))).await {
             Ok(encoded) => encoded,
             Err(error) => return Err(self.failed(&error)),

@@ -22,6 +22,8 @@ pub struct SeenNode {
     pub url: String,
     /// The id that it has proved, 64 hexadecimal digits.
     pub node_id: Option<String>,
+    /// The id that it claims, proved or not.
+    pub claimed_id: Option<String>,
     /// Its boot id. 0: it has none, as in the original contract.
     pub boot_id: u64,
     /// Samples that it has captured in this boot.
@@ -39,9 +41,19 @@ pub enum KnownNode {
 }
 
 impl Store {
+    /// The id that a node has proved in this boot at this URL. `None`: it has proved none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(crate) async fn id_of_boot(&self, url: String, boot_id: u64) -> Result<Option<String>, StoreError> {
+        let sql = format!("SELECT {ID_OF_BOOT}");
+        self.read(move |db| Ok(db.query_row(&sql, params![url, boot_id.cast_signed()], |row| row.get(0))?)).await
+    }
+
     /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
-    /// without an id is looked for under its URL, and in this boot under another spelling of its URL. What was stored
-    /// under its URL before it proved an id becomes that id's, unless another id was seen there.
+    /// without an id is looked for under its URL, and in this boot under another spelling of its URL and under the id
+    /// that it claims: whoever lies about that misses only its own sound. What was stored under its URL before it
+    /// proved an id becomes that id's, unless another id was seen there.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -99,12 +111,17 @@ fn settle(db: &Transaction<'_>, id: &str, node: &SeenNode) -> Result<(), StoreEr
     )?;
     remember_boot(db, &node.url, boot_id, id, now_ns)?;
     if !is_shared {
-        for table in ["events", "gaps"] {
+        let give = |table| {
             let sql = format!("UPDATE {table} SET node_id = ?2 WHERE node = ?1 AND node_id IS NULL");
-            db.execute(&sql, params![node.url, id])?;
-        }
+            db.execute(&sql, params![node.url, id])
+        };
+        let given = give("events")?;
+        give("gaps")?;
         join_watermarks(db, id, &node.url)?;
-        join_events(db, id, now_ns)?;
+        // Otherwise no event is new to the id, and its whole history need not be read.
+        if given > 0 {
+            join_events(db, id, now_ns)?;
+        }
     }
     // What is still to come from the boot before this one (that it is over) belongs to the id too.
     let sql = "SELECT boot_id FROM watermarks WHERE node = ?1 ORDER BY updated_at_ns DESC LIMIT 1";
@@ -167,6 +184,17 @@ fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, St
         })
     };
     let columns = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks";
+    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
+    if let (None, Some(claimed)) = (&node.node_id, &node.claimed_id) {
+        let sql = format!(
+            "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node IN (?3, ?4) \
+             ORDER BY settled_sample DESC LIMIT 1"
+        );
+        let parameters = params![node.boot_id.cast_signed(), captured, node.url, claimed];
+        if let Some(furthest) = db.query_row(&sql, parameters, read).optional()? {
+            return Ok(Some(furthest));
+        }
+    }
     let name = node.node_id.as_ref().unwrap_or(&node.url);
     let sql = format!("{columns} WHERE node = ?1 ORDER BY boot_id = ?2 DESC, updated_at_ns DESC LIMIT 1");
     let own = db.query_row(&sql, params![name, node.boot_id.cast_signed()], read).optional()?;
@@ -178,7 +206,6 @@ fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, St
         "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node NOT IN (SELECT node_id FROM nodes) \
          ORDER BY settled_sample DESC LIMIT 1"
     );
-    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
     let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured], read).optional()?;
     Ok(other.or(own))
 }

@@ -17,6 +17,7 @@ mod tally;
 mod types;
 
 pub use backlog::{BACKLOG_AFTER_S, BACKLOG_OF};
+pub use delivery::LONGEST_WAIT;
 pub use put::MAX_NOTIFICATIONS;
 pub(crate) use put::put_notifications;
 pub use subject::Subject;

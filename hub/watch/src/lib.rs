@@ -3,6 +3,7 @@
 
 pub mod condition;
 pub mod metrics;
+mod names;
 pub mod readiness;
 pub mod rounds;
 pub mod troubles;

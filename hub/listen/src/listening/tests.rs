@@ -446,6 +446,26 @@ async fn node_under_a_second_name_is_not_heard_twice() {
     hub.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_swap_their_names_are_both_heard_while_each_name_leads_to_both() {
+    let (one, two) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(vec![0; MINUTE / 60]));
+    two.change(|tape| tape.boot_id = 2);
+    let (dir, at_one, at_two) = (tempfile::tempdir().unwrap(), one.serve().await, two.serve().await);
+    let hub = Hub::start(dir.path(), at_one).await;
+    let (nodes, stop) = (hub.nodes.clone(), hub.stop.clone());
+    tokio::spawn(async move { nodes.keep_described(&stop).await });
+    hub.heard(50).await;
+    let second = Node::discovered("http://two.local:50056".into()).unwrap();
+    second.set_addresses(vec![at_one]);
+    hub.nodes.add(second.clone()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the second name leads to the first node", || async { report().error.contains("the same node") }).await;
+    second.set_addresses(vec![at_one, at_two]);
+    until("the second node is heard", || async { report().frames >= 50 }).await;
+    assert_eq!((report().boot_id, hub.report().boot_id), (2, 0xB007));
+    hub.stop().await;
+}
+
 fn node_at(address: SocketAddr) -> Node {
     let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }]).unwrap();
     nodes.iter().next().unwrap()

@@ -122,6 +122,20 @@ async fn new_address_of_a_node_counts_from_the_next_connection_on() {
 }
 
 #[tokio::test]
+async fn name_that_leads_to_a_known_node_too_is_that_of_the_other_node() {
+    let (first, second) = (FakeNode::with(Vec::new()), FakeNode::with(Vec::new()));
+    second.change(|tape| tape.boot_id = 2);
+    let (first_address, second_address) = (first.serve().await, second.serve().await);
+    let nodes = configured(&format!("http://{first_address}"));
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:50056", first_address);
+    found.addresses.push(second_address);
+    finder.take(found);
+    follow(&mut finder).await;
+    assert_eq!(nodes.get("http://attic.local:50056").unwrap().description().unwrap().boot_id, 2);
+}
+
+#[tokio::test]
 async fn announcement_that_is_taken_back_before_it_answers_is_forgotten() {
     let nodes = configured(NOBODY);
     let mut finder = Finder::new(nodes.clone());

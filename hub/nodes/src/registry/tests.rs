@@ -178,6 +178,28 @@ async fn node_that_repeats_what_another_says_does_not_take_its_place() {
 }
 
 #[tokio::test]
+async fn configured_node_without_proof_gives_way_only_to_the_id_that_it_claims() {
+    let nodes = nodes(&[(Some("Tom"), "http://forwarded:1")]);
+    let configured = nodes.iter().next().unwrap();
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    answer_as(&found, 7, Some(b"key"));
+    let claims = |boot_id, key: Option<&[u8]>| {
+        let claimed_id = key.map(NodeId::of_spki);
+        configured.set_description(Description { boot_id, claimed_id, ..Description::default() });
+        nodes.twin_of(&configured).map(|twin| twin.url().to_owned())
+    };
+    assert_eq!(claims(7, Some(b"key")).as_deref(), Some(found.url()));
+    assert!(nodes.twin_of(&found).is_none(), "one of them is heard");
+    // A stranger with a key of its own repeats the boot id of a configured node, and cannot silence it.
+    for (boot_id, key) in [(7, None), (7, Some(&b"another"[..])), (8, Some(b"key"))] {
+        assert_eq!(claims(boot_id, key), None, "{boot_id} {key:?}");
+    }
+    found.stands_for(&configured);
+    assert_eq!(found.cat().as_deref(), Some("Tom"), "the configured name is shown");
+}
+
+#[tokio::test]
 async fn password_of_a_node_is_not_in_its_name() {
     let nodes = Nodes::new(&["Tom=http://anna:98765@kitchen:1".parse().unwrap()]).unwrap();
     assert_eq!(nodes.iter().next().unwrap().url(), "http://anna:***@kitchen:1");

@@ -37,6 +37,8 @@ pub struct LostClip {
     pub samples: Vec<i16>,
     /// The event, as the clip describes it. `None`: an earlier version wrote the clip, without a description.
     pub event: Option<NewEvent>,
+    /// The id that the node had proved, as the clip says.
+    pub node_id: Option<String>,
     /// When the file was written, in nanoseconds since 1970 UTC.
     pub written_at_ns: i64,
 }
@@ -123,7 +125,7 @@ impl Clips {
             return Ok(BroughtBack::NotNeeded);
         }
         // If listening stored the event just now, the next start sets the file aside again.
-        let committed = match store.commit_recovered(event, lost.clip).await {
+        let committed = match store.commit_recovered(event, lost.node_id, lost.clip).await {
             Ok(committed) => committed,
             Err(error) => {
                 let returned = blocking(move || private::move_file(&back.0, &back.1)).await;
@@ -183,6 +185,7 @@ fn examine(path: PathBuf) -> std::io::Result<Option<LostClip>> {
         clip: Clip { file: name, bytes: about.len(), start_sample, samples: content.samples.len() as u64 },
         boot_id: story.as_ref().map_or(boot_id, |story| story.event.boot_id),
         samples: content.samples,
+        node_id: story.as_ref().and_then(|story| story.node_id.clone()),
         event: story.map(|story| story.event),
         written_at_ns: i64::try_from(written.as_nanos()).unwrap_or(i64::MAX),
     }))

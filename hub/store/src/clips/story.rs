@@ -15,6 +15,9 @@ const VERSION: u32 = 1;
 struct Comment {
     meowlink_clip: u32,
     node: String,
+    /// The id that the node had proved. Absent in comments of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node_id: Option<String>,
     cat: String,
     /// 16 hexadecimal digits, as in the API: JSON has no integers of 64 bits.
     boot_id: String,
@@ -42,6 +45,8 @@ struct Comment {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Story {
     pub(super) event: NewEvent,
+    /// The id that the node had proved. `None`: it had proved none, or an earlier version wrote the clip.
+    pub(super) node_id: Option<String>,
     /// First sample of the clip, on the node's count.
     pub(super) clip_start_sample: u64,
     samples: u64,
@@ -69,9 +74,12 @@ impl Story {
             context: comment.context,
             measurements: comment.measurements,
         };
+        let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let node_id = comment.node_id.filter(is_id);
         let sane = event.start_sample < event.end_sample && event.started_at_ns <= event.ended_at_ns;
         sane.then_some(Self {
             event,
+            node_id,
             clip_start_sample: comment.clip_start_sample,
             samples: comment.clip_samples,
             checksum: comment.checksum,
@@ -84,11 +92,13 @@ impl Story {
     }
 }
 
-/// The comment for the clip of an event. `clip_start_sample`: first sample of the clip, on the node's count.
-pub(super) fn write(event: &NewEvent, clip_start_sample: u64, samples: &[i16]) -> String {
+/// The comment for the clip of an event. `node_id`: the id that the node has proved. `clip_start_sample`: first sample
+/// of the clip, on the node's count.
+pub(super) fn write(event: &NewEvent, node_id: Option<String>, clip_start_sample: u64, samples: &[i16]) -> String {
     let comment = Comment {
         meowlink_clip: VERSION,
         node: event.node.clone(),
+        node_id,
         cat: event.cat.clone(),
         boot_id: format!("{:016x}", event.boot_id),
         start_sample: event.start_sample,
@@ -135,7 +145,12 @@ mod tests {
     #[test]
     fn comment_brings_the_event_back_and_foreign_ones_are_ignored() {
         for found in [event("http://kitchen:1", 16_000), NewEvent { features: None, kind: None, ..event("", 1) }] {
-            let comment = write(&found, 15_000, &[1, -2, 3]);
+            let id = "0123456789abcdef".repeat(4);
+            let comment = write(&found, Some(id.clone()), 15_000, &[1, -2, 3]);
+            assert_eq!(Story::read(&comment).unwrap().node_id, Some(id));
+            for id in [None, Some("'; DROP".to_owned())] {
+                assert_eq!(Story::read(&write(&found, id, 15_000, &[])).unwrap().node_id, None);
+            }
             let story = Story::read(&comment).unwrap();
             assert_eq!((&story.event, story.clip_start_sample), (&found, 15_000));
             assert!(story.is_about(&[1, -2, 3]) && !story.is_about(&[1, -2, 4]) && !story.is_about(&[1, -2]));

@@ -12,7 +12,7 @@ fn id(digit: char) -> String {
 }
 
 fn seen(url: &str, id: Option<String>) -> SeenNode {
-    SeenNode { url: url.into(), node_id: id, boot_id: BOOT, captured_samples: 100_000 }
+    SeenNode { url: url.into(), node_id: id, claimed_id: None, boot_id: BOOT, captured_samples: 100_000 }
 }
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -125,6 +125,20 @@ async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
     assert_eq!(heard(&store, seen("http://cellar:1", Some(id('c')))).await, None);
     hear_until(&store, "http://cellar:1", BOOT, 96_000).await;
     assert_eq!(heard(&store, seen("http://new:1", None)).await, Some(64_000));
+}
+
+#[tokio::test]
+async fn node_that_cannot_prove_its_id_goes_on_where_that_id_was_heard() {
+    let (_dir, store) = open();
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, None);
+    hear_until(&store, KITCHEN, BOOT, 64_000).await;
+    let forwarded = SeenNode { claimed_id: Some(id('a')), ..seen(ADDRESS, None) };
+    assert_eq!(heard(&store, forwarded.clone()).await, Some(64_000));
+    hear_until(&store, ADDRESS, BOOT, 96_000).await;
+    assert_eq!(heard(&store, forwarded.clone()).await, Some(96_000));
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, Some(64_000), "the id itself stays where it was");
+    assert_eq!(heard(&store, SeenNode { claimed_id: Some(id('b')), ..seen("http://new:1", None) }).await, Some(96_000));
+    assert_eq!(heard(&store, SeenNode { boot_id: 5, ..forwarded }).await, Some(96_000), "where its URL was left");
 }
 
 #[tokio::test]

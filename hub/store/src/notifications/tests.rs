@@ -93,6 +93,15 @@ async fn stored_event(store: &Store) -> Event {
 }
 
 #[tokio::test]
+async fn notification_whose_time_comes_from_a_clock_that_was_ahead_is_due() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let (_dir, store) = open();
+    put(&store, "Tom", plan("Anna"), 100 * HOUR_NS).await;
+    assert_eq!(due(&store, "phone", 99 * HOUR_NS).await, [0; 0], "a server may ask for an hour");
+    assert_eq!(due(&store, "phone", 98 * HOUR_NS).await, [1]);
+}
+
+#[tokio::test]
 async fn due_notifications_are_delivered_in_turn_until_given_up() {
     let (_dir, store) = open();
     for (animal, now_ns) in [("Tom", 1), ("Ada", 2)] {
