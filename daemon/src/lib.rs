@@ -1,6 +1,7 @@
 //! What both daemons of Meowlink need and do in the same way: logs, stopping, systemd, config files, listening
 //! addresses, calls, metrics, back-off, causes of errors in plain words, and log messages at a limited rate.
 
+pub mod accept;
 pub mod backoff;
 pub mod call;
 pub mod cause;
