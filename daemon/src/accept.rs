@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::cause::cause;
 use crate::connections::{Caps, Connections, Place};
+use crate::opening::{Opening, PeerKey};
 use crate::quiet::Quiet;
 
 /// How long to wait after accepting failed, for example because file descriptors ran out.
@@ -43,20 +44,29 @@ pub struct Client {
     pub peer: SocketAddr,
     /// The address that it has dialled, if the system knows it.
     pub local: Option<SocketAddr>,
+    /// The key that it has proved to hold, if it connected with TLS.
+    pub key: Option<PeerKey>,
     /// The place of its connection. Whoever serves the connection counts the requests on it ([`Place::begin`]).
     pub place: Arc<Place>,
 }
 
 /// Accepts connections until `stop`, then ends those that are idle, finishes the requests in flight on the others and
-/// returns. `serve` makes the server of one connection.
-pub async fn accept<F, C>(limits: Limits, listeners: Vec<TcpListener>, serve: F, stop: CancellationToken)
+/// returns. `opening` begins a connection, and `serve` makes its server.
+pub async fn accept<O, F, C>(limits: Limits, listeners: Vec<TcpListener>, opening: O, serve: F, stop: CancellationToken)
 where
-    F: Fn(TcpStream, Client) -> C + Clone + Send + Sync + 'static,
+    O: Opening,
+    F: Fn(O::Stream, Client) -> C + Clone + Send + Sync + 'static,
     C: GracefulConnection<Error: Display + Send> + Send + 'static,
 {
     let (connections, tasks) = (Connections::new(limits.connections), TaskTracker::new());
     for listener in listeners {
-        let port = Port { limits, serve: serve.clone(), connections: connections.clone(), stop: stop.clone() };
+        let port = Port {
+            limits,
+            opening: opening.clone(),
+            serve: serve.clone(),
+            connections: connections.clone(),
+            stop: stop.clone(),
+        };
         tasks.spawn(port.accept(listener, tasks.clone()));
     }
     tasks.close();
@@ -65,16 +75,18 @@ where
 
 /// What the connections of one address need.
 #[derive(Clone)]
-struct Port<F> {
+struct Port<O, F> {
     limits: Limits,
+    opening: O,
     serve: F,
     connections: Connections,
     stop: CancellationToken,
 }
 
-impl<F, C> Port<F>
+impl<O, F, C> Port<O, F>
 where
-    F: Fn(TcpStream, Client) -> C + Clone + Send + Sync + 'static,
+    O: Opening,
+    F: Fn(O::Stream, Client) -> C + Clone + Send + Sync + 'static,
     C: GracefulConnection<Error: Display + Send> + Send + 'static,
 {
     /// Accepts connections until the stop. If one cannot be accepted, this is logged, and the next one is awaited.
@@ -112,7 +124,18 @@ where
     /// requests.
     async fn connection(self, stream: TcpStream, peer: SocketAddr, place: Arc<Place>) {
         prepare(&stream, self.limits.stall);
-        let client = Client { peer, local: stream.local_addr().ok(), place: Arc::clone(&place) };
+        let local = stream.local_addr().ok();
+        let opened = tokio::select! {
+            opened = self.opening.open(stream, peer) => opened,
+            () = place.taken_over() => return debug!(%peer, "connection ended: another one needed its place"),
+            () = place.idle_for_too_long() => return debug!(%peer, "connection ends: it was idle"),
+            () = self.stop.cancelled() => return,
+        };
+        let (stream, key) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return log_end(peer, Err(cause(&error))),
+        };
+        let client = Client { peer, local, key, place: Arc::clone(&place) };
         let mut connection = pin!((self.serve)(stream, client));
         tokio::select! {
             ended = &mut connection => return log_end(peer, ended),
@@ -165,6 +188,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::opening::Plain;
 
     /// How long a test waits before it fails.
     const SOON: Duration = Duration::from_secs(30);
@@ -201,7 +225,8 @@ mod tests {
             http1::Builder::new().serve_connection(TokioIo::new(stream), service)
         };
         let connections = Caps { all: 8, per_address: 8, first_request: idle, idle };
-        let task = tokio::spawn(accept(Limits { connections, stall: SOON }, vec![listener], serve, stop.clone()));
+        let task =
+            tokio::spawn(accept(Limits { connections, stall: SOON }, vec![listener], Plain, serve, stop.clone()));
         Server { address, release, begun, stop, task }
     }
 

@@ -30,6 +30,7 @@ use crate::accept::{Client, Limits, accept};
 use crate::connections::Caps;
 use crate::descriptors;
 use crate::metrics::{Counted, Meter};
+use crate::opening::Opening;
 use intake::Intake;
 pub use limits::MAX_REQUEST_BYTES;
 use limits::{
@@ -39,13 +40,15 @@ use limits::{
 };
 
 /// Serves one service on its addresses until `stop`, then finishes the calls that are in flight and returns.
-/// `descriptors` is the encoded `FileDescriptorSet` that reflection shows.
+/// `descriptors` is the encoded `FileDescriptorSet` that reflection shows. `opening` begins the connections,
+/// without TLS ([`Plain`](crate::opening::Plain)) or with it ([`TlsServer`](crate::tls::TlsServer)).
 pub async fn serve<S>(
     service: S,
     health: HealthServer<impl Health>,
     descriptors: &'static [u8],
     meter: Meter,
     listeners: Vec<TcpListener>,
+    opening: impl Opening,
     stop: CancellationToken,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
@@ -79,7 +82,7 @@ pub async fn serve<S>(
         stall: STALL_TIMEOUT,
     };
     let serve = move |stream, client| connection(stream, client, service.clone());
-    accept(limits, listeners, serve, stop).await;
+    accept(limits, listeners, opening, serve, stop).await;
 }
 
 fn reflection(service: &'static str, descriptors: &'static [u8]) -> tonic_reflection::server::Builder<'static> {
@@ -103,7 +106,7 @@ where
     S::Future: Send + 'static,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Client { peer, local, place } = client;
+    let Client { peer, local, key, place } = client;
     let addresses = TcpConnectInfo { local_addr: local, remote_addr: Some(peer) };
     let service = TowerToHyperService::new(service.map_request(move |request: Request<Incoming>| {
         if request.version() != Version::HTTP_2 {
@@ -113,6 +116,9 @@ where
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(addresses.clone());
         request.extensions_mut().insert(Arc::clone(&place));
+        if let Some(key) = key {
+            request.extensions_mut().insert(key);
+        }
         request
     }));
     builder().serve_connection(TokioIo::new(stream), service).into_owned()

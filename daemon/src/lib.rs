@@ -15,12 +15,14 @@ pub mod identity;
 pub mod listen;
 pub mod logs;
 pub mod metrics;
+pub mod opening;
 pub mod quiet;
 pub mod quota;
 pub mod serde_words;
 pub mod shutdown;
 pub mod systemd;
 pub mod terminal;
+pub mod tls;
 pub mod url;
 
 /// Exit code for bad usage or a bad config: `EX_USAGE` of sysexits.h.

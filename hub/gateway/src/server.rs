@@ -13,6 +13,7 @@ use axum::response::IntoResponse;
 use daemon::accept::{Client, Limits, accept};
 use daemon::connections::{Busy, Caps, Place};
 use daemon::descriptors;
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -79,7 +80,8 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: Cancellati
 
 async fn serve_within(limits: ConnectionLimits, listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
     let serve = move |stream, client: Client| connection(limits, stream, router.clone(), client.place);
-    accept(Limits { connections: limits.connections, stall: limits.stall_timeout }, listeners, serve, stop).await;
+    let limits = Limits { connections: limits.connections, stall: limits.stall_timeout };
+    accept(limits, listeners, Plain, serve, stop).await;
 }
 
 /// The server of one connection.
