@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use daemon::grpc;
 use daemon::metrics::{Calls, Meter};
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
@@ -71,7 +72,7 @@ async fn start() -> (SocketAddr, Channel) {
         Arc::new(|| Box::pin(async { String::new() })),
     );
     let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    tokio::spawn(grpc::serve(Hangs, health, descriptors, meter, vec![listener], CancellationToken::new()));
+    tokio::spawn(grpc::serve(Hangs, health, descriptors, meter, vec![listener], Plain, CancellationToken::new()));
     (address, Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
 }
 

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use daemon::backoff::Backoff;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::TlsClient;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::either::Either;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::{Channel, Endpoint};
 
@@ -155,15 +157,25 @@ impl Route {
         self.lock().connection.as_ref().map(|connection| connection.address)
     }
 
-    /// A channel along this route, which connects on first use, and reconnects after the connection broke.
-    pub fn channel(&self, endpoint: &Endpoint) -> Channel {
+    /// A channel along this route, which connects on first use, and reconnects after the connection broke. `None` for
+    /// `tls`: without encryption.
+    pub fn channel(&self, endpoint: &Endpoint, tls: Option<TlsClient>) -> Channel {
         let route = self.clone();
-        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| route.clone().dial(uri)))
+        endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
+            let (route, tls) = (route.clone(), tls.clone());
+            async move {
+                let line = route.dial(uri).await?;
+                Ok::<_, io::Error>(TokioIo::new(match tls {
+                    None => Either::Left(line),
+                    Some(tls) => Either::Right(Box::new(tls.connect(line).await?)),
+                }))
+            }
+        }))
     }
 
     /// Tries all addresses at once, because some may be unreachable from here, and takes the first that answers. Those
     /// where another peer answered come last.
-    async fn dial(self, uri: Uri) -> io::Result<TokioIo<Line>> {
+    async fn dial(self, uri: Uri) -> io::Result<Line> {
         let mut addresses = self.announced();
         if addresses.is_empty() {
             let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
@@ -199,7 +211,7 @@ impl Route {
         let cut = CancellationToken::new();
         let line = Line { stream, cut: Box::pin(cut.clone().cancelled_owned()) };
         self.lock().connection = Some(Connection { address, cut });
-        Ok(TokioIo::new(line))
+        Ok(line)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -268,14 +280,20 @@ impl AsyncWrite for Line {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
+    use daemon::identity::Key;
+    use daemon::opening::{Opening, PeerKey};
+    use daemon::tls::{Policy, TlsServer};
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
+    use tonic::body::Body;
+    use tower::{Service, ServiceExt};
 
     use super::*;
 
-    async fn dial(route: &Route, address: SocketAddr) -> TokioIo<Line> {
+    /// How long a test waits before it fails.
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn dial(route: &Route, address: SocketAddr) -> Line {
         route.clone().dial(format!("http://{address}").parse().unwrap()).await.unwrap()
     }
 
@@ -285,7 +303,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let route = Route::default();
         assert_eq!(route.connected_to(), None);
-        let mut line = dial(&route, address).await.into_inner();
+        let mut line = dial(&route, address).await;
         let _accepted = listener.accept().await.unwrap();
         assert_eq!(route.connected_to(), Some(address));
 
@@ -302,7 +320,7 @@ mod tests {
     }
 
     /// Two peers, and a route that leads to both and is connected to the first of them.
-    async fn two_peers() -> (Route, TcpListener, TcpListener, TokioIo<Line>) {
+    async fn two_peers() -> (Route, TcpListener, TcpListener, Line) {
         let (one, two) =
             (TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let route = Route::default();
@@ -316,10 +334,10 @@ mod tests {
 
     #[tokio::test]
     async fn peer_that_is_another_one_is_left_for_the_other_addresses() {
-        let (route, one, two, line) = two_peers().await;
+        let (route, one, two, mut line) = two_peers().await;
         let now = Instant::now();
         assert!(route.leave_at(now));
-        assert!(line.into_inner().read_u8().await.is_err(), "the connection is cut");
+        assert!(line.read_u8().await.is_err(), "the connection is cut");
         let at_two = two.local_addr().unwrap();
         for _ in 0..20 {
             let _line = dial(&route, at_two).await;
@@ -380,6 +398,28 @@ mod tests {
         let _line = dial(&route, address).await;
         assert!(!route.leave());
         assert_eq!(route.connected_to(), Some(address));
+    }
+
+    #[tokio::test]
+    async fn channel_with_tls_connects_to_the_expected_key_only() {
+        let [node, stranger, hub] = [(); 3].map(|()| Arc::new(Key::generate().unwrap().0));
+        for (expected, accepted) in [(&node, true), (&stranger, false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let server = TlsServer::new(Arc::clone(&node), Policy::TlsOnly).unwrap();
+            let served = tokio::spawn(async move {
+                let (stream, peer) = listener.accept().await.unwrap();
+                server.open(stream, peer).await.map(|(_, key)| key)
+            });
+            let tls = TlsClient::new(Arc::clone(&hub), vec![expected.public().fingerprint()]).unwrap();
+            let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+            let mut channel = Route::default().channel(&endpoint, Some(tls));
+            // The server ends the connection after the handshake, so that no call succeeds.
+            let call = async { channel.ready().await?.call(http::Request::new(Body::empty())).await };
+            assert!(tokio::time::timeout(SOON, call).await.expect("the call ends").is_err());
+            let key = tokio::time::timeout(SOON, served).await.expect("the handshake ends").unwrap();
+            assert_eq!(key.ok(), accepted.then(|| Some(PeerKey(hub.public()))));
+        }
     }
 
     #[tokio::test]

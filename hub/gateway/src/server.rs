@@ -10,21 +10,19 @@ use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::response::IntoResponse;
-use daemon::cause::cause;
-use daemon::connections::{Busy, Caps, Connections, Place};
+use daemon::accept::{Client, Limits, accept};
+use daemon::connections::{Busy, Caps, Place};
 use daemon::descriptors;
-use daemon::quiet::Quiet;
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tracing::{debug, warn};
 
 use crate::json::Failure;
 
@@ -49,12 +47,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest head of a request (URI and headers), in bytes. Longer ones are answered with 431 or 414.
 const MAX_HEAD_BYTES: usize = 128 << 10;
 
-/// How long to wait after accepting failed, for example because file descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// At most one failed accept is logged in this time.
-const LOG_PERIOD: Duration = Duration::from_secs(30);
-
 /// Limits on what one client can use.
 #[derive(Debug, Clone, Copy)]
 struct ConnectionLimits {
@@ -70,8 +62,9 @@ impl Default for ConnectionLimits {
             connections: Caps {
                 all: descriptors::connections(MAX_CONNECTIONS, DESCRIPTOR_SHARE),
                 per_address: MAX_CONNECTIONS_PER_ADDRESS,
-                first_request: HEADER_TIMEOUT,
-                idle: HEADER_TIMEOUT,
+                // The head has a deadline of its own, which runs out first.
+                first_request: HEADER_TIMEOUT + REQUEST_TIMEOUT,
+                idle: HEADER_TIMEOUT + REQUEST_TIMEOUT,
             },
             header_timeout: HEADER_TIMEOUT,
             request_timeout: REQUEST_TIMEOUT,
@@ -86,76 +79,18 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: Cancellati
 }
 
 async fn serve_within(limits: ConnectionLimits, listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
-    let connections = Connections::new(limits.connections);
-    let tasks = TaskTracker::new();
-    for listener in listeners {
-        tasks.spawn(accept(limits, listener, router.clone(), stop.clone(), connections.clone(), tasks.clone()));
-    }
-    tasks.close();
-    tasks.wait().await;
+    let serve = move |stream, client: Client| connection(limits, stream, router.clone(), client.place);
+    let limits = Limits { connections: limits.connections, stall: limits.stall_timeout };
+    accept(limits, listeners, Plain, serve, stop).await;
 }
 
-async fn accept(
-    limits: ConnectionLimits,
-    listener: TcpListener,
-    router: Router,
-    stop: CancellationToken,
-    connections: Connections,
-    tasks: TaskTracker,
-) {
-    let (mut quiet, mut full) = (Quiet::new(LOG_PERIOD), Quiet::new(LOG_PERIOD));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let Some(place) = connections.admit(peer.ip()).map(Arc::new) else {
-                    if let Some(suppressed_lines) = full.allow() {
-                        warn!(%peer, suppressed_lines, "connection refused: too many are in use");
-                    }
-                    continue;
-                };
-                let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    let taken_over = Arc::clone(&place);
-                    tokio::select! {
-                        ended = connection(limits, stream, router, place, stop) => {
-                            if let Err(error) = ended {
-                                debug!(%peer, %error, "connection ended");
-                            }
-                        }
-                        () = taken_over.taken_over() => debug!(%peer, "connection ended: another one needed its place"),
-                    }
-                });
-                // A connection that made room closes before the next one is accepted.
-                tokio::task::yield_now().await;
-            }
-            Err(error) => {
-                if let Some(suppressed_lines) = quiet.allow() {
-                    warn!(error = cause(&error), suppressed_lines, "cannot accept a connection");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(
+/// The server of one connection.
+fn connection(
     limits: ConnectionLimits,
     stream: TcpStream,
     router: Router,
     place: Arc<Place>,
-    stop: CancellationToken,
-) -> Result<(), hyper::Error> {
-    // Without TCP_NODELAY, the last packet of an answer can wait for the client's delayed acknowledgement.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot set TCP_NODELAY");
-    }
-    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall_timeout)) {
-        debug!(%error, "cannot set TCP_USER_TIMEOUT");
-    }
+) -> impl GracefulConnection<Error = hyper::Error> + Send {
     let service = service_fn(move |request: Request<Incoming>| {
         let (router, place) = (router.clone(), Arc::clone(&place));
         async move {
@@ -174,18 +109,11 @@ async fn connection(
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
-    let connection = http1::Builder::new()
+    http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = &mut connection => return ended,
-        () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
-    }
-    connection.await
 }
 
 /// The body of an answer. Its connection is not idle until the answer has been sent.

@@ -135,7 +135,7 @@ impl Node {
 
     fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let channel = peer::channel_along(&url, &route)?;
+        let channel = peer::channel_along(&url, &route, None)?;
         // Only the channel knows the password.
         let url = match mask_passwords(&url) {
             Cow::Owned(masked) => masked,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use daemon::config::{ConfigError, Variables};
 use daemon::grpc;
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
 use hub_nodes::Nodes;
@@ -86,8 +87,8 @@ impl Shared {
                 stop.cancelled().await;
                 health.set_not_serving::<S>().await;
             };
-            let served =
-                grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
+            let descriptors = proto::FILE_DESCRIPTOR_SET;
+            let served = grpc::serve(service, health_service, descriptors, meter, listeners, Plain, stop.clone());
             tokio::join!(served, stopping);
         });
     }
