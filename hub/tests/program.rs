@@ -171,8 +171,9 @@ fn one_bad_recording_does_not_stop_the_rest() {
         assert!((0.0..=1.0).contains(&line["cat_score"].as_f64().unwrap()), "{line}");
         assert!(line["detections"].is_array());
     }
-    assert_eq!(err.lines().count(), 1);
+    assert_eq!(err.lines().count(), 2);
     assert!(err.starts_with(&format!("{}: ", bad.display())), "{err}");
+    assert!(err.contains("3 of 4 files analysed, 1 failed; "), "{err}");
 
     let (code, out, _) = analyze(&[]);
     assert_eq!(code, Some(1));
