@@ -50,8 +50,10 @@ impl Compressed {
         caught(|| Self::open_unguarded(input, name)).unwrap_or_else(|| Err(RecordingError::Damaged(crashed(name))))
     }
 
-    fn open_unguarded(input: Input, name: &'static str) -> Result<Self, RecordingError> {
+    fn open_unguarded(mut input: Input, name: &'static str) -> Result<Self, RecordingError> {
         let fail = |error| failed(name, error);
+        // In a file that is cut off, its reader fails when it looks for the chunks behind the sound.
+        input.forward_only = name == "AIFF";
         let stream = MediaSourceStream::new(Box::new(input), Default::default());
         let limits = MetadataOptions::default()
             .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
@@ -202,15 +204,21 @@ fn crashed(name: &str) -> String {
 
 fn failed(name: &str, error: Error) -> RecordingError {
     match error {
-        Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            RecordingError::Damaged(format!("the header of this {name} file is cut off"))
-        }
+        Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => incomplete(name),
         Error::IoError(error) => error.into(),
+        Error::Unsupported("isomp4: missing moov atom") => incomplete(name),
         Error::Unsupported(what) => {
             RecordingError::Unsupported { name: format!("this {name} file ({what})"), ending: "x" }
         }
         error => RecordingError::Damaged(format!("this {name} file cannot be read: {error}")),
     }
+}
+
+/// The index of MP4 may be at the end, and the reader of CAF looks there too.
+fn incomplete(name: &str) -> RecordingError {
+    RecordingError::Damaged(format!(
+        "this {name} file is cut off, or comes from a pipe; give the file itself, or try: ffmpeg -i in.x out.flac"
+    ))
 }
 
 fn checked(rate: u32, channels: usize) -> Result<Format, RecordingError> {

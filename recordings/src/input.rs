@@ -26,6 +26,9 @@ pub struct Input {
     taken: usize,
     /// Position of the first byte that was not taken.
     position: u64,
+    /// Whether the library is kept from going back.
+    #[cfg(feature = "compressed")]
+    pub(crate) forward_only: bool,
 }
 
 impl Input {
@@ -55,7 +58,15 @@ impl Input {
     }
 
     fn new(source: Source, length: Option<u64>) -> Self {
-        Self { source, length, buffer: Vec::new(), taken: 0, position: 0 }
+        Self {
+            source,
+            length,
+            buffer: Vec::new(),
+            taken: 0,
+            position: 0,
+            #[cfg(feature = "compressed")]
+            forward_only: false,
+        }
     }
 
     /// Position of the next byte.
@@ -177,11 +188,11 @@ impl Seek for Input {
 #[cfg(feature = "compressed")]
 impl symphonia::core::io::MediaSource for Input {
     fn is_seekable(&self) -> bool {
-        self.length.is_some()
+        self.length.is_some() && !self.forward_only
     }
 
     fn byte_len(&self) -> Option<u64> {
-        self.length
+        self.length.filter(|_| !self.forward_only)
     }
 }
 
