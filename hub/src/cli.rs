@@ -148,13 +148,13 @@ pub struct AnalyzeArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Channel to analyse: mix (the mean of all), left, right, a number from 1, or each [default: the mix, or one channel
-    /// alone where the mix would hide the cat]
+    /// Channel to analyse: mix (the mean of all), left, right, a number from 1, or each [default: the mix, or one
+    /// channel alone where the mix would hide the cat]
     #[arg(long, value_name = "CHANNEL")]
     pub channel: Option<Channels>,
 
-    /// Time zone for the dates, such as Europe/Rome. The clock of a recorder that does not name its zone is taken as one
-    /// of this zone
+    /// Time zone for the dates, such as Europe/Rome. The clock of a recorder that does not name its zone is taken as
+    /// one of this zone
     #[arg(long, value_name = "ZONE", value_parser = time_zone)]
     pub tz: Option<TimeZone>,
 

@@ -21,8 +21,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// The moment, for people in a time zone. A clock of unknown offset is taken as one of that zone. `None`: the moment
-    /// is unknown, or beyond the calendar.
+    /// The moment, for people in a time zone. A clock of unknown offset is taken as one of that zone. `None`: the
+    /// moment is unknown, or beyond the calendar.
     pub fn in_zone(&self, zone: Option<&TimeZone>) -> Option<Zoned> {
         match (self.offset, zone) {
             (Some(offset), None) => self.clock.to_zoned(TimeZone::fixed(offset)).ok(),

@@ -141,7 +141,8 @@ fn every_format_has_the_same_meow_and_the_table_says_so() {
 #[test]
 fn a_file_that_is_cut_off_gives_what_it_has_and_says_so() {
     for (what, bytes, _) in all() {
-        // M4A has its index at the end and the reader of CAF looks there; a pipe's WAV or ADTS does not say how long it is.
+        // M4A has its index at the end, and the reader of CAF looks there. A pipe's WAV or ADTS does not say how long
+        // it is.
         if ["M4A", "CAF", "pipe", "ADTS"].iter().any(|word| what.contains(word)) {
             continue;
         }

@@ -95,8 +95,8 @@ impl Output {
         out.flush()
     }
 
-    /// The moment of a sample, in the zone of the user or else of the recorder. Without either it is what the recorder's
-    /// clock showed, without an offset.
+    /// The moment of a sample, in the zone of the user or else of the recorder. Without either it is what the
+    /// recorder's clock showed, without an offset.
     fn moment(&self, start: Option<&Start>, sample: u64) -> Option<String> {
         let start = start?;
         let since = jiff::Span::new().try_milliseconds(i64::try_from(sample / (SAMPLES_PER_S / 1000)).ok()?).ok()?;
