@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use daemon::cause::cause;
@@ -32,6 +32,13 @@ const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 
 /// Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
+
+/// How often it is looked whether the user interrupted the analysis, while a thread analyses a long file or a pipe has
+/// no data.
+const STOP_PERIOD: Duration = Duration::from_millis(100);
+
+/// How long the start waits until Ctrl-C is handled.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The result of a file.
 type Outcome = Result<Vec<Report>, FileError>;
@@ -77,16 +84,22 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
 fn interrupted() -> CancellationToken {
     let stop = CancellationToken::new();
     let cancelled = stop.clone();
+    let (installed, ready) = sync_channel(1);
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
         std::thread::spawn(move || {
             runtime.block_on(async {
-                let Ok(signal) = shutdown::on_signal() else { return };
+                let signal = shutdown::on_signal();
+                // The receiver may have stopped waiting.
+                let _ = installed.send(());
+                let Ok(signal) = signal else { return };
                 signal.cancelled().await;
                 cancelled.cancel();
                 // The task that waits for the second signal runs as long as this one.
                 std::future::pending::<()>().await;
             });
         });
+        // Ctrl-C must not come between the first result and the handler.
+        let _ = ready.recv_timeout(INSTALLED_WITHIN);
     }
     stop
 }
@@ -151,7 +164,16 @@ fn outcomes(files: Expanded, threads: usize, options: &Options) -> impl Iterator
             receiver
         })
         .collect();
-    (0..threads).cycle().map_while(move |number| queues[number].recv().ok())
+    let stop = options.stop.clone();
+    (0..threads).cycle().map_while(move |number| {
+        loop {
+            match queues[number].recv_timeout(STOP_PERIOD) {
+                Ok(outcome) => return Some(outcome),
+                Err(RecvTimeoutError::Timeout) if !stop.is_cancelled() => {}
+                Err(_) => return None,
+            }
+        }
+    })
 }
 
 /// Files to analyse, and paths that cannot be.
