@@ -21,6 +21,7 @@ use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::GapReason;
+use recordings::Channel;
 use sound::framer::Framer;
 use tracing::{error, info, warn};
 
@@ -54,6 +55,8 @@ const CLIPPED: f32 = 32767.0 / 32768.0;
 /// Capture settings that the user can change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CaptureSettings {
+    /// Which channel is heard.
+    pub channel: Channel,
     /// Gain in dB, applied before the samples are rounded to 16 bits.
     pub gain_db: f32,
     /// When all samples have been exactly zero for this long, the state becomes [`SourceState::Silent`].
@@ -62,7 +65,7 @@ pub struct CaptureSettings {
 
 impl Default for CaptureSettings {
     fn default() -> Self {
-        Self { gain_db: 0.0, silent_after: Duration::from_secs(10) }
+        Self { channel: Channel::Mix, gain_db: 0.0, silent_after: Duration::from_secs(10) }
     }
 }
 
@@ -97,7 +100,7 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> std::io::Result<CaptureHandle> {
     let thread = thread::Builder::new().name("capture".into()).spawn(move || {
-        Supervisor::new(|| source::open(&spec), tape.clock(), &tape, &status, settings, &stop).run();
+        Supervisor::new(|| source::open(&spec, settings.channel), tape.clock(), &tape, &status, settings, &stop).run();
     })?;
     Ok(CaptureHandle { thread })
 }

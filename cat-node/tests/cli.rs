@@ -127,6 +127,7 @@ fn every_setting_has_both_variables() {
         ("CAT", "Tom", "cat = \"Tom\""),
         ("SEED", "5", "seed = 5"),
         ("WAV_ONCE", "true", "wav_once = true"),
+        ("CHANNEL", "left", "channel = \"left\""),
         ("GAIN_DB", "1.5", "gain_db = 1.5"),
         ("SILENT_AFTER_S", "5", "silent_after_s = 5"),
         ("TAPE_BYTES", "64000", "tape_bytes = 64000"),

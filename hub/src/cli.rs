@@ -1,9 +1,12 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::{ConfigCommand, ConfigError, Flags, Selection};
+use jiff::tz::TimeZone;
+use recordings::Channel;
 use sound::detector::DetectorConfig;
 
 use crate::config::HubSettings;
@@ -140,9 +143,20 @@ pub struct RestoreArgs {
 /// Options of `hub analyze`.
 #[derive(Debug, Clone, Args)]
 pub struct AnalyzeArgs {
-    /// WAV files of any rate, channel count and sample format, or folders with such files
-    #[arg(required = true, value_name = "FILE.wav")]
+    /// Recordings (WAV, FLAC, MP3, Ogg Vorbis, AAC, AIFF, CAF), folders with recordings at any depth, or - for standard
+    /// input
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Channel to analyse: mix (the mean of all), left, right, a number from 1, or each [default: the mix, or one
+    /// channel alone where the mix would hide the cat]
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<Channels>,
+
+    /// Time zone for the dates, such as Europe/Rome. The clock of a recorder that does not name its zone is taken as
+    /// one of this zone
+    #[arg(long, value_name = "ZONE", value_parser = time_zone)]
+    pub tz: Option<TimeZone>,
 
     /// Print JSON, one line per file
     #[arg(long)]
@@ -160,6 +174,30 @@ pub struct AnalyzeArgs {
     /// What counts as a cat.
     #[command(flatten)]
     pub detector: DetectorArgs,
+}
+
+/// Which channels of a recording are analysed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// One, or the mix.
+    Only(Channel),
+    /// All, one after the other.
+    Each,
+}
+
+impl FromStr for Channels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "each" => Ok(Self::Each),
+            text => text.parse().map(Self::Only).map_err(|why| format!("{why}, or each")),
+        }
+    }
+}
+
+fn time_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| format!("\"{name}\" is not a time zone; give a name like Europe/Rome or UTC"))
 }
 
 /// The rows of the CSV.

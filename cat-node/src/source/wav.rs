@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use daemon::cause::without_number;
+use recordings::Channel;
 use sound::SAMPLE_RATE_HZ;
 use sound::framer::{FRAME_SAMPLES, Framer};
 use tracing::warn;
@@ -13,9 +14,6 @@ use tracing::warn;
 use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
 use file::WavFile;
-
-/// Samples of all channels that are read from a file at once.
-const READ_SAMPLES: usize = 4096;
 
 /// Plays the files of a path one after the other.
 ///
@@ -25,6 +23,7 @@ pub(super) struct Wav {
     device: String,
     files: Vec<PathBuf>,
     once: bool,
+    channel: Channel,
     format: SourceFormat,
     canonical: bool,
     pace: Pace,
@@ -44,7 +43,7 @@ impl Wav {
     ///
     /// # Errors
     /// [`SourceError::Fatal`] if there is nothing to play. It names the file and the reason.
-    pub(super) fn open(path: &Path, once: bool) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path, once: bool, channel: Channel) -> Result<Self, SourceError> {
         let metadata = std::fs::metadata(path).map_err(|error| {
             SourceError::Fatal(format!("{}: cannot read the recording: {}", path.display(), without_number(error)))
         })?;
@@ -52,8 +51,9 @@ impl Wav {
         let mut formats = Vec::new();
         if metadata.is_dir() {
             for file in wav_files_in(path)? {
-                match WavFile::open(&file) {
+                match WavFile::open(&file, channel) {
                     Ok(wav) => {
+                        warn_of(&file, &wav);
                         formats.push(wav.format());
                         files.push(file);
                     }
@@ -64,7 +64,8 @@ impl Wav {
                 return Err(SourceError::Fatal(format!("{}: this folder has no usable WAV file", path.display())));
             }
         } else {
-            let wav = WavFile::open(path).map_err(|error| SourceError::Fatal(error.to_string()))?;
+            let wav = WavFile::open(path, channel).map_err(|error| SourceError::Fatal(error.to_string()))?;
+            warn_of(path, &wav);
             formats.push(wav.format());
             files.push(path.to_owned());
         }
@@ -74,6 +75,7 @@ impl Wav {
             device: path.display().to_string(),
             files,
             once,
+            channel,
             format,
             canonical,
             pace: Pace::start(format.sample_rate_hz),
@@ -112,7 +114,7 @@ impl Wav {
         self.buffer.clear();
         self.delivered = 0;
         let Some((wav, framer)) = &mut self.playing else { return self.next_file() };
-        let read = wav.read(READ_SAMPLES, &mut self.buffer);
+        let read = wav.read(&mut self.buffer);
         let at_end = !matches!(read, Ok(samples) if samples > 0);
         if let Err(error) = read {
             // The samples before the damage are played.
@@ -149,7 +151,7 @@ impl Wav {
         }
         let path = &self.files[self.next_file];
         self.next_file += 1;
-        match WavFile::open(path) {
+        match WavFile::open(path, self.channel) {
             Ok(wav) if self.canonical => {
                 let format = wav.format();
                 match Framer::new(format.sample_rate_hz, format.channels) {
@@ -190,7 +192,14 @@ impl Source for Wav {
     }
 }
 
-/// The `.wav` files of a folder, sorted by name.
+/// Logs what is odd about a recording that is played all the same. Done once, not at each turn of the loop.
+fn warn_of(path: &Path, wav: &WavFile) {
+    for warning in wav.warnings() {
+        warn!(path = %path.display(), "a recording is odd: {warning}");
+    }
+}
+
+/// The `.wav` files of a folder, sorted by name, without the companion files (`._NAME`) that macOS leaves on cards.
 fn wav_files_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let failed = |error: std::io::Error| {
         SourceError::Fatal(format!("{}: cannot read the folder: {}", folder.display(), without_number(error)))
@@ -198,7 +207,9 @@ fn wav_files_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) && path.is_file() {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let is_wav = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav"));
+        if is_wav && !hidden && path.is_file() {
             files.push(path);
         }
     }
