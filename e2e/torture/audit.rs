@@ -16,8 +16,11 @@ const DATABASE: &str = "hub.sqlite";
 /// Samples in a frame of 20 ms.
 pub(crate) const FRAME_SAMPLES: u64 = 320;
 
-/// Where an event may be cut: this near to where the sound of a boot ends, in samples.
-const EDGE: u64 = 2 * SAMPLE_RATE_HZ as u64;
+/// Where an event may be cut: this near to where the sound of a boot ends, in samples. A quarter of a second.
+const EDGE: u64 = SAMPLE_RATE_HZ as u64 / 4;
+
+/// How much further sound shows where an event ends, in samples. Four seconds.
+const LOOK_AHEAD: u64 = 4 * SAMPLE_RATE_HZ as u64;
 
 /// From where to where an event is, in samples since the start of its node.
 type Span = (u64, u64);
@@ -145,7 +148,7 @@ fn truth(seed: u64, samples: u64, ended: bool) -> Vec<Span> {
     let mut synth = Synth::new(SynthConfig { seed, vocalisations: true });
     let mut analyzer = Analyzer::new(DetectorConfig::default());
     // What is undecided at `samples` is heard on, so that an event that ends right there is known too.
-    let until = if ended { samples } else { samples + EDGE };
+    let until = if ended { samples } else { samples + LOOK_AHEAD };
     let mut audio = vec![0; FRAME_SAMPLES as usize];
     for _ in 0..until / FRAME_SAMPLES {
         synth.read(&mut audio);

@@ -8,9 +8,9 @@ mod sandbox;
 mod watch;
 
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rows::{Outcome, ROWS, Row, Scale};
+use rows::{Outcome, ROWS, Row, Scale, Work};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinHandle};
 
@@ -38,23 +38,18 @@ async fn main() -> ExitCode {
     let mut counts = [0; 3];
     println!("| row | what is done | what must hold | measured | result |");
     println!("| --- | --- | --- | --- | --- |");
-    for row in &rows {
-        let start = Instant::now();
-        let mut work = tokio::spawn((row.run)(scale));
-        let ended = tokio::select! {
-            ended = &mut work => ended,
-            _ = interrupt.recv() => return stop(work).await,
-            _ = terminate.recv() => return stop(work).await,
-        };
-        let (place, measured, word) = judge(ended);
-        counts[place] += 1;
-        println!(
-            "| {} | {} | {} | {measured} ({} s) | {word} |",
-            row.name,
-            row.does,
-            row.holds,
-            start.elapsed().as_secs()
-        );
+    for together in groups(&rows, scale) {
+        let mut at_work: Vec<_> = together.iter().map(|row| tokio::spawn(timed((row.run)(scale)))).collect();
+        for (nth, row) in together.iter().enumerate() {
+            let ended = tokio::select! {
+                ended = &mut at_work[nth] => ended,
+                _ = interrupt.recv() => return stop(at_work).await,
+                _ = terminate.recv() => return stop(at_work).await,
+            };
+            let (place, measured, word) = judge(ended);
+            counts[place] += 1;
+            println!("| {} | {} | {} | {measured} | {word} |", row.name, row.does, row.holds);
+        }
     }
     let [passed, failed, skipped] = counts;
     // The last line of any run of tests, which scripts/summary reads.
@@ -62,20 +57,36 @@ async fn main() -> ExitCode {
     if failed > 0 || passed == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// Ends a row, which ends its programs.
-async fn stop(work: JoinHandle<Outcome>) -> ExitCode {
-    work.abort();
-    // The error says that the row was ended.
-    let _ = work.await;
+/// The rows that run at the same time. The short form saves time: what mostly waits, waits together.
+fn groups(rows: &[&'static Row], scale: Scale) -> Vec<Vec<&'static Row>> {
+    let (alone, others): (Vec<&'static Row>, Vec<&'static Row>) =
+        rows.iter().copied().partition(|row| row.alone || scale == Scale::Full);
+    let alone = alone.into_iter().map(|row| vec![row]);
+    std::iter::once(others).chain(alone).collect()
+}
+
+/// A row at work, and how long it took.
+async fn timed(work: Work) -> (Outcome, Duration) {
+    let start = Instant::now();
+    (work.await, start.elapsed())
+}
+
+/// Ends the rows, which ends their programs.
+async fn stop(at_work: Vec<JoinHandle<(Outcome, Duration)>>) -> ExitCode {
+    at_work.iter().for_each(JoinHandle::abort);
+    for work in at_work.into_iter().filter(|work| !work.is_finished()) {
+        // The error says that the row was ended.
+        let _ = work.await;
+    }
     println!("\ninterrupted");
     ExitCode::from(INTERRUPTED)
 }
 
 /// The place among the counts, what was measured, and the word for it.
-fn judge(ended: Result<Outcome, JoinError>) -> (usize, String, &'static str) {
+fn judge(ended: Result<(Outcome, Duration), JoinError>) -> (usize, String, &'static str) {
     match ended {
-        Ok(Outcome::Held(measured)) => (0, measured, "ok"),
-        Ok(Outcome::NotRun(why)) => (2, format!("not run: {why}"), "not run"),
+        Ok((Outcome::Held(measured), took)) => (0, format!("{measured} ({} s)", took.as_secs()), "ok"),
+        Ok((Outcome::NotRun(why), _)) => (2, format!("not run: {why}"), "not run"),
         Err(error) => (1, reason(error), "FAILED"),
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Row {
     pub(crate) does: &'static str,
     /// What must hold.
     pub(crate) holds: &'static str,
+    /// Whether it needs the whole machine, also in the short form.
+    pub(crate) alone: bool,
     /// Does it.
     pub(crate) run: fn(Scale) -> Work,
 }
@@ -51,54 +53,63 @@ pub(crate) const ROWS: &[Row] = &[
         name: "kill",
         does: "kill -9 of hub and node in turn",
         holds: "every event is stored once with its clip; the hub loses no frame",
+        alone: false,
         run: |scale| Box::pin(kill::run(scale)),
     },
     Row {
         name: "network-cut",
         does: "the link between node and hub is cut again and again",
         holds: "no frame is lost; every event is stored once",
+        alone: false,
         run: |scale| Box::pin(network::cut(scale)),
     },
     Row {
         name: "network-loss",
         does: "a link that loses packets, or is narrower than the sound",
         holds: "no frame is lost; every event is stored once",
+        alone: false,
         run: |scale| Box::pin(network::loss(scale)),
     },
     Row {
         name: "disk-full",
         does: "the hub's disk fills up, and has room again",
         holds: "/readyz is 503 and labels are refused meanwhile; then nothing is missing",
+        alone: false,
         run: |scale| Box::pin(disk::full(scale)),
     },
     Row {
         name: "disk-failed",
         does: "the hub's disk fails and turns read-only; fsck, restart",
         holds: "/readyz is 503 and labels are refused meanwhile; then nothing is missing",
+        alone: false,
         run: |scale| Box::pin(disk::failed(scale)),
     },
     Row {
         name: "clock",
         does: "the wall clock of hub and node is 14 days behind, right, 100 days ahead, right",
         holds: "every event is stored once, and in the end dated within 4 s; none is deleted",
+        alone: false,
         run: |scale| Box::pin(clock::run(scale)),
     },
     Row {
         name: "memory",
         does: "20 nodes under MemoryMax of the units; half-sent messages, resets, idle connections, slow readers on both",
         holds: "no program is killed, no node loses a frame, /readyz answers within 1 s (median)",
+        alone: true,
         run: |scale| Box::pin(memory::run(scale)),
     },
     Row {
         name: "hostile-node",
         does: "six hostile nodes: floods of gaps, 250 kB and 4 MB of words, lying numbers, endless frames, another boot each time",
         holds: "the hub stays under 512 MB, /readyz answers within 1 s (median), an honest node loses no frame",
+        alone: true,
         run: |scale| Box::pin(hostile::run(scale)),
     },
     Row {
         name: "impostor",
         does: "another machine announces the configured name by mDNS, without the key, and the node is cut off",
         holds: "the hub hears no frame of the impostor, and goes on with the node",
+        alone: false,
         run: |scale| Box::pin(impostor::run(scale)),
     },
 ];
