@@ -30,8 +30,9 @@ pub(crate) fn have_namespaces() -> Result<(), String> {
 /// If the loopback interface of the namespace cannot be used.
 pub(crate) fn prepare() {
     if have_namespaces().is_ok() {
-        // `ip netns` keeps its names in /run.
-        must("ip link set lo up && mount -t tmpfs tmpfs /run && mkdir /run/netns");
+        // `ip netns` keeps its names in /run. It gives each program mounts of its own: they are shared, so that what is
+        // unmounted here is unmounted there too.
+        must("ip link set lo up && mount --make-rshared / && mount -t tmpfs tmpfs /run && mkdir /run/netns");
     }
     for root in cgroup_roots() {
         for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
