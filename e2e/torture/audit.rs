@@ -92,7 +92,7 @@ impl Audit {
         }
     }
 
-    /// Requires that each event was stored once with its clip, and that no frame was lost.
+    /// Requires that each event was stored once, that its clip is there if it has one, and that no frame was lost.
     ///
     /// # Panics
     /// If something is missing, twice, or was not to be heard.

@@ -52,7 +52,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         name: "kill",
         does: "kill -9 of hub and node in turn",
-        holds: "every event is stored once with its clip; the hub loses no frame",
+        holds: "every event is stored once, no clip is missing; the hub loses no frame",
         alone: false,
         run: |scale| Box::pin(kill::run(scale)),
     },

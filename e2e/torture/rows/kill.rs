@@ -19,7 +19,7 @@ const HUB_KILLS: u64 = 3;
 const ON_THE_WAY: u64 = 100;
 
 pub(super) async fn run(scale: Scale) -> Outcome {
-    let rounds = if scale == Scale::Short { 2 } else { 12 };
+    let rounds = if scale == Scale::Short { 2 } else { 20 };
     let mut node = Node::start(NodeOptions { seed: SEED, ..NodeOptions::new("http://127.0.0.1:9") }).await;
     let mut hub = Hub::start(&[("Tom", &node.url())]).await;
     let mut reached = Vec::new();
