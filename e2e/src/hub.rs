@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -35,6 +36,10 @@ impl Addresses {
 
 /// Name of a hub's config file, in its data folder.
 const CONFIG: &str = "hub.toml";
+
+/// Fewest answers, and the pause between two, of [`Hub::asked_during`].
+const LEAST_ANSWERS: usize = 6;
+const ASK_EVERY: Duration = Duration::from_millis(50);
 
 /// Where and how a hub runs, beyond its config.
 #[derive(Debug, Clone, Default)]
@@ -177,6 +182,34 @@ impl Hub {
     /// PUTs JSON to a path of the gateway.
     pub async fn put_json(&self, path: &str, body: &Value) -> Answer {
         http::put_json(self.at.http, path, body).await
+    }
+
+    /// Asks `/readyz` for as long as `work` takes, and at least six times. Returns how long the answers took, sorted,
+    /// and what the work returned.
+    ///
+    /// # Panics
+    /// If an answer takes longer than half a minute, or is neither 200 nor 503.
+    pub async fn asked_during<T>(&self, work: impl Future<Output = T>) -> (Vec<Duration>, T) {
+        let mut took = Vec::new();
+        let done = AtomicBool::new(false);
+        let work = async {
+            let result = work.await;
+            done.store(true, Ordering::Relaxed);
+            result
+        };
+        let ask = async {
+            while took.len() < LEAST_ANSWERS || !done.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let answer = self.get("/readyz").await;
+                // On a busy machine an attack may delay a node so much that the hub calls it away for a moment.
+                assert!([200, 503].contains(&answer.status), "{}", answer.text());
+                took.push(start.elapsed());
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        };
+        let (result, ()) = tokio::join!(work, ask);
+        took.sort();
+        (took, result)
     }
 
     /// Starts an analysis as `curl /analyze/NAME` does. Returns the path of the stored analysis.

@@ -1,6 +1,5 @@
 //! Looks at a hub while something goes on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::http;
@@ -55,24 +54,7 @@ impl Answers {
     /// # Panics
     /// If an answer does not come at all.
     pub(crate) async fn during<T>(hub: &Hub, work: impl Future<Output = T>) -> (Self, T) {
-        let mut took = Vec::new();
-        let done = AtomicBool::new(false);
-        let work = async {
-            let result = work.await;
-            done.store(true, Ordering::Relaxed);
-            result
-        };
-        let ask = async {
-            while took.len() < 6 || !done.load(Ordering::Relaxed) {
-                let start = Instant::now();
-                let answer = http::get(hub.at.http, "/readyz").await;
-                assert!([200, 503].contains(&answer.status), "{}", answer.text());
-                took.push(start.elapsed());
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let (result, ()) = tokio::join!(work, ask);
-        took.sort();
+        let (took, result) = Box::pin(hub.asked_during(work)).await;
         (Self(took), result)
     }
 

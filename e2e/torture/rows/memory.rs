@@ -54,7 +54,7 @@ pub(super) async fn run(scale: Scale) -> Outcome {
     let (answers, sent) = Answers::during(&hub, async {
         let mut sent = Sent::default();
         for _ in 0..waves {
-            attack(&hub, &nodes[0], &mut sent).await;
+            Box::pin(attack(&hub, &nodes[0], &mut sent)).await;
         }
         sent
     })
