@@ -518,4 +518,6 @@ async fn blocking<T: Send + 'static, E: Send + 'static + From<std::io::Error>>(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
