@@ -11,7 +11,8 @@ use std::fmt::Debug;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, Strategy, any, prop};
+use proptest::prop_oneof;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 
 /// The variable that says for how many seconds each property is tested. Unset: for its usual number of inputs.
@@ -25,6 +26,9 @@ const MAX_PIECE_BYTES: usize = 64;
 
 /// Most times that a piece is repeated.
 const MAX_REPEATS: usize = 50;
+
+/// Most steps on the way from an input that fails to a smaller one.
+const MAX_SHRINKS: u32 = 5_000;
 
 /// Half of all changes fall into this many bytes at the start, where most formats have their header.
 const HEADER_BYTES: u32 = 64;
@@ -40,7 +44,12 @@ pub fn hold<S: Strategy>(usual: u32, inputs: &S, property: impl Fn(S::Value) -> 
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(0));
     let mut tested = 0_u64;
     loop {
-        let config = ProptestConfig { cases: usual, failure_persistence: None, ..ProptestConfig::default() };
+        let config = ProptestConfig {
+            cases: usual,
+            failure_persistence: None,
+            max_shrink_iters: MAX_SHRINKS,
+            ..ProptestConfig::default()
+        };
         if let Err(failure) = TestRunner::new(config).run(inputs, &property) {
             panic!("{failure}");
         }
@@ -49,6 +58,12 @@ pub fn hold<S: Strategy>(usual: u32, inputs: &S, property: impl Fn(S::Value) -> 
             break;
         }
     }
+    report(tested);
+}
+
+/// Prints the name of the test, which is that of its thread, with the number of its inputs.
+#[expect(clippy::print_stderr, reason = "cargo test shows it on request; make fuzz does")]
+fn report(tested: u64) {
     let thread = std::thread::current();
     eprintln!("{}: {tested} inputs", thread.name().unwrap_or("unnamed"));
 }
@@ -198,6 +213,8 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+
+    use proptest::prop_assert;
 
     use super::*;
 
