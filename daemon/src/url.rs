@@ -112,7 +112,7 @@ pub fn parse(text: &str) -> Result<Uri, String> {
     });
     match port {
         Some(port) if !port.parse::<u16>().is_ok_and(|port| port > 0) => {
-            if text.contains('@') && !uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            if !shown.contains(port) {
                 // What looks like a port is the beginning of a password.
                 return Err(format!("\"{shown}\": {ENCODE}"));
             }
@@ -162,7 +162,9 @@ mod tests {
     fn password_that_is_not_encoded_is_not_shown() {
         let why = parse("mqtt://anna:pst/98765@broker").unwrap_err();
         assert!(why.starts_with("\"mqtt://anna:***@broker\": in a password, write / as %2F"), "{why}");
-        for bad in ["http://anna:98/76 5@host", "anna:98765@host", "ftp://anna:98/765@host"] {
+        for bad in
+            ["http://anna:98/76 5@host", "http://anna:@:98765#@host", "anna:98765@host", "ftp://anna:98/765@host"]
+        {
             let why = bad.parse::<HttpUrl>().unwrap_err();
             assert!(!why.contains("76"), "{why}");
         }
