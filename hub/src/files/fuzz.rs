@@ -35,7 +35,7 @@ fn recording_is_analysed_or_refused_with_a_reason() {
         match analyze_file(&path, DetectorConfig::default()) {
             // A second of audio has at least 4,000 samples of one byte.
             Ok((analysis, _)) => {
-                prop_assert!(analysis.duration_s <= bytes.len() as f64 / 3_999.0, "{} s", analysis.duration_s)
+                prop_assert!(analysis.duration_s <= bytes.len() as f64 / 3_999.0, "{} s", analysis.duration_s);
             }
             Err(error) => prop_assert!(error.to_string().len() > 10, "no reason: {error}"),
         }
