@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_passwords};
+use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_url};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use daemon::systemd;
@@ -258,7 +258,7 @@ impl FromStr for OwnerUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let uri = daemon::url::parse(text)?;
-        let shown = mask_passwords(text);
+        let shown = mask_url(text);
         match (uri.scheme_str(), uri.path()) {
             (Some("http"), "" | "/") => text.parse().map(Self),
             (Some("https"), _) => Err(format!("\"{shown}\": https is not supported; give an http:// URL")),

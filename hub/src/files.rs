@@ -270,6 +270,7 @@ impl Progress {
 }
 
 #[cfg(test)]
+#[cfg(test)]
 mod tests {
     use super::*;
 

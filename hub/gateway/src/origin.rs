@@ -264,3 +264,68 @@ mod tests {
         assert!(!is_own(&Hosts::new(&[ANY.into()], None), b"http://evil.example", Some(b"hub"), true));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use axum::http::HeaderValue;
+    use fuzzing::{hold, nearly};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Values of `Host` and `Origin` around `name`.
+    fn values(names: &[&str]) -> Vec<Vec<u8>> {
+        let forms = ["NAME", "NAME:5000", "http://NAME:5000", "https://NAME/a?b", "http://u:p@NAME", "NAME."];
+        names.iter().flat_map(|name| forms.map(|form| form.replace("NAME", name).into_bytes())).collect()
+    }
+
+    const WORDS: [&str; 14] =
+        [".", ":", "@", "//", "[", "]", "#", "\\", "%2e", ".local", "evil.example", "127.0.0.1", "null", "\u{ff0e}"];
+
+    #[test]
+    fn name_of_another_site_is_not_let_in_however_it_is_written() {
+        let hosts = Hosts::new(&["cats.example.org".into()], None);
+        // A name of the public DNS, within any text that is taken for a host.
+        let seeds =
+            values(&["evil.example", "a.evil.example", "cats.example.org.evil.example", "hub.local.evil.example"]);
+        hold(3_000, &nearly(seeds, &WORDS), |host| {
+            let Some(name) = name_of(&host) else { return Ok(()) };
+            prop_assert!(
+                !name.is_empty()
+                    || host.contains(&b']')
+                    || host.contains(&b'.')
+                    || host.starts_with(b":")
+                    || host.contains(&b'@')
+            );
+            if hosts.has(&name) && name.to_ascii_lowercase().ends_with(".example") {
+                return Err(TestCaseError::fail(format!("{name:?} is let in")));
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn page_that_may_change_things_is_of_this_host_or_of_a_configured_one() {
+        let hosts = Hosts::new(&["cats.example.org".into()], None);
+        let from = nearly(values(&["evil.example", "hub.evil.example", "hub", "hub:5000.evil.example"]), &WORDS);
+        let host = nearly(values(&["hub", "127.0.0.1", "[::1]"]), &WORDS);
+        hold(3_000, &(from, host, any::<bool>()), |(from, host, ports)| {
+            let mut headers = HeaderMap::new();
+            let (Ok(origin), Ok(value)) = (HeaderValue::from_bytes(&from), HeaderValue::from_bytes(&host)) else {
+                return Ok(());
+            };
+            headers.insert(ORIGIN, origin);
+            headers.insert(HOST, value);
+            let uri = Uri::from_static("/");
+            // Neither of them panics, whatever the headers are.
+            let (_, _) = (may_change(&hosts, &headers, &uri), may_act(&hosts, &headers, &uri));
+            if is_own(&hosts, &from, Some(&host), ports) {
+                let from = Uri::try_from(from.as_slice()).unwrap();
+                let name = name_in(from.authority().unwrap()).to_ascii_lowercase();
+                let same = name_of(&host).is_some_and(|host| host.eq_ignore_ascii_case(&name));
+                prop_assert!(same || name == "cats.example.org", "{from} is taken for a page of {host:?}");
+            }
+            Ok(())
+        });
+    }
+}

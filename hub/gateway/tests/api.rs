@@ -592,3 +592,176 @@ async fn every_operation_has_an_id_of_its_own() {
     }
     assert!(ids.contains("list_events") && ids.contains("list_analyses"), "{ids:?}");
 }
+
+mod fuzz {
+    use std::time::Duration;
+
+    use axum::http::{HeaderName, HeaderValue, Method, Uri};
+    use fuzzing::{hold, nearly, nearly_text};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Longer than any answer takes on a machine that is not stuck.
+    const SOON: Duration = Duration::from_secs(60);
+
+    /// Requests of what reads from the store. None opens a stream, and none calls another machine.
+    const READS: [&str; 12] = [
+        "/api/v1/events?limit=50&cursor=1700000001000000000-1&format=json",
+        "/api/v1/events?cat=Tom&node=http%3A%2F%2Fkitchen%3A1&from=2023-11-14T22:13:20Z&to=2024-01-01T00:00:00%2B01:00",
+        "/api/v1/events?context=isolation&min_score=0.5&limit=1",
+        "/api/v1/events.csv?cat=Tom&context=not_a_cat",
+        "/api/v1/events/1",
+        "/api/v1/events/1/clip.wav",
+        "/api/v1/events/1/spectrogram.png?width=300&height=100",
+        "/api/v1/events/counts?by=hour&zone=Europe/Berlin",
+        "/api/v1/labels?limit=5&cursor=7",
+        "/api/v1/notifications?limit=5&cursor=7&state=failed",
+        "/api/v1/analyses?limit=5&cursor=7",
+        "/api/v1/nodes",
+    ];
+
+    const WORDS: [&str; 22] = [
+        "&",
+        "=",
+        "%",
+        "%00",
+        "%ff",
+        "%2B",
+        "+",
+        "-",
+        "?",
+        "/",
+        "cursor=",
+        "limit=",
+        "min_score=",
+        "NaN",
+        "1e39",
+        "from=",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "2262-04-11T23:47:16Z",
+        "../",
+        "by=day",
+    ];
+
+    /// Sends a request. Checks what every answer has in common.
+    async fn checked(gateway: &Gateway, request: Request<Body>) -> Result<StatusCode, TestCaseError> {
+        let asked = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
+        let answer = tokio::time::timeout(SOON, gateway.router.clone().oneshot(request)).await;
+        let answer = answer.map_err(|_| TestCaseError::fail(format!("no answer to {asked}")))?.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = tokio::time::timeout(SOON, axum::body::to_bytes(body, 10_000_000)).await;
+        let body = body.map_err(|_| TestCaseError::fail(format!("no end of the answer to {asked}")))?.unwrap();
+        prop_assert!(parts.status != StatusCode::INTERNAL_SERVER_ERROR, "{asked}: {body:?}");
+        let is_api = asked.contains("/api/v1/");
+        if is_api
+            && parts.status.is_client_error()
+            && parts.status != StatusCode::RANGE_NOT_SATISFIABLE
+            && !body.is_empty()
+        {
+            let problem: Value =
+                serde_json::from_slice(&body).map_err(|_| TestCaseError::fail(format!("{asked}: {body:?}")))?;
+            prop_assert!(problem.to_string().len() > 20, "{asked}: no reason in {problem}");
+        }
+        Ok(parts.status)
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn any_query_and_cursor_has_an_answer_or_an_error_with_a_reason() {
+        let runtime = runtime();
+        let gateway = runtime.block_on(async {
+            let gateway = Gateway::new().await;
+            gateway.put(event("http://kitchen:1", 16_000), true).await;
+            gateway.put(event("http://kitchen:1", 160_000), false).await;
+            gateway
+        });
+        let (sent, answered) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        hold(1_000, &nearly_text(&READS, &WORDS), |uri| {
+            let Ok(uri) = uri.parse::<Uri>() else { return Ok(()) };
+            let is_left_out =
+                ["/cat", "/dog", "/analyze", "/stream", "live", "/backup"].iter().any(|out| uri.path().contains(out));
+            if !uri.path().starts_with('/') || is_left_out {
+                return Ok(());
+            }
+            let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+            let status = runtime.block_on(checked(&gateway, request))?;
+            sent.set(sent.get() + 1);
+            answered.set(answered.get() + u32::from(status.is_success()));
+            Ok(())
+        });
+        assert!(answered.get() > 50, "{} of {} requests were good", answered.get(), sent.get());
+    }
+
+    #[test]
+    fn any_header_and_body_has_an_answer_or_an_error_with_a_reason() {
+        let runtime = runtime();
+        let gateway = runtime.block_on(async {
+            let gateway = Gateway::new().await;
+            gateway.put(event("http://kitchen:1", 16_000), true).await;
+            gateway
+        });
+        let headers = [
+            "host",
+            "origin",
+            "referer",
+            "sec-fetch-site",
+            "range",
+            "if-range",
+            "accept",
+            "content-type",
+            "if-none-match",
+            "accept-language",
+            "last-event-id",
+        ];
+        let values = [
+            "hub:5000",
+            "http://hub:5000",
+            "[::1]:5000",
+            "bytes=0-99",
+            "bytes=-1",
+            "text/csv",
+            "application/json",
+            "same-origin",
+            "\"1\"",
+            "de,en;q=0.5",
+        ];
+        let value = nearly(
+            values.map(|value| value.as_bytes().to_vec()).to_vec(),
+            &["bytes=", ":", "//", "@", "]", ",", "null"],
+        );
+        let header = (prop::sample::select(headers.to_vec()), value);
+        let body = nearly(
+            vec![b"{\"label\":\"brushing\"}".to_vec(), b"{\"label\":null}".to_vec()],
+            &["null", "\"", "\\u", "[", "1e999"],
+        );
+        let target = prop::sample::select(vec![
+            (Method::PUT, "/api/v1/events/1/label"),
+            (Method::GET, "/api/v1/events/1/clip.wav"),
+            (Method::GET, "/api/v1/events"),
+            (Method::POST, "/api/v1/events"),
+        ]);
+        let json = any::<bool>();
+        hold(
+            1_000,
+            &(target, prop::collection::vec(header, 0..3), body, json),
+            |((method, path), headers, body, json)| {
+                let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+                if json {
+                    request.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+                }
+                for (name, value) in headers {
+                    if let Ok(value) = HeaderValue::from_bytes(&value) {
+                        request.headers_mut().append(HeaderName::from_static(name), value);
+                    }
+                }
+                runtime.block_on(checked(&gateway, request)).map(|_| ())
+            },
+        );
+    }
+}

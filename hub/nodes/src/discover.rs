@@ -293,4 +293,6 @@ fn socket_address(address: &ScopedIp, port: u16) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

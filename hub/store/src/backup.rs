@@ -41,4 +41,6 @@ pub use snapshots::keep_before_upgrade;
 pub use state::{LastBackup, remember};
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -543,4 +543,6 @@ async fn blocking<T: Send + 'static, E: Send + 'static + From<std::io::Error>>(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -233,3 +233,43 @@ mod tests {
         assert!(kept.len() > 10, "{}", kept.len());
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::{hold, nearly};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn damaged_log_keeps_its_other_lines_and_takes_further_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let logged = |start_sample: u64, label: Option<&str>| LoggedLabel {
+            node: "http://kitchen:1".to_owned(),
+            boot_id: u64::MAX - start_sample,
+            start_sample,
+            end_sample: start_sample + 8_000,
+            label: label.map(|word| word.parse().unwrap()),
+            at_ns: 5,
+        };
+        let all = [logged(1, Some("brushing")), logged(2, Some("not_a_cat")), logged(1, None)];
+        let words = ["\n", "null", "-1", "99999999999999999999", "}", "\"label\":", "\0"];
+        hold(200, &nearly(vec![text_of(&all), text_of(&all[..1]), Vec::new()], &words), |bytes| {
+            std::fs::write(&path, &bytes).unwrap();
+            let labels = read(&path).unwrap();
+            prop_assert!(labels.len() <= bytes.iter().filter(|byte| **byte == b'\n').count() + 1);
+            // Whatever can be read is written and read again as it is.
+            std::fs::write(&path, text_of(&labels)).unwrap();
+            prop_assert_eq!(&read(&path).unwrap(), &labels);
+            // A further label gets a line of its own.
+            std::fs::write(&path, &bytes).unwrap();
+            append(&path, &all[0], MOST_BYTES).unwrap();
+            prop_assert_eq!(read(&path).unwrap(), [labels.as_slice(), &all[..1]].concat());
+            let most = 500;
+            append(&path, &all[1], most).unwrap();
+            prop_assert!(std::fs::metadata(&path).unwrap().len() <= most);
+            Ok(())
+        });
+    }
+}

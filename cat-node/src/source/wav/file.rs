@@ -117,3 +117,62 @@ mod tests {
         assert!(error.contains("slow.wav: a sample rate of 100 Hz"), "{error}");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::{hold, nearly};
+    use hound::SampleFormat;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A WAV file in this format: some samples of each channel.
+    fn wav(channels: u16, bits_per_sample: u16, sample_format: SampleFormat) -> Vec<u8> {
+        let mut file = std::io::Cursor::new(Vec::new());
+        let spec = hound::WavSpec { channels, sample_rate: 44_100, bits_per_sample, sample_format };
+        let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+        for n in 0..i32::from(channels) * 50 {
+            match sample_format {
+                SampleFormat::Int => writer.write_sample(n).unwrap(),
+                SampleFormat::Float => writer.write_sample(n as f32).unwrap(),
+            }
+        }
+        writer.finalize().unwrap();
+        file.into_inner()
+    }
+
+    #[test]
+    fn damaged_file_is_played_as_far_as_it_goes_or_refused_with_its_name() {
+        let formats = [(1, 16, SampleFormat::Int), (2, 24, SampleFormat::Int), (2, 32, SampleFormat::Float)];
+        let seeds = formats.map(|(channels, bits, format)| wav(channels, bits, format)).to_vec();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.wav");
+        hold(1_000, &nearly(seeds, &["data", "fmt ", "LIST", "RIFF"]), |bytes| {
+            std::fs::write(&path, &bytes).unwrap();
+            let mut file = match WavFile::open(&path, Channel::Mix) {
+                Ok(file) => file,
+                Err(error) => {
+                    prop_assert!(error.to_string().contains("a.wav: "), "{error}");
+                    return Ok(());
+                }
+            };
+            let (mut out, channels) = (Vec::new(), usize::from(file.format().channels));
+            loop {
+                let before = out.len();
+                let read = file.read(&mut out);
+                prop_assert!(out.len() % channels == 0 && out.iter().all(|sample| sample.is_finite()));
+                // A sample of ADPCM has four bits, and a block begins with whole samples.
+                prop_assert!(out.len() <= 2 * bytes.len(), "more samples than bytes allow");
+                match read {
+                    Ok(0) => break,
+                    Ok(read) => prop_assert_eq!(read, out.len() - before),
+                    Err(error) => {
+                        prop_assert!(error.to_string().contains("a.wav: "), "{error}");
+                        break;
+                    }
+                }
+            }
+            Ok(())
+        });
+    }
+}

@@ -2,6 +2,7 @@
 //! `MEOWLINK` of a FLAC file. If the database is lost, the event is recovered from it. The gateway serves clips without
 //! the comment.
 
+use hub_base::text::{MAX_MESSAGE_BYTES, clean};
 use serde::{Deserialize, Serialize};
 use sound::context::Features;
 use sound::detection::{Context, Measurements};
@@ -10,6 +11,9 @@ use crate::events::event::NewEvent;
 
 /// Version of the comment. A reader ignores other versions.
 const VERSION: u32 = 1;
+
+/// Longest name of a node, a cat or a kind that is read, in bytes. What this program writes is shorter.
+pub(super) const MAX_TEXT_BYTES: usize = MAX_MESSAGE_BYTES;
 
 #[derive(Serialize, Deserialize)]
 struct Comment {
@@ -76,8 +80,15 @@ impl Story {
         };
         let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let node_id = comment.node_id.filter(is_id);
-        let sane = event.start_sample < event.end_sample && event.started_at_ns <= event.ended_at_ns;
-        sane.then_some(Self {
+        // Everything that reads an event relies on this. The file may be damaged, or another program may have made it.
+        let most = i64::MAX.cast_unsigned();
+        let is_in_order = event.start_sample < event.end_sample && event.started_at_ns <= event.ended_at_ns;
+        let is_countable =
+            [event.end_sample, event.started_monotonic_ns, comment.clip_start_sample].iter().all(|n| *n <= most);
+        let is_clean = |text: &String| clean(text, MAX_TEXT_BYTES) == *text;
+        let is_credible = (0.0..=1.0).contains(&event.score) && are_finite(&event);
+        let are_texts = is_clean(&event.node) && is_clean(&event.cat) && event.kind.iter().all(is_clean);
+        (is_in_order && is_countable && is_credible && are_texts).then_some(Self {
             event,
             node_id,
             clip_start_sample: comment.clip_start_sample,
@@ -90,6 +101,26 @@ impl Story {
     pub(super) fn is_about(&self, samples: &[i16]) -> bool {
         self.samples == samples.len() as u64 && self.checksum == fingerprint(samples)
     }
+}
+
+/// Whether all numbers of the context and the measurements are finite.
+fn are_finite(event: &NewEvent) -> bool {
+    let (probable, measured) = (&event.context.probabilities, &event.measurements);
+    let numbers = [
+        probable.waiting_for_food,
+        probable.isolation,
+        probable.brushing,
+        measured.peak_dbfs,
+        measured.rms_dbfs,
+        measured.snr_db,
+        measured.pitch_median_hz,
+        measured.pitch_min_hz,
+        measured.pitch_max_hz,
+        measured.voiced_fraction,
+        measured.spectral_centroid_hz,
+        measured.spectral_flatness,
+    ];
+    numbers.iter().all(|number| number.is_finite())
 }
 
 /// The comment for the clip of an event. `node_id`: the id that the node has proved. `clip_start_sample`: first sample
@@ -158,5 +189,23 @@ mod tests {
             assert_eq!(Story::read(&comment[..comment.len() - 1]), None);
         }
         assert_eq!(Story::read("recorded with love"), None);
+    }
+
+    #[test]
+    fn comment_that_no_event_can_have_is_ignored() {
+        let found = event("http://kitchen:1", 16_000);
+        let comment = write(&found, None, 15_000, &[1]);
+        assert!(Story::read(&comment).is_some());
+        for (good, bad) in [
+            ("\"end_sample\":24000", "\"end_sample\":9223372036854775808"),
+            ("\"clip_start_sample\":15000", "\"clip_start_sample\":18446744073709551615"),
+            ("\"score\":0.9", "\"score\":1e39"),
+            ("\"score\":0.9", "\"score\":-1"),
+            ("\"snr_db\":30.0", "\"snr_db\":1e39"),
+            ("\"cat\":\"Tom\"", "\"cat\":\"To\\nm\""),
+        ] {
+            assert!(comment.contains(good), "{good} in {comment}");
+            assert_eq!(Story::read(&comment.replace(good, bad)), None, "{bad}");
+        }
     }
 }

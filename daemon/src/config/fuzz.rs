@@ -1,0 +1,54 @@
+//! Config files with any mistake: the error says where it is, and never shows a secret.
+
+use fuzzing::{hold, nearly_text};
+use proptest::prelude::*;
+
+use super::tests::all_layers;
+
+/// Has letters that no key, value or message has.
+const SECRET: &str = "QZJQXZQ";
+
+const FILE: &str = r#"# A comment
+http = ["127.0.0.1:5000", "[::1]:5000"]
+cats = ["Tom", "Ada"]
+gain_db = -3.5
+discover = true
+log_format = "text"
+
+[clips]
+pre_roll_ms = 500
+public_url = "https://anna:QZJQXZQ@cats.example"
+
+[mqtt]
+url = "mqtt://anna:QZJQXZQ@broker:1883"
+port = 1883
+password = "QZJQXZQ"
+
+[[owners]]
+name = "Anna"
+channels = [{ type = "webhook", url = "https://u:QZJQXZQ@h", secret = "QZJQXZQ" }, { type = "log" }]
+"#;
+
+#[test]
+fn error_has_the_place_and_shows_no_secret() {
+    let words =
+        ["\n", "\"", "'", "\"\"\"", "[", "]]", "{", "=", "#", "\\", "99999999999999999999", "nan", "password = "];
+    let seeds = [FILE, &FILE[FILE.find("[mqtt]").unwrap()..]];
+    hold(300, &nearly_text(&seeds, &words), |text| {
+        match all_layers(&text, &[], &[]) {
+            Ok(loaded) => {
+                let shown = format!("{:?}", loaded.settings.mqtt.map(|broker| broker.password));
+                // A key of this name may have been made a value of another.
+                prop_assert!(!shown.contains(SECRET), "{shown}");
+            }
+            Err(error) => {
+                let said = error.to_string();
+                prop_assert!(said.contains(".toml"), "the error names the file: {said}");
+                // The secret itself may have become the name of a key.
+                let is_key = said.contains(&format!("{SECRET}: unknown key")) || said.contains(&format!(".{SECRET}"));
+                prop_assert!(!said.contains(SECRET) || is_key, "{said}");
+            }
+        }
+        Ok(())
+    });
+}
