@@ -72,8 +72,8 @@ pub struct HubSettings {
     #[arg(long, value_name = "NAME=URL")]
     pub node: Vec<NodeConfig>,
 
-    /// Look for more cat-nodes on the local network, by mDNS. They wait until `hub nodes admit` or the page admits them;
-    /// with admit-all, the hub listens to every node that announces itself
+    /// Look for more cat-nodes on the local network, by mDNS. They wait until `hub nodes admit` or the page admits
+    /// them; with admit-all, the hub listens to every node that announces itself
     #[arg(long, value_name = "true|false|admit-all")]
     pub discover: Discover,
 

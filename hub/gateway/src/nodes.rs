@@ -26,8 +26,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 struct NodesAnswer {
     /// Configured nodes in the order of the config, then discovered nodes.
     nodes: Vec<NodeAnswer>,
-    /// Discovered nodes that wait until a person admits them, at most 64. The hub does not listen to them, does not call
-    /// them, and reports no trouble about them.
+    /// Discovered nodes that wait until a person admits them, at most 64. The hub does not listen to them, does not
+    /// call them, and reports no trouble about them.
     waiting: Vec<WaitingAnswer>,
     /// How often the hub turned away an announced node: it has 64 nodes already, too many wait, or the node claims the
     /// name of another one.

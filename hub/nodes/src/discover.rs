@@ -4,19 +4,19 @@
 //! stored under that URL, so it has to stay the same when the node restarts or gets another address. The addresses
 //! behind the name come from the last announcement, so the system does not need to resolve names in `.local`.
 //!
-//! An announced node that answers is asked once to describe itself. If a person has admitted it, it becomes a node of the
-//! hub; else it waits in the registry, and is neither listened to nor called. It is dropped if its boot id shows that
-//! the hub knows it already under another name. A node of the hub that withdraws its announcement, or does not renew it,
-//! still counts as up as long as it answers.
+//! An announced node that answers is asked once to describe itself. If a person has admitted it, it becomes a node of
+//! the hub; else it waits in the registry, and is neither listened to nor called. It is dropped if its boot id shows
+//! that the hub knows it already under another name. A node of the hub that withdraws its announcement, or does not
+//! renew it, still counts as up as long as it answers.
 //!
 //! Anybody on the network can announce anything. So only addresses of the networks of this machine are dialled. Each
-//! announced address is asked for itself, and once an id is known at a URL, only addresses that prove this id, or that of
-//! another trusted node, come to stand for it. What one machine can announce at a time is bounded.
+//! announced address is asked for itself, and once an id is known at a URL, only addresses that prove this id, or that
+//! of another trusted node, come to stand for it. What one machine can announce at a time is bounded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -48,8 +48,8 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 /// announcement is about to expire, after a minute and a half. Browsing again reports all that is known by then.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
-/// When an announcement was turned away, all that is announced is looked at again after this time: there may be places by
-/// then.
+/// When an announcement was turned away, all that is announced is looked at again after this time: there may be places
+/// by then.
 const LOOK_AGAIN_FOR_PLACES: Duration = Duration::from_secs(60);
 
 /// Most announced nodes that are asked at a time. When there are as many, one that has not answered a first time gives
@@ -69,6 +69,9 @@ const MAX_FOLLOWED: usize = 256;
 
 /// How often the same failure is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
+
+/// How often it is logged that an announced node does not answer.
+const SILENT_LOG_PERIOD: Duration = Duration::from_secs(60);
 
 /// Longest name of a machine, in bytes: the limit of a DNS label.
 const MAX_HOST_BYTES: usize = 63;
@@ -165,6 +168,10 @@ struct Finder {
     odd_log: Quiet,
     foreign_log: Quiet,
     impostor_log: Quiet,
+    /// Shared by all that is asked: whoever announces many names does not fill the log.
+    silent_log: Arc<Mutex<Quiet>>,
+    /// The keys of nodes whose waiting was logged. At most [`MAX_FOLLOWED`]; then all are forgotten.
+    told: BTreeSet<String>,
 }
 
 impl Finder {
@@ -183,6 +190,8 @@ impl Finder {
             odd_log: quiet(),
             foreign_log: quiet(),
             impostor_log: quiet(),
+            silent_log: Arc::new(Mutex::new(Quiet::new(SILENT_LOG_PERIOD))),
+            told: BTreeSet::new(),
         }
     }
 
@@ -277,8 +286,9 @@ impl Finder {
         }
         self.followed.remove(&announcement.url);
         let has_failed = Arc::new(AtomicBool::new(false));
-        let (nodes, turns) = (self.nodes.clone(), Arc::clone(&self.turns));
-        let asking = self.asking.spawn(ask(announcement.clone(), nodes, turns, Arc::clone(&has_failed)));
+        let (turns, log) = (Arc::clone(&self.turns), Arc::clone(&self.silent_log));
+        let asked = ask(announcement.clone(), self.nodes.clone(), turns, log, Arc::clone(&has_failed));
+        let asking = self.asking.spawn(asked);
         let url = announcement.url.clone();
         self.candidates.insert(url, Candidate { announcement, has_failed, asking });
     }
@@ -361,6 +371,12 @@ impl Finder {
                 return false;
             }
             Received::Waits(true) => {
+                if self.told.len() >= MAX_FOLLOWED {
+                    self.told.clear();
+                }
+                if !self.told.insert(key.clone()) {
+                    return true;
+                }
                 info!(url, cat, key, ?addresses, "a node waits to be admitted: hub nodes admit {}", name_of(&url));
             }
             Received::Impostor => {
@@ -422,9 +438,14 @@ impl Allowance {
 
 /// Asks at the addresses of an announcement until a node answers. Then asks the nodes that the hub knows, so that their
 /// boot ids show whether this is one of them.
-async fn ask(announcement: Announcement, nodes: Nodes, turns: Arc<Semaphore>, has_failed: Arc<AtomicBool>) -> Answered {
+async fn ask(
+    announcement: Announcement,
+    nodes: Nodes,
+    turns: Arc<Semaphore>,
+    log: Arc<Mutex<Quiet>>,
+    has_failed: Arc<AtomicBool>,
+) -> Answered {
     let mut again = Backoff::new(ASK_AGAIN.0, ASK_AGAIN.1);
-    let mut quiet = Quiet::new(LOG_PERIOD);
     let answered = loop {
         let answered = {
             // Nobody closes the semaphore.
@@ -435,7 +456,8 @@ async fn ask(announcement: Announcement, nodes: Nodes, turns: Arc<Semaphore>, ha
             Ok(nodes) => break nodes,
             Err(error) => {
                 has_failed.store(true, Ordering::Relaxed);
-                if let Some(suppressed_lines) = quiet.allow() {
+                let allowed = log.lock().unwrap_or_else(PoisonError::into_inner).allow();
+                if let Some(suppressed_lines) = allowed {
                     let code = error.code.as_str();
                     warn!(url = announcement.url, code, %error, suppressed_lines, "announced node does not answer");
                 }

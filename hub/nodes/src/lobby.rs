@@ -1,5 +1,5 @@
-//! Who may be a node of the hub: the keys of the nodes that a person has admitted, and the discovered nodes that wait to
-//! be admitted. The key of a node is its id if it has proved one, else its URL.
+//! Who may be a node of the hub: the keys of the nodes that a person has admitted, and the discovered nodes that wait
+//! to be admitted. The key of a node is its id if it has proved one, else its URL.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -128,8 +128,9 @@ impl Lobby {
         self.ids.contains_key(entry.url()) || entry.id().is_some()
     }
 
-    /// Whether what answered at announced addresses may take the place of `entry`, which has the same URL: it proves the
-    /// id that is known there, or that of another node which the hub trusts, because two machines may swap their names.
+    /// Whether what answered at announced addresses may take the place of `entry`, which has the same URL: it proves
+    /// the id that is known there, or that of another node which the hub trusts, because two machines may swap their
+    /// names.
     pub(crate) fn may_stand_for(&self, entry: &Node, answered: &Node, all: &[Node]) -> bool {
         let Some(id) = answered.id() else { return !self.knows_id_at(entry) };
         let key = id.to_string();

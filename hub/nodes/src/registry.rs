@@ -28,9 +28,9 @@ const MAX_ENTRIES: usize = 4 * MAX_NODES;
 const DEFAULT_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
-/// discovery. Without configured nodes, the default node joins them once it has answered. A node never changes its place:
-/// one that is away is still known. Only when a person takes the admission of a discovered node back, the node is
-/// dismissed. Beside the nodes, the registry has the discovered nodes that wait to be admitted. Clones share the
+/// discovery. Without configured nodes, the default node joins them once it has answered. A node never changes its
+/// place: one that is away is still known. Only when a person takes the admission of a discovered node back, the node
+/// is dismissed. Beside the nodes, the registry has the discovered nodes that wait to be admitted. Clones share the
 /// registry.
 #[derive(Debug, Clone)]
 pub struct Nodes {
@@ -298,8 +298,8 @@ impl Nodes {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often the hub turned away an announced node: there were [`MAX_NODES`] already, too many waited, or it claimed
-    /// the URL of another node.
+    /// How often the hub turned away an announced node: there were [`MAX_NODES`] already, too many waited, or it
+    /// claimed the URL of another node.
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }

@@ -84,8 +84,8 @@ impl Admission {
     /// Admits a waiting node: the hub listens to it from now on, also after a restart.
     ///
     /// # Errors
-    /// [`Code::NotFound`] if no node with this name waits, [`Code::Conflict`] if several do or the hub has the most nodes
-    /// that it can listen to, and as of the store.
+    /// [`Code::NotFound`] if no node with this name waits, [`Code::Conflict`] if several do or the hub has the most
+    /// nodes that it can listen to, and as of the store.
     pub async fn admit(&self, name: &str, by: By) -> Result<WaitingNode, Error> {
         let _turn = self.turn.lock().await;
         let node = self.waiting_named(name)?;
@@ -116,8 +116,8 @@ impl Admission {
         Ok(node)
     }
 
-    /// Takes an admission back: the hub stops listening to the node at once. Returns the URL of the node, or the key that
-    /// was admitted.
+    /// Takes an admission back: the hub stops listening to the node at once. Returns the URL of the node, or the key
+    /// that was admitted.
     ///
     /// # Errors
     /// [`Code::NotFound`] if no admitted node has this name, [`Code::Conflict`] if several have, or the node is

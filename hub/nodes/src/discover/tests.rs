@@ -1,7 +1,5 @@
 //! Announcements against real gRPC servers; `e2e/tests/discovery.rs` has the network too.
 
-use std::collections::BTreeSet;
-
 use daemon::identity::Key;
 use mdns_sd::ServiceInfo;
 

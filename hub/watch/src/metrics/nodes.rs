@@ -46,7 +46,7 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
         .value(nodes.waiting().len() as f64);
     page.counter(
         "meowlink_hub_nodes_refused_total",
-        "Announced nodes that were turned away: too many nodes, too many waiting, or a name whose id they do not prove.",
+        "Announced nodes that were turned away: too many nodes, too many waiting, or an id that is not proved.",
     )
     .value(nodes.refused() as f64);
     known(page, shown);
