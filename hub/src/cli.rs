@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn nodes_are_named_and_the_hub_is_found_by_its_socket_or_its_data() {
-        let nodes = |args: &[&str]| {
+        let nodes = |args: &[&str]| -> Result<NodesCommand, clap::error::ErrorKind> {
             let cli = Cli::try_parse_from([&["hub", "nodes"], args].concat()).map_err(|error| error.kind())?;
             match cli.command() {
                 Command::Nodes(command) => Ok(command),

@@ -479,8 +479,8 @@ async fn ask(
 /// If none answers.
 async fn ask_addresses(announcement: &Announcement) -> Result<Vec<Node>, Error> {
     let asked = announcement.addresses.iter().map(|address| async move {
-        let node = Node::discovered(announcement.url.clone())
-            .map_err(|error| Error::new(Code::BadRequest, cause(&error).to_string()))?;
+        let node =
+            Node::discovered(announcement.url.clone()).map_err(|error| Error::new(Code::BadRequest, cause(&error)))?;
         node.set_addresses(vec![*address]);
         node.describe().await?;
         Ok(node)

@@ -290,7 +290,7 @@ async fn announcement_of_a_configured_name_without_its_key_gets_nothing() {
         assert_eq!(kitchen.id(), Some(id));
     }
     let other = other_key.id().to_string();
-    assert_eq!(nodes.waiting().iter().map(|node| node.key.clone()).collect::<Vec<_>>(), [other.clone()]);
+    assert_eq!(nodes.waiting().iter().map(|node| node.key.clone()).collect::<Vec<_>>(), std::slice::from_ref(&other));
 
     // Of several addresses, those that prove the id count.
     let moved = with_key(&key, 3).await;
