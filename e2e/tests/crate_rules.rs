@@ -11,13 +11,14 @@ use e2e::binaries::workspace;
 use serde_json::Value;
 
 /// The crates of the hub and the floor that each is on. A crate may use crates of lower floors alone.
-const FLOORS: [(&str, u32); 8] = [
+const FLOORS: [(&str, u32); 9] = [
     ("hub-base", 1),
     ("hub-store", 2),
     ("hub-nodes", 2),
     ("hub-owner", 3),
     ("hub-listen", 4),
     ("hub-watch", 5),
+    ("hub-control", 6),
     ("hub-gateway", 6),
     ("hub", 7),
 ];

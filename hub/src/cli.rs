@@ -57,6 +57,66 @@ enum SubCommand {
     /// Say that the machine's time is right, or show whether the hub believes it
     #[command(subcommand)]
     Clock(ClockCommand),
+    /// List the nodes of the running hub, and admit those that wait
+    #[command(subcommand)]
+    Nodes(NodesCommand),
+}
+
+/// What to do about the nodes of the running hub. NAME is the host name, URL, id or cat of a node.
+#[derive(Debug, Clone, Subcommand)]
+pub enum NodesCommand {
+    /// List the nodes, and those that wait to be admitted
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Admit a waiting node: the hub listens to it from now on, also after a restart
+    Admit {
+        /// Host name, URL, id or cat of the node; `all` for every node that waits
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Drop a waiting node; the hub does not show it again until it is restarted
+    Refuse {
+        /// Host name, URL, id or cat of the node
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Take an admission back: the hub stops listening to the node
+    Forget {
+        /// Host name, URL, id or cat of the node
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+}
+
+/// Where the running hub is.
+#[derive(Debug, Clone, Args)]
+pub struct SocketArgs {
+    /// Socket of the running hub [default: control.sock in /run/meowlink-hub, else in the data folder]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
 }
 
 /// What to do about the machine's clock. While the hub does not believe it, nothing is deleted by age.
@@ -92,12 +152,14 @@ pub enum Command {
     Config(ConfigCommand<HubSettings>),
     /// Accept the machine's time, or show what is thought of it.
     Clock(ClockCommand),
+    /// Do something about the nodes of the running hub.
+    Nodes(NodesCommand),
 }
 
 /// Options of `hub serve`.
 pub type ServeArgs = Flags<HubSettings>;
 
-/// The setting that `hub backup` and `hub restore` need.
+/// The setting that `hub backup`, `hub restore` and `hub nodes` need.
 #[derive(Debug, Clone, Copy)]
 pub enum DataFolder {}
 
@@ -270,6 +332,7 @@ impl Cli {
             Some(SubCommand::Restore(restore)) => Command::Restore(restore),
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
+            Some(SubCommand::Nodes(command)) => Command::Nodes(command),
         }
     }
 }
@@ -281,6 +344,7 @@ mod tests {
     use daemon::config::Variables;
     use daemon::listen::Listen;
     use hub_base::role::Role;
+    use hub_nodes::Discover;
 
     use super::*;
 
@@ -347,6 +411,45 @@ mod tests {
         let cli = Cli::try_parse_from(["hub", "analyze", "--json", "a.wav", "b.wav"]).unwrap();
         let Command::Analyze(analyze) = cli.command() else { panic!("not analyze") };
         assert!(analyze.json && analyze.files.len() == 2);
+    }
+
+    #[test]
+    fn discover_is_true_false_or_a_word() {
+        let of = |args: &[&str]| config(&[args, &["--data-dir", "/d"]].concat()).map(|config| config.discover);
+        assert_eq!(of(&[]).unwrap(), Discover::On);
+        assert_eq!(of(&["--discover"]).unwrap(), Discover::On);
+        assert_eq!(of(&["--discover=false"]).unwrap(), Discover::Off);
+        assert_eq!(of(&["--discover=admit-all"]).unwrap(), Discover::AdmitAll);
+        assert!(Cli::try_parse_from(["hub", "--discover=perhaps"]).is_err());
+        let with = |value: &str| {
+            let variables = [("MEOWLINK_HUB_DISCOVER", value), ("HOME", "/h")].into_iter().collect();
+            serve(&[]).settings_with(&variables).map(|config| config.discover)
+        };
+        assert_eq!(with("admit-all").unwrap(), Discover::AdmitAll);
+        assert_eq!(with("false").unwrap(), Discover::Off);
+        let error = with("perhaps").unwrap_err().to_string();
+        assert!(error.contains("\"perhaps\" is not true, false or \"admit-all\""), "{error}");
+    }
+
+    #[test]
+    fn nodes_are_named_and_the_hub_is_found_by_its_socket_or_its_data() {
+        let nodes = |args: &[&str]| -> Result<NodesCommand, clap::error::ErrorKind> {
+            let cli = Cli::try_parse_from([&["hub", "nodes"], args].concat()).map_err(|error| error.kind())?;
+            match cli.command() {
+                Command::Nodes(command) => Ok(command),
+                other => panic!("not nodes: {other:?}"),
+            }
+        };
+        let Ok(NodesCommand::Admit { name, at }) = nodes(&["admit", "attic", "--socket", "/s"]) else {
+            panic!("not admit")
+        };
+        assert_eq!((name.as_str(), at.socket.as_deref()), ("attic", Some(Path::new("/s"))));
+        let Ok(NodesCommand::List { json, at }) = nodes(&["list", "--json", "--data-dir", "/d"]) else {
+            panic!("not list")
+        };
+        let settings = at.settings.load_with(&Variables::default()).unwrap().settings;
+        assert!(json && settings.data_dir.as_deref() == Some(Path::new("/d")));
+        assert!(nodes(&["admit"]).is_err() && nodes(&["refuse"]).is_err() && nodes(&["forget"]).is_err());
     }
 
     #[test]

@@ -6,4 +6,5 @@ pub mod config;
 pub mod dog;
 pub mod files;
 pub mod homeassistant;
+pub mod nodes;
 pub mod run;

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Analyze(args) => hub::files::analyze(&args),
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
+        Command::Nodes(command) => hub::nodes::run(&command),
     }
 }
 

@@ -54,6 +54,8 @@ struct State {
     leave_again: Backoff,
     /// When the address may be left again. `None`: at any time.
     stays_until: Option<Instant>,
+    /// Nothing is dialled any more.
+    closed: bool,
 }
 
 impl Default for State {
@@ -66,6 +68,7 @@ impl Default for State {
             connection: None,
             leave_again: Backoff::new(LEAVE_AGAIN.0, LEAVE_AGAIN.1),
             stays_until: None,
+            closed: false,
         }
     }
 }
@@ -157,6 +160,15 @@ impl Route {
         self.lock().connection.as_ref().map(|connection| connection.address)
     }
 
+    /// Cuts the connection. Later tries to connect fail.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        if let Some(connection) = state.connection.take() {
+            connection.cut.cancel();
+        }
+    }
+
     /// A channel along this route, which connects on first use, and reconnects after the connection broke. `None` for
     /// `tls`: without encryption.
     pub fn channel(&self, endpoint: &Endpoint, tls: Option<TlsClient>) -> Channel {
@@ -176,6 +188,9 @@ impl Route {
     /// Tries all addresses at once, because some may be unreachable from here, and takes the first that answers. Those
     /// where another peer answered come last.
     async fn dial(self, uri: Uri) -> io::Result<Line> {
+        if self.lock().closed {
+            return Err(closed());
+        }
         let mut addresses = self.announced();
         if addresses.is_empty() {
             let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
@@ -210,13 +225,21 @@ impl Route {
         stream.set_nodelay(true)?;
         let cut = CancellationToken::new();
         let line = Line { stream, cut: Box::pin(cut.clone().cancelled_owned()) };
-        self.lock().connection = Some(Connection { address, cut });
+        let mut state = self.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        state.connection = Some(Connection { address, cut });
         Ok(line)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the hub does not use this node any more")
 }
 
 /// The first of these addresses that answers within [`HEAD_START`].
@@ -420,6 +443,19 @@ mod tests {
             let key = tokio::time::timeout(SOON, served).await.expect("the handshake ends").unwrap();
             assert_eq!(key.ok(), accepted.then(|| Some(PeerKey(hub.public()))));
         }
+    }
+
+    #[tokio::test]
+    async fn closed_route_has_no_connection_and_makes_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let route = Route::default();
+        let mut line = dial(&route, address).await;
+        let _accepted = listener.accept().await.unwrap();
+        route.close();
+        assert_eq!(line.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let again = route.clone().dial(format!("http://{address}").parse().unwrap()).await;
+        assert_eq!(again.err().map(|error| error.kind()), Some(io::ErrorKind::NotConnected));
     }
 
     #[tokio::test]

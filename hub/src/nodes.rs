@@ -1,0 +1,137 @@
+//! `hub nodes`: commands to the running hub about its nodes.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use daemon::config::ConfigError;
+use daemon::{EXIT_FAILURE, EXIT_USAGE};
+use hub_control::client::{ControlError, ask};
+use hub_control::place;
+use hub_control::protocol::{Answer, Command, NodeList};
+
+use crate::cli::{NodesCommand, SocketArgs};
+
+/// The word for all nodes that wait.
+const ALL: &str = "all";
+
+/// Digits of an id that people see.
+const SHORT_ID: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("the answer cannot be printed: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Runs `hub nodes`.
+pub fn run(command: &NodesCommand) -> ExitCode {
+    match try_run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed standard error is no reason to fail in another way.
+            let _ = writeln!(io::stderr(), "{error}");
+            ExitCode::from(if matches!(error, Failure::Config(_)) { EXIT_USAGE } else { EXIT_FAILURE })
+        }
+    }
+}
+
+fn try_run(command: &NodesCommand) -> Result<(), Failure> {
+    let (at, request, verb) = match command {
+        NodesCommand::List { at, .. } => (at, Command::ListNodes, ""),
+        NodesCommand::Admit { at, name } if name == ALL => (at, Command::AdmitAllNodes, "admitted"),
+        NodesCommand::Admit { at, name } => (at, Command::AdmitNode { name: name.clone() }, "admitted"),
+        NodesCommand::Refuse { at, name } => (at, Command::RefuseNode { name: name.clone() }, "refused"),
+        NodesCommand::Forget { at, name } => (at, Command::ForgetNode { name: name.clone() }, "forgotten"),
+    };
+    let as_json = matches!(command, NodesCommand::List { json: true, .. });
+    let text = match ask(&socket(at)?, request)? {
+        Answer::Nodes(list) if as_json => serde_json::to_string(&list).map_err(io::Error::other)? + "\n",
+        Answer::Nodes(list) => table(&list),
+        Answer::Done(urls) if urls.is_empty() => "no node waits to be admitted\n".to_owned(),
+        Answer::Done(urls) => urls.iter().fold(String::new(), |text, url| text + &format!("{verb}: {url}\n")),
+        Answer::Error(failure) => return Err(ControlError::Refused(failure).into()),
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn socket(at: &SocketArgs) -> Result<PathBuf, ConfigError> {
+    if let Some(socket) = &at.socket {
+        return Ok(socket.clone());
+    }
+    let settings = at.settings.load()?.settings;
+    Ok(place::of_client(settings.data_dir.as_deref(), settings.data_dir().ok().as_deref()))
+}
+
+/// The nodes as a table for people.
+fn table(list: &NodeList) -> String {
+    let header = ["STATE", "NODE", "CAT", "ID", "ADDRESS"].map(str::to_owned);
+    let short = |id: &Option<String>| id.as_deref().map_or("-", |id| id.get(..SHORT_ID).unwrap_or(id)).to_owned();
+    let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let known = list.nodes.iter().map(|node| {
+        let state = if node.reachable { "up" } else { "away" };
+        [state.to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), "-".to_owned()]
+    });
+    let waiting = list.waiting.iter().map(|node| {
+        let address = node.addresses.first().cloned();
+        ["waiting".to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
+    });
+    let rows: Vec<[String; 5]> = std::iter::once(header).chain(known).chain(waiting).collect();
+    let mut widths = [0; 5];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let line = row.iter().zip(widths).fold(String::new(), |line, (cell, width)| line + &format!("{cell:width$}  "));
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if let Some(first) = list.waiting.first() {
+        let _ = writeln!(text, "\nTo listen to a node that waits: hub nodes admit {}", first.url);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use hub_control::protocol::{KnownNode, NewNode};
+
+    use super::*;
+
+    #[test]
+    fn table_shows_the_nodes_and_what_to_do() {
+        let id = Some("0123456789abcdef".repeat(4));
+        let known = KnownNode {
+            url: "http://kitchen:1".into(),
+            node_id: None,
+            cat: Some("Tom".into()),
+            discovered: false,
+            reachable: true,
+        };
+        let new = NewNode {
+            key: "k".into(),
+            url: "http://attic.local:50056".into(),
+            node_id: id,
+            cat: None,
+            version: String::new(),
+            addresses: vec!["192.168.1.7:50056".into()],
+            since: String::new(),
+        };
+        let text = table(&NodeList { nodes: vec![known], waiting: vec![new] });
+        assert_eq!(
+            text,
+            "STATE    NODE                      CAT  ID                ADDRESS\n\
+             up       http://kitchen:1          Tom  -                 -\n\
+             waiting  http://attic.local:50056  -    0123456789abcdef  192.168.1.7:50056\n\n\
+             To listen to a node that waits: hub nodes admit http://attic.local:50056\n"
+        );
+    }
+}
