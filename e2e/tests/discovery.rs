@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use e2e::binaries::binaries;
 use e2e::daemon::{Daemon, Signal};
+use e2e::http;
 use e2e::hub::Hub;
 use e2e::ports;
 use e2e::wait::until;
@@ -69,6 +70,15 @@ async fn find_and_follow() {
     let url = format!("http://attic.local:{port}");
     let node = start_node(port, &hub.owner_url());
 
+    // Until it is admitted, the node is neither listed as a node nor heard nor called.
+    let key = waiting(&hub, &url).await;
+    assert_eq!(nodes(&hub).await.len(), 1);
+    assert_eq!(frames_of_any(&hub, &url).await, None);
+    assert_ne!(hub.get("/cat/Tom").await.status, 200);
+    assert!(hub.get("/metrics").await.text().contains("meowlink_hub_nodes_waiting 1"));
+    assert!(hub.daemon.log().contains("a node waits to be admitted: hub nodes admit attic"), "{}", hub.daemon.log());
+    admit(&hub, &key).await;
+
     until(SOON, "the node is found and heard", || async {
         frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
     })
@@ -91,6 +101,8 @@ async fn find_and_follow() {
 
     // A hub without configured nodes, on a machine without a node at the default port, misses nobody.
     let alone = Hub::start_discovering(&[]).await;
+    let key = waiting(&alone, &url).await;
+    admit(&alone, &key).await;
     until(SOON, "the only node is heard", || async { frames(&alone, &url, "live").await.filter(|frames| *frames > 0) })
         .await;
     assert_eq!(nodes(&alone).await.len(), 1);
@@ -118,6 +130,35 @@ async fn find_and_follow() {
     })
     .await;
     assert_eq!(nodes(&hub).await.len(), 2);
+
+    // The admission outlives the hub.
+    let hub = hub.restart().await;
+    until(SOON, "the node is heard after a restart of the hub", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
+    })
+    .await;
+}
+
+/// The key of the node with this URL, once it waits to be admitted.
+async fn waiting(hub: &Hub, url: &str) -> String {
+    until(SOON, "the node waits to be admitted", || async {
+        let answer = hub.get("/api/v1/nodes").await.json();
+        let node = answer["waiting"].as_array()?.iter().find(|node| node["url"] == url)?.clone();
+        node["key"].as_str().map(str::to_owned)
+    })
+    .await
+}
+
+async fn admit(hub: &Hub, key: &str) {
+    let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let answer = http::exchange(hub.at.http, "POST", &format!("/api/v1/nodes/waiting/{key}/admit")).await;
+    assert_eq!(answer.status, 204, "{}", answer.text());
+}
+
+/// Frames received from a node in any state. `None`: the hub does not listen to the node.
+async fn frames_of_any(hub: &Hub, url: &str) -> Option<u64> {
+    let listening = hub.get("/api/v1/listening").await.json();
+    listening["nodes"].as_array()?.iter().find(|node| node["node"] == url)?["frames"].as_u64()
 }
 
 fn shell(commands: &str) {

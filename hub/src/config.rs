@@ -14,8 +14,8 @@ use daemon::url::HttpUrl;
 use hub_base::role::Role;
 use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
-use hub_nodes::MAX_NODES;
 use hub_nodes::address::NodeConfig;
+use hub_nodes::{Discover, MAX_NODES};
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
 use hub_store::DATABASE_FILE;
 use hub_store::backup::BackupConfig;
@@ -72,9 +72,10 @@ pub struct HubSettings {
     #[arg(long, value_name = "NAME=URL")]
     pub node: Vec<NodeConfig>,
 
-    /// Look for more cat-nodes on the local network, by mDNS
-    #[arg(long)]
-    pub discover: bool,
+    /// Look for more cat-nodes on the local network, by mDNS. They wait until `hub nodes admit` or the page admits them;
+    /// with admit-all, the hub listens to every node that announces itself
+    #[arg(long, value_name = "true|false|admit-all")]
+    pub discover: Discover,
 
     /// Folder of the database and the clips [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
     #[arg(long, value_name = "DIR")]
@@ -165,7 +166,7 @@ impl Default for HubSettings {
             dog: Vec::new(),
             analysis: Vec::new(),
             node: Vec::new(),
-            discover: true,
+            discover: Discover::On,
             data_dir: None,
             only: Role::ALL.to_vec(),
             owner_url: localhost(port::OWNER),
@@ -321,13 +322,14 @@ mod tests {
         assert_eq!(config.addresses(Role::Dog), Listen::Loopback(50055));
         assert_eq!(config.addresses(Role::Analysis), Listen::Loopback(50057));
         assert_eq!(config.node, []);
-        assert!(config.discover);
+        assert_eq!(config.discover, Discover::On);
     }
 
     #[test]
     fn nodes_are_looked_for_unless_told_not_to() {
-        assert!(!config("discover = false").unwrap().discover);
-        assert!(config("node = [\"http://a:1\"]").unwrap().discover);
+        assert_eq!(config("discover = false").unwrap().discover, Discover::Off);
+        assert_eq!(config("node = [\"http://a:1\"]").unwrap().discover, Discover::On);
+        assert_eq!(config("discover = \"admit-all\"").unwrap().discover, Discover::AdmitAll);
     }
 
     #[test]

@@ -173,7 +173,9 @@ impl HomeAssistant {
 
     /// Finds out which node is at each URL. A node that has not answered yet is the one that was there last.
     async fn find_ids(&mut self) {
-        for watched in self.live.nodes() {
+        let all = self.live.nodes();
+        self.ids.retain(|url, _| all.iter().any(|node| node.name() == url));
+        for watched in all {
             let url = watched.name();
             let node = self.nodes.get(url);
             let proved = node.as_ref().and_then(Node::id);

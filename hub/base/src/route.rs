@@ -29,6 +29,8 @@ struct State {
     announced: Vec<SocketAddr>,
     /// The last connection.
     connection: Option<Connection>,
+    /// Nothing is dialled any more.
+    closed: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,15 @@ impl Route {
         self.lock().connection.as_ref().map(|connection| connection.address)
     }
 
+    /// Cuts the connection. Later tries to connect fail.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        if let Some(connection) = state.connection.take() {
+            connection.cut.cancel();
+        }
+    }
+
     /// A channel along this route, which connects on first use, and reconnects after the connection broke.
     pub fn channel(&self, endpoint: &Endpoint) -> Channel {
         let route = self.clone();
@@ -71,6 +82,9 @@ impl Route {
 
     /// Tries all addresses at once, because some may be unreachable from here, and takes the first that answers.
     async fn dial(self, uri: Uri) -> io::Result<TokioIo<Line>> {
+        if self.lock().closed {
+            return Err(closed());
+        }
         let mut addresses = self.announced();
         if addresses.is_empty() {
             let (host, port) = (uri.host().unwrap_or_default().to_owned(), uri.port_u16().unwrap_or(80));
@@ -87,13 +101,21 @@ impl Route {
         stream.set_nodelay(true)?;
         let cut = CancellationToken::new();
         let line = Line { stream, cut: Box::pin(cut.clone().cancelled_owned()) };
-        self.lock().connection = Some(Connection { address, cut });
+        let mut state = self.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        state.connection = Some(Connection { address, cut });
         Ok(TokioIo::new(line))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the hub does not use this node any more")
 }
 
 /// A connection that can be cut.
@@ -172,6 +194,19 @@ mod tests {
         let error = tokio::time::timeout(Duration::from_secs(20), reading).await.unwrap().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(route.connected_to(), None);
+    }
+
+    #[tokio::test]
+    async fn closed_route_has_no_connection_and_makes_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let route = Route::default();
+        let mut line = dial(&route, address).await.into_inner();
+        let _accepted = listener.accept().await.unwrap();
+        route.close();
+        assert_eq!(line.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let again = route.clone().dial(format!("http://{address}").parse().unwrap()).await;
+        assert_eq!(again.err().map(|error| error.kind()), Some(io::ErrorKind::NotConnected));
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::backup::Backups;
 use hub_store::clips::Clips;
+use hub_watch::admission::Admission;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
@@ -24,6 +25,8 @@ use crate::origin::Hosts;
 pub struct App {
     /// The cat-nodes.
     pub nodes: Nodes,
+    /// Which discovered nodes are admitted.
+    pub admission: Admission,
     /// The Owner service, if this process has that role. Then the gateway notifies it of calls of cats, and nodes do
     /// not.
     pub owner: Option<OwnerCaller>,

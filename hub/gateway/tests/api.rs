@@ -10,17 +10,20 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
+use hub_base::error::Code;
 use hub_base::peer;
 use hub_gateway::{App, Hosts, Limits, PageConfig, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
+use hub_nodes::testing::{FakeNode, announce};
 use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
 use hub_store::testing::event;
 use hub_store::{Access, Store};
+use hub_watch::admission::Admission;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
@@ -33,6 +36,8 @@ use tower::ServiceExt;
 struct Gateway {
     dir: tempfile::TempDir,
     store: Store,
+    nodes: Nodes,
+    admission: Admission,
     clips: Clips,
     live: Live,
     stop: CancellationToken,
@@ -68,8 +73,11 @@ impl Gateway {
         let (live, stop) = (Live::new(["http://kitchen:1".to_owned()]), CancellationToken::new());
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
+        let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
+        let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
         let router = router(App {
-            nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap(),
+            admission: admission.clone(),
+            nodes: nodes.clone(),
             owner: None,
             dog: DogClient::new(nobody()),
             analysis: CatAnalysisClient::new(nobody()),
@@ -85,7 +93,7 @@ impl Gateway {
             metrics: Metrics::default(),
             limits: Limits::default(),
         });
-        Self { dir, store, clips, live, stop, router }
+        Self { dir, store, nodes, admission, clips, live, stop, router }
     }
 
     /// Stores an event with half a second of sound, or none.
@@ -159,6 +167,45 @@ async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
     assert_eq!((asked.status, &asked.json()["error"]["code"]), (StatusCode::CONFLICT, &Value::from("conflict")));
     let foreign = gateway.ask("POST", "/api/v1/backup", &[("sec-fetch-site", "cross-site")], "").await;
     assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+}
+
+#[tokio::test]
+async fn waiting_node_is_admitted_or_refused_by_its_key() {
+    let gateway = Gateway::new().await;
+    let address = FakeNode::with(vec![]).serve().await;
+    for host in ["attic", "cellar"] {
+        announce(&gateway.nodes, &format!("http://{host}.local:50056"), address).await;
+    }
+    let answer = gateway.get("/api/v1/nodes").await.json();
+    assert_eq!(answer["nodes"].as_array().unwrap().len(), 1, "those that wait are no nodes: {answer}");
+    let waits = &answer["waiting"][0];
+    assert_eq!((&waits["key"], &waits["url"]), (&waits["url"], &"http://attic.local:50056".into()));
+    assert_eq!((&waits["node_id"], &waits["cat"]), (&Value::Null, &"Tom".into()));
+    assert_eq!(waits["addresses"], serde_json::json!([address.to_string()]));
+    assert!(waits["since"].as_str().unwrap().ends_with('Z') && waits["version"].is_null(), "{waits}");
+
+    let path = |host: &str, act: &str| format!("/api/v1/nodes/waiting/http%3A%2F%2F{host}.local%3A50056/{act}");
+    let foreign = gateway.ask("POST", &path("attic", "admit"), &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+    assert_eq!(gateway.ask("POST", &path("attic", "admit"), &[], "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(gateway.ask("POST", &path("cellar", "refuse"), &[], "").await.status, StatusCode::NO_CONTENT);
+    for gone in ["attic", "cellar", "nobody"] {
+        let answer = gateway.ask("POST", &path(gone, "admit"), &[], "").await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (StatusCode::NOT_FOUND, &"not_found".into()));
+    }
+    let answer = gateway.get("/api/v1/nodes").await.json();
+    assert_eq!((answer["waiting"].as_array().unwrap().len(), answer["nodes"].as_array().unwrap().len()), (0, 2));
+    assert_eq!(answer["nodes"][1]["url"], "http://attic.local:50056");
+
+    // The store keeps the admission, and the end of it.
+    let keys = gateway.store.admitted().await.unwrap().keys;
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["http://attic.local:50056"]);
+    let configured = gateway.admission.forget("kitchen").await.unwrap_err();
+    assert_eq!(configured.code, Code::Conflict);
+    gateway.admission.forget("attic").await.unwrap();
+    assert_eq!(gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len(), 1);
+    assert!(gateway.store.admitted().await.unwrap().keys.is_empty());
+    assert_eq!(gateway.admission.forget("attic").await.unwrap_err().code, Code::NotFound);
 }
 
 #[tokio::test]

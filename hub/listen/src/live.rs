@@ -214,6 +214,11 @@ impl Live {
         node
     }
 
+    /// Removes a node that the hub does not use any more.
+    pub fn remove(&self, node: &Arc<WatchedNode>) {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !Arc::ptr_eq(known, node));
+    }
+
     /// All news from now on. The queue is bounded by [`NEWS_QUEUE`].
     pub fn watch(&self) -> broadcast::Receiver<Arc<News>> {
         self.news.subscribe()

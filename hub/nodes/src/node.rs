@@ -12,6 +12,7 @@ use daemon::config::mask_passwords;
 use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer;
@@ -75,6 +76,8 @@ struct Inner {
     lacks: Lacks,
     calls: Calls,
     client: CatClient<Channel>,
+    /// Cancelled when the hub stops using the node.
+    dismissed: CancellationToken,
 }
 
 /// Calls that a node does not know.
@@ -134,7 +137,8 @@ impl Node {
         };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
-        let inner = Inner { url, configured_cat, discovered, route, description, lacks, calls, client };
+        let dismissed = CancellationToken::new();
+        let inner = Inner { url, configured_cat, discovered, route, description, lacks, calls, client, dismissed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -151,6 +155,22 @@ impl Node {
     /// The addresses of its last announcement.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.inner.route.announced()
+    }
+
+    /// Stops using the node: its connection is cut, and it is not connected to again.
+    pub(crate) fn dismiss(&self) {
+        self.inner.dismissed.cancel();
+        self.inner.route.close();
+    }
+
+    /// Whether the hub has stopped using the node: a person has taken its admission back.
+    pub fn is_dismissed(&self) -> bool {
+        self.inner.dismissed.is_cancelled()
+    }
+
+    /// Waits until the hub stops using the node.
+    pub async fn dismissed(&self) {
+        self.inner.dismissed.cancelled().await;
     }
 
     /// The cat that it hears by the config.
@@ -337,8 +357,16 @@ impl Node {
         identity::verify(&answer.public_key, &answer.proof, challenge, answer.boot_id, dialled).ok()
     }
 
-    /// Describes the node every few seconds, forever. Logs when it is found and when it does not answer.
+    /// Describes the node every few seconds, until it is dismissed. Never returns.
     pub(crate) async fn keep_described(&self) {
+        tokio::select! {
+            () = self.describe_often() => {}
+            () = self.dismissed() => std::future::pending().await,
+        }
+    }
+
+    /// Describes the node every few seconds, forever. Logs when it is found and when it does not answer.
+    async fn describe_often(&self) {
         let mut backoff = Backoff::new(DESCRIBE_AGAIN.0, DESCRIBE_AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         let mut known = false;

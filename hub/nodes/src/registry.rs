@@ -1,7 +1,8 @@
 //! The registry of cat-nodes: which ones the hub knows, and which one hears a given cat.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -12,18 +13,25 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::address::NodeConfig;
+use crate::lobby::{Lobby, Seated, WaitingNode};
 use crate::node::Node;
 
 /// Most nodes that a hub listens to, configured ones included. A node that is discovered beyond that is refused, which
 /// is counted and logged.
 pub const MAX_NODES: usize = 64;
 
+/// Most entries of the list of nodes, those included that a person has taken back since the start. None can be added
+/// beyond that until the hub is restarted.
+const MAX_ENTRIES: usize = 4 * MAX_NODES;
+
 /// First and longest wait before the default node, which has not answered yet, is asked again.
 const DEFAULT_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
-/// discovery. Without configured nodes, the default node joins them once it has answered. A node is never removed and
-/// never changes its place: one that is away is still known. Clones share the registry.
+/// discovery. Without configured nodes, the default node joins them once it has answered. A node never changes its place:
+/// one that is away is still known. Only when a person takes the admission of a discovered node back, the node is
+/// dismissed. Beside the nodes, the registry has the discovered nodes that wait to be admitted. Clones share the
+/// registry.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     shared: Arc<Shared>,
@@ -34,7 +42,29 @@ struct Shared {
     nodes: watch::Sender<Vec<Node>>,
     /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
     default: Option<Node>,
+    lobby: Mutex<Lobby>,
     refused: AtomicU64,
+}
+
+/// What became of a discovered node that has answered.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// It is a node of the hub from now on.
+    Joined,
+    /// It is the node that has its URL, and is dialled at its new addresses. `true`: they have changed.
+    AtHome(bool),
+    /// It is already known under another name.
+    Known(Node),
+    /// It waits until a person admits it. `true`: since now.
+    Waits(bool),
+    /// It has the URL of a node whose id it does not prove.
+    Impostor,
+    /// A person has refused it.
+    Refused,
+    /// There are [`MAX_NODES`] already.
+    Full,
+    /// Too many nodes wait, in all or at its address.
+    Crowded,
 }
 
 /// The registry already holds [`MAX_NODES`] nodes.
@@ -61,13 +91,14 @@ impl Nodes {
     }
 
     fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
-        let shared = Shared { nodes: watch::Sender::new(nodes), default, refused: AtomicU64::new(0) };
+        let shared =
+            Shared { nodes: watch::Sender::new(nodes), default, lobby: Mutex::default(), refused: AtomicU64::new(0) };
         Self { shared: Arc::new(shared) }
     }
 
     /// The default node, while no node is known.
     pub fn expected(&self) -> Option<Node> {
-        self.shared.default.clone().filter(|_| self.shared.nodes.borrow().is_empty())
+        self.shared.default.clone().filter(|_| self.known().is_empty())
     }
 
     /// Asks the default node, and lets it join the nodes if it answers, unless it is known under another name. Returns
@@ -95,7 +126,7 @@ impl Nodes {
             return true;
         }
         let added = self.shared.nodes.send_if_modified(|nodes| {
-            let joins = nodes.len() < MAX_NODES && nodes.iter().all(|known| known.url() != node.url());
+            let joins = has_room(nodes) && nodes.iter().all(|known| known.url() != node.url());
             if joins {
                 nodes.push(node.clone());
             }
@@ -117,17 +148,21 @@ impl Nodes {
 
     /// All nodes, as they are now.
     pub fn iter(&self) -> impl Iterator<Item = Node> + use<> {
-        self.shared.nodes.borrow().clone().into_iter()
+        self.known().into_iter()
     }
 
-    /// Wakes when nodes are added.
+    fn known(&self) -> Vec<Node> {
+        self.shared.nodes.borrow().iter().filter(|node| !node.is_dismissed()).cloned().collect()
+    }
+
+    /// Wakes when nodes are added. The list has dismissed nodes too, so that no node changes its place.
     pub fn watch(&self) -> watch::Receiver<Vec<Node>> {
         self.shared.nodes.subscribe()
     }
 
     /// The node with this URL.
     pub fn get(&self, url: &str) -> Option<Node> {
-        self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
+        self.iter().find(|node| node.url() == url)
     }
 
     /// The node with this URL, this id, or an id that begins with these 16 digits.
@@ -145,7 +180,7 @@ impl Nodes {
     /// If there are [`MAX_NODES`] already.
     pub fn add(&self, node: Node) -> Result<(), Full> {
         let added = self.shared.nodes.send_if_modified(|nodes| {
-            let fits = nodes.len() < MAX_NODES;
+            let fits = has_room(nodes);
             if fits {
                 nodes.push(node);
             }
@@ -154,12 +189,117 @@ impl Nodes {
         if added { Ok(()) } else { Err(Full) }
     }
 
+    /// Admits every discovered node that no person has refused.
+    pub fn admit_all(&self) {
+        self.lobby().admit_all();
+    }
+
+    /// Whether every discovered node is admitted.
+    pub fn admits_all(&self) -> bool {
+        self.lobby().admits_all()
+    }
+
+    /// Replaces the keys of the admitted nodes (ids, or URLs of nodes without one), and adds pairs of a URL and an id
+    /// that was proved there. Waiting nodes that are admitted now join. Discovered nodes that are not admitted any more
+    /// are dismissed. Nodes that find no place go on waiting.
+    pub fn set_admitted(&self, keys: BTreeSet<String>, ids: impl IntoIterator<Item = (String, String)>) {
+        let mut lobby = self.lobby();
+        lobby.set(keys, ids);
+        for (node, service) in lobby.take_admitted() {
+            if self.join(&mut lobby, &node).is_err() {
+                lobby.seat(node, service);
+            }
+        }
+        for node in self.iter().filter(|node| !lobby.keeps(node)) {
+            node.dismiss();
+            info!(node = node.url(), "node forgotten: it is not listened to any more");
+        }
+    }
+
+    fn join(&self, lobby: &mut Lobby, node: &Node) -> Result<(), Full> {
+        match self.get(node.url()) {
+            Some(entry) => {
+                entry.set_addresses(node.addresses());
+            }
+            None => self.add(node.clone())?,
+        }
+        lobby.learn(node);
+        info!(node = node.url(), addresses = ?node.addresses(), "node discovered");
+        Ok(())
+    }
+
+    /// Decides about a discovered node that has answered, and was announced as this service.
+    pub(crate) fn receive(&self, node: Node, service: &str) -> Received {
+        let mut lobby = self.lobby();
+        if let Some(entry) = self.get(node.url()) {
+            if lobby.may_stand_for(&entry, &node, &self.known()) {
+                lobby.learn(&node);
+                return Received::AtHome(entry.set_addresses(node.addresses()));
+            }
+            if node.id().is_none() {
+                return Received::Impostor;
+            }
+        } else if let Some(twin) = self.twin_of(&node) {
+            return Received::Known(twin);
+        } else if lobby.admits(&node) {
+            return if self.join(&mut lobby, &node).is_ok() { Received::Joined } else { Received::Full };
+        }
+        match lobby.seat(node, service.to_owned()) {
+            Seated::New => Received::Waits(true),
+            Seated::Again => Received::Waits(false),
+            Seated::Refused => Received::Refused,
+            Seated::Full => Received::Crowded,
+        }
+    }
+
+    /// Of the waiting nodes that were announced as `service`, only those with these keys are there still.
+    pub(crate) fn keep_waiting(&self, service: &str, keys: &[String]) {
+        self.lobby().keep_of(service, keys);
+    }
+
+    /// Whether a node with an id is known to have this node's URL.
+    pub(crate) fn knows_id_at(&self, node: &Node) -> bool {
+        self.lobby().knows_id_at(node)
+    }
+
+    /// The discovered nodes that wait to be admitted, in the order of their coming. At most
+    /// [`MAX_WAITING`](crate::MAX_WAITING).
+    pub fn waiting(&self) -> Vec<WaitingNode> {
+        self.lobby().waiting()
+    }
+
+    /// Drops a waiting node, and does not let it wait again until the hub stops. A discovered node with this key that
+    /// the hub listens to is dismissed.
+    pub fn refuse(&self, key: &str) {
+        let mut lobby = self.lobby();
+        lobby.refuse(key.to_owned());
+        for node in self.iter().filter(|node| !lobby.keeps(node)) {
+            node.dismiss();
+            info!(node = node.url(), "node refused: it is not listened to any more");
+        }
+    }
+
+    /// Takes a refusal back.
+    pub fn pardon(&self, key: &str) {
+        self.lobby().pardon(key);
+    }
+
+    /// Whether another node can be added.
+    pub fn has_room(&self) -> bool {
+        has_room(&self.shared.nodes.borrow())
+    }
+
+    fn lobby(&self) -> MutexGuard<'_, Lobby> {
+        self.shared.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a discovered node that was refused.
     pub fn count_refused(&self) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often a discovered node was refused because there are [`MAX_NODES`] already.
+    /// How often the hub turned away an announced node: there were [`MAX_NODES`] already, too many waited, or it claimed
+    /// the URL of another node.
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }
@@ -207,7 +347,7 @@ impl Nodes {
     /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names
     /// that no node claims go to the default node if it is known, else to the first node.
     pub fn for_cat(&self, cat: &str) -> Node {
-        let nodes = self.shared.nodes.borrow();
+        let nodes = self.known();
         let configured = || nodes.iter().find(|node| node.configured_cat() == Some(cat));
         let described =
             || nodes.iter().find(|node| node.configured_cat().is_none() && node.cat().is_some_and(|name| name == cat));
@@ -235,6 +375,10 @@ impl Nodes {
             }
         }
     }
+}
+
+fn has_room(nodes: &[Node]) -> bool {
+    nodes.len() < MAX_ENTRIES && nodes.iter().filter(|node| !node.is_dismissed()).count() < MAX_NODES
 }
 
 #[cfg(test)]

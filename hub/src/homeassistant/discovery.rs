@@ -22,8 +22,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The names of the node with this id in topics, which is at this URL now. `cat`: the name of its cat, and whether no
-    /// other node hears this cat.
+    /// The names of the node with this id in topics, which is at this URL now. `cat`: the name of its cat, and whether
+    /// no other node hears this cat.
     pub(super) fn new(config: &MqttConfig, id: &str, url: &str, cat: Option<(&str, bool)>) -> Self {
         let host = host_of(url);
         let device = match cat.filter(|(name, _)| !name.is_empty()) {

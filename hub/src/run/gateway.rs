@@ -31,9 +31,11 @@ pub(super) fn start(
     listeners: Vec<TcpListener>,
 ) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
+    let Some(admission) = shared.admission.clone() else { return Ok(()) };
     let config = &shared.config;
     let app = App {
         nodes: shared.nodes.clone(),
+        admission,
         owner: peers.owner,
         dog: DogClient::new(peers.dog).max_decoding_message_size(MAX_ANSWER_BYTES),
         analysis: CatAnalysisClient::new(peers.analysis).max_decoding_message_size(MAX_ANSWER_BYTES),

@@ -39,7 +39,10 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups
     if shared.hears_or_shows() {
         let (known, stopped) = (nodes.clone(), stop.clone());
         shared.tasks.spawn(async move { known.keep_described(&stopped).await });
-        if config.discover {
+        if let Some(admission) = shared.admission.clone() {
+            shared.tasks.spawn(admission.follow(stop.clone()));
+        }
+        if config.discover.is_on() {
             shared.tasks.spawn(discover(nodes.clone(), stop.clone()));
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use hub_nodes::Discover;
 use hub_nodes::address::NodeConfig;
 use tokio::net::TcpListener;
 use tracing::info;
@@ -25,7 +26,11 @@ pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
 /// Logs where the page is, which nodes the hub listens to, and where it stores what it hears.
 pub(super) fn log(page_url: &str, shared: &Shared) {
     let nodes = nodes_in_words(&shared.config.node);
-    let discovery = if shared.config.discover { "on" } else { "off" };
+    let discovery = match shared.config.discover {
+        Discover::Off => "off",
+        Discover::On => "on",
+        Discover::AdmitAll => "on, admits all",
+    };
     info!(nodes, %discovery, data_dir = %shared.data_dir.display(), "the page is at {page_url}");
 }
 

@@ -9,6 +9,7 @@
 //! `fsync`: about 4 ms on a good disk, and wear on an SD card. Use it only for data that cannot be produced a second
 //! time.
 
+mod admitted;
 pub mod analyses;
 pub mod backup;
 pub mod clips;
@@ -31,6 +32,7 @@ pub mod testing;
 mod waker;
 mod words;
 
+pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};

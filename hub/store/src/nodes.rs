@@ -48,8 +48,8 @@ pub enum KnownBy {
 }
 
 impl Store {
-    /// By what a node is known: the one with this id, or without an id the one that used this URL last. `None`: the store
-    /// does not know it (yet), or it has proved no id.
+    /// By what a node is known: the one with this id, or without an id the one that used this URL last. `None`: the
+    /// store does not know it (yet), or it has proved no id.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -1,6 +1,7 @@
 //! Watches over the hub and its nodes: readiness, the condition of each node, troubles that owners are notified of, and
 //! metrics.
 
+pub mod admission;
 pub mod condition;
 pub mod metrics;
 pub mod readiness;

@@ -64,8 +64,8 @@ impl Checks {
         Ok(())
     }
 
-    /// The condition of a node that was asked just now. `error`: why it did not answer, if it did not. `not_stored`: why
-    /// nothing can be stored, if so.
+    /// The condition of a node that was asked just now. `error`: why it did not answer, if it did not. `not_stored`:
+    /// why nothing can be stored, if so.
     pub fn judge(&self, node: &Node, live: Option<&Live>, error: Option<&str>, not_stored: Option<&str>) -> NodeHealth {
         let mut health = NodeHealth::of(node, live, &self.config);
         // No answer now counts for more than a description from a moment ago.

@@ -18,8 +18,8 @@ export const contexts = {
 
 export const kinds = { meow: 'Meow', purr: 'Purr', hiss_or_growl: 'Hiss or growl' };
 
-// States of listening to a node, and three of the page's own. `unwatched`: the node answers, but the hub does not stream
-// from it. `no_audio`: the node cannot stream. `unknown`: the hub does not respond, so nobody knows.
+// States of listening to a node, and three of the page's own. `unwatched`: the node answers, but the hub does not
+// stream from it. `no_audio`: the node cannot stream. `unknown`: the hub does not respond, so nobody knows.
 export const states = {
   connecting: 'Connecting',
   catching_up: 'Catching up',
@@ -31,8 +31,8 @@ export const states = {
   unknown: 'Unknown',
 };
 
-// What each condition of a node means. Empty: nothing to say, or the page says it elsewhere. `away` comes with the hub's
-// error, and `not_stored` is said once for all nodes.
+// What each condition of a node means. Empty: nothing to say, or the page says it elsewhere. `away` comes with the
+// hub's error, and `not_stored` is said once for all nodes.
 export const conditions = {
   ok: '',
   away: '',

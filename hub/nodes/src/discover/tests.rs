@@ -1,5 +1,8 @@
 //! Announcements against real gRPC servers; `e2e/tests/discovery.rs` has the network too.
 
+use std::collections::BTreeSet;
+
+use daemon::identity::Key;
 use mdns_sd::ServiceInfo;
 
 use super::*;
@@ -43,8 +46,8 @@ fn at(url: &str, address: SocketAddr) -> Announcement {
 /// Follows announcements until there are none any more, and all candidates have been asked.
 async fn follow(finder: &mut Finder) {
     while let Some(answered) = tokio::time::timeout(SOON, finder.asking.join_next()).await.unwrap() {
-        if let Ok(node) = answered {
-            finder.admit(node);
+        if let Ok(answered) = answered {
+            finder.judge(answered);
         }
     }
 }
@@ -53,7 +56,15 @@ fn urls(nodes: &Nodes) -> Vec<String> {
     nodes.iter().map(|node| node.url().to_owned()).collect()
 }
 
+/// A registry with this node, which admits every other.
 fn configured(url: &str) -> Nodes {
+    let nodes = asking(url);
+    nodes.admit_all();
+    nodes
+}
+
+/// A registry with this node, where others wait to be admitted.
+fn asking(url: &str) -> Nodes {
     Nodes::new(&[NodeConfig { cat: None, url: url.parse().unwrap() }]).unwrap()
 }
 
@@ -134,11 +145,232 @@ async fn announcement_that_is_taken_back_before_it_answers_is_forgotten() {
 }
 
 #[tokio::test]
-async fn no_more_announcements_are_followed_than_there_may_be_nodes() {
+async fn one_address_with_many_names_takes_few_places() {
+    let nodes = asking(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    for number in 0..63 {
+        finder.take(at(&format!("http://fake-{number}.local:1"), "127.0.0.1:1".parse().unwrap()));
+    }
+    assert_eq!((finder.candidates.len(), nodes.refused()), (MAX_PER_ADDRESS, 63 - MAX_PER_ADDRESS as u64));
+    assert!(finder.turned_away, "they get another try later");
+}
+
+/// Addresses of loopback, all different.
+fn address_of(number: usize) -> SocketAddr {
+    format!("127.0.{}.{}:1", 1 + number / 200, 1 + number % 200).parse().unwrap()
+}
+
+#[tokio::test]
+async fn announcements_that_do_not_answer_give_way() {
+    let nodes = asking(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    for number in 0..MAX_CANDIDATES {
+        finder.take(at(&format!("http://fake-{number}.local:1"), address_of(number)));
+    }
+    finder.take(at("http://late.local:1", address_of(199)));
+    assert_eq!((finder.candidates.len(), nodes.refused()), (MAX_CANDIDATES, 1), "they may still answer");
+    let deadline = Instant::now() + SOON;
+    while !finder.candidates.values().any(|candidate| candidate.has_failed.load(Ordering::Relaxed)) {
+        assert!(Instant::now() < deadline, "no candidate failed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let real = FakeNode::with(Vec::new()).serve().await;
+    finder.take(at("http://real.local:50056", real));
+    let deadline = tokio::time::timeout(SOON, async {
+        while nodes.waiting().is_empty() {
+            let answered = finder.asking.join_next().await.unwrap();
+            if let Ok(answered) = answered {
+                finder.judge(answered);
+            }
+        }
+    });
+    deadline.await.unwrap();
+    assert_eq!(nodes.waiting()[0].url, "http://real.local:50056");
+}
+
+#[tokio::test]
+async fn new_announcements_are_followed_at_a_bounded_rate() {
+    let start = Instant::now();
+    let mut allowance = Allowance::new(start);
+    let taken = |allowance: &mut Allowance, at| (0..1_000).filter(|_| allowance.take(at)).count();
+    assert_eq!(taken(&mut allowance, start), NEW_AT_ONCE as usize);
+    assert_eq!(taken(&mut allowance, start + Duration::from_secs(10)), (10.0 * NEW_A_SECOND) as usize);
+}
+
+#[tokio::test]
+async fn announced_node_waits_until_it_is_admitted_and_its_place_is_freed_when_it_goes() {
+    let address = FakeNode::with(Vec::new()).serve().await;
+    let nodes = asking(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let found = at("http://attic.local:50056", address);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    assert_eq!(urls(&nodes), [NOBODY]);
+    let waiting = nodes.waiting();
+    let [waits] = waiting.as_slice() else { panic!("{waiting:?}") };
+    assert_eq!((waits.key.as_str(), waits.url.as_str()), (found.url.as_str(), found.url.as_str()));
+    assert_eq!((waits.cat.as_deref(), waits.addresses.as_slice()), (Some("Tom"), &[address][..]));
+    finder.forget(&found.name);
+    assert_eq!(nodes.waiting(), []);
+
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    nodes.set_admitted([found.url.clone()].into(), []);
+    assert_eq!((urls(&nodes), nodes.waiting().len()), (vec![NOBODY.to_owned(), found.url.clone()], 0));
+    // Another look at the store changes nothing, and the end of the admission dismisses the node.
+    nodes.set_admitted([found.url.clone()].into(), []);
+    let node = nodes.get(&found.url).unwrap();
+    assert!(!node.is_dismissed());
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(node.is_dismissed());
+    assert_eq!(urls(&nodes), [NOBODY]);
+    assert!(node.describe().await.is_err(), "it is not called any more");
+}
+
+#[tokio::test]
+async fn refused_node_does_not_wait_again() {
+    let address = FakeNode::with(Vec::new()).serve().await;
+    let nodes = asking(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let found = at("http://attic.local:50056", address);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    nodes.refuse(&found.url);
+    assert_eq!(nodes.waiting(), []);
+    finder.forget(&found.name);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    assert_eq!((nodes.waiting(), urls(&nodes)), (vec![], vec![NOBODY.to_owned()]));
+    nodes.pardon(&found.url);
+    finder.forget(&found.name);
+    finder.take(found);
+    follow(&mut finder).await;
+    assert_eq!(nodes.waiting().len(), 1);
+}
+
+fn new_key() -> Arc<Key> {
+    Arc::new(Key::generate().unwrap().0)
+}
+
+/// A node with this key.
+async fn with_key(key: &Arc<Key>, boot_id: u64) -> SocketAddr {
+    let node = FakeNode::with(Vec::new());
+    node.change(|tape| (tape.key, tape.boot_id) = (Some(Arc::clone(key)), boot_id));
+    node.serve().await
+}
+
+/// The answer of the node, after the end of a connection that was cut is noticed.
+async fn described(node: &Node) -> proto::DescribeResponse {
+    let answer = async {
+        loop {
+            match node.describe().await {
+                Ok(answer) => return answer,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    tokio::time::timeout(SOON, answer).await.unwrap()
+}
+
+#[tokio::test]
+async fn announcement_of_a_configured_name_without_its_key_gets_nothing() {
+    let (key, other_key) = (new_key(), new_key());
+    let real = with_key(&key, 1).await;
+    let nodes = asking("http://kitchen.local:50056");
+    let kitchen = nodes.iter().next().unwrap();
+    let mut finder = Finder::new(nodes.clone());
+    finder.take(at("http://kitchen.local:50056", real));
+    kitchen.describe().await.unwrap();
+    let id = kitchen.id().unwrap();
+
+    // One without a key, which is not shown, and one with another, which waits.
+    for impostor in [FakeNode::with(Vec::new()).serve().await, with_key(&other_key, 2).await] {
+        finder.take(at("http://kitchen.local:50056", impostor));
+        follow(&mut finder).await;
+        assert_eq!(kitchen.addresses(), [real]);
+        assert_eq!(described(&kitchen).await.boot_id, 1);
+        assert_eq!(kitchen.id(), Some(id));
+    }
+    let other = other_key.id().to_string();
+    assert_eq!(nodes.waiting().iter().map(|node| node.key.clone()).collect::<Vec<_>>(), [other.clone()]);
+
+    // Of several addresses, those that prove the id count.
+    let moved = with_key(&key, 3).await;
+    let mut both = at("http://kitchen.local:50056", moved);
+    both.addresses.insert(0, with_key(&other_key, 2).await);
+    finder.take(both);
+    follow(&mut finder).await;
+    assert_eq!(kitchen.addresses(), [moved]);
+
+    // A person replaces the node.
+    nodes.set_admitted([other].into(), []);
+    assert_eq!(described(&kitchen).await.boot_id, 2);
+    assert_eq!(nodes.iter().count(), 1);
+}
+
+#[tokio::test]
+async fn id_that_the_store_knows_protects_a_name_from_the_start() {
+    let (key, other_key) = (new_key(), new_key());
+    let nodes = asking("http://kitchen.local:50056");
+    nodes.set_admitted(BTreeSet::new(), [("http://kitchen.local:50056".to_owned(), key.id().to_string())]);
+    let mut finder = Finder::new(nodes.clone());
+    finder.take(at("http://kitchen.local:50056", with_key(&other_key, 2).await));
+    follow(&mut finder).await;
+    let kitchen = nodes.iter().next().unwrap();
+    assert_eq!(kitchen.addresses(), []);
+    let real = with_key(&key, 1).await;
+    finder.take(at("http://kitchen.local:50056", real));
+    follow(&mut finder).await;
+    assert_eq!(kitchen.addresses(), [real]);
+}
+
+#[tokio::test]
+async fn admitted_nodes_that_swap_their_names_are_heard_again() {
+    let (one, two) = (new_key(), new_key());
+    let (first, second) = (with_key(&one, 1).await, with_key(&two, 2).await);
+    let nodes = asking(NOBODY);
+    nodes.set_admitted([one.id().to_string(), two.id().to_string()].into(), []);
+    let mut finder = Finder::new(nodes.clone());
+    finder.take(at("http://a.local:1", first));
+    finder.take(at("http://b.local:1", second));
+    follow(&mut finder).await;
+    assert_eq!(nodes.iter().count(), 3);
+    finder.take(at("http://a.local:1", second));
+    finder.take(at("http://b.local:1", first));
+    follow(&mut finder).await;
+    let addresses = |url| nodes.get(url).unwrap().addresses();
+    assert_eq!((addresses("http://a.local:1"), addresses("http://b.local:1")), (vec![second], vec![first]));
+}
+
+#[tokio::test]
+async fn admitted_url_counts_for_the_first_id_that_is_proved_there() {
+    let (key, other_key) = (new_key(), new_key());
+    let url = "http://attic.local:1".to_owned();
+    let nodes = asking(NOBODY);
+    nodes.set_admitted([url.clone()].into(), []);
+    let mut finder = Finder::new(nodes.clone());
+    finder.take(at(&url, with_key(&key, 1).await));
+    follow(&mut finder).await;
+    assert_eq!(urls(&nodes), [NOBODY, &url]);
+    finder.take(at(&url, with_key(&other_key, 2).await));
+    follow(&mut finder).await;
+    assert_eq!(nodes.get(&url).unwrap().describe().await.unwrap().boot_id, 1);
+    assert_eq!(nodes.waiting().len(), 1);
+}
+
+#[tokio::test]
+async fn address_of_another_network_is_not_dialled() {
     let nodes = configured(NOBODY);
     let mut finder = Finder::new(nodes.clone());
-    for number in 0..=MAX_NODES {
-        finder.take(at(&format!("http://pi-{number}.local:1"), "127.0.0.1:1".parse().unwrap()));
+    finder.networks = Networks::loopback;
+    for elsewhere in ["192.0.2.1:50056", "[2001:db8::1]:50056"] {
+        finder.take(at("http://elsewhere.local:50056", elsewhere.parse().unwrap()));
+        assert_eq!(finder.candidates.len(), 0, "{elsewhere}");
     }
-    assert_eq!((finder.candidates.len(), nodes.refused()), (MAX_NODES, 1));
+    let mut mixed = at("http://attic.local:50056", "192.0.2.1:50056".parse().unwrap());
+    let near = FakeNode::with(Vec::new()).serve().await;
+    mixed.addresses.push(near);
+    finder.take(mixed);
+    follow(&mut finder).await;
+    assert_eq!(nodes.get("http://attic.local:50056").unwrap().addresses(), [near]);
 }

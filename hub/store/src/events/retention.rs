@@ -122,9 +122,9 @@ impl Store {
         .await
     }
 
-    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label, and notifications about
-    /// the event that were not delivered yet are not sent any more. Returns the name of the clip file, which the caller removes: `Some(None)` if the event had no clip, and `None` if there is no such
-    /// event.
+    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label, and notifications
+    /// about the event that were not delivered yet are not sent any more. Returns the name of the clip file, which the
+    /// caller removes: `Some(None)` if the event had no clip, and `None` if there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].

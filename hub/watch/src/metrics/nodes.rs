@@ -39,9 +39,11 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
     // At most `MAX_NODES`, which bounds the number of series.
     let shown = &nodes.distinct();
     page.gauge("meowlink_hub_nodes", "Nodes that the hub knows.").value(shown.len() as f64);
+    page.gauge("meowlink_hub_nodes_waiting", "Discovered nodes that wait until somebody admits them.")
+        .value(nodes.waiting().len() as f64);
     page.counter(
         "meowlink_hub_nodes_refused_total",
-        "Discovered nodes that the hub refused because it has the most it can listen to.",
+        "Announced nodes that were turned away: too many nodes, too many waiting, or a name whose id they do not prove.",
     )
     .value(nodes.refused() as f64);
     known(page, shown);

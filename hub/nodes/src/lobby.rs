@@ -1,0 +1,222 @@
+//! Who may be a node of the hub: the keys of the nodes that a person has admitted, and the discovered nodes that wait to
+//! be admitted. The key of a node is its id if it has proved one, else its URL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use hub_base::time::now_ns;
+
+use crate::node::Node;
+
+/// Most nodes that wait to be admitted. One that comes when so many wait is turned away, which is counted and logged.
+pub const MAX_WAITING: usize = 64;
+
+/// Most waiting nodes at one IP address, so that one machine with many names leaves places for others.
+pub const MAX_PER_ADDRESS: usize = 4;
+
+/// Most nodes whose refusal is remembered until the hub stops. One that is refused beyond that may wait again.
+const MAX_REFUSED: usize = 256;
+
+/// A discovered node that waits to be admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingNode {
+    /// Its id if it has proved one, else its URL.
+    pub key: String,
+    /// The URL that it will have.
+    pub url: String,
+    /// The id that it has proved, 64 hexadecimal digits.
+    pub node_id: Option<String>,
+    /// The cat that it hears, by its own word.
+    pub cat: Option<String>,
+    /// Version of its program. Empty: it does not say.
+    pub version: String,
+    /// Where it answered.
+    pub addresses: Vec<SocketAddr>,
+    /// Since when it waits, in nanoseconds since 1970 UTC.
+    pub since_ns: i64,
+}
+
+/// A node in the lobby.
+#[derive(Debug)]
+struct Newcomer {
+    key: String,
+    node: Node,
+    /// Full name of the announced service, which a withdrawal refers to.
+    service: String,
+    since_ns: i64,
+}
+
+/// What the lobby did with a node that is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seated {
+    /// It waits since now.
+    New,
+    /// It waits already.
+    Again,
+    /// A person has refused it.
+    Refused,
+    /// Too many nodes wait, in all or at its address.
+    Full,
+}
+
+/// The admitted keys, and the nodes that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Lobby {
+    /// Every discovered node is admitted, unless it is refused.
+    admits_all: bool,
+    admitted: BTreeSet<String>,
+    refused: BTreeSet<String>,
+    /// The ids that were proved at each URL.
+    ids: BTreeMap<String, BTreeSet<String>>,
+    /// The keys under which the discovered nodes of the hub were admitted, by their URLs.
+    joined: BTreeMap<String, String>,
+    waiting: Vec<Newcomer>,
+}
+
+/// The key of a node: its id if it has proved one, else its URL.
+pub(crate) fn key_of(node: &Node) -> String {
+    node.id().map_or_else(|| node.url().to_owned(), |id| id.to_string())
+}
+
+impl Lobby {
+    pub(crate) fn admit_all(&mut self) {
+        self.admits_all = true;
+    }
+
+    pub(crate) fn admits_all(&self) -> bool {
+        self.admits_all
+    }
+
+    /// Replaces the admitted keys, and adds ids that were proved at URLs.
+    pub(crate) fn set(&mut self, admitted: BTreeSet<String>, ids: impl IntoIterator<Item = (String, String)>) {
+        self.admitted = admitted;
+        for (url, id) in ids {
+            self.ids.entry(url).or_default().insert(id);
+        }
+    }
+
+    /// Whether a node is admitted. An admitted URL counts for the first id that is proved there, and for no other.
+    pub(crate) fn admits(&self, node: &Node) -> bool {
+        let key = key_of(node);
+        if self.refused.contains(&key) {
+            return false;
+        }
+        let is_admitted_by_url = || {
+            let ids = self.ids.get(node.url());
+            self.admitted.contains(node.url()) && ids.is_none_or(|ids| ids.contains(&key))
+        };
+        self.admits_all || self.admitted.contains(&key) && node.id().is_some() || is_admitted_by_url()
+    }
+
+    /// Whether a node of the hub may stay one. Those that were not discovered may.
+    pub(crate) fn keeps(&self, node: &Node) -> bool {
+        let Some(key) = self.joined.get(node.url()).filter(|_| node.is_discovered()) else { return true };
+        let is_admitted = || self.admitted.contains(key) || self.admitted.contains(node.url());
+        !self.refused.contains(key) && (self.admits_all || is_admitted())
+    }
+
+    /// Notes that the node is the one at its URL.
+    pub(crate) fn learn(&mut self, node: &Node) {
+        self.joined.insert(node.url().to_owned(), key_of(node));
+        if let Some(id) = node.id() {
+            self.ids.entry(node.url().to_owned()).or_default().insert(id.to_string());
+        }
+    }
+
+    /// Whether a node that was known before is at this URL: one that has proved an id there.
+    pub(crate) fn knows_id_at(&self, entry: &Node) -> bool {
+        self.ids.contains_key(entry.url()) || entry.id().is_some()
+    }
+
+    /// Whether what answered at announced addresses may take the place of `entry`, which has the same URL: it proves the
+    /// id that is known there, or that of another node which the hub trusts, because two machines may swap their names.
+    pub(crate) fn may_stand_for(&self, entry: &Node, answered: &Node, all: &[Node]) -> bool {
+        let Some(id) = answered.id() else { return !self.knows_id_at(entry) };
+        let key = id.to_string();
+        if self.refused.contains(&key) {
+            return false;
+        }
+        match self.ids.get(entry.url()) {
+            Some(ids) if ids.contains(&key) => return true,
+            Some(_) => {}
+            None if entry.id().is_none_or(|known| known == id) => return true,
+            None => {}
+        }
+        let is_known_elsewhere = || {
+            all.iter().any(|node| match self.ids.get(node.url()) {
+                Some(ids) => ids.contains(&key),
+                None => node.id() == Some(id),
+            })
+        };
+        self.admitted.contains(&key) || (self.admits_all && entry.is_discovered()) || is_known_elsewhere()
+    }
+
+    /// Lets a node wait, unless it was refused or there is no place.
+    pub(crate) fn seat(&mut self, node: Node, service: String) -> Seated {
+        let key = key_of(&node);
+        if self.refused.contains(&key) {
+            return Seated::Refused;
+        }
+        if let Some(known) = self.waiting.iter_mut().find(|known| known.key == key) {
+            (known.node, known.service) = (node, service);
+            return Seated::Again;
+        }
+        let hosts = hosts(&node);
+        let at_one_address = hosts.iter().map(|host| self.waiting_at(*host)).max().unwrap_or(0);
+        if self.waiting.len() >= MAX_WAITING || at_one_address >= MAX_PER_ADDRESS {
+            return Seated::Full;
+        }
+        self.waiting.push(Newcomer { key, node, service, since_ns: now_ns() });
+        Seated::New
+    }
+
+    fn waiting_at(&self, host: IpAddr) -> usize {
+        self.waiting.iter().filter(|known| hosts(&known.node).contains(&host)).count()
+    }
+
+    /// Of the nodes that one announcement led to, only these are there still.
+    pub(crate) fn keep_of(&mut self, service: &str, keys: &[String]) {
+        self.waiting.retain(|known| known.service != service || keys.contains(&known.key));
+    }
+
+    /// Takes the nodes out that are admitted by now.
+    pub(crate) fn take_admitted(&mut self) -> Vec<(Node, String)> {
+        let all = std::mem::take(&mut self.waiting);
+        let (admitted, waiting) = all.into_iter().partition(|known| self.admits(&known.node));
+        self.waiting = waiting;
+        Vec::<Newcomer>::into_iter(admitted).map(|known| (known.node, known.service)).collect()
+    }
+
+    /// Drops a node, and does not let it wait again until the hub stops.
+    pub(crate) fn refuse(&mut self, key: String) {
+        self.waiting.retain(|known| known.key != key);
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.insert(key);
+        }
+    }
+
+    /// A person wants the node after all.
+    pub(crate) fn pardon(&mut self, key: &str) {
+        self.refused.remove(key);
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<WaitingNode> {
+        let shown = |known: &Newcomer| {
+            let described = known.node.description();
+            WaitingNode {
+                key: known.key.clone(),
+                url: known.node.url().to_owned(),
+                node_id: known.node.id().map(|id| id.to_string()),
+                cat: known.node.cat(),
+                version: described.map(|described| described.version).unwrap_or_default(),
+                addresses: known.node.addresses(),
+                since_ns: known.since_ns,
+            }
+        };
+        self.waiting.iter().map(shown).collect()
+    }
+}
+
+fn hosts(node: &Node) -> BTreeSet<IpAddr> {
+    node.addresses().into_iter().map(|address| address.ip().to_canonical()).collect()
+}

@@ -1,0 +1,95 @@
+//! The nodes that a person has admitted, by their keys: the id of a node that has proved one, else its URL.
+
+use std::collections::BTreeSet;
+
+use hub_base::time::now_ns;
+use rusqlite::params;
+
+use crate::database::Store;
+use crate::error::StoreError;
+
+/// Most admitted nodes that are kept. A node beyond that is not admitted.
+pub const MAX_ADMITTED: usize = 1_024;
+
+/// What the store knows about discovered nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// The keys of the admitted nodes.
+    pub keys: BTreeSet<String>,
+    /// The URLs that nodes used last, each with the id that was proved there: pairs of URL and id.
+    pub ids: BTreeSet<(String, String)>,
+}
+
+impl Store {
+    /// The admitted nodes, and the ids that were proved at each URL.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn admitted(&self) -> Result<Admitted, StoreError> {
+        self.read(|db| {
+            let keys = db
+                .prepare("SELECT key FROM admitted_nodes")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let mut ids = db.prepare("SELECT url, node_id FROM nodes")?;
+            let ids = ids.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+            Ok(Admitted { keys, ids })
+        })
+        .await
+    }
+
+    /// Admits a node. `by` says who did it: `page` or `command`. Returns whether the node is admitted now: `false` if
+    /// there are [`MAX_ADMITTED`] already. Survives a power cut.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn admit(&self, key: String, by: &'static str) -> Result<bool, StoreError> {
+        self.write_durably(move |db| {
+            db.execute(
+                "INSERT OR IGNORE INTO admitted_nodes (key, admitted_at_ns, admitted_by) SELECT ?1, ?2, ?3 \
+                 WHERE (SELECT count(*) FROM admitted_nodes) < ?4",
+                params![key, now_ns(), by, i64::try_from(MAX_ADMITTED).unwrap_or(i64::MAX)],
+            )?;
+            let admitted =
+                db.query_row("SELECT EXISTS (SELECT 1 FROM admitted_nodes WHERE key = ?1)", [key], |row| row.get(0))?;
+            Ok(admitted)
+        })
+        .await
+    }
+
+    /// Takes the admission of these keys back. Keys that are not admitted are ignored. Survives a power cut.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn forget_admitted(&self, keys: Vec<String>) -> Result<(), StoreError> {
+        self.write_durably(move |db| {
+            for key in &keys {
+                db.execute("DELETE FROM admitted_nodes WHERE key = ?1", [key])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Access;
+
+    #[tokio::test]
+    async fn admissions_survive_a_restart_until_they_are_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Store::open(dir.path(), Access::Keeper).unwrap();
+        let store = open();
+        assert_eq!(store.admitted().await.unwrap(), Admitted::default());
+        assert!(store.admit("http://a.local:1".into(), "page").await.unwrap());
+        assert!(store.admit("http://a.local:1".into(), "command").await.unwrap());
+        assert!(store.admit("http://b.local:1".into(), "command").await.unwrap());
+        drop(store);
+        let store = open();
+        assert_eq!(store.admitted().await.unwrap().keys.len(), 2);
+        store.forget_admitted(vec!["http://a.local:1".into(), "unknown".into()]).await.unwrap();
+        assert_eq!(store.admitted().await.unwrap().keys, BTreeSet::from(["http://b.local:1".to_owned()]));
+    }
+}

@@ -1,0 +1,218 @@
+//! A person admits discovered nodes, refuses them, or takes an admission back. The store keeps what was decided; the
+//! registry of nodes follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
+use hub_base::error::{Code, Error};
+use hub_nodes::{MAX_NODES, Nodes, WaitingNode};
+use hub_store::{MAX_ADMITTED, Store, StoreError};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+/// How often the store is read again: another process of the hub may have admitted a node.
+const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
+
+/// How often the same failure of the store is logged.
+const LOG_PERIOD: Duration = Duration::from_secs(600);
+
+/// Who admits a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Somebody on the page, or a program that uses the API.
+    Page,
+    /// `hub nodes admit`.
+    Command,
+}
+
+impl By {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// Decides which discovered nodes the hub listens to. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    nodes: Nodes,
+    store: Store,
+    /// What the store says and what the registry does change in one order.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Admission {
+    /// Reads who is admitted.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open(nodes: Nodes, store: Store) -> Result<Self, StoreError> {
+        let admission = Self { nodes, store, turn: Arc::default() };
+        admission.read_again().await?;
+        Ok(admission)
+    }
+
+    /// Reads again and again who is admitted, until `stop`.
+    pub async fn follow(self, stop: CancellationToken) {
+        let mut quiet = Quiet::new(LOG_PERIOD);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(FOLLOW_PERIOD) => {}
+                () = stop.cancelled() => return,
+            }
+            let _turn = self.turn.lock().await;
+            match self.read_again().await {
+                Ok(()) => quiet.reset(),
+                Err(error) => {
+                    if let Some(suppressed_lines) = quiet.allow() {
+                        warn!(%error, suppressed_lines, "cannot read which nodes are admitted");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether every discovered node is admitted.
+    pub fn admits_all(&self) -> bool {
+        self.nodes.admits_all()
+    }
+
+    /// Admits a waiting node: the hub listens to it from now on, also after a restart.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if no node with this name waits, [`Code::Conflict`] if several do or the hub has the most nodes
+    /// that it can listen to, and as of the store.
+    pub async fn admit(&self, name: &str, by: By) -> Result<WaitingNode, Error> {
+        let _turn = self.turn.lock().await;
+        let node = self.waiting_named(name)?;
+        let is_at_home = self.nodes.get(&node.url).is_some();
+        if !is_at_home && !self.nodes.has_room() {
+            let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
+            return Err(Error::new(Code::Conflict, message));
+        }
+        if !self.store.admit(node.key.clone(), by.as_str()).await? {
+            let message = format!("{MAX_ADMITTED} nodes are admitted already; forget one: hub nodes forget NAME");
+            return Err(Error::new(Code::Conflict, message));
+        }
+        self.nodes.pardon(&node.key);
+        self.read_again().await?;
+        info!(node = node.url, key = node.key, by = by.as_str(), "node admitted");
+        Ok(node)
+    }
+
+    /// Drops a waiting node, and does not show it again until the hub is restarted.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if no node with this name waits, and [`Code::Conflict`] if several do.
+    pub async fn refuse(&self, name: &str) -> Result<WaitingNode, Error> {
+        let _turn = self.turn.lock().await;
+        let node = self.waiting_named(name)?;
+        self.nodes.refuse(&node.key);
+        info!(node = node.url, key = node.key, "node refused until the hub is restarted");
+        Ok(node)
+    }
+
+    /// Takes an admission back: the hub stops listening to the node at once. Returns the URL of the node, or the key that
+    /// was admitted.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if no admitted node has this name, [`Code::Conflict`] if several have, or the node is
+    /// configured, and as of the store.
+    pub async fn forget(&self, name: &str) -> Result<String, Error> {
+        let _turn = self.turn.lock().await;
+        let known: Vec<_> = self.nodes.iter().collect();
+        let found: Vec<_> = known
+            .iter()
+            .filter(|node| {
+                let id = node.id().map(|id| id.to_string());
+                is_named(name, node.url(), id.as_deref(), node.cat().as_deref())
+            })
+            .collect();
+        let admitted = self.store.admitted().await?;
+        let (url, keys) = match found.as_slice() {
+            [node] if !node.is_discovered() => {
+                let message = format!("{} is in the config of the hub: remove it from `node`", node.url());
+                return Err(Error::new(Code::Conflict, message));
+            }
+            [node] => (node.url().to_owned(), [node.id().map(|id| id.to_string()), Some(node.url().to_owned())]),
+            // A node that has not announced itself since the start.
+            [] => {
+                let mut keys = admitted.keys.iter().filter(|key| {
+                    let url = admitted.ids.iter().find(|(_, id)| id == *key).map(|(url, _)| url.as_str());
+                    is_named(name, url.unwrap_or(key), Some(key), None)
+                });
+                let key = keys.next().ok_or_else(|| {
+                    Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list"))
+                })?;
+                (key.clone(), [Some(key.clone()), None])
+            }
+            several => return Err(ambiguous(name, several.iter().map(|node| node.url()))),
+        };
+        let keys: Vec<String> = keys.into_iter().flatten().collect();
+        self.store.forget_admitted(keys.clone()).await?;
+        if self.nodes.admits_all() {
+            keys.iter().for_each(|key| self.nodes.refuse(key));
+        }
+        self.read_again().await?;
+        info!(node = url, "admission of the node taken back");
+        Ok(url)
+    }
+
+    async fn read_again(&self) -> Result<(), StoreError> {
+        let admitted = self.store.admitted().await?;
+        self.nodes.set_admitted(admitted.keys, admitted.ids);
+        Ok(())
+    }
+
+    fn waiting_named(&self, name: &str) -> Result<WaitingNode, Error> {
+        let waiting = self.nodes.waiting();
+        if let Some(node) = waiting.iter().find(|node| node.key == name) {
+            return Ok(node.clone());
+        }
+        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), node.cat.as_deref());
+        match waiting.iter().filter(is_meant).collect::<Vec<_>>().as_slice() {
+            [node] => Ok((*node).clone()),
+            [] => {
+                let message = format!("no node with the name {name:?} waits to be admitted");
+                Err(Error::new(Code::NotFound, message))
+            }
+            several => Err(ambiguous(name, several.iter().map(|node| node.key.as_str()))),
+        }
+    }
+}
+
+fn ambiguous<'a>(name: &str, keys: impl Iterator<Item = &'a str>) -> Error {
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    Error::new(Code::Conflict, format!("several nodes have the name {name:?}; use one of these: {keys}"))
+}
+
+/// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local`, its id, the
+/// first 16 digits of it, or its cat.
+fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>) -> bool {
+    let is = |other: &str| other.eq_ignore_ascii_case(name);
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let is_id = |id: &str| is(id) || id.get(..16).is_some_and(is);
+    is(url) || is(host) || host.strip_suffix(".local").is_some_and(is) || id.is_some_and(is_id) || cat.is_some_and(is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_has_the_names_by_which_people_know_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let is_meant = |name| is_named(name, "http://kitchen.local:50056", Some(&id), Some("Tom"));
+        for name in ["http://kitchen.local:50056", "kitchen.local", "Kitchen", "tom", "0123456789ABCDEF", &id] {
+            assert!(is_meant(name), "{name}");
+        }
+        for name in ["kit", "", "0123456789", "local", "50056"] {
+            assert!(!is_meant(name), "{name}");
+        }
+    }
+}
