@@ -63,6 +63,7 @@ const PARTS: &[Part] = &[
     part!("stream.js", SCRIPT),
     part!("style.css", "text/css; charset=utf-8"),
     part!("theme.js", SCRIPT),
+    part!("waiting.js", SCRIPT),
     part!("wave.js", SCRIPT),
     part!("words.js", SCRIPT),
 ];
