@@ -60,7 +60,7 @@ pub enum RunError {
 /// # Errors
 /// If it cannot start.
 pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
-    config.source.check().map_err(RunError::Source)?;
+    config.source.check(config.channel).map_err(RunError::Source)?;
     let clock = NodeClock::start();
     let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
     let tape = Arc::new(match config.spill() {

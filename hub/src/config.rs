@@ -490,6 +490,15 @@ mod tests {
             ),
             ("[detector]\nmin_score = nan", "line 2: detector.min_score: nan is not between 0 and 1"),
             ("[[owners]]\nname = \"Anna\"\nanimals = []", "line 1: owners.Anna.channels: is empty"),
+            ("[[owners]]\nanimals = []\nname = \"\"", "line 3: owners.1.name: is empty"),
+            (
+                "[[owners]]\nname = \"Anna\"\nchannels = [{ type = \"log\" }]\n\n[[owners]]\nname = \"Anna\"",
+                "line 6: owners.Anna.name: two owners are named \"Anna\"",
+            ),
+            (
+                "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"log\"\n\n[[owners.channels]]\ntype = \"log\"",
+                "line 6: owners.Anna.channels.log: two channels are named \"log\"",
+            ),
             (
                 "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\ntopic = \"a\"\ntokn = \"x\"",
                 "line 6: owners.Anna.channels.ntfy.tokn: unknown key; did you mean \"token\"?",

@@ -5,7 +5,7 @@ mod file;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon::cause::without_number;
+use daemon::cause::cause;
 use recordings::Channel;
 use sound::SAMPLE_RATE_HZ;
 use sound::framer::{FRAME_SAMPLES, Framer};
@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use file::WavFile;
+use file::{WavError, WavFile};
 
 /// Plays the files of a path one after the other.
 ///
@@ -38,18 +38,49 @@ pub(super) struct Wav {
     ended: bool,
 }
 
+/// Checks that a path has at least one recording of which this channel can be played.
+///
+/// # Errors
+/// As [`Wav::open`].
+pub(super) fn check(path: &Path, channel: Channel) -> Result<(), SourceError> {
+    if !is_folder(path)? {
+        return WavFile::open(path, channel).map(drop).map_err(|error| SourceError::Fatal(error.to_string()));
+    }
+    let mut first_error = None;
+    for file in wav_files_in(path)? {
+        match WavFile::open(&file, channel) {
+            Ok(_) => return Ok(()),
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
+    }
+    Err(nothing_to_play(path, first_error.as_ref()))
+}
+
+fn is_folder(path: &Path) -> Result<bool, SourceError> {
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        SourceError::Fatal(format!("{}: cannot read the recording: {}", path.display(), cause(&error)))
+    })?;
+    Ok(metadata.is_dir())
+}
+
+/// A folder without a recording that can be played. `first_error`: why its first file cannot; `None` if it has none.
+fn nothing_to_play(folder: &Path, first_error: Option<&WavError>) -> SourceError {
+    SourceError::Fatal(match first_error {
+        Some(error) => format!("{}: this folder has no usable WAV file; {error}", folder.display()),
+        None => format!("{}: this folder has no WAV file; record some with \"cat-node record\"", folder.display()),
+    })
+}
+
 impl Wav {
     /// Opens the files of a path, and reads the header of each.
     ///
     /// # Errors
     /// [`SourceError::Fatal`] if there is nothing to play. It names the file and the reason.
     pub(super) fn open(path: &Path, once: bool, channel: Channel) -> Result<Self, SourceError> {
-        let metadata = std::fs::metadata(path).map_err(|error| {
-            SourceError::Fatal(format!("{}: cannot read the recording: {}", path.display(), without_number(error)))
-        })?;
         let mut files = Vec::new();
         let mut formats = Vec::new();
-        if metadata.is_dir() {
+        if is_folder(path)? {
+            let mut first_error = None;
             for file in wav_files_in(path)? {
                 match WavFile::open(&file, channel) {
                     Ok(wav) => {
@@ -57,11 +88,14 @@ impl Wav {
                         formats.push(wav.format());
                         files.push(file);
                     }
-                    Err(error) => warn!(%error, "skipping a recording"),
+                    Err(error) => {
+                        warn!(%error, "skipping a recording");
+                        first_error.get_or_insert(error);
+                    }
                 }
             }
             if files.is_empty() {
-                return Err(SourceError::Fatal(format!("{}: this folder has no usable WAV file", path.display())));
+                return Err(nothing_to_play(path, first_error.as_ref()));
             }
         } else {
             let wav = WavFile::open(path, channel).map_err(|error| SourceError::Fatal(error.to_string()))?;
@@ -202,7 +236,7 @@ fn warn_of(path: &Path, wav: &WavFile) {
 /// The `.wav` files of a folder, sorted by name, without the companion files (`._NAME`) that macOS leaves on cards.
 fn wav_files_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let failed = |error: std::io::Error| {
-        SourceError::Fatal(format!("{}: cannot read the folder: {}", folder.display(), without_number(error)))
+        SourceError::Fatal(format!("{}: cannot read the folder: {}", folder.display(), cause(&error)))
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {

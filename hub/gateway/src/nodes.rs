@@ -52,6 +52,8 @@ struct NodeAnswer {
     reachable: bool,
     /// Why the node did not answer. Null: it answered.
     error: Option<NodeError>,
+    /// Its condition, as in `/readyz`: `ok`, `no_audio`, or why it is not heard or not stored.
+    condition: &'static str,
     /// The node's own description. Null: it did not answer, or it has none, like the cats of the original system.
     description: Option<Description>,
 }
@@ -194,13 +196,19 @@ struct Level {
     responses((status = 200, body = NodesAnswer))
 )]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
-    let asked = app
-        .nodes
-        .iter()
-        .chain(app.nodes.expected())
-        .map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
+    let asked = app.nodes.iter().chain(app.nodes.expected()).map(|node| async move {
+        let answer = node.describe().await;
+        (node, answer)
+    });
+    let (answers, stored) = tokio::join!(futures_util::future::join_all(asked), app.store.check());
+    let not_stored = stored.err().map(|error| error.to_string());
+    let answer = |(node, answer): (Node, Result<DescribeResponse, Error>)| {
+        let error = answer.as_ref().err().map(|error| error.message.as_str());
+        let health = app.checks.judge(&node, app.live.as_ref(), error, not_stored.as_deref());
+        NodeAnswer::new(&node, answer, health.condition.as_str())
+    };
     Line(NodesAnswer {
-        nodes: futures_util::future::join_all(asked).await,
+        nodes: answers.into_iter().map(answer).collect(),
         waiting: app.nodes.waiting().into_iter().map(Into::into).collect(),
         refused: app.nodes.refused(),
         live_audio: app.page.live_audio,
@@ -240,7 +248,7 @@ async fn refuse(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<
 }
 
 impl NodeAnswer {
-    fn new(node: &Node, answer: Result<DescribeResponse, Error>) -> Self {
+    fn new(node: &Node, answer: Result<DescribeResponse, Error>, condition: &'static str) -> Self {
         let reachable = answer.is_ok();
         let (description, error) = match answer {
             Ok(description) => (node.is_described().then(|| description.into()), None),
@@ -248,7 +256,7 @@ impl NodeAnswer {
         };
         let (url, cat, discovered) = (node.url().to_owned(), node.cat(), node.is_discovered());
         let node_id = node.id().map(|id| id.to_string());
-        Self { url, node_id, cat, discovered, reachable, error, description }
+        Self { url, node_id, cat, discovered, reachable, error, condition, description }
     }
 }
 

@@ -97,6 +97,9 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Connecting, Self::CatchingUp, Self::Live, Self::Quiet, Self::Away];
+
     /// The word for it in the API.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -135,7 +135,14 @@ impl Worker {
                 }
             }
             for notification in due {
-                if self.shared.stop.is_cancelled() || !self.deliver(&notification).await {
+                if self.shared.stop.is_cancelled() {
+                    break;
+                }
+                // Its event may have been deleted while the notifications before it were delivered.
+                if self.is_withdrawn(notification.id).await {
+                    continue;
+                }
+                if !self.deliver(&notification).await {
                     break;
                 }
             }
@@ -153,6 +160,11 @@ impl Worker {
                 Vec::new()
             }
         }
+    }
+
+    /// If the store does not answer, the notification is delivered: rather one too many than one too few.
+    async fn is_withdrawn(&self, id: i64) -> bool {
+        matches!(self.shared.outbox.store().notification_is_pending(id).await, Ok(false))
     }
 
     /// Tries one notification. `false`: read the outbox again before the next one.
@@ -324,22 +336,38 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use hub_base::clock::Reading;
-    use hub_store::notifications::NotificationPlan;
+    use hub_store::events::{NoClip, Watermark};
+    use hub_store::notifications::{NotificationPlan, NotificationState};
     use hub_store::testing::event_notification;
     use hub_store::{Access, Store};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::watch;
 
     use super::*;
     use crate::config::{OwnerConfig, open_channels};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     fn after(tries: u32, age: Duration, failure: &DeliveryFailure) -> Option<Duration> {
         let config = NotificationsConfig { max_tries: 5, max_age_h: 2, ..NotificationsConfig::default() };
         let notification = Notification { tries, ..event_notification(7) };
         Patience::of(&config, &notification, age).after(failure, 10 * SECOND)
+    }
+
+    /// The number of the event that a request to a webhook is about.
+    async fn read_event(stream: &mut TcpStream) -> i64 {
+        let mut request = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&request);
+            let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
+                return json["event"]["id"].as_i64().unwrap();
+            }
+        }
     }
 
     /// A webhook that answers as told, and the numbers of the events that it accepted.
@@ -351,18 +379,10 @@ mod tests {
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                let json = loop {
-                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
-                    let text = String::from_utf8_lossy(&request);
-                    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-                    if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
-                        break json;
-                    }
-                };
+                let event = read_event(&mut stream).await;
                 let answer = *answer.borrow();
                 if answer.starts_with("204") {
-                    all.lock().unwrap().push(json["event"]["id"].as_i64().unwrap());
+                    all.lock().unwrap().push(event);
                 }
                 let head = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 stream.write_all(head.as_bytes()).await.unwrap();
@@ -409,6 +429,52 @@ mod tests {
         store.retry_notification(2, now_ns()).await.unwrap();
         until("both have arrived", async || accepted.lock().unwrap().len() == 2).await;
         assert_eq!(*accepted.lock().unwrap(), [2, 1]);
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn notification_of_an_event_that_is_deleted_while_others_are_sent_is_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let toml = format!(
+            "name = \"Anna\"\n[[channels]]\ntype = \"webhook\"\nurl = \"http://{}\"",
+            listener.local_addr().unwrap()
+        );
+        let anna: OwnerConfig = toml::from_str(&toml).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let plan = || {
+            let channels = anna.channels.iter().map(ChannelName::from).collect();
+            vec![NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None }]
+        };
+        let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+        for n in 0..3 {
+            let found = hub_store::testing::event("kitchen", n * 16_000);
+            let plans = plan();
+            store.commit_event(found, Err(NoClip::Disabled), mark.clone(), |_| plans).await.unwrap();
+        }
+        let (config, stop) = (NotificationsConfig::default(), CancellationToken::new());
+        let outbox = Outbox::new(std::slice::from_ref(&anna), store.clone());
+        let channels = open_channels([&anna], None, None).unwrap();
+        Dispatcher { outbox, config, stop: stop.clone() }.start(channels, &TaskTracker::new());
+        // After the first, the worker reads the outbox again. The second is in one batch with the third.
+        let mut arrived = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = tokio::time::timeout(MINUTE, listener.accept()).await.unwrap().unwrap();
+            let event = read_event(&mut stream).await;
+            arrived.push(event);
+            if event == 2 {
+                store.delete_event(3).await.unwrap().unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+        }
+        let delivered = async || store.notifications(Some(NotificationState::Delivered), None, 9).await.unwrap().len();
+        until("the second one is delivered", async || delivered().await == 2).await;
+        let fourth = hub_store::testing::event("kitchen", 48_000);
+        let plans = plan();
+        store.commit_event(fourth, Err(NoClip::Disabled), mark, |_| plans).await.unwrap();
+        let (mut stream, _) = tokio::time::timeout(MINUTE, listener.accept()).await.unwrap().unwrap();
+        arrived.push(read_event(&mut stream).await);
+        assert_eq!(arrived, [1, 2, 4]);
         stop.cancel();
     }
 

@@ -34,5 +34,5 @@ mod words;
 pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError, Trouble};
-pub use nodes::{KnownNode, SeenNode};
+pub use nodes::{KnownBy, KnownNode, SeenNode};
 pub use words::UnknownWord;

@@ -40,6 +40,15 @@ pub enum KnownNode {
     Impostor,
 }
 
+/// By what programs that keep a node for years know it, such as Home Assistant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownBy {
+    /// By this URL: the one that it had before it proved its id, or before the hub went by ids.
+    Url(String),
+    /// By its id.
+    Id(String),
+}
+
 impl Store {
     /// The id that a node has proved in this boot at this URL. `None`: it has proved none.
     ///
@@ -48,6 +57,25 @@ impl Store {
     pub(crate) async fn id_of_boot(&self, url: String, boot_id: u64) -> Result<Option<String>, StoreError> {
         let sql = format!("SELECT {ID_OF_BOOT}");
         self.read(move |db| Ok(db.query_row(&sql, params![url, boot_id.cast_signed()], |row| row.get(0))?)).await
+    }
+
+    /// By what a node is known: the one with this id, or without an id the one that used this URL last. `None`: the
+    /// store does not know it (yet), or it has proved no id.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn known_by(&self, url: &str, node_id: Option<&str>) -> Result<Option<KnownBy>, StoreError> {
+        let (url, node_id) = (url.to_owned(), node_id.map(str::to_owned));
+        self.read(move |db| {
+            let sql = "SELECT node_id, device_url FROM nodes WHERE iif(?2 IS NULL, url = ?1, node_id = ?2) \
+                       ORDER BY seen_at_ns DESC LIMIT 1";
+            let read = |row: &rusqlite::Row<'_>| {
+                let (id, url) = (row.get(0)?, row.get::<_, Option<String>>(1)?);
+                Ok(url.map_or(KnownBy::Id(id), KnownBy::Url))
+            };
+            Ok(db.prepare_cached(sql)?.query_row(params![url, node_id], read).optional()?)
+        })
+        .await
     }
 
     /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
@@ -104,11 +132,15 @@ fn settle(db: &Transaction<'_>, id: &str, node: &SeenNode) -> Result<(), StoreEr
         params![node.url, id],
         |row| row.get(0),
     )?;
-    db.execute(
-        "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (node_id) DO UPDATE SET url = ?2, seen_at_ns = ?3",
-        params![id, node.url, now_ns],
-    )?;
+    // A node that was heard before it had an id is known by its URL, unless another node is.
+    let was_heard = "EXISTS (SELECT 1 FROM watermarks WHERE node = ?2) \
+                     OR EXISTS (SELECT 1 FROM events WHERE node = ?2 AND node_id IS NULL)";
+    let sql = format!(
+        "INSERT INTO nodes (node_id, url, seen_at_ns, device_url) VALUES (?1, ?2, ?3, \
+         iif(NOT ?4 AND ({was_heard}) AND NOT EXISTS (SELECT 1 FROM nodes WHERE device_url = ?2), ?2, NULL)) \
+         ON CONFLICT (node_id) DO UPDATE SET url = ?2, seen_at_ns = ?3"
+    );
+    db.execute(&sql, params![id, node.url, now_ns, is_shared])?;
     remember_boot(db, &node.url, boot_id, id, now_ns)?;
     if !is_shared {
         let give = |table| {

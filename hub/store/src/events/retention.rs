@@ -32,6 +32,7 @@ use rusqlite::{OptionalExtension, params};
 use super::event::NoClip;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::notifications::{SuppressReason, withdraw};
 
 /// Events that a person deleted and that are remembered, so that they do not come back. The oldest are forgotten.
 pub(crate) const DELETED_EVENTS: u64 = 20_000;
@@ -165,24 +166,27 @@ impl Store {
         .await
     }
 
-    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label. Returns the name of
-    /// the clip file, which the caller removes: `Some(None)` if the event had no clip, and `None` if there is no such
-    /// event.
+    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label, and notifications
+    /// about the event that were not delivered yet are not sent any more. Returns the name of the clip file, which the
+    /// caller removes: `Some(None)` if the event had no clip, and `None` if there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn delete_event(&self, id: i64) -> Result<Option<Option<String>>, StoreError> {
-        self.write_durably(move |db| {
+        let deleted = self.write_durably(move |db| {
             let sql = "SELECT clip_file FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
             let found = db.query_row(sql, [id], |row| row.get::<_, Option<String>>(0)).optional()?;
             let Some(file) = found else { return Ok(None) };
-            db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns()])?;
+            let now_ns = now_ns();
+            db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns])?;
             if file.is_some() {
                 db.execute(RELEASE_CLIP, params![id, NoClip::Expired.as_str()])?;
             }
-            Ok(Some(file))
-        })
-        .await
+            Ok(Some((file, withdraw(db, id, SuppressReason::EventDeleted, now_ns)?)))
+        });
+        let Some((file, withdrawn)) = deleted.await? else { return Ok(None) };
+        self.waker().committed(withdrawn);
+        Ok(Some(file))
     }
 
     /// Removes events and gaps by their age, at most `limit` by each rule, and returns the number of removed events. It

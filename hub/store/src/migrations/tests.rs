@@ -146,3 +146,23 @@ fn database_of_a_later_version_is_refused() {
     connection.pragma_update(None, "user_version", 999).unwrap();
     assert!(matches!(migrate(&mut connection), Err(StoreError::TooNew { version: 999, .. })));
 }
+
+#[test]
+fn nodes_of_earlier_versions_stay_known_by_their_urls() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    let step = STEPS.iter().position(|step| step.contains("device_url")).unwrap();
+    migrate_by(&mut connection, &STEPS[..step]).unwrap();
+    let put = "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, ?2, ?3)";
+    for (id, url, seen_at_ns) in
+        [("a", "http://kitchen:1", 1), ("b", "http://kitchen:1", 2), ("c", "http://attic:1", 1)]
+    {
+        connection.execute(put, params![id, url, seen_at_ns]).unwrap();
+    }
+    migrate(&mut connection).unwrap();
+    let mut statement = connection.prepare("SELECT node_id, device_url FROM nodes ORDER BY node_id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let url = |url: &str| Some(url.to_owned());
+    let expected = [("a", None), ("b", url("http://kitchen:1")), ("c", url("http://attic:1"))];
+    let expected = expected.map(|(id, url)| (id.to_owned(), url));
+    assert_eq!(rows.collect::<Result<Vec<(String, Option<String>)>, _>>().unwrap(), expected);
+}

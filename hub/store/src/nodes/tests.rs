@@ -190,3 +190,27 @@ async fn events_of_a_boot_are_dated_again_under_every_url() {
     let after = store.event(before.id).await.unwrap().unwrap();
     assert_eq!(after.found.started_at_ns, before.found.started_at_ns + HOUR_NS);
 }
+
+#[tokio::test]
+async fn node_that_was_heard_before_it_had_an_id_stays_known_by_its_url() {
+    let (_dir, store) = open();
+    let by = async |url: &str, id: Option<&str>| store.known_by(url, id).await.unwrap();
+    let (a, b, c) = (id('a'), id('b'), id('c'));
+    // Heard by its URL alone, then with an id.
+    hear_until(&store, KITCHEN, BOOT, 100).await;
+    assert_eq!(by(KITCHEN, None).await, None);
+    heard(&store, seen(KITCHEN, Some(a.clone()))).await;
+    assert_eq!(by(KITCHEN, Some(&a)).await, Some(KnownBy::Url(KITCHEN.into())));
+    // It moves.
+    heard(&store, seen(ADDRESS, Some(a.clone()))).await;
+    assert_eq!(by(ADDRESS, Some(&a)).await, Some(KnownBy::Url(KITCHEN.into())));
+    assert_eq!(by(ADDRESS, None).await, Some(KnownBy::Url(KITCHEN.into())), "before it has answered");
+    // A new one comes to its first URL, and then one that is heard at the URL of this one.
+    heard(&store, SeenNode { boot_id: 7, ..seen(KITCHEN, Some(b.clone())) }).await;
+    assert_eq!(by(KITCHEN, Some(&b)).await, Some(KnownBy::Id(b.clone())));
+    hear_until(&store, "http://attic:1", 8, 100).await;
+    heard(&store, SeenNode { boot_id: 8, ..seen("http://attic:1", Some(c.clone())) }).await;
+    heard(&store, SeenNode { boot_id: 9, ..seen("http://attic:1", Some(b.clone())) }).await;
+    assert_eq!(by("http://attic:1", Some(&c)).await, Some(KnownBy::Url("http://attic:1".into())));
+    assert_eq!(by("http://attic:1", Some(&b)).await, Some(KnownBy::Id(b)));
+}
