@@ -52,3 +52,9 @@ fn error_has_the_place_and_shows_no_secret() {
         Ok(())
     });
 }
+
+#[test]
+fn url_in_the_place_of_a_type_is_shown_without_its_password() {
+    let said = all_layers(&FILE.replace("type = \"webhook\", url", "type"), &[], &[]).unwrap_err().to_string();
+    assert!(said.contains("channels.https://u:***@h.type: is not one of log, webhook"), "{said}");
+}
