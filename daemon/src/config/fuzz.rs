@@ -44,9 +44,11 @@ fn error_has_the_place_and_shows_no_secret() {
             Err(error) => {
                 let said = error.to_string();
                 prop_assert!(said.contains(".toml"), "the error names the file: {said}");
-                // The secret itself may have become the name of a key.
-                let is_key = said.contains(&format!("{SECRET}: unknown key")) || said.contains(&format!(".{SECRET}"));
-                prop_assert!(!said.contains(SECRET) || is_key, "{said}");
+                // A mutation can move the secret into a key that is not secret. A file that cannot be read at all shows
+                // none of it, and no URL shows its password.
+                prop_assert!(!said.contains("not valid TOML") || !said.contains(SECRET), "{said}");
+                let masked = crate::config::mask_passwords(&said).into_owned();
+                prop_assert!(masked == said || said.contains("unknown key"), "{said}");
             }
         }
         Ok(())
