@@ -270,7 +270,6 @@ impl Progress {
 }
 
 #[cfg(test)]
-#[cfg(test)]
 mod tests {
     use super::*;
 

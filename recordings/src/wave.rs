@@ -112,7 +112,6 @@ impl Wave {
         self.format
     }
 
-    /// Frames that the file should have. `None`: only its end will tell.
     /// Frames (samples of each channel) that are still to come, as far as the header and the size of the file tell.
     /// There may be fewer. `None`: only the end will tell.
     pub fn frames(&self) -> Option<u64> {

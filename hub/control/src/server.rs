@@ -119,7 +119,11 @@ async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<A
         Command::AdmitAllNodes => {
             let mut admitted = Vec::new();
             for node in nodes.waiting() {
-                admitted.push(admission.admit(&node.key, By::Command).await?.url);
+                match admission.admit(&node.key, By::Command).await {
+                    Ok(node) => admitted.push(node.url),
+                    // It was withdrawn meanwhile, or cannot be admitted: the others can.
+                    Err(error) => warn!(node = node.url, %error, "a waiting node was not admitted"),
+                }
             }
             Answer::Done(admitted)
         }

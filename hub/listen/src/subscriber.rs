@@ -46,6 +46,7 @@ const QUIET_AFTER: Duration = Duration::from_secs(3);
 
 /// How often a node that answers and has no audio is asked again. It may have been updated.
 const NO_AUDIO_AGAIN: Duration = Duration::from_secs(5);
+
 /// Most gaps of a node in a row, as on a tape of hours from a bad sound device. Each is a row of the database.
 const MOST_GAPS: f64 = 5000.0;
 

@@ -393,7 +393,8 @@ async fn every_table_has_a_bound() {
     store
         .write(|db| {
             for n in 0..5_i64 {
-                db.execute("INSERT INTO nodes VALUES (?1, 'http://old:1', ?2)", params![format!("id{n}"), n])?;
+                let sql = "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, 'http://old:1', ?2)";
+                db.execute(sql, params![format!("id{n}"), n])?;
                 let sql = "INSERT INTO watermarks VALUES (?1, 1, 0, 0, ?2)";
                 db.execute(sql, params![format!("http://old:{n}"), n])?;
             }
