@@ -23,15 +23,20 @@ pub fn of_hub(variables: &Variables, data_dir: &Path) -> PathBuf {
     runtime.filter(|folder| folder.is_absolute()).unwrap_or_else(|| data_dir.to_owned()).join(SOCKET)
 }
 
-/// Where a command looks for the socket: in the given data folder; without one, in the runtime folder of the service
-/// if it has one, else in the default data folder.
+/// Where a command looks for the socket: in the given data folder, else in the runtime folder of the service, else in
+/// the default data folder.
 pub fn of_client(given_data_dir: Option<&Path>, default_data_dir: Option<&Path>) -> PathBuf {
     let service = || Path::new(SERVICE_FOLDER).join(SOCKET);
     // A folder that this user may not look into counts as one with a socket: connecting says what is wrong.
     let is_there = |socket: &Path| socket.try_exists().unwrap_or(true);
     match given_data_dir {
         Some(folder) if folder == Path::new(SERVICE_DATA) => service(),
-        Some(folder) => folder.join(SOCKET),
+        Some(folder) => {
+            // The service has its socket in its runtime folder, wherever its data lies.
+            let own = folder.join(SOCKET);
+            let is_of_service = !is_there(&own) && is_there(&service());
+            if is_of_service { service() } else { own }
+        }
         None if is_there(&service()) => service(),
         None => default_data_dir.map_or_else(service, |folder| folder.join(SOCKET)),
     }
