@@ -45,7 +45,7 @@ Exit codes: 0 stopped as asked, 1 failed, 64 wrong options or config.";
 enum SubCommand {
     /// Run the services (the default)
     Serve(ServeArgs),
-    /// Find cat sounds in WAV files; no server needed
+    /// Find cat sounds in recordings; no server needed
     Analyze(AnalyzeArgs),
     /// Copy the database, the clips and the settings, also while the hub runs
     Backup(BackupArgs),
@@ -142,7 +142,7 @@ pub struct ClockArgs {
 pub enum Command {
     /// Run the services.
     Serve(ServeArgs),
-    /// Find cat sounds in WAV files.
+    /// Find cat sounds in recordings.
     Analyze(AnalyzeArgs),
     /// Copy what is stored.
     Backup(BackupArgs),

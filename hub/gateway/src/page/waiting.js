@@ -54,7 +54,8 @@ export function waiting(changed) {
     return el('li', { 'data-key': node.key },
       el('h3', {}, node.cat ?? 'A node without a cat’s name'),
       el('dl', { class: 'details' }, rows.map(([term, text]) => el('div', {}, el('dt', {}, term), el('dd', {}, text)))),
-      node.node_id && el('p', { class: 'faint' }, 'To compare the id, run ', el('code', {}, 'cat-node identity show'), ' on the device.'),
+      node.node_id && el('p', { class: 'faint' },
+        'To compare the id, run ', el('code', {}, 'sudo cat-node identity show'), ' on the device: the first digits are the same.'),
       failed,
       el('div', { class: 'actions' }, admitButton, refuseButton));
   }
