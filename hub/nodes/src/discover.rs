@@ -473,7 +473,7 @@ async fn ask(
 }
 
 /// Asks at each address of an announcement. Returns one node for each id that was proved, with the addresses where it
-/// was, and one for the addresses that proved none.
+/// was. Of those that proved none, there is one for each boot id.
 ///
 /// # Errors
 /// If none answers.
@@ -489,7 +489,7 @@ async fn ask_addresses(announcement: &Announcement) -> Result<Vec<Node>, Error> 
     let mut failure = Error::new(Code::Unavailable(Who::Node), "no address is announced");
     for answer in futures_util::future::join_all(asked).await {
         match answer {
-            Ok(node) => match found.iter().find(|other| other.id() == node.id()) {
+            Ok(node) => match found.iter().find(|other| is_same(other, &node)) {
                 Some(other) => {
                     other.set_addresses([other.addresses(), node.addresses()].concat());
                 }
@@ -499,6 +499,12 @@ async fn ask_addresses(announcement: &Announcement) -> Result<Vec<Node>, Error> 
         }
     }
     if found.is_empty() { Err(failure) } else { Ok(found) }
+}
+
+/// Whether two addresses lead to one node, by its id or else by its boot id.
+fn is_same(one: &Node, other: &Node) -> bool {
+    let boot_id = |node: &Node| node.description().map(|description| description.boot_id);
+    one.id() == other.id() && (one.id().is_some() || boot_id(one) == boot_id(other))
 }
 
 impl Announcement {
