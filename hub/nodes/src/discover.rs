@@ -27,7 +27,7 @@ use hub_base::error::{Code, Error, Who};
 use hub_base::route::MAX_ADDRESSES;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
 use proto::NODE_SERVICE;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -49,7 +49,7 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// When an announcement was turned away, all that is announced is looked at again after this time: there may be places
-/// by then.
+/// by then. So it is after a person has taken an admission back: the node may wait again.
 const LOOK_AGAIN_FOR_PLACES: Duration = Duration::from_secs(60);
 
 /// Most announced nodes that are asked at a time. When there are as many, one that has not answered a first time gives
@@ -153,6 +153,8 @@ struct Answered {
 /// Turns announcements into nodes.
 struct Finder {
     nodes: Nodes,
+    /// Wakes when a person has taken the admission of nodes back.
+    dismissals: watch::Receiver<u64>,
     /// The networks whose addresses are dialled, as they are now.
     networks: fn() -> Networks,
     /// By URL. At most [`MAX_CANDIDATES`].
@@ -162,7 +164,7 @@ struct Finder {
     asking: JoinSet<Answered>,
     turns: Arc<Semaphore>,
     allowance: Allowance,
-    /// Whether an announcement was turned away for want of a place.
+    /// Whether an announcement is to be looked at again, for example because there was no place for it.
     turned_away: bool,
     full_log: Quiet,
     odd_log: Quiet,
@@ -178,6 +180,7 @@ impl Finder {
     fn new(nodes: Nodes) -> Self {
         let quiet = || Quiet::new(LOG_PERIOD);
         Self {
+            dismissals: nodes.dismissals(),
             nodes,
             networks: Networks::of_this_machine,
             candidates: BTreeMap::new(),
@@ -220,6 +223,8 @@ impl Finder {
                         Err(error) => return error.to_string(),
                     }
                 }
+                // The registry is there as long as this.
+                Ok(()) = self.dismissals.changed() => self.ask_dismissed_again(),
                 Some(answered) = self.asking.join_next() => {
                     // An error means that the announcement was withdrawn meanwhile.
                     if let Ok(answered) = answered {
@@ -337,6 +342,14 @@ impl Finder {
             }
             stays
         });
+    }
+
+    /// Nodes were dismissed. What they announce does not change, so it is looked at again without news: they may wait to
+    /// be admitted again.
+    fn ask_dismissed_again(&mut self) {
+        let before = self.followed.len();
+        self.followed.retain(|url, _| !self.nodes.is_dismissed(url));
+        self.turned_away |= self.followed.len() < before;
     }
 
     /// A candidate has answered.

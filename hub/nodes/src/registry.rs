@@ -43,6 +43,8 @@ struct Shared {
     /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
     default: Option<Node>,
     lobby: Mutex<Lobby>,
+    /// How many nodes were dismissed.
+    dismissals: watch::Sender<u64>,
     refused: AtomicU64,
 }
 
@@ -91,8 +93,8 @@ impl Nodes {
     }
 
     fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
-        let shared =
-            Shared { nodes: watch::Sender::new(nodes), default, lobby: Mutex::default(), refused: AtomicU64::new(0) };
+        let (nodes, dismissals) = (watch::Sender::new(nodes), watch::Sender::new(0));
+        let shared = Shared { nodes, default, lobby: Mutex::default(), dismissals, refused: AtomicU64::new(0) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -211,9 +213,26 @@ impl Nodes {
             }
         }
         for node in self.iter().filter(|node| !lobby.keeps(node)) {
-            node.dismiss();
+            self.dismiss(&node);
             info!(node = node.url(), "node forgotten: it is not listened to any more");
         }
+    }
+
+    fn dismiss(&self, node: &Node) {
+        node.dismiss();
+        self.shared.dismissals.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes when nodes are dismissed.
+    pub(crate) fn dismissals(&self) -> watch::Receiver<u64> {
+        self.shared.dismissals.subscribe()
+    }
+
+    /// Whether the node with this URL was dismissed, and none has this URL now.
+    pub(crate) fn is_dismissed(&self, url: &str) -> bool {
+        let nodes = self.shared.nodes.borrow();
+        let mut of_url = nodes.iter().filter(|node| node.url() == url).peekable();
+        of_url.peek().is_some() && of_url.all(Node::is_dismissed)
     }
 
     fn join(&self, lobby: &mut Lobby, node: &Node) -> Result<(), Full> {
@@ -274,7 +293,7 @@ impl Nodes {
         let mut lobby = self.lobby();
         lobby.refuse(key.to_owned());
         for node in self.iter().filter(|node| !lobby.keeps(node)) {
-            node.dismiss();
+            self.dismiss(&node);
             info!(node = node.url(), "node refused: it is not listened to any more");
         }
     }

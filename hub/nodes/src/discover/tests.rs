@@ -240,6 +240,29 @@ async fn announced_node_waits_until_it_is_admitted_and_its_place_is_freed_when_i
 }
 
 #[tokio::test]
+async fn dismissed_node_waits_again_without_another_announcement() {
+    let address = with_key(&new_key(), 1).await;
+    let nodes = asking(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let found = at("http://attic.local:50056", address);
+    for _ in 0..2 {
+        // Browsing again reports what has been announced before.
+        finder.take(found.clone());
+        follow(&mut finder).await;
+        let key = nodes.waiting()[0].key.clone();
+        nodes.set_admitted([key].into(), []);
+        finder.take(found.clone());
+        follow(&mut finder).await;
+        assert!(!nodes.get(&found.url).unwrap().is_dismissed());
+        finder.turned_away = false;
+        nodes.set_admitted(BTreeSet::new(), []);
+        tokio::time::timeout(SOON, finder.dismissals.changed()).await.unwrap().unwrap();
+        finder.ask_dismissed_again();
+        assert!(finder.turned_away, "what is announced is looked at again");
+    }
+}
+
+#[tokio::test]
 async fn refused_node_does_not_wait_again() {
     let address = FakeNode::with(Vec::new()).serve().await;
     let nodes = asking(NOBODY);
