@@ -359,25 +359,38 @@ impl Finder {
         self.candidates.remove(url);
         let keys: Vec<String> = nodes.iter().map(key_of).collect();
         self.nodes.keep_waiting(name, &keys);
-        let mut is_settled = true;
+        let (mut is_settled, mut home) = (true, Vec::new());
         for node in nodes {
-            is_settled &= self.receive(node, name);
+            is_settled &= self.receive(node, name, &mut home);
         }
+        self.settle_home(&announcement, &home);
         if is_settled {
             if self.followed.len() >= MAX_FOLLOWED {
                 self.followed.clear();
             }
-            self.followed.insert(url.clone(), announcement);
+            self.followed.insert(announcement.url.clone(), announcement);
         }
     }
 
-    /// Returns whether it is settled what the node is.
-    fn receive(&mut self, node: Node, service: &str) -> bool {
+    /// The node at the URL of an announcement is dialled at all its addresses where something may stand for the node.
+    /// They are set at once, so that a connection to one of them goes on.
+    fn settle_home(&self, announcement: &Announcement, home: &[SocketAddr]) {
+        let Some(entry) = self.nodes.get(&announcement.url).filter(|_| !home.is_empty()) else { return };
+        let mut addresses = announcement.addresses.clone();
+        addresses.retain(|address| home.contains(address));
+        if entry.set_addresses(addresses.clone()) {
+            info!(node = announcement.url, ?addresses, "node announced");
+        }
+    }
+
+    /// Adds to `home` the addresses of a node that is now the one at its URL. Returns whether it is settled what the
+    /// node is.
+    fn receive(&mut self, node: Node, service: &str, home: &mut Vec<SocketAddr>) -> bool {
         let (url, key, addresses) = (node.url().to_owned(), key_of(&node), node.addresses());
         let cat = node.cat().unwrap_or_default();
         match self.nodes.receive(node, service) {
-            Received::AtHome(true) => info!(node = url, ?addresses, "node announced"),
-            Received::Joined | Received::AtHome(false) | Received::Waits(false) | Received::Refused => {}
+            Received::Joined | Received::AtHome => home.extend(addresses),
+            Received::Waits(false) | Received::Refused => {}
             Received::Known(twin) => {
                 info!(url, node = twin.url(), "announced node is already known");
                 // The other name may go away.

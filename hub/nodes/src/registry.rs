@@ -53,8 +53,8 @@ struct Shared {
 pub(crate) enum Received {
     /// It is a node of the hub from now on.
     Joined,
-    /// It is the node that has its URL, and is dialled at its new addresses. `true`: they have changed.
-    AtHome(bool),
+    /// It is the node that has its URL, which can be dialled at its addresses.
+    AtHome,
     /// It is already known under another name.
     Known(Node),
     /// It waits until a person admits it. `true`: since now.
@@ -253,7 +253,7 @@ impl Nodes {
         if let Some(entry) = self.get(node.url()) {
             if lobby.may_stand_for(&entry, &node, &self.known()) {
                 lobby.learn(&node);
-                return Received::AtHome(entry.set_addresses(node.addresses()));
+                return Received::AtHome;
             }
             if node.id().is_none() {
                 return Received::Impostor;

@@ -15,14 +15,16 @@ use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
 use crate::node::Node;
-use crate::registry::Nodes;
+use crate::registry::{Nodes, Received};
 
 /// Lets the hub find a node at this address, as if the node had announced itself under this URL.
 pub async fn announce(nodes: &Nodes, url: &str, address: SocketAddr) {
     let node = Node::discovered(url.to_owned()).unwrap();
     node.set_addresses(vec![address]);
     node.describe().await.unwrap();
-    nodes.receive(node, url);
+    if matches!(nodes.receive(node, url), Received::AtHome) {
+        nodes.get(url).unwrap().set_addresses(vec![address]);
+    }
 }
 
 /// A node with a tape that the test writes. Clones are the same node.

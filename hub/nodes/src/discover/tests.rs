@@ -409,3 +409,22 @@ async fn address_of_another_network_is_not_dialled() {
     follow(&mut finder).await;
     assert_eq!(nodes.get("http://attic.local:50056").unwrap().addresses(), [near]);
 }
+
+#[tokio::test]
+async fn two_trusted_nodes_at_one_name_do_not_cut_each_other_off() {
+    let (one, two) = (new_key(), new_key());
+    let (first, second) = (with_key(&one, 1).await, with_key(&two, 2).await);
+    let nodes = asking(NOBODY);
+    nodes.set_admitted([one.id().to_string(), two.id().to_string()].into(), []);
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:1", first);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    let node = nodes.get(&found.url).unwrap();
+    assert_eq!(node.describe().await.unwrap().boot_id, 1);
+    found.addresses.push(second);
+    finder.take(found);
+    follow(&mut finder).await;
+    assert_eq!(node.addresses(), [first, second]);
+    assert_eq!(node.describe().await.unwrap().boot_id, 1, "the connection goes on");
+}
