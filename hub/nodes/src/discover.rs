@@ -67,6 +67,10 @@ const NEW_A_SECOND: f64 = 2.0;
 /// forgotten, and followed again when they are repeated.
 const MAX_FOLLOWED: usize = 256;
 
+/// How often an announcement is looked at again because some of its addresses do not answer. After that, those that
+/// answered count until the announcement changes.
+const MAX_LOOKS_FOR_SILENT: u32 = 10;
+
 /// How often the same failure is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
 
@@ -161,6 +165,11 @@ struct Finder {
     candidates: BTreeMap<String, Candidate>,
     /// By URL: announcements that were followed, and led to something that need not be asked again.
     followed: BTreeMap<String, Announcement>,
+    /// By URL: announcements with addresses that did not answer, and how often they were asked. At most
+    /// [`MAX_FOLLOWED`]; then all are forgotten.
+    incomplete: BTreeMap<String, (Announcement, u32)>,
+    /// By URL: the addresses that stand for a node because it proved its id there.
+    proved: BTreeMap<String, Vec<SocketAddr>>,
     asking: JoinSet<Answered>,
     turns: Arc<Semaphore>,
     allowance: Allowance,
@@ -185,6 +194,8 @@ impl Finder {
             networks: Networks::of_this_machine,
             candidates: BTreeMap::new(),
             followed: BTreeMap::new(),
+            incomplete: BTreeMap::new(),
+            proved: BTreeMap::new(),
             asking: JoinSet::new(),
             turns: Arc::new(Semaphore::new(MAX_ASKED_AT_ONCE)),
             allowance: Allowance::new(Instant::now()),
@@ -334,6 +345,7 @@ impl Finder {
     /// An announcement was withdrawn. Drops the candidate and the nodes that wait; a node of the hub is kept.
     fn forget(&mut self, name: &str) {
         self.followed.retain(|_, followed| followed.name != name);
+        self.incomplete.retain(|_, (incomplete, _)| incomplete.name != name);
         self.nodes.keep_waiting(name, &[]);
         self.candidates.retain(|_, candidate| {
             let stays = candidate.announcement.name != name;
@@ -354,16 +366,24 @@ impl Finder {
 
     /// A candidate has answered.
     fn judge(&mut self, answered: Answered) {
-        let Answered { announcement, nodes } = answered;
+        let Answered { announcement, mut nodes } = answered;
+        // Once an id is proved at the URL, nothing without one stands for it.
+        nodes.sort_by_key(|node| node.id().is_none());
         let Announcement { name, url, .. } = &announcement;
         self.candidates.remove(url);
+        let answered: Vec<SocketAddr> = nodes.iter().flat_map(Node::addresses).collect();
+        let silent: Vec<SocketAddr> =
+            announcement.addresses.iter().filter(|address| !answered.contains(address)).copied().collect();
         let keys: Vec<String> = nodes.iter().map(key_of).collect();
         self.nodes.keep_waiting(name, &keys);
         let (mut is_settled, mut home) = (true, Vec::new());
         for node in nodes {
             is_settled &= self.receive(node, name, &mut home);
         }
-        self.settle_home(&announcement, &home);
+        self.settle_home(&announcement, &home, &silent);
+        if self.asks_silent_again(&announcement, &silent) {
+            (is_settled, self.turned_away) = (false, true);
+        }
         if is_settled {
             if self.followed.len() >= MAX_FOLLOWED {
                 self.followed.clear();
@@ -372,14 +392,37 @@ impl Finder {
         }
     }
 
+    /// Whether the addresses of an announcement that did not answer are to be asked again.
+    fn asks_silent_again(&mut self, announcement: &Announcement, silent: &[SocketAddr]) -> bool {
+        let before = self.incomplete.remove(&announcement.url);
+        if silent.is_empty() {
+            return false;
+        }
+        let asked = before.filter(|(before, _)| before == announcement).map_or(0, |(_, asked)| asked);
+        if self.incomplete.len() >= MAX_FOLLOWED {
+            self.incomplete.clear();
+        }
+        let next = (announcement.clone(), asked.saturating_add(1));
+        self.incomplete.insert(announcement.url.clone(), next);
+        asked < MAX_LOOKS_FOR_SILENT
+    }
+
     /// The node at the URL of an announcement is dialled at all its addresses where something may stand for the node.
-    /// They are set at once, so that a connection to one of them goes on.
-    fn settle_home(&self, announcement: &Announcement, home: &[SocketAddr]) {
+    /// They are set at once, so that a connection to one of them goes on. So does one to an address that counted before
+    /// and is only silent now.
+    fn settle_home(&mut self, announcement: &Announcement, home: &[SocketAddr], silent: &[SocketAddr]) {
         let Some(entry) = self.nodes.get(&announcement.url).filter(|_| !home.is_empty()) else { return };
+        let knows_id = self.nodes.knows_id_at(&entry);
+        let before =
+            if knows_id { self.proved.remove(&announcement.url).unwrap_or_default() } else { entry.addresses() };
         let mut addresses = announcement.addresses.clone();
-        addresses.retain(|address| home.contains(address));
+        let counts_still = |address: &SocketAddr| silent.contains(address) && before.contains(address);
+        addresses.retain(|address| home.contains(address) || counts_still(address));
         if entry.set_addresses(addresses.clone()) {
             info!(node = announcement.url, ?addresses, "node announced");
+        }
+        if knows_id {
+            self.proved.insert(announcement.url.clone(), addresses);
         }
     }
 

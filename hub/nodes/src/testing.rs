@@ -89,9 +89,14 @@ impl FakeNode {
     pub async fn serve(&self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        self.serve_at(listener);
+        address
+    }
+
+    /// Serves the tape on this port.
+    pub fn serve_at(&self, listener: tokio::net::TcpListener) {
         let server = tonic::transport::Server::builder().add_service(CatServer::new(self.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        address
     }
 }
 

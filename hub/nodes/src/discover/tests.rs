@@ -428,3 +428,86 @@ async fn two_trusted_nodes_at_one_name_do_not_cut_each_other_off() {
     assert_eq!(node.addresses(), [first, second]);
     assert_eq!(node.describe().await.unwrap().boot_id, 1, "the connection goes on");
 }
+
+#[tokio::test]
+async fn address_that_is_silent_at_first_is_asked_again_a_few_times() {
+    let key = new_key();
+    let first = with_key(&key, 1).await;
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    // Nothing listens there yet.
+    let late = tokio::net::TcpSocket::new_v4().unwrap();
+    late.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut found = at("http://attic.local:1", first);
+    found.addresses.push(late.local_addr().unwrap());
+    for _ in 0..MAX_LOOKS_FOR_SILENT {
+        finder.turned_away = false;
+        finder.take(found.clone());
+        follow(&mut finder).await;
+        assert_eq!(nodes.get(&found.url).unwrap().addresses(), [first]);
+        assert!(finder.turned_away && finder.followed.is_empty(), "it is looked at again");
+    }
+    let node = nodes.get(&found.url).unwrap();
+    node.describe().await.unwrap();
+
+    let fake = FakeNode::with(Vec::new());
+    fake.change(|tape| (tape.key, tape.boot_id) = (Some(key), 1));
+    fake.serve_at(late.listen(8).unwrap());
+    finder.turned_away = false;
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    assert_eq!(node.addresses(), found.addresses);
+    assert_eq!((finder.turned_away, finder.followed.len()), (false, 1));
+    node.describe().await.unwrap();
+}
+
+#[tokio::test]
+async fn address_that_never_answers_is_not_asked_forever() {
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes);
+    let mut found = at("http://attic.local:1", with_key(&new_key(), 1).await);
+    found.addresses.push("127.0.0.1:1".parse().unwrap());
+    for _ in 0..=MAX_LOOKS_FOR_SILENT {
+        finder.turned_away = false;
+        finder.take(found.clone());
+        follow(&mut finder).await;
+    }
+    assert_eq!((finder.turned_away, finder.followed.len()), (false, 1));
+}
+
+#[tokio::test]
+async fn address_that_counted_and_is_silent_for_a_while_is_kept() {
+    let key = new_key();
+    let (first, second) = (with_key(&key, 1).await, with_key(&key, 1).await);
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:1", first);
+    found.addresses.push(second);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    let node = nodes.get(&found.url).unwrap();
+    // Only the second one answers.
+    let again = Node::discovered(found.url.clone()).unwrap();
+    again.set_addresses(vec![second]);
+    again.describe().await.unwrap();
+    finder.judge(Answered { announcement: found.clone(), nodes: vec![again] });
+    assert_eq!(node.addresses(), found.addresses);
+    assert!(finder.turned_away);
+}
+
+#[tokio::test]
+async fn address_that_never_proved_the_id_is_not_kept_while_it_is_silent() {
+    let key = new_key();
+    let real = with_key(&key, 1).await;
+    let nodes = asking("http://kitchen.local:50056");
+    let kitchen = nodes.iter().next().unwrap();
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://kitchen.local:50056", real);
+    found.addresses.push("127.0.0.1:1".parse().unwrap());
+    finder.take(found.clone());
+    assert_eq!(kitchen.addresses(), found.addresses, "no id is known yet");
+    kitchen.describe().await.unwrap();
+    finder.take(found);
+    follow(&mut finder).await;
+    assert_eq!(kitchen.addresses(), [real]);
+}
