@@ -56,6 +56,9 @@ const LOOK_AGAIN_FOR_PLACES: Duration = Duration::from_secs(60);
 /// way; if there is none, the newcomer is turned away.
 const MAX_CANDIDATES: usize = 64;
 
+/// Places beside [`MAX_CANDIDATES`] for nodes whose URL the hub knows, so that strangers do not keep them out.
+const KNOWN_RESERVE: usize = 16;
+
 /// Most announced nodes whose addresses are dialled at the same moment. The others wait for their turn.
 const MAX_ASKED_AT_ONCE: usize = 16;
 
@@ -161,7 +164,7 @@ struct Finder {
     dismissals: watch::Receiver<u64>,
     /// The networks whose addresses are dialled, as they are now.
     networks: fn() -> Networks,
-    /// By URL. At most [`MAX_CANDIDATES`].
+    /// By URL. At most [`MAX_CANDIDATES`] and [`KNOWN_RESERVE`].
     candidates: BTreeMap<String, Candidate>,
     /// By URL: announcements that were followed, and led to something that need not be asked again.
     followed: BTreeMap<String, Announcement>,
@@ -309,8 +312,13 @@ impl Finder {
         self.candidates.insert(url, Candidate { announcement, has_failed, asking });
     }
 
-    /// Whether a new announcement can be followed. Candidates that did not answer give way.
+    /// Whether a new announcement can be followed. Candidates that did not answer give way. What strangers announce
+    /// takes nothing from the nodes that the hub knows.
     fn has_place_for(&mut self, announcement: &Announcement) -> bool {
+        if self.nodes.knows_url(&announcement.url) {
+            let most = MAX_CANDIDATES + KNOWN_RESERVE;
+            return self.candidates.len() < most || self.drop_one_that_failed(|_| true);
+        }
         if !self.allowance.take(Instant::now()) {
             return false;
         }

@@ -281,6 +281,12 @@ impl Nodes {
         self.lobby().knows_id_at(node)
     }
 
+    /// Whether there is a node with this URL, or an id is known there.
+    pub(crate) fn knows_url(&self, url: &str) -> bool {
+        let has_id = || Node::discovered(url.to_owned()).is_ok_and(|node| self.knows_id_at(&node));
+        self.get(url).is_some() || has_id()
+    }
+
     /// The discovered nodes that wait to be admitted, in the order of their coming. At most
     /// [`MAX_WAITING`](crate::MAX_WAITING).
     pub fn waiting(&self) -> Vec<WaitingNode> {

@@ -511,3 +511,35 @@ async fn address_that_never_proved_the_id_is_not_kept_while_it_is_silent() {
     follow(&mut finder).await;
     assert_eq!(kitchen.addresses(), [real]);
 }
+
+#[tokio::test]
+async fn strangers_do_not_keep_known_nodes_out() {
+    let (one, two) = (new_key(), new_key());
+    let (first, second) = (with_key(&one, 1).await, with_key(&two, 2).await);
+    let nodes = asking("http://kitchen.local:50056");
+    let known = ["http://kitchen.local:50056", "http://attic.local:50056"];
+    let ids = known.into_iter().zip([&one, &two]).map(|(url, key)| (url.to_owned(), key.id().to_string()));
+    nodes.set_admitted([two.id().to_string()].into(), ids);
+    let mut finder = Finder::new(nodes.clone());
+    for number in 0..NEW_AT_ONCE as usize {
+        finder.take(at(&format!("http://fake-{number}.local:1"), address_of(number)));
+    }
+    // The clock has gone on a little.
+    finder.allowance.left = 0.0;
+    assert_eq!(finder.candidates.len(), MAX_CANDIDATES);
+    finder.take(at("http://stranger.local:1", address_of(199)));
+    assert!(!finder.candidates.contains_key("http://stranger.local:1"));
+    finder.take(at(known[0], first));
+    finder.take(at(known[1], second));
+    assert!(known.iter().all(|url| finder.candidates.contains_key(*url)));
+    assert_eq!(finder.candidates.len(), MAX_CANDIDATES + 2);
+
+    // Their places are bounded too.
+    let url = |number: usize| format!("http://known-{number}.local:1");
+    let ids: Vec<_> = (0..2 * KNOWN_RESERVE).map(|number| (url(number), one.id().to_string())).collect();
+    nodes.set_admitted(BTreeSet::new(), ids);
+    for number in 0..2 * KNOWN_RESERVE {
+        finder.take(at(&url(number), address_of(number)));
+    }
+    assert_eq!(finder.candidates.len(), MAX_CANDIDATES + KNOWN_RESERVE);
+}
