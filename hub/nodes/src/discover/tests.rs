@@ -543,3 +543,16 @@ async fn strangers_do_not_keep_known_nodes_out() {
     }
     assert_eq!(finder.candidates.len(), MAX_CANDIDATES + KNOWN_RESERVE);
 }
+
+#[tokio::test]
+async fn id_at_one_address_of_a_new_name_keeps_those_without_one_out() {
+    let keyed = with_key(&new_key(), 1).await;
+    let without_id = FakeNode::with(Vec::new()).serve().await;
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:1", without_id);
+    found.addresses.push(keyed);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    assert_eq!(nodes.get(&found.url).unwrap().addresses(), [keyed]);
+}
