@@ -27,7 +27,7 @@ use hub_base::error::{Code, Error, Who};
 use hub_base::route::MAX_ADDRESSES;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
 use proto::NODE_SERVICE;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -49,12 +49,15 @@ const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::f
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// When an announcement was turned away, all that is announced is looked at again after this time: there may be places
-/// by then.
+/// by then. So it is after a person has taken an admission back: the node may wait again.
 const LOOK_AGAIN_FOR_PLACES: Duration = Duration::from_secs(60);
 
 /// Most announced nodes that are asked at a time. When there are as many, one that has not answered a first time gives
 /// way; if there is none, the newcomer is turned away.
 const MAX_CANDIDATES: usize = 64;
+
+/// Places beside [`MAX_CANDIDATES`] for nodes whose URL the hub knows, so that strangers do not keep them out.
+const KNOWN_RESERVE: usize = 16;
 
 /// Most announced nodes whose addresses are dialled at the same moment. The others wait for their turn.
 const MAX_ASKED_AT_ONCE: usize = 16;
@@ -66,6 +69,10 @@ const NEW_A_SECOND: f64 = 2.0;
 /// Announcements that are remembered because they need not be followed a second time. When there are more, all are
 /// forgotten, and followed again when they are repeated.
 const MAX_FOLLOWED: usize = 256;
+
+/// How often an announcement is looked at again because some of its addresses do not answer. After that, those that
+/// answered count until the announcement changes.
+const MAX_LOOKS_FOR_SILENT: u32 = 10;
 
 /// How often the same failure is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
@@ -153,16 +160,23 @@ struct Answered {
 /// Turns announcements into nodes.
 struct Finder {
     nodes: Nodes,
+    /// Wakes when a person has taken the admission of nodes back.
+    dismissals: watch::Receiver<u64>,
     /// The networks whose addresses are dialled, as they are now.
     networks: fn() -> Networks,
-    /// By URL. At most [`MAX_CANDIDATES`].
+    /// By URL. At most [`MAX_CANDIDATES`] and [`KNOWN_RESERVE`].
     candidates: BTreeMap<String, Candidate>,
     /// By URL: announcements that were followed, and led to something that need not be asked again.
     followed: BTreeMap<String, Announcement>,
+    /// By URL: announcements with addresses that did not answer, and how often they were asked. At most
+    /// [`MAX_FOLLOWED`]; then all are forgotten.
+    incomplete: BTreeMap<String, (Announcement, u32)>,
+    /// By URL: the addresses that stand for a node because it proved its id there.
+    proved: BTreeMap<String, Vec<SocketAddr>>,
     asking: JoinSet<Answered>,
     turns: Arc<Semaphore>,
     allowance: Allowance,
-    /// Whether an announcement was turned away for want of a place.
+    /// Whether an announcement is to be looked at again, for example because there was no place for it.
     turned_away: bool,
     full_log: Quiet,
     odd_log: Quiet,
@@ -178,10 +192,13 @@ impl Finder {
     fn new(nodes: Nodes) -> Self {
         let quiet = || Quiet::new(LOG_PERIOD);
         Self {
+            dismissals: nodes.dismissals(),
             nodes,
             networks: Networks::of_this_machine,
             candidates: BTreeMap::new(),
             followed: BTreeMap::new(),
+            incomplete: BTreeMap::new(),
+            proved: BTreeMap::new(),
             asking: JoinSet::new(),
             turns: Arc::new(Semaphore::new(MAX_ASKED_AT_ONCE)),
             allowance: Allowance::new(Instant::now()),
@@ -220,6 +237,8 @@ impl Finder {
                         Err(error) => return error.to_string(),
                     }
                 }
+                // The registry is there as long as this.
+                Ok(()) = self.dismissals.changed() => self.ask_dismissed_again(),
                 Some(answered) = self.asking.join_next() => {
                     // An error means that the announcement was withdrawn meanwhile.
                     if let Ok(answered) = answered {
@@ -293,8 +312,13 @@ impl Finder {
         self.candidates.insert(url, Candidate { announcement, has_failed, asking });
     }
 
-    /// Whether a new announcement can be followed. Candidates that did not answer give way.
+    /// Whether a new announcement can be followed. Candidates that did not answer give way. What strangers announce
+    /// takes nothing from the nodes that the hub knows.
     fn has_place_for(&mut self, announcement: &Announcement) -> bool {
+        if self.nodes.knows_url(&announcement.url) {
+            let most = MAX_CANDIDATES + KNOWN_RESERVE;
+            return self.candidates.len() < most || self.drop_one_that_failed(|_| true);
+        }
         if !self.allowance.take(Instant::now()) {
             return false;
         }
@@ -329,6 +353,7 @@ impl Finder {
     /// An announcement was withdrawn. Drops the candidate and the nodes that wait; a node of the hub is kept.
     fn forget(&mut self, name: &str) {
         self.followed.retain(|_, followed| followed.name != name);
+        self.incomplete.retain(|_, (incomplete, _)| incomplete.name != name);
         self.nodes.keep_waiting(name, &[]);
         self.candidates.retain(|_, candidate| {
             let stays = candidate.announcement.name != name;
@@ -339,32 +364,84 @@ impl Finder {
         });
     }
 
+    /// Nodes were dismissed. What they announce does not change, so it is looked at again without news: they may wait to
+    /// be admitted again.
+    fn ask_dismissed_again(&mut self) {
+        let before = self.followed.len();
+        self.followed.retain(|url, _| !self.nodes.is_dismissed(url));
+        self.turned_away |= self.followed.len() < before;
+    }
+
     /// A candidate has answered.
     fn judge(&mut self, answered: Answered) {
-        let Answered { announcement, nodes } = answered;
+        let Answered { announcement, mut nodes } = answered;
+        // Once an id is proved at the URL, nothing without one stands for it.
+        nodes.sort_by_key(|node| node.id().is_none());
         let Announcement { name, url, .. } = &announcement;
         self.candidates.remove(url);
+        let answered: Vec<SocketAddr> = nodes.iter().flat_map(Node::addresses).collect();
+        let silent: Vec<SocketAddr> =
+            announcement.addresses.iter().filter(|address| !answered.contains(address)).copied().collect();
         let keys: Vec<String> = nodes.iter().map(key_of).collect();
         self.nodes.keep_waiting(name, &keys);
-        let mut is_settled = true;
+        let (mut is_settled, mut home) = (true, Vec::new());
         for node in nodes {
-            is_settled &= self.receive(node, name);
+            is_settled &= self.receive(node, name, &mut home);
+        }
+        self.settle_home(&announcement, &home, &silent);
+        if self.asks_silent_again(&announcement, &silent) {
+            (is_settled, self.turned_away) = (false, true);
         }
         if is_settled {
             if self.followed.len() >= MAX_FOLLOWED {
                 self.followed.clear();
             }
-            self.followed.insert(url.clone(), announcement);
+            self.followed.insert(announcement.url.clone(), announcement);
         }
     }
 
-    /// Returns whether it is settled what the node is.
-    fn receive(&mut self, node: Node, service: &str) -> bool {
+    /// Whether the addresses of an announcement that did not answer are to be asked again.
+    fn asks_silent_again(&mut self, announcement: &Announcement, silent: &[SocketAddr]) -> bool {
+        let before = self.incomplete.remove(&announcement.url);
+        if silent.is_empty() {
+            return false;
+        }
+        let asked = before.filter(|(before, _)| before == announcement).map_or(0, |(_, asked)| asked);
+        if self.incomplete.len() >= MAX_FOLLOWED {
+            self.incomplete.clear();
+        }
+        let next = (announcement.clone(), asked.saturating_add(1));
+        self.incomplete.insert(announcement.url.clone(), next);
+        asked < MAX_LOOKS_FOR_SILENT
+    }
+
+    /// The node at the URL of an announcement is dialled at all its addresses where something may stand for the node.
+    /// They are set at once, so that a connection to one of them goes on. So does one to an address that counted before
+    /// and is only silent now.
+    fn settle_home(&mut self, announcement: &Announcement, home: &[SocketAddr], silent: &[SocketAddr]) {
+        let Some(entry) = self.nodes.get(&announcement.url).filter(|_| !home.is_empty()) else { return };
+        let knows_id = self.nodes.knows_id_at(&entry);
+        let before =
+            if knows_id { self.proved.remove(&announcement.url).unwrap_or_default() } else { entry.addresses() };
+        let mut addresses = announcement.addresses.clone();
+        let counts_still = |address: &SocketAddr| silent.contains(address) && before.contains(address);
+        addresses.retain(|address| home.contains(address) || counts_still(address));
+        if entry.set_addresses(addresses.clone()) {
+            info!(node = announcement.url, ?addresses, "node announced");
+        }
+        if knows_id {
+            self.proved.insert(announcement.url.clone(), addresses);
+        }
+    }
+
+    /// Adds to `home` the addresses of a node that is now the one at its URL. Returns whether it is settled what the
+    /// node is.
+    fn receive(&mut self, node: Node, service: &str, home: &mut Vec<SocketAddr>) -> bool {
         let (url, key, addresses) = (node.url().to_owned(), key_of(&node), node.addresses());
         let cat = node.cat().unwrap_or_default();
         match self.nodes.receive(node, service) {
-            Received::AtHome(true) => info!(node = url, ?addresses, "node announced"),
-            Received::Joined | Received::AtHome(false) | Received::Waits(false) | Received::Refused => {}
+            Received::Joined | Received::AtHome => home.extend(addresses),
+            Received::Waits(false) | Received::Refused => {}
             Received::Known(twin) => {
                 info!(url, node = twin.url(), "announced node is already known");
                 // The other name may go away.
@@ -473,7 +550,7 @@ async fn ask(
 }
 
 /// Asks at each address of an announcement. Returns one node for each id that was proved, with the addresses where it
-/// was, and one for the addresses that proved none.
+/// was. Of those that proved none, there is one for each boot id.
 ///
 /// # Errors
 /// If none answers.
@@ -489,7 +566,7 @@ async fn ask_addresses(announcement: &Announcement) -> Result<Vec<Node>, Error> 
     let mut failure = Error::new(Code::Unavailable(Who::Node), "no address is announced");
     for answer in futures_util::future::join_all(asked).await {
         match answer {
-            Ok(node) => match found.iter().find(|other| other.id() == node.id()) {
+            Ok(node) => match found.iter().find(|other| is_same(other, &node)) {
                 Some(other) => {
                     other.set_addresses([other.addresses(), node.addresses()].concat());
                 }
@@ -499,6 +576,12 @@ async fn ask_addresses(announcement: &Announcement) -> Result<Vec<Node>, Error> 
         }
     }
     if found.is_empty() { Err(failure) } else { Ok(found) }
+}
+
+/// Whether two addresses lead to one node, by its id or else by its boot id.
+fn is_same(one: &Node, other: &Node) -> bool {
+    let boot_id = |node: &Node| node.description().map(|description| description.boot_id);
+    one.id() == other.id() && (one.id().is_some() || boot_id(one) == boot_id(other))
 }
 
 impl Announcement {

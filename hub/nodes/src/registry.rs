@@ -43,6 +43,8 @@ struct Shared {
     /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
     default: Option<Node>,
     lobby: Mutex<Lobby>,
+    /// How many nodes were dismissed.
+    dismissals: watch::Sender<u64>,
     refused: AtomicU64,
 }
 
@@ -51,8 +53,8 @@ struct Shared {
 pub(crate) enum Received {
     /// It is a node of the hub from now on.
     Joined,
-    /// It is the node that has its URL, and is dialled at its new addresses. `true`: they have changed.
-    AtHome(bool),
+    /// It is the node that has its URL, which can be dialled at its addresses.
+    AtHome,
     /// It is already known under another name.
     Known(Node),
     /// It waits until a person admits it. `true`: since now.
@@ -91,8 +93,8 @@ impl Nodes {
     }
 
     fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
-        let shared =
-            Shared { nodes: watch::Sender::new(nodes), default, lobby: Mutex::default(), refused: AtomicU64::new(0) };
+        let (nodes, dismissals) = (watch::Sender::new(nodes), watch::Sender::new(0));
+        let shared = Shared { nodes, default, lobby: Mutex::default(), dismissals, refused: AtomicU64::new(0) };
         Self { shared: Arc::new(shared) }
     }
 
@@ -211,9 +213,26 @@ impl Nodes {
             }
         }
         for node in self.iter().filter(|node| !lobby.keeps(node)) {
-            node.dismiss();
+            self.dismiss(&node);
             info!(node = node.url(), "node forgotten: it is not listened to any more");
         }
+    }
+
+    fn dismiss(&self, node: &Node) {
+        node.dismiss();
+        self.shared.dismissals.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes when nodes are dismissed.
+    pub(crate) fn dismissals(&self) -> watch::Receiver<u64> {
+        self.shared.dismissals.subscribe()
+    }
+
+    /// Whether the node with this URL was dismissed, and none has this URL now.
+    pub(crate) fn is_dismissed(&self, url: &str) -> bool {
+        let nodes = self.shared.nodes.borrow();
+        let mut of_url = nodes.iter().filter(|node| node.url() == url).peekable();
+        of_url.peek().is_some() && of_url.all(Node::is_dismissed)
     }
 
     fn join(&self, lobby: &mut Lobby, node: &Node) -> Result<(), Full> {
@@ -234,7 +253,7 @@ impl Nodes {
         if let Some(entry) = self.get(node.url()) {
             if lobby.may_stand_for(&entry, &node, &self.known()) {
                 lobby.learn(&node);
-                return Received::AtHome(entry.set_addresses(node.addresses()));
+                return Received::AtHome;
             }
             if node.id().is_none() {
                 return Received::Impostor;
@@ -262,6 +281,12 @@ impl Nodes {
         self.lobby().knows_id_at(node)
     }
 
+    /// Whether there is a node with this URL, or an id is known there.
+    pub(crate) fn knows_url(&self, url: &str) -> bool {
+        let has_id = || Node::discovered(url.to_owned()).is_ok_and(|node| self.knows_id_at(&node));
+        self.get(url).is_some() || has_id()
+    }
+
     /// The discovered nodes that wait to be admitted, in the order of their coming. At most
     /// [`MAX_WAITING`](crate::MAX_WAITING).
     pub fn waiting(&self) -> Vec<WaitingNode> {
@@ -274,7 +299,7 @@ impl Nodes {
         let mut lobby = self.lobby();
         lobby.refuse(key.to_owned());
         for node in self.iter().filter(|node| !lobby.keeps(node)) {
-            node.dismiss();
+            self.dismiss(&node);
             info!(node = node.url(), "node refused: it is not listened to any more");
         }
     }

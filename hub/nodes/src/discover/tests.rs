@@ -240,6 +240,29 @@ async fn announced_node_waits_until_it_is_admitted_and_its_place_is_freed_when_i
 }
 
 #[tokio::test]
+async fn dismissed_node_waits_again_without_another_announcement() {
+    let address = with_key(&new_key(), 1).await;
+    let nodes = asking(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let found = at("http://attic.local:50056", address);
+    for _ in 0..2 {
+        // Browsing again reports what has been announced before.
+        finder.take(found.clone());
+        follow(&mut finder).await;
+        let key = nodes.waiting()[0].key.clone();
+        nodes.set_admitted([key].into(), []);
+        finder.take(found.clone());
+        follow(&mut finder).await;
+        assert!(!nodes.get(&found.url).unwrap().is_dismissed());
+        finder.turned_away = false;
+        nodes.set_admitted(BTreeSet::new(), []);
+        tokio::time::timeout(SOON, finder.dismissals.changed()).await.unwrap().unwrap();
+        finder.ask_dismissed_again();
+        assert!(finder.turned_away, "what is announced is looked at again");
+    }
+}
+
+#[tokio::test]
 async fn refused_node_does_not_wait_again() {
     let address = FakeNode::with(Vec::new()).serve().await;
     let nodes = asking(NOBODY);
@@ -385,4 +408,151 @@ async fn address_of_another_network_is_not_dialled() {
     finder.take(mixed);
     follow(&mut finder).await;
     assert_eq!(nodes.get("http://attic.local:50056").unwrap().addresses(), [near]);
+}
+
+#[tokio::test]
+async fn two_trusted_nodes_at_one_name_do_not_cut_each_other_off() {
+    let (one, two) = (new_key(), new_key());
+    let (first, second) = (with_key(&one, 1).await, with_key(&two, 2).await);
+    let nodes = asking(NOBODY);
+    nodes.set_admitted([one.id().to_string(), two.id().to_string()].into(), []);
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:1", first);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    let node = nodes.get(&found.url).unwrap();
+    assert_eq!(node.describe().await.unwrap().boot_id, 1);
+    found.addresses.push(second);
+    finder.take(found);
+    follow(&mut finder).await;
+    assert_eq!(node.addresses(), [first, second]);
+    assert_eq!(node.describe().await.unwrap().boot_id, 1, "the connection goes on");
+}
+
+#[tokio::test]
+async fn address_that_is_silent_at_first_is_asked_again_a_few_times() {
+    let key = new_key();
+    let first = with_key(&key, 1).await;
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    // Nothing listens there yet.
+    let late = tokio::net::TcpSocket::new_v4().unwrap();
+    late.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut found = at("http://attic.local:1", first);
+    found.addresses.push(late.local_addr().unwrap());
+    for _ in 0..MAX_LOOKS_FOR_SILENT {
+        finder.turned_away = false;
+        finder.take(found.clone());
+        follow(&mut finder).await;
+        assert_eq!(nodes.get(&found.url).unwrap().addresses(), [first]);
+        assert!(finder.turned_away && finder.followed.is_empty(), "it is looked at again");
+    }
+    let node = nodes.get(&found.url).unwrap();
+    node.describe().await.unwrap();
+
+    let fake = FakeNode::with(Vec::new());
+    fake.change(|tape| (tape.key, tape.boot_id) = (Some(key), 1));
+    fake.serve_at(late.listen(8).unwrap());
+    finder.turned_away = false;
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    assert_eq!(node.addresses(), found.addresses);
+    assert_eq!((finder.turned_away, finder.followed.len()), (false, 1));
+    node.describe().await.unwrap();
+}
+
+#[tokio::test]
+async fn address_that_never_answers_is_not_asked_forever() {
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes);
+    let mut found = at("http://attic.local:1", with_key(&new_key(), 1).await);
+    found.addresses.push("127.0.0.1:1".parse().unwrap());
+    for _ in 0..=MAX_LOOKS_FOR_SILENT {
+        finder.turned_away = false;
+        finder.take(found.clone());
+        follow(&mut finder).await;
+    }
+    assert_eq!((finder.turned_away, finder.followed.len()), (false, 1));
+}
+
+#[tokio::test]
+async fn address_that_counted_and_is_silent_for_a_while_is_kept() {
+    let key = new_key();
+    let (first, second) = (with_key(&key, 1).await, with_key(&key, 1).await);
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:1", first);
+    found.addresses.push(second);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    let node = nodes.get(&found.url).unwrap();
+    // Only the second one answers.
+    let again = Node::discovered(found.url.clone()).unwrap();
+    again.set_addresses(vec![second]);
+    again.describe().await.unwrap();
+    finder.judge(Answered { announcement: found.clone(), nodes: vec![again] });
+    assert_eq!(node.addresses(), found.addresses);
+    assert!(finder.turned_away);
+}
+
+#[tokio::test]
+async fn address_that_never_proved_the_id_is_not_kept_while_it_is_silent() {
+    let key = new_key();
+    let real = with_key(&key, 1).await;
+    let nodes = asking("http://kitchen.local:50056");
+    let kitchen = nodes.iter().next().unwrap();
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://kitchen.local:50056", real);
+    found.addresses.push("127.0.0.1:1".parse().unwrap());
+    finder.take(found.clone());
+    assert_eq!(kitchen.addresses(), found.addresses, "no id is known yet");
+    kitchen.describe().await.unwrap();
+    finder.take(found);
+    follow(&mut finder).await;
+    assert_eq!(kitchen.addresses(), [real]);
+}
+
+#[tokio::test]
+async fn strangers_do_not_keep_known_nodes_out() {
+    let (one, two) = (new_key(), new_key());
+    let (first, second) = (with_key(&one, 1).await, with_key(&two, 2).await);
+    let nodes = asking("http://kitchen.local:50056");
+    let known = ["http://kitchen.local:50056", "http://attic.local:50056"];
+    let ids = known.into_iter().zip([&one, &two]).map(|(url, key)| (url.to_owned(), key.id().to_string()));
+    nodes.set_admitted([two.id().to_string()].into(), ids);
+    let mut finder = Finder::new(nodes.clone());
+    for number in 0..NEW_AT_ONCE as usize {
+        finder.take(at(&format!("http://fake-{number}.local:1"), address_of(number)));
+    }
+    // The clock has gone on a little.
+    finder.allowance.left = 0.0;
+    assert_eq!(finder.candidates.len(), MAX_CANDIDATES);
+    finder.take(at("http://stranger.local:1", address_of(199)));
+    assert!(!finder.candidates.contains_key("http://stranger.local:1"));
+    finder.take(at(known[0], first));
+    finder.take(at(known[1], second));
+    assert!(known.iter().all(|url| finder.candidates.contains_key(*url)));
+    assert_eq!(finder.candidates.len(), MAX_CANDIDATES + 2);
+
+    // Their places are bounded too.
+    let url = |number: usize| format!("http://known-{number}.local:1");
+    let ids: Vec<_> = (0..2 * KNOWN_RESERVE).map(|number| (url(number), one.id().to_string())).collect();
+    nodes.set_admitted(BTreeSet::new(), ids);
+    for number in 0..2 * KNOWN_RESERVE {
+        finder.take(at(&url(number), address_of(number)));
+    }
+    assert_eq!(finder.candidates.len(), MAX_CANDIDATES + KNOWN_RESERVE);
+}
+
+#[tokio::test]
+async fn id_at_one_address_of_a_new_name_keeps_those_without_one_out() {
+    let keyed = with_key(&new_key(), 1).await;
+    let without_id = FakeNode::with(Vec::new()).serve().await;
+    let nodes = configured(NOBODY);
+    let mut finder = Finder::new(nodes.clone());
+    let mut found = at("http://attic.local:1", without_id);
+    found.addresses.push(keyed);
+    finder.take(found.clone());
+    follow(&mut finder).await;
+    assert_eq!(nodes.get(&found.url).unwrap().addresses(), [keyed]);
 }
