@@ -204,7 +204,8 @@ impl Nodes {
     /// are dismissed. Nodes that find no place go on waiting.
     pub fn set_admitted(&self, keys: BTreeSet<String>, ids: impl IntoIterator<Item = (String, String)>) {
         let mut lobby = self.lobby();
-        lobby.set(keys, ids);
+        let configured: Vec<Node> = self.iter().filter(|node| !node.is_discovered()).collect();
+        lobby.set(keys, ids, |url| configured.iter().any(|node| node.url() == url));
         for (node, service) in lobby.take_admitted() {
             if self.join(&mut lobby, &node).is_err() {
                 lobby.seat(node, service);
@@ -260,6 +261,13 @@ impl Nodes {
     /// Whether a node with an id is known to have this node's URL.
     pub(crate) fn knows_id_at(&self, node: &Node) -> bool {
         self.lobby().knows_id_at(node)
+    }
+
+    /// Whether the hub may listen to what has answered last at this node's URL. `false`: the node was discovered, and
+    /// another one answers there, which no person has admitted.
+    pub fn may_be_heard(&self, node: &Node) -> bool {
+        let all = self.known();
+        self.lobby().may_be_heard(node, &all)
     }
 
     /// The discovered nodes that wait to be admitted, in the order of their coming. At most
