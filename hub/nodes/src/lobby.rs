@@ -70,6 +70,8 @@ pub(crate) struct Lobby {
     ids: BTreeMap<String, BTreeSet<String>>,
     /// Ids that came to a configured URL after another one. They are heard there and vouch for nothing elsewhere.
     doubted: BTreeSet<String>,
+    /// Pairs of URL and id that a person has forgotten since the start. The store still has them, for its events.
+    forgotten: BTreeSet<(String, String)>,
     /// The keys under which the discovered nodes of the hub were admitted, by their URLs.
     joined: BTreeMap<String, String>,
     waiting: Vec<Newcomer>,
@@ -99,7 +101,7 @@ impl Lobby {
     ) {
         self.admitted = admitted;
         let mut new: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for (url, id) in ids {
+        for (url, id) in ids.into_iter().filter(|pair| !self.forgotten.contains(pair)) {
             if !self.ids.get(&url).is_some_and(|known| known.contains(&id)) {
                 new.entry(url).or_default().insert(id);
             }
@@ -135,12 +137,38 @@ impl Lobby {
         !self.refused.contains(key) && (self.admits_all || is_admitted())
     }
 
+    /// The ids that were proved at a URL.
+    pub(crate) fn ids_at(&self, url: &str) -> BTreeSet<String> {
+        self.ids.get(url).cloned().unwrap_or_default()
+    }
+
+    /// The keys under which what is at a URL may be admitted: the URL, and every id that counts there.
+    pub(crate) fn keys_at(&self, url: &str) -> BTreeSet<String> {
+        let mut keys = self.ids_at(url);
+        keys.extend(self.joined.get(url).cloned());
+        keys.insert(url.to_owned());
+        keys
+    }
+
+    /// Forgets which nodes were at a URL.
+    pub(crate) fn forget(&mut self, url: &str) {
+        self.joined.remove(url);
+        let ids = self.ids.remove(url).unwrap_or_default();
+        self.forgotten.extend(ids.into_iter().map(|id| (url.to_owned(), id)));
+    }
+
     /// Notes that the node is the one at its URL.
     pub(crate) fn learn(&mut self, node: &Node) {
         self.joined.insert(node.url().to_owned(), key_of(node));
         if let Some(id) = node.id() {
-            self.ids.entry(node.url().to_owned()).or_default().insert(id.to_string());
+            self.note_id(node.url(), id.to_string());
         }
+    }
+
+    fn note_id(&mut self, url: &str, id: String) {
+        let pair = (url.to_owned(), id);
+        self.forgotten.remove(&pair);
+        self.ids.entry(pair.0).or_default().insert(pair.1);
     }
 
     /// Whether a node that was known before is at this URL: one that has proved an id there.
@@ -185,7 +213,7 @@ impl Lobby {
         let id = node.id();
         let may = self.may_stand_for(node, node, all) && node.id() == id;
         if let Some(id) = id.filter(|_| may) {
-            self.ids.entry(node.url().to_owned()).or_default().insert(id.to_string());
+            self.note_id(node.url(), id.to_string());
         }
         may
     }

@@ -276,6 +276,33 @@ impl Nodes {
         self.lobby().waiting()
     }
 
+    /// The ids that were proved at a URL and count there.
+    pub fn ids_at(&self, url: &str) -> BTreeSet<String> {
+        self.lobby().ids_at(url)
+    }
+
+    /// The keys under which the node at a URL may be admitted: the URL, and every id that counts there, except those
+    /// that another node has recently proved: two machines may have swapped their names.
+    pub fn keys_at(&self, url: &str) -> BTreeSet<String> {
+        let mut keys = self.lobby().keys_at(url);
+        for other in self.iter().filter(|other| other.url() != url) {
+            if let Some(id) = other.recent_description().and_then(|description| description.id) {
+                keys.remove(&id.to_string());
+            }
+        }
+        keys
+    }
+
+    /// Forgets which nodes were at a URL that is not configured, and dismisses the node there.
+    pub fn forget(&self, url: &str) {
+        let mut lobby = self.lobby();
+        lobby.forget(url);
+        if let Some(node) = self.get(url).filter(Node::is_discovered) {
+            node.dismiss();
+            info!(node = url, "node forgotten: it is not listened to any more");
+        }
+    }
+
     /// Drops a waiting node, and does not let it wait again until the hub stops. A discovered node with this key that
     /// the hub listens to is dismissed.
     pub fn refuse(&self, key: &str) {

@@ -1,6 +1,7 @@
 //! A person admits discovered nodes, refuses them, or takes an admission back. The store keeps what was decided; the
 //! registry of nodes follows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,12 +95,25 @@ impl Admission {
             let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
             return Err(Error::new(Code::Conflict, message));
         }
+        let was_admitted = self.store.admitted().await?.keys.contains(&node.key);
         if !self.store.admit(node.key.clone(), by.as_str()).await? {
             let message = format!("{MAX_ADMITTED} nodes are admitted already; forget one: hub nodes forget NAME");
             return Err(Error::new(Code::Conflict, message));
         }
         self.nodes.pardon(&node.key);
         self.read_again().await?;
+        if self.nodes.waiting().iter().any(|waiting| waiting.key == node.key) {
+            if !was_admitted {
+                self.store.forget_admitted(vec![node.key.clone()]).await?;
+                self.read_again().await?;
+            }
+            let url = &node.url;
+            let message = format!(
+                "another node has proved its id at {url}, and this one proves none; if it is to take that node's place, \
+                 forget that one first: hub nodes forget {url}"
+            );
+            return Err(Error::new(Code::Conflict, message));
+        }
         info!(node = node.url, key = node.key, by = by.as_str(), "node admitted");
         Ok(node)
     }
@@ -132,34 +146,52 @@ impl Admission {
                 is_named(name, node.url(), id.as_deref(), node.cat().as_deref())
             })
             .collect();
-        let admitted = self.store.admitted().await?;
-        let (url, keys) = match found.as_slice() {
+        let url = match found.as_slice() {
             [node] if !node.is_discovered() => {
                 let message = format!("{} is in the config of the hub: remove it from `node`", node.url());
                 return Err(Error::new(Code::Conflict, message));
             }
-            [node] => (node.url().to_owned(), [node.id().map(|id| id.to_string()), Some(node.url().to_owned())]),
+            [node] => node.url().to_owned(),
             // A node that has not announced itself since the start.
-            [] => {
-                let mut keys = admitted.keys.iter().filter(|key| {
-                    let url = admitted.ids.iter().find(|(_, id)| id == *key).map(|(url, _)| url.as_str());
-                    is_named(name, url.unwrap_or(key), Some(key), None)
-                });
-                let key = keys.next().ok_or_else(|| {
-                    Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list"))
-                })?;
-                (key.clone(), [Some(key.clone()), None])
-            }
+            [] => self.admitted_named(name).await?,
             several => return Err(ambiguous(name, several.iter().map(|node| node.url()))),
         };
-        let keys: Vec<String> = keys.into_iter().flatten().collect();
-        self.store.forget_admitted(keys.clone()).await?;
+        let keys = self.nodes.keys_at(&url);
+        self.store.forget_admitted(keys.iter().cloned().collect()).await?;
+        self.nodes.forget(&url);
         if self.nodes.admits_all() {
             keys.iter().for_each(|key| self.nodes.refuse(key));
         }
         self.read_again().await?;
         info!(node = url, "admission of the node taken back");
+        if self.nodes.get(&url).is_some() {
+            return Err(Error::new(Code::Conflict, format!("{url} is still listened to; forget it again")));
+        }
         Ok(url)
+    }
+
+    /// The URL of a node that is admitted or was known, and is not a node of the hub now. Its key if it has no URL of
+    /// its own.
+    async fn admitted_named(&self, name: &str) -> Result<String, Error> {
+        let admitted = self.store.admitted().await?;
+        let is_free = |url: &str| self.nodes.get(url).is_none_or(|node| node.is_discovered());
+        let url_of = |key: &String| {
+            let url = admitted.ids.iter().find(|(url, id)| id == key && is_free(url)).map(|(url, _)| url);
+            url.unwrap_or(key).clone()
+        };
+        let keys = admitted.keys.iter().filter(|key| is_named(name, &url_of(key), Some(key), None)).map(url_of);
+        let known = admitted.ids.iter().filter(|(url, id)| {
+            is_free(url) && self.nodes.ids_at(url).contains(id) && is_named(name, url, Some(id), None)
+        });
+        let urls: BTreeSet<String> = keys.chain(known.map(|(url, _)| url.clone())).collect();
+        let mut several = urls.iter();
+        match (several.next(), several.next()) {
+            (Some(url), None) => Ok(url.clone()),
+            (None, _) => {
+                Err(Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list")))
+            }
+            _ => Err(ambiguous(name, urls.iter().map(String::as_str))),
+        }
     }
 
     async fn read_again(&self) -> Result<(), StoreError> {
@@ -202,7 +234,77 @@ fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use daemon::identity::Key;
+    use hub_nodes::testing::{FakeNode, announce};
+    use hub_store::{Access, SeenNode};
+
     use super::*;
+
+    const KITCHEN: &str = "http://kitchen.local:50056";
+
+    /// A hub without discovered nodes, whose store knows nodes with these ids at [`KITCHEN`].
+    async fn admission(dir: &std::path::Path, ids: &[&str]) -> Admission {
+        let store = Store::open(dir, Access::Keeper).unwrap();
+        for (id, boot_id) in ids.iter().zip(1..) {
+            let (url, node_id) = (KITCHEN.to_owned(), Some(id.repeat(64)));
+            let seen = SeenNode { url, node_id, claimed_id: None, boot_id, captured_samples: 0 };
+            store.see_node(seen).await.unwrap();
+        }
+        let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
+        Admission::open(nodes, store).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn node_that_would_not_be_heard_is_not_said_to_be_admitted() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &["a"]).await;
+        announce(&admission.nodes, KITCHEN, FakeNode::with(vec![]).serve().await).await;
+        let error = admission.admit("kitchen", By::Page).await.unwrap_err();
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.message.contains(&format!("hub nodes forget {KITCHEN}")), "{}", error.message);
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+        assert_eq!(admission.forget(KITCHEN).await.unwrap(), KITCHEN);
+        admission.admit("kitchen", By::Page).await.unwrap();
+        assert!(admission.nodes.get(KITCHEN).is_some());
+    }
+
+    #[tokio::test]
+    async fn node_is_forgotten_whatever_answers_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let fake = FakeNode::with(vec![]);
+        fake.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+        announce(&admission.nodes, KITCHEN, fake.serve().await).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        let node = admission.nodes.get(KITCHEN).unwrap();
+        assert!(node.id().is_some());
+        fake.change(|tape| tape.key = None);
+        node.describe().await.unwrap();
+        assert!(node.id().is_none());
+        assert_eq!(admission.forget("kitchen").await.unwrap(), KITCHEN);
+        assert!(admission.nodes.get(KITCHEN).is_none() && node.is_dismissed());
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+    }
+
+    #[tokio::test]
+    async fn forgotten_node_is_not_listened_to_whatever_it_was_admitted_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &["a", "b"]).await;
+        for id in ["a", "b"] {
+            assert!(admission.store.admit(id.repeat(64), "page").await.unwrap());
+        }
+        // Nothing has announced itself. Both ids are the node at this URL.
+        assert_eq!(admission.forget("kitchen").await.unwrap(), KITCHEN);
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+        assert!(admission.forget("kitchen").await.is_err(), "it is forgotten already");
+        for host in ["attic", "cellar"] {
+            assert!(admission.store.admit(format!("http://{host}:1"), "page").await.unwrap());
+            assert!(admission.store.admit(format!("http://{host}:2"), "page").await.unwrap());
+        }
+        let error = admission.forget("attic").await.unwrap_err();
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.message.contains("http://attic:1, http://attic:2"), "{}", error.message);
+    }
 
     #[test]
     fn node_has_the_names_by_which_people_know_it() {
