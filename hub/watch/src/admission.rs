@@ -205,8 +205,14 @@ impl Admission {
         if let Some(node) = waiting.iter().find(|node| node.key == name) {
             return Ok(node.clone());
         }
-        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), node.cat.as_deref());
-        match waiting.iter().filter(is_meant).collect::<Vec<_>>().as_slice() {
+        // Names that a node gives itself come last: a stranger may call its cat as another node is called.
+        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), None);
+        let mut meant: Vec<_> = waiting.iter().filter(is_meant).collect();
+        if meant.is_empty() && !self.nodes.iter().any(|node| is_named(name, node.url(), None, None)) {
+            let has_cat = |node: &&WaitingNode| node.cat.as_deref().is_some_and(|cat| cat.eq_ignore_ascii_case(name));
+            meant = waiting.iter().filter(has_cat).collect();
+        }
+        match meant.as_slice() {
             [node] => Ok((*node).clone()),
             [] => {
                 let message = format!("no node with the name {name:?} waits to be admitted");
@@ -266,6 +272,21 @@ mod tests {
         assert_eq!(admission.forget(KITCHEN).await.unwrap(), KITCHEN);
         admission.admit("kitchen", By::Page).await.unwrap();
         assert!(admission.nodes.get(KITCHEN).is_some());
+    }
+
+    #[tokio::test]
+    async fn name_of_a_cat_selects_a_node_only_if_no_host_has_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        // The cat of a fake node is Tom.
+        for host in ["stranger", "tom"] {
+            announce(&admission.nodes, &format!("http://{host}.local:1"), FakeNode::with(vec![]).serve().await).await;
+        }
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://tom.local:1");
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap_err().code, Code::NotFound);
+        assert!(admission.nodes.get("http://stranger.local:1").is_none());
+        admission.forget("tom.local").await.unwrap();
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://stranger.local:1");
     }
 
     #[tokio::test]
