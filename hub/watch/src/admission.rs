@@ -66,7 +66,7 @@ impl Admission {
                 () = stop.cancelled() => return,
             }
             let _turn = self.turn.lock().await;
-            match self.read_again().await {
+            match self.follow_once().await {
                 Ok(()) => quiet.reset(),
                 Err(error) => {
                     if let Some(suppressed_lines) = quiet.allow() {
@@ -194,6 +194,25 @@ impl Admission {
         }
     }
 
+    /// Reads who is admitted, and admits the ids that nodes have proved which were admitted by their URLs, so that such
+    /// a node stays admitted under another URL.
+    async fn follow_once(&self) -> Result<(), StoreError> {
+        let admitted = self.store.admitted().await?;
+        let (keys, has_room) = (admitted.keys.clone(), admitted.keys.len() < MAX_ADMITTED);
+        self.nodes.set_admitted(admitted.keys, admitted.ids);
+        let mut is_changed = false;
+        for node in self.nodes.iter().filter(|node| has_room && node.is_discovered() && keys.contains(node.url())) {
+            let ids = self.nodes.ids_at(node.url());
+            let Some(id) = node.id().map(|id| id.to_string()) else { continue };
+            // With several ids it is not known which of them the person meant.
+            if ids.len() == 1 && ids.contains(&id) && !keys.contains(&id) {
+                self.store.admit_id_of(node.url().to_owned(), id).await?;
+                is_changed = true;
+            }
+        }
+        if is_changed { self.read_again().await } else { Ok(()) }
+    }
+
     async fn read_again(&self) -> Result<(), StoreError> {
         let admitted = self.store.admitted().await?;
         self.nodes.set_admitted(admitted.keys, admitted.ids);
@@ -287,6 +306,29 @@ mod tests {
         assert!(admission.nodes.get("http://stranger.local:1").is_none());
         admission.forget("tom.local").await.unwrap();
         assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://stranger.local:1");
+    }
+
+    #[tokio::test]
+    async fn node_that_was_admitted_by_its_url_is_admitted_by_the_first_id_that_it_proves() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let fake = FakeNode::with(vec![]);
+        announce(&admission.nodes, KITCHEN, fake.serve().await).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        let node = admission.nodes.get(KITCHEN).unwrap();
+        let mut known = BTreeSet::from([KITCHEN.to_owned()]);
+        for is_first in [true, false] {
+            fake.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+            node.describe().await.unwrap();
+            admission.follow_once().await.unwrap();
+            assert_eq!(admission.store.admitted().await.unwrap().keys, known, "the id is not checked yet");
+            assert_eq!(admission.nodes.may_be_heard(&node), is_first);
+            if is_first {
+                known.insert(node.id().unwrap().to_string());
+            }
+            admission.follow_once().await.unwrap();
+            assert_eq!(admission.store.admitted().await.unwrap().keys, known);
+        }
     }
 
     #[tokio::test]
