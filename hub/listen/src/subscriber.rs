@@ -254,6 +254,12 @@ impl Subscriber {
 
     /// Goes on where the node was heard last, under this URL or another one.
     async fn find_place(&mut self, description: &DescribeResponse) -> Result<(), Error> {
+        // Before the store notes the id at this URL: what the store knows, the hub trusts.
+        if !self.nodes.may_be_heard(&self.node) {
+            self.node.leave_address();
+            let why = "another node answers there; it waits to be admitted";
+            return Err(Error::new(Code::Unavailable(Who::Node), why));
+        }
         let (id, described) = (self.node.id(), self.node.description());
         let captured_frames = description.tape.unwrap_or_default().next_sequence;
         let node = SeenNode {

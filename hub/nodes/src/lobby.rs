@@ -68,6 +68,10 @@ pub(crate) struct Lobby {
     refused: BTreeSet<String>,
     /// The ids that were proved at each URL.
     ids: BTreeMap<String, BTreeSet<String>>,
+    /// Ids that came to a configured URL after another one. They are heard there and vouch for nothing elsewhere.
+    doubted: BTreeSet<String>,
+    /// Pairs of URL and id that a person has forgotten since the start. The store still has them, for its events.
+    forgotten: BTreeSet<(String, String)>,
     /// The keys under which the discovered nodes of the hub were admitted, by their URLs.
     joined: BTreeMap<String, String>,
     waiting: Vec<Newcomer>,
@@ -87,11 +91,29 @@ impl Lobby {
         self.admits_all
     }
 
-    /// Replaces the admitted keys, and adds ids that were proved at URLs.
-    pub(crate) fn set(&mut self, admitted: BTreeSet<String>, ids: impl IntoIterator<Item = (String, String)>) {
+    /// Replaces the admitted keys, and adds ids that were proved at URLs. At a configured URL every id is heard, so an
+    /// id that came there after another one is trusted nowhere else.
+    pub(crate) fn set(
+        &mut self,
+        admitted: BTreeSet<String>,
+        ids: impl IntoIterator<Item = (String, String)>,
+        is_configured: impl Fn(&str) -> bool,
+    ) {
         self.admitted = admitted;
-        for (url, id) in ids {
-            self.ids.entry(url).or_default().insert(id);
+        let mut new: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for (url, id) in ids.into_iter().filter(|pair| !self.forgotten.contains(pair)) {
+            if !self.ids.get(&url).is_some_and(|known| known.contains(&id)) {
+                new.entry(url).or_default().insert(id);
+            }
+        }
+        for (url, ids) in new {
+            let is_first = !self.ids.contains_key(&url) && ids.len() == 1;
+            if is_configured(&url) && !is_first {
+                let known = |id: &&String| self.ids.values().any(|ids| ids.contains(*id));
+                let doubted: Vec<_> = ids.iter().filter(|id| !known(id)).cloned().collect();
+                self.doubted.extend(doubted);
+            }
+            self.ids.entry(url).or_default().extend(ids);
         }
     }
 
@@ -115,12 +137,38 @@ impl Lobby {
         !self.refused.contains(key) && (self.admits_all || is_admitted())
     }
 
+    /// The ids that were proved at a URL.
+    pub(crate) fn ids_at(&self, url: &str) -> BTreeSet<String> {
+        self.ids.get(url).cloned().unwrap_or_default()
+    }
+
+    /// The keys under which what is at a URL may be admitted: the URL, and every id that counts there.
+    pub(crate) fn keys_at(&self, url: &str) -> BTreeSet<String> {
+        let mut keys = self.ids_at(url);
+        keys.extend(self.joined.get(url).cloned());
+        keys.insert(url.to_owned());
+        keys
+    }
+
+    /// Forgets which nodes were at a URL.
+    pub(crate) fn forget(&mut self, url: &str) {
+        self.joined.remove(url);
+        let ids = self.ids.remove(url).unwrap_or_default();
+        self.forgotten.extend(ids.into_iter().map(|id| (url.to_owned(), id)));
+    }
+
     /// Notes that the node is the one at its URL.
     pub(crate) fn learn(&mut self, node: &Node) {
         self.joined.insert(node.url().to_owned(), key_of(node));
         if let Some(id) = node.id() {
-            self.ids.entry(node.url().to_owned()).or_default().insert(id.to_string());
+            self.note_id(node.url(), id.to_string());
         }
+    }
+
+    fn note_id(&mut self, url: &str, id: String) {
+        let pair = (url.to_owned(), id);
+        self.forgotten.remove(&pair);
+        self.ids.entry(pair.0).or_default().insert(pair.1);
     }
 
     /// Whether a node that was known before is at this URL: one that has proved an id there.
@@ -145,11 +193,29 @@ impl Lobby {
         }
         let is_known_elsewhere = || {
             all.iter().any(|node| match self.ids.get(node.url()) {
-                Some(ids) => ids.contains(&key),
+                Some(ids) => ids.contains(&key) && !self.doubted.contains(&key),
                 None => node.id() == Some(id),
             })
         };
         self.admitted.contains(&key) || (self.admits_all && entry.is_discovered()) || is_known_elsewhere()
+    }
+
+    /// Whether the hub may listen to what answers now at a node's URL, whatever address was dialled: see
+    /// [`may_stand_for`](Self::may_stand_for). If so, its id is known there from now on.
+    ///
+    /// At a configured URL everything is heard: the owner wrote the address down, and may have replaced the board,
+    /// whose new id nobody has announced or admitted. Such an id is doubted: see [`set`](Self::set).
+    pub(crate) fn may_be_heard(&mut self, node: &Node, all: &[Node]) -> bool {
+        if !node.is_discovered() {
+            return true;
+        }
+        // Looked at once: the node may describe itself again at any time.
+        let id = node.id();
+        let may = self.may_stand_for(node, node, all) && node.id() == id;
+        if let Some(id) = id.filter(|_| may) {
+            self.note_id(node.url(), id.to_string());
+        }
+        may
     }
 
     /// Lets a node wait, unless it was refused or there is no place.

@@ -206,7 +206,8 @@ impl Nodes {
     /// are dismissed. Nodes that find no place go on waiting.
     pub fn set_admitted(&self, keys: BTreeSet<String>, ids: impl IntoIterator<Item = (String, String)>) {
         let mut lobby = self.lobby();
-        lobby.set(keys, ids);
+        let configured: Vec<Node> = self.iter().filter(|node| !node.is_discovered()).collect();
+        lobby.set(keys, ids, |url| configured.iter().any(|node| node.url() == url));
         for (node, service) in lobby.take_admitted() {
             if self.join(&mut lobby, &node).is_err() {
                 lobby.seat(node, service);
@@ -287,10 +288,44 @@ impl Nodes {
         self.get(url).is_some() || has_id()
     }
 
+    /// Whether the hub may listen to what has answered last at this node's URL. `false`: the node was discovered, and
+    /// another one answers there, which no person has admitted.
+    pub fn may_be_heard(&self, node: &Node) -> bool {
+        let all = self.known();
+        self.lobby().may_be_heard(node, &all)
+    }
+
     /// The discovered nodes that wait to be admitted, in the order of their coming. At most
     /// [`MAX_WAITING`](crate::MAX_WAITING).
     pub fn waiting(&self) -> Vec<WaitingNode> {
         self.lobby().waiting()
+    }
+
+    /// The ids that were proved at a URL and count there.
+    pub fn ids_at(&self, url: &str) -> BTreeSet<String> {
+        self.lobby().ids_at(url)
+    }
+
+    /// The keys under which the node at a URL may be admitted: the URL, and every id that counts there, except those
+    /// that another node has recently proved: two machines may have swapped their names.
+    pub fn keys_at(&self, url: &str) -> BTreeSet<String> {
+        let mut keys = self.lobby().keys_at(url);
+        for other in self.iter().filter(|other| other.url() != url) {
+            if let Some(id) = other.recent_description().and_then(|description| description.id) {
+                keys.remove(&id.to_string());
+            }
+        }
+        keys
+    }
+
+    /// Forgets which nodes were at a URL that is not configured, and dismisses the node there.
+    pub fn forget(&self, url: &str) {
+        let mut lobby = self.lobby();
+        lobby.forget(url);
+        if let Some(node) = self.get(url).filter(Node::is_discovered) {
+            self.dismiss(&node);
+            info!(node = url, "node forgotten: it is not listened to any more");
+        }
     }
 
     /// Drops a waiting node, and does not let it wait again until the hub stops. A discovered node with this key that

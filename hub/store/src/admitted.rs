@@ -57,6 +57,24 @@ impl Store {
         .await
     }
 
+    /// Admits the id of a node whose URL is admitted, as whoever admitted the URL, unless there are [`MAX_ADMITTED`]
+    /// already.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn admit_id_of(&self, url: String, id: String) -> Result<(), StoreError> {
+        self.write_durably(move |db| {
+            db.execute(
+                "INSERT OR IGNORE INTO admitted_nodes (key, admitted_at_ns, admitted_by) \
+                 SELECT ?2, ?3, admitted_by FROM admitted_nodes WHERE key = ?1 \
+                 AND (SELECT count(*) FROM admitted_nodes) < ?4",
+                params![url, id, now_ns(), i64::try_from(MAX_ADMITTED).unwrap_or(i64::MAX)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Takes the admission of these keys back. Keys that are not admitted are ignored. Survives a power cut.
     ///
     /// # Errors

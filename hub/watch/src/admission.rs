@@ -1,6 +1,7 @@
 //! A person admits discovered nodes, refuses them, or takes an admission back. The store keeps what was decided; the
 //! registry of nodes follows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ impl Admission {
                 () = stop.cancelled() => return,
             }
             let _turn = self.turn.lock().await;
-            match self.read_again().await {
+            match self.follow_once().await {
                 Ok(()) => quiet.reset(),
                 Err(error) => {
                     if let Some(suppressed_lines) = quiet.allow() {
@@ -94,12 +95,25 @@ impl Admission {
             let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
             return Err(Error::new(Code::Conflict, message));
         }
+        let was_admitted = self.store.admitted().await?.keys.contains(&node.key);
         if !self.store.admit(node.key.clone(), by.as_str()).await? {
             let message = format!("{MAX_ADMITTED} nodes are admitted already; forget one: hub nodes forget NAME");
             return Err(Error::new(Code::Conflict, message));
         }
         self.nodes.pardon(&node.key);
         self.read_again().await?;
+        if self.nodes.waiting().iter().any(|waiting| waiting.key == node.key) {
+            if !was_admitted {
+                self.store.forget_admitted(vec![node.key.clone()]).await?;
+                self.read_again().await?;
+            }
+            let url = &node.url;
+            let message = format!(
+                "another node has proved its id at {url}, and this one proves none; if it is to take that node's place, \
+                 forget that one first: hub nodes forget {url}"
+            );
+            return Err(Error::new(Code::Conflict, message));
+        }
         info!(node = node.url, key = node.key, by = by.as_str(), "node admitted");
         Ok(node)
     }
@@ -132,34 +146,71 @@ impl Admission {
                 is_named(name, node.url(), id.as_deref(), node.cat().as_deref())
             })
             .collect();
-        let admitted = self.store.admitted().await?;
-        let (url, keys) = match found.as_slice() {
+        let url = match found.as_slice() {
             [node] if !node.is_discovered() => {
                 let message = format!("{} is in the config of the hub: remove it from `node`", node.url());
                 return Err(Error::new(Code::Conflict, message));
             }
-            [node] => (node.url().to_owned(), [node.id().map(|id| id.to_string()), Some(node.url().to_owned())]),
+            [node] => node.url().to_owned(),
             // A node that has not announced itself since the start.
-            [] => {
-                let mut keys = admitted.keys.iter().filter(|key| {
-                    let url = admitted.ids.iter().find(|(_, id)| id == *key).map(|(url, _)| url.as_str());
-                    is_named(name, url.unwrap_or(key), Some(key), None)
-                });
-                let key = keys.next().ok_or_else(|| {
-                    Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list"))
-                })?;
-                (key.clone(), [Some(key.clone()), None])
-            }
+            [] => self.admitted_named(name).await?,
             several => return Err(ambiguous(name, several.iter().map(|node| node.url()))),
         };
-        let keys: Vec<String> = keys.into_iter().flatten().collect();
-        self.store.forget_admitted(keys.clone()).await?;
+        let keys = self.nodes.keys_at(&url);
+        self.store.forget_admitted(keys.iter().cloned().collect()).await?;
+        self.nodes.forget(&url);
         if self.nodes.admits_all() {
             keys.iter().for_each(|key| self.nodes.refuse(key));
         }
         self.read_again().await?;
         info!(node = url, "admission of the node taken back");
+        if self.nodes.get(&url).is_some() {
+            return Err(Error::new(Code::Conflict, format!("{url} is still listened to; forget it again")));
+        }
         Ok(url)
+    }
+
+    /// The URL of a node that is admitted or was known, and is not a node of the hub now. Its key if it has no URL of
+    /// its own.
+    async fn admitted_named(&self, name: &str) -> Result<String, Error> {
+        let admitted = self.store.admitted().await?;
+        let is_free = |url: &str| self.nodes.get(url).is_none_or(|node| node.is_discovered());
+        let url_of = |key: &String| {
+            let url = admitted.ids.iter().find(|(url, id)| id == key && is_free(url)).map(|(url, _)| url);
+            url.unwrap_or(key).clone()
+        };
+        let keys = admitted.keys.iter().filter(|key| is_named(name, &url_of(key), Some(key), None)).map(url_of);
+        let known = admitted.ids.iter().filter(|(url, id)| {
+            is_free(url) && self.nodes.ids_at(url).contains(id) && is_named(name, url, Some(id), None)
+        });
+        let urls: BTreeSet<String> = keys.chain(known.map(|(url, _)| url.clone())).collect();
+        let mut several = urls.iter();
+        match (several.next(), several.next()) {
+            (Some(url), None) => Ok(url.clone()),
+            (None, _) => {
+                Err(Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list")))
+            }
+            _ => Err(ambiguous(name, urls.iter().map(String::as_str))),
+        }
+    }
+
+    /// Reads who is admitted, and admits the ids that nodes have proved which were admitted by their URLs, so that such
+    /// a node stays admitted under another URL.
+    async fn follow_once(&self) -> Result<(), StoreError> {
+        let admitted = self.store.admitted().await?;
+        let (keys, has_room) = (admitted.keys.clone(), admitted.keys.len() < MAX_ADMITTED);
+        self.nodes.set_admitted(admitted.keys, admitted.ids);
+        let mut is_changed = false;
+        for node in self.nodes.iter().filter(|node| has_room && node.is_discovered() && keys.contains(node.url())) {
+            let ids = self.nodes.ids_at(node.url());
+            let Some(id) = node.id().map(|id| id.to_string()) else { continue };
+            // With several ids it is not known which of them the person meant.
+            if ids.len() == 1 && ids.contains(&id) && !keys.contains(&id) {
+                self.store.admit_id_of(node.url().to_owned(), id).await?;
+                is_changed = true;
+            }
+        }
+        if is_changed { self.read_again().await } else { Ok(()) }
     }
 
     async fn read_again(&self) -> Result<(), StoreError> {
@@ -173,8 +224,14 @@ impl Admission {
         if let Some(node) = waiting.iter().find(|node| node.key == name) {
             return Ok(node.clone());
         }
-        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), node.cat.as_deref());
-        match waiting.iter().filter(is_meant).collect::<Vec<_>>().as_slice() {
+        // Names that a node gives itself come last: a stranger may call its cat as another node is called.
+        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), None);
+        let mut meant: Vec<_> = waiting.iter().filter(is_meant).collect();
+        if meant.is_empty() && !self.nodes.iter().any(|node| is_named(name, node.url(), None, None)) {
+            let has_cat = |node: &&WaitingNode| node.cat.as_deref().is_some_and(|cat| cat.eq_ignore_ascii_case(name));
+            meant = waiting.iter().filter(has_cat).collect();
+        }
+        match meant.as_slice() {
             [node] => Ok((*node).clone()),
             [] => {
                 let message = format!("no node with the name {name:?} waits to be admitted");
@@ -202,7 +259,115 @@ fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use daemon::identity::Key;
+    use hub_nodes::testing::{FakeNode, announce};
+    use hub_store::{Access, SeenNode};
+
     use super::*;
+
+    const KITCHEN: &str = "http://kitchen.local:50056";
+
+    /// A hub without discovered nodes, whose store knows nodes with these ids at [`KITCHEN`].
+    async fn admission(dir: &std::path::Path, ids: &[&str]) -> Admission {
+        let store = Store::open(dir, Access::Keeper).unwrap();
+        for (id, boot_id) in ids.iter().zip(1..) {
+            let (url, node_id) = (KITCHEN.to_owned(), Some(id.repeat(64)));
+            let seen = SeenNode { url, node_id, claimed_id: None, boot_id, captured_samples: 0 };
+            store.see_node(seen).await.unwrap();
+        }
+        let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
+        Admission::open(nodes, store).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn node_that_would_not_be_heard_is_not_said_to_be_admitted() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &["a"]).await;
+        announce(&admission.nodes, KITCHEN, FakeNode::with(vec![]).serve().await).await;
+        let error = admission.admit("kitchen", By::Page).await.unwrap_err();
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.message.contains(&format!("hub nodes forget {KITCHEN}")), "{}", error.message);
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+        assert_eq!(admission.forget(KITCHEN).await.unwrap(), KITCHEN);
+        admission.admit("kitchen", By::Page).await.unwrap();
+        assert!(admission.nodes.get(KITCHEN).is_some());
+    }
+
+    #[tokio::test]
+    async fn name_of_a_cat_selects_a_node_only_if_no_host_has_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        // The cat of a fake node is Tom.
+        for host in ["stranger", "tom"] {
+            announce(&admission.nodes, &format!("http://{host}.local:1"), FakeNode::with(vec![]).serve().await).await;
+        }
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://tom.local:1");
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap_err().code, Code::NotFound);
+        assert!(admission.nodes.get("http://stranger.local:1").is_none());
+        admission.forget("tom.local").await.unwrap();
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://stranger.local:1");
+    }
+
+    #[tokio::test]
+    async fn node_that_was_admitted_by_its_url_is_admitted_by_the_first_id_that_it_proves() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let fake = FakeNode::with(vec![]);
+        announce(&admission.nodes, KITCHEN, fake.serve().await).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        let node = admission.nodes.get(KITCHEN).unwrap();
+        let mut known = BTreeSet::from([KITCHEN.to_owned()]);
+        for is_first in [true, false] {
+            fake.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+            node.describe().await.unwrap();
+            admission.follow_once().await.unwrap();
+            assert_eq!(admission.store.admitted().await.unwrap().keys, known, "the id is not checked yet");
+            assert_eq!(admission.nodes.may_be_heard(&node), is_first);
+            if is_first {
+                known.insert(node.id().unwrap().to_string());
+            }
+            admission.follow_once().await.unwrap();
+            assert_eq!(admission.store.admitted().await.unwrap().keys, known);
+        }
+    }
+
+    #[tokio::test]
+    async fn node_is_forgotten_whatever_answers_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let fake = FakeNode::with(vec![]);
+        fake.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+        announce(&admission.nodes, KITCHEN, fake.serve().await).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        let node = admission.nodes.get(KITCHEN).unwrap();
+        assert!(node.id().is_some());
+        fake.change(|tape| tape.key = None);
+        node.describe().await.unwrap();
+        assert!(node.id().is_none());
+        assert_eq!(admission.forget("kitchen").await.unwrap(), KITCHEN);
+        assert!(admission.nodes.get(KITCHEN).is_none() && node.is_dismissed());
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+    }
+
+    #[tokio::test]
+    async fn forgotten_node_is_not_listened_to_whatever_it_was_admitted_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &["a", "b"]).await;
+        for id in ["a", "b"] {
+            assert!(admission.store.admit(id.repeat(64), "page").await.unwrap());
+        }
+        // Nothing has announced itself. Both ids are the node at this URL.
+        assert_eq!(admission.forget("kitchen").await.unwrap(), KITCHEN);
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+        assert!(admission.forget("kitchen").await.is_err(), "it is forgotten already");
+        for host in ["attic", "cellar"] {
+            assert!(admission.store.admit(format!("http://{host}:1"), "page").await.unwrap());
+            assert!(admission.store.admit(format!("http://{host}:2"), "page").await.unwrap());
+        }
+        let error = admission.forget("attic").await.unwrap_err();
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.message.contains("http://attic:1, http://attic:2"), "{}", error.message);
+    }
 
     #[test]
     fn node_has_the_names_by_which_people_know_it() {

@@ -628,6 +628,21 @@ async fn another_node_at_the_same_url_is_heard_from_its_own_place_and_an_imposto
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stranger_at_the_address_of_a_discovered_node_is_not_heard_and_not_remembered() {
+    let (first, found) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(vec![0; MINUTE]));
+    found.change(|tape| (tape.boot_id, tape.next, tape.key) = (0xF0, 1_000, new_key()));
+    let (dir, address, found_at) = (tempfile::tempdir().unwrap(), first.serve().await, found.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.nodes.add(Node::discovered(format!("http://{found_at}")).unwrap()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the found node is heard", || async { report().frames >= 1_000 }).await;
+    found.change(|tape| (tape.boot_id, tape.key, tape.cut) = (0xF1, new_key(), tape.cut + 1));
+    until("the stranger is refused", || async { report().error.contains("waits to be admitted") }).await;
+    assert_eq!((report().frames, found.asked.lock().unwrap().len()), (1_000, 1));
+    assert_eq!(hub.stop().await.admitted().await.unwrap().ids.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn incredible_gap_ends_the_stream_with_the_reason() {
     let node = FakeNode::with(room(1, MINUTE));
     node.change(|tape| (tape.next, tape.lost) = (3_000, Some(100..u64::MAX)));

@@ -206,3 +206,39 @@ async fn password_of_a_node_is_not_in_its_name() {
     assert!(nodes.get("http://anna:***@kitchen:1").is_some());
     assert!(!format!("{nodes:?}").contains("98765"));
 }
+
+#[tokio::test]
+async fn another_id_at_the_url_of_a_discovered_node_is_not_heard_until_it_is_admitted() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    answer_as(&found, 7, Some(b"key"));
+    assert!(nodes.may_be_heard(&found), "the first id there");
+    for stranger in [None, Some(&b"stranger"[..])] {
+        answer_as(&found, 8, stranger);
+        assert!(!nodes.may_be_heard(&found), "{stranger:?}");
+    }
+    answer_as(&found, 7, Some(b"key"));
+    assert!(nodes.may_be_heard(&found));
+    answer_as(&found, 8, Some(b"stranger"));
+    nodes.set_admitted([NodeId::of_spki(b"stranger").to_string()].into(), []);
+    assert!(nodes.may_be_heard(&found), "it is admitted now");
+}
+
+#[tokio::test]
+async fn id_that_took_the_place_of_another_at_a_configured_url_is_trusted_nowhere_else() {
+    let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+    let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
+    let id = |key| NodeId::of_spki(key).to_string();
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    let seen = [(&one, &b"one"[..]), (&two, b"two"), (&found, b"key")];
+    nodes.set_admitted(BTreeSet::new(), seen.map(|(node, key)| (node.url().to_owned(), id(key))));
+    answer_as(&one, 8, Some(b"stranger"));
+    assert!(nodes.may_be_heard(&one), "the board may have been replaced");
+    nodes.set_admitted(BTreeSet::new(), [(one.url().to_owned(), id(b"stranger"))]);
+    answer_as(&found, 8, Some(b"stranger"));
+    assert!(!nodes.may_be_heard(&found));
+    answer_as(&found, 7, Some(b"two"));
+    assert!(nodes.may_be_heard(&found), "two nodes have swapped their names");
+}
