@@ -364,8 +364,8 @@ impl Finder {
         });
     }
 
-    /// Nodes were dismissed. What they announce does not change, so it is looked at again without news: they may wait to
-    /// be admitted again.
+    /// Nodes were dismissed. What they announce does not change, so it is looked at again without news: they may wait
+    /// to be admitted again.
     fn ask_dismissed_again(&mut self) {
         let before = self.followed.len();
         self.followed.retain(|url, _| !self.nodes.is_dismissed(url));
