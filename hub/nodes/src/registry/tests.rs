@@ -242,3 +242,24 @@ async fn id_that_took_the_place_of_another_at_a_configured_url_is_trusted_nowher
     answer_as(&found, 7, Some(b"two"));
     assert!(nodes.may_be_heard(&found), "two nodes have swapped their names");
 }
+
+#[tokio::test]
+async fn cat_of_a_boot_stays_that_of_the_node_that_was_heard() {
+    let node = Node::discovered("http://kitchen.local:1".into()).unwrap();
+    assert_eq!(node.cat_of_boot(1), None);
+    let boots: Vec<(u64, &str)> = vec![(1, "Tom"), (2, "Ada"), (3, "")];
+    for (boot_id, cat) in boots {
+        node.set_description(Description { boot_id, cat_name: cat.into(), ..Description::default() });
+    }
+    assert_eq!(node.cat_of_boot(1).as_deref(), Some("Tom"));
+    assert_eq!(node.cat_of_boot(2).as_deref(), Some("Ada"));
+    assert_eq!(node.cat_of_boot(3), None, "it says none");
+    // Of a boot that is not remembered, the present name is the best guess.
+    for boot_id in 10..30 {
+        node.set_description(Description { boot_id, cat_name: "Mia".into(), ..Description::default() });
+    }
+    assert_eq!(node.cat_of_boot(1).as_deref(), Some("Mia"));
+    let configured = Node::new(&"Tom=http://127.0.0.1:9".parse().unwrap()).unwrap();
+    configured.set_description(Description { boot_id: 1, cat_name: "Ada".into(), ..Description::default() });
+    assert_eq!(configured.cat_of_boot(1).as_deref(), Some("Tom"));
+}
