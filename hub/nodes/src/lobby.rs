@@ -171,6 +171,21 @@ impl Lobby {
         self.ids.entry(pair.0).or_default().insert(pair.1);
     }
 
+    /// The node that was admitted under this key is expected at this URL.
+    pub(crate) fn expect(&mut self, key: &str, url: &str) {
+        self.joined.insert(url.to_owned(), key.to_owned());
+    }
+
+    /// The node that was expected at this URL is elsewhere.
+    pub(crate) fn expect_no_more(&mut self, url: &str) {
+        self.joined.remove(url);
+    }
+
+    /// Whether this node is the one that is expected at a URL.
+    pub(crate) fn is_expected(&self, url: &str, node: &Node) -> bool {
+        self.joined.get(url).is_some_and(|key| *key == key_of(node))
+    }
+
     /// Whether a node that was known before is at this URL: one that has proved an id there.
     pub(crate) fn knows_id_at(&self, entry: &Node) -> bool {
         self.ids.contains_key(entry.url()) || entry.id().is_some()

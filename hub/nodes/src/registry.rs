@@ -69,6 +69,11 @@ pub(crate) enum Received {
     Crowded,
 }
 
+/// Whether a URL is like those of discovered nodes: `http://HOST.local:PORT`.
+fn is_discovered_url(url: &str) -> bool {
+    url.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).is_some_and(|(host, _)| host.ends_with(".local"))
+}
+
 /// The registry already holds [`MAX_NODES`] nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
@@ -236,12 +241,36 @@ impl Nodes {
         of_url.peek().is_some() && of_url.all(Node::is_dismissed)
     }
 
+    /// Adds an admitted node that was heard before the hub started, by the key under which it was admitted, so that it
+    /// is missed if it does not come back. Does nothing if there is a node with this URL, or no place, or if the URL is
+    /// not that of a discovered node.
+    pub fn expect(&self, key: &str, url: &str) {
+        let mut lobby = self.lobby();
+        if self.get(url).is_some() || !is_discovered_url(url) {
+            return;
+        }
+        let Ok(node) = Node::discovered(url.to_owned()) else { return };
+        if self.add(node).is_ok() {
+            lobby.expect(key, url);
+            info!(node = url, "a node that was heard before is expected");
+        }
+    }
+
     fn join(&self, lobby: &mut Lobby, node: &Node) -> Result<(), Full> {
         match self.get(node.url()) {
             Some(entry) => {
                 entry.set_addresses(node.addresses());
             }
-            None => self.add(node.clone())?,
+            None => {
+                // It may have been expected at the URL that it had before.
+                let has_moved = |old: &Node| old.description().is_none() && lobby.is_expected(old.url(), node);
+                let before: Vec<Node> = self.iter().filter(has_moved).collect();
+                for old in before {
+                    lobby.expect_no_more(old.url());
+                    self.dismiss(&old);
+                }
+                self.add(node.clone())?;
+            }
         }
         lobby.learn(node);
         info!(node = node.url(), addresses = ?node.addresses(), "node discovered");

@@ -65,6 +65,9 @@ impl Shared {
             Some(store) => Some(Admission::open(nodes.clone(), store).await?),
             None => None,
         };
+        if let Some(admission) = admission.as_ref().filter(|_| config.discover.is_on()) {
+            admission.expect_heard().await?;
+        }
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
         Ok(Self { config, data_dir, store, nodes, admission, outbox, mqtt, metrics: Metrics::default(), tasks, stop })

@@ -38,6 +38,22 @@ impl Store {
         .await
     }
 
+    /// The admitted nodes that were heard since a time (nanoseconds since 1970 UTC): pairs of the key and the URL that
+    /// the node used last.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn admitted_and_heard(&self, since_ns: i64) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(move |db| {
+            let sql = "SELECT key, coalesce((SELECT url FROM nodes WHERE node_id = key), key) FROM admitted_nodes \
+                       WHERE EXISTS (SELECT 1 FROM watermarks WHERE node = key AND updated_at_ns >= ?1) ORDER BY key";
+            let mut heard = db.prepare(sql)?;
+            let heard = heard.query_map([since_ns], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(heard.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Admits a node. `by` says who did it: `page` or `command`. Returns whether the node is admitted now: `false` if
     /// there are [`MAX_ADMITTED`] already. Survives a power cut.
     ///

@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
+use hub_base::time::now_ns;
 use hub_nodes::{MAX_NODES, Nodes, WaitingNode};
 use hub_store::{MAX_ADMITTED, Store, StoreError};
 use tokio::sync::Mutex;
@@ -15,6 +16,9 @@ use tracing::{info, warn};
 
 /// How often the store is read again: another process of the hub may have admitted a node.
 const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
+
+/// A node that was heard within this time before the start of the hub is missed until it is heard again: a week.
+const MISSED_FOR_NS: i64 = 7 * 86_400 * 1_000_000_000;
 
 /// How often the same failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
@@ -55,6 +59,19 @@ impl Admission {
         let admission = Self { nodes, store, turn: Arc::default() };
         admission.read_again().await?;
         Ok(admission)
+    }
+
+    /// Makes the admitted nodes that were heard lately nodes of the hub before they are announced: one that does not
+    /// come back after a power cut is missed.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn expect_heard(&self) -> Result<(), StoreError> {
+        let since_ns = now_ns().saturating_sub(MISSED_FOR_NS);
+        for (key, url) in self.store.admitted_and_heard(since_ns).await? {
+            self.nodes.expect(&key, &url);
+        }
+        Ok(())
     }
 
     /// Reads again and again who is admitted, until `stop`.
@@ -261,6 +278,7 @@ fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>) -> bool 
 mod tests {
     use daemon::identity::Key;
     use hub_nodes::testing::{FakeNode, announce};
+    use hub_store::events::{Progress, Watermark};
     use hub_store::{Access, SeenNode};
 
     use super::*;
@@ -291,6 +309,40 @@ mod tests {
         assert_eq!(admission.forget(KITCHEN).await.unwrap(), KITCHEN);
         admission.admit("kitchen", By::Page).await.unwrap();
         assert!(admission.nodes.get(KITCHEN).is_some());
+    }
+
+    #[tokio::test]
+    async fn admitted_node_that_was_heard_is_missed_after_a_restart_until_it_comes_back_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fake, key) = (FakeNode::with(vec![]), Arc::new(Key::generate().unwrap().0));
+        fake.change(|tape| tape.key = Some(Arc::clone(&key)));
+        let id = key.id().to_string();
+        let before = admission(dir.path(), &[]).await;
+        announce(&before.nodes, KITCHEN, fake.serve().await).await;
+        before.admit("kitchen", By::Page).await.unwrap();
+        let seen = |url: &str, node_id: &str| SeenNode {
+            url: url.to_owned(),
+            node_id: Some(node_id.to_owned()),
+            claimed_id: None,
+            boot_id: 7,
+            captured_samples: 0,
+        };
+        before.store.see_node(seen(KITCHEN, &id)).await.unwrap();
+        let heard = Watermark { node: KITCHEN.into(), boot_id: 7, resume_sequence: 1, settled_sample: 320 };
+        before.store.commit_progress(vec![Progress { watermark: heard, gaps: vec![] }]).await.unwrap();
+        // Heard, and not admitted.
+        before.store.see_node(seen("http://attic.local:50056", &"b".repeat(64))).await.unwrap();
+        drop(before);
+
+        let after = admission(dir.path(), &[]).await;
+        after.expect_heard().await.unwrap();
+        let discovered = || after.nodes.iter().filter(|node| node.is_discovered()).map(|node| node.url().to_owned());
+        assert_eq!(discovered().collect::<Vec<_>>(), [KITCHEN]);
+        after.read_again().await.unwrap();
+        assert_eq!(discovered().collect::<Vec<_>>(), [KITCHEN], "it is still admitted");
+        let cellar = "http://cellar.local:50056";
+        announce(&after.nodes, cellar, fake.serve().await).await;
+        assert_eq!(discovered().collect::<Vec<_>>(), [cellar], "it is not missed under its former name");
     }
 
     #[tokio::test]
