@@ -261,6 +261,11 @@ impl Lobby {
         self.waiting.retain(|known| known.service != service || keys.contains(&known.key));
     }
 
+    /// Drops the waiting nodes that have turned out to be nodes of the hub.
+    pub(crate) fn unseat(&mut self, is_known: impl Fn(&Node) -> bool) {
+        self.waiting.retain(|known| !is_known(&known.node));
+    }
+
     /// Takes the nodes out that are admitted by now.
     pub(crate) fn take_admitted(&mut self) -> Vec<(Node, String)> {
         let all = std::mem::take(&mut self.waiting);

@@ -213,6 +213,7 @@ impl Nodes {
         let mut lobby = self.lobby();
         let configured: Vec<Node> = self.iter().filter(|node| !node.is_discovered()).collect();
         lobby.set(keys, ids, |url| configured.iter().any(|node| node.url() == url));
+        lobby.unseat(|node| self.configured_twin_of(node).is_some());
         for (node, service) in lobby.take_admitted() {
             if self.join(&mut lobby, &node).is_err() {
                 lobby.seat(node, service);
@@ -292,6 +293,8 @@ impl Nodes {
             return Received::Known(twin);
         } else if lobby.admits(&node) {
             return if self.join(&mut lobby, &node).is_ok() { Received::Joined } else { Received::Full };
+        } else if let Some(configured) = self.configured_twin_of(&node) {
+            return Received::Known(configured);
         }
         match lobby.seat(node, service.to_owned()) {
             Seated::New => Received::Waits(true),
@@ -413,6 +416,18 @@ impl Nodes {
                 (None, Some(theirs)) => node.is_discovered() || mine.claimed_id == Some(theirs),
                 (None, None) => is_earlier && node.is_discovered(),
             })
+        })
+    }
+
+    /// The configured node that a discovered one, which has proved its id, is too: it has the same boot id, and proves or
+    /// claims that id. Behind a forwarded port a node proves no id, because the hub dials another address than its own.
+    /// Its owner wrote the address down, so the claim is believed.
+    fn configured_twin_of(&self, node: &Node) -> Option<Node> {
+        let mine = node.description().filter(|description| description.boot_id != 0)?;
+        let id = mine.id?;
+        self.iter().filter(|other| !other.is_discovered()).find(|other| {
+            let theirs = other.recent_description().filter(|theirs| theirs.boot_id == mine.boot_id);
+            theirs.is_some_and(|theirs| theirs.id.or(theirs.claimed_id) == Some(id))
         })
     }
 

@@ -200,6 +200,29 @@ async fn configured_node_without_proof_gives_way_only_to_the_id_that_it_claims()
 }
 
 #[tokio::test]
+async fn node_that_is_configured_behind_a_forwarded_port_does_not_wait() {
+    let nodes = nodes(&[(Some("Tom"), "http://forwarded:1")]);
+    let configured = nodes.iter().next().unwrap();
+    let (url, id) = ("http://pi.local:1", NodeId::of_spki(b"key"));
+    let found = || {
+        let found = Node::discovered(url.into()).unwrap();
+        answer_as(&found, 7, Some(b"key"));
+        found
+    };
+    // The configured address does not answer yet, or another node is there.
+    assert!(matches!(nodes.receive(found(), url), Received::Waits(true)));
+    answer_as(&configured, 7, Some(b"another"));
+    assert!(matches!(nodes.receive(found(), url), Received::Waits(false)));
+    configured.set_description(Description { boot_id: 7, claimed_id: Some(id), ..Description::default() });
+    assert!(matches!(nodes.receive(found(), url), Received::Known(known) if known.url() == configured.url()));
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(nodes.waiting().is_empty());
+    // It is heard under the name where it proves its id, if a person wants that.
+    nodes.set_admitted([id.to_string()].into(), []);
+    assert!(matches!(nodes.receive(found(), url), Received::Joined));
+}
+
+#[tokio::test]
 async fn password_of_a_node_is_not_in_its_name() {
     let nodes = Nodes::new(&["Tom=http://anna:98765@kitchen:1".parse().unwrap()]).unwrap();
     assert_eq!(nodes.iter().next().unwrap().url(), "http://anna:***@kitchen:1");
