@@ -62,7 +62,14 @@ impl Shared {
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
         let nodes = nodes_of(&config, store.as_ref()).await?;
         let admission = match store.clone().filter(|_| hears_or_shows(&config)) {
-            Some(store) => Some(Admission::open(nodes.clone(), store).await?),
+            Some(store) => {
+                if config.has(Role::Analysis)
+                    && let Err(error) = store.follow_admission_log().await
+                {
+                    warn!(%error, "cannot read the log of admissions; retrying at the next start");
+                }
+                Some(Admission::open(nodes.clone(), store).await?)
+            }
             None => None,
         };
         if let Some(admission) = admission.as_ref().filter(|_| config.discover.is_on()) {

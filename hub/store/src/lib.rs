@@ -9,6 +9,7 @@
 //! `fsync`: about 4 ms on a good disk, and wear on an SD card. Use it only for data that cannot be produced a second
 //! time.
 
+mod admission_log;
 mod admitted;
 pub mod analyses;
 pub mod backup;
