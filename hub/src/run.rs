@@ -73,7 +73,7 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let listening = listening::start(&shared).await?;
     let backups = backup::start(&shared)?;
     watch::start(&shared, &analysis, &listening, backups.clone());
-    control::start(&shared);
+    control::start(&shared, &listening);
     if shared.config.has(Role::Gateway) {
         let peers = Peers { owner, dog, analysis: analysis.peer.clone() };
         gateway::start(&shared, peers, &listening, backups, listeners.http)?;

@@ -21,7 +21,7 @@ pub struct Request {
     pub command: Command,
 }
 
-/// A command. `name` is the key, URL, host name, id, first 16 digits of the id, or cat of a node.
+/// A command. `name` is the key, URL, host name, IP address, id, first 16 digits of the id, or cat of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
@@ -54,6 +54,13 @@ pub enum Answer {
     Nodes(NodeList),
     /// The URLs of the nodes that the command was about.
     Done(Vec<String>),
+    /// The admission of a node was taken back.
+    Forgotten {
+        /// The URL of the node.
+        url: String,
+        /// The hub admits every node, so it admits this one again after its next start.
+        until_restart: bool,
+    },
     /// The command failed.
     Error(Failure),
 }
@@ -70,7 +77,7 @@ pub struct Failure {
 /// The nodes that the hub knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeList {
-    /// Those that it listens to.
+    /// Those that it listens to. Without any, the node on its own machine, which it looks for.
     pub nodes: Vec<KnownNode>,
     /// Those that wait to be admitted.
     pub waiting: Vec<NewNode>,
@@ -89,6 +96,12 @@ pub struct KnownNode {
     pub discovered: bool,
     /// Whether it has answered recently.
     pub reachable: bool,
+    /// Its condition, as in `/readyz`. Empty: a hub of an earlier version does not say.
+    #[serde(default)]
+    pub condition: String,
+    /// Where it announces that it can be reached. Empty: it does not.
+    #[serde(default)]
+    pub addresses: Vec<String>,
 }
 
 /// A node that waits to be admitted.

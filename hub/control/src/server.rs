@@ -3,14 +3,15 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
-use hub_nodes::{Nodes, WaitingNode};
-use hub_watch::admission::{Admission, By};
+use hub_nodes::{Node, Nodes, WaitingNode};
+use hub_watch::admission::{Admission, By, Forgotten};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -32,6 +33,9 @@ const LOG_PERIOD: Duration = Duration::from_secs(600);
 
 /// Rights of the socket: its owner and the group of the service may give commands.
 const MODE: u32 = 0o660;
+
+/// Tells the condition of a node, as in `/readyz`.
+pub type ConditionOf = Arc<dyn Fn(&Node) -> &'static str + Send + Sync>;
 
 /// The socket of a hub. The file is removed when this is dropped.
 #[derive(Debug)]
@@ -58,17 +62,18 @@ impl Socket {
     }
 
     /// Answers commands until `stop`.
-    pub async fn serve(self, nodes: Nodes, admission: Admission, stop: CancellationToken) {
+    pub async fn serve(self, nodes: Nodes, admission: Admission, condition: ConditionOf, stop: CancellationToken) {
         let mut exchanges = JoinSet::new();
         let mut quiet = Quiet::new(LOG_PERIOD);
         loop {
             tokio::select! {
                 accepted = self.listener.accept(), if exchanges.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
-                        let (nodes, admission) = (nodes.clone(), admission.clone());
+                        let (nodes, admission, condition) = (nodes.clone(), admission.clone(), condition.clone());
                         exchanges.spawn(async move {
+                            let done = exchange(stream, &nodes, &admission, &condition);
                             // A client that is too slow or gone gets no answer.
-                            let _ = tokio::time::timeout(EXCHANGE_DEADLINE, exchange(stream, &nodes, &admission)).await;
+                            let _ = tokio::time::timeout(EXCHANGE_DEADLINE, done).await;
                         });
                     }
                     Err(error) => {
@@ -92,12 +97,17 @@ impl Drop for Socket {
     }
 }
 
-async fn exchange(mut stream: UnixStream, nodes: &Nodes, admission: &Admission) -> io::Result<()> {
+async fn exchange(
+    mut stream: UnixStream,
+    nodes: &Nodes,
+    admission: &Admission,
+    condition: &ConditionOf,
+) -> io::Result<()> {
     let mut line = String::new();
     let (read, mut write) = stream.split();
     BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(Request { version: VERSION, command }) => run(command, nodes, admission).await,
+        Ok(Request { version: VERSION, command }) => run(command, nodes, admission, condition).await,
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
         }
@@ -111,10 +121,10 @@ async fn exchange(mut stream: UnixStream, nodes: &Nodes, admission: &Admission) 
     write.shutdown().await
 }
 
-async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<Answer, Error> {
+async fn run(command: Command, nodes: &Nodes, admission: &Admission, condition: &ConditionOf) -> Result<Answer, Error> {
     let done = |url: String| Answer::Done(vec![url]);
     Ok(match command {
-        Command::ListNodes => Answer::Nodes(list(nodes)),
+        Command::ListNodes => Answer::Nodes(list(nodes, condition)),
         Command::AdmitNode { name } => done(admission.admit(&name, By::Command).await?.url),
         Command::AdmitAllNodes => {
             let mut admitted = Vec::new();
@@ -128,17 +138,22 @@ async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<A
             Answer::Done(admitted)
         }
         Command::RefuseNode { name } => done(admission.refuse(&name).await?.url),
-        Command::ForgetNode { name } => done(admission.forget(&name).await?),
+        Command::ForgetNode { name } => {
+            let Forgotten { url, until_restart } = admission.forget(&name).await?;
+            Answer::Forgotten { url, until_restart }
+        }
     })
 }
 
-fn list(nodes: &Nodes) -> NodeList {
-    let known = nodes.iter().map(|node| KnownNode {
+fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
+    let known = nodes.iter().chain(nodes.expected()).map(|node| KnownNode {
         url: node.url().to_owned(),
         node_id: node.id().map(|id| id.to_string()),
         cat: node.cat(),
         discovered: node.is_discovered(),
         reachable: node.recent_description().is_some(),
+        condition: condition(&node).to_owned(),
+        addresses: node.addresses().iter().map(ToString::to_string).collect(),
     });
     let waiting = nodes.waiting().into_iter().map(|node| {
         let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
@@ -167,7 +182,7 @@ mod tests {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
         let stop = CancellationToken::new();
-        tokio::spawn(Socket::bind(path).unwrap().serve(nodes, admission, stop.clone()));
+        tokio::spawn(Socket::bind(path).unwrap().serve(nodes, admission, Arc::new(|_: &Node| "ok"), stop.clone()));
         stop
     }
 
@@ -203,9 +218,10 @@ mod tests {
         assert_eq!(admitted, done("http://attic.local:50056"));
         assert_eq!(ask(&path, Command::AdmitAllNodes).await.unwrap(), done("http://shed.local:50056"));
         let forgotten = ask(&path, Command::ForgetNode { name: name("attic") }).await.unwrap();
-        assert_eq!(forgotten, done("http://attic.local:50056"));
+        assert_eq!(forgotten, Answer::Forgotten { url: name("http://attic.local:50056"), until_restart: false });
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (2, 0));
+        assert_eq!((list.nodes[1].condition.as_str(), list.nodes[1].addresses.len()), ("ok", 1));
     }
 
     #[tokio::test]

@@ -42,6 +42,8 @@ struct Shared {
     nodes: watch::Sender<Vec<Node>>,
     /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
     default: Option<Node>,
+    /// URL of the node on the hub's own machine, which no config names. `None`: nodes are configured.
+    local_url: Option<String>,
     lobby: Mutex<Lobby>,
     /// How many nodes were dismissed.
     dismissals: watch::Sender<u64>,
@@ -85,7 +87,18 @@ impl Nodes {
     /// If a URL is not valid.
     pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
         assert!(!configs.is_empty(), "without configured nodes there is a default node");
-        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None))
+        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None, None))
+    }
+
+    /// No configured nodes, but the default node was heard before, or no others can be discovered: it counts as
+    /// configured.
+    ///
+    /// # Errors
+    /// If its URL is not valid.
+    pub fn with_default_heard(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
+        let node = Node::new(config)?;
+        let local_url = Some(node.url().to_owned());
+        Ok(Self::with(vec![node], None, local_url))
     }
 
     /// No configured nodes. The default node is called while no other is known. It joins the nodes once it has
@@ -94,18 +107,26 @@ impl Nodes {
     /// # Errors
     /// If its URL is not valid.
     pub fn with_default(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Ok(Self::with(Vec::new(), Some(Node::new(config)?)))
+        let node = Node::new(config)?;
+        let local_url = Some(node.url().to_owned());
+        Ok(Self::with(Vec::new(), Some(node), local_url))
     }
 
-    fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
+    fn with(nodes: Vec<Node>, default: Option<Node>, local_url: Option<String>) -> Self {
         let (nodes, dismissals) = (watch::Sender::new(nodes), watch::Sender::new(0));
-        let shared = Shared { nodes, default, lobby: Mutex::default(), dismissals, refused: AtomicU64::new(0) };
+        let (lobby, refused) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Shared { nodes, default, local_url, lobby, dismissals, refused };
         Self { shared: Arc::new(shared) }
     }
 
     /// The default node, while no node is known.
     pub fn expected(&self) -> Option<Node> {
         self.shared.default.clone().filter(|_| self.known().is_empty())
+    }
+
+    /// Whether this is the node on the hub's own machine, which no config names.
+    pub fn is_on_this_machine(&self, node: &Node) -> bool {
+        self.shared.local_url.as_deref() == Some(node.url())
     }
 
     /// Asks the default node, and lets it join the nodes if it answers, unless it is known under another name. Returns
@@ -331,6 +352,11 @@ impl Nodes {
     /// [`MAX_WAITING`](crate::MAX_WAITING).
     pub fn waiting(&self) -> Vec<WaitingNode> {
         self.lobby().waiting()
+    }
+
+    /// The nodes that a person has refused since the start, as they waited.
+    pub fn refused_nodes(&self) -> Vec<WaitingNode> {
+        self.lobby().refused()
     }
 
     /// The ids that were proved at a URL and count there.

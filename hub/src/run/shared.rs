@@ -123,7 +123,7 @@ async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, 
     let nodes = if is_configured {
         Nodes::new(&config.node)
     } else if was_heard || !config.discover.is_on() {
-        Nodes::new(&[default])
+        Nodes::with_default_heard(&default)
     } else {
         Nodes::with_default(&default)
     };
