@@ -66,6 +66,11 @@ impl Gateway {
     }
 
     async fn with(page: PageConfig) -> Self {
+        let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
+        Self::with_nodes(page, nodes).await
+    }
+
+    async fn with_nodes(page: PageConfig, nodes: Nodes) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
@@ -73,7 +78,6 @@ impl Gateway {
         let (live, stop) = (Live::new(["http://kitchen:1".to_owned()]), CancellationToken::new());
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
-        let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
         let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
         let router = router(App {
             admission: admission.clone(),
@@ -167,6 +171,20 @@ async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
     assert_eq!((asked.status, &asked.json()["error"]["code"]), (StatusCode::CONFLICT, &Value::from("conflict")));
     let foreign = gateway.ask("POST", "/api/v1/backup", &[("sec-fetch-site", "cross-site")], "").await;
     assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+}
+
+#[tokio::test]
+async fn nodes_that_wait_stand_for_the_node_on_this_machine_that_does_not_answer() {
+    let default = NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap() };
+    let gateway = Gateway::with_nodes(PageConfig::default(), Nodes::with_default(&default).unwrap()).await;
+    let nodes = async || gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len();
+    let message = async || gateway.get("/cat/Tom").await.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert_eq!(nodes().await, 1);
+    assert!(!message().await.contains("hub nodes list"));
+    announce(&gateway.nodes, "http://attic.local:50056", FakeNode::with(vec![]).serve().await).await;
+    assert_eq!(nodes().await, 0);
+    let message = message().await;
+    assert!(message.ends_with("; nodes wait to be admitted: see hub nodes list"), "{message}");
 }
 
 #[tokio::test]
