@@ -10,6 +10,7 @@
 //! the process is restarted when the thread is stuck, but not when a microphone was unplugged. The thread stops beating
 //! on purpose when a source reports [`SourceError::Stuck`].
 
+mod mix;
 mod timeline;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::clock::NodeClock;
 use crate::source::{self, Read, Source, SourceError, SourceFormat, SourceSpec};
 use crate::status::{SourceState, Status};
 use crate::tape::Tape;
+use mix::MixWatch;
 use timeline::{LostFrames, Timeline};
 
 /// Longest wait in one read, and so the longest that a stop or a heartbeat can be late.
@@ -143,6 +145,7 @@ struct Supervisor<'a, O, T> {
     outage_log: Quiet,
     overrun_log: Quiet,
     silence_log: Quiet,
+    mix: MixWatch,
     /// The state that was last written to the status, which is locked only when the state changes.
     state: SourceState,
     /// When the source failed, in nanoseconds of the node's clock. `None`: it works, or was never tried.
@@ -179,6 +182,7 @@ where
             outage_log: Quiet::new(LOG_PERIOD),
             overrun_log: Quiet::new(LOG_PERIOD),
             silence_log: Quiet::new(LOG_PERIOD),
+            mix: MixWatch::default(),
             state: SourceState::Starting,
             failed_at_ns: None,
             zero_ns: 0,
@@ -259,9 +263,13 @@ where
                     self.status.counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.timeline.overrun(lost_samples);
                 }
-                Ok(Read::Ended) => return End::Ended,
+                Ok(Read::Ended) => {
+                    warn_of_mix(self.mix.end());
+                    return End::Ended;
+                }
                 Err(error) => return End::Failed(error),
             }
+            warn_of_mix(self.mix.take(&samples, format));
             let now_ns = self.time.now_ns();
             if self.put_on_tape(&mut samples, format, now_ns, &mut framer) {
                 last_frame_ns = now_ns;
@@ -387,6 +395,12 @@ where
             self.beat();
             self.time.sleep(READ_WAIT);
         }
+    }
+}
+
+fn warn_of_mix(why: Option<String>) {
+    if let Some(why) = why {
+        warn!("the mix of the channels hides sound: {why}");
     }
 }
 

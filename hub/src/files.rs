@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::AnalyzeArgs;
 
-mod balance;
 mod folder;
 mod output;
 mod recording;

@@ -6,6 +6,7 @@
 //! if it is built together with one that uses the second.
 
 mod adpcm;
+mod balance;
 mod channel;
 #[cfg(feature = "compressed")]
 mod compressed;
@@ -21,6 +22,7 @@ mod samples;
 pub mod start;
 mod wave;
 
+pub use balance::Balance;
 pub use channel::Channel;
 pub use error::RecordingError;
 pub use format::{Format, MAX_CHANNELS};

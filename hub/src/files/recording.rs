@@ -5,14 +5,13 @@ use std::path::Path;
 
 use daemon::cause::cause;
 use recordings::start::{self, Start};
-use recordings::{Channel, Format, Input, Recording, RecordingError};
+use recordings::{Balance, Channel, Format, Input, Recording, RecordingError};
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::{Analysis, Analyzer, Vocalisation};
 use sound::detector::DetectorConfig;
 use sound::framer::{Framer, FramerError};
 use tokio_util::sync::CancellationToken;
 
-use super::balance::Balance;
 use crate::cli::Channels;
 
 /// The path that stands for standard input.
