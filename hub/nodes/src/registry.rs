@@ -445,9 +445,9 @@ impl Nodes {
         })
     }
 
-    /// The configured node that a discovered one, which has proved its id, is too: it has the same boot id, and proves or
-    /// claims that id. Behind a forwarded port a node proves no id, because the hub dials another address than its own.
-    /// Its owner wrote the address down, so the claim is believed.
+    /// The configured node that a discovered one, which has proved its id, is too: it has the same boot id, and proves
+    /// or claims that id. Behind a forwarded port a node proves no id, because the hub dials another address than its
+    /// own. Its owner wrote the address down, so the claim is believed.
     fn configured_twin_of(&self, node: &Node) -> Option<Node> {
         let mine = node.description().filter(|description| description.boot_id != 0)?;
         let id = mine.id?;

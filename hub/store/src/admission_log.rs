@@ -1,9 +1,9 @@
 //! A log of admissions next to the database. If the database is lost, or replaced by an older one, the admissions come
 //! back from it, as the events do from their clips.
 //!
-//! Each line is one decision as JSON. Lines are only appended, so a cut costs the last line at most. A log that is longer
-//! than [`MOST_BYTES`] is written again with the last decision about each node: all admissions, and as many of those
-//! that were taken back as there is room for.
+//! Each line is one decision as JSON. Lines are only appended, so a cut costs the last line at most. A log that is
+//! longer than [`MOST_BYTES`] is written again with the last decision about each node: all admissions, and as many of
+//! those that were taken back as there is room for.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Result, Write};

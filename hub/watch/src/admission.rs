@@ -298,7 +298,7 @@ impl Admission {
     }
 }
 
-/// Several nodes have a name. Offers their URLs, or their ids if they have one URL. `nodes`: the URL and the id of each.
+/// Several nodes have a name. Offers their URLs, or their ids if they have one URL. `nodes`: URL and id of each.
 fn ambiguous(name: &str, nodes: &[(String, Option<String>)]) -> Error {
     let urls: BTreeSet<&String> = nodes.iter().map(|(url, _)| url).collect();
     let by_url = urls.len() == nodes.len();
@@ -308,8 +308,8 @@ fn ambiguous(name: &str, nodes: &[(String, Option<String>)]) -> Error {
     Error::new(Code::Conflict, message)
 }
 
-/// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local` and the port,
-/// its IP address with or without the port, its id, the first 16 digits of it, or its cat.
+/// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local` and the
+/// port, its IP address with or without the port, its id, the first 16 digits of it, or its cat.
 fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>, addresses: &[SocketAddr]) -> bool {
     let name = name.trim_end_matches('/');
     let is = |other: &str| other.eq_ignore_ascii_case(name);

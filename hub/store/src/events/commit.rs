@@ -331,8 +331,8 @@ pub(super) fn insert(
     Ok(())
 }
 
-/// Within a boot, a watermark only moves on: what a dismissed node still had under way may come after what its successor
-/// at the same URL has heard.
+/// Within a boot, a watermark only moves on: what a dismissed node still had under way may come after what its
+/// successor at the same URL has heard.
 fn put_watermark(db: &Transaction<'_>, watermark: &Watermark) -> Result<(), StoreError> {
     let (boot_id, now_ns) = (watermark.boot_id.cast_signed(), now_ns());
     db.prepare_cached(&format!(
