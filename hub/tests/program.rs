@@ -164,6 +164,8 @@ fn one_bad_recording_does_not_stop_the_rest() {
     let (code, out, err) = analyze(&["--json"]);
     assert_eq!(code, Some(1));
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (failed, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["error"].is_string());
+    assert_eq!((failed.len(), &failed[0]["file"]), (1, &bad.to_str().unwrap().into()));
     let durations: Vec<_> = lines.iter().map(|line| line["duration_s"].as_f64().unwrap()).collect();
     assert_eq!(durations, [1.0, 2.0, 3.0]);
     assert_eq!(lines[2]["file"], last.to_str().unwrap());

@@ -85,12 +85,17 @@ impl Output {
         out.flush()
     }
 
-    /// Writes a file that could not be analysed, if the format has a row for it.
+    /// Writes a file that could not be analysed, if the format has a row or a line for it.
     pub(super) fn failed(&self, out: &mut impl Write, path: &Path, why: &FileError) -> io::Result<()> {
         if self.format == Format::Csv(Rows::Files) {
             let mut row = [const { String::new() }; FILE_COLUMNS.len()];
             (row[0], row[ERROR_COLUMN]) = (path.display().to_string(), why.to_string());
             out.write_all(&records([row]))?;
+        }
+        if self.format == Format::Json {
+            let line = FailedLine { file: path.display().to_string(), error: why.to_string() };
+            serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+            out.write_all(b"\n")?;
         }
         out.flush()
     }
@@ -235,6 +240,12 @@ struct FileLine<'a> {
 }
 
 #[derive(Serialize)]
+struct FailedLine {
+    file: String,
+    error: String,
+}
+
+#[derive(Serialize)]
 struct DetectionLine<'a> {
     start_s: f64,
     end_s: f64,
@@ -295,6 +306,14 @@ mod tests {
         ];
         let places: Vec<_> = keys.iter().map(|key| line.find(&format!("\"{key}\":")).unwrap()).collect();
         assert!(places.is_sorted(), "{line}");
+    }
+
+    #[test]
+    fn file_that_cannot_be_analysed_has_a_line_of_json() {
+        let mut out = Vec::new();
+        let output = Output { format: Format::Json, zone: None };
+        output.failed(&mut out, Path::new("a.wav"), &FileError::EmptyFolder).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"file\":\"a.wav\",\"error\":\"no recording in this folder\"}\n");
     }
 
     #[test]
