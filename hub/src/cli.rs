@@ -1,10 +1,12 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::{ConfigCommand, ConfigError, Flags, Selection};
+use hub_nodes::Discover;
 use jiff::tz::TimeZone;
 use recordings::Channel;
 use sound::detector::DetectorConfig;
@@ -40,6 +42,14 @@ The log goes to standard error; RUST_LOG=debug logs more. SIGTERM and Ctrl-C sto
 
 Exit codes: 0 stopped as asked, 1 failed, 64 wrong options or config.";
 
+/// What to add to the error about a command line: `--discover` needs an equals sign before its value, because it may
+/// have none. `None`: nothing.
+pub fn hint(arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let value = arguments.windows(2).find(|pair| pair[0] == "--discover")?[1].to_str()?;
+    Discover::from_str(value).is_ok().then(|| format!("write it with an equals sign: --discover={value}"))
+}
+
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 enum SubCommand {
@@ -62,7 +72,7 @@ enum SubCommand {
     Nodes(NodesCommand),
 }
 
-/// What to do about the nodes of the running hub. NAME is the host name, URL, id or cat of a node.
+/// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodesCommand {
     /// List the nodes, and those that wait to be admitted
@@ -77,7 +87,7 @@ pub enum NodesCommand {
     },
     /// Admit a waiting node: the hub listens to it from now on, also after a restart
     Admit {
-        /// Host name, URL, id or cat of the node; `all` for every node that waits
+        /// Host name, URL, IP address, id or cat of the node; `all` for every node that waits
         #[arg(value_name = "NAME")]
         name: String,
 
@@ -87,7 +97,7 @@ pub enum NodesCommand {
     },
     /// Drop a waiting node; the hub does not show it again until it is restarted
     Refuse {
-        /// Host name, URL, id or cat of the node
+        /// Host name, URL, IP address, id or cat of the node
         #[arg(value_name = "NAME")]
         name: String,
 
@@ -95,9 +105,10 @@ pub enum NodesCommand {
         #[command(flatten)]
         at: SocketArgs,
     },
-    /// Take an admission back: the hub stops listening to the node
+    /// Take an admission back: the hub stops listening to the node, which waits again when it announces itself. With
+    /// discover = "admit-all", the hub does not listen to it until it is restarted
     Forget {
-        /// Host name, URL, id or cat of the node
+        /// Host name, URL, IP address, id or cat of the node
         #[arg(value_name = "NAME")]
         name: String,
 
@@ -131,9 +142,9 @@ pub enum ClockCommand {
 /// Options of `hub clock`.
 #[derive(Debug, Clone, Args)]
 pub struct ClockArgs {
-    /// Data folder of the hub
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/meowlink-hub")]
-    pub data_dir: PathBuf,
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
 }
 
 /// What the command line asks for.
@@ -159,7 +170,7 @@ pub enum Command {
 /// Options of `hub serve`.
 pub type ServeArgs = Flags<HubSettings>;
 
-/// The setting that `hub backup`, `hub restore` and `hub nodes` need.
+/// The setting that `hub backup`, `hub restore`, `hub clock` and `hub nodes` need.
 #[derive(Debug, Clone, Copy)]
 pub enum DataFolder {}
 
@@ -251,10 +262,12 @@ impl FromStr for Channels {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "each" => Ok(Self::Each),
-            text => text.parse().map(Self::Only).map_err(|why| format!("{why}, or each")),
+        if text.eq_ignore_ascii_case("each") {
+            return Ok(Self::Each);
         }
+        text.parse().map(Self::Only).map_err(|_| {
+            format!("\"{text}\" is not a channel; give mix, left, right, each, or the number of a channel from 1")
+        })
     }
 }
 
@@ -344,7 +357,6 @@ mod tests {
     use daemon::config::Variables;
     use daemon::listen::Listen;
     use hub_base::role::Role;
-    use hub_nodes::Discover;
 
     use super::*;
 
@@ -429,6 +441,24 @@ mod tests {
         assert_eq!(with("false").unwrap(), Discover::Off);
         let error = with("perhaps").unwrap_err().to_string();
         assert!(error.contains("\"perhaps\" is not true, false or \"admit-all\""), "{error}");
+    }
+
+    #[test]
+    fn value_of_discover_without_an_equals_sign_gets_a_hint() {
+        let of = |arguments: &[&str]| hint(arguments.iter().map(OsString::from));
+        assert!(Cli::try_parse_from(["hub", "--discover", "admit-all"]).is_err());
+        let expected = "write it with an equals sign: --discover=admit-all";
+        assert_eq!(of(&["hub", "serve", "--discover", "admit-all"]).as_deref(), Some(expected));
+        for arguments in [&["hub", "--discover"][..], &["hub", "--discover", "perhaps"], &["hub", "admit-all"]] {
+            assert_eq!(of(arguments), None, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn channel_that_is_none_is_refused_in_a_whole_sentence() {
+        let error = "both".parse::<Channels>().unwrap_err();
+        assert_eq!(error, "\"both\" is not a channel; give mix, left, right, each, or the number of a channel from 1");
+        assert_eq!(("LEFT".parse(), "Each".parse()), (Ok(Channels::Only(Channel::One(1))), Ok(Channels::Each)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use daemon::config::{ConfigError, Derived, Settings, Variables};
@@ -12,6 +12,7 @@ use daemon::logs::LogFormat;
 use daemon::systemd::{self, STATE_VARIABLE as STATE};
 use daemon::url::HttpUrl;
 use hub_base::role::Role;
+use hub_control::place;
 use hub_gateway::PageConfig;
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::address::NodeConfig;
@@ -266,6 +267,24 @@ impl HubSettings {
         given.ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
     }
 
+    /// The data folder of the hub that a command such as `hub clock` is about: the one that is given, else that of the
+    /// service if it is there, else the default one, as for `hub nodes`.
+    ///
+    /// # Errors
+    /// As [`HubSettings::data_dir`].
+    pub fn data_dir_of_client(&self, variables: &Variables) -> Result<PathBuf, ConfigError> {
+        self.data_dir_of_client_with(variables, Path::new(place::SERVICE_DATA))
+    }
+
+    fn data_dir_of_client_with(&self, variables: &Variables, service: &Path) -> Result<PathBuf, ConfigError> {
+        // A folder that this user may not look into is there.
+        let is_there = || service.join(DATABASE_FILE).try_exists().unwrap_or(true);
+        match &self.data_dir {
+            None if is_there() => Ok(service.to_owned()),
+            _ => self.data_dir_with(variables),
+        }
+    }
+
     /// The folder of the service, if a database lies there that this hub does not use, because it has another folder.
     pub(crate) fn unused_data(&self, variables: &Variables) -> Option<PathBuf> {
         let given = self.data_dir.as_ref()?;
@@ -311,6 +330,17 @@ mod tests {
     fn config(toml: &str) -> Result<HubSettings, ConfigError> {
         let settings: HubSettings = toml::from_str(toml).unwrap();
         settings.check(&[("HOME", "/somewhere")].into_iter().collect()).map(|()| settings)
+    }
+
+    #[test]
+    fn command_finds_the_data_of_the_service_or_of_the_user() {
+        let service = tempfile::tempdir().unwrap();
+        let variables: Variables = [("HOME", "/h")].into_iter().collect();
+        let of = |toml: &str| config(toml).unwrap().data_dir_of_client_with(&variables, service.path()).unwrap();
+        assert_eq!(of(""), Path::new("/h/.local/share/meowlink"));
+        std::fs::write(service.path().join(DATABASE_FILE), "").unwrap();
+        assert_eq!(of(""), service.path());
+        assert_eq!(of("data_dir = \"/d\""), Path::new("/d"));
     }
 
     #[test]
@@ -363,7 +393,7 @@ mod tests {
     fn database_that_a_new_folder_leaves_behind_is_noticed() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let variables: Variables = [(STATE, old.path())].into_iter().collect();
-        let settings = |folder: &std::path::Path| HubSettings { data_dir: Some(folder.into()), ..Default::default() };
+        let settings = |folder: &Path| HubSettings { data_dir: Some(folder.into()), ..Default::default() };
         assert_eq!(settings(new.path()).unused_data(&variables), None, "the service has no data");
         std::fs::write(old.path().join(DATABASE_FILE), "").unwrap();
         assert_eq!(settings(new.path()).unused_data(&variables), Some(old.path().into()));

@@ -14,7 +14,7 @@ const RUNTIME: &str = "RUNTIME_DIRECTORY";
 const SERVICE_FOLDER: &str = "/run/meowlink-hub";
 
 /// The data folder of the service of the Debian package.
-const SERVICE_DATA: &str = "/var/lib/meowlink-hub";
+pub const SERVICE_DATA: &str = "/var/lib/meowlink-hub";
 
 /// Where a hub makes its socket: in systemd's `$RUNTIME_DIRECTORY`, else in its data folder.
 pub fn of_hub(variables: &Variables, data_dir: &Path) -> PathBuf {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use hub_nodes::Discover;
 use hub_nodes::address::NodeConfig;
+use hub_nodes::{Discover, Node};
 use tokio::net::TcpListener;
 use tracing::info;
 
@@ -25,7 +25,10 @@ pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
 
 /// Logs where the page is, which nodes the hub listens to, and where it stores what it hears.
 pub(super) fn log(page_url: &str, shared: &Shared) {
-    let nodes = nodes_in_words(&shared.config.node);
+    let known = || shared.nodes.iter();
+    let admitted: Vec<String> = known().filter(Node::is_discovered).map(|node| node.url().to_owned()).collect();
+    let has_local = known().any(|node| shared.nodes.is_on_this_machine(&node));
+    let nodes = nodes_in_words(&shared.config.node, &admitted, has_local);
     let discovery = match shared.config.discover {
         Discover::Off => "off",
         Discover::On => "on",
@@ -45,14 +48,18 @@ fn url_of(addresses: &[SocketAddr], host_name: impl FnOnce() -> String) -> Optio
     })
 }
 
-fn nodes_in_words(nodes: &[NodeConfig]) -> String {
-    if nodes.is_empty() {
-        "one on this machine".to_owned()
-    } else if nodes.len() > MOST_NAMED_NODES {
-        format!("{} configured nodes", nodes.len())
-    } else {
-        nodes.iter().map(|node| node.url.to_string()).collect::<Vec<_>>().join(", ")
-    }
+/// `admitted`: the URLs of nodes that were admitted and are expected. `has_local`: so is the node on this machine.
+fn nodes_in_words(configured: &[NodeConfig], admitted: &[String], has_local: bool) -> String {
+    let counted = |urls: Vec<String>, kind: &str| match urls.len() {
+        0 => None,
+        few if few <= MOST_NAMED_NODES => Some(urls.join(", ")),
+        many => Some(format!("{many} {kind} nodes")),
+    };
+    let configured = counted(configured.iter().map(|node| node.url.to_string()).collect(), "configured");
+    let admitted = counted(admitted.to_vec(), "admitted");
+    let is_local = has_local || configured.is_none() && admitted.is_none();
+    let local = is_local.then(|| "one on this machine".to_owned());
+    [local, configured, admitted].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -83,8 +90,16 @@ mod tests {
         let nodes = |count: usize| -> Vec<NodeConfig> {
             (0..count).map(|number| format!("Tom{number}=http://n{number}:1").parse().unwrap()).collect()
         };
-        assert_eq!(nodes_in_words(&nodes(1)), "http://n0:1");
-        assert_eq!(nodes_in_words(&nodes(2)), "http://n0:1, http://n1:1");
-        assert_eq!(nodes_in_words(&nodes(5)), "5 configured nodes");
+        let words = |configured: usize, admitted: usize, has_local| {
+            let admitted: Vec<_> = (0..admitted).map(|number| format!("http://a{number}.local:1")).collect();
+            nodes_in_words(&nodes(configured), &admitted, has_local)
+        };
+        assert_eq!(words(1, 0, false), "http://n0:1");
+        assert_eq!(words(2, 0, false), "http://n0:1, http://n1:1");
+        assert_eq!(words(5, 0, false), "5 configured nodes");
+        assert_eq!(words(0, 0, false), "one on this machine");
+        assert_eq!(words(0, 1, false), "http://a0.local:1");
+        assert_eq!(words(0, 5, true), "one on this machine, 5 admitted nodes");
+        assert_eq!(words(1, 1, false), "http://n0:1, http://a0.local:1");
     }
 }
