@@ -70,6 +70,8 @@ enum SubCommand {
     /// List the nodes of the running hub, and admit those that wait
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// Show the certificate of the gateway and the CA that phones and computers need
+    Cert(CertArgs),
 }
 
 /// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.
@@ -165,12 +167,14 @@ pub enum Command {
     Clock(ClockCommand),
     /// Do something about the nodes of the running hub.
     Nodes(NodesCommand),
+    /// Print the fingerprints and the names of the certificates.
+    Cert(CertArgs),
 }
 
 /// Options of `hub serve`.
 pub type ServeArgs = Flags<HubSettings>;
 
-/// The setting that `hub backup`, `hub restore`, `hub clock` and `hub nodes` need.
+/// The setting that `hub backup`, `hub restore`, `hub clock`, `hub nodes` and `hub cert` need.
 #[derive(Debug, Clone, Copy)]
 pub enum DataFolder {}
 
@@ -195,6 +199,14 @@ pub struct BackupArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub keep: Option<u32>,
 
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
+}
+
+/// Options of `hub cert`.
+#[derive(Debug, Clone, Args)]
+pub struct CertArgs {
     /// Where the data is.
     #[command(flatten)]
     pub settings: Flags<HubSettings, DataFolder>,
@@ -346,6 +358,7 @@ impl Cli {
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
             Some(SubCommand::Nodes(command)) => Command::Nodes(command),
+            Some(SubCommand::Cert(args)) => Command::Cert(args),
         }
     }
 }
@@ -411,10 +424,12 @@ mod tests {
 
     #[test]
     fn other_addresses_need_insecure() {
-        let args = ["--http", "0.0.0.0:5000", "--data-dir", "/d"];
+        let args = ["--owner", "0.0.0.0:5000", "--data-dir", "/d"];
         assert!(config(&args).is_err());
         assert!(config(&[&args[..], &["--insecure"]].concat()).is_ok());
         assert!(config(&[&args[..], &["--insecure=false"]].concat()).is_err());
+        // The gateway has TLS there.
+        assert!(config(&["--http", "0.0.0.0:5000", "--data-dir", "/d"]).is_ok());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use daemon::systemd::{self, STATE_VARIABLE as STATE};
 use daemon::url::HttpUrl;
 use hub_base::role::Role;
 use hub_control::place;
-use hub_gateway::PageConfig;
+use hub_gateway::{GatewayConfig, PageConfig};
 use hub_listen::{EventsConfig, ListenConfig};
 use hub_nodes::address::NodeConfig;
 use hub_nodes::{Discover, MAX_NODES};
@@ -104,7 +104,8 @@ pub struct HubSettings {
     #[schemars(range(min = *MAX_ANALYSES.start(), max = *MAX_ANALYSES.end()))]
     pub max_analyses: usize,
 
-    /// Allow addresses other than loopback, where traffic is unencrypted and clients are not authenticated
+    /// Allow addresses other than loopback for the gRPC services, and plain HTTP on those of the gateway. Traffic is
+    /// unencrypted and clients are not authenticated
     #[arg(long)]
     pub insecure: bool,
 
@@ -148,6 +149,10 @@ pub struct HubSettings {
     #[arg(skip)]
     pub page: PageConfig,
 
+    /// TLS of the gateway, and proxies before it.
+    #[arg(skip)]
+    pub gateway: GatewayConfig,
+
     /// When a node counts as deaf.
     #[arg(skip)]
     pub health: HealthConfig,
@@ -185,6 +190,7 @@ impl Default for HubSettings {
             notices: NotificationsConfig::default(),
             mqtt: None,
             page: PageConfig::default(),
+            gateway: GatewayConfig::default(),
             health: HealthConfig::default(),
         }
     }
@@ -196,7 +202,8 @@ impl Settings for HubSettings {
     const OLD_PREFIX: &'static str = "HUB_";
 
     fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
-        for (role, key) in ADDRESS_KEYS {
+        // The gateway has TLS beyond loopback.
+        for (role, key) in ADDRESS_KEYS.into_iter().filter(|(role, _)| *role != Role::Gateway) {
             self.addresses(role).check(key, self.insecure)?;
         }
         if self.only.is_empty() {
@@ -208,6 +215,7 @@ impl Settings for HubSettings {
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         self.page.check()?;
+        self.gateway.check()?;
         self.data_dir_with(variables)?;
         let owners = if self.has(Role::Owner) { self.owners.as_slice() } else { &[] };
         let mqtt = self.mqtt.as_ref().filter(|_| self.has(Role::Owner) || self.has(Role::Analysis));
@@ -227,9 +235,12 @@ impl Settings for HubSettings {
     }
 }
 
+/// The key of the addresses of the gateway.
+pub(crate) const GATEWAY_KEY: &str = "http";
+
 /// The keys of the addresses of each role.
 pub(crate) const ADDRESS_KEYS: [(Role, &str); 4] =
-    [(Role::Gateway, "http"), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
+    [(Role::Gateway, GATEWAY_KEY), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
 
 impl HubSettings {
     /// The roles of this process, each once.
@@ -556,7 +567,10 @@ mod tests {
             ("[backup]\nto = \"backups\"", "backup.to: "),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
             ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
-            ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
+            ("owner = [\"0.0.0.0:5000\"]", "owner: 0.0.0.0:5000"),
+            ("[gateway]\ncert = \"/c.pem\"", "gateway.key: "),
+            ("[gateway]\nkey = \"/k.pem\"", "gateway.cert: "),
+            ("[gateway]\ntrusted_proxies = [\"nginx\"]", "gateway.trusted_proxies: \"nginx\""),
         ] {
             let error = config(toml).unwrap_err().to_string();
             assert!(error.starts_with(key), "{toml}: {error}");

@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
         Command::Nodes(command) => hub::nodes::run(&command),
+        Command::Cert(args) => hub::cert::show(&args),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The state that all handlers share.
 
+use std::sync::Arc;
+
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
@@ -19,6 +21,8 @@ use proto::dog_client::DogClient;
 use crate::config::PageConfig;
 use crate::limits::Limits;
 use crate::origin::Hosts;
+use crate::proxies::Proxies;
+use crate::tls::Certificates;
 
 /// The state that all handlers share.
 #[derive(Debug)]
@@ -50,6 +54,12 @@ pub struct App {
     pub page: PageConfig,
     /// Names by which clients may address the hub.
     pub hosts: Hosts,
+    /// Proxies whose headers are believed.
+    pub proxies: Proxies,
+    /// The certificate of the gateway. `None`: it has no TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// The name of this machine, without a domain.
+    pub machine: String,
     /// The checks of `/readyz`.
     pub checks: Checks,
     /// The metrics of `/metrics`.

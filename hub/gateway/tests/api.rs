@@ -12,7 +12,7 @@ use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::error::Code;
 use hub_base::peer;
-use hub_gateway::{App, Hosts, Limits, PageConfig, router};
+use hub_gateway::{App, Hosts, Limits, PageConfig, Proxies, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
@@ -93,6 +93,9 @@ impl Gateway {
             stop: stop.clone(),
             page,
             hosts: Hosts::default(),
+            proxies: Proxies::default(),
+            certificates: None,
+            machine: "hub".into(),
             checks: Checks::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),

@@ -13,14 +13,17 @@ use super::shared::Shared;
 const MOST_NAMED_NODES: usize = 4;
 
 /// The address of the page, as a user can open it: the first of `listeners` that other machines reach, or else the
-/// first. `None` if there are no listeners.
-pub(super) fn page_url(listeners: &[TcpListener]) -> Option<String> {
+/// first. `None` if there are no listeners. Other machines need HTTPS, unless `insecure`.
+pub(super) fn page_url(listeners: &[TcpListener], insecure: bool) -> Option<String> {
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    url_of(&addresses, || {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        // The gateway accepts every name without a dot, and other names only if they are configured.
-        name.trim().split('.').next().filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
-    })
+    // The gateway accepts every name without a dot, and other names only if they are configured.
+    url_of(&addresses, insecure, machine)
+}
+
+/// The name of this machine, without a domain.
+pub(super) fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().split('.').next().filter(|name| !name.is_empty()).unwrap_or("localhost").to_owned()
 }
 
 /// Logs where the page is, which nodes the hub listens to, and where it stores what it hears.
@@ -38,13 +41,14 @@ pub(super) fn log(page_url: &str, shared: &Shared) {
 }
 
 /// `host_name` gives the name of this machine: it stands for an address that means all addresses, such as 0.0.0.0.
-fn url_of(addresses: &[SocketAddr], host_name: impl FnOnce() -> String) -> Option<String> {
+fn url_of(addresses: &[SocketAddr], insecure: bool, host_name: impl FnOnce() -> String) -> Option<String> {
     let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
     let address = reachable.or(addresses.first())?;
+    let scheme = if insecure || reachable.is_none() { "http" } else { "https" };
     Some(if address.ip().is_unspecified() {
-        format!("http://{}:{}/", host_name(), address.port())
+        format!("{scheme}://{}:{}/", host_name(), address.port())
     } else {
-        format!("http://{address}/")
+        format!("{scheme}://{address}/")
     })
 }
 
@@ -68,21 +72,23 @@ mod tests {
 
     fn url(addresses: &[&str]) -> Option<String> {
         let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        url_of(&addresses, || "raspberrypi".into())
+        url_of(&addresses, false, || "raspberrypi".into())
     }
 
     #[test]
     fn url_is_one_that_other_machines_reach_if_there_is_one() {
         for (addresses, expected) in [
             (&["127.0.0.1:5000", "[::1]:5000"][..], "http://127.0.0.1:5000/"),
-            (&["127.0.0.1:5000", "192.168.1.7:5001"], "http://192.168.1.7:5001/"),
-            (&["[fd00::7]:5000"], "http://[fd00::7]:5000/"),
-            (&["0.0.0.0:80"], "http://raspberrypi:80/"),
-            (&["127.0.0.1:5000", "[::]:5000"], "http://raspberrypi:5000/"),
+            (&["127.0.0.1:5000", "192.168.1.7:5001"], "https://192.168.1.7:5001/"),
+            (&["[fd00::7]:5000"], "https://[fd00::7]:5000/"),
+            (&["0.0.0.0:80"], "https://raspberrypi:80/"),
+            (&["127.0.0.1:5000", "[::]:5000"], "https://raspberrypi:5000/"),
         ] {
             assert_eq!(url(addresses).as_deref(), Some(expected), "{addresses:?}");
         }
         assert_eq!(url(&[]), None);
+        let insecure = url_of(&["192.168.1.7:5001".parse().unwrap()], true, || "raspberrypi".into());
+        assert_eq!(insecure.as_deref(), Some("http://192.168.1.7:5001/"), "as before there was TLS");
     }
 
     #[test]
