@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
         Command::Nodes(command) => hub::nodes::run(&command),
+        Command::User(command) => hub::people::run_user(&command),
+        Command::Token(command) => hub::people::run_token(&command),
     }
 }
 

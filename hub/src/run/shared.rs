@@ -12,6 +12,7 @@ use hub_nodes::{Discover, Nodes};
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
+use hub_people::People;
 use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
 use hub_watch::admission::Admission;
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) nodes: Nodes,
     /// `None` if no role of this process needs the nodes.
     pub(super) admission: Option<Admission>,
+    /// Users and tokens. `None` without a store.
+    pub(super) people: Option<People>,
     /// `None` if there are no owners, or no store.
     pub(super) outbox: Option<Outbox>,
     /// `None` if this process sends nothing to a broker.
@@ -65,9 +68,22 @@ impl Shared {
             Some(store) => Some(Admission::open(nodes.clone(), store).await?),
             None => None,
         };
+        let people = store.clone().map(People::new);
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
-        Ok(Self { config, data_dir, store, nodes, admission, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
+        Ok(Self {
+            config,
+            data_dir,
+            store,
+            nodes,
+            admission,
+            people,
+            outbox,
+            mqtt,
+            metrics: Metrics::default(),
+            tasks,
+            stop,
+        })
     }
 
     /// Whether this process listens to the nodes or has the gateway.
