@@ -7,6 +7,7 @@ use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use hub_owner::client::OwnerCaller;
 use hub_owner::mqtt::Mqtt;
+use hub_people::People;
 use hub_store::Store;
 use hub_store::backup::Backups;
 use hub_store::clips::Clips;
@@ -44,6 +45,10 @@ pub struct App {
     pub live: Option<Live>,
     /// The connection to the broker. `None`: this process has none.
     pub mqtt: Option<Mqtt>,
+    /// Users, their sessions, and tokens.
+    pub people: People,
+    /// `insecure` of the config: without users, the network may do everything but change users.
+    pub insecure: bool,
     /// Cancelled when the hub stops. Ends streams.
     pub stop: CancellationToken,
     /// `[page]` of the config.

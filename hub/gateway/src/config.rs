@@ -10,10 +10,23 @@ use crate::origin::is_host_name;
 pub struct PageConfig {
     /// Whether everyone who reaches the page can hear live audio.
     pub live_audio: bool,
+    /// Who may use the page and the API from this machine once there are users.
+    pub loopback: Loopback,
     /// Public host names, without a port, by which clients may address the gateway. `*` allows every name. Addresses,
     /// names without a dot, names of home networks (`.local`, `.home.arpa`, `.lan`, ...) and the name in
     /// `notices.public_url` are always allowed.
     pub hosts: Vec<String>,
+}
+
+/// Who may use the page and the API from this machine, without a proxy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loopback {
+    /// Everyone until there is a user; then those who log in, and programs with a token.
+    #[default]
+    UntilFirstUser,
+    /// Everyone, always.
+    Open,
 }
 
 impl PageConfig {
@@ -36,6 +49,6 @@ impl PageConfig {
 
 impl Default for PageConfig {
     fn default() -> Self {
-        Self { live_audio: true, hosts: Vec::new() }
+        Self { live_audio: true, loopback: Loopback::default(), hosts: Vec::new() }
     }
 }

@@ -13,13 +13,16 @@ use utoipa_axum::router::OpenApiRouter;
 mod analyses;
 mod app;
 mod backup;
+mod caller;
 mod config;
 mod contract;
 mod events;
+mod gate;
 mod index;
 mod json;
 mod level;
 mod limits;
+mod listeners;
 mod listening;
 mod live_audio;
 mod metrics;
@@ -29,6 +32,7 @@ mod openapi;
 mod origin;
 mod page;
 mod params;
+mod people;
 mod probes;
 mod search;
 mod server;
@@ -36,7 +40,8 @@ mod stream;
 mod vocalisation;
 
 pub use app::App;
-pub use config::PageConfig;
+pub use caller::Caller;
+pub use config::{Loopback, PageConfig};
 pub use limits::Limits;
 pub use origin::Hosts;
 pub use server::serve;
@@ -51,6 +56,7 @@ pub fn router(app: App) -> Router {
     let streams = vec![("news", app.limits.updates.clone()), ("sound", app.limits.live_audio.clone())];
     app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
     let count = metrics::Count::new(app.metrics.clone());
+    let app = Arc::new(app);
     routes
         .merge(index::routes())
         .merge(page::routes())
@@ -58,11 +64,12 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), gate::check))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(count)
         .layer(axum::middleware::map_response(json::with_nosniff))
-        .with_state(Arc::new(app))
+        .with_state(app)
 }
 
 /// The routes that the OpenAPI document describes.
@@ -77,6 +84,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(notices::routes())
         .merge(backup::routes())
         .merge(live_audio::routes())
+        .merge(people::routes())
         .merge(probes::routes())
         .merge(metrics::routes())
 }

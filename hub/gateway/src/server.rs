@@ -24,6 +24,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
+use crate::caller::Caller;
 use crate::json::Failure;
 
 /// Most connections at the same time. If all are taken, the one that has been idle longest is ended for a new one.
@@ -79,7 +80,10 @@ pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: Cancellati
 }
 
 async fn serve_within(limits: ConnectionLimits, listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
-    let serve = move |stream, client: Client| connection(limits, stream, router.clone(), client.place);
+    let serve = move |stream, client: Client| {
+        let caller = Caller { address: client.peer.ip(), secure: false };
+        connection(limits, stream, router.clone(), client.place, caller)
+    };
     let limits = Limits { connections: limits.connections, stall: limits.stall_timeout };
     accept(limits, listeners, Plain, serve, stop).await;
 }
@@ -90,8 +94,10 @@ fn connection(
     stream: TcpStream,
     router: Router,
     place: Arc<Place>,
+    caller: Caller,
 ) -> impl GracefulConnection<Error = hyper::Error> + Send {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller);
         let (router, place) = (router.clone(), Arc::clone(&place));
         async move {
             // A request whose body has not arrived does not keep the connection from making room.

@@ -4,20 +4,21 @@
 
 use std::collections::HashSet;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::error::Code;
 use hub_base::peer;
-use hub_gateway::{App, Hosts, Limits, PageConfig, router};
+use hub_gateway::{App, Caller, Hosts, Limits, PageConfig, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::{FakeNode, announce};
+use hub_people::People;
 use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
@@ -32,6 +33,9 @@ use serde_json::Value;
 use sound::testing::features;
 use tower::ServiceExt;
 
+#[path = "api/people.rs"]
+mod people;
+
 /// A gateway over a store that the test fills.
 struct Gateway {
     dir: tempfile::TempDir,
@@ -40,8 +44,12 @@ struct Gateway {
     admission: Admission,
     clips: Clips,
     live: Live,
+    people: People,
     stop: CancellationToken,
+    /// For requests from this machine.
     router: Router,
+    /// For requests that say themselves where they come from.
+    bare: Router,
 }
 
 struct Answer {
@@ -66,6 +74,10 @@ impl Gateway {
     }
 
     async fn with(page: PageConfig) -> Self {
+        Self::build(page, false).await
+    }
+
+    async fn build(page: PageConfig, insecure: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
@@ -75,7 +87,8 @@ impl Gateway {
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
         let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
         let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
-        let router = router(App {
+        let people = People::new(store.clone());
+        let bare = router(App {
             admission: admission.clone(),
             nodes: nodes.clone(),
             owner: None,
@@ -86,6 +99,8 @@ impl Gateway {
             backups: Some(Backups::new(source, BackupConfig::default())),
             live: Some(live.clone()),
             mqtt: None,
+            people: people.clone(),
+            insecure,
             stop: stop.clone(),
             page,
             hosts: Hosts::default(),
@@ -93,7 +108,9 @@ impl Gateway {
             metrics: Metrics::default(),
             limits: Limits::default(),
         });
-        Self { dir, store, nodes, admission, clips, live, stop, router }
+        let here = Caller { address: std::net::Ipv4Addr::LOCALHOST.into(), secure: false };
+        let router = bare.clone().layer(Extension(here));
+        Self { dir, store, nodes, admission, clips, live, people, stop, router, bare }
     }
 
     /// Stores an event with half a second of sound, or none.

@@ -32,6 +32,7 @@ pub(super) fn start(
 ) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
     let Some(admission) = shared.admission.clone() else { return Ok(()) };
+    let Some(people) = shared.people.clone() else { return Ok(()) };
     let config = &shared.config;
     let app = App {
         nodes: shared.nodes.clone(),
@@ -44,6 +45,8 @@ pub(super) fn start(
         backups,
         live: audio.live(),
         mqtt: shared.mqtt.clone(),
+        people,
+        insecure: config.insecure,
         stop: shared.stop.clone(),
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
         page: config.page.clone(),
