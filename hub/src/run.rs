@@ -22,6 +22,7 @@ mod listeners;
 mod listening;
 mod owner;
 mod shared;
+mod tokens;
 mod watch;
 mod welcome;
 

@@ -26,6 +26,7 @@ use tonic::server::NamedService;
 use tracing::warn;
 
 use super::RunError;
+use super::tokens::Checked;
 use crate::config::{HubSettings, default_node};
 
 /// What the parts of the hub share.
@@ -103,6 +104,7 @@ impl Shared {
         S::Future: Send + 'static,
     {
         let (meter, stop) = (self.metrics.meter(), self.stop.clone());
+        let service = Checked::new(service, self.people.clone());
         self.tasks.spawn(async move {
             let (health, health_service) = tonic_health::server::health_reporter();
             health.set_serving::<S>().await;
