@@ -129,8 +129,11 @@ impl Need {
 
 fn row(method: &Method, route: &str) -> Row {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    let found = TABLE.iter().find(|(known, path, ..)| *known == method && *path == route);
-    found.copied().unwrap_or(("", "", People(Admin), None))
+    let of_route = TABLE.iter().filter(|(_, path, ..)| *path == route);
+    let found = of_route.clone().find(|(known, ..)| *known == method).copied();
+    // A method that the route does not have is answered with 405 to whoever may use the route.
+    let other = || of_route.clone().max_by_key(|(.., need, _)| need.role()).map(|(.., need, _)| ("", "", *need, None));
+    found.or_else(other).unwrap_or(("", "", People(Admin), None))
 }
 
 /// Who a request is from. It is added to each request as an extension.
@@ -292,6 +295,8 @@ mod tests {
         }
         assert_eq!(row(&Method::POST, "/api/v1/new").2, People(Admin));
         assert_eq!(row(&Method::HEAD, "/metrics").2, Monitoring(Viewer));
+        assert_eq!(row(&Method::POST, "/cat/{name}").2, Contract(Owner));
+        assert_eq!(row(&Method::PATCH, "/api/v1/events/{id}").2, Role(Owner));
     }
 
     #[test]
