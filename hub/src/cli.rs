@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::{ConfigCommand, ConfigError, Flags, Selection};
+use hub_base::time::MOST_DAYS;
 use hub_nodes::Discover;
+use hub_people::UserRole;
 use jiff::tz::TimeZone;
 use recordings::Channel;
 use sound::detector::DetectorConfig;
@@ -72,6 +74,133 @@ enum SubCommand {
     Nodes(NodesCommand),
     /// Show the certificate of the gateway and the CA that phones and computers need
     Cert(CertArgs),
+    /// Add, list and remove the people who log in to the page
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make, list and remove the tokens of programs
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// What to do about users. It works while the hub runs and while it does not.
+///
+/// Roles: a viewer sees the page and plays clips; a listener also hears live audio; an owner also labels, deletes and
+/// calls animals; an admin also changes nodes, users and tokens. Once there is a user, the page and the API ask for a
+/// log-in, on this machine too. A password is asked for on the terminal, or read as the first line of standard input.
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Add a user
+    Add {
+        /// Name to log in with: letters, digits and - _ . @
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// viewer, listener, owner or admin [default: admin for the first user, else viewer]
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: Option<UserRole>,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Change a password, and end all sessions of the user
+    Passwd {
+        /// The user
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Change what a user may do
+    Role {
+        /// The user
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// viewer, listener, owner or admin
+        #[arg(value_name = "ROLE", value_parser = role)]
+        role: UserRole,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// List the users
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Remove a user, and end all sessions of the user; without users, nobody is asked to log in
+    Remove {
+        /// The user
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+}
+
+/// What to do about the tokens of programs, which send them as `Authorization: Bearer TOKEN`. It works while the hub
+/// runs and while it does not.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it; the hub does not keep its text
+    Add {
+        /// Name of the token: letters, digits and - _ . @
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// What the token allows: viewer, listener, owner or admin
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: UserRole,
+
+        /// When it expires, in days, as in 90d [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = days)]
+        expires: Option<u32>,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// List the tokens, without their texts
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Remove a token: the hub refuses it from now on
+    Remove {
+        /// The token
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+}
+
+fn role(word: &str) -> Result<UserRole, String> {
+    word.parse()
+}
+
+/// A number of days: `90d`, or `90`.
+fn days(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=MOST_DAYS).contains(days));
+    number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {MOST_DAYS}d"))
 }
 
 /// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.
@@ -169,6 +298,10 @@ pub enum Command {
     Nodes(NodesCommand),
     /// Print the fingerprints and the names of the certificates.
     Cert(CertArgs),
+    /// Do something about the users.
+    User(UserCommand),
+    /// Do something about the tokens of programs.
+    Token(TokenCommand),
 }
 
 /// Options of `hub serve`.
@@ -359,6 +492,8 @@ impl Cli {
             Some(SubCommand::Clock(command)) => Command::Clock(command),
             Some(SubCommand::Nodes(command)) => Command::Nodes(command),
             Some(SubCommand::Cert(args)) => Command::Cert(args),
+            Some(SubCommand::User(command)) => Command::User(command),
+            Some(SubCommand::Token(command)) => Command::Token(command),
         }
     }
 }
@@ -495,6 +630,17 @@ mod tests {
         let settings = at.settings.load_with(&Variables::default()).unwrap().settings;
         assert!(json && settings.data_dir.as_deref() == Some(Path::new("/d")));
         assert!(nodes(&["admit"]).is_err() && nodes(&["refuse"]).is_err() && nodes(&["forget"]).is_err());
+    }
+
+    #[test]
+    fn roles_and_days_of_tokens_are_checked() {
+        let token = |args: &[&str]| Cli::try_parse_from([&["hub", "token", "add", "grafana"], args].concat());
+        let cli = token(&["--role", "viewer", "--expires", "90d"]).unwrap();
+        let Command::Token(TokenCommand::Add { role, expires, .. }) = cli.command() else { panic!("not a token") };
+        assert_eq!((role, expires), (UserRole::Viewer, Some(90)));
+        for bad in [&["--role", "king"][..], &[], &["--role", "viewer", "--expires", "0d"]] {
+            assert!(token(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

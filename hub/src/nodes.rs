@@ -62,12 +62,14 @@ fn try_run(command: &NodesCommand) -> Result<(), Failure> {
         Answer::Done(urls) => urls.iter().fold(String::new(), |text, url| text + &format!("{verb}: {url}\n")),
         Answer::Forgotten { url, until_restart } => forgotten(&url, until_restart),
         Answer::Error(failure) => return Err(ControlError::Refused(failure).into()),
+        _ => return Err(io::Error::other("the hub answered something else").into()),
     };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-fn socket(at: &SocketArgs) -> Result<PathBuf, ConfigError> {
+/// The socket of the running hub.
+pub(crate) fn socket(at: &SocketArgs) -> Result<PathBuf, ConfigError> {
     if let Some(socket) = &at.socket {
         return Ok(socket.clone());
     }

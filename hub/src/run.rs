@@ -23,6 +23,7 @@ mod listeners;
 mod listening;
 mod owner;
 mod shared;
+mod tokens;
 mod watch;
 mod welcome;
 
@@ -70,6 +71,7 @@ impl RunError {
 pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let roles = config.roles().iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
     let page_url = welcome::page_url(&listeners.http, config.insecure);
+    let is_beyond_loopback = welcome::is_beyond_loopback(&listeners.http);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
     let dog = dog::start(&shared, owner.clone(), listeners.dog)?;
@@ -87,6 +89,7 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
     if let Some(page_url) = page_url {
         welcome::log(&page_url, &shared);
+        welcome::log_setup_link(&page_url, is_beyond_loopback, shared.people.as_ref()).await;
     }
     systemd::ready(&format!("serving {roles}"));
     shared.stop.cancelled().await;

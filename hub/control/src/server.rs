@@ -11,6 +11,7 @@ use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
 use hub_nodes::{Node, Nodes, WaitingNode};
+use hub_people::People;
 use hub_watch::admission::{Admission, By, Forgotten};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -37,6 +38,19 @@ const MODE: u32 = 0o660;
 /// Tells the condition of a node, as in `/readyz`.
 pub type ConditionOf = Arc<dyn Fn(&Node) -> &'static str + Send + Sync>;
 
+/// What the commands are about.
+#[derive(Clone)]
+pub struct Running {
+    /// The nodes of the hub.
+    pub nodes: Nodes,
+    /// Which discovered nodes are admitted.
+    pub admission: Admission,
+    /// Users and tokens.
+    pub people: People,
+    /// Tells the condition of a node.
+    pub condition: ConditionOf,
+}
+
 /// The socket of a hub. The file is removed when this is dropped.
 #[derive(Debug)]
 pub struct Socket {
@@ -62,18 +76,17 @@ impl Socket {
     }
 
     /// Answers commands until `stop`.
-    pub async fn serve(self, nodes: Nodes, admission: Admission, condition: ConditionOf, stop: CancellationToken) {
+    pub async fn serve(self, running: Running, stop: CancellationToken) {
         let mut exchanges = JoinSet::new();
         let mut quiet = Quiet::new(LOG_PERIOD);
         loop {
             tokio::select! {
                 accepted = self.listener.accept(), if exchanges.len() < MAX_CONNECTIONS => match accepted {
                     Ok((stream, _)) => {
-                        let (nodes, admission, condition) = (nodes.clone(), admission.clone(), condition.clone());
+                        let running = running.clone();
                         exchanges.spawn(async move {
-                            let done = exchange(stream, &nodes, &admission, &condition);
                             // A client that is too slow or gone gets no answer.
-                            let _ = tokio::time::timeout(EXCHANGE_DEADLINE, done).await;
+                            let _ = tokio::time::timeout(EXCHANGE_DEADLINE, exchange(stream, &running)).await;
                         });
                     }
                     Err(error) => {
@@ -97,17 +110,12 @@ impl Drop for Socket {
     }
 }
 
-async fn exchange(
-    mut stream: UnixStream,
-    nodes: &Nodes,
-    admission: &Admission,
-    condition: &ConditionOf,
-) -> io::Result<()> {
+async fn exchange(mut stream: UnixStream, running: &Running) -> io::Result<()> {
     let mut line = String::new();
     let (read, mut write) = stream.split();
     BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
     let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(Request { version: VERSION, command }) => run(command, nodes, admission, condition).await,
+        Ok(Request { version: VERSION, command }) => run(command, running).await,
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
         }
@@ -121,7 +129,8 @@ async fn exchange(
     write.shutdown().await
 }
 
-async fn run(command: Command, nodes: &Nodes, admission: &Admission, condition: &ConditionOf) -> Result<Answer, Error> {
+async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
+    let Running { nodes, admission, people, condition } = running;
     let done = |url: String| Answer::Done(vec![url]);
     Ok(match command {
         Command::ListNodes => Answer::Nodes(list(nodes, condition)),
@@ -142,6 +151,7 @@ async fn run(command: Command, nodes: &Nodes, admission: &Admission, condition: 
             let Forgotten { url, until_restart } = admission.forget(&name).await?;
             Answer::Forgotten { url, until_restart }
         }
+        Command::People(command) => crate::people::run(command, people).await?,
     })
 }
 
@@ -173,16 +183,21 @@ mod tests {
 
     use super::*;
     use crate::client::{self, ControlError};
+    use crate::protocol::PeopleCommand;
 
     async fn serving(path: &Path, dir: &Path) -> CancellationToken {
         let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
-        let admission = Admission::open(nodes.clone(), Store::open(dir, Access::Keeper).unwrap()).await.unwrap();
+        let store = Store::open(dir, Access::Keeper).unwrap();
+        let people = People::new(store.clone());
+        let admission = Admission::open(nodes.clone(), store).await.unwrap();
         let address = FakeNode::with(vec![]).serve().await;
         for host in ["attic", "cellar", "shed"] {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
         let stop = CancellationToken::new();
-        tokio::spawn(Socket::bind(path).unwrap().serve(nodes, admission, Arc::new(|_: &Node| "ok"), stop.clone()));
+        let condition: ConditionOf = Arc::new(|_: &Node| "ok");
+        let running = Running { nodes, admission, people, condition };
+        tokio::spawn(Socket::bind(path).unwrap().serve(running, stop.clone()));
         stop
     }
 
@@ -222,6 +237,33 @@ mod tests {
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (2, 0));
         assert_eq!((list.nodes[1].condition.as_str(), list.nodes[1].addresses.len()), ("ok", 1));
+    }
+
+    #[tokio::test]
+    async fn commands_add_and_remove_users_and_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let _stop = serving(&path, dir.path()).await;
+        let people = |command| ask(&path, Command::People(command));
+        for (user, added) in [("anna", "anna (admin)"), ("ben", "ben (viewer)")] {
+            let add = PeopleCommand::AddUser { name: name(user), role: None, password: name("correct horse") };
+            assert_eq!(people(add).await.unwrap(), Answer::Done(vec![name(added)]));
+        }
+        let role = PeopleCommand::SetRole { name: name("ben"), role: name("king") };
+        assert!(people(role).await.unwrap_err().to_string().contains("unknown role \"king\""));
+        let Answer::Users(users) = people(PeopleCommand::ListUsers).await.unwrap() else { panic!("no users") };
+        assert_eq!(users.iter().map(|user| user.role.as_str()).collect::<Vec<_>>(), ["admin", "viewer"]);
+        for user in ["ben", "anna"] {
+            people(PeopleCommand::RemoveUser { name: name(user) }).await.unwrap();
+        }
+        let add = PeopleCommand::AddToken { name: name("grafana"), role: name("viewer"), days: Some(90) };
+        let Answer::Token(token) = people(add).await.unwrap() else { panic!("no token") };
+        assert!(token.starts_with("meowlink_"));
+        let Answer::Tokens(tokens) = people(PeopleCommand::ListTokens).await.unwrap() else { panic!("no tokens") };
+        assert!(tokens.len() == 1 && tokens[0].expires_at.is_some());
+        let remove = || PeopleCommand::RemoveToken { name: name("grafana") };
+        people(remove()).await.unwrap();
+        assert!(people(remove()).await.unwrap_err().to_string().contains("there is no token"));
     }
 
     #[tokio::test]

@@ -41,6 +41,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// A client whose connection is served as it is.
+    pub const fn new(address: IpAddr, https: bool, through_proxy: bool) -> Self {
+        Self { address, https, through_proxy, must_use_tls: false }
+    }
+
     /// Whether the request came from this machine, and through no proxy.
     pub fn is_local(&self) -> bool {
         self.address.to_canonical().is_loopback() && !self.through_proxy
@@ -48,11 +53,12 @@ impl Caller {
 }
 
 /// Whether a request came through a proxy on this machine, although its connection comes from loopback: it has a header
-/// that a proxy adds (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`, `Via`), or its `Host` is not a loopback name. A
+/// that a proxy adds (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`, `Via`), or a `Host` that is not a loopback name. A
 /// proxy that adds none of them and calls the hub `localhost` cannot be told from a program of this machine.
 pub fn came_through_proxy<B>(request: &axum::http::Request<B>) -> bool {
-    let host = host_in(request.headers(), request.uri());
-    name_a_proxy(request.headers()) || host.is_some_and(|host| !is_loopback_host(host))
+    let named = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
+    let mut hosts = named.chain(request.uri().authority().map(|host| host.as_str().as_bytes()));
+    name_a_proxy(request.headers()) || hosts.any(|host| !is_loopback_host(host))
 }
 
 /// Adds the [`Caller`] to a request. What a trusted proxy says of the host stands in for `Host`.
@@ -154,6 +160,7 @@ mod tests {
             &[("host", "localhost"), ("x-real-ip", "127.0.0.1")],
             &[("host", "localhost"), ("forwarded", "for=127.0.0.1")],
             &[("host", "localhost"), ("via", "1.1 proxy")],
+            &[("host", "localhost"), ("host", "cats.example.org")],
         ] {
             assert!(came_through_proxy(&request(through)), "{through:?}");
         }

@@ -18,11 +18,13 @@ mod caller;
 mod config;
 mod contract;
 mod events;
+mod gate;
 mod headers;
 mod index;
 mod json;
 mod level;
 mod limits;
+mod listeners;
 mod listening;
 mod live_audio;
 mod metrics;
@@ -32,6 +34,7 @@ mod openapi;
 mod origin;
 mod page;
 mod params;
+mod people;
 mod probes;
 mod proxies;
 mod search;
@@ -42,7 +45,7 @@ mod vocalisation;
 
 pub use app::App;
 pub use caller::{Caller, came_through_proxy};
-pub use config::{GatewayConfig, PageConfig};
+pub use config::{GatewayConfig, Loopback, PageConfig};
 pub use limits::Limits;
 pub use origin::Hosts;
 pub use proxies::Proxies;
@@ -59,6 +62,7 @@ pub fn router(app: App) -> Router {
     let streams = vec![("news", app.limits.updates.clone()), ("sound", app.limits.live_audio.clone())];
     app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
     let count = metrics::Count::new(app.metrics.clone());
+    let app = Arc::new(app);
     routes
         .merge(index::routes())
         .merge(ca::routes())
@@ -67,13 +71,14 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), gate::check))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check))
         .layer(axum::middleware::from_fn(caller::redirect))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(axum::middleware::from_fn_with_state(app.proxies.clone(), caller::identify))
         .layer(count)
         .layer(axum::middleware::map_response(json::with_nosniff))
-        .with_state(Arc::new(app))
+        .with_state(app)
 }
 
 /// The routes that the OpenAPI document describes.
@@ -88,6 +93,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(notices::routes())
         .merge(backup::routes())
         .merge(live_audio::routes())
+        .merge(people::routes())
         .merge(probes::routes())
         .merge(metrics::routes())
 }

@@ -2,6 +2,8 @@
 
 use hub_base::places::Places;
 
+use crate::listeners::Listeners;
+
 /// Longest accepted body of a request, in bytes. Longer ones are answered with 413.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 10;
 
@@ -21,6 +23,8 @@ pub(super) const MAX_DRAWINGS: usize = 2;
 pub struct Limits {
     pub(super) updates: Places,
     pub(super) live_audio: Places,
+    /// Those who have the places for live audio.
+    pub(super) listeners: Listeners,
     pub(super) drawings: Places,
 }
 
@@ -29,6 +33,7 @@ impl Default for Limits {
         Self {
             updates: Places::new(MAX_UPDATE_STREAMS),
             live_audio: Places::new(MAX_LIVE_STREAMS),
+            listeners: Listeners::default(),
             drawings: Places::new(MAX_DRAWINGS),
         }
     }

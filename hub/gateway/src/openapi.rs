@@ -16,7 +16,9 @@ use crate::app::App;
         title = "Meowlink hub",
         description = "Calls cats and dogs, listens to cat-nodes, detects meows, and notifies owners. A request that \
             names the hub by a public host name which is not in `[page] hosts` of the hub's config is answered with \
-            421 `unknown_host`, on every route.",
+            421 `unknown_host`, on every route. Once there are users, a route that shows or changes something needs a \
+            session or `Authorization: Bearer TOKEN`, and answers 401 `unauthenticated` without, or 403 `forbidden` \
+            if the role does not suffice. The routes of the original system stay open on the hub's own machine.",
     ),
     tags(
         (name = "animals", description = "The routes of the original system"),
@@ -25,6 +27,7 @@ use crate::app::App;
         (name = "live", description = "Updates and audio as they happen"),
         (name = "nodes", description = "The cat-nodes and their microphones"),
         (name = "notices", description = "Notifications to owners"),
+        (name = "people", description = "Log-in, users, sessions, tokens and the audit log"),
         (name = "backup", description = "Backups of the database and the clips"),
         (name = "health", description = "Health checks and metrics"),
     )

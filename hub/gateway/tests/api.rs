@@ -4,20 +4,21 @@
 
 use std::collections::HashSet;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::error::Code;
 use hub_base::peer;
-use hub_gateway::{App, Hosts, Limits, PageConfig, Proxies, router};
+use hub_gateway::{App, Caller, Hosts, Limits, Loopback, PageConfig, Proxies, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::{FakeNode, announce};
+use hub_people::People;
 use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
@@ -32,6 +33,9 @@ use serde_json::Value;
 use sound::testing::features;
 use tower::ServiceExt;
 
+#[path = "api/people.rs"]
+mod people;
+
 /// A gateway over a store that the test fills.
 struct Gateway {
     dir: tempfile::TempDir,
@@ -40,8 +44,12 @@ struct Gateway {
     admission: Admission,
     clips: Clips,
     live: Live,
+    people: People,
     stop: CancellationToken,
+    /// For requests from this machine.
     router: Router,
+    /// For requests that say themselves where they come from.
+    bare: Router,
 }
 
 struct Answer {
@@ -60,17 +68,33 @@ impl Answer {
     }
 }
 
+/// What tests set of a gateway.
+struct Setting {
+    page: PageConfig,
+    nodes: Nodes,
+    insecure: bool,
+    loopback: Loopback,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        let kitchen = NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() };
+        let nodes = Nodes::new(&[kitchen]).unwrap();
+        Self { page: PageConfig::default(), nodes, insecure: false, loopback: Loopback::default() }
+    }
+}
+
 impl Gateway {
     async fn new() -> Self {
         Self::with(PageConfig::default()).await
     }
 
     async fn with(page: PageConfig) -> Self {
-        let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
-        Self::with_nodes(page, nodes).await
+        Self::build(Setting { page, ..Setting::default() }).await
     }
 
-    async fn with_nodes(page: PageConfig, nodes: Nodes) -> Self {
+    async fn build(setting: Setting) -> Self {
+        let Setting { page, nodes, insecure, loopback } = setting;
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
@@ -79,7 +103,8 @@ impl Gateway {
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
         let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
-        let router = router(App {
+        let people = People::new(store.clone());
+        let bare = router(App {
             admission: admission.clone(),
             nodes: nodes.clone(),
             owner: None,
@@ -90,7 +115,10 @@ impl Gateway {
             backups: Some(Backups::new(source, BackupConfig::default())),
             live: Some(live.clone()),
             mqtt: None,
+            people: people.clone(),
+            insecure,
             stop: stop.clone(),
+            loopback,
             page,
             hosts: Hosts::default(),
             proxies: Proxies::default(),
@@ -100,7 +128,9 @@ impl Gateway {
             metrics: Metrics::default(),
             limits: Limits::default(),
         });
-        Self { dir, store, nodes, admission, clips, live, stop, router }
+        let here = Caller::new(std::net::Ipv4Addr::LOCALHOST.into(), false, false);
+        let router = bare.clone().layer(Extension(here));
+        Self { dir, store, nodes, admission, clips, live, people, stop, router, bare }
     }
 
     /// Stores an event with half a second of sound, or none.
@@ -179,7 +209,7 @@ async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
 #[tokio::test]
 async fn nodes_that_wait_stand_for_the_node_on_this_machine_that_does_not_answer() {
     let default = NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap() };
-    let gateway = Gateway::with_nodes(PageConfig::default(), Nodes::with_default(&default).unwrap()).await;
+    let gateway = Gateway::build(Setting { nodes: Nodes::with_default(&default).unwrap(), ..Setting::default() }).await;
     let nodes = async || gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len();
     let message = async || gateway.get("/cat/Tom").await.json()["error"]["message"].as_str().unwrap().to_owned();
     assert_eq!(nodes().await, 1);

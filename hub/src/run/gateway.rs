@@ -38,6 +38,7 @@ pub(super) async fn start(
 ) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
     let Some(admission) = shared.admission.clone() else { return Ok(()) };
+    let Some(people) = shared.people.clone() else { return Ok(()) };
     let config = &shared.config;
     let certificates = certificates(shared, &listeners).await?;
     let proxies = Proxies::new(&config.gateway.trusted_proxies)
@@ -53,8 +54,11 @@ pub(super) async fn start(
         backups,
         live: audio.live(),
         mqtt: shared.mqtt.clone(),
+        people,
+        insecure: config.insecure,
         stop: shared.stop.clone(),
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
+        loopback: config.gateway.loopback,
         page: config.page.clone(),
         proxies,
         certificates: certificates.clone(),

@@ -12,6 +12,7 @@ use hub_nodes::{Discover, Nodes};
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
+use hub_people::People;
 use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
 use hub_watch::admission::Admission;
@@ -25,6 +26,7 @@ use tonic::server::NamedService;
 use tracing::warn;
 
 use super::RunError;
+use super::tokens::Checked;
 use crate::config::{HubSettings, default_node};
 
 /// What the parts of the hub share.
@@ -37,6 +39,8 @@ pub(super) struct Shared {
     pub(super) nodes: Nodes,
     /// `None` if no role of this process needs the nodes.
     pub(super) admission: Option<Admission>,
+    /// Users and tokens. `None` without a store.
+    pub(super) people: Option<People>,
     /// `None` if there are no owners, or no store.
     pub(super) outbox: Option<Outbox>,
     /// `None` if this process sends nothing to a broker.
@@ -75,9 +79,22 @@ impl Shared {
         if let Some(admission) = admission.as_ref().filter(|_| config.discover.is_on()) {
             admission.expect_heard().await?;
         }
+        let people = store.clone().map(People::new);
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
-        Ok(Self { config, data_dir, store, nodes, admission, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
+        Ok(Self {
+            config,
+            data_dir,
+            store,
+            nodes,
+            admission,
+            people,
+            outbox,
+            mqtt,
+            metrics: Metrics::default(),
+            tasks,
+            stop,
+        })
     }
 
     /// Whether this process listens to the nodes or has the gateway.
@@ -97,6 +114,7 @@ impl Shared {
         S::Future: Send + 'static,
     {
         let (meter, stop) = (self.metrics.meter(), self.stop.clone());
+        let service = Checked::new(service, self.people.clone());
         self.tasks.spawn(async move {
             let (health, health_service) = tonic_health::server::health_reporter();
             health.set_serving::<S>().await;

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use hub_nodes::address::NodeConfig;
 use hub_nodes::{Discover, Node};
+use hub_people::People;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::shared::Shared;
 
@@ -38,6 +39,25 @@ pub(super) fn log(page_url: &str, shared: &Shared) {
         Discover::AdmitAll => "on, admits all",
     };
     info!(nodes, %discovery, data_dir = %shared.data_dir.display(), "the page is at {page_url}");
+}
+
+/// Logs the set-up link, with which the first user is added from another machine. It is printed if other machines reach
+/// the page and there are no users, and it is good once.
+pub(super) async fn log_setup_link(page_url: &str, listeners_beyond_loopback: bool, people: Option<&People>) {
+    let Some(people) = people.filter(|_| listeners_beyond_loopback) else { return };
+    match people.begin_setup().await {
+        Ok(Some(secret)) => {
+            info!("no users yet: add the first at {page_url}#/setup/{} (good once)", secret.expose());
+        }
+        Ok(None) => {}
+        Err(error) => warn!(%error, "there is no set-up link; `hub user add` adds the first user"),
+    }
+}
+
+/// Whether other machines reach one of these sockets.
+pub(super) fn is_beyond_loopback(listeners: &[TcpListener]) -> bool {
+    let mut addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    addresses.any(|address| !address.ip().to_canonical().is_loopback())
 }
 
 /// `host_name` gives the name of this machine: it stands for an address that means all addresses, such as 0.0.0.0.

@@ -26,6 +26,7 @@ mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
+pub mod people;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

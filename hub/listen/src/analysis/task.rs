@@ -49,6 +49,7 @@ const NOT_PASSED_ON: &[&str] = &[
     "connection",
     "content-length",
     "content-type",
+    "cookie",
     "host",
     "keep-alive",
     "proxy-authenticate",
@@ -286,7 +287,7 @@ mod tests {
         }
         metadata.append("x-request-id", MetadataValue::from_static("twice"));
         metadata.insert_bin("x-token-bin", MetadataValue::from_bytes(b"\0\xff"));
-        for key in ["grpc-timeout", "grpc-accept-encoding", "user-agent", "te", "content-type", "host"] {
+        for key in ["grpc-timeout", "grpc-accept-encoding", "user-agent", "te", "content-type", "cookie", "host"] {
             metadata.insert(key, MetadataValue::from_static("left out"));
         }
         metadata.insert_bin("grpc-trace-bin", MetadataValue::from_bytes(b"left out"));
