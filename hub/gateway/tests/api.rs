@@ -640,6 +640,31 @@ async fn every_operation_has_an_id_of_its_own() {
     assert!(ids.contains("list_events") && ids.contains("list_analyses"), "{ids:?}");
 }
 
+#[tokio::test]
+async fn every_answer_is_described_and_files_are_binary() {
+    let gateway = Gateway::new().await;
+    let document = gateway.get("/api/v1/openapi.json").await.json();
+    let mut files = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let description = answer["description"].as_str().unwrap_or_default();
+                assert!(!description.is_empty(), "{method} {path}: {status} has no description");
+                for (kind, content) in answer["content"].as_object().into_iter().flatten() {
+                    if kind.starts_with("text/") || kind == "application/json" || kind == "application/x-ndjson" {
+                        continue;
+                    }
+                    files += 1;
+                    assert_eq!(content["schema"]["$ref"], "#/components/schemas/Binary", "{method} {path}: {kind}");
+                }
+            }
+        }
+    }
+    let binary = &document["components"]["schemas"]["Binary"];
+    assert_eq!((&binary["type"], &binary["format"]), (&"string".into(), &"binary".into()));
+    assert!(files >= 4, "{files} files");
+}
+
 mod fuzz {
     use std::time::Duration;
 
