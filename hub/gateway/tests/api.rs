@@ -285,6 +285,30 @@ async fn csv_is_asked_for_in_three_ways() {
 }
 
 #[tokio::test]
+async fn json_lines_are_asked_for_in_two_ways() {
+    let gateway = Gateway::new().await;
+    for n in 0..3 {
+        gateway.put(event("http://kitchen:1", n * 16_000), false).await;
+    }
+    let accept = |kinds| [("accept", kinds)];
+    let lines = [
+        gateway.get("/api/v1/events?format=jsonl&cat=Tom&limit=1").await,
+        gateway.ask("GET", "/api/v1/events", &accept("application/x-ndjson"), "").await,
+        gateway.ask("GET", "/api/v1/events", &accept("text/html, application/jsonl;q=0.9, text/csv"), "").await,
+    ];
+    let one = gateway.get("/api/v1/events/3").await.json();
+    for answer in lines {
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/x-ndjson"));
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((events.len(), &events[0]), (3, &one));
+    }
+    let json = gateway.ask("GET", "/api/v1/events", &accept("application/json, text/csv;q=0.5"), "").await;
+    assert_eq!(json.json()["events"].as_array().unwrap().len(), 3);
+    assert_eq!(gateway.get("/api/v1/events?format=jsonl&cat=Nobody").await.body.len(), 0);
+}
+
+#[tokio::test]
 async fn clip_is_sent_whole_in_parts_or_not_modified() {
     let gateway = Gateway::new().await;
     gateway.put(event("http://kitchen:1", 0), true).await;
