@@ -52,6 +52,8 @@ pub enum Code {
     TooManyAnalyses,
     /// The maximum number of live audio streams is open: try again later.
     TooManyLiveStreams,
+    /// The maximum number of archives is being written: try again later.
+    TooManyArchives,
     /// The hub's config disables it.
     SwitchedOff,
     /// A page of another site tried to change something.
@@ -89,6 +91,7 @@ const ALL: &[Code] = {
         TooManyUpdateStreams,
         TooManyAnalyses,
         TooManyLiveStreams,
+        TooManyArchives,
         SwitchedOff,
         ForeignOrigin,
         UnknownHost,
@@ -146,6 +149,7 @@ impl Code {
             Self::TooManyLiveStreams => {
                 ("too_many_listeners", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
             }
+            Self::TooManyArchives => ("too_many_archives", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::ForeignOrigin => ("foreign_origin", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::UnknownHost => ("unknown_host", StatusCode::MISDIRECTED_REQUEST, GrpcCode::PermissionDenied),

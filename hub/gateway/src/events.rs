@@ -22,6 +22,7 @@ use crate::json::{Failure, Line, Problem};
 use crate::params::{Body, Id, Params, bad_cursor, bad_word, page_limit};
 
 mod answer;
+mod archive;
 mod clip;
 mod counts;
 mod csv;
@@ -41,6 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(export))
         .routes(routes!(one, delete))
         .routes(routes!(label))
+        .merge(archive::routes())
         .merge(clip::routes())
         .merge(counts::routes())
         .merge(labels::routes())

@@ -44,6 +44,11 @@ pub(super) fn lines(events: &[Event]) -> Vec<u8> {
     }))
 }
 
+/// The line of an event whose clip is elsewhere than in the API, or the reason why there is no clip.
+pub(super) fn line(event: &Event, clip: Result<String, &'static str>) -> Vec<u8> {
+    records([fields_of(event, clip)])
+}
+
 fn columns() -> impl Iterator<Item = &'static str> {
     let context = FIRST_COLUMNS.into_iter().chain(CONTEXT_COLUMNS);
     context.chain(LABEL_COLUMNS).chain(MEASURED_COLUMNS).chain(CLIP_COLUMNS).chain(LAST_COLUMNS)
