@@ -199,14 +199,15 @@ fn selection(event: &Event, clip: &Clip) -> Selection {
 
 /// An archive that is being written.
 struct Archive {
-    zip: ZipWriter<StreamWriter<Written>>,
+    // In a box: it is large, and moves between threads for each clip.
+    zip: Box<ZipWriter<StreamWriter<Written>>>,
     written: Written,
 }
 
 impl Default for Archive {
     fn default() -> Self {
         let written = Written::default();
-        Self { zip: ZipWriter::new_stream(written.clone()), written }
+        Self { zip: Box::new(ZipWriter::new_stream(written.clone())), written }
     }
 }
 
