@@ -52,6 +52,8 @@ pub enum Code {
     TooManyAnalyses,
     /// The maximum number of live audio streams is open: try again later.
     TooManyLiveStreams,
+    /// The maximum number of archives is being written: try again later.
+    TooManyArchives,
     /// The hub's config disables it.
     SwitchedOff,
     /// The request needs a log-in or a token.
@@ -95,6 +97,7 @@ const ALL: &[Code] = {
         TooManyUpdateStreams,
         TooManyAnalyses,
         TooManyLiveStreams,
+        TooManyArchives,
         SwitchedOff,
         Unauthenticated,
         Forbidden,
@@ -155,6 +158,7 @@ impl Code {
             Self::TooManyLiveStreams => {
                 ("too_many_listeners", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
             }
+            Self::TooManyArchives => ("too_many_archives", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED, GrpcCode::Unauthenticated),
             Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),

@@ -57,7 +57,8 @@ const UNDOCUMENTED_ROUTES: [&str; 5] =
 
 /// The gateway with all its routes.
 pub fn router(app: App) -> Router {
-    let (routes, api) = api().split_for_parts();
+    let (routes, mut api) = api().split_for_parts();
+    openapi::describe_answers(&mut api);
     let documented = api.paths.paths.keys().cloned();
     let streams = vec![("news", app.limits.updates.clone()), ("sound", app.limits.live_audio.clone())];
     app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);

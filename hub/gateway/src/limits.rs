@@ -18,6 +18,14 @@ pub(super) const MAX_LIVE_STREAMS: usize = 8;
 /// milliseconds.
 pub(super) const MAX_DRAWINGS: usize = 2;
 
+/// Most archives of clips that are sent at the same time. Further requests are answered with 429: each one reads and
+/// compresses all its clips.
+pub(super) const MAX_ARCHIVES: usize = 2;
+
+/// Most events in an archive of clips. A request for more is answered with 400. The table of an archive is held in
+/// memory until its end: 5 MB for this many events.
+pub(super) const MAX_ARCHIVE_EVENTS: usize = 10_000;
+
 /// Places for requests that take long. Clones share the places.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -26,6 +34,7 @@ pub struct Limits {
     /// Those who have the places for live audio.
     pub(super) listeners: Listeners,
     pub(super) drawings: Places,
+    pub(super) archives: Places,
 }
 
 impl Default for Limits {
@@ -35,6 +44,7 @@ impl Default for Limits {
             live_audio: Places::new(MAX_LIVE_STREAMS),
             listeners: Listeners::default(),
             drawings: Places::new(MAX_DRAWINGS),
+            archives: Places::new(MAX_ARCHIVES),
         }
     }
 }

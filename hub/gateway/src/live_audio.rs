@@ -24,6 +24,7 @@ use crate::app::App;
 use crate::gate::Asker;
 use crate::json::{Failure, Problem};
 use crate::limits::MAX_LIVE_STREAMS;
+use crate::openapi::Binary;
 use crate::params::Params;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -46,7 +47,7 @@ struct LiveParams {
 #[utoipa::path(
     get, path = "/api/v1/nodes/live.wav", operation_id = "stream_live_audio", tag = "live", params(LiveParams),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "audio/wav"),
+        (status = 200, body = Binary, content_type = "audio/wav"),
         (status = 400, body = Problem, description = "`bad_request`: the parameter `node` is missing"),
         (status = 403, body = Problem, description = "`switched_off`: `[page] live_audio` is false in the config. \
             `foreign_origin`: the request came from a page of another site"),

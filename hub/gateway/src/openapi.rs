@@ -6,7 +6,9 @@ use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
-use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::PathItem;
+use utoipa::{OpenApi, ToSchema};
 
 use crate::app::App;
 
@@ -33,6 +35,28 @@ use crate::app::App;
     )
 )]
 struct Document;
+
+/// Bytes of a file: sound, a picture or an archive.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(super) struct Binary(#[expect(dead_code, reason = "only describes the answer")] Vec<u8>);
+
+/// Gives each answer without a description that of its operation: OpenAPI requires one.
+pub(super) fn describe_answers(api: &mut utoipa::openapi::OpenApi) {
+    for item in api.paths.paths.values_mut() {
+        let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
+        for operation in [get, put, post, delete, options, head, patch, trace].into_iter().flatten() {
+            let summary = operation.summary.clone().unwrap_or_default();
+            for answer in operation.responses.responses.values_mut() {
+                if let RefOr::T(answer) = answer
+                    && answer.description.is_empty()
+                {
+                    answer.description.clone_from(&summary);
+                }
+            }
+        }
+    }
+}
 
 /// The document without the routes.
 pub(super) fn document() -> utoipa::openapi::OpenApi {

@@ -336,6 +336,105 @@ async fn csv_is_asked_for_in_three_ways() {
 }
 
 #[tokio::test]
+async fn json_lines_are_asked_for_in_two_ways() {
+    let gateway = Gateway::new().await;
+    for n in 0..3 {
+        gateway.put(event("http://kitchen:1", n * 16_000), false).await;
+    }
+    let accept = |kinds| [("accept", kinds)];
+    let lines = [
+        gateway.get("/api/v1/events?format=jsonl&cat=Tom&limit=1").await,
+        gateway.ask("GET", "/api/v1/events", &accept("application/x-ndjson"), "").await,
+        gateway.ask("GET", "/api/v1/events", &accept("text/html, application/jsonl;q=0.9, text/csv"), "").await,
+    ];
+    let one = gateway.get("/api/v1/events/3").await.json();
+    for answer in lines {
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/x-ndjson"));
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((events.len(), &events[0]), (3, &one));
+    }
+    let json = gateway.ask("GET", "/api/v1/events", &accept("application/json, text/csv;q=0.5"), "").await;
+    assert_eq!(json.json()["events"].as_array().unwrap().len(), 3);
+    assert_eq!(gateway.get("/api/v1/events?format=jsonl&cat=Nobody").await.body.len(), 0);
+}
+
+#[tokio::test]
+async fn archive_has_every_clip_with_its_table_and_names_the_missing_ones() {
+    use std::io::Read;
+
+    let gateway = Gateway::new().await;
+    for n in 1..=3 {
+        let found = NewEvent { cat: "=Tom".into(), ..event("http://kitchen:1", n * 160_000) };
+        gateway.put(found, true).await;
+    }
+    gateway.put(event("http://kitchen:1", 800_000), false).await;
+    gateway.put(NewEvent { cat: "Kim".into(), ..event("http://kitchen:1", 960_000) }, true).await;
+    let second = gateway.store.event(2).await.unwrap().unwrap().clip.unwrap();
+    std::fs::remove_file(gateway.dir.path().join("clips").join(&second.file)).unwrap();
+    let third = gateway.store.event(3).await.unwrap().unwrap().clip.unwrap();
+    std::fs::write(gateway.dir.path().join("clips").join(&third.file), b"noise").unwrap();
+
+    let answer = gateway.get("/api/v1/events.zip?to=2023-11-14T22:14:15Z").await;
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/zip"));
+    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"events.zip\"");
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(answer.body)).unwrap();
+    let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+    assert_eq!(names, ["clips/event-1.wav", "clips/event-1.Table.1.selections.txt", "events.csv"]);
+    let mut file = |name: &str| {
+        let mut content = Vec::new();
+        archive.by_name(name).unwrap().read_to_end(&mut content).unwrap();
+        content
+    };
+    assert_eq!(file("clips/event-1.wav"), gateway.get("/api/v1/events/1/clip.wav").await.body);
+    let table = String::from_utf8(file("clips/event-1.Table.1.selections.txt")).unwrap();
+    let cells: Vec<&str> = table.lines().nth(1).unwrap().split('\t').collect();
+    assert_eq!((cells[3], cells[4], cells[7]), ("0.000000", "0.500000", "isolation"));
+    let csv = file("events.csv");
+    let mut reader = csv::Reader::from_reader(&csv[..]);
+    let header = reader.headers().unwrap().clone();
+    let place = |name: &str| header.iter().position(|column| column == name).unwrap();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let clips: Vec<[&str; 4]> =
+        rows.iter().map(|row| ["id", "cat", "clip", "no_clip_reason"].map(|name| &row[place(name)])).collect();
+    let expected = [
+        ["4", "Tom", "", "disk_full"],
+        ["3", "'=Tom", "", "damaged"],
+        ["2", "'=Tom", "", "missing"],
+        ["1", "'=Tom", "clips/event-1.wav", ""],
+    ];
+    assert_eq!(clips, expected);
+
+    let none = gateway.get("/api/v1/events.zip?cat=Nobody").await;
+    let archive = zip::ZipArchive::new(std::io::Cursor::new(none.body)).unwrap();
+    assert_eq!(archive.file_names().map(Result::unwrap).collect::<Vec<_>>(), ["events.csv"]);
+    let foreign = gateway.ask("GET", "/api/v1/events.zip", &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+}
+
+#[tokio::test]
+async fn archives_have_places_that_are_free_again_when_a_client_leaves() {
+    let gateway = Gateway::new().await;
+    for n in 1..=3 {
+        gateway.put(event("http://kitchen:1", n * 160_000), true).await;
+    }
+    let ask = || {
+        let request = Request::builder().uri("/api/v1/events.zip").body(Body::empty()).unwrap();
+        gateway.router.clone().oneshot(request)
+    };
+    let (first, second) = (ask().await.unwrap(), ask().await.unwrap());
+    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
+    let refused = gateway.get("/api/v1/events.zip").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.json()["error"]["code"], "too_many_archives");
+    drop(first);
+    assert_eq!(gateway.get("/api/v1/events.zip").await.status, StatusCode::OK);
+    // An archive that is read to its end has every clip, whatever happens to the others.
+    let body = axum::body::to_bytes(second.into_body(), usize::MAX).await.unwrap();
+    assert_eq!(zip::ZipArchive::new(std::io::Cursor::new(body)).unwrap().len(), 7);
+}
+
+#[tokio::test]
 async fn clip_is_sent_whole_in_parts_or_not_modified() {
     let gateway = Gateway::new().await;
     gateway.put(event("http://kitchen:1", 0), true).await;
@@ -691,6 +790,31 @@ async fn every_operation_has_an_id_of_its_own() {
     assert!(ids.contains("list_events") && ids.contains("list_analyses"), "{ids:?}");
 }
 
+#[tokio::test]
+async fn every_answer_is_described_and_files_are_binary() {
+    let gateway = Gateway::new().await;
+    let document = gateway.get("/api/v1/openapi.json").await.json();
+    let mut files = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let description = answer["description"].as_str().unwrap_or_default();
+                assert!(!description.is_empty(), "{method} {path}: {status} has no description");
+                for (kind, content) in answer["content"].as_object().into_iter().flatten() {
+                    if kind.starts_with("text/") || kind == "application/json" || kind == "application/x-ndjson" {
+                        continue;
+                    }
+                    files += 1;
+                    assert_eq!(content["schema"]["$ref"], "#/components/schemas/Binary", "{method} {path}: {kind}");
+                }
+            }
+        }
+    }
+    let binary = &document["components"]["schemas"]["Binary"];
+    assert_eq!((&binary["type"], &binary["format"]), (&"string".into(), &"binary".into()));
+    assert!(files >= 4, "{files} files");
+}
+
 mod fuzz {
     use std::time::Duration;
 
@@ -704,11 +828,13 @@ mod fuzz {
     const SOON: Duration = Duration::from_secs(60);
 
     /// Requests of what reads from the store. None opens a stream, and none calls another machine.
-    const READS: [&str; 12] = [
+    const READS: [&str; 14] = [
         "/api/v1/events?limit=50&cursor=1700000001000000000-1&format=json",
         "/api/v1/events?cat=Tom&node=http%3A%2F%2Fkitchen%3A1&from=2023-11-14T22:13:20Z&to=2024-01-01T00:00:00%2B01:00",
         "/api/v1/events?context=isolation&min_score=0.5&limit=1",
         "/api/v1/events.csv?cat=Tom&context=not_a_cat",
+        "/api/v1/events.zip?cat=Tom&min_score=0.5",
+        "/api/v1/events?format=jsonl&context=isolation",
         "/api/v1/events/1",
         "/api/v1/events/1/clip.wav",
         "/api/v1/events/1/spectrogram.png?width=300&height=100",
