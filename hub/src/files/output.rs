@@ -12,7 +12,7 @@ use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::Vocalisation;
 use sound::detection::{Context, Detection};
-use sound::verdict::Verdict;
+use sound::verdict::{Finding, Verdict};
 
 use super::{FileError, Report};
 use crate::cli::Rows;
@@ -35,7 +35,7 @@ const DETECTION_COLUMNS: [&str; 6] = ["file", "start_s", "end_s", "duration_s", 
 const LAST_DETECTION_COLUMNS: [&str; 2] = ["at", "channel"];
 
 /// Columns of a file.
-const FILE_COLUMNS: [&str; 13] = [
+const FILE_COLUMNS: [&str; 14] = [
     "file",
     "duration_s",
     "cat_score",
@@ -49,6 +49,7 @@ const FILE_COLUMNS: [&str; 13] = [
     "warning",
     "recorded_at",
     "channel",
+    "finding",
 ];
 
 /// The place of the error in [`FILE_COLUMNS`].
@@ -131,7 +132,7 @@ impl Output {
             analysis.cat_score.to_string(),
             heard.len().to_string(),
             seconds(samples).to_string(),
-            verdict(heard).into(),
+            Verdict::of(&detections(heard)).as_str().into(),
             analysis.level.rms_dbfs.to_string(),
             analysis.level.peak_dbfs.to_string(),
             analysis.level.clipped_fraction.to_string(),
@@ -139,6 +140,7 @@ impl Output {
             report.warnings.join("; "),
             self.moment(report.start.as_ref(), 0).unwrap_or_default(),
             channel_text(report.channel),
+            Finding::of(&detections(heard)).as_str().into(),
         ]
     }
 
@@ -159,6 +161,7 @@ impl Output {
                     at: self.moment(start, heard.detection.start_sample),
                 })
                 .collect(),
+            finding: Finding::of(&detections(&report.heard)).as_str(),
             channel: report.channel.map(|channel| channel.to_string()),
             recorded_at: self.moment(start, 0),
             recorded_at_from: start.map(|start| start.from),
@@ -180,7 +183,7 @@ impl Output {
             analysis.duration_s,
             analysis.cat_score,
             if count == 1 { "1 vocalisation".to_owned() } else { format!("{count} vocalisations") },
-            verdict(heard),
+            Finding::of(&detections(heard)).words(),
         )?;
         if count > 0 {
             writeln!(out, "     from s      to s  score  context            food  isol. brush  pitch Hz")?;
@@ -213,9 +216,8 @@ fn detection_columns() -> impl Iterator<Item = &'static str> {
     DETECTION_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(MEASURED_COLUMNS).chain(LAST_DETECTION_COLUMNS)
 }
 
-fn verdict(heard: &[Vocalisation]) -> &'static str {
-    let detections: Vec<Detection> = heard.iter().map(|heard| heard.detection.clone()).collect();
-    Verdict::of(&detections).as_str()
+fn detections(heard: &[Vocalisation]) -> Vec<Detection> {
+    heard.iter().map(|heard| heard.detection.clone()).collect()
 }
 
 #[derive(Serialize)]
@@ -224,6 +226,7 @@ struct FileLine<'a> {
     duration_s: f64,
     cat_score: f32,
     detections: Vec<DetectionLine<'a>>,
+    finding: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -277,7 +280,8 @@ mod tests {
         let line = written(Format::Json, &path);
         let score = serde_json::from_str::<serde_json::Value>(&line).unwrap()["cat_score"].to_string();
         let documented = format!(
-            "{{\"file\":{:?},\"duration_s\":0.5,\"cat_score\":{score},\"detections\":[]}}\n",
+            "{{\"file\":{:?},\"duration_s\":0.5,\"cat_score\":{score},\"detections\":[],\
+             \"finding\":\"no_cat\"}}\n",
             path.display().to_string()
         );
         assert_eq!(line, documented);
@@ -327,7 +331,7 @@ mod tests {
         let mut out = Vec::new();
         let output = Output { format: Format::Csv(Rows::Files), zone: None };
         output.failed(&mut out, Path::new("a,b.wav"), &FileError::EmptyFolder).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b.wav\",,,,,,,,,no recording in this folder,,,\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b.wav\",,,,,,,,,no recording in this folder,,,,\n");
     }
 
     #[test]
