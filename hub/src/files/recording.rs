@@ -121,8 +121,8 @@ pub fn analyze_file(path: &Path, options: &Options) -> Result<Vec<Report>, FileE
     Ok(reports)
 }
 
-/// Does what [`analyze_file`] does once, and measures the balance of the channels. `progress` is told which share of the
-/// recording is read, 0 to 1, if its length is known.
+/// Does what [`analyze_file`] does once, and measures the balance of the channels. If the length of the recording is
+/// known, `progress` gets the share of it that is read, 0 to 1.
 fn analyze_input(
     input: Input,
     name: Option<&str>,

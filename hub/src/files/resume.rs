@@ -42,8 +42,8 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Opens or creates the results. A last line that is not complete is removed: its program was killed. If a recording
-    /// has several lines (`several`), those of the last recording are removed too, as some may be missing.
+    /// Opens or creates the results. A last line that is not complete is removed: its program was killed. If recordings
+    /// have several lines (`several`), those of the last recording are removed too, as some may be missing.
     pub(super) fn open(path: &Path, several: bool) -> Result<Self, ResumeError> {
         let fail = |error| ResumeError::Io(path.to_path_buf(), error);
         let mut options = OpenOptions::new();
