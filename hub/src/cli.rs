@@ -376,14 +376,31 @@ pub struct AnalyzeArgs {
     #[arg(long, value_name = "ZONE", value_parser = time_zone)]
     pub tz: Option<TimeZone>,
 
-    /// Print JSON, one line per file
+    /// Format of the results [default: text for people]
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["json", "csv"])]
+    pub format: Option<ResultFormat>,
+
+    /// The same as --format jsonl
     #[arg(long)]
     pub json: bool,
 
-    /// Print CSV, one row per detection; with --csv=files one row per file
+    /// The same as --format csv; with --csv=files one row per file
     #[arg(long, value_enum, value_name = "ROWS", num_args = 0..=1, require_equals = true, default_missing_value = "detections",
         conflicts_with = "json")]
     pub csv: Option<Rows>,
+
+    /// Folder for the tables of raven and audacity [default: next to each recording]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Overwrite tables that have other content
+    #[arg(long)]
+    pub force: bool,
+
+    /// Go on where an interrupted analysis stopped: leave out the recordings that FILE has, and write the results of
+    /// the others behind them, as lines of JSON. FILE is made if it is not there
+    #[arg(long, value_name = "FILE", conflicts_with = "csv")]
+    pub resume: Option<PathBuf>,
 
     /// Files analysed at the same time, 1 to 64 [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -418,6 +435,19 @@ impl FromStr for Channels {
 
 fn time_zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| format!("\"{name}\" is not a time zone; give a name like Europe/Rome or UTC"))
+}
+
+/// What the results are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResultFormat {
+    /// JSON, one line per file
+    Jsonl,
+    /// CSV, one row per detection
+    Csv,
+    /// One selection table per recording, for Raven
+    Raven,
+    /// One label track per recording, for Audacity
+    Audacity,
 }
 
 /// The rows of the CSV.
@@ -455,6 +485,30 @@ pub struct DetectorArgs {
     /// Split detections that are longer than this [default: 10000]
     #[arg(long, value_name = "MS")]
     max_ms: Option<u32>,
+}
+
+impl AnalyzeArgs {
+    /// The format of the results. `None`: text for people.
+    ///
+    /// # Errors
+    /// Names a flag that does not go with the format.
+    pub fn result_format(&self) -> Result<Option<ResultFormat>, String> {
+        let format = match self.format {
+            None if self.csv.is_some() => Some(ResultFormat::Csv),
+            None if self.json || self.resume.is_some() => Some(ResultFormat::Jsonl),
+            format => format,
+        };
+        let is_table = matches!(format, Some(ResultFormat::Raven | ResultFormat::Audacity));
+        let tables_only = "only --format raven and --format audacity write files";
+        match () {
+            () if self.out.is_some() && !is_table => Err(format!("--out: {tables_only}")),
+            () if self.force && !is_table => Err(format!("--force: {tables_only}")),
+            () if self.resume.is_some() && format != Some(ResultFormat::Jsonl) => {
+                Err("--resume: only results in the format jsonl can be continued".into())
+            }
+            () => Ok(format),
+        }
+    }
 }
 
 impl DetectorArgs {
@@ -573,6 +627,34 @@ mod tests {
         let cli = Cli::try_parse_from(["hub", "analyze", "--json", "a.wav", "b.wav"]).unwrap();
         let Command::Analyze(analyze) = cli.command() else { panic!("not analyze") };
         assert!(analyze.json && analyze.files.len() == 2);
+    }
+
+    #[test]
+    fn format_of_the_results_and_flags_that_do_not_go_with_it() {
+        let format = |args: &[&str]| -> Result<Option<ResultFormat>, String> {
+            let cli = Cli::try_parse_from([&["hub", "analyze", "a.wav"], args].concat());
+            match cli.map_err(|error| error.to_string())?.command() {
+                Command::Analyze(analyze) => analyze.result_format(),
+                other => panic!("not analyze: {other:?}"),
+            }
+        };
+        assert_eq!(format(&[]), Ok(None));
+        for args in [&["--json"][..], &["--format", "jsonl"], &["--resume", "r"], &["--json", "--resume", "r"]] {
+            assert_eq!(format(args), Ok(Some(ResultFormat::Jsonl)), "{args:?}");
+        }
+        for args in [&["--csv"][..], &["--csv=files"], &["--format", "csv"]] {
+            assert_eq!(format(args), Ok(Some(ResultFormat::Csv)), "{args:?}");
+        }
+        assert_eq!(format(&["--format", "raven", "--out", "d", "--force"]), Ok(Some(ResultFormat::Raven)));
+        for args in [
+            &["--out", "d"][..],
+            &["--json", "--force"],
+            &["--format", "csv", "--resume", "r"],
+            &["--csv", "--resume", "r"],
+            &["--format", "csv", "--json"],
+        ] {
+            assert!(format(args).is_err(), "{args:?}");
+        }
     }
 
     #[test]

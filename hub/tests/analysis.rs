@@ -41,6 +41,7 @@ async fn whole_stream_is_a_complete_analysis() {
     assert!((rms_dbfs - -43.78).abs() < 0.1, "{rms_dbfs}");
     let verdict = analysis["verdict"].as_str().unwrap();
     assert_eq!(analysis["result"], format!("Tom is {verdict} Cat"));
+    assert_eq!(analysis["finding"], "no_cat");
     assert_eq!(hub.json("/api/v1/analyses").await["analyses"][0]["id"], analysis["id"]);
 }
 
@@ -93,6 +94,8 @@ async fn words_without_audio_are_partial_and_smelly() {
     let path = hub.analyze("Tom").await;
     let analysis = hub.ended(&path).await;
     assert_eq!((&analysis["status"], &analysis["verdict"]), (&"partial".into(), &"Smelly".into()));
+    // No audio came, so nobody knows whether there was a cat.
+    assert_eq!(analysis["finding"], serde_json::Value::Null);
     assert!(analysis["reason"].as_str().unwrap().starts_with("the node sent no audio"), "{analysis}");
     assert_eq!((&analysis["heard_s"], &analysis["first_sample"]), (&0.0.into(), &serde_json::Value::Null));
 }

@@ -1,12 +1,13 @@
 //! Reads audio files as recorders and programs write them, in pieces, as numbers from -1 to 1.
 //!
 //! [`Wave`] reads WAV and its relatives by a walk of this crate, which tolerates what recorders leave behind. With the
-//! feature `compressed`, `Recording` also reads FLAC, MP3, Ogg Vorbis, AAC, AIFF and CAF, by `symphonia`. Both tell the
-//! container by the content of the file. They are two types so that a program that uses only the first stays small even
-//! if it is built together with one that uses the second.
+//! feature `compressed`, `Recording` also reads FLAC, MP3, Ogg Vorbis, AAC, AIFF and other CAF, by `symphonia`. Both
+//! tell the container by the content of the file. They are two types so that a program that uses only the first stays
+//! small even if it is built together with one that uses the second.
 
 mod adpcm;
 mod balance;
+mod caf;
 mod channel;
 #[cfg(feature = "compressed")]
 mod compressed;

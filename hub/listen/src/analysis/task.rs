@@ -17,7 +17,7 @@ use sound::analysis::{Analysis, Vocalisation};
 use sound::detection::Detection;
 use sound::detector::DetectorConfig;
 use sound::household::Household;
-use sound::verdict::Verdict;
+use sound::verdict::{Finding, Verdict};
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 use tonic::metadata::{KeyRef, MetadataMap};
@@ -120,7 +120,7 @@ impl Task {
                 cat_score = outcome.cat_score,
                 detections = outcome.detections.len(),
                 "{}",
-                verdict.sentence(&clean(&self.cat, MAX_NAME_BYTES))
+                Finding::new(verdict, outcome.detections.len()).sentence(&clean(&self.cat, MAX_NAME_BYTES))
             ),
             None => {
                 let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
