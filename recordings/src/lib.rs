@@ -12,6 +12,8 @@ mod compressed;
 mod container;
 mod error;
 mod format;
+#[cfg(feature = "compressed")]
+mod frames;
 mod input;
 mod note;
 #[cfg(feature = "compressed")]
@@ -24,8 +26,11 @@ mod wave;
 pub use channel::Channel;
 pub use error::RecordingError;
 pub use format::{Format, MAX_CHANNELS};
+#[cfg(feature = "compressed")]
+pub use frames::AacDecoder;
 pub use input::Input;
 pub use note::Note;
 #[cfg(feature = "compressed")]
 pub use recording::Recording;
+pub use samples::{a_law, mu_law};
 pub use wave::Wave;
