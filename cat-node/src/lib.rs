@@ -6,6 +6,7 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod listen;
 pub mod metrics;
 pub mod node;
 pub mod owner;

@@ -14,6 +14,8 @@ mod compressed;
 mod container;
 mod error;
 mod format;
+#[cfg(feature = "compressed")]
+mod frames;
 mod input;
 mod note;
 #[cfg(feature = "compressed")]
@@ -27,8 +29,11 @@ pub use balance::Balance;
 pub use channel::Channel;
 pub use error::RecordingError;
 pub use format::{Format, MAX_CHANNELS};
+#[cfg(feature = "compressed")]
+pub use frames::AacDecoder;
 pub use input::Input;
 pub use note::Note;
 #[cfg(feature = "compressed")]
 pub use recording::Recording;
+pub use samples::{a_law, mu_law};
 pub use wave::Wave;

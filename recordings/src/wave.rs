@@ -20,6 +20,9 @@ use crate::samples::{Blocks, Coding};
 /// Bytes of the file that are decoded at a time, rounded down to whole blocks.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// The same of a pipe, whose other end may write as slowly as sound comes: 64 ms of 8 kHz, 16 bits.
+const PIPE_PIECE_BYTES: usize = 1024;
+
 /// Most chunks of a file that are looked at.
 const MAX_CHUNKS: usize = 4_096;
 
@@ -151,7 +154,8 @@ impl Wave {
     /// If the file cannot be read on. The samples before are valid.
     pub fn read(&mut self, out: &mut Vec<f32>) -> Result<usize, RecordingError> {
         let block = self.blocks.bytes;
-        let most = (PIECE_BYTES / block).max(1) * block;
+        let piece = if self.input.left().is_some() { PIECE_BYTES } else { PIPE_PIECE_BYTES };
+        let most = (piece / block).max(1) * block;
         let most = self.left.map_or(most, |left| usize::try_from(left).unwrap_or(usize::MAX).min(most));
         if most == 0 || self.frames_left == Some(0) {
             return Ok(0);

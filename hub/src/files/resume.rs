@@ -31,6 +31,8 @@ pub(super) enum ResumeError {
 #[derive(Deserialize)]
 struct Line {
     file: String,
+    /// Why the recording could not be analysed. It is tried again.
+    error: Option<String>,
 }
 
 /// Results that are continued.
@@ -72,8 +74,8 @@ impl Results {
                 }
                 break;
             }
-            let Line { file } = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
-            if files.last() != Some(&file) {
+            let Line { file, error } = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+            if error.is_none() && files.last() != Some(&file) {
                 files.push(file);
                 last_began = end;
             }
@@ -133,6 +135,12 @@ mod tests {
         let text = format!("{}{}{}", line("a.wav"), line("b.wav"), line("b.wav"));
         assert_eq!(opened(&text, true), (line("a.wav"), [true, false]));
         assert_eq!(opened("", true), (String::new(), [false, false]));
+    }
+
+    #[test]
+    fn a_recording_that_failed_is_tried_again() {
+        let text = format!("{{\"file\":\"a.wav\",\"error\":\"no such file\"}}\n{}", line("b.wav"));
+        assert_eq!(opened(&text, false), (text.clone(), [false, true]));
     }
 
     #[test]
