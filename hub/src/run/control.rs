@@ -28,7 +28,7 @@ pub(super) fn start(shared: &Shared, audio: &Audio) {
             shared.tasks.spawn(socket.serve(running, shared.stop.clone()));
         }
         Err(error) => {
-            warn!(socket = %path.display(), %error, "commands such as `hub nodes` and `hub user` are not accepted")
+            warn!(socket = %path.display(), %error, "commands such as `hub nodes` and `hub user` are not accepted");
         }
     }
 }

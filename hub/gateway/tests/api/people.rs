@@ -75,11 +75,10 @@ fn least(method: &str, path: &str) -> Option<UserRole> {
     const OPEN: [&str; 4] = ["/healthz", "/api/v1/session", "/api/v1/setup", "/"];
     const ADMIN: [&str; 4] = ["/api/v1/users", "/api/v1/tokens", "/api/v1/sessions", "/api/v1/audit"];
     const OWNER: [&str; 3] = ["/cat/", "/dog/", "/analyze/"];
+    let changes_nodes = method != "get" && (path.starts_with("/api/v1/nodes/") || path == "/api/v1/backup");
     if OPEN.contains(&path) {
         None
-    } else if ADMIN.iter().any(|start| path.starts_with(start)) {
-        Some(UserRole::Admin)
-    } else if method != "get" && (path.starts_with("/api/v1/nodes/") || path == "/api/v1/backup") {
+    } else if changes_nodes || ADMIN.iter().any(|start| path.starts_with(start)) {
         Some(UserRole::Admin)
     } else if method != "get" || OWNER.iter().any(|start| path.starts_with(start)) {
         Some(UserRole::Owner)
