@@ -71,6 +71,7 @@ impl RunError {
 pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let roles = config.roles().iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
     let page_url = welcome::page_url(&listeners.http, config.insecure);
+    let secure_url = welcome::page_url(&listeners.http, false);
     let is_beyond_loopback = welcome::is_beyond_loopback(&listeners.http);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
@@ -80,16 +81,19 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let backups = backup::start(&shared)?;
     watch::start(&shared, &analysis, &listening, backups.clone());
     control::start(&shared, &listening);
+    let mut has_tls = false;
     if shared.config.has(Role::Gateway) {
         let peers = Peers { owner, dog, analysis: analysis.peer.clone() };
-        gateway::start(&shared, peers, &listening, backups, listeners.http).await?;
+        has_tls = gateway::start(&shared, peers, &listening, backups, listeners.http).await?;
     }
     shared.tasks.close();
 
     info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
     if let Some(page_url) = page_url {
         welcome::log(&page_url, &shared);
-        welcome::log_setup_link(&page_url, is_beyond_loopback, shared.people.as_ref()).await;
+        // Its secret and the password that is entered there are not for plain HTTP.
+        let setup_url = secure_url.filter(|_| has_tls).unwrap_or(page_url);
+        welcome::log_setup_link(&setup_url, is_beyond_loopback, shared.people.as_ref()).await;
     }
     systemd::ready(&format!("serving {roles}"));
     shared.stop.cancelled().await;

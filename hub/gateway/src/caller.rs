@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, LOCATION};
 use axum::http::uri::{Authority, PathAndQuery};
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
@@ -111,15 +111,21 @@ pub(super) async fn redirect(request: Request, next: Next) -> Result<Response, F
     if !must || request.uri().path() == AUTHORITY_PATH {
         return Ok(next.run(request).await);
     }
-    let location = secure_url(&request).and_then(|url| HeaderValue::try_from(url).ok());
-    let location = location.ok_or_else(|| Error::new(Code::BadRequest, "this address needs https"))?;
-    Ok((StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response())
+    let url = secure_url(request.headers(), request.uri());
+    Ok(to_https(&url.ok_or_else(|| Error::new(Code::BadRequest, "this address needs https"))?))
 }
 
-fn secure_url(request: &Request) -> Option<String> {
-    let host = Authority::try_from(host_in(request.headers(), request.uri())?).ok()?;
+/// Sends a client to this URL, with the same method.
+pub(super) fn to_https(url: &str) -> Response {
+    let location = HeaderValue::try_from(url).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response()
+}
+
+/// The URL of a request with `https`. `None` if the request names no host.
+pub(super) fn secure_url(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let host = Authority::try_from(host_in(headers, uri)?).ok()?;
     let port = host.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     Some(format!("https://{}{port}{path}", host.host()))
 }
 
@@ -194,12 +200,13 @@ mod tests {
 
     #[test]
     fn redirect_keeps_host_port_and_path() {
-        let url = |host: &str| secure_url(&request(&[("host", host)]));
+        let of = |request: Request| secure_url(request.headers(), request.uri());
+        let url = |host: &str| of(request(&[("host", host)]));
         assert_eq!(url("hub.local:5000").as_deref(), Some("https://hub.local:5000/cat/Tom?x=1"));
         assert_eq!(url("[fd00::1]:5000").as_deref(), Some("https://[fd00::1]:5000/cat/Tom?x=1"));
         assert_eq!(url("hub").as_deref(), Some("https://hub/cat/Tom?x=1"));
         assert_eq!(url("a b"), None);
-        assert_eq!(secure_url(&request(&[])), None);
+        assert_eq!(of(request(&[])), None);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,18 +15,25 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
-use hub_people::{Identity, UserRole, is_token};
+use hub_people::{Identity, UserRole, Who, is_token};
 use hyper::body::{Frame, SizeHint};
+use tracing::warn;
 
 use crate::app::App;
 use crate::ca::CODE_PATH;
-use crate::caller::Caller;
+use crate::caller::{Caller, secure_url, to_https};
 use crate::config::Loopback;
 use crate::json::Failure;
 use crate::tls::AUTHORITY_PATH;
 
 /// Name of the cookie of a session.
 pub(super) const SESSION_COOKIE: &str = "meowlink_session";
+
+/// Whether the log has said that requests through proxies are refused.
+static SAID_ONCE: Once = Once::new();
+
+/// Requests whose bodies have a password or a secret.
+const TAKES_PASSWORDS: [(&str, &str); 2] = [("POST", "/api/v1/session"), ("POST", "/api/v1/setup")];
 
 /// How often the hub asks whether the client of an open stream may still have it.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -42,8 +49,8 @@ pub(super) enum Need {
     Monitoring(UserRole),
     /// The API: a role, once there are users.
     Role(UserRole),
-    /// Users, tokens and sessions: a role. Without users, they are open on this machine alone, whatever `insecure`
-    /// says, so that nobody on the network can become the first admin.
+    /// Users, tokens and sessions: a role, from everywhere. The first user comes from the set-up link or from a command
+    /// on this machine, so that nobody who is taken for this machine can become the first admin.
     People(UserRole),
 }
 
@@ -128,7 +135,7 @@ impl Need {
             Contract(_) => at.local || at.insecure,
             Monitoring(_) => at.local || without_users,
             Role(_) => local || without_users,
-            People(_) => local,
+            People(_) => false,
         }
     }
 
@@ -162,6 +169,21 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// The session, if the request has one.
+    pub(super) fn session(&self) -> Option<i64> {
+        match self.identity.as_ref().map(|identity| &identity.who) {
+            Some(Who::User { session, .. }) => Some(*session),
+            _ => None,
+        }
+    }
+
+    /// Whether the request came over the network by plain HTTP although the gateway has TLS, so that everybody there
+    /// can read it. What a proxy does on its other side is not known.
+    fn is_in_plain_sight(&self, app: &App) -> bool {
+        let beyond = self.address.is_some_and(|address| !address.to_canonical().is_loopback());
+        beyond && !self.https && app.certificates.is_some()
+    }
+
     /// The name for the audit log and for people.
     pub(super) fn name(&self) -> String {
         match &self.identity {
@@ -188,19 +210,52 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     let (.., need, action) = row(&parts.method, &route);
     let asker = match asker(&app, need, &parts).await {
         Ok(asker) => asker,
-        Err(error) => return refusal(error),
+        Err(error) => return refusal(error, &parts),
     };
+    if asker.is_in_plain_sight(&app)
+        && let Some(url) = secure_url(&parts.headers, &parts.uri)
+    {
+        let shows_secrets = asker.session().is_some() || TAKES_PASSWORDS.contains(&(parts.method.as_str(), &route));
+        if shows_secrets && !matches!(need, Contract(_) | Monitoring(_)) {
+            let message = format!("passwords and log-ins are not for plain HTTP: use {url}");
+            return Failure::from(Error::new(Code::Forbidden, message)).into_response();
+        }
+        if route == "/" && app.people.has_users().await.unwrap_or(true) {
+            return to_https(&url);
+        }
+    }
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let action = action.filter(|_| parts.method != Method::HEAD);
     let asked = parts.clone();
     parts.extensions.insert(asker.clone());
-    let answer = next.run(Request::from_parts(parts, body)).await;
-    if let Some(action) = action
-        && answer.status().is_success()
-    {
-        let subject = answer.extensions().get::<Subject>().map_or(path, |Subject(text)| text.clone());
-        app.people.record(&asker.name(), asker.address, action, &subject).await;
-    }
+    let request = Request::from_parts(parts, body);
+    let answer = match action {
+        None => next.run(request).await,
+        Some(action) => noted(Arc::clone(&app), asker, action, path, next.run(request)).await,
+    };
     answer.map(|body| if body.size_hint().exact().is_some() { body } else { Allowed::body(body, app, need, asked) })
+}
+
+/// Answers a request, and notes it in the audit log if it succeeds. Both end, even if the client hangs up meanwhile:
+/// what was done is noted.
+async fn noted(
+    app: Arc<App>,
+    asker: Asker,
+    action: &'static str,
+    path: String,
+    answer: impl Future<Output = Response> + Send + 'static,
+) -> Response {
+    let work = tokio::spawn(async move {
+        let answer = answer.await;
+        if answer.status().is_success() {
+            let subject = answer.extensions().get::<Subject>().map_or(path, |Subject(text)| text.clone());
+            app.people.record(&asker.name(), asker.address, action, &subject).await;
+        }
+        answer
+    });
+    work.await.unwrap_or_else(|error| {
+        Failure::from(Error::new(Code::Internal, format!("the request was not finished: {error}"))).into_response()
+    })
 }
 
 /// The body of a stream, which is cut once its request would be refused: the user is removed, the session is over, the
@@ -251,8 +306,16 @@ impl HttpBody for Allowed {
     }
 }
 
-fn refusal(error: Error) -> Response {
+fn refusal(error: Error, request: &Parts) -> Response {
     let is_unknown = error.code == Code::Unauthenticated;
+    if is_unknown && request.extensions.get::<Caller>().is_some_and(|caller| caller.through_proxy) {
+        SAID_ONCE.call_once(|| {
+            warn!(
+                "a request through a proxy was refused: it needs a user or a token, as from any other machine. \
+                 `hub user add NAME` adds a user"
+            );
+        });
+    }
     let mut answer = Failure::from(error).into_response();
     if is_unknown {
         answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -268,9 +331,9 @@ async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
     let at = Situation { local, has_users: true, insecure: app.insecure, loopback: app.loopback };
     if need.is_open(at) && need != Nothing {
         // Open whether there are users or not: the store need not answer. If it does, the name is known.
-        let identity = match need {
-            Role(_) | People(_) => identity(app, &request.headers).await.ok().flatten(),
-            _ => None,
+        let identity = match identity(app, &request.headers).await {
+            Err(error) if error.code == Code::Unauthenticated => return Err(error),
+            identity => identity.ok().flatten(),
         };
         return Ok(asker(identity));
     }
@@ -293,8 +356,8 @@ async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
         }
         None if has_users => Error::new(Code::Unauthenticated, "log in, or send a token as `Authorization: Bearer`"),
         None => {
-            let message = "the hub has no users yet, so it answers on its own machine alone: open its set-up link, or \
-                           run `hub user add NAME` there";
+            let message = "the hub has no users yet: run `hub user add NAME` on its machine, or open the set-up link, if \
+                           its log has one";
             Error::new(Code::Unauthenticated, message)
         }
     })
@@ -372,11 +435,11 @@ mod tests {
             (Contract(Owner), [true, true], true, true),
             (Monitoring(Viewer), [true, true], true, false),
             (Role(Viewer), [true, false], true, false),
-            (People(Admin), [true, false], false, false),
+            (People(Admin), [false, false], false, false),
         ] {
             let local = [open(need, true, false, false, until), open(need, true, true, false, until)];
             assert_eq!(local, on_this_machine, "{need:?}");
-            assert!(open(need, true, true, false, always), "{need:?}");
+            assert_eq!(open(need, true, true, false, always), need != People(Admin), "{need:?}");
             assert_eq!(open(need, false, false, true, until), insecure_without_users, "{need:?}");
             assert_eq!(open(need, false, true, true, always), insecure_with_users, "{need:?}");
             assert_eq!(open(need, false, false, false, always), need == Nothing, "{need:?}: through a proxy");

@@ -268,8 +268,8 @@ async fn log_out(State(app): State<Arc<App>>, Extension(asker): Extension<Asker>
 }
 
 async fn end_own(app: &App, asker: &Asker) -> Result<(), Error> {
-    let Some(Who::User { session, .. }) = asker.identity.as_ref().map(|identity| &identity.who) else { return Ok(()) };
-    match app.people.end_session(*session).await {
+    let Some(session) = asker.session() else { return Ok(()) };
+    match app.people.end_session(session).await {
         Err(error) if error.code != Code::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -213,15 +213,21 @@ async fn lower_role_counts_at_once() {
 async fn without_users_this_machine_is_open_and_a_proxy_on_it_is_not() {
     let gateway = Gateway::new().await;
     let proxied = [("host", "localhost"), ("x-forwarded-for", "127.0.0.1")];
-    for path in ["/api/v1/nodes", "/cat/Tom", "/metrics", "/api/v1/users"] {
+    for path in ["/api/v1/nodes", "/cat/Tom", "/metrics"] {
         let local = gateway.status(Ask { from: "::1", path, ..Ask::default() }).await;
         assert!(local != 401 && local != 403, "{path}: {local}");
         for (from, headers) in [("127.0.0.1", &proxied[..]), ("127.0.0.1", &[("host", "pi.local")]), (ELSEWHERE, &[])] {
             assert_eq!(gateway.status(Ask { from, path, headers, ..Ask::default() }).await, 401, "{path} from {from}");
         }
     }
+    assert_eq!(gateway.status(Ask { from: "::1", path: "/api/v1/users", ..Ask::default() }).await, 401);
     for path in ["/", "/healthz", "/page/style.css", "/api/v1/session"] {
         assert_eq!(gateway.status(Ask { path, ..Ask::default() }).await, 200, "{path}");
+    }
+    // A program notices that its token is no longer good, although it needs none here.
+    for path in ["/api/v1/nodes", "/cat/Tom", "/metrics", "/api/v1/session"] {
+        let headers = &[("authorization", "Bearer meowlink_bad")];
+        assert_eq!(gateway.status(Ask { from: "::1", path, headers, ..Ask::default() }).await, 401, "{path}");
     }
     // A request of which nobody says where it comes from.
     let request = Request::builder().uri("/api/v1/nodes").body(Body::empty()).unwrap();
@@ -284,4 +290,49 @@ async fn open_stream_ends_once_its_client_may_no_longer_have_it() {
     // The token is good still: the stream gives nothing or something, but does not end.
     let wait = tokio::time::timeout(Duration::from_secs(3), kept.next()).await;
     assert!(!matches!(wait, Ok(None | Some(Err(_)))), "{wait:?}");
+}
+
+/// `Host: localhost` through nginx with `proxy_set_header Host $host` and no other header.
+#[tokio::test]
+async fn client_behind_a_bare_proxy_that_names_loopback_adds_no_user() {
+    for setting in [Setting::default(), Setting { loopback: Loopback::Open, ..Setting::default() }] {
+        let gateway = Gateway::build(setting).await;
+        let body = Some(serde_json::json!({ "name": "eve", "role": "admin", "password": PASSWORD }));
+        for has_users in [false, true] {
+            if has_users {
+                let new = NewUser { name: "anna".into(), role: UserRole::Admin, password: PASSWORD.into() };
+                gateway.people.add_user(new).await.unwrap();
+            }
+            for (method, path) in [("POST", "/api/v1/users"), ("POST", "/api/v1/tokens"), ("GET", "/api/v1/audit")] {
+                let headers = &[("host", "localhost")];
+                let ask = Ask { from: "127.0.0.1", method, path, headers, body: body.clone(), ..Ask::default() };
+                assert_eq!(gateway.status(ask).await, 401, "{method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_for_a_client_that_hangs_up_is_noted() {
+    let gateway = Gateway::new().await;
+    let mut ids = Vec::new();
+    for n in 0..30 {
+        ids.push(gateway.put(event("http://kitchen:1", n * 16_000), false).await.id);
+    }
+    for (wait_ms, id) in ids.iter().enumerate() {
+        let path = format!("/api/v1/events/{id}");
+        let ask = Ask { from: "127.0.0.1", method: "DELETE", path: &path, ..Ask::default() };
+        let _ = tokio::time::timeout(Duration::from_millis(wait_ms as u64 / 3), gateway.respond(ask)).await;
+    }
+    let all_noted = async {
+        loop {
+            let deleted = ids.len() - gateway.store.events_stored_after(0, 100).await.unwrap().len();
+            let entries = gateway.people.audit(None, 100).await.unwrap();
+            if deleted > 0 && entries.iter().filter(|entry| entry.action == "delete_event").count() == deleted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_noted).await.expect("each deletion is noted");
 }
