@@ -169,6 +169,12 @@ pub(super) struct Asker {
 }
 
 impl Asker {
+    /// Whether the client sees data without a log-in.
+    pub(super) fn sees_data(&self, app: &App, has_users: bool) -> bool {
+        let at = Situation { local: self.local, has_users, insecure: app.insecure, loopback: app.loopback };
+        Role(Viewer).is_open(at)
+    }
+
     /// The session, if the request has one.
     pub(super) fn session(&self) -> Option<i64> {
         match self.identity.as_ref().map(|identity| &identity.who) {

@@ -44,6 +44,8 @@ struct SessionAnswer {
     role: Option<&'static str>,
     /// Whether there are users.
     has_users: bool,
+    /// Whether the client must log in, or send a token, before it sees data.
+    needs_log_in: bool,
 }
 
 /// Name and password.
@@ -226,9 +228,10 @@ async fn session(
     Extension(asker): Extension<Asker>,
 ) -> Result<Line<SessionAnswer>, Failure> {
     let has_users = app.people.has_users().await?;
+    let needs_log_in = asker.identity.is_none() && !asker.sees_data(&app, has_users);
     let role = asker.identity.as_ref().map(|identity| identity.role.as_str());
     let user = asker.identity.map(|identity| identity.who.to_string());
-    Ok(Line(SessionAnswer { user, role, has_users }))
+    Ok(Line(SessionAnswer { user, role, has_users, needs_log_in }))
 }
 
 /// Logs in: begins a session, whose cookie comes with the answer. A session that the request had ends.
@@ -250,7 +253,8 @@ async fn log_in(
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let (secret, role) = app.people.log_in(&name, &password, asker.address, agent).await?;
     end_own(&app, &asker).await?;
-    let answer = Line(SessionAnswer { user: Some(name), role: Some(role.as_str()), has_users: true });
+    let answer =
+        Line(SessionAnswer { user: Some(name), role: Some(role.as_str()), has_users: true, needs_log_in: false });
     Ok(with_cookie(answer.into_response(), secret.expose(), SESSION_DAYS * 86_400, asker.https))
 }
 

@@ -12,6 +12,11 @@ export class ApiError extends Error {
 
 // For requests that change something, the hub compares the header Origin with its own address. The page's
 // Referrer-Policy is `no-referrer`, so a form, or mode 'same-origin', would send `Origin: null`.
+// Whether the page shows the form of the log-in or of the set-up link.
+export function isLogIn() {
+  return /^#\/(login|setup\/)/.test(location.hash);
+}
+
 async function ask(path, options = {}) {
   let answer;
   try {
@@ -20,8 +25,11 @@ async function ask(path, options = {}) {
     throw new ApiError('unreachable', 'the hub is not responding');
   }
   if (answer.ok) return answer;
-  // The log-in itself shows what is wrong; from elsewhere, the way leads there.
-  if (answer.status === 401 && !path.endsWith('/session')) location.hash = '#/login';
+  // The log-in itself shows what is wrong. From elsewhere, the page begins anew there, without live updates.
+  if (answer.status === 401 && !path.endsWith('/session') && !isLogIn()) {
+    location.hash = '#/login';
+    location.reload();
+  }
   const said = await answer.json().catch(() => null);
   throw new ApiError(said?.error?.code ?? 'unknown', said?.error?.message ?? `the hub answered with status ${answer.status}`);
 }

@@ -1,7 +1,7 @@
 // Shows the view that the part of the address after `#` names, and passes the hub's live updates on to it.
 
 import * as words from './words.js';
-import { get, send } from './api.js';
+import { get, isLogIn, send } from './api.js';
 import { el, problem, sentence } from './dom.js';
 import { watch } from './stream.js';
 import * as event from './event.js';
@@ -95,15 +95,22 @@ out.addEventListener('click', async () => {
   location.hash = '#/login';
   location.reload();
 });
-get('api/v1/session').then(({ user, role, has_users: hasUsers }) => {
-  document.querySelector('[data-view=people]').hidden = hasUsers && role !== 'admin';
+// What the role does not allow is not shown: see `data-role` in style.css.
+function present({ user, role, needs_log_in: needsLogIn }) {
+  document.querySelector('[data-view=people]').hidden = role !== 'admin';
+  document.querySelector('nav').hidden = needsLogIn;
   out.hidden = !user;
-}, () => {});
+  if (role) document.body.dataset.role = role;
+  if (needsLogIn && !isLogIn()) location.hash = '#/login';
+  return needsLogIn;
+}
 
+// A hub that does not answer is reported where the page asks it next.
+const needsLogIn = await get('api/v1/session').then(present, () => false);
 addEventListener('hashchange', route);
 route();
 
-watch({
+if (!needsLogIn) watch({
   news: (kind, data) => shown.news?.(kind, data),
   open() {
     connected = true;

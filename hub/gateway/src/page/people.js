@@ -13,7 +13,7 @@ const used = (at) => el('span', { class: 'faint' }, at ? ` last used ${words.ago
 export function show(main) {
   const failed = el('div');
   const made = el('p', { role: 'status' });
-  const body = el('div');
+  const body = el('div', { class: 'stack' });
   main.append(el('h1', {}, 'People'), failed, made, body);
 
   async function act(text, ...request) {
@@ -35,7 +35,7 @@ export function show(main) {
     if (confirm(`Remove ${name}?`)) act('Removed', 'DELETE', path(kind, name));
   });
   const section = (title, ...children) => el('section', { class: 'card' }, el('h2', {}, title), children);
-  const list = (items, item) => el('ul', {}, items.map((one) => el('li', {}, item(one))));
+  const list = (items, item) => el('ul', { class: 'people' }, items.map((one) => el('li', {}, item(one))));
 
   // A form with a name, a role and perhaps a password.
   function add(kind, withPassword, done) {
@@ -44,13 +44,16 @@ export function show(main) {
       'aria-label': 'Password', placeholder: 'Password', type: 'password', required: true, autocomplete: 'new-password',
     });
     const role = choice('viewer');
+    const days = el('input', { 'aria-label': 'Days until it expires', placeholder: 'Days (empty: for ever)', type: 'number', min: 1 });
     async function submit(event) {
       event.preventDefault();
       const body = { name: name.value, role: role.value };
       if (withPassword) body.password = password.value;
-      done?.(await act('Added', 'POST', path(kind), body));
+      if (!withPassword && days.value) body.days = Number(days.value);
+      const answer = await act('Added', 'POST', path(kind), body);
+      done?.(answer);
     }
-    return el('form', { onsubmit: submit }, name, withPassword && password, role, el('button', {}, 'Add'));
+    return el('form', { class: 'actions', onsubmit: submit }, name, withPassword && password, role, !withPassword && days, el('button', {}, 'Add'));
   }
 
   async function draw() {
@@ -64,7 +67,10 @@ export function show(main) {
         section('Tokens of programs', list(tokens, ({ name, role, used_at: at }) => [
           el('strong', {}, name), ` ${role}`, used(at), remove('tokens', name)]),
         add('tokens', false, async (answer) => {
-          if (answer) made.textContent = `The token, which is shown once: ${(await answer.json()).token}`;
+          if (!answer) return;
+          const { token } = await answer.json();
+          made.replaceChildren('The token, which is shown once: ', el('code', {}, token), ' ',
+            button('Copy', 'Copy the token', () => navigator.clipboard?.writeText(token).then(() => say('Copied'), () => {})));
         })),
         section('Logged in', list(sessions, ({ id, user, address, agent, used_at: at, this: own }) => [
           el('strong', {}, user), ` ${own ? 'this browser' : `${address} ${agent}`}`, used(at),

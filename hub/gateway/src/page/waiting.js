@@ -29,9 +29,9 @@ export function waiting(changed) {
     const name = nameOf(node);
     const failed = el('div');
     const admitButton = el('button', {
-      type: 'button', class: 'main', 'aria-label': `Admit ${name}`, onclick: admit,
+      type: 'button', class: 'main for-admin', 'aria-label': `Admit ${name}`, onclick: admit,
     }, 'Admit');
-    const refuseButton = el('button', { type: 'button', 'aria-label': `Refuse ${name}`, onclick: () => askToRefuse(node) }, 'Refuse');
+    const refuseButton = el('button', { type: 'button', class: 'for-admin', 'aria-label': `Refuse ${name}`, onclick: () => askToRefuse(node) }, 'Refuse');
 
     async function admit() {
       failed.replaceChildren();
