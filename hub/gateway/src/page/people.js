@@ -25,7 +25,8 @@ export function show(main) {
       return answer;
     } catch (error) {
       failed.replaceChildren(problem(error));
-      draw();
+      // What was typed into a form stays. A choice goes back to what the hub has.
+      if (request[0] !== 'POST') draw();
       return null;
     }
   }
