@@ -55,6 +55,9 @@ const NO_DEVICE: &CStr = c"auto_null.monitor";
 pub(super) enum NoAudio {
     /// There is none where it should be, and nobody said that there is one.
     NoServer,
+    /// The one of the whole system, which nobody named, does not let this user in, or has left only its socket. In words
+    /// for the user.
+    NotOurs(String),
     /// It answers, but has no microphone.
     NoMicrophone,
     /// Anything else, in words for the user.
@@ -259,6 +262,19 @@ enum Failure {
     Protocol(String),
 }
 
+impl Failure {
+    /// Whether nobody is there, or not for this user.
+    fn shuts_us_out(&self) -> bool {
+        match self {
+            Self::Io(error) => {
+                [io::ErrorKind::ConnectionRefused, io::ErrorKind::PermissionDenied].contains(&error.kind())
+            }
+            Self::Server(error) => [PulseError::AccessDenied, PulseError::AuthKey].contains(error),
+            Self::Timeout | Self::Protocol(_) => false,
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -297,16 +313,22 @@ impl Connection {
         for address in &places.addresses {
             match address.connect().map_err(Failure::from).and_then(|link| Self::log_in(link, address)) {
                 Ok(connection) => return Ok(connection),
+                Err(_) if !places.expects(address) => {}
                 // The words for the first of several places, which is the nearest one.
-                Err(failure) => why = why.or_else(|| Some(explain(address, &failure))),
+                Err(failure) if why.is_none() => {
+                    let words = explain(address, &failure);
+                    let not_ours = places.system.as_ref() == Some(address) && failure.shuts_us_out();
+                    why = Some(if not_ours { NoAudio::NotOurs(words) } else { NoAudio::Other(words) });
+                }
+                Err(_) => {}
             }
         }
         match why {
-            Some(why) if places.is_expected() => Err(NoAudio::Other(why)),
+            Some(why) => Err(why),
             None if places.named => Err(NoAudio::Other(
                 "PULSE_SERVER is not an address of a sound server; give unix:PATH or tcp:HOST".into(),
             )),
-            _ => Err(NoAudio::NoServer),
+            None => Err(NoAudio::NoServer),
         }
     }
 

@@ -7,7 +7,7 @@ use super::*;
 use pulseaudio::protocol::{RecordStreamMovedParams, read_command_message, write_reply_message};
 
 fn places(path: &std::path::Path) -> Places {
-    Places { addresses: vec![Address::Unix(path.into())], named: true }
+    Places { addresses: vec![Address::Unix(path.into())], named: true, system: None }
 }
 
 fn failure(places: &Places) -> String {
@@ -67,19 +67,42 @@ fn nonsense_from_a_server_is_an_error_and_not_memory() {
 fn refusal_says_how_to_be_let_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("native");
-    let listener = UnixListener::bind(&path).unwrap();
-    let server = thread::spawn(move || {
+    let server = refuse(&path, PulseError::AccessDenied);
+    let why = failure(&places(&path));
+    assert!(why.contains("systemctl --user") && why.contains("PULSE_COOKIE"), "{why}");
+    server.join().unwrap();
+}
+
+/// A server that lets one client not in.
+fn refuse(path: &std::path::Path, why: PulseError) -> thread::JoinHandle<()> {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut reader = io::BufReader::new(stream.try_clone().unwrap());
         let (sequence, command) = read_command_message(&mut reader, MAX_VERSION).unwrap();
         let Command::Auth(auth) = command else { panic!("{command:?}") };
         assert_eq!(auth.cookie.len(), COOKIE_BYTES);
-        let refused = Command::Error(PulseError::AccessDenied);
-        write_command_message(&mut &stream, sequence, &refused, MAX_VERSION).unwrap();
-    });
-    let why = failure(&places(&path));
-    assert!(why.contains("systemctl --user") && why.contains("PULSE_COOKIE"), "{why}");
-    server.join().unwrap();
+        write_command_message(&mut &stream, sequence, &Command::Error(why), MAX_VERSION).unwrap();
+    })
+}
+
+#[test]
+fn server_of_the_system_that_nobody_named_and_that_shuts_us_out_is_not_ours() {
+    for why in [PulseError::AccessDenied, PulseError::AuthKey] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("native");
+        let system = Places { named: false, system: Some(Address::Unix(path.clone())), ..places(&path) };
+        let server = refuse(&path, why);
+        let refused = Connection::open(&system).unwrap_err();
+        assert!(matches!(&refused, NoAudio::NotOurs(why) if why.contains("refuses this user")), "{refused:?}");
+        server.join().unwrap();
+        // The socket stays, and nobody accepts.
+        let stale = Connection::open(&system).unwrap_err();
+        assert!(matches!(&stale, NoAudio::NotOurs(why) if why.contains("connection refused")), "{stale:?}");
+        // The server of a session comes back.
+        let session = Places { system: None, ..system };
+        assert!(matches!(Connection::open(&session), Err(NoAudio::Other(_))));
+    }
 }
 
 #[test]
