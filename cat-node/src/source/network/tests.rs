@@ -158,6 +158,22 @@ fn redirect_is_followed_and_the_password_stays_behind() {
     assert!(!error.to_string().contains("anna") && !error.to_string().contains("pass@"), "{error}");
     assert!(!heads.recv_timeout(GENEROUS).unwrap().contains("Authorization"));
 
+    // A password in the address to which we are sent is used, and shown no more than ours.
+    let again = |stream: &mut TcpStream| {
+        let head = b"HTTP/1.1 401 No\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n";
+        stream.write_all(head).unwrap();
+    };
+    let broken = |stream: &mut TcpStream| stream.write_all(b"HTTP/1.1 500 topsecret is bad\r\n\r\n").unwrap();
+    let answers: Vec<Answer> = vec![Box::new(again), Box::new(broken)];
+    let (other, heads) = serve(answers);
+    let to = format!("HTTP/1.1 302 Found\r\nLocation: http://tom:topsecret@{other}/pwd=pa55/x#fragment\r\n\r\n");
+    let (address, _) = serve(vec![move |stream: &mut TcpStream| stream.write_all(to.as_bytes()).unwrap()]);
+    let error = failure(&format!("http://{address}/")).to_string();
+    assert!(error.contains(&format!("http://{other}/pwd=***/x answers 500 *** is bad")), "{error}");
+    heads.recv_timeout(GENEROUS).unwrap();
+    // tom:topsecret
+    assert!(heads.recv_timeout(GENEROUS).unwrap().contains("Authorization: Basic dG9tOnRvcHNlY3JldA==\r\n"));
+
     let circle = |stream: &mut TcpStream| stream.write_all(b"HTTP/1.1 301 Moved\r\nLocation: /\r\n\r\n").unwrap();
     let (address, _) = serve(vec![circle; 5]);
     let error = failure(&format!("http://{address}/"));
