@@ -15,7 +15,7 @@ mod wav;
 use recordings::Channel;
 use sound::synth::SynthConfig;
 
-pub use interface::{Read, Source, SourceError, SourceFormat};
+pub use interface::{CARD_DRIFT_PPM, Read, Source, SourceError, SourceFormat};
 pub use spec::{DEFAULT_SEED, SourceSpec};
 pub use stream_url::StreamUrl;
 

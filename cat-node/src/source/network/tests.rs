@@ -142,7 +142,58 @@ fn stock_of_sound_is_taken_at_the_speed_of_the_clock() {
     }
     let sound = Duration::from_secs_f64(samples.len() as f64 / 16_000.0);
     // A piece more than the lead, and the clock's excess.
-    assert!(sound <= started.elapsed() + LEAD + Duration::from_millis(100), "{sound:?}");
+    let excess = started.elapsed() * DRIFT_PPM as u32 / 1_000_000;
+    assert!(sound <= started.elapsed() + excess + LEAD + Duration::from_millis(100), "{sound:?}");
+}
+
+#[test]
+fn stock_of_a_source_that_is_too_fast_is_dropped_and_reported() {
+    let (items, received) = sync_channel(100);
+    let mut network = Network {
+        items: received,
+        stop: Arc::default(),
+        login: Login::of(&stream_url("http://mic/")).unwrap(),
+        format: SourceFormat { sample_rate_hz: 8000, channels: 2 },
+        device: String::new(),
+        piece: None,
+        started: None,
+        passed: 0,
+        stock: Stock::new(Duration::ZERO, Duration::from_millis(300)),
+        dropped: 0,
+        failed: None,
+    };
+    let send = |pieces: u64| {
+        for _ in 0..pieces {
+            items.send(Item::Piece(Piece { samples: vec![0.5; 1600], lost: None })).unwrap();
+        }
+    };
+    let mut samples = Vec::new();
+    send(1);
+    assert_eq!(network.read(&mut samples, WAIT).unwrap(), Read::Samples);
+    // It was waited for, so it sends its sound as it is made.
+    assert_eq!(network.read(&mut samples, WAIT).unwrap(), Read::Nothing);
+    // Nine seconds at once, which would be a delay.
+    send(90);
+    let deadline = Instant::now() + GENEROUS;
+    while network.dropped == 0 {
+        assert!(Instant::now() < deadline, "nothing was dropped");
+        network.read(&mut samples, WAIT).unwrap();
+    }
+    send(1);
+    let lost = loop {
+        assert!(Instant::now() < deadline, "nothing was reported");
+        if let Read::Overrun { lost_samples } = network.read(&mut samples, WAIT).unwrap() {
+            break lost_samples;
+        }
+    };
+    assert_eq!(samples.len() as u64 / 2 + lost, 92 * 800);
+    assert!(lost > 60 * 800, "{lost}");
+    // What ended the stream is reported after a stock too.
+    network.stock = Stock { live: true, since: Some(Instant::now()), ..Stock::new(Duration::ZERO, Duration::ZERO) };
+    send(1);
+    items.send(Item::Failed(SourceError::Reopen("cut".into()))).unwrap();
+    let error = (0..10).find_map(|_| network.read(&mut samples, WAIT).err()).unwrap();
+    assert_eq!(error.to_string(), "cut");
 }
 
 #[test]
