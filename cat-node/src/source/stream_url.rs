@@ -173,7 +173,7 @@ impl FromStr for StreamUrl {
         if [path, fragment].iter().any(|part| part.contains('@')) || path.is_empty() && query.contains('@') {
             let host = host.split([':', '@']).next().unwrap_or_default();
             return Err(format!(
-                "the URL {prefix}{host}… has an @ in its path; in a password, write / as %2F, ? as %3F, # as %23 and @ \
+                "\"{prefix}{host}***\" has an @ in its path; in a password, write / as %2F, ? as %3F, # as %23 and @ \
                  as %40; in a path, write @ as %40"
             ));
         }
