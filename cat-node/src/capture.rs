@@ -250,6 +250,7 @@ where
             info!(device = source.device(), sample_rate_hz, channels, "source opened");
         }
         self.timeline.opened(format.sample_rate_hz);
+        self.timeline.tolerate(source.drift_ppm());
         self.zero_ns = 0;
 
         let opened_ns = self.time.now_ns();

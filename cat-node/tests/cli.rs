@@ -293,9 +293,19 @@ fn password_of_a_camera_is_shown_neither_among_the_settings_nor_in_errors() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("rtsp://anna:***@camera/stream?token=***&rate=1"), "{said}");
     assert!(!said.contains("s3cret"), "{said}");
+    let in_path = "rtsp://camera/user=anna&password=s3cret&channel=1";
+    let output = with_variables(&[], &["config", "show", "--source", in_path]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("user=anna&password=***&channel=1") && !said.contains("s3cret"), "{said}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.toml");
-    for source in ["rtsp://anna:s3cret@camera:99999/", "rtsp://anna:s3cret/x@camera", "rstp://anna:s3cret@camera/"] {
+    for source in [
+        "rtsp://anna:s3cret@camera:99999/",
+        "rtsp://anna:s3cret/x@camera",
+        "rstp://anna:s3cret@camera/",
+        "rtsp://camera:99999/password=s3cret",
+        "RTSP://camera/password=s3cret",
+    ] {
         std::fs::write(&path, format!("source = \"{source}\"")).unwrap();
         for args in [["--source", source], ["--config", path.to_str().unwrap()]] {
             let output = cat_node(&args);

@@ -17,7 +17,7 @@ use e2e::node::{Node, NodeOptions};
 use e2e::wait::{SOON, until};
 use listener::{Listener, Outage, outages};
 use proto::{DescribeResponse, GapReason, SourceState};
-use pulse::{Player, Pulse, set_shared_memory};
+use pulse::{Player, Pulse, pactl, plug_in, set_shared_memory};
 use sound::framer::Framer;
 use sound::measure::Meter;
 
@@ -67,8 +67,9 @@ async fn record(out: &Path, seconds: u32, source: &'static str) {
     assert_eq!(recorded.code, Some(0), "{}", recorded.stderr);
 }
 
-/// The sound server itself, and ALSA's default device, which is a client of it.
-const SOUND_SERVER: &str = "microphone";
+/// The sound server itself, and ALSA's default device, which is a client of it. The source is named, because a monitor
+/// is never a microphone by default.
+const SOUND_SERVER: &str = "microphone:pulse:room.monitor";
 const ALSA: &str = "microphone:default";
 
 /// A node with a microphone. Its owner does not exist, and is not called.
@@ -305,14 +306,49 @@ async fn sound_server_is_the_default_and_its_sources_have_names() {
     set_shared_memory(true);
     let _server = Pulse::start().await;
     let _player = Player::play(&tone()).await;
-    for source in ["microphone", "microphone:pulse", "microphone:pulse:room.monitor"] {
+    // What the machine plays is no microphone.
+    let without = node("microphone:pulse").await;
+    let detail = reaches(&without, SourceState::NoDevice).await.source.unwrap().detail;
+    assert!(detail.contains("no microphone"), "{detail}");
+    plug_in("mic");
+    pactl(&["set-default-source", "mic"]);
+    for (source, device) in [
+        ("microphone", "pulse:mic"),
+        ("microphone:pulse", "pulse:mic"),
+        ("microphone:pulse:room.monitor", "pulse:room.monitor"),
+    ] {
         let node = node(source).await;
         let description = reaches(&node, SourceState::Capturing).await;
-        assert_eq!(description.source.unwrap().device, "pulse:room.monitor", "{source}");
+        assert_eq!(description.source.unwrap().device, device, "{source}");
     }
     let unknown = node("microphone:pulse:NoSuchSource").await;
     let detail = reaches(&unknown, SourceState::NoDevice).await.source.unwrap().detail;
     assert!(detail.contains("NoSuchSource") && detail.contains("it has: pulse:room.monitor"), "{detail}");
+}
+
+#[tokio::test]
+async fn unplugged_microphone_is_not_replaced_by_another_one_unless_it_was_the_default() {
+    set_shared_memory(true);
+    let _server = Pulse::start().await;
+    let _player = Player::play(&tone()).await;
+    let unplug = plug_in("mic");
+    plug_in("other");
+    pactl(&["set-default-source", "mic"]);
+    let (named, default) = (node("microphone:pulse:mic").await, node("microphone").await);
+    for node in [&named, &default] {
+        let description = reaches(node, SourceState::Capturing).await;
+        assert_eq!(description.source.unwrap().device, "pulse:mic");
+    }
+    pactl(&["unload-module", &unplug]);
+    reaches(&named, SourceState::NoDevice).await;
+    until(SOON, "the default is another microphone", || async {
+        let source = default.describe().await.source.unwrap();
+        (source.device == "pulse:other" && source.state() == SourceState::Capturing).then_some(())
+    })
+    .await;
+    plug_in("mic");
+    let source = reaches(&named, SourceState::Capturing).await.source.unwrap();
+    assert_eq!(source.device, "pulse:mic");
 }
 
 #[tokio::test]
@@ -356,11 +392,13 @@ async fn devices_lists_what_can_be_opened() {
     set_shared_memory(true);
     {
         let _server = Pulse::start().await;
+        plug_in("mic");
+        pactl(&["set-default-source", "mic"]);
         let listed = tokio::task::spawn_blocking(|| cat_node(&["devices"])).await.unwrap();
         assert_eq!(listed.code, Some(0), "{}", listed.stderr);
         let says = |text: &str| assert!(listed.stdout.contains(text), "no {text} in {}", listed.stdout);
         says("microphone:default\n");
-        says("microphone:pulse\n    the default of the sound server: Monitor of ");
+        says("microphone:pulse\n    the default of the sound server: ");
         says("microphone:pulse:room.monitor\n    Monitor of ");
         says("    48000 Hz; 1 channel\n");
         assert_eq!(listed.stdout.matches("microphone:pulse\n").count(), 1, "{}", listed.stdout);

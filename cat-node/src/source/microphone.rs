@@ -93,11 +93,15 @@ pub fn open(id: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
     }
 }
 
-/// The sound server's default, or ALSA's where there is no sound server. A server that has left its socket, or that
-/// `PULSE_SERVER` names, is waited for: with its card in the node's hands it could not start again.
+/// The sound server's default, or ALSA's where there is no sound server. A server of a session that has left its socket,
+/// or that `PULSE_SERVER` names, is waited for: with its card in the node's hands it could not start again.
 fn open_default() -> Result<Box<dyn Source>, SourceError> {
     match open_pulse(None)? {
         Err(NoAudio::NoServer | NoAudio::NoMicrophone) => open_alsa(DEFAULT_DEVICE),
+        Err(NoAudio::NotOurs(why)) => {
+            debug!(%why, "the sound server is not used");
+            open_alsa(DEFAULT_DEVICE)
+        }
         opened => opened.map_err(no_audio),
     }
 }
@@ -113,7 +117,7 @@ fn no_audio(why: NoAudio) -> SourceError {
     SourceError::Reopen(match why {
         NoAudio::NoServer => format!("no sound server found; {BOTH_WAYS}"),
         NoAudio::NoMicrophone => format!("the sound server has no microphone; {ADVICE}"),
-        NoAudio::Other(why) => why,
+        NoAudio::NotOurs(why) | NoAudio::Other(why) => why,
     })
 }
 

@@ -11,7 +11,7 @@ mod rtsp;
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,16 +29,30 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(6);
 /// How long a step of this may take, and how long a stream may pause. The supervisor gives up earlier.
 const STEP_DEADLINE: Duration = Duration::from_secs(4);
 
-/// Pieces that wait for the capture thread, at most. A piece has up to a tenth of a second.
+/// Pieces that wait for the capture thread, at most. The longest piece has 4,096 samples: half a second of one channel
+/// at 8 kHz, and less than a tenth of a second at 48 kHz.
 const WAITING_PIECES: usize = 32;
 
 /// How far the sound may run ahead of the clock. A server that sends a stock of sound at first, or a file, is read at
 /// the speed of the clock.
 const LEAD: Duration = Duration::from_millis(300);
 
-/// How much faster than the clock the sound is taken, in parts per million: crystals differ, and the stock that a fast
-/// one builds up must go down.
-const FASTER_PPM: u64 = 1000;
+/// How far the clock of a source may be from the node's, in parts per million: cheap recorders divide their clocks
+/// roughly. The sound is taken this much faster than the clock, so that a stock of it goes down: the 4 s that radios
+/// send at first are gone after 200 s.
+const DRIFT_PPM: u64 = 20_000;
+
+/// A source that sends its sound as it is made, and whose stock of sound then lasts this long without a break, has a
+/// clock that is faster than [`DRIFT_PPM`]. The stock is dropped and reported as lost. Longer than the stock that a
+/// pause of the network leaves.
+const STOCK_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long after the first sound a source that must be waited for is one that sends its sound as it is made. A file
+/// is sent faster.
+const LIVE_AFTER: Duration = Duration::from_secs(5);
+
+/// While a stock is dropped: how long the thread may take for the next piece of it.
+const NEXT_OF_STOCK: Duration = Duration::from_millis(10);
 
 /// Threads of closed sources that may still wait for a name server. While there are more, no source is opened.
 const MOST_THREADS: usize = 8;
@@ -92,6 +106,9 @@ pub(super) fn open(url: &StreamUrl) -> Result<Box<dyn Source>, SourceError> {
         piece: None,
         started: None,
         passed: 0,
+        stock: Stock::new(LIVE_AFTER, STOCK_LIMIT),
+        dropped: 0,
+        failed: None,
     };
     match network.items.recv_timeout(OPEN_DEADLINE) {
         Ok(Item::Opened(format)) => {
@@ -100,8 +117,11 @@ pub(super) fn open(url: &StreamUrl) -> Result<Box<dyn Source>, SourceError> {
         }
         Ok(Item::Failed(error)) => Err(network.hide(error)),
         Ok(Item::Piece(_)) => Err(SourceError::Reopen("the stream has no format".into())),
-        Err(_) => {
+        Err(RecvTimeoutError::Timeout) => {
             Err(SourceError::Reopen(format!("{} sent no sound within {} s", url.place(), OPEN_DEADLINE.as_secs())))
+        }
+        Err(RecvTimeoutError::Disconnected) => {
+            Err(SourceError::Reopen(format!("the thread that reads {} has failed", url.place())))
         }
     }
 }
@@ -191,6 +211,39 @@ struct Network {
     started: Option<Instant>,
     /// Samples per channel since then.
     passed: u64,
+    stock: Stock,
+    /// Samples per channel that were dropped before the next piece.
+    dropped: u64,
+    /// What ended the stream behind the stock that was dropped.
+    failed: Option<SourceError>,
+}
+
+/// Watches the stock of sound that a source has sent ahead of its time.
+struct Stock {
+    live_after: Duration,
+    limit: Duration,
+    /// The source had to be waited for: it sends its sound as it is made, so a stock is a delay.
+    live: bool,
+    /// Since when there has been a stock.
+    since: Option<Instant>,
+}
+
+impl Stock {
+    fn new(live_after: Duration, limit: Duration) -> Self {
+        Self { live_after, limit, live: false, since: None }
+    }
+
+    /// There is no stock, this long after the first sound.
+    fn is_empty(&mut self, after: Duration) {
+        self.live |= after >= self.live_after;
+        self.since = None;
+    }
+
+    /// There is a stock. Returns whether it has been there for too long.
+    fn is_there(&mut self) -> bool {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.live && since.elapsed() >= self.limit
+    }
 }
 
 impl Network {
@@ -208,9 +261,54 @@ impl Network {
     /// How long the next piece must still wait.
     fn early(&self) -> Duration {
         let Some(started) = self.started else { return Duration::ZERO };
-        let rate = u128::from(self.format.sample_rate_hz) * u128::from(1_000_000 + FASTER_PPM) / 1_000_000;
+        let rate = u128::from(self.format.sample_rate_hz) * u128::from(1_000_000 + DRIFT_PPM) / 1_000_000;
         let due = Duration::from_nanos((u128::from(self.passed) * 1_000_000_000 / rate.max(1)) as u64);
         due.saturating_sub(started.elapsed() + LEAD)
+    }
+
+    /// Takes the next item, and notes whether it was there already.
+    fn next_item(&mut self, max_wait: Duration) -> Result<Item, RecvTimeoutError> {
+        match self.items.try_recv() {
+            Ok(item) => {
+                if self.stock.is_there() {
+                    self.drop_stock(item, max_wait);
+                    return Err(RecvTimeoutError::Timeout);
+                }
+                Ok(item)
+            }
+            Err(TryRecvError::Empty) => {
+                self.stock.is_empty(self.started.map_or(Duration::ZERO, |started| started.elapsed()));
+                self.items.recv_timeout(max_wait)
+            }
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Drops what the source has sent ahead, as far as that can be read within `max_wait`.
+    fn drop_stock(&mut self, first: Item, max_wait: Duration) {
+        let deadline = Instant::now() + max_wait;
+        let mut next = Ok(first);
+        while let Ok(item) = next {
+            match item {
+                Item::Opened(_) => {}
+                Item::Piece(piece) => self.dropped += self.length_of(&piece),
+                Item::Failed(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            next = self.items.recv_timeout(NEXT_OF_STOCK);
+        }
+        self.stock = Stock::new(self.stock.live_after, self.stock.limit);
+        (self.started, self.passed) = (None, 0);
+    }
+
+    /// Samples per channel of a piece, and of what is known to be lost before it.
+    fn length_of(&self, piece: &Piece) -> u64 {
+        piece.samples.len() as u64 / u64::from(self.format.channels.max(1)) + piece.lost.unwrap_or(0)
     }
 }
 
@@ -223,10 +321,21 @@ impl Source for Network {
         &self.device
     }
 
+    fn drift_ppm(&self) -> u64 {
+        DRIFT_PPM
+    }
+
     fn read(&mut self, samples: &mut Vec<f32>, max_wait: Duration) -> Result<Read, SourceError> {
+        if let Some(error) = self.failed.take() {
+            return Err(self.hide(error));
+        }
         if self.piece.is_none() {
-            self.piece = match self.items.recv_timeout(max_wait) {
-                Ok(Item::Piece(piece)) => Some(piece),
+            self.piece = match self.next_item(max_wait) {
+                Ok(Item::Piece(mut piece)) => {
+                    let dropped = std::mem::take(&mut self.dropped);
+                    piece.lost = if dropped > 0 { Some(piece.lost.unwrap_or(0) + dropped) } else { piece.lost };
+                    Some(piece)
+                }
                 Ok(Item::Opened(_)) | Err(RecvTimeoutError::Timeout) => return Ok(Read::Nothing),
                 Ok(Item::Failed(error)) => return Err(self.hide(error)),
                 Err(RecvTimeoutError::Disconnected) => return Err(SourceError::Reopen("the stream has ended".into())),
@@ -241,8 +350,7 @@ impl Source for Network {
         }
         let Some(piece) = self.piece.take() else { return Ok(Read::Nothing) };
         self.started.get_or_insert_with(Instant::now);
-        let count = piece.samples.len() as u64 / u64::from(self.format.channels.max(1));
-        self.passed += count + piece.lost.unwrap_or(0);
+        self.passed += self.length_of(&piece);
         samples.extend_from_slice(&piece.samples);
         Ok(match piece.lost {
             None => Read::Samples,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use daemon::config::mask_url;
 use recordings::Channel;
 
-use super::stream_url::StreamUrl;
+use super::stream_url::{StreamUrl, mask};
 use super::wav;
 
 /// What is said of a stream where the program has no sources on the network.
@@ -112,7 +112,7 @@ impl FromStr for SourceSpec {
             _ => Err(format!(
                 "\"{}\" is not a source; give synthetic, synthetic:silence, microphone, microphone:ID, wav:PATH, or a URL \
                  that begins with rtsp:// or http://",
-                mask_url(text)
+                mask(&mask_url(text))
             )),
         }
     }
@@ -161,6 +161,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_what_is_known() {
+        let error = "RTSP://cam/user=anna&password=pass".parse::<SourceSpec>().unwrap_err();
+        assert!(error.contains("password=***") && !error.contains("=pass"), "{error}");
         for text in ["", "synthetic:", "synthetic:5", "wav", "wav:", "microphone:", "mic", "Synthetic"] {
             let error = text.parse::<SourceSpec>().unwrap_err();
             assert!(error.contains(&format!("\"{text}\"")) && error.contains("wav:PATH"), "{error}");

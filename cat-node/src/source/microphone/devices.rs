@@ -119,7 +119,7 @@ pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
 fn sound_server() -> Result<Vec<DeviceEntry>, Option<String>> {
     let sources = match keep("device-list", &HANGING, LIST_DEADLINE, LIST_DEADLINE, || Ok((pulse::list()?, ()))) {
         Ok((sources, _)) => sources,
-        Err(KeepError::Open(NoAudio::Other(why))) => return Err(Some(why)),
+        Err(KeepError::Open(NoAudio::NotOurs(why) | NoAudio::Other(why))) => return Err(Some(why)),
         Err(_) => return Err(None),
     };
     let offer = |format: SourceFormat| {

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use daemon::cause::cause;
 use pulseaudio::protocol::stream::{BufferAttr, StreamFlags};
 use pulseaudio::protocol::{
-    AuthParams, AuthReply, ChannelMap, Command, CommandReply, CreateRecordStreamReply, DESCRIPTOR_SIZE, MAX_VERSION,
-    Prop, Props, ProtocolError, PulseError, RecordStreamParams, SampleFormat, SampleSpec, ServerInfo,
+    AuthParams, AuthReply, ChannelMap, Command, CommandReply, CreateRecordStreamReply, DESCRIPTOR_SIZE, GetSourceInfo,
+    MAX_VERSION, Prop, Props, ProtocolError, PulseError, RecordStreamParams, SampleFormat, SampleSpec, ServerInfo,
     SetClientNameReply, SetRecordStreamBufferAttrParams, SetRecordStreamBufferAttrReply, SourceInfo, read_descriptor,
     read_reply_message, write_command_message,
 };
+use sound::framer::{FramerError, SOURCE_RATES_HZ};
 
 use crate::source::interface::{Read, Source, SourceFormat};
 use server::{ANSWER_DEADLINE, Address, Link, Places};
@@ -54,6 +55,9 @@ const NO_DEVICE: &CStr = c"auto_null.monitor";
 pub(super) enum NoAudio {
     /// There is none where it should be, and nobody said that there is one.
     NoServer,
+    /// The one of the whole system, which nobody named, does not let this user in, or has left only its socket. In words
+    /// for the user.
+    NotOurs(String),
     /// It answers, but has no microphone.
     NoMicrophone,
     /// Anything else, in words for the user.
@@ -65,19 +69,31 @@ pub(super) enum NoAudio {
 /// # Errors
 /// See [`NoAudio`].
 pub(super) fn open(name: Option<&str>) -> Result<Pulse, NoAudio> {
-    let mut connection = Connection::open(&Places::by_environment())?;
+    open_at(&Places::by_environment(), name)
+}
+
+fn open_at(places: &Places, name: Option<&str>) -> Result<Pulse, NoAudio> {
+    let mut connection = Connection::open(places)?;
     let source_name = name
         .map(CString::new)
         .transpose()
         .map_err(|_| NoAudio::Other("the name of a microphone has no zero bytes".into()))?;
     // A guess: by the flags below, the server answers with the rate and the channels of the device.
     let guess = SampleSpec { format: SampleFormat::S16Le, channels: 1, sample_rate: 48_000 };
+    let flags = StreamFlags {
+        fix_rate: true,
+        fix_channels: true,
+        adjust_latency: true,
+        // The server must not replace a named microphone that was unplugged by another device.
+        no_move: name.is_some(),
+        ..StreamFlags::default()
+    };
     let params = RecordStreamParams {
         sample_spec: guess,
         channel_map: ChannelMap::mono(),
         source_name,
         buffer_attr: buffer(guess),
-        flags: StreamFlags { fix_rate: true, fix_channels: true, adjust_latency: true, ..StreamFlags::default() },
+        flags,
         props: properties(c"cat-node"),
         ..RecordStreamParams::default()
     };
@@ -87,12 +103,18 @@ pub(super) fn open(name: Option<&str>) -> Result<Pulse, NoAudio> {
         Err(Failure::Server(PulseError::NoEntity)) => return Err(NoAudio::Other(connection.not_found(name))),
         Err(failure) => return Err(NoAudio::Other(connection.explain(&failure))),
     };
-    if name.is_none() && stream.sink_name.as_deref() == Some(NO_DEVICE) {
+    if let (None, Some(device)) = (name, &stream.sink_name)
+        && connection.is_monitor(device).map_err(|failure| NoAudio::Other(connection.explain(&failure)))?
+    {
         return Err(NoAudio::NoMicrophone);
     }
     let SampleSpec { format, channels, sample_rate } = stream.sample_spec;
     if format != SampleFormat::S16Le || channels == 0 {
         return Err(NoAudio::Other(format!("the sound server {} gives no samples of 16 bits", connection.address)));
+    }
+    if !SOURCE_RATES_HZ.contains(&sample_rate) {
+        let why = FramerError::Rate(sample_rate);
+        return Err(NoAudio::Other(format!("the sound server {}: {why}", connection.address)));
     }
     if fragment_bytes(sample_rate, channels) != fragment_bytes(guess.sample_rate, guess.channels) {
         let params = SetRecordStreamBufferAttrParams {
@@ -121,7 +143,7 @@ pub(super) struct Listed {
     pub(super) id: String,
     /// A description for people.
     pub(super) description: String,
-    /// Whether the server records from it unless a client names another one.
+    /// Whether a node without a name records from it: the default of the server, unless that is a monitor.
     pub(super) is_default: bool,
     /// Its rate and channels.
     pub(super) format: SourceFormat,
@@ -138,7 +160,7 @@ pub(super) fn list() -> Result<Vec<Listed>, NoAudio> {
         connection.ask(&Command::GetServerInfo).map_err(|failure| NoAudio::Other(connection.explain(&failure)))?;
     let listed = sources.into_iter().filter(|source| source.name.as_c_str() != NO_DEVICE).map(|source| Listed {
         id: id_of(&source.name),
-        is_default: info.default_source_name.as_ref() == Some(&source.name),
+        is_default: info.default_source_name.as_ref() == Some(&source.name) && !is_monitor(&source),
         description: source.description.unwrap_or(source.name).to_string_lossy().into_owned(),
         format: SourceFormat {
             sample_rate_hz: source.sample_spec.sample_rate,
@@ -172,10 +194,18 @@ impl Pulse {
             if message.channel == self.channel {
                 let pairs = message.content.chunks_exact(2);
                 samples.extend(pairs.map(|pair| f32::from(i16::from_le_bytes([pair[0], pair[1]])) / 32_768.0));
-            } else if let Ok((_, Command::RecordStreamKilled(_))) =
-                Command::read_tag_prefixed(&mut &message.content[..], self.connection.version)
-            {
-                return Err("the microphone was unplugged, or the sound server closed it".into());
+                continue;
+            }
+            match Command::read_tag_prefixed(&mut &message.content[..], self.connection.version) {
+                Ok((_, Command::RecordStreamKilled(_))) => {
+                    return Err("the microphone was unplugged, or the sound server closed it".into());
+                }
+                // Opened again, the stream has the format and the name of the other device.
+                Ok((_, Command::RecordStreamMoved(moved))) => {
+                    let to = moved.device_name.to_string_lossy();
+                    return Err(format!("the sound server has moved the recording to another device, {to}"));
+                }
+                _ => {}
             }
         }
         Ok(samples.len() > before)
@@ -232,6 +262,19 @@ enum Failure {
     Protocol(String),
 }
 
+impl Failure {
+    /// Whether nobody is there, or not for this user.
+    fn shuts_us_out(&self) -> bool {
+        match self {
+            Self::Io(error) => {
+                [io::ErrorKind::ConnectionRefused, io::ErrorKind::PermissionDenied].contains(&error.kind())
+            }
+            Self::Server(error) => [PulseError::AccessDenied, PulseError::AuthKey].contains(error),
+            Self::Timeout | Self::Protocol(_) => false,
+        }
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -270,16 +313,22 @@ impl Connection {
         for address in &places.addresses {
             match address.connect().map_err(Failure::from).and_then(|link| Self::log_in(link, address)) {
                 Ok(connection) => return Ok(connection),
+                Err(_) if !places.expects(address) => {}
                 // The words for the first of several places, which is the nearest one.
-                Err(failure) => why = why.or_else(|| Some(explain(address, &failure))),
+                Err(failure) if why.is_none() => {
+                    let words = explain(address, &failure);
+                    let not_ours = places.system.as_ref() == Some(address) && failure.shuts_us_out();
+                    why = Some(if not_ours { NoAudio::NotOurs(words) } else { NoAudio::Other(words) });
+                }
+                Err(_) => {}
             }
         }
         match why {
-            Some(why) if places.is_expected() => Err(NoAudio::Other(why)),
+            Some(why) => Err(why),
             None if places.named => Err(NoAudio::Other(
                 "PULSE_SERVER is not an address of a sound server; give unix:PATH or tcp:HOST".into(),
             )),
-            _ => Err(NoAudio::NoServer),
+            None => Err(NoAudio::NoServer),
         }
     }
 
@@ -298,6 +347,17 @@ impl Connection {
         let named: Result<SetClientNameReply, Failure> =
             connection.ask(&Command::SetClientName(properties(c"cat-node")));
         named.map(|_| connection)
+    }
+
+    /// Whether the source with this name is a monitor.
+    fn is_monitor(&mut self, source: &CStr) -> Result<bool, Failure> {
+        let asked = GetSourceInfo { index: None, name: Some(source.to_owned()) };
+        match self.ask::<SourceInfo>(&Command::GetSourceInfo(asked)) {
+            Ok(info) => Ok(is_monitor(&info)),
+            // A server that says nothing about a source that it records from.
+            Err(Failure::Server(_)) => Ok(false),
+            Err(failure) => Err(failure),
+        }
     }
 
     fn sources(&mut self) -> Result<Vec<SourceInfo>, Failure> {
@@ -369,6 +429,12 @@ impl Connection {
         self.received.drain(..DESCRIPTOR_SIZE + length);
         Ok(Some(Message { channel: head.channel, content }))
     }
+}
+
+/// Whether a source is the monitor of a sink: what this machine plays, and no microphone. It is the default of a server
+/// without a microphone.
+fn is_monitor(source: &SourceInfo) -> bool {
+    source.monitor_of_sink_index.is_some()
 }
 
 /// Reads an answer, whose head the crate reads again.

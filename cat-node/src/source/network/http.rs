@@ -15,7 +15,7 @@ use super::login::Login;
 use super::raw::RawFormat;
 use super::{Feed, STEP_DEADLINE, Stop};
 use crate::source::interface::{SourceError, SourceFormat};
-use crate::source::stream_url::StreamUrl;
+use crate::source::stream_url::{StreamUrl, mask_path};
 
 /// How often a server may send us to another address.
 const MOST_REDIRECTS: usize = 5;
@@ -93,18 +93,19 @@ fn open(login: &Login, stop: &Stop) -> Result<Body, SourceError> {
             301 | 302 | 303 | 307 | 308 => {
                 let to = head.field("location").and_then(|to| login.url.join(to).ok());
                 let to = to.filter(|to| ["http", "https"].contains(&to.scheme()) && to.has_host());
-                let to = to.ok_or_else(|| {
+                let to = to.and_then(|to| login.moved(to));
+                login = to.ok_or_else(|| {
                     SourceError::Refused(format!("{} sends us to an address that is none", shown(&login.url)))
                 })?;
-                login = login.moved(to);
                 answer_to_challenge = None;
             }
             401 if answer_to_challenge.is_none() => {
-                answer_to_challenge = Some(prove(&login, head.field("www-authenticate").unwrap_or_default())?);
+                answer_to_challenge = Some(prove(&login, &head)?);
             }
             401 | 403 => return Err(SourceError::Refused(wrong_password(&shown(&login.url)))),
             status => {
-                let why = format!("{} answers {status} {}", shown(&login.url), head.reason);
+                // A server that we were sent to may repeat the password that was in the address.
+                let why = format!("{} answers {status} {}", shown(&login.url), login.hide(&head.reason));
                 return Err(SourceError::Reopen(why));
             }
         }
@@ -117,22 +118,25 @@ pub(super) fn wrong_password(place: &str) -> String {
     format!("{place} refuses the user or the password; correct them in source, as in rtsp://USER:PASSWORD@HOST/PATH")
 }
 
-/// The answer to a server that asks who we are.
-fn prove(login: &Login, challenge: &str) -> Result<String, SourceError> {
+/// The answer to a server that asks who we are, in one of the ways that it offers.
+fn prove(login: &Login, head: &Head) -> Result<String, SourceError> {
     let refused = || SourceError::Refused(wrong_password(&shown(&login.url)));
     let (username, password) = login.user.as_ref().ok_or_else(refused)?;
-    let mut client = PasswordClient::try_from(challenge).map_err(|_| refused())?;
+    let offers = head.fields("www-authenticate");
+    let client = offers.fold(PasswordClient::builder(), |client, offer| client.challenges(offer)).build();
+    let mut client = client.map_err(|_| refused())?;
     let uri = target(&login.url);
     client
         .respond(&PasswordParams { username, password, uri: &uri, method: "GET", body: Some(&[]) })
         .map_err(|_| refused())
 }
 
-/// A URL without its query, for people.
+/// A URL without query, fragment and the secrets of its path, for people.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
-    url.to_string()
+    url.set_fragment(None);
+    mask_path(url.as_str()).into_owned()
 }
 
 /// Path and query.
@@ -273,7 +277,12 @@ impl Head {
     }
 
     fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+        self.fields(name).next()
+    }
+
+    /// The values of each line with this name.
+    fn fields(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(move |(field, _)| field == name).map(|(_, value)| value.as_str())
     }
 }
 

@@ -69,15 +69,19 @@ async fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> SourceError {
         };
         let CodecItem::AudioFrame(frame) = item else { continue };
         let mut samples = Vec::new();
-        let Some(format) = decoder.decode(frame.data(), &mut samples) else { continue };
+        let Some(format) = decoder.decode(frame.data(), &mut samples) else {
+            stamps.undecoded();
+            continue;
+        };
         if *opened.get_or_insert(format) != format {
             return SourceError::Reopen(format!("{place} has changed the format of its sound"));
         }
-        let lost = stamps.lost(&frame, format.sample_rate_hz);
+        let packet = Packet::of(&frame);
+        let lost = stamps.lost(&packet, format.sample_rate_hz);
         if stamps.is_first() && !feed.opened(format) {
             break;
         }
-        stamps.passed(&frame);
+        stamps.passed(&packet);
         if !feed.piece(samples, lost) {
             break;
         }
@@ -198,11 +202,34 @@ impl Decoder {
     }
 }
 
+/// When a packet was recorded, by the camera.
+struct Packet {
+    stamp: i64,
+    clock_hz: i64,
+    /// In ticks of this clock.
+    length: i64,
+    /// Whether packets were lost before it.
+    after_loss: bool,
+}
+
+impl Packet {
+    fn of(frame: &AudioFrame) -> Self {
+        Self {
+            stamp: frame.timestamp().timestamp(),
+            clock_hz: i64::from(frame.timestamp().clock_rate().get()),
+            length: i64::from(frame.frame_length().get()),
+            after_loss: frame.loss() > 0,
+        }
+    }
+}
+
 /// The time stamps of the camera, which tell how much sound a lost packet had.
 #[derive(Default)]
 struct Stamps {
     /// The stamp that the next packet has if none is lost.
     next: Option<i64>,
+    /// A packet came that could not be decoded: its sound is lost.
+    undecoded: bool,
 }
 
 impl Stamps {
@@ -210,14 +237,18 @@ impl Stamps {
         self.next.is_none()
     }
 
-    /// Samples per channel that were lost before a packet. `Some(0)`: unknown.
-    fn lost(&self, frame: &AudioFrame, rate_hz: u32) -> Option<u64> {
-        let clock_hz = i64::from(frame.timestamp().clock_rate().get());
-        missing(frame.timestamp().timestamp() - self.next?, clock_hz, frame.loss() > 0, rate_hz)
+    fn undecoded(&mut self) {
+        self.undecoded = true;
     }
 
-    fn passed(&mut self, frame: &AudioFrame) {
-        self.next = Some(frame.timestamp().timestamp() + i64::from(frame.frame_length().get()));
+    /// Samples per channel that were lost before a packet. `Some(0)`: unknown.
+    fn lost(&self, packet: &Packet, rate_hz: u32) -> Option<u64> {
+        let lost = packet.after_loss || self.undecoded;
+        missing(packet.stamp - self.next?, packet.clock_hz, lost, rate_hz)
+    }
+
+    fn passed(&mut self, packet: &Packet) {
+        *self = Self { next: Some(packet.stamp + packet.length), undecoded: false };
     }
 }
 
@@ -247,5 +278,21 @@ mod tests {
         // A clock that was set.
         assert_eq!(missing(-80_000_000, 8000, false, 8000), Some(0));
         assert_eq!(missing(-160, 8000, false, 8000), None);
+    }
+
+    #[test]
+    fn packet_that_cannot_be_decoded_is_lost_sound() {
+        let packet = |stamp| Packet { stamp, clock_hz: 8000, length: 160, after_loss: false };
+        let mut stamps = Stamps::default();
+        // Before the first sound, nothing is missing.
+        stamps.undecoded();
+        assert_eq!(stamps.lost(&packet(160), 8000), None);
+        stamps.passed(&packet(160));
+        assert_eq!(stamps.lost(&packet(320), 8000), None);
+        stamps.passed(&packet(320));
+        stamps.undecoded();
+        assert_eq!(stamps.lost(&packet(640), 8000), Some(160));
+        stamps.passed(&packet(640));
+        assert_eq!(stamps.lost(&packet(800), 8000), None);
     }
 }

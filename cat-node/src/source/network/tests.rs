@@ -142,7 +142,58 @@ fn stock_of_sound_is_taken_at_the_speed_of_the_clock() {
     }
     let sound = Duration::from_secs_f64(samples.len() as f64 / 16_000.0);
     // A piece more than the lead, and the clock's excess.
-    assert!(sound <= started.elapsed() + LEAD + Duration::from_millis(100), "{sound:?}");
+    let excess = started.elapsed() * DRIFT_PPM as u32 / 1_000_000;
+    assert!(sound <= started.elapsed() + excess + LEAD + Duration::from_millis(100), "{sound:?}");
+}
+
+#[test]
+fn stock_of_a_source_that_is_too_fast_is_dropped_and_reported() {
+    let (items, received) = sync_channel(100);
+    let mut network = Network {
+        items: received,
+        stop: Arc::default(),
+        login: Login::of(&stream_url("http://mic/")).unwrap(),
+        format: SourceFormat { sample_rate_hz: 8000, channels: 2 },
+        device: String::new(),
+        piece: None,
+        started: None,
+        passed: 0,
+        stock: Stock::new(Duration::ZERO, Duration::from_millis(300)),
+        dropped: 0,
+        failed: None,
+    };
+    let send = |pieces: u64| {
+        for _ in 0..pieces {
+            items.send(Item::Piece(Piece { samples: vec![0.5; 1600], lost: None })).unwrap();
+        }
+    };
+    let mut samples = Vec::new();
+    send(1);
+    assert_eq!(network.read(&mut samples, WAIT).unwrap(), Read::Samples);
+    // It was waited for, so it sends its sound as it is made.
+    assert_eq!(network.read(&mut samples, WAIT).unwrap(), Read::Nothing);
+    // Nine seconds at once, which would be a delay.
+    send(90);
+    let deadline = Instant::now() + GENEROUS;
+    while network.dropped == 0 {
+        assert!(Instant::now() < deadline, "nothing was dropped");
+        network.read(&mut samples, WAIT).unwrap();
+    }
+    send(1);
+    let lost = loop {
+        assert!(Instant::now() < deadline, "nothing was reported");
+        if let Read::Overrun { lost_samples } = network.read(&mut samples, WAIT).unwrap() {
+            break lost_samples;
+        }
+    };
+    assert_eq!(samples.len() as u64 / 2 + lost, 92 * 800);
+    assert!(lost > 60 * 800, "{lost}");
+    // What ended the stream is reported after a stock too.
+    network.stock = Stock { live: true, since: Some(Instant::now()), ..Stock::new(Duration::ZERO, Duration::ZERO) };
+    send(1);
+    items.send(Item::Failed(SourceError::Reopen("cut".into()))).unwrap();
+    let error = (0..10).find_map(|_| network.read(&mut samples, WAIT).err()).unwrap();
+    assert_eq!(error.to_string(), "cut");
 }
 
 #[test]
@@ -157,6 +208,22 @@ fn redirect_is_followed_and_the_password_stays_behind() {
     assert!(matches!(&error, SourceError::Refused(why) if why.contains(&other.to_string())), "{error}");
     assert!(!error.to_string().contains("anna") && !error.to_string().contains("pass@"), "{error}");
     assert!(!heads.recv_timeout(GENEROUS).unwrap().contains("Authorization"));
+
+    // A password in the address to which we are sent is used, and shown no more than ours.
+    let again = |stream: &mut TcpStream| {
+        let head = b"HTTP/1.1 401 No\r\nWWW-Authenticate: Negotiate\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n";
+        stream.write_all(head).unwrap();
+    };
+    let broken = |stream: &mut TcpStream| stream.write_all(b"HTTP/1.1 500 topsecret is bad\r\n\r\n").unwrap();
+    let answers: Vec<Answer> = vec![Box::new(again), Box::new(broken)];
+    let (other, heads) = serve(answers);
+    let to = format!("HTTP/1.1 302 Found\r\nLocation: http://tom:topsecret@{other}/pwd=pa55/x#fragment\r\n\r\n");
+    let (address, _) = serve(vec![move |stream: &mut TcpStream| stream.write_all(to.as_bytes()).unwrap()]);
+    let error = failure(&format!("http://{address}/")).to_string();
+    assert!(error.contains(&format!("http://{other}/pwd=***/x answers 500 *** is bad")), "{error}");
+    heads.recv_timeout(GENEROUS).unwrap();
+    // tom:topsecret
+    assert!(heads.recv_timeout(GENEROUS).unwrap().contains("Authorization: Basic dG9tOnRvcHNlY3JldA==\r\n"));
 
     let circle = |stream: &mut TcpStream| stream.write_all(b"HTTP/1.1 301 Moved\r\nLocation: /\r\n\r\n").unwrap();
     let (address, _) = serve(vec![circle; 5]);

@@ -34,6 +34,9 @@ pub(super) struct Places {
     pub(super) addresses: Vec<Address>,
     /// `PULSE_SERVER` names them. Otherwise they are the usual ones.
     pub(super) named: bool,
+    /// The one of them that is the socket of a system-wide server and that nobody named. Such a server may be meant for
+    /// other programs.
+    pub(super) system: Option<Address>,
 }
 
 impl Places {
@@ -46,17 +49,19 @@ impl Places {
     fn by(variable: impl Fn(&str) -> Option<OsString>) -> Self {
         if let Some(server) = variable("PULSE_SERVER") {
             let addresses = server.to_string_lossy().split_whitespace().filter_map(Address::read).collect();
-            return Self { addresses, named: true };
+            return Self { addresses, named: true, system: None };
         }
         let session = variable("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("pulse"));
         let folder = variable("PULSE_RUNTIME_PATH").map(PathBuf::from).or(session);
-        let sockets = folder.map(|folder| folder.join("native")).into_iter().chain([SYSTEM_SOCKET.into()]);
-        Self { addresses: sockets.map(Address::Unix).collect(), named: false }
+        let session = folder.map(|folder| Address::Unix(folder.join("native")));
+        let system = Address::Unix(SYSTEM_SOCKET.into());
+        let addresses = session.into_iter().chain([system.clone()]).collect();
+        Self { addresses, named: false, system: Some(system) }
     }
 
-    /// Whether a server should be there: somebody named it, or its socket exists.
-    pub(super) fn is_expected(&self) -> bool {
-        self.named || self.addresses.iter().any(|address| matches!(address, Address::Unix(path) if path.exists()))
+    /// Whether a server should be at this address: somebody named it, or its socket exists.
+    pub(super) fn expects(&self, address: &Address) -> bool {
+        self.named || matches!(address, Address::Unix(path) if path.exists())
     }
 }
 
@@ -189,7 +194,11 @@ mod tests {
             ("tcp6:[::1]:4000", tcp("::1", 4000)),
             ("living-room", tcp("living-room", 4713)),
         ] {
-            assert_eq!(places(&[("PULSE_SERVER", text)]), Places { addresses: vec![address], named: true }, "{text}");
+            assert_eq!(
+                places(&[("PULSE_SERVER", text)]),
+                Places { addresses: vec![address], named: true, system: None },
+                "{text}"
+            );
         }
         let two = places(&[("PULSE_SERVER", "unix:/a tcp:b")]);
         assert_eq!(two.addresses, [unix("/a"), tcp("b", 4713)]);
@@ -202,7 +211,7 @@ mod tests {
     fn session_comes_before_the_system() {
         let session = places(&[("XDG_RUNTIME_DIR", "/run/user/1000")]);
         assert_eq!(session.addresses, [unix("/run/user/1000/pulse/native"), unix(SYSTEM_SOCKET)]);
-        assert!(!session.named);
+        assert!(!session.named && session.system == Some(unix(SYSTEM_SOCKET)));
         let moved = places(&[("XDG_RUNTIME_DIR", "/run/user/1000"), ("PULSE_RUNTIME_PATH", "/tmp/pulse")]);
         assert_eq!(moved.addresses[0], unix("/tmp/pulse/native"));
         assert_eq!(places(&[]).addresses, [unix(SYSTEM_SOCKET)]);
@@ -212,10 +221,11 @@ mod tests {
     fn server_is_expected_where_it_was_named_or_left_a_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        let here = [("PULSE_RUNTIME_PATH", path)];
-        assert_eq!(places(&here).is_expected(), std::path::Path::new(SYSTEM_SOCKET).exists());
+        let here = places(&[("PULSE_RUNTIME_PATH", path)]);
+        assert!(!here.expects(&here.addresses[0]));
         std::fs::write(folder.path().join("native"), "").unwrap();
-        assert!(places(&here).is_expected());
-        assert!(places(&[("PULSE_SERVER", "tcp:nowhere")]).is_expected());
+        assert!(here.expects(&here.addresses[0]));
+        let named = places(&[("PULSE_SERVER", "tcp:nowhere")]);
+        assert!(named.expects(&named.addresses[0]));
     }
 }
