@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::cause::{cause, without_number};
-use daemon::grpc;
+use daemon::grpc::{self, Services};
 use daemon::identity::{Identity, Key, Machine, Origin};
 use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
@@ -91,7 +91,8 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
         .max_decoding_message_size(grpc::MAX_REQUEST_BYTES)
         .accept_compressed(CompressionEncoding::Gzip);
     let descriptors = proto::FILE_DESCRIPTOR_SET;
-    let served = grpc::serve(service, health_service, descriptors, meter, listeners, Plain, stop.clone());
+    let served =
+        grpc::serve(Services::only(service), health_service, descriptors, meter, listeners, Plain, stop.clone());
     let mut server = tokio::spawn(served);
     let announcement = if config.announce { announce(&config.cat, id, &addresses) } else { None };
     systemd::ready("listening");

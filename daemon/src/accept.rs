@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::cause::cause;
 use crate::connections::{Caps, Connections, Place};
@@ -137,8 +137,15 @@ where
         };
         let client = Client { peer, local, key, place: Arc::clone(&place) };
         let mut connection = pin!((self.serve)(stream, client));
+        let mut revoked = pin!(async {
+            match key {
+                Some(key) => self.opening.revoked(key).await,
+                None => std::future::pending().await,
+            }
+        });
         tokio::select! {
             ended = &mut connection => return log_end(peer, ended),
+            () = &mut revoked => return info!(%peer, "connection ended: its key is trusted no longer"),
             () = place.taken_over() => return debug!(%peer, "connection ended: another one needed its place"),
             () = place.idle_for_too_long() => {
                 debug!(%peer, "connection ends: it was idle");
@@ -152,6 +159,7 @@ where
         }
         tokio::select! {
             ended = connection => log_end(peer, ended),
+            () = revoked => {}
             () = place.taken_over() => {}
             () = place.idle_for_too_long() => {}
         }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use daemon::config::{ConfigError, Variables};
-use daemon::grpc;
+use daemon::grpc::{self, Services};
 use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
@@ -95,7 +95,7 @@ impl Shared {
                 health.set_not_serving::<S>().await;
             };
             let descriptors = proto::FILE_DESCRIPTOR_SET;
-            let served = grpc::serve(service, health_service, descriptors, meter, listeners, Plain, stop.clone());
+            let served = grpc::serve(Services::only(service), health_service, descriptors, meter, listeners, Plain, stop.clone());
             tokio::join!(served, stopping);
         });
     }
