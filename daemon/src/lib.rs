@@ -16,6 +16,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod opening;
+pub mod pairing;
 pub mod private;
 pub mod quiet;
 pub mod quota;
