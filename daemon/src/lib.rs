@@ -7,6 +7,7 @@ pub mod call;
 pub mod cause;
 pub mod config;
 pub mod connections;
+pub mod control;
 pub mod descriptors;
 #[cfg(feature = "develop")]
 pub mod develop;
