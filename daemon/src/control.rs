@@ -78,7 +78,8 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Answers each line with what `answer` makes of it, until `stop`. A client that is too slow or gone gets no answer.
+    /// Answers each line with what `answer` makes of it, until `stop`. A client that is too slow or gone gets no
+    /// answer.
     pub async fn serve<F>(self, answer: impl Fn(String) -> F + Send + Sync + 'static, stop: CancellationToken)
     where
         F: Future<Output = Vec<u8>> + Send + 'static,

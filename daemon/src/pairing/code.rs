@@ -53,7 +53,8 @@ impl fmt::Debug for Code {
 impl FromStr for Code {
     type Err = NotACode;
 
-    /// Reads a code as people type it: in either case, with or without dashes and spaces, with O for 0 and I or L for 1.
+    /// Reads a code as people type it: in either case, with or without dashes and spaces, with O for 0 and I or L
+    /// for 1.
     fn from_str(text: &str) -> Result<Self, NotACode> {
         let typed = text.chars().filter(|symbol| !matches!(symbol, '-' | ' '));
         let read = typed.map(|symbol| {
