@@ -60,6 +60,24 @@ enum SubCommand {
     /// List the nodes of the running hub, and admit those that wait
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// Pair the running hub with a node: `cat-node pair` on the node shows the code
+    Pair(PairArgs),
+}
+
+/// Options of `hub pair`.
+#[derive(Debug, Clone, Args)]
+pub struct PairArgs {
+    /// The code that `cat-node pair` shows, such as 7K3M-Q9TX
+    #[arg(value_name = "CODE")]
+    pub code: String,
+
+    /// Host name or address of the node, with `:PORT` if that is not 50056
+    #[arg(value_name = "HOST")]
+    pub host: String,
+
+    /// Where the hub is.
+    #[command(flatten)]
+    pub at: SocketArgs,
 }
 
 /// What to do about the nodes of the running hub. NAME is the host name, URL, id or cat of a node.
@@ -95,7 +113,8 @@ pub enum NodesCommand {
         #[command(flatten)]
         at: SocketArgs,
     },
-    /// Take an admission back: the hub stops listening to the node
+    /// Take an admission or a pairing back: the hub stops listening to the node
+    #[command(visible_alias = "remove")]
     Forget {
         /// Host name, URL, id or cat of the node
         #[arg(value_name = "NAME")]
@@ -154,6 +173,8 @@ pub enum Command {
     Clock(ClockCommand),
     /// Do something about the nodes of the running hub.
     Nodes(NodesCommand),
+    /// Pair the running hub with a node.
+    Pair(PairArgs),
 }
 
 /// Options of `hub serve`.
@@ -333,6 +354,7 @@ impl Cli {
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
             Some(SubCommand::Nodes(command)) => Command::Nodes(command),
+            Some(SubCommand::Pair(args)) => Command::Pair(args),
         }
     }
 }

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
         Command::Nodes(command) => hub::nodes::run(&command),
+        Command::Pair(args) => hub::nodes::pair(&args),
     }
 }
 

@@ -11,7 +11,7 @@ use hub_control::client::{ControlError, ask};
 use hub_control::place;
 use hub_control::protocol::{Answer, Command, NodeList};
 
-use crate::cli::{NodesCommand, SocketArgs};
+use crate::cli::{NodesCommand, PairArgs, SocketArgs};
 
 /// The word for all nodes that wait.
 const ALL: &str = "all";
@@ -31,7 +31,25 @@ enum Failure {
 
 /// Runs `hub nodes`.
 pub fn run(command: &NodesCommand) -> ExitCode {
-    match try_run(command) {
+    exit_code(try_run(command))
+}
+
+/// Runs `hub pair`.
+pub fn pair(args: &PairArgs) -> ExitCode {
+    exit_code(try_pair(args))
+}
+
+fn try_pair(args: &PairArgs) -> Result<(), Failure> {
+    let request = Command::PairNode { code: args.code.clone(), host: args.host.clone() };
+    if let Answer::Done(urls) = ask(&socket(&args.at)?, request)? {
+        let lines = urls.iter().fold(String::new(), |text, url| text + &format!("paired: {url}\n"));
+        io::stdout().lock().write_all(lines.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn exit_code(done: Result<(), Failure>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed standard error is no reason to fail in another way.

@@ -1,102 +1,26 @@
 //! The hub's end of the socket.
 
-use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use daemon::quiet::Quiet;
+use daemon::control::Socket;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
 use hub_nodes::{Nodes, WaitingNode};
 use hub_watch::admission::{Admission, By};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::protocol::{Answer, Command, Failure, KnownNode, MAX_REQUEST_BYTES, NewNode, NodeList, Request, VERSION};
+use crate::protocol::{Answer, Command, Failure, KnownNode, NewNode, NodeList, Request, VERSION};
 
-/// Most connections at a time. Others wait in the queue of the system.
-const MAX_CONNECTIONS: usize = 8;
-
-/// Time for a whole exchange, from the connection to the last byte of the answer.
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Wait after a connection could not be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
-
-/// How often the same failure is logged.
-const LOG_PERIOD: Duration = Duration::from_secs(600);
-
-/// Rights of the socket: its owner and the group of the service may give commands.
-const MODE: u32 = 0o660;
-
-/// The socket of a hub. The file is removed when this is dropped.
-#[derive(Debug)]
-pub struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
+/// Answers commands on a socket until `stop`.
+pub async fn serve(socket: Socket, nodes: Nodes, admission: Admission, stop: CancellationToken) {
+    let answer = move |line: String| {
+        let (nodes, admission) = (nodes.clone(), admission.clone());
+        async move { answer(&line, &nodes, &admission).await }
+    };
+    socket.serve(answer, stop).await;
 }
 
-impl Socket {
-    /// Makes the socket. One that an earlier hub left behind is replaced.
-    ///
-    /// # Errors
-    /// If the path has another kind of file, or the folder cannot be written.
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        match std::fs::symlink_metadata(path) {
-            Ok(file) if file.file_type().is_socket() => std::fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    /// Answers commands until `stop`.
-    pub async fn serve(self, nodes: Nodes, admission: Admission, stop: CancellationToken) {
-        let mut exchanges = JoinSet::new();
-        let mut quiet = Quiet::new(LOG_PERIOD);
-        loop {
-            tokio::select! {
-                accepted = self.listener.accept(), if exchanges.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        let (nodes, admission) = (nodes.clone(), admission.clone());
-                        exchanges.spawn(async move {
-                            // A client that is too slow or gone gets no answer.
-                            let _ = tokio::time::timeout(EXCHANGE_DEADLINE, exchange(stream, &nodes, &admission)).await;
-                        });
-                    }
-                    Err(error) => {
-                        if let Some(suppressed_lines) = quiet.allow() {
-                            warn!(%error, suppressed_lines, "cannot accept a command");
-                        }
-                        tokio::time::sleep(ACCEPT_AGAIN).await;
-                    }
-                },
-                Some(_) = exchanges.join_next() => {}
-                () = stop.cancelled() => return,
-            }
-        }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // A socket that stays is replaced at the next start.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-async fn exchange(mut stream: UnixStream, nodes: &Nodes, admission: &Admission) -> io::Result<()> {
-    let mut line = String::new();
-    let (read, mut write) = stream.split();
-    BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<Request>(&line) {
+async fn answer(line: &str, nodes: &Nodes, admission: &Admission) -> Vec<u8> {
+    let answer = match serde_json::from_str::<Request>(line) {
         Ok(Request { version: VERSION, command }) => run(command, nodes, admission).await,
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
@@ -105,10 +29,7 @@ async fn exchange(mut stream: UnixStream, nodes: &Nodes, admission: &Admission) 
     };
     let answer = answer
         .unwrap_or_else(|Error { code, message }| Answer::Error(Failure { code: code.as_str().to_owned(), message }));
-    let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
-    bytes.push(b'\n');
-    write.write_all(&bytes).await?;
-    write.shutdown().await
+    serde_json::to_vec(&answer).unwrap_or_default()
 }
 
 async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<Answer, Error> {
@@ -128,6 +49,7 @@ async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<A
             Answer::Done(admitted)
         }
         Command::RefuseNode { name } => done(admission.refuse(&name).await?.url),
+        Command::PairNode { code, host } => done(admission.pair(&code, &host).await?),
         Command::ForgetNode { name } => done(admission.forget(&name).await?),
     })
 }
@@ -151,7 +73,10 @@ fn list(nodes: &Nodes) -> NodeList {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+    use std::path::Path;
+    use std::time::Duration;
 
     use hub_nodes::testing::{FakeNode, announce};
     use hub_store::{Access, Store};
@@ -167,7 +92,7 @@ mod tests {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
         let stop = CancellationToken::new();
-        tokio::spawn(Socket::bind(path).unwrap().serve(nodes, admission, stop.clone()));
+        tokio::spawn(serve(Socket::bind(path).unwrap(), nodes, admission, stop.clone()));
         stop
     }
 
@@ -187,7 +112,7 @@ mod tests {
         // Left behind by a hub that was killed.
         drop(StdListener::bind(&path).unwrap());
         let _stop = serving(&path, dir.path()).await;
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
 
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (1, 3));

@@ -286,8 +286,9 @@ impl Finder {
         if self.followed.get(url) == Some(&announcement) {
             return;
         }
+        // Whatever answers at the addresses of a paired node, only what holds its key is talked to.
         if let Some(entry) = self.nodes.get(url)
-            && !self.nodes.knows_id_at(&entry)
+            && (entry.is_paired() || !self.nodes.knows_id_at(&entry))
         {
             if entry.set_addresses(addresses.clone()) {
                 info!(node = url, ?addresses, "node announced");

@@ -211,7 +211,8 @@ impl Lobby {
         }
         // Looked at once: the node may describe itself again at any time.
         let id = node.id();
-        let may = self.may_stand_for(node, node, all) && node.id() == id;
+        // A paired node has proved its key before it said anything.
+        let may = node.is_paired() || self.may_stand_for(node, node, all) && node.id() == id;
         if let Some(id) = id.filter(|_| may) {
             self.note_id(node.url(), id.to_string());
         }

@@ -13,6 +13,7 @@ use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::TlsClient;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer;
@@ -71,8 +72,10 @@ struct Inner {
     configured_cat: Option<String>,
     /// The cat of its other name, which is configured and gives way to this one, and when that was found last.
     lent_cat: Mutex<Option<(String, Instant)>>,
-    /// It was discovered, not configured.
+    /// It was discovered or paired, not configured.
     discovered: bool,
+    /// The hub is paired with it, and calls it over TLS.
+    is_paired: bool,
     /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
     route: Route,
     /// `None`: it has never answered.
@@ -136,9 +139,27 @@ impl Node {
         Self::with(url, None, true)
     }
 
+    /// A node that the hub is paired with. Only what holds its key is connected to.
+    ///
+    /// # Errors
+    /// If `url` is not valid.
+    pub fn paired(url: String, tls: TlsClient) -> Result<Self, tonic::transport::Error> {
+        Self::over(url, None, true, Some(tls))
+    }
+
     fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
+        Self::over(url, configured_cat, discovered, None)
+    }
+
+    fn over(
+        url: String,
+        configured_cat: Option<String>,
+        discovered: bool,
+        tls: Option<TlsClient>,
+    ) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let channel = peer::channel_along(&url, &route, None)?;
+        let is_paired = tls.is_some();
+        let channel = peer::channel_along(&url, &route, tls)?;
         // Only the channel knows the password.
         let url = match mask_passwords(&url) {
             Cow::Owned(masked) => masked,
@@ -147,12 +168,28 @@ impl Node {
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
         let (lent_cat, dismissed) = (Mutex::default(), CancellationToken::new());
-        let inner =
-            Inner { url, configured_cat, lent_cat, discovered, route, description, lacks, calls, client, dismissed };
+        let inner = Inner {
+            is_paired,
+            url,
+            configured_cat,
+            lent_cat,
+            discovered,
+            route,
+            description,
+            lacks,
+            calls,
+            client,
+            dismissed,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Whether it was discovered rather than configured.
+    /// Whether the hub is paired with it: calls to it are encrypted, and reach only what holds its key.
+    pub fn is_paired(&self) -> bool {
+        self.inner.is_paired
+    }
+
+    /// Whether it was discovered rather than configured. A paired node counts as discovered.
     pub fn is_discovered(&self) -> bool {
         self.inner.discovered
     }

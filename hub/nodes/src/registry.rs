@@ -176,6 +176,38 @@ impl Nodes {
         self.get(name).or_else(|| self.iter().find(has_id))
     }
 
+    /// Makes the paired nodes those with these URLs, which `make` makes. A discovered node at such a URL gives way. A
+    /// configured one stays. Paired nodes that are not among the URLs are dismissed.
+    ///
+    /// # Errors
+    /// If there are [`MAX_NODES`] already. The nodes that fit are added.
+    pub fn set_paired(&self, urls: &[String], make: impl Fn(&str) -> Option<Node>) -> Result<(), Full> {
+        let _lobby = self.lobby();
+        for node in self.iter().filter(|node| node.is_paired() && !urls.iter().any(|url| url == node.url())) {
+            self.dismiss(&node);
+            info!(node = node.url(), "node removed: it is not listened to any more");
+        }
+        let mut all_fit = Ok(());
+        for url in urls {
+            match self.get(url) {
+                Some(node) if node.is_paired() || !node.is_discovered() => continue,
+                Some(node) => self.dismiss(&node),
+                None => {}
+            }
+            if let Some(node) = make(url) {
+                all_fit = all_fit.and(self.add(node));
+            }
+        }
+        all_fit
+    }
+
+    /// Stops using the paired node with this URL, for a new pairing with another key.
+    pub fn dismiss_paired(&self, url: &str) {
+        if let Some(node) = self.get(url).filter(Node::is_paired) {
+            self.dismiss(&node);
+        }
+    }
+
     /// Adds a node at the end.
     ///
     /// # Errors

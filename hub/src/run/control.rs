@@ -1,9 +1,10 @@
 //! Starts the socket for commands.
 
 use daemon::config::Variables;
+use daemon::control::Socket;
 use hub_base::role::Role;
 use hub_control::place;
-use hub_control::server::Socket;
+use hub_control::server::serve;
 use tracing::{info, warn};
 
 use super::shared::Shared;
@@ -15,7 +16,7 @@ pub(super) fn start(shared: &Shared) {
     match Socket::bind(&path) {
         Ok(socket) => {
             info!(socket = %path.display(), "commands are accepted");
-            shared.tasks.spawn(socket.serve(shared.nodes.clone(), admission, shared.stop.clone()));
+            shared.tasks.spawn(serve(socket, shared.nodes.clone(), admission, shared.stop.clone()));
         }
         Err(error) => warn!(socket = %path.display(), %error, "commands such as `hub nodes` are not accepted"),
     }

@@ -2,19 +2,22 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use daemon::config::{ConfigError, Variables};
 use daemon::grpc::{self, Services};
+use daemon::identity::{Identity, Key, Machine, Origin};
 use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
+use hub_nodes::pairing::HubCard;
 use hub_nodes::{Discover, Nodes};
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
 use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
-use hub_watch::admission::Admission;
+use hub_watch::admission::{Admission, HubPairing};
 use hub_watch::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -22,7 +25,7 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::codegen::http::{Request, Response};
 use tonic::server::NamedService;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::RunError;
 use crate::config::{HubSettings, default_node};
@@ -60,9 +63,10 @@ impl Shared {
         let store =
             if hears_or_shows(&config) || notifies { Some(open_store(&config, &data_dir).await?) } else { None };
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
+        let key = if hears_or_shows(&config) { open_key(&data_dir, config.has(Role::Analysis)).await } else { None };
         let nodes = nodes_of(&config, store.as_ref()).await?;
         let admission = match store.clone().filter(|_| hears_or_shows(&config)) {
-            Some(store) => Some(Admission::open(nodes.clone(), store).await?),
+            Some(store) => Some(Admission::open_with(nodes.clone(), store, hub_pairing(key.as_ref())).await?),
             None => None,
         };
         let tasks = TaskTracker::new();
@@ -95,7 +99,15 @@ impl Shared {
                 health.set_not_serving::<S>().await;
             };
             let descriptors = proto::FILE_DESCRIPTOR_SET;
-            let served = grpc::serve(Services::only(service), health_service, descriptors, meter, listeners, Plain, stop.clone());
+            let served = grpc::serve(
+                Services::only(service),
+                health_service,
+                descriptors,
+                meter,
+                listeners,
+                Plain,
+                stop.clone(),
+            );
             tokio::join!(served, stopping);
         });
     }
@@ -125,6 +137,14 @@ async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, 
     Ok(nodes)
 }
 
+/// By what nodes know the hub. `None` without a key.
+fn hub_pairing(key: Option<&Arc<Key>>) -> Option<HubPairing> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    // Its Owner service has no TLS yet, so it is not for nodes on other machines.
+    let card = HubCard { name, owner_port: None };
+    key.map(|key| HubPairing { key: Arc::clone(key), card })
+}
+
 fn hears_or_shows(config: &HubSettings) -> bool {
     config.has(Role::Analysis) || config.has(Role::Gateway)
 }
@@ -140,6 +160,37 @@ async fn open_store(config: &HubSettings, data_dir: &Path) -> Result<Store, Stor
     };
     let opened = tokio::task::spawn_blocking(open).await;
     opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))
+}
+
+/// Folder of the hub's key, in the data folder. Backups leave it out: whoever has the key is the hub.
+const KEY_FOLDER: &str = "identity";
+
+/// The hub's key. The process that owns the store makes it at its first start; others only read it. The key belongs to
+/// the data folder, on whatever machine that is: the nodes then know the hub again. Without a key the hub works too, so
+/// a failure is logged.
+async fn open_key(data_dir: &Path, makes_it: bool) -> Option<Arc<Key>> {
+    let folder = data_dir.join(KEY_FOLDER);
+    let open = move || {
+        if !makes_it {
+            return Identity::read(&folder);
+        }
+        let identity = Identity::open(&folder, &Machine::default())?;
+        if identity.origin == Origin::Created {
+            info!(id = %identity.key.id(), "new key: the data folder had none");
+        }
+        Ok(Some(identity.key))
+    };
+    match tokio::task::spawn_blocking(open).await {
+        Ok(Ok(key)) => key.map(Arc::new),
+        Ok(Err(error)) => {
+            warn!(%error, "the hub has no key, so it cannot be paired with nodes");
+            None
+        }
+        Err(error) => {
+            warn!(%error, "the hub has no key, so it cannot be paired with nodes");
+            None
+        }
+    }
 }
 
 /// Starts the connection to the broker, if this process publishes its nodes for Home Assistant or notifies owners by

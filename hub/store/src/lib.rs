@@ -25,6 +25,7 @@ mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
+mod paired;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -35,4 +36,5 @@ pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};
+pub use paired::{MAX_PAIRED, PairedNode};
 pub use words::UnknownWord;

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::identity::{Fingerprint, Key};
+use daemon::pairing::{Code as PairingCode, NotACode};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::TlsClient;
 use hub_base::error::{Code, Error};
-use hub_nodes::{MAX_NODES, Nodes, WaitingNode};
-use hub_store::{MAX_ADMITTED, Store, StoreError};
+use hub_nodes::pairing::{self, HubCard};
+use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
+use hub_store::{MAX_ADMITTED, MAX_PAIRED, PairedNode, Store, StoreError};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -37,11 +41,22 @@ impl By {
     }
 }
 
+/// By what nodes know the hub.
+#[derive(Debug)]
+pub struct HubPairing {
+    /// Its key.
+    pub key: Arc<Key>,
+    /// What it tells nodes about itself.
+    pub card: HubCard,
+}
+
 /// Decides which discovered nodes the hub listens to. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Admission {
     nodes: Nodes,
     store: Store,
+    /// `None`: this process has no key, so it pairs with no node and calls no paired one.
+    pairing: Option<Arc<HubPairing>>,
     /// What the store says and what the registry does change in one order.
     turn: Arc<Mutex<()>>,
 }
@@ -52,9 +67,74 @@ impl Admission {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(nodes: Nodes, store: Store) -> Result<Self, StoreError> {
-        let admission = Self { nodes, store, turn: Arc::default() };
+        Self::open_with(nodes, store, None).await
+    }
+
+    /// Reads who is admitted, and who is paired.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open_with(nodes: Nodes, store: Store, pairing: Option<HubPairing>) -> Result<Self, StoreError> {
+        let admission = Self { nodes, store, pairing: pairing.map(Arc::new), turn: Arc::default() };
         admission.read_again().await?;
         Ok(admission)
+    }
+
+    /// Pairs with the node at `host`, which shows this code: the hub listens to it from now on, over TLS, also after a
+    /// restart. Returns the URL of the node.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] if code or host have not the form of one, [`Code::Conflict`] if the node does not know the
+    /// code, is configured, or the hub has no place for it, and as of the node and the store.
+    pub async fn pair(&self, code: &str, host: &str) -> Result<String, Error> {
+        let bad_code = |error: NotACode| Error::new(Code::BadRequest, error.to_string());
+        let (code, url) = (code.parse::<PairingCode>().map_err(bad_code)?, pairing::url_of(host)?);
+        let conflict = |message: String| Error::new(Code::Conflict, message);
+        let no_key = || conflict("the hub has no key, and its log says why".into());
+        let HubPairing { key, card } = &**self.pairing.as_ref().ok_or_else(no_key)?;
+        let _turn = self.turn.lock().await;
+        let known = self.nodes.get(&url);
+        if known.as_ref().is_some_and(|node| !node.is_discovered()) {
+            return Err(conflict(format!("{url} is in the config of the hub: remove it from `node`, then pair it")));
+        }
+        if known.is_none() && !self.nodes.has_room() {
+            let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
+            return Err(conflict(message));
+        }
+        let paired = pairing::pair(key, &url, &code, card.clone()).await?;
+        let key = paired.key.to_string();
+        let node = PairedNode { url: url.clone(), node_id: key.clone(), key };
+        let already = self.store.paired_nodes().await?.contains(&node);
+        if !self.store.pair_node(node.clone()).await? {
+            let message = format!("{MAX_PAIRED} nodes are paired already; remove one: hub nodes remove NAME");
+            return Err(conflict(message));
+        }
+        self.nodes.pardon(&node.node_id);
+        if !already {
+            // It may have had another key.
+            self.nodes.dismiss_paired(&url);
+        }
+        self.read_again().await?;
+        info!(node = url, id = node.node_id, cat = paired.cat, "paired with a node");
+        Ok(url)
+    }
+
+    /// Makes the paired nodes those that the store has.
+    async fn follow_pairings(&self) -> Result<(), StoreError> {
+        let Some(pairing) = &self.pairing else { return Ok(()) };
+        let paired = self.store.paired_nodes().await?;
+        let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
+        let make = |url: &str| {
+            let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
+            let tls = TlsClient::new(Arc::clone(&pairing.key), vec![expected]);
+            let node = tls
+                .map_err(|error| error.to_string())
+                .and_then(|tls| Node::paired(url.to_owned(), tls).map_err(|error| error.to_string()));
+            node.inspect_err(|error| warn!(node = url, %error, "a paired node cannot be called")).ok()
+        };
+        // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
+        let _ = self.nodes.set_paired(&urls, make);
+        Ok(())
     }
 
     /// Reads again and again who is admitted, until `stop`.
@@ -153,10 +233,14 @@ impl Admission {
             }
             [node] => node.url().to_owned(),
             // A node that has not announced itself since the start.
-            [] => self.admitted_named(name).await?,
+            [] => match self.paired_named(name).await? {
+                Some(url) => url,
+                None => self.admitted_named(name).await?,
+            },
             several => return Err(ambiguous(name, several.iter().map(|node| node.url()))),
         };
         let keys = self.nodes.keys_at(&url);
+        self.store.unpair_node(url.clone()).await?;
         self.store.forget_admitted(keys.iter().cloned().collect()).await?;
         self.nodes.forget(&url);
         if self.nodes.admits_all() {
@@ -168,6 +252,13 @@ impl Admission {
             return Err(Error::new(Code::Conflict, format!("{url} is still listened to; forget it again")));
         }
         Ok(url)
+    }
+
+    /// The URL of a paired node that is not a node of the hub now, because there was no room.
+    async fn paired_named(&self, name: &str) -> Result<Option<String>, Error> {
+        let paired = self.store.paired_nodes().await?;
+        let found = paired.into_iter().find(|node| is_named(name, &node.url, Some(&node.node_id), None));
+        Ok(found.map(|node| node.url))
     }
 
     /// The URL of a node that is admitted or was known, and is not a node of the hub now. Its key if it has no URL of
@@ -197,6 +288,7 @@ impl Admission {
     /// Reads who is admitted, and admits the ids that nodes have proved which were admitted by their URLs, so that such
     /// a node stays admitted under another URL.
     async fn follow_once(&self) -> Result<(), StoreError> {
+        self.follow_pairings().await?;
         let admitted = self.store.admitted().await?;
         let (keys, has_room) = (admitted.keys.clone(), admitted.keys.len() < MAX_ADMITTED);
         self.nodes.set_admitted(admitted.keys, admitted.ids);
@@ -214,6 +306,7 @@ impl Admission {
     }
 
     async fn read_again(&self) -> Result<(), StoreError> {
+        self.follow_pairings().await?;
         let admitted = self.store.admitted().await?;
         self.nodes.set_admitted(admitted.keys, admitted.ids);
         Ok(())

@@ -242,3 +242,48 @@ async fn id_that_took_the_place_of_another_at_a_configured_url_is_trusted_nowher
     answer_as(&found, 7, Some(b"two"));
     assert!(nodes.may_be_heard(&found), "two nodes have swapped their names");
 }
+
+fn paired(url: &str) -> Option<Node> {
+    let key = || daemon::identity::Key::generate().unwrap().0;
+    let tls = daemon::tls::TlsClient::new(Arc::new(key()), vec![key().public().fingerprint()]).unwrap();
+    Node::paired(url.to_owned(), tls).ok()
+}
+
+fn urls(urls: &[&str]) -> Vec<String> {
+    urls.iter().map(|url| (*url).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn paired_nodes_are_those_of_the_list_and_configured_ones_stay() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let found = Node::discovered("http://attic.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    let list = urls(&["http://one:1", "http://attic.local:1", "http://shed:1"]);
+    assert_eq!(nodes.set_paired(&list, paired), Ok(()));
+    let attic = nodes.get("http://attic.local:1").unwrap();
+    assert!(attic.is_paired() && found.is_dismissed(), "the paired node takes the place of the discovered one");
+    assert!(!nodes.get("http://one:1").unwrap().is_paired());
+    let shed = nodes.get("http://shed:1").unwrap();
+    assert_eq!(nodes.set_paired(&list, |_| panic!("nothing is new")), Ok(()));
+    assert_eq!(nodes.set_paired(&list[..2], paired), Ok(()));
+    assert!(shed.is_dismissed() && nodes.get("http://shed:1").is_none() && !attic.is_dismissed());
+    // Paired again: with another key it is another node.
+    nodes.dismiss_paired("http://attic.local:1");
+    assert!(attic.is_dismissed());
+    assert_eq!(nodes.set_paired(&list, paired), Ok(()));
+    assert!(nodes.get("http://attic.local:1").is_some() && nodes.get("http://shed:1").is_some());
+}
+
+#[tokio::test]
+async fn paired_node_is_heard_where_another_one_was_before() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let id = |key| NodeId::of_spki(key).to_string();
+    nodes.set_admitted(BTreeSet::new(), [("http://attic.local:1".to_owned(), id(b"before"))]);
+    nodes.set_paired(&urls(&["http://attic.local:1"]), paired).unwrap();
+    let attic = nodes.get("http://attic.local:1").unwrap();
+    answer_as(&attic, 7, Some(b"now"));
+    assert!(nodes.may_be_heard(&attic));
+    // The list of admitted nodes does not dismiss it.
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(!attic.is_dismissed());
+}
