@@ -10,6 +10,7 @@
 //! the process is restarted when the thread is stuck, but not when a microphone was unplugged. The thread stops beating
 //! on purpose when a source reports [`SourceError::Stuck`].
 
+mod mix;
 mod timeline;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::clock::NodeClock;
 use crate::source::{self, Read, Source, SourceError, SourceFormat, SourceSpec};
 use crate::status::{SourceState, Status};
 use crate::tape::Tape;
+use mix::MixWatch;
 use timeline::{LostFrames, Timeline};
 
 /// Longest wait in one read, and so the longest that a stop or a heartbeat can be late.
@@ -42,6 +44,9 @@ const NO_FRAMES_LIMIT: Duration = Duration::from_millis(1500);
 /// once the device is back.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
+
+/// Wait before a source that refused is opened again. Cameras lock out who tries a wrong password often.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
 
 /// A source that has delivered frames for this long is healthy: its next failure is retried quickly again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
@@ -143,6 +148,7 @@ struct Supervisor<'a, O, T> {
     outage_log: Quiet,
     overrun_log: Quiet,
     silence_log: Quiet,
+    mix: MixWatch,
     /// The state that was last written to the status, which is locked only when the state changes.
     state: SourceState,
     /// When the source failed, in nanoseconds of the node's clock. `None`: it works, or was never tried.
@@ -179,6 +185,7 @@ where
             outage_log: Quiet::new(LOG_PERIOD),
             overrun_log: Quiet::new(LOG_PERIOD),
             silence_log: Quiet::new(LOG_PERIOD),
+            mix: MixWatch::default(),
             state: SourceState::Starting,
             failed_at_ns: None,
             zero_ns: 0,
@@ -194,6 +201,7 @@ where
                 Ok(mut source) => (self.capture(source.as_mut()), Some(source)),
                 Err(error) => (End::Failed(error), None),
             };
+            let refused = matches!(end, End::Failed(SourceError::Refused(_)));
             match end {
                 End::Stopped => return,
                 End::Ended => {
@@ -212,7 +220,7 @@ where
                     }
                     self.on_failure(&why);
                 }
-                End::Failed(SourceError::Reopen(why)) => {
+                End::Failed(SourceError::Reopen(why) | SourceError::Refused(why)) => {
                     if let Some(suppressed_lines) = self.outage_log.allow() {
                         warn!(error = %why, suppressed_lines, "no audio; retrying the source");
                     }
@@ -221,7 +229,7 @@ where
             }
             // Closing may take a while, so it comes after the status and the log.
             drop(source);
-            let wait = self.backoff.next_wait();
+            let wait = if refused { REFUSED_RETRY } else { self.backoff.next_wait() };
             self.wait_to_retry(wait);
         }
     }
@@ -259,9 +267,13 @@ where
                     self.status.counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.timeline.overrun(lost_samples);
                 }
-                Ok(Read::Ended) => return End::Ended,
+                Ok(Read::Ended) => {
+                    warn_of_mix(self.mix.end());
+                    return End::Ended;
+                }
                 Err(error) => return End::Failed(error),
             }
+            warn_of_mix(self.mix.take(&samples, format));
             let now_ns = self.time.now_ns();
             if self.put_on_tape(&mut samples, format, now_ns, &mut framer) {
                 last_frame_ns = now_ns;
@@ -387,6 +399,12 @@ where
             self.beat();
             self.time.sleep(READ_WAIT);
         }
+    }
+}
+
+fn warn_of_mix(why: Option<String>) {
+    if let Some(why) = why {
+        warn!("the mix of the channels hides sound: {why}");
     }
 }
 

@@ -46,6 +46,8 @@ enum SubCommand {
     Devices(DevicesArgs),
     /// Record what the node would hear into a WAV file
     Record(RecordArgs),
+    /// Show how loud it is, to find a place for a microphone
+    Listen(ListenArgs),
     /// Show the node's id, or keep the id of a board that this one replaces
     #[command(subcommand)]
     Identity(IdentityCommand),
@@ -102,6 +104,8 @@ pub enum Command {
     Devices(DevicesArgs),
     /// Record into a WAV file.
     Record(RecordArgs),
+    /// Show how loud it is.
+    Listen(ListenArgs),
     /// Show or keep the node's id.
     Identity(IdentityCommand),
     /// Open a pairing code.
@@ -138,6 +142,18 @@ pub struct RecordArgs {
     pub settings: Flags<NodeSettings, SourceFlags>,
 }
 
+/// Options of `cat-node listen`.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// Show a level meter, until Ctrl-C (the default)
+    #[arg(long)]
+    pub level: bool,
+
+    /// What to listen to, over the config file.
+    #[command(flatten)]
+    pub settings: Flags<NodeSettings, SourceFlags>,
+}
+
 impl Cli {
     /// What is asked for: without a word, to serve.
     pub fn command(self) -> Command {
@@ -146,6 +162,7 @@ impl Cli {
             Some(SubCommand::Serve(args)) => Command::Serve(args),
             Some(SubCommand::Devices(args)) => Command::Devices(args),
             Some(SubCommand::Record(args)) => Command::Record(args),
+            Some(SubCommand::Listen(args)) => Command::Listen(args),
             Some(SubCommand::Identity(command)) => Command::Identity(command),
             Some(SubCommand::Pair(args)) => Command::Pair(args),
             Some(SubCommand::Hubs(args)) => Command::Hubs(args),
@@ -192,6 +209,15 @@ mod tests {
         assert_eq!((args.path.to_str(), args.seconds), (Some("a.wav"), 3));
         let settings = args.settings.load_with(&Variables::default()).unwrap().settings;
         assert_eq!(settings.source.to_string(), "wav:x");
+    }
+
+    #[test]
+    fn listen_takes_a_source() {
+        for line in ["cat-node listen --level --source wav:x", "cat-node listen --source wav:x"] {
+            let Command::Listen(args) = parse(line).unwrap() else { panic!("not listen") };
+            let settings = args.settings.load_with(&Variables::default()).unwrap().settings;
+            assert_eq!(settings.source.to_string(), "wav:x");
+        }
     }
 
     #[test]

@@ -71,8 +71,9 @@ pub struct NodeSettings {
     #[arg(long, value_name = "NAME")]
     pub cat: String,
 
-    /// Where the sound comes from: microphone, microphone:ID (`cat-node devices` lists the ids), synthetic (a made-up
-    /// cat), synthetic:silence (room noise alone), or wav:PATH (a WAV file, or a folder of them)
+    /// Where the sound comes from: microphone, microphone:ID (`cat-node devices` lists the ids), rtsp://... (a camera),
+    /// http://... (a stream), synthetic (a made-up cat), synthetic:silence (room noise alone), or wav:PATH (a WAV file,
+    /// or a folder of them)
     #[arg(long, value_name = "SOURCE")]
     #[serde(serialize_with = "as_text")]
     #[schemars(with = "String")]

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod hubs;
+pub mod listen;
 pub mod metrics;
 pub mod node;
 pub mod owner;

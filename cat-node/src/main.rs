@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, RecordArgs, SocketArgs};
+use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, ListenArgs, RecordArgs, SocketArgs};
 use cat_node::config::NodeSettings;
 use cat_node::control::{self, Answer, Command as ControlCommand};
 use cat_node::hubs::PairedHub;
+use cat_node::listen::show_level;
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(flags.settings()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
+        Command::Listen(args) => show(&args),
         Command::Identity(command) => identity(&command),
         Command::Pair(at) => command(&at, ControlCommand::Pair),
         Command::Hubs(at) => command(&at, ControlCommand::ListHubs),
@@ -62,6 +64,13 @@ fn record_wav(args: &RecordArgs) -> ExitCode {
     with_config(args.settings.settings(), async |config| {
         let stop = shutdown::on_signal()?;
         record(config, &args.path, args.seconds, stop).await
+    })
+}
+
+fn show(args: &ListenArgs) -> ExitCode {
+    with_config(args.settings.settings(), async |config| {
+        let stop = shutdown::on_signal()?;
+        show_level(config, stop).await
     })
 }
 

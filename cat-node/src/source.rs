@@ -3,9 +3,12 @@
 mod interface;
 #[cfg(feature = "microphone")]
 pub mod microphone;
+#[cfg(feature = "network-sources")]
+mod network;
 mod pace;
 mod pick;
 mod spec;
+mod stream_url;
 mod synthetic;
 mod wav;
 
@@ -14,6 +17,7 @@ use sound::synth::SynthConfig;
 
 pub use interface::{Read, Source, SourceError, SourceFormat};
 pub use spec::{DEFAULT_SEED, SourceSpec};
+pub use stream_url::StreamUrl;
 
 /// Opens the source that a spec describes, and hears one channel of it or the mean of all.
 ///
@@ -26,8 +30,19 @@ pub fn open(spec: &SourceSpec, channel: Channel) -> Result<Box<dyn Source>, Sour
             let source = synthetic::Synthetic::open(SynthConfig { seed: *seed, vocalisations: *vocalisations });
             pick::pick(Box::new(source), channel)
         }
+        SourceSpec::Stream { url } => pick::pick(open_stream(url)?, channel),
         SourceSpec::Wav { path, once } => Ok(Box::new(wav::Wav::open(path, *once, channel)?)),
     }
+}
+
+#[cfg(feature = "network-sources")]
+fn open_stream(url: &StreamUrl) -> Result<Box<dyn Source>, SourceError> {
+    network::open(url)
+}
+
+#[cfg(not(feature = "network-sources"))]
+fn open_stream(_: &StreamUrl) -> Result<Box<dyn Source>, SourceError> {
+    Err(SourceError::Fatal(spec::NO_NETWORK.into()))
 }
 
 #[cfg(feature = "microphone")]

@@ -3,10 +3,12 @@
 import collections
 import concurrent.futures
 import contextlib
+import csv
 import datetime
 import pathlib
 import re
 import urllib.request
+import zipfile
 import zoneinfo
 
 import axe_playwright_python
@@ -130,6 +132,27 @@ def test_filters_show_what_the_api_says(settled, open_page):
     page.get_by_label("To", exact=True).fill("2100-01-01T00:00")
     page.get_by_role("button", name="Apply").click()
     expect_events(page, events)
+
+
+def test_downloads_have_the_filters_of_the_list(settled, open_page, tmp_path):
+    wanted = settled.events()[0]["counts_as"]
+    page = open_page(f"{settled.url}/#/events?context={wanted}")
+    count = sum(event["counts_as"] == wanted for event in settled.events())
+    until("the list is filtered", lambda: len(shown(page)) == count)
+    page.get_by_text("Download", exact=True).click()
+    files = {}
+    for name in ["as CSV", "as JSON Lines", "as ZIP"]:
+        with page.expect_download() as download:
+            page.locator(".downloads a", has_text=name).first.click()
+        files[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(files[name])
+    assert {file.name for file in files.values()} == {"events.csv", "events.jsonl", "events.zip"}
+    assert len(files["as JSON Lines"].read_text().splitlines()) == count
+    with files["as CSV"].open(newline="") as table:
+        assert len(list(csv.DictReader(table))) == count
+    with zipfile.ZipFile(files["as ZIP"]) as archive:
+        assert archive.testzip() is None
+        assert sum(name.endswith(".wav") for name in archive.namelist()) == count
 
 
 def test_owner_labels_an_event_and_removes_the_label(settled, open_page):

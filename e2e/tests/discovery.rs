@@ -192,6 +192,8 @@ async fn find_and_follow() {
     })
     .await;
     assert!(nodes(&alone).await.iter().all(|node| node["url"] != url.as_str()));
+    // It still announces itself, so it waits again.
+    waiting(&alone, &url).await;
     drop(alone);
 
     // The node gets another address, as after a restart of the router.

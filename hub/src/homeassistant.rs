@@ -198,6 +198,19 @@ impl HomeAssistant {
             let id = discovery::id_of(&known_by);
             self.ids.insert(url.to_owned(), Identified { id, proved, has_answered });
         }
+        self.pass_on_devices();
+    }
+
+    /// A configured name may give way to the one under which its node proves its id. Then the device of the configured
+    /// name goes on with that node: otherwise it would show a problem for ever.
+    fn pass_on_devices(&mut self) {
+        for node in self.nodes.iter().filter(|node| !node.is_discovered()) {
+            let Some(standing) = self.nodes.twin_of(&node) else { continue };
+            let Some(id) = self.ids.get(node.url()).map(|known| known.id.clone()) else { continue };
+            if let Some(known) = self.ids.get_mut(standing.url()) {
+                known.id = id;
+            }
+        }
     }
 
     /// The id of the node, if this hub has published the state. A state that does not say which hub published it is

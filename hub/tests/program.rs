@@ -164,6 +164,8 @@ fn one_bad_recording_does_not_stop_the_rest() {
     let (code, out, err) = analyze(&["--json"]);
     assert_eq!(code, Some(1));
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (failed, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["error"].is_string());
+    assert_eq!((failed.len(), &failed[0]["file"]), (1, &bad.to_str().unwrap().into()));
     let durations: Vec<_> = lines.iter().map(|line| line["duration_s"].as_f64().unwrap()).collect();
     assert_eq!(durations, [1.0, 2.0, 3.0]);
     assert_eq!(lines[2]["file"], last.to_str().unwrap());
@@ -178,6 +180,63 @@ fn one_bad_recording_does_not_stop_the_rest() {
     let (code, out, _) = analyze(&[]);
     assert_eq!(code, Some(1));
     assert!(out.contains(&format!("{}: 3.00 s", last.display())), "{out}");
+}
+
+#[test]
+fn interrupted_analysis_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["1.wav", "2.wav", "3.wav"] {
+        wav(&dir.path().join(name), 1);
+    }
+    let results = dir.path().join("results.jsonl");
+    let analyze = || {
+        let mut command = hub();
+        command.args(["analyze", "--resume"]).arg(&results).arg(dir.path());
+        let (code, out, err) = text(&command.output().unwrap());
+        assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+        err
+    };
+    assert_eq!(analyze(), "");
+    let whole = std::fs::read_to_string(&results).unwrap();
+    assert_eq!(whole.lines().count(), 3);
+    // As after `kill -9` while the second line was written.
+    let second = whole.match_indices('\n').next().unwrap().0 + 1;
+    std::fs::write(&results, &whole[..second + 20]).unwrap();
+    assert_eq!(analyze(), "1 of 3 files were analysed before\n");
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), whole);
+    assert_eq!(analyze(), "3 of 3 files were analysed before\n");
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), whole);
+
+    let recording = dir.path().join("1.wav");
+    let before = std::fs::read(&recording).unwrap();
+    let (code, _, err) = text(&hub().args(["analyze", "--resume"]).args([&recording, &recording]).output().unwrap());
+    assert_eq!(code, Some(64), "{err}");
+    assert_eq!(std::fs::read(&recording).unwrap(), before, "a recording in place of the results is not touched");
+}
+
+#[test]
+fn tables_for_editors_are_written_and_never_over_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    wav(&dir.path().join("1.wav"), 1);
+    let table = dir.path().join("1.wav.labels.txt");
+    std::fs::write(&table, "edited by hand\n").unwrap();
+    let analyze = |args: &[&str]| {
+        let mut command = hub();
+        command.args(["analyze", "--format"]).args(args).arg(dir.path());
+        text(&command.output().unwrap())
+    };
+    let (code, _, err) = analyze(&["audacity"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("1.wav.labels.txt exists and has other content; --force overwrites it"), "{err}");
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), "edited by hand\n");
+    let (code, out, err) = analyze(&["audacity", "--force"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("1.wav: 1.00 s") && out.contains("written to"), "{out}");
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), "", "no cat, no label");
+    let elsewhere = dir.path().join("out");
+    assert_eq!(analyze(&["raven", "--out", elsewhere.to_str().unwrap()]).0, Some(0));
+    let raven = std::fs::read_to_string(elsewhere.join("1.wav.selections.txt")).unwrap();
+    assert!(raven.starts_with("Selection\tView\tChannel\tBegin Time (s)\t"), "{raven}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl FromStr for Channel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
+        match text.to_ascii_lowercase().as_str() {
             "mix" => Ok(Self::Mix),
             "left" => Ok(Self::One(1)),
             "right" => Ok(Self::One(2)),
@@ -101,7 +101,11 @@ mod tests {
             assert_eq!(text.parse::<Channel>().unwrap().to_string(), text);
         }
         assert_eq!("1".parse(), Ok(Channel::One(1)));
-        for text in ["", "0", "65", "Left", "-1", "each"] {
+        assert_eq!(
+            ["LEFT", "Right", "MIX"].map(|text| text.parse()),
+            [Channel::One(1), Channel::One(2), Channel::Mix].map(Ok)
+        );
+        for text in ["", "0", "65", "both", "-1", "each"] {
             assert!(text.parse::<Channel>().unwrap_err().contains("is not a channel"), "{text}");
         }
     }

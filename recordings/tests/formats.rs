@@ -74,6 +74,17 @@ fn written(bits: u16, format: hound::SampleFormat) -> Vec<u8> {
     file.into_inner()
 }
 
+/// The meow in a container with the highest byte first.
+fn rifx() -> Vec<u8> {
+    let sound: Vec<u8> = meow().iter().flat_map(|sample| sample.to_be_bytes()).collect();
+    let mut file = b"RIFX".to_vec();
+    file.extend(u32::to_be_bytes(36 + sound.len() as u32));
+    file.extend(b"WAVEfmt \0\0\0\x10\0\x01\0\x01\0\0\x3e\x80\0\0\x7d\0\0\x02\0\x10data");
+    file.extend(u32::to_be_bytes(sound.len() as u32));
+    file.extend(sound);
+    file
+}
+
 /// What a file is, its content, and whether its samples differ from the original ones.
 fn all() -> Vec<(&'static str, Vec<u8>, bool)> {
     use hound::SampleFormat::{Float, Int};
@@ -83,6 +94,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("WAV, 24 bits", written(24, Int), false),
         ("WAV, 32 bits", written(32, Int), false),
         ("WAV, floats of 32 bits", written(32, Float), false),
+        ("WAV, 16 bits, highest byte first (RIFX)", rifx(), false),
     ];
     all.extend(FILES.map(|(name, what, lossy)| (what, std::fs::read(folder().join(name)).unwrap(), lossy)));
     all
@@ -125,8 +137,8 @@ fn every_format_has_the_same_meow_and_the_table_says_so() {
         // From a pipe, which cannot go back.
         match read(Input::stream(Cursor::new(bytes))) {
             Ok((_, piped)) => assert!(piped == samples, "{what}: a pipe gives other samples"),
-            // Their readers must be able to go back.
-            Err(error) if ["CAF", "M4A"].iter().any(|word| what.contains(word)) => {
+            // Its reader must be able to go back.
+            Err(error) if what.contains("M4A") => {
                 assert!(error.to_string().contains("comes from a pipe"), "{what}: {error}");
             }
             Err(error) => panic!("{what}, from a pipe: {error}"),
@@ -141,9 +153,8 @@ fn every_format_has_the_same_meow_and_the_table_says_so() {
 #[test]
 fn a_file_that_is_cut_off_gives_what_it_has_and_says_so() {
     for (what, bytes, _) in all() {
-        // M4A has its index at the end, and the reader of CAF looks there. A pipe's WAV or ADTS does not say how long
-        // it is.
-        if ["M4A", "CAF", "pipe", "ADTS"].iter().any(|word| what.contains(word)) {
+        // M4A has its index at the end. A pipe's WAV or ADTS does not say how long it is.
+        if ["M4A", "pipe", "ADTS"].iter().any(|word| what.contains(word)) {
             continue;
         }
         let whole = read(Input::memory(bytes.clone())).unwrap().1.len();

@@ -33,6 +33,10 @@ pub enum SourceError {
     /// Reopen it after a while: the device is not there, was unplugged, or its sound server is gone.
     #[error("{0}")]
     Reopen(String),
+    /// Reopen it after a longer while: a server refuses, and asking it often would lock the user out. Somebody must
+    /// change a setting there.
+    #[error("{0}")]
+    Refused(String),
     /// A retry cannot help: the path does not exist, or the id is malformed.
     #[error("{0}")]
     Fatal(String),

@@ -5,6 +5,7 @@ pub mod error;
 pub mod links;
 pub mod peer;
 pub mod places;
+pub mod raven;
 pub mod role;
 pub mod route;
 pub mod table;

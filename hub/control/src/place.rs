@@ -9,7 +9,7 @@ use daemon::control::{self, SOCKET};
 const SERVICE_FOLDER: &str = "/run/meowlink-hub";
 
 /// The data folder of the service of the Debian package.
-const SERVICE_DATA: &str = "/var/lib/meowlink-hub";
+pub const SERVICE_DATA: &str = "/var/lib/meowlink-hub";
 
 /// Where a hub makes its socket: in systemd's `$RUNTIME_DIRECTORY`, else in its data folder.
 pub fn of_hub(variables: &Variables, data_dir: &Path) -> PathBuf {

@@ -15,7 +15,7 @@ pub struct Request {
     pub command: Command,
 }
 
-/// A command. `name` is the key, URL, host name, id, first 16 digits of the id, or cat of a node.
+/// A command. `name` is the key, URL, host name, IP address, id, first 16 digits of the id, or cat of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
@@ -45,6 +45,67 @@ pub enum Command {
         /// The node.
         name: String,
     },
+    /// Something about users and tokens.
+    People(PeopleCommand),
+}
+
+/// A command about users and tokens of programs. Roles are words: `viewer`, `listener`, `owner`, `admin`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum PeopleCommand {
+    /// List the users.
+    ListUsers,
+    /// Add a user.
+    AddUser {
+        /// The name to log in with.
+        name: String,
+        /// The role. `None`: admin for the first user, viewer for others.
+        role: Option<String>,
+        /// The password.
+        password: String,
+    },
+    /// Change the password of a user, and end the user's sessions.
+    SetPassword {
+        /// The user.
+        name: String,
+        /// The password.
+        password: String,
+    },
+    /// Change the role of a user.
+    SetRole {
+        /// The user.
+        name: String,
+        /// The role.
+        role: String,
+    },
+    /// Remove a user.
+    RemoveUser {
+        /// The user.
+        name: String,
+    },
+    /// List the tokens.
+    ListTokens,
+    /// Make a token.
+    AddToken {
+        /// The name of the token.
+        name: String,
+        /// The role.
+        role: String,
+        /// After how many days it expires. `None`: never.
+        days: Option<u32>,
+    },
+    /// Remove a token.
+    RemoveToken {
+        /// The token.
+        name: String,
+    },
+}
+
+impl std::fmt::Debug for PeopleCommand {
+    /// Without names and passwords.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("PeopleCommand")
+    }
 }
 
 /// What the hub answers.
@@ -53,10 +114,51 @@ pub enum Command {
 pub enum Answer {
     /// All nodes.
     Nodes(NodeList),
-    /// The URLs of the nodes that the command was about.
+    /// The URLs of the nodes, or the users or tokens, that the command was about.
     Done(Vec<String>),
+    /// The admission of a node was taken back.
+    Forgotten {
+        /// The URL of the node.
+        url: String,
+        /// The hub admits every node, so it admits this one again after its next start.
+        until_restart: bool,
+    },
+    /// All users.
+    Users(Vec<UserLine>),
+    /// All tokens.
+    Tokens(Vec<TokenLine>),
+    /// The text of a new token. The hub does not keep it.
+    Token(String),
     /// The command failed.
     Error(Failure),
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLine {
+    /// The name to log in with.
+    pub name: String,
+    /// The role.
+    pub role: String,
+    /// When the user was added, RFC 3339 in UTC.
+    pub created_at: String,
+    /// Last use of a session, RFC 3339 in UTC, to ten minutes.
+    pub used_at: Option<String>,
+}
+
+/// A token of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLine {
+    /// The name of the token.
+    pub name: String,
+    /// The role.
+    pub role: String,
+    /// When it was made, RFC 3339 in UTC.
+    pub created_at: String,
+    /// When it expires, RFC 3339 in UTC. `None`: never.
+    pub expires_at: Option<String>,
+    /// Last use, RFC 3339 in UTC, to ten minutes.
+    pub used_at: Option<String>,
 }
 
 /// Why a command failed.
@@ -71,7 +173,7 @@ pub struct Failure {
 /// The nodes that the hub knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeList {
-    /// Those that it listens to.
+    /// Those that it listens to. Without any, the node on its own machine, which it looks for.
     pub nodes: Vec<KnownNode>,
     /// Those that wait to be admitted.
     pub waiting: Vec<NewNode>,
@@ -90,6 +192,12 @@ pub struct KnownNode {
     pub discovered: bool,
     /// Whether it has answered recently.
     pub reachable: bool,
+    /// Its condition, as in `/readyz`. Empty: a hub of an earlier version does not say.
+    #[serde(default)]
+    pub condition: String,
+    /// Where it announces that it can be reached. Empty: it does not.
+    #[serde(default)]
+    pub addresses: Vec<String>,
 }
 
 /// A node that waits to be admitted.

@@ -1,27 +1,46 @@
 //! The hub's end of the socket.
 
+use std::sync::Arc;
+
 use daemon::control::Socket;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
-use hub_nodes::{Nodes, WaitingNode};
-use hub_watch::admission::{Admission, By};
+use hub_nodes::{Node, Nodes, WaitingNode};
+use hub_people::People;
+use hub_watch::admission::{Admission, By, Forgotten};
 use tracing::warn;
 
 use crate::protocol::{Answer, Command, Failure, KnownNode, NewNode, NodeList, Request, VERSION};
 
+/// Tells the condition of a node, as in `/readyz`.
+pub type ConditionOf = Arc<dyn Fn(&Node) -> &'static str + Send + Sync>;
+
+/// What the commands are about.
+#[derive(Clone)]
+pub struct Running {
+    /// The nodes of the hub.
+    pub nodes: Nodes,
+    /// Which discovered nodes are admitted.
+    pub admission: Admission,
+    /// Users and tokens.
+    pub people: People,
+    /// Tells the condition of a node.
+    pub condition: ConditionOf,
+}
+
 /// Answers commands on a socket until `stop`.
-pub async fn serve(socket: Socket, nodes: Nodes, admission: Admission, stop: CancellationToken) {
+pub async fn serve(socket: Socket, running: Running, stop: CancellationToken) {
     let answer = move |line: String| {
-        let (nodes, admission) = (nodes.clone(), admission.clone());
-        async move { answer(&line, &nodes, &admission).await }
+        let running = running.clone();
+        async move { answer(&line, &running).await }
     };
     socket.serve(answer, stop).await;
 }
 
-async fn answer(line: &str, nodes: &Nodes, admission: &Admission) -> Vec<u8> {
+async fn answer(line: &str, running: &Running) -> Vec<u8> {
     let answer = match serde_json::from_str::<Request>(line) {
-        Ok(Request { version: VERSION, command }) => run(command, nodes, admission).await,
+        Ok(Request { version: VERSION, command }) => run(command, running).await,
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
         }
@@ -32,10 +51,11 @@ async fn answer(line: &str, nodes: &Nodes, admission: &Admission) -> Vec<u8> {
     serde_json::to_vec(&answer).unwrap_or_default()
 }
 
-async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<Answer, Error> {
+async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
+    let Running { nodes, admission, people, condition } = running;
     let done = |url: String| Answer::Done(vec![url]);
     Ok(match command {
-        Command::ListNodes => Answer::Nodes(list(nodes)),
+        Command::ListNodes => Answer::Nodes(list(nodes, condition)),
         Command::AdmitNode { name } => done(admission.admit(&name, By::Command).await?.url),
         Command::AdmitAllNodes => {
             let mut admitted = Vec::new();
@@ -50,17 +70,23 @@ async fn run(command: Command, nodes: &Nodes, admission: &Admission) -> Result<A
         }
         Command::RefuseNode { name } => done(admission.refuse(&name).await?.url),
         Command::PairNode { code, host } => done(admission.pair(&code, &host).await?),
-        Command::ForgetNode { name } => done(admission.forget(&name).await?),
+        Command::ForgetNode { name } => {
+            let Forgotten { url, until_restart } = admission.forget(&name).await?;
+            Answer::Forgotten { url, until_restart }
+        }
+        Command::People(command) => crate::people::run(command, people).await?,
     })
 }
 
-fn list(nodes: &Nodes) -> NodeList {
-    let known = nodes.iter().map(|node| KnownNode {
+fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
+    let known = nodes.iter().chain(nodes.expected()).map(|node| KnownNode {
         url: node.url().to_owned(),
         node_id: node.id().map(|id| id.to_string()),
         cat: node.cat(),
         discovered: node.is_discovered(),
         reachable: node.recent_description().is_some(),
+        condition: condition(&node).to_owned(),
+        addresses: node.addresses().iter().map(ToString::to_string).collect(),
     });
     let waiting = nodes.waiting().into_iter().map(|node| {
         let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
@@ -83,16 +109,21 @@ mod tests {
 
     use super::*;
     use crate::client::{self, ControlError};
+    use crate::protocol::PeopleCommand;
 
     async fn serving(path: &Path, dir: &Path) -> CancellationToken {
         let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
-        let admission = Admission::open(nodes.clone(), Store::open(dir, Access::Keeper).unwrap()).await.unwrap();
+        let store = Store::open(dir, Access::Keeper).unwrap();
+        let people = People::new(store.clone());
+        let admission = Admission::open(nodes.clone(), store).await.unwrap();
         let address = FakeNode::with(vec![]).serve().await;
         for host in ["attic", "cellar", "shed"] {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
         let stop = CancellationToken::new();
-        tokio::spawn(serve(Socket::bind(path).unwrap(), nodes, admission, stop.clone()));
+        let condition: ConditionOf = Arc::new(|_: &Node| "ok");
+        let running = Running { nodes, admission, people, condition };
+        tokio::spawn(serve(Socket::bind(path).unwrap(), running, stop.clone()));
         stop
     }
 
@@ -128,9 +159,37 @@ mod tests {
         assert_eq!(admitted, done("http://attic.local:50056"));
         assert_eq!(ask(&path, Command::AdmitAllNodes).await.unwrap(), done("http://shed.local:50056"));
         let forgotten = ask(&path, Command::ForgetNode { name: name("attic") }).await.unwrap();
-        assert_eq!(forgotten, done("http://attic.local:50056"));
+        assert_eq!(forgotten, Answer::Forgotten { url: name("http://attic.local:50056"), until_restart: false });
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (2, 0));
+        assert_eq!((list.nodes[1].condition.as_str(), list.nodes[1].addresses.len()), ("ok", 1));
+    }
+
+    #[tokio::test]
+    async fn commands_add_and_remove_users_and_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let _stop = serving(&path, dir.path()).await;
+        let people = |command| ask(&path, Command::People(command));
+        for (user, added) in [("anna", "anna (admin)"), ("ben", "ben (viewer)")] {
+            let add = PeopleCommand::AddUser { name: name(user), role: None, password: name("correct horse") };
+            assert_eq!(people(add).await.unwrap(), Answer::Done(vec![name(added)]));
+        }
+        let role = PeopleCommand::SetRole { name: name("ben"), role: name("king") };
+        assert!(people(role).await.unwrap_err().to_string().contains("unknown role \"king\""));
+        let Answer::Users(users) = people(PeopleCommand::ListUsers).await.unwrap() else { panic!("no users") };
+        assert_eq!(users.iter().map(|user| user.role.as_str()).collect::<Vec<_>>(), ["admin", "viewer"]);
+        for user in ["ben", "anna"] {
+            people(PeopleCommand::RemoveUser { name: name(user) }).await.unwrap();
+        }
+        let add = PeopleCommand::AddToken { name: name("grafana"), role: name("viewer"), days: Some(90) };
+        let Answer::Token(token) = people(add).await.unwrap() else { panic!("no token") };
+        assert!(token.starts_with("meowlink_"));
+        let Answer::Tokens(tokens) = people(PeopleCommand::ListTokens).await.unwrap() else { panic!("no tokens") };
+        assert!(tokens.len() == 1 && tokens[0].expires_at.is_some());
+        let remove = || PeopleCommand::RemoveToken { name: name("grafana") };
+        people(remove()).await.unwrap();
+        assert!(people(remove()).await.unwrap_err().to_string().contains("there is no token"));
     }
 
     #[tokio::test]

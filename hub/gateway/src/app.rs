@@ -1,5 +1,7 @@
 //! The state that all handlers share.
 
+use std::sync::Arc;
+
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
@@ -7,6 +9,7 @@ use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use hub_owner::client::OwnerCaller;
 use hub_owner::mqtt::Mqtt;
+use hub_people::People;
 use hub_store::Store;
 use hub_store::backup::Backups;
 use hub_store::clips::Clips;
@@ -16,9 +19,11 @@ use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
 
-use crate::config::PageConfig;
+use crate::config::{Loopback, PageConfig};
 use crate::limits::Limits;
 use crate::origin::Hosts;
+use crate::proxies::Proxies;
+use crate::tls::Certificates;
 
 /// The state that all handlers share.
 #[derive(Debug)]
@@ -44,12 +49,24 @@ pub struct App {
     pub live: Option<Live>,
     /// The connection to the broker. `None`: this process has none.
     pub mqtt: Option<Mqtt>,
+    /// Users, their sessions, and tokens.
+    pub people: People,
+    /// `insecure` of the config: without users, the network may do everything but change users.
+    pub insecure: bool,
     /// Cancelled when the hub stops. Ends streams.
     pub stop: CancellationToken,
+    /// `[gateway] loopback` of the config.
+    pub loopback: Loopback,
     /// `[page]` of the config.
     pub page: PageConfig,
     /// Names by which clients may address the hub.
     pub hosts: Hosts,
+    /// Proxies whose headers are believed.
+    pub proxies: Proxies,
+    /// The certificate of the gateway. `None`: it has no TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// The name of this machine, without a domain.
+    pub machine: String,
     /// The checks of `/readyz`.
     pub checks: Checks,
     /// The metrics of `/metrics`.

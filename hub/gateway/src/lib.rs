@@ -13,13 +13,18 @@ use utoipa_axum::router::OpenApiRouter;
 mod analyses;
 mod app;
 mod backup;
+mod ca;
+mod caller;
 mod config;
 mod contract;
 mod events;
+mod gate;
+mod headers;
 mod index;
 mod json;
 mod level;
 mod limits;
+mod listeners;
 mod listening;
 mod live_audio;
 mod metrics;
@@ -29,40 +34,52 @@ mod openapi;
 mod origin;
 mod page;
 mod params;
+mod people;
 mod probes;
+mod proxies;
 mod search;
 mod server;
 mod stream;
+pub mod tls;
 mod vocalisation;
 
 pub use app::App;
-pub use config::PageConfig;
+pub use caller::{Caller, came_through_proxy};
+pub use config::{GatewayConfig, Loopback, PageConfig};
 pub use limits::Limits;
 pub use origin::Hosts;
-pub use server::serve;
+pub use proxies::Proxies;
+pub use server::{Entrance, serve};
 
 /// Routes that are not in the OpenAPI document. Their requests are counted by name too.
-const UNDOCUMENTED_ROUTES: [&str; 3] = ["/", "/page/{name}", "/api/v1/openapi.json"];
+const UNDOCUMENTED_ROUTES: [&str; 5] =
+    ["/", "/page/{name}", "/api/v1/openapi.json", tls::AUTHORITY_PATH, ca::CODE_PATH];
 
 /// The gateway with all its routes.
 pub fn router(app: App) -> Router {
-    let (routes, api) = api().split_for_parts();
+    let (routes, mut api) = api().split_for_parts();
+    openapi::describe_answers(&mut api);
     let documented = api.paths.paths.keys().cloned();
     let streams = vec![("news", app.limits.updates.clone()), ("sound", app.limits.live_audio.clone())];
     app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
     let count = metrics::Count::new(app.metrics.clone());
+    let app = Arc::new(app);
     routes
         .merge(index::routes())
+        .merge(ca::routes())
         .merge(page::routes())
         .merge(openapi::routes(&api))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), gate::check))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check))
+        .layer(axum::middleware::from_fn(caller::redirect))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
+        .layer(axum::middleware::from_fn_with_state(app.proxies.clone(), caller::identify))
         .layer(count)
         .layer(axum::middleware::map_response(json::with_nosniff))
-        .with_state(Arc::new(app))
+        .with_state(app)
 }
 
 /// The routes that the OpenAPI document describes.
@@ -77,6 +94,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(notices::routes())
         .merge(backup::routes())
         .merge(live_audio::routes())
+        .merge(people::routes())
         .merge(probes::routes())
         .merge(metrics::routes())
 }

@@ -196,7 +196,10 @@ struct Level {
     responses((status = 200, body = NodesAnswer))
 )]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
-    let asked = app.nodes.iter().chain(app.nodes.expected()).map(|node| async move {
+    let waiting = app.nodes.waiting();
+    // The node on this machine, which has not answered yet, is not expected while there are others to admit.
+    let expected = app.nodes.expected().filter(|_| waiting.is_empty());
+    let asked = app.nodes.iter().chain(expected).map(|node| async move {
         let answer = node.describe().await;
         (node, answer)
     });
@@ -209,7 +212,7 @@ async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
     };
     Line(NodesAnswer {
         nodes: answers.into_iter().map(answer).collect(),
-        waiting: app.nodes.waiting().into_iter().map(Into::into).collect(),
+        waiting: waiting.into_iter().map(Into::into).collect(),
         refused: app.nodes.refused(),
         live_audio: app.page.live_audio,
     })

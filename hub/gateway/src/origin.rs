@@ -7,30 +7,27 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{HOST, ORIGIN, REFERER};
+use axum::http::header::{ORIGIN, REFERER};
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use hub_base::error::{Code, Error};
 
+use crate::headers::host_in;
 use crate::json::Failure;
-use crate::search::SearchDomains;
+use crate::search::{HOME_ENDINGS, SearchDomains};
 
 /// Routes whose GET requests do something: they call an animal, start an analysis, or open the microphone or one of the
-/// few update streams. Clients of the original system are programs.
-pub(super) const ACTS: [&str; 5] =
-    ["/cat/{name}", "/dog/{name}", "/analyze/{name}", "/api/v1/nodes/live.wav", "/api/v1/stream"];
+/// few update streams, or take one of the few places for archives. Clients of the original system are programs.
+pub(super) const ACTS: [&str; 6] =
+    ["/cat/{name}", "/dog/{name}", "/analyze/{name}", "/api/v1/nodes/live.wav", "/api/v1/stream", "/api/v1/events.zip"];
 
 /// Browsers send this header over trusted connections to say where a request comes from. A page cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Endings of names that do not exist in the public DNS: from RFC 6761, 6762 and 8375, ICANN's `internal`, and common
-/// defaults of home routers.
-const HOME_ENDINGS: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "home", "lan", "localdomain"];
-
 /// In the config, allows every name.
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 
 /// The host names that a request may use: addresses, names without a dot, names of home networks, names of machines in
 /// the search domains of this machine, and configured names.
@@ -97,7 +94,7 @@ fn ends_at_dot(name: &str, ending: &str) -> bool {
 /// # Errors
 /// [`Code::UnknownHost`] for other names.
 pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Failure> {
-    if let Some(host) = host_of(request.headers(), request.uri()) {
+    if let Some(host) = host_in(request.headers(), request.uri()) {
         let name = name_of(host);
         let known = match &name {
             Some(name) => hosts.has(name) || hosts.search.have(name).await,
@@ -110,13 +107,6 @@ pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, nex
         }
     }
     Ok(next.run(request).await)
-}
-
-/// The host that the request names.
-fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
-    let host =
-        uri.authority().map(|host| host.as_str().as_bytes()).or_else(|| headers.get(HOST).map(|host| host.as_bytes()));
-    host.filter(|host| !host.is_empty())
 }
 
 /// Passes on requests that do nothing, that come from a program, or that come from a page of this host.
@@ -147,13 +137,13 @@ fn may_change(hosts: &Hosts, headers: &HeaderMap, uri: &Uri) -> bool {
     }
     // Programs do not send `Origin`.
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    is_own(hosts, origin.as_bytes(), host_of(headers, uri), true)
+    is_own(hosts, origin.as_bytes(), host_in(headers, uri), true)
 }
 
 /// Whether a GET request may call an animal or open a stream.
 fn may_act(hosts: &Hosts, headers: &HeaderMap, uri: &Uri) -> bool {
     let from = headers.get(ORIGIN).or_else(|| headers.get(REFERER));
-    let is_own = |from: &[u8]| is_own(hosts, from, host_of(headers, uri), false);
+    let is_own = |from: &[u8]| is_own(hosts, from, host_in(headers, uri), false);
     match headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes()) {
         Some(b"same-origin" | b"none") => true,
         // Another port of this host, or another host of this site.
@@ -268,6 +258,7 @@ mod tests {
 #[cfg(test)]
 mod fuzz {
     use axum::http::HeaderValue;
+    use axum::http::header::HOST;
     use fuzzing::{hold, nearly};
     use proptest::prelude::*;
 

@@ -1,6 +1,7 @@
-//! Connections of the gateway: HTTP/1.1, with a limit on everything that a client could exhaust.
+//! Connections of the gateway: HTTP/1.1, over TLS also HTTP/2, with a limit on everything that a client could exhaust.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,22 +10,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::STRICT_TRANSPORT_SECURITY;
 use axum::response::IntoResponse;
 use daemon::accept::{Client, Limits, accept};
 use daemon::connections::{Busy, Caps, Place};
 use daemon::descriptors;
-use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::TlsOrPlain;
 use hub_base::error::{Code, Error};
 use hyper::body::{Frame, Incoming, SizeHint};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio_util::either::Either;
 use tower::ServiceExt;
 
+use crate::caller::Connected;
 use crate::json::Failure;
+use crate::tls::{CertificateError, Certificates, Gate, server_config};
 
 /// Most connections at the same time. If all are taken, the one that has been idle longest is ended for a new one.
 const MAX_CONNECTIONS: usize = 512;
@@ -46,6 +52,20 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Longest head of a request (URI and headers), in bytes. Longer ones are answered with 431 or 414.
 const MAX_HEAD_BYTES: usize = 128 << 10;
+
+/// HTTP/2, as clients ask for it in the TLS handshake.
+const HTTP2: &[u8] = b"h2";
+
+/// Most requests of an HTTP/2 connection at the same time. A page with its live streams needs fewer.
+const MAX_STREAMS: u32 = 32;
+
+/// Bytes of a request's body that a client may send before they are read, and bytes of an answer that wait to be sent,
+/// of each request of an HTTP/2 connection.
+const MAX_STREAM_BYTES: usize = 64 << 10;
+
+/// Browsers use HTTPS alone for this host for 30 days. Sent only with a certificate that they accept as it is. It is
+/// short because it counts for all ports of the host, and so for other programs there.
+const HTTPS_ONLY: HeaderValue = HeaderValue::from_static("max-age=2592000");
 
 /// Limits on what one client can use.
 #[derive(Debug, Clone, Copy)]
@@ -73,26 +93,78 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// Serves until `stop` is cancelled, then finishes the requests in flight and returns.
-pub async fn serve(listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
-    serve_within(ConnectionLimits::default(), listeners, router, stop).await;
+/// How clients come in.
+#[derive(Debug, Clone, Default)]
+pub struct Entrance {
+    /// The certificate. With it, TLS and plain HTTP come to the same socket. `None`: there is no TLS, and plain HTTP is
+    /// served to everybody.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Whether plain HTTP is served to clients on other machines too. Otherwise they are sent to HTTPS.
+    pub plain_everywhere: bool,
 }
 
-async fn serve_within(limits: ConnectionLimits, listeners: Vec<TcpListener>, router: Router, stop: CancellationToken) {
-    let serve = move |stream, client: Client| connection(limits, stream, router.clone(), client.place);
-    let limits = Limits { connections: limits.connections, stall: limits.stall_timeout };
-    accept(limits, listeners, Plain, serve, stop).await;
+/// Serves until `stop` is cancelled, then finishes the requests in flight and returns.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub fn serve(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    entrance: Entrance,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static, CertificateError> {
+    serve_within(ConnectionLimits::default(), listeners, router, entrance, stop)
+}
+
+fn serve_within(
+    limits: ConnectionLimits,
+    listeners: Vec<TcpListener>,
+    router: Router,
+    entrance: Entrance,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + Send + 'static, CertificateError> {
+    let Entrance { certificates, plain_everywhere } = entrance;
+    let gate = match &certificates {
+        Some(certificates) => {
+            let config = server_config(Arc::clone(certificates))?;
+            Gate::with_tls(config, Arc::clone(certificates), limits.header_timeout)
+        }
+        None => Gate::plain(limits.header_timeout),
+    };
+    let plain_allowed = plain_everywhere || certificates.is_none();
+    let watched = certificates.clone();
+    let serve = move |stream: TlsOrPlain, client: Client| {
+        let connected = Connected { peer: client.peer, tls: matches!(stream, Either::Right(_)), plain_allowed };
+        connection(limits, stream, router.clone(), connected, certificates.clone(), client.place)
+    };
+    Ok(async move {
+        let watching = async {
+            if let Some(certificates) = watched {
+                certificates.watch(stop.clone()).await;
+            }
+        };
+        let connections = Limits { connections: limits.connections, stall: limits.stall_timeout };
+        tokio::join!(accept(connections, listeners, gate, serve, stop.clone()), watching);
+    })
 }
 
 /// The server of one connection.
 fn connection(
     limits: ConnectionLimits,
-    stream: TcpStream,
+    stream: TlsOrPlain,
     router: Router,
+    connected: Connected,
+    certificates: Option<Arc<Certificates>>,
     place: Arc<Place>,
-) -> impl GracefulConnection<Error = hyper::Error> + Send {
-    let service = service_fn(move |request: Request<Incoming>| {
+) -> impl GracefulConnection<Error: Display + Send> + Send {
+    let speaks_http2 = match &stream {
+        Either::Left(_) => false,
+        Either::Right(tls) => tls.get_ref().1.alpn_protocol() == Some(HTTP2),
+    };
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (router, place) = (router.clone(), Arc::clone(&place));
+        request.extensions_mut().insert(connected);
+        let is_strict = connected.tls && certificates.as_ref().is_some_and(|certificates| certificates.is_public());
         async move {
             // A request whose body has not arrived does not keep the connection from making room.
             let busy = request.is_end_stream().then(|| place.begin());
@@ -105,15 +177,25 @@ fn connection(
                         .into_response()
                 }
             };
+            let mut answer = answer;
+            if is_strict {
+                answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HTTPS_ONLY);
+            }
             let busy = busy.unwrap_or_else(|| place.begin());
             Ok::<_, Infallible>(answer.map(|body| Answering { body, _busy: busy }))
         }
     });
-    http1::Builder::new()
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(MAX_HEAD_BYTES);
+    let mut http2 = server.http2();
+    http2
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_send_buf_size(MAX_STREAM_BYTES)
+        .initial_stream_window_size(MAX_STREAM_BYTES as u32);
+    let server = if speaks_http2 { server.http2_only() } else { server.http1_only() };
+    server.serve_connection(TokioIo::new(stream), service).into_owned()
 }
 
 /// The body of an answer. Its connection is not idle until the answer has been sent.

@@ -57,7 +57,7 @@ impl Joiner {
         let analysed = AnalysedNode::new(node.clone(), watched.clone(), ear);
         // An error means that the analysis has ended. The subscriber will notice that too.
         let _ = work.send(Work::Node(number, Box::new(analysed))).await;
-        let (stop, dismissed) = (self.stop.child_token(), node.clone());
+        let (stop, dismissed, leave) = (self.stop.child_token(), node.clone(), work.clone());
         let subscriber = Subscriber {
             number,
             node,
@@ -85,6 +85,8 @@ impl Joiner {
                 () = dismissed.dismissed() => {
                     stop.cancel();
                     listening.await;
+                    // As above.
+                    let _ = leave.send(Work::Leave(number)).await;
                     live.set_state(&watched, NodeState::Away, "the hub does not use this node any more");
                     live.remove(&watched);
                 }

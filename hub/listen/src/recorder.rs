@@ -139,7 +139,8 @@ impl Recorder {
                 }
                 Report::Found { node, finding: Finding::Event { event, cut, watermark }, weight: _weight } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    let cat = node.cat().unwrap_or_default();
+                    // The node that has answered last at this URL may be another one.
+                    let cat = node.cat_of_boot(event.boot_id).unwrap_or_default();
                     self.store_event(NewEvent { cat, ..*event }, cut, watermark).await;
                 }
             }

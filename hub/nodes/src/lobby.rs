@@ -65,7 +65,8 @@ pub(crate) struct Lobby {
     /// Every discovered node is admitted, unless it is refused.
     admits_all: bool,
     admitted: BTreeSet<String>,
-    refused: BTreeSet<String>,
+    /// By key. `None`: the node was a node of the hub and did not wait.
+    refused: BTreeMap<String, Option<WaitingNode>>,
     /// The ids that were proved at each URL.
     ids: BTreeMap<String, BTreeSet<String>>,
     /// Ids that came to a configured URL after another one. They are heard there and vouch for nothing elsewhere.
@@ -120,7 +121,7 @@ impl Lobby {
     /// Whether a node is admitted. An admitted URL counts for the first id that is proved there, and for no other.
     pub(crate) fn admits(&self, node: &Node) -> bool {
         let key = key_of(node);
-        if self.refused.contains(&key) {
+        if self.refused.contains_key(&key) {
             return false;
         }
         let is_admitted_by_url = || {
@@ -134,7 +135,7 @@ impl Lobby {
     pub(crate) fn keeps(&self, node: &Node) -> bool {
         let Some(key) = self.joined.get(node.url()).filter(|_| node.is_discovered()) else { return true };
         let is_admitted = || self.admitted.contains(key) || self.admitted.contains(node.url());
-        !self.refused.contains(key) && (self.admits_all || is_admitted())
+        !self.refused.contains_key(key) && (self.admits_all || is_admitted())
     }
 
     /// The ids that were proved at a URL.
@@ -171,6 +172,21 @@ impl Lobby {
         self.ids.entry(pair.0).or_default().insert(pair.1);
     }
 
+    /// The node that was admitted under this key is expected at this URL.
+    pub(crate) fn expect(&mut self, key: &str, url: &str) {
+        self.joined.insert(url.to_owned(), key.to_owned());
+    }
+
+    /// The node that was expected at this URL is elsewhere.
+    pub(crate) fn expect_no_more(&mut self, url: &str) {
+        self.joined.remove(url);
+    }
+
+    /// Whether this node is the one that is expected at a URL.
+    pub(crate) fn is_expected(&self, url: &str, node: &Node) -> bool {
+        self.joined.get(url).is_some_and(|key| *key == key_of(node))
+    }
+
     /// Whether a node that was known before is at this URL: one that has proved an id there.
     pub(crate) fn knows_id_at(&self, entry: &Node) -> bool {
         self.ids.contains_key(entry.url()) || entry.id().is_some()
@@ -182,7 +198,7 @@ impl Lobby {
     pub(crate) fn may_stand_for(&self, entry: &Node, answered: &Node, all: &[Node]) -> bool {
         let Some(id) = answered.id() else { return !self.knows_id_at(entry) };
         let key = id.to_string();
-        if self.refused.contains(&key) {
+        if self.refused.contains_key(&key) {
             return false;
         }
         match self.ids.get(entry.url()) {
@@ -222,7 +238,7 @@ impl Lobby {
     /// Lets a node wait, unless it was refused or there is no place.
     pub(crate) fn seat(&mut self, node: Node, service: String) -> Seated {
         let key = key_of(&node);
-        if self.refused.contains(&key) {
+        if self.refused.contains_key(&key) {
             return Seated::Refused;
         }
         if let Some(known) = self.waiting.iter_mut().find(|known| known.key == key) {
@@ -247,6 +263,11 @@ impl Lobby {
         self.waiting.retain(|known| known.service != service || keys.contains(&known.key));
     }
 
+    /// Drops the waiting nodes that have turned out to be nodes of the hub.
+    pub(crate) fn unseat(&mut self, is_known: impl Fn(&Node) -> bool) {
+        self.waiting.retain(|known| !is_known(&known.node));
+    }
+
     /// Takes the nodes out that are admitted by now.
     pub(crate) fn take_admitted(&mut self) -> Vec<(Node, String)> {
         let all = std::mem::take(&mut self.waiting);
@@ -257,10 +278,17 @@ impl Lobby {
 
     /// Drops a node, and does not let it wait again until the hub stops.
     pub(crate) fn refuse(&mut self, key: String) {
+        let waited = self.waiting.iter().find(|known| known.key == key).map(Newcomer::shown);
         self.waiting.retain(|known| known.key != key);
-        if self.refused.len() < MAX_REFUSED {
-            self.refused.insert(key);
+        if self.refused.len() < MAX_REFUSED || self.refused.contains_key(&key) {
+            let before = self.refused.remove(&key).flatten();
+            self.refused.insert(key, waited.or(before));
         }
+    }
+
+    /// The refused nodes that waited before.
+    pub(crate) fn refused(&self) -> Vec<WaitingNode> {
+        self.refused.values().flatten().cloned().collect()
     }
 
     /// A person wants the node after all.
@@ -269,19 +297,22 @@ impl Lobby {
     }
 
     pub(crate) fn waiting(&self) -> Vec<WaitingNode> {
-        let shown = |known: &Newcomer| {
-            let described = known.node.description();
-            WaitingNode {
-                key: known.key.clone(),
-                url: known.node.url().to_owned(),
-                node_id: known.node.id().map(|id| id.to_string()),
-                cat: known.node.cat(),
-                version: described.map(|described| described.version).unwrap_or_default(),
-                addresses: known.node.addresses(),
-                since_ns: known.since_ns,
-            }
-        };
-        self.waiting.iter().map(shown).collect()
+        self.waiting.iter().map(Newcomer::shown).collect()
+    }
+}
+
+impl Newcomer {
+    fn shown(&self) -> WaitingNode {
+        let described = self.node.description();
+        WaitingNode {
+            key: self.key.clone(),
+            url: self.node.url().to_owned(),
+            node_id: self.node.id().map(|id| id.to_string()),
+            cat: self.node.cat(),
+            version: described.map(|described| described.version).unwrap_or_default(),
+            addresses: self.node.addresses(),
+            since_ns: self.since_ns,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One cat-node: the channel to it, the calls on it, and how it described itself.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,6 +58,9 @@ const LENT_CAT_HOLDS: Duration = Duration::from_secs(60);
 /// The names of calls to a node in `/metrics`.
 const METHODS: [&str; 4] = ["describe", "call_cat", "analyze_cat_sound", "listen"];
 
+/// Boots of a node of which the hub remembers the cat: the last event of a boot is stored when the next one answers.
+const MAX_BOOTS: usize = 8;
+
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
@@ -72,6 +76,8 @@ struct Inner {
     configured_cat: Option<String>,
     /// The cat of its other name, which is configured and gives way to this one, and when that was found last.
     lent_cat: Mutex<Option<(String, Instant)>>,
+    /// The cats of the last [`MAX_BOOTS`] boots that have answered at its URL, each by its own word, the latest last.
+    cats: Mutex<VecDeque<(u64, String)>>,
     /// It was discovered or paired, not configured.
     discovered: bool,
     /// The hub is paired with it, and calls it over TLS.
@@ -167,12 +173,13 @@ impl Node {
         };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
-        let (lent_cat, dismissed) = (Mutex::default(), CancellationToken::new());
+        let (lent_cat, cats, dismissed) = (Mutex::default(), Mutex::default(), CancellationToken::new());
         let inner = Inner {
             is_paired,
             url,
             configured_cat,
             lent_cat,
+            cats,
             discovered,
             route,
             description,
@@ -250,6 +257,13 @@ impl Node {
     }
 
     pub(crate) fn set_description(&self, description: Description) {
+        let mut cats = self.inner.cats.lock().unwrap_or_else(PoisonError::into_inner);
+        cats.retain(|(boot_id, _)| *boot_id != description.boot_id);
+        if cats.len() >= MAX_BOOTS {
+            cats.pop_front();
+        }
+        cats.push_back((description.boot_id, description.cat_name.clone()));
+        drop(cats);
         *self.inner.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(description);
     }
 
@@ -262,6 +276,20 @@ impl Node {
     pub fn cat(&self) -> Option<String> {
         let described = || self.description().map(|description| description.cat_name).filter(|name| !name.is_empty());
         self.inner.configured_cat.clone().or_else(|| self.lent_cat()).or_else(described)
+    }
+
+    /// The cat that was heard in this boot. Another node may have taken the place of the one that was heard, so this is
+    /// not always [`Node::cat`].
+    pub fn cat_of_boot(&self, boot_id: u64) -> Option<String> {
+        let cats = self.inner.cats.lock().unwrap_or_else(PoisonError::into_inner);
+        let described = cats.iter().find(|(boot, _)| *boot == boot_id).map(|(_, cat)| cat.clone());
+        drop(cats);
+        let described = described.map(|cat| Some(cat).filter(|name| !name.is_empty()));
+        self.inner
+            .configured_cat
+            .clone()
+            .or_else(|| self.lent_cat())
+            .or_else(|| described.unwrap_or_else(|| self.cat()))
     }
 
     /// Its last description. `None`: it has never answered.

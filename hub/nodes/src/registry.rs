@@ -42,6 +42,8 @@ struct Shared {
     nodes: watch::Sender<Vec<Node>>,
     /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
     default: Option<Node>,
+    /// URL of the node on the hub's own machine, which no config names. `None`: nodes are configured.
+    local_url: Option<String>,
     lobby: Mutex<Lobby>,
     /// How many nodes were dismissed.
     dismissals: watch::Sender<u64>,
@@ -69,6 +71,11 @@ pub(crate) enum Received {
     Crowded,
 }
 
+/// Whether a URL is like those of discovered nodes: `http://HOST.local:PORT`.
+fn is_discovered_url(url: &str) -> bool {
+    url.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).is_some_and(|(host, _)| host.ends_with(".local"))
+}
+
 /// The registry already holds [`MAX_NODES`] nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
@@ -80,7 +87,18 @@ impl Nodes {
     /// If a URL is not valid.
     pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
         assert!(!configs.is_empty(), "without configured nodes there is a default node");
-        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None))
+        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None, None))
+    }
+
+    /// No configured nodes, but the default node was heard before, or no others can be discovered: it counts as
+    /// configured.
+    ///
+    /// # Errors
+    /// If its URL is not valid.
+    pub fn with_default_heard(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
+        let node = Node::new(config)?;
+        let local_url = Some(node.url().to_owned());
+        Ok(Self::with(vec![node], None, local_url))
     }
 
     /// No configured nodes. The default node is called while no other is known. It joins the nodes once it has
@@ -89,18 +107,26 @@ impl Nodes {
     /// # Errors
     /// If its URL is not valid.
     pub fn with_default(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Ok(Self::with(Vec::new(), Some(Node::new(config)?)))
+        let node = Node::new(config)?;
+        let local_url = Some(node.url().to_owned());
+        Ok(Self::with(Vec::new(), Some(node), local_url))
     }
 
-    fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
+    fn with(nodes: Vec<Node>, default: Option<Node>, local_url: Option<String>) -> Self {
         let (nodes, dismissals) = (watch::Sender::new(nodes), watch::Sender::new(0));
-        let shared = Shared { nodes, default, lobby: Mutex::default(), dismissals, refused: AtomicU64::new(0) };
+        let (lobby, refused) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Shared { nodes, default, local_url, lobby, dismissals, refused };
         Self { shared: Arc::new(shared) }
     }
 
     /// The default node, while no node is known.
     pub fn expected(&self) -> Option<Node> {
         self.shared.default.clone().filter(|_| self.known().is_empty())
+    }
+
+    /// Whether this is the node on the hub's own machine, which no config names.
+    pub fn is_on_this_machine(&self, node: &Node) -> bool {
+        self.shared.local_url.as_deref() == Some(node.url())
     }
 
     /// Asks the default node, and lets it join the nodes if it answers, unless it is known under another name. Returns
@@ -240,6 +266,7 @@ impl Nodes {
         let mut lobby = self.lobby();
         let configured: Vec<Node> = self.iter().filter(|node| !node.is_discovered()).collect();
         lobby.set(keys, ids, |url| configured.iter().any(|node| node.url() == url));
+        lobby.unseat(|node| self.configured_twin_of(node).is_some());
         for (node, service) in lobby.take_admitted() {
             if self.join(&mut lobby, &node).is_err() {
                 lobby.seat(node, service);
@@ -268,12 +295,36 @@ impl Nodes {
         of_url.peek().is_some() && of_url.all(Node::is_dismissed)
     }
 
+    /// Adds an admitted node that was heard before the hub started, by the key under which it was admitted, so that it
+    /// is missed if it does not come back. Does nothing if there is a node with this URL, or no place, or if the URL is
+    /// not that of a discovered node.
+    pub fn expect(&self, key: &str, url: &str) {
+        let mut lobby = self.lobby();
+        if self.get(url).is_some() || !is_discovered_url(url) {
+            return;
+        }
+        let Ok(node) = Node::discovered(url.to_owned()) else { return };
+        if self.add(node).is_ok() {
+            lobby.expect(key, url);
+            info!(node = url, "a node that was heard before is expected");
+        }
+    }
+
     fn join(&self, lobby: &mut Lobby, node: &Node) -> Result<(), Full> {
         match self.get(node.url()) {
             Some(entry) => {
                 entry.set_addresses(node.addresses());
             }
-            None => self.add(node.clone())?,
+            None => {
+                // It may have been expected at the URL that it had before.
+                let has_moved = |old: &Node| old.description().is_none() && lobby.is_expected(old.url(), node);
+                let before: Vec<Node> = self.iter().filter(has_moved).collect();
+                for old in before {
+                    lobby.expect_no_more(old.url());
+                    self.dismiss(&old);
+                }
+                self.add(node.clone())?;
+            }
         }
         lobby.learn(node);
         info!(node = node.url(), addresses = ?node.addresses(), "node discovered");
@@ -295,6 +346,8 @@ impl Nodes {
             return Received::Known(twin);
         } else if lobby.admits(&node) {
             return if self.join(&mut lobby, &node).is_ok() { Received::Joined } else { Received::Full };
+        } else if let Some(configured) = self.configured_twin_of(&node) {
+            return Received::Known(configured);
         }
         match lobby.seat(node, service.to_owned()) {
             Seated::New => Received::Waits(true),
@@ -331,6 +384,11 @@ impl Nodes {
     /// [`MAX_WAITING`](crate::MAX_WAITING).
     pub fn waiting(&self) -> Vec<WaitingNode> {
         self.lobby().waiting()
+    }
+
+    /// The nodes that a person has refused since the start, as they waited.
+    pub fn refused_nodes(&self) -> Vec<WaitingNode> {
+        self.lobby().refused()
     }
 
     /// The ids that were proved at a URL and count there.
@@ -416,6 +474,18 @@ impl Nodes {
                 (None, Some(theirs)) => node.is_discovered() || mine.claimed_id == Some(theirs),
                 (None, None) => is_earlier && node.is_discovered(),
             })
+        })
+    }
+
+    /// The configured node that a discovered one, which has proved its id, is too: it has the same boot id, and proves
+    /// or claims that id. Behind a forwarded port a node proves no id, because the hub dials another address than its
+    /// own. Its owner wrote the address down, so the claim is believed.
+    fn configured_twin_of(&self, node: &Node) -> Option<Node> {
+        let mine = node.description().filter(|description| description.boot_id != 0)?;
+        let id = mine.id?;
+        self.iter().filter(|other| !other.is_discovered()).find(|other| {
+            let theirs = other.recent_description().filter(|theirs| theirs.boot_id == mine.boot_id);
+            theirs.is_some_and(|theirs| theirs.id.or(theirs.claimed_id) == Some(id))
         })
     }
 

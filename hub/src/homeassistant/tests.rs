@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use daemon::identity::Key;
 use hub_nodes::address::NodeConfig;
-use hub_nodes::testing::{FakeNode, Tape};
+use hub_nodes::testing::{FakeNode, Tape, announce};
 use hub_owner::config::{MqttConfig, OwnerConfig, open_channels};
 use hub_store::events::NoClip;
 use hub_store::testing::event_notification;
@@ -527,6 +527,45 @@ async fn node_with_an_id_stays_one_device_when_its_url_changes() {
     until("it is back", || reader.last_json(&state)["error"] == "").await;
     assert_eq!(devices(&broker).await, expected);
     assert_eq!(reader.entities(), 7, "no other entities were announced");
+    hub.leave().await;
+}
+
+#[tokio::test]
+async fn device_of_a_configured_name_goes_on_with_the_admitted_name_of_its_node() {
+    let key = Arc::new(Key::generate().unwrap().0);
+    let node = FakeNode::new(Tape { boot_id: 7, key: Some(Arc::clone(&key)), ..Tape::default() });
+    let address = node.serve().await;
+    // Behind a forwarded port the node proves no id, because the hub dials another address.
+    let forwarder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let forwarded = format!("http://{}", forwarder.local_addr().unwrap());
+    let forwarding = tokio::spawn(async move {
+        while let Ok((mut near, _)) = forwarder.accept().await {
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let broker = Broker::start().await;
+    let reader = Reader::start(&broker).await;
+    let hub = Hub::start_of_nodes(&broker.config(""), &[&forwarded], Arc::new(tempfile::tempdir().unwrap()));
+    answered(&hub, &forwarded).await;
+    assert!(hub.nodes.get(&forwarded).unwrap().id().is_none());
+    until("the node is announced", || reader.entities() == 7).await;
+    let slug = forwarded.trim_start_matches("http://").replace(['.', ':'], "_");
+    assert_eq!(devices(&broker).await, HashSet::from([format!("meowlink_{slug}")]));
+
+    let found = "http://pi.local:50056";
+    hub.nodes.set_admitted([key.id().to_string()].into(), []);
+    announce(&hub.nodes, found, address).await;
+    answered(&hub, found).await;
+    hub.live.set_state(&hub.live.nodes()[0], NodeState::Away, "the same node");
+    let standing = hub.live.add(found.into());
+    hub.live.set_state(&standing, NodeState::Live, "");
+    let state = format!("meowlink/{slug}/state");
+    until("its device has no problem", || reader.last_json(&state)["connected"] == true).await;
+    assert_eq!(reader.entities(), 7, "no other entities were announced");
+    forwarding.abort();
     hub.leave().await;
 }
 

@@ -15,6 +15,7 @@ use hub_nodes::{Discover, Nodes};
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
+use hub_people::People;
 use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
 use hub_watch::admission::{Admission, HubPairing};
@@ -28,6 +29,7 @@ use tonic::server::NamedService;
 use tracing::{info, warn};
 
 use super::RunError;
+use super::tokens::Checked;
 use crate::config::{HubSettings, default_node};
 
 /// What the parts of the hub share.
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     pub(super) nodes: Nodes,
     /// `None` if no role of this process needs the nodes.
     pub(super) admission: Option<Admission>,
+    /// Users and tokens. `None` without a store.
+    pub(super) people: Option<People>,
     /// `None` if there are no owners, or no store.
     pub(super) outbox: Option<Outbox>,
     /// `None` if this process sends nothing to a broker.
@@ -66,12 +70,35 @@ impl Shared {
         let key = if hears_or_shows(&config) { open_key(&data_dir, config.has(Role::Analysis)).await } else { None };
         let nodes = nodes_of(&config, store.as_ref()).await?;
         let admission = match store.clone().filter(|_| hears_or_shows(&config)) {
-            Some(store) => Some(Admission::open_with(nodes.clone(), store, hub_pairing(key.as_ref())).await?),
+            Some(store) => {
+                if config.has(Role::Analysis)
+                    && let Err(error) = store.follow_admission_log().await
+                {
+                    warn!(%error, "cannot read the log of admissions; retrying at the next start");
+                }
+                Some(Admission::open_with(nodes.clone(), store, hub_pairing(key.as_ref())).await?)
+            }
             None => None,
         };
+        if let Some(admission) = admission.as_ref().filter(|_| config.discover.is_on()) {
+            admission.expect_heard().await?;
+        }
+        let people = store.clone().map(People::new);
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
-        Ok(Self { config, data_dir, store, nodes, admission, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
+        Ok(Self {
+            config,
+            data_dir,
+            store,
+            nodes,
+            admission,
+            people,
+            outbox,
+            mqtt,
+            metrics: Metrics::default(),
+            tasks,
+            stop,
+        })
     }
 
     /// Whether this process listens to the nodes or has the gateway.
@@ -91,6 +118,7 @@ impl Shared {
         S::Future: Send + 'static,
     {
         let (meter, stop) = (self.metrics.meter(), self.stop.clone());
+        let service = Checked::new(service, self.people.clone());
         self.tasks.spawn(async move {
             let (health, health_service) = tonic_health::server::health_reporter();
             health.set_serving::<S>().await;
@@ -125,7 +153,7 @@ async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, 
     let nodes = if is_configured {
         Nodes::new(&config.node)
     } else if was_heard || !config.discover.is_on() {
-        Nodes::new(&[default])
+        Nodes::with_default_heard(&default)
     } else {
         Nodes::with_default(&default)
     };

@@ -38,23 +38,43 @@ impl Store {
         .await
     }
 
+    /// The admitted nodes that were heard since a time (nanoseconds since 1970 UTC): pairs of the key and the URL that
+    /// the node used last.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn admitted_and_heard(&self, since_ns: i64) -> Result<Vec<(String, String)>, StoreError> {
+        self.read(move |db| {
+            let sql = "SELECT key, coalesce((SELECT url FROM nodes WHERE node_id = key), key) FROM admitted_nodes \
+                       WHERE EXISTS (SELECT 1 FROM watermarks WHERE node = key AND updated_at_ns >= ?1) ORDER BY key";
+            let mut heard = db.prepare(sql)?;
+            let heard = heard.query_map([since_ns], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(heard.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Admits a node. `by` says who did it: `page` or `command`. Returns whether the node is admitted now: `false` if
     /// there are [`MAX_ADMITTED`] already. Survives a power cut.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn admit(&self, key: String, by: &'static str) -> Result<bool, StoreError> {
-        self.write_durably(move |db| {
-            db.execute(
+        let admits = key.clone();
+        let done = self.write_durably(move |db| {
+            let added = db.execute(
                 "INSERT OR IGNORE INTO admitted_nodes (key, admitted_at_ns, admitted_by) SELECT ?1, ?2, ?3 \
                  WHERE (SELECT count(*) FROM admitted_nodes) < ?4",
-                params![key, now_ns(), by, i64::try_from(MAX_ADMITTED).unwrap_or(i64::MAX)],
+                params![admits, now_ns(), by, i64::try_from(MAX_ADMITTED).unwrap_or(i64::MAX)],
             )?;
-            let admitted =
-                db.query_row("SELECT EXISTS (SELECT 1 FROM admitted_nodes WHERE key = ?1)", [key], |row| row.get(0))?;
-            Ok(admitted)
-        })
-        .await
+            let sql = "SELECT EXISTS (SELECT 1 FROM admitted_nodes WHERE key = ?1)";
+            Ok((added > 0, db.query_row(sql, [admits], |row| row.get(0))?))
+        });
+        let (is_new, is_admitted) = done.await?;
+        if is_new {
+            self.log_admissions(vec![key], Some(by.to_owned())).await;
+        }
+        Ok(is_admitted)
     }
 
     /// Admits the id of a node whose URL is admitted, as whoever admitted the URL, unless there are [`MAX_ADMITTED`]
@@ -63,16 +83,21 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn admit_id_of(&self, url: String, id: String) -> Result<(), StoreError> {
-        self.write_durably(move |db| {
-            db.execute(
+        let admits = id.clone();
+        let done = self.write_durably(move |db| {
+            let added = db.execute(
                 "INSERT OR IGNORE INTO admitted_nodes (key, admitted_at_ns, admitted_by) \
                  SELECT ?2, ?3, admitted_by FROM admitted_nodes WHERE key = ?1 \
                  AND (SELECT count(*) FROM admitted_nodes) < ?4",
-                params![url, id, now_ns(), i64::try_from(MAX_ADMITTED).unwrap_or(i64::MAX)],
+                params![url, admits, now_ns(), i64::try_from(MAX_ADMITTED).unwrap_or(i64::MAX)],
             )?;
-            Ok(())
-        })
-        .await
+            let sql = "SELECT admitted_by FROM admitted_nodes WHERE key = ?1";
+            Ok(if added > 0 { Some(db.query_row(sql, [admits], |row| row.get(0))?) } else { None })
+        });
+        if let Some(by) = done.await? {
+            self.log_admissions(vec![id], Some(by)).await;
+        }
+        Ok(())
     }
 
     /// Takes the admission of these keys back. Keys that are not admitted are ignored. Survives a power cut.
@@ -80,13 +105,20 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn forget_admitted(&self, keys: Vec<String>) -> Result<(), StoreError> {
-        self.write_durably(move |db| {
-            for key in &keys {
-                db.execute("DELETE FROM admitted_nodes WHERE key = ?1", [key])?;
+        let done = self.write_durably(move |db| {
+            let mut gone = Vec::new();
+            for key in keys {
+                if db.execute("DELETE FROM admitted_nodes WHERE key = ?1", [&key])? > 0 {
+                    gone.push(key);
+                }
             }
-            Ok(())
-        })
-        .await
+            Ok(gone)
+        });
+        let gone = done.await?;
+        if !gone.is_empty() {
+            self.log_admissions(gone, None).await;
+        }
+        Ok(())
     }
 }
 

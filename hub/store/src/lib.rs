@@ -9,6 +9,7 @@
 //! `fsync`: about 4 ms on a good disk, and wear on an SD card. Use it only for data that cannot be produced a second
 //! time.
 
+mod admission_log;
 mod admitted;
 pub mod analyses;
 pub mod backup;
@@ -26,6 +27,7 @@ mod node_columns;
 mod nodes;
 pub mod notifications;
 mod paired;
+pub mod people;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -230,15 +230,18 @@ fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, St
     let name = node.node_id.as_ref().unwrap_or(&node.url);
     let sql = format!("{columns} WHERE node = ?1 ORDER BY boot_id = ?2 DESC, updated_at_ns DESC LIMIT 1");
     let own = db.query_row(&sql, params![name, node.boot_id.cast_signed()], read).optional()?;
-    if node.node_id.is_some() || node.boot_id == 0 || own.as_ref().is_some_and(|own| own.boot_id == node.boot_id) {
+    if node.node_id.is_some() || node.boot_id == 0 {
         return Ok(own);
     }
-    // Another spelling of the URL. A watermark beyond what the node has captured is not of this node.
+    // Another URL, where the node was heard since it was heard under this one. A watermark beyond what the node has
+    // captured is not of this node.
     let sql = format!(
         "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node NOT IN (SELECT node_id FROM nodes) \
+         AND NOT EXISTS (SELECT 1 FROM watermarks AS own WHERE own.node = ?3 AND own.boot_id = ?1 \
+         AND (own.updated_at_ns >= watermarks.updated_at_ns OR own.settled_sample >= watermarks.settled_sample)) \
          ORDER BY settled_sample DESC LIMIT 1"
     );
-    let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured], read).optional()?;
+    let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured, node.url], read).optional()?;
     Ok(other.or(own))
 }
 

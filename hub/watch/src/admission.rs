@@ -2,6 +2,7 @@
 //! registry of nodes follows.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use daemon::tls::TlsClient;
 use hub_base::error::{Code, Error};
+use hub_base::time::now_ns;
 use hub_nodes::pairing::{self, HubCard};
 use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
 use hub_store::{MAX_ADMITTED, MAX_PAIRED, PairedNode, Store, StoreError};
@@ -19,6 +21,9 @@ use tracing::{info, warn};
 
 /// How often the store is read again: another process of the hub may have admitted a node.
 const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
+
+/// A node that was heard within this time before the start of the hub is missed until it is heard again: a week.
+const MISSED_FOR_NS: i64 = 7 * 86_400 * 1_000_000_000;
 
 /// How often the same failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
@@ -48,6 +53,15 @@ pub struct HubPairing {
     pub key: Arc<Key>,
     /// What it tells nodes about itself.
     pub card: HubCard,
+}
+
+/// A node whose admission was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Its URL, or the key that was admitted.
+    pub url: String,
+    /// The hub admits every node, so it admits this one again after its next start.
+    pub until_restart: bool,
 }
 
 /// Decides which discovered nodes the hub listens to. Clones share it.
@@ -137,6 +151,19 @@ impl Admission {
         Ok(())
     }
 
+    /// Makes the admitted nodes that were heard lately nodes of the hub before they are announced: one that does not
+    /// come back after a power cut is missed.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn expect_heard(&self) -> Result<(), StoreError> {
+        let since_ns = now_ns().saturating_sub(MISSED_FOR_NS);
+        for (key, url) in self.store.admitted_and_heard(since_ns).await? {
+            self.nodes.expect(&key, &url);
+        }
+        Ok(())
+    }
+
     /// Reads again and again who is admitted, until `stop`.
     pub async fn follow(self, stop: CancellationToken) {
         let mut quiet = Quiet::new(LOG_PERIOD);
@@ -210,23 +237,23 @@ impl Admission {
         Ok(node)
     }
 
-    /// Takes an admission back: the hub stops listening to the node at once. Returns the URL of the node, or the key
-    /// that was admitted.
+    /// Takes an admission back: the hub stops listening to the node at once.
     ///
     /// # Errors
     /// [`Code::NotFound`] if no admitted node has this name, [`Code::Conflict`] if several have, or the node is
     /// configured, and as of the store.
-    pub async fn forget(&self, name: &str) -> Result<String, Error> {
+    pub async fn forget(&self, name: &str) -> Result<Forgotten, Error> {
         let _turn = self.turn.lock().await;
-        let known: Vec<_> = self.nodes.iter().collect();
-        let found: Vec<_> = known
-            .iter()
-            .filter(|node| {
-                let id = node.id().map(|id| id.to_string());
-                is_named(name, node.url(), id.as_deref(), node.cat().as_deref())
-            })
-            .collect();
+        let found = self.known_as(name, true);
         let url = match found.as_slice() {
+            [node] if self.nodes.is_on_this_machine(node) => {
+                let message = format!(
+                    "{} is the node on this machine, which needs no admission; to listen to other nodes only, name \
+                     them in `node` in the config of the hub",
+                    node.url()
+                );
+                return Err(Error::new(Code::Conflict, message));
+            }
             [node] if !node.is_discovered() => {
                 let message = format!("{} is in the config of the hub: remove it from `node`", node.url());
                 return Err(Error::new(Code::Conflict, message));
@@ -237,13 +264,17 @@ impl Admission {
                 Some(url) => url,
                 None => self.admitted_named(name).await?,
             },
-            several => return Err(ambiguous(name, several.iter().map(|node| node.url()))),
+            several => {
+                let names = several.iter().map(|node| (node.url().to_owned(), node.id().map(|id| id.to_string())));
+                return Err(ambiguous(name, &names.collect::<Vec<_>>()));
+            }
         };
         let keys = self.nodes.keys_at(&url);
         self.store.unpair_node(url.clone()).await?;
         self.store.forget_admitted(keys.iter().cloned().collect()).await?;
         self.nodes.forget(&url);
-        if self.nodes.admits_all() {
+        let until_restart = self.nodes.admits_all();
+        if until_restart {
             keys.iter().for_each(|key| self.nodes.refuse(key));
         }
         self.read_again().await?;
@@ -251,13 +282,22 @@ impl Admission {
         if self.nodes.get(&url).is_some() {
             return Err(Error::new(Code::Conflict, format!("{url} is still listened to; forget it again")));
         }
-        Ok(url)
+        Ok(Forgotten { url, until_restart })
+    }
+
+    /// The nodes of the hub that a person may mean by this name. `by_cat`: the name of its cat counts too.
+    fn known_as(&self, name: &str, by_cat: bool) -> Vec<Node> {
+        let is_meant = |node: &Node| {
+            let (id, cat) = (node.id().map(|id| id.to_string()), node.cat().filter(|_| by_cat));
+            is_named(name, node.url(), id.as_deref(), cat.as_deref(), &node.addresses())
+        };
+        self.nodes.iter().filter(is_meant).collect()
     }
 
     /// The URL of a paired node that is not a node of the hub now, because there was no room.
     async fn paired_named(&self, name: &str) -> Result<Option<String>, Error> {
         let paired = self.store.paired_nodes().await?;
-        let found = paired.into_iter().find(|node| is_named(name, &node.url, Some(&node.node_id), None));
+        let found = paired.into_iter().find(|node| is_named(name, &node.url, Some(&node.node_id), None, &[]));
         Ok(found.map(|node| node.url))
     }
 
@@ -270,9 +310,9 @@ impl Admission {
             let url = admitted.ids.iter().find(|(url, id)| id == key && is_free(url)).map(|(url, _)| url);
             url.unwrap_or(key).clone()
         };
-        let keys = admitted.keys.iter().filter(|key| is_named(name, &url_of(key), Some(key), None)).map(url_of);
+        let keys = admitted.keys.iter().filter(|key| is_named(name, &url_of(key), Some(key), None, &[])).map(url_of);
         let known = admitted.ids.iter().filter(|(url, id)| {
-            is_free(url) && self.nodes.ids_at(url).contains(id) && is_named(name, url, Some(id), None)
+            is_free(url) && self.nodes.ids_at(url).contains(id) && is_named(name, url, Some(id), None, &[])
         });
         let urls: BTreeSet<String> = keys.chain(known.map(|(url, _)| url.clone())).collect();
         let mut several = urls.iter();
@@ -281,7 +321,7 @@ impl Admission {
             (None, _) => {
                 Err(Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list")))
             }
-            _ => Err(ambiguous(name, urls.iter().map(String::as_str))),
+            _ => Err(ambiguous(name, &urls.iter().map(|url| (url.clone(), None)).collect::<Vec<_>>())),
         }
     }
 
@@ -318,42 +358,78 @@ impl Admission {
             return Ok(node.clone());
         }
         // Names that a node gives itself come last: a stranger may call its cat as another node is called.
-        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), None);
+        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), None, &node.addresses);
         let mut meant: Vec<_> = waiting.iter().filter(is_meant).collect();
-        if meant.is_empty() && !self.nodes.iter().any(|node| is_named(name, node.url(), None, None)) {
+        if meant.is_empty() && self.known_as(name, false).is_empty() {
             let has_cat = |node: &&WaitingNode| node.cat.as_deref().is_some_and(|cat| cat.eq_ignore_ascii_case(name));
             meant = waiting.iter().filter(has_cat).collect();
         }
         match meant.as_slice() {
             [node] => Ok((*node).clone()),
-            [] => {
-                let message = format!("no node with the name {name:?} waits to be admitted");
-                Err(Error::new(Code::NotFound, message))
+            [] => Err(self.why_not_waiting(name)),
+            several => {
+                let names = several.iter().map(|node| (node.url.clone(), node.node_id.clone()));
+                Err(ambiguous(name, &names.collect::<Vec<_>>()))
             }
-            several => Err(ambiguous(name, several.iter().map(|node| node.key.as_str()))),
         }
+    }
+
+    /// Why no node waits under this name.
+    fn why_not_waiting(&self, name: &str) -> Error {
+        let (known, refused) = (self.known_as(name, true), self.nodes.refused_nodes());
+        let is_refused =
+            |node: &&WaitingNode| is_named(name, &node.url, Some(&node.key), node.cat.as_deref(), &node.addresses);
+        let message = if let Some(node) = known.first() {
+            let why = if node.is_discovered() { "it is admitted already" } else { "it needs no admission" };
+            format!("{} does not wait: {why}", node.url())
+        } else if let Some(node) = refused.iter().find(is_refused) {
+            format!("{} was refused; it waits again once the hub is restarted", node.url)
+        } else {
+            format!("no node with the name {name:?} waits to be admitted; see hub nodes list")
+        };
+        Error::new(Code::NotFound, message)
     }
 }
 
-fn ambiguous<'a>(name: &str, keys: impl Iterator<Item = &'a str>) -> Error {
-    let keys = keys.collect::<Vec<_>>().join(", ");
-    Error::new(Code::Conflict, format!("several nodes have the name {name:?}; use one of these: {keys}"))
+/// Several nodes have a name. Offers their URLs, or their ids if they have one URL. `nodes`: URL and id of each.
+fn ambiguous(name: &str, nodes: &[(String, Option<String>)]) -> Error {
+    let urls: BTreeSet<&String> = nodes.iter().map(|(url, _)| url).collect();
+    let by_url = urls.len() == nodes.len();
+    let names: Vec<&str> =
+        nodes.iter().map(|(url, id)| id.as_deref().filter(|_| !by_url).unwrap_or(url.as_str())).collect();
+    let message = format!("several nodes have the name {name:?}; use one of these: {}", names.join(", "));
+    Error::new(Code::Conflict, message)
 }
 
-/// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local`, its id, the
-/// first 16 digits of it, or its cat.
-fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>) -> bool {
+/// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local` and the
+/// port, its IP address with or without the port, its id, the first 16 digits of it, or its cat.
+fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>, addresses: &[SocketAddr]) -> bool {
+    let name = name.trim_end_matches('/');
     let is = |other: &str| other.eq_ignore_ascii_case(name);
-    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    let is_short = |short: &str| is(short) || is(&format!("{short}:{port}"));
+    let is_bare = || host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(is);
     let is_id = |id: &str| is(id) || id.get(..16).is_some_and(is);
-    is(url) || is(host) || host.strip_suffix(".local").is_some_and(is) || id.is_some_and(is_id) || cat.is_some_and(is)
+    let is_address = |address: &SocketAddr| {
+        let ip = address.ip().to_canonical();
+        is(&ip.to_string()) || is(&SocketAddr::new(ip, address.port()).to_string())
+    };
+    is(url.trim_end_matches('/'))
+        || is(authority)
+        || is(host)
+        || is_bare()
+        || host.strip_suffix(".local").is_some_and(is_short)
+        || addresses.iter().any(is_address)
+        || id.is_some_and(is_id)
+        || cat.is_some_and(is)
 }
 
 #[cfg(test)]
 mod tests {
     use daemon::identity::Key;
     use hub_nodes::testing::{FakeNode, announce};
+    use hub_store::events::{Progress, Watermark};
     use hub_store::{Access, SeenNode};
 
     use super::*;
@@ -381,9 +457,43 @@ mod tests {
         assert_eq!(error.code, Code::Conflict);
         assert!(error.message.contains(&format!("hub nodes forget {KITCHEN}")), "{}", error.message);
         assert!(admission.store.admitted().await.unwrap().keys.is_empty());
-        assert_eq!(admission.forget(KITCHEN).await.unwrap(), KITCHEN);
+        assert_eq!(admission.forget(KITCHEN).await.unwrap().url, KITCHEN);
         admission.admit("kitchen", By::Page).await.unwrap();
         assert!(admission.nodes.get(KITCHEN).is_some());
+    }
+
+    #[tokio::test]
+    async fn admitted_node_that_was_heard_is_missed_after_a_restart_until_it_comes_back_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fake, key) = (FakeNode::with(vec![]), Arc::new(Key::generate().unwrap().0));
+        fake.change(|tape| tape.key = Some(Arc::clone(&key)));
+        let id = key.id().to_string();
+        let before = admission(dir.path(), &[]).await;
+        announce(&before.nodes, KITCHEN, fake.serve().await).await;
+        before.admit("kitchen", By::Page).await.unwrap();
+        let seen = |url: &str, node_id: &str| SeenNode {
+            url: url.to_owned(),
+            node_id: Some(node_id.to_owned()),
+            claimed_id: None,
+            boot_id: 7,
+            captured_samples: 0,
+        };
+        before.store.see_node(seen(KITCHEN, &id)).await.unwrap();
+        let heard = Watermark { node: KITCHEN.into(), boot_id: 7, resume_sequence: 1, settled_sample: 320 };
+        before.store.commit_progress(vec![Progress { watermark: heard, gaps: vec![] }]).await.unwrap();
+        // Heard, and not admitted.
+        before.store.see_node(seen("http://attic.local:50056", &"b".repeat(64))).await.unwrap();
+        drop(before);
+
+        let after = admission(dir.path(), &[]).await;
+        after.expect_heard().await.unwrap();
+        let discovered = || after.nodes.iter().filter(|node| node.is_discovered()).map(|node| node.url().to_owned());
+        assert_eq!(discovered().collect::<Vec<_>>(), [KITCHEN]);
+        after.read_again().await.unwrap();
+        assert_eq!(discovered().collect::<Vec<_>>(), [KITCHEN], "it is still admitted");
+        let cellar = "http://cellar.local:50056";
+        announce(&after.nodes, cellar, fake.serve().await).await;
+        assert_eq!(discovered().collect::<Vec<_>>(), [cellar], "it is not missed under its former name");
     }
 
     #[tokio::test]
@@ -437,7 +547,7 @@ mod tests {
         fake.change(|tape| tape.key = None);
         node.describe().await.unwrap();
         assert!(node.id().is_none());
-        assert_eq!(admission.forget("kitchen").await.unwrap(), KITCHEN);
+        assert_eq!(admission.forget("kitchen").await.unwrap().url, KITCHEN);
         assert!(admission.nodes.get(KITCHEN).is_none() && node.is_dismissed());
         assert!(admission.store.admitted().await.unwrap().keys.is_empty());
     }
@@ -450,7 +560,7 @@ mod tests {
             assert!(admission.store.admit(id.repeat(64), "page").await.unwrap());
         }
         // Nothing has announced itself. Both ids are the node at this URL.
-        assert_eq!(admission.forget("kitchen").await.unwrap(), KITCHEN);
+        assert_eq!(admission.forget("kitchen").await.unwrap().url, KITCHEN);
         assert!(admission.store.admitted().await.unwrap().keys.is_empty());
         assert!(admission.forget("kitchen").await.is_err(), "it is forgotten already");
         for host in ["attic", "cellar"] {
@@ -462,15 +572,69 @@ mod tests {
         assert!(error.message.contains("http://attic:1, http://attic:2"), "{}", error.message);
     }
 
+    #[tokio::test]
+    async fn person_hears_why_a_node_does_not_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let address = FakeNode::with(vec![]).serve().await;
+        for host in ["kitchen", "attic"] {
+            announce(&admission.nodes, &format!("http://{host}.local:50056"), address).await;
+        }
+        // The cat of both is Tom.
+        let several = admission.admit("Tom", By::Page).await.unwrap_err().message;
+        assert!(
+            several.ends_with("use one of these: http://kitchen.local:50056, http://attic.local:50056"),
+            "{several}"
+        );
+        admission.admit("kitchen.local:50056", By::Page).await.unwrap();
+        admission.refuse("http://attic.local:50056/").await.unwrap();
+        for (name, said) in [
+            ("kitchen", "http://kitchen.local:50056 does not wait: it is admitted already"),
+            ("127.0.0.1:9", "http://127.0.0.1:9 does not wait: it needs no admission"),
+            ("attic", "http://attic.local:50056 was refused; it waits again once the hub is restarted"),
+            ("shed", "no node with the name \"shed\" waits to be admitted; see hub nodes list"),
+        ] {
+            let error = admission.admit(name, By::Command).await.unwrap_err();
+            assert_eq!((error.code, error.message.as_str()), (Code::NotFound, said));
+        }
+    }
+
+    #[tokio::test]
+    async fn person_who_forgets_a_node_hears_how_long_that_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let own = FakeNode::with(vec![]).serve().await;
+        let config = format!("http://{own}").parse().unwrap();
+        let nodes = Nodes::with_default_heard(&config).unwrap();
+        let admission = Admission::open(nodes.clone(), store).await.unwrap();
+        let error = admission.forget(&format!("http://{own}")).await.unwrap_err().message;
+        assert!(error.contains("is the node on this machine"), "{error}");
+        let address = FakeNode::with(vec![]).serve().await;
+        announce(&nodes, KITCHEN, address).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        assert!(!admission.forget("kitchen").await.unwrap().until_restart);
+        nodes.admit_all();
+        announce(&nodes, KITCHEN, address).await;
+        assert!(admission.forget("kitchen").await.unwrap().until_restart);
+    }
+
     #[test]
     fn node_has_the_names_by_which_people_know_it() {
         let id = "0123456789abcdef".repeat(4);
-        let is_meant = |name| is_named(name, "http://kitchen.local:50056", Some(&id), Some("Tom"));
+        let addresses = ["192.168.1.7:50056", "[fd00::7]:50056"].map(|address| address.parse().unwrap());
+        let is_meant = |name| is_named(name, "http://kitchen.local:50056", Some(&id), Some("Tom"), &addresses);
         for name in ["http://kitchen.local:50056", "kitchen.local", "Kitchen", "tom", "0123456789ABCDEF", &id] {
             assert!(is_meant(name), "{name}");
         }
-        for name in ["kit", "", "0123456789", "local", "50056"] {
+        for name in ["http://kitchen.local:50056/", "kitchen.local:50056", "kitchen:50056"] {
+            assert!(is_meant(name), "{name}");
+        }
+        for name in ["192.168.1.7", "192.168.1.7:50056", "fd00::7", "[fd00::7]:50056"] {
+            assert!(is_meant(name), "{name}");
+        }
+        for name in ["kit", "", "/", "0123456789", "local", "50056", "192.168.1.70", "kitchen:1", "kitchen:"] {
             assert!(!is_meant(name), "{name}");
         }
+        assert!(is_named("fd00::7", "http://[fd00::7]:50056", None, None, &[]));
     }
 }

@@ -20,6 +20,8 @@ async function ask(path, options = {}) {
     throw new ApiError('unreachable', 'the hub is not responding');
   }
   if (answer.ok) return answer;
+  // The log-in itself shows what is wrong; from elsewhere, the way leads there.
+  if (answer.status === 401 && !path.endsWith('/session')) location.hash = '#/login';
   const said = await answer.json().catch(() => null);
   throw new ApiError(said?.error?.code ?? 'unknown', said?.error?.message ?? `the hub answered with status ${answer.status}`);
 }
@@ -32,6 +34,12 @@ export async function get(path, parameters = {}) {
 
 export async function bytes(path) {
   return (await ask(path)).arrayBuffer();
+}
+
+// A request that changes something, with a body of JSON or without.
+export function send(method, path, body) {
+  const json = { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+  return ask(path, { method, ...(body && json) });
 }
 
 export async function label(id, word) {

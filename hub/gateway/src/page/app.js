@@ -1,11 +1,12 @@
 // Shows the view that the part of the address after `#` names, and passes the hub's live updates on to it.
 
 import * as words from './words.js';
-import { get } from './api.js';
+import { get, send } from './api.js';
 import { el, problem, sentence } from './dom.js';
 import { watch } from './stream.js';
 import * as event from './event.js';
 import * as events from './events.js';
+import * as login from './login.js';
 import * as now from './now.js';
 import * as player from './player.js';
 import * as rhythm from './rhythm.js';
@@ -21,6 +22,10 @@ const views = [
   [/^\/events$/, 'events', events],
   [/^\/events\/(\d+)$/, 'events', event],
   [/^\/rhythm$/, 'rhythm', rhythm],
+  // Loaded for admins only.
+  [/^\/people$/, 'people', { show: async (to) => (await import('./people.js')).show(to) }],
+  [/^\/login$/, 'login', login],
+  [/^\/setup\/([\w-]+)$/, 'login', login],
 ];
 
 let shown = {};
@@ -67,11 +72,33 @@ theme.addEventListener('change', () => {
 });
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => dispatchEvent(new Event('themechange')));
 
+// A hub with a CA of its own has a QR code of the address of its certificate.
+fetch('ca.svg').then((answer) => {
+  if (answer.status !== 200) return;
+  const phone = document.getElementById('phone');
+  phone.append(el('img', { src: 'ca.svg', width: 200, height: 200, alt: 'QR code: address of the certificate' }));
+  phone.hidden = false;
+}).catch(() => {
+  // The views show that the hub does not answer.
+});
+
 document.getElementById('zone').textContent = words.zone;
 document.querySelector('.skip').addEventListener('click', (click) => {
   click.preventDefault();
   main.focus();
 });
+
+// Who may change users sees the link to them, and who has logged in may log out.
+const out = document.getElementById('out');
+out.addEventListener('click', async () => {
+  await send('DELETE', 'api/v1/session').catch(() => {});
+  location.hash = '#/login';
+  location.reload();
+});
+get('api/v1/session').then(({ user, role, has_users: hasUsers }) => {
+  document.querySelector('[data-view=people]').hidden = hasUsers && role !== 'admin';
+  out.hidden = !user;
+}, () => {});
 
 addEventListener('hashchange', route);
 route();

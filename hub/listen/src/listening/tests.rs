@@ -643,6 +643,25 @@ async fn stranger_at_the_address_of_a_discovered_node_is_not_heard_and_not_remem
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn event_that_is_under_way_when_its_node_is_forgotten_is_stored_at_once() {
+    let audio = room(12, MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let (first, found) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(audio));
+    // The tape ends before the post-roll of the first event is complete.
+    let frames = truth[0].1 / 320 + 5;
+    found.change(|tape| tape.next = frames);
+    let (dir, address, found_at) = (tempfile::tempdir().unwrap(), first.serve().await, found.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    let url = format!("http://{found_at}");
+    hub.nodes.add(Node::discovered(url.clone()).unwrap()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the found node is heard", || async { report().frames >= frames }).await;
+    hub.nodes.forget(&url);
+    until("the event is stored", || async { !hub.spans().await.is_empty() }).await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn incredible_gap_ends_the_stream_with_the_reason() {
     let node = FakeNode::with(room(1, MINUTE));
     node.change(|tape| (tape.next, tape.lost) = (3_000, Some(100..u64::MAX)));

@@ -254,6 +254,7 @@ fn figures(db: &Connection) -> Result<BTreeMap<&'static str, Vec<f64>>, BackupEr
         ("events", "count(*), total(id), count(clip_file), count(label), total(labelled_at_ns), total(started_at_ns)"),
         ("notices", "count(*), total(id), total(ended_at_ns)"),
         ("analyses", "count(*), total(id), total(ended_at_ns)"),
+        ("admitted_nodes", "count(*), total(admitted_at_ns)"),
     ] {
         if !has_table(db, table)? {
             continue;

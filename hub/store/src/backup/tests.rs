@@ -343,6 +343,14 @@ async fn labels_that_were_taken_back_and_deleted_events_leave_all_copies() {
 }
 
 #[tokio::test]
+async fn admission_alone_is_worth_a_snapshot() {
+    let (hub, stop) = (Hub::with_events(0).await, CancellationToken::new());
+    assert_eq!(snapshots::take(hub.dir.path(), &stop).unwrap(), Taken::Unchanged, "nothing is worth a snapshot");
+    assert!(hub.store.admit("http://kitchen.local:50056".into(), "page").await.unwrap());
+    assert!(matches!(snapshots::take(hub.dir.path(), &stop).unwrap(), Taken::Made(_)));
+}
+
+#[tokio::test]
 async fn seven_daily_snapshots_are_kept_whatever_the_clock_says() {
     let hub = Hub::with_events(0).await;
     let (data_dir, stop) = (hub.dir.path(), CancellationToken::new());

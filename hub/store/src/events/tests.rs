@@ -54,6 +54,16 @@ async fn event_that_is_found_again_is_known_and_moves_only_the_watermark() {
 }
 
 #[tokio::test]
+async fn watermark_of_a_boot_does_not_move_back() {
+    let (_dir, store) = open();
+    let at = |settled_sample| vec![Progress { watermark: watermark("kitchen", settled_sample), gaps: vec![] }];
+    for settled_sample in [64_000, 32_000] {
+        store.commit_progress(at(settled_sample)).await.unwrap();
+    }
+    assert_eq!(store.watermark("kitchen").await.unwrap(), Some(watermark("kitchen", 64_000)));
+}
+
+#[tokio::test]
 async fn deleted_event_does_not_come_back() {
     let (_dir, store) = open();
     let stored = put(&store, event("kitchen", 16_000)).await;

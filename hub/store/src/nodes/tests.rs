@@ -114,9 +114,12 @@ async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
     let (_dir, store) = open();
     hear_until(&store, KITCHEN, BOOT, 64_000).await;
     assert_eq!(heard(&store, seen("http://kitchen:1/", None)).await, Some(64_000));
-    // Its own watermark of this boot counts before that of another URL.
+    // Its own watermark of this boot counts before an earlier one of another URL.
     hear_until(&store, ADDRESS, BOOT, 32_000).await;
     assert_eq!(heard(&store, seen(ADDRESS, None)).await, Some(32_000));
+    // It went back to the first URL, and returns.
+    hear_until(&store, KITCHEN, BOOT, 64_320).await;
+    assert_eq!(heard(&store, seen(ADDRESS, None)).await, Some(64_320));
     // Nobody was heard further than it has captured.
     hear_until(&store, "http://liar:1", 5, 1 << 50).await;
     let other = SeenNode { boot_id: 5, ..seen("http://hall:1", None) };
@@ -124,7 +127,7 @@ async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
     // A node that proves an id takes no place from one that does not, nor the other way round.
     assert_eq!(heard(&store, seen("http://cellar:1", Some(id('c')))).await, None);
     hear_until(&store, "http://cellar:1", BOOT, 96_000).await;
-    assert_eq!(heard(&store, seen("http://new:1", None)).await, Some(64_000));
+    assert_eq!(heard(&store, seen("http://new:1", None)).await, Some(64_320));
 }
 
 #[tokio::test]

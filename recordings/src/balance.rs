@@ -1,6 +1,6 @@
 //! Whether the mix of the channels hides what is in them.
 
-use recordings::Channel;
+use crate::channel::Channel;
 
 /// Channels below this mean square have no sound: -80 dB of full scale.
 const SILENT: f64 = 1e-8;
@@ -13,7 +13,7 @@ const DROWNS: f64 = 10.0;
 
 /// Measures the power of each channel and of their mean.
 #[derive(Debug)]
-pub(super) struct Balance {
+pub struct Balance {
     frames: u64,
     /// Sums of squares.
     channels: Vec<f64>,
@@ -21,12 +21,13 @@ pub(super) struct Balance {
 }
 
 impl Balance {
-    pub(super) fn new(channels: u16) -> Self {
+    /// Nothing is measured yet. `channels`: how many channels the samples have.
+    pub fn new(channels: u16) -> Self {
         Self { frames: 0, channels: vec![0.0; usize::from(channels)], mix: 0.0 }
     }
 
-    /// Takes interleaved samples.
-    pub(super) fn push(&mut self, samples: &[f32]) {
+    /// Takes interleaved samples, -1 to 1. With fewer than two channels there is nothing to measure.
+    pub fn push(&mut self, samples: &[f32]) {
         let count = self.channels.len();
         if count < 2 {
             return;
@@ -44,8 +45,8 @@ impl Balance {
         }
     }
 
-    /// What is wrong with the mix, in words, and the channel to hear instead.
-    pub(super) fn fault(&self) -> Option<(Channel, String)> {
+    /// What is wrong with the mix, in words, and the channel to hear instead. `None`: nothing.
+    pub fn fault(&self) -> Option<(Channel, String)> {
         if self.channels.len() < 2 || self.frames == 0 {
             return None;
         }

@@ -1,0 +1,1 @@
+"""Generated from proto/ by `generate`: do not edit."""

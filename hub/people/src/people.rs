@@ -1,0 +1,428 @@
+//! Users, sessions and tokens, with the rules for them.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use hub_base::error::{Code, Error};
+use hub_base::time::{DAY_NS, MOST_DAYS, now_ns};
+use hub_store::Store;
+use hub_store::people::{AuditEntry, Change, MAX_TOKENS, MAX_USERS, NewSession, Session, Token, User};
+use subtle::ConstantTimeEq;
+
+use crate::attempts::Attempts;
+use crate::audit::AuditLog;
+use crate::identity::{Identity, Who};
+use crate::password::Hasher;
+use crate::role::UserRole;
+use crate::secret::{Secret, hash};
+
+/// Longest name of a user or a token, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// A session ends when it was not used for this many days.
+pub const SESSION_DAYS: i64 = 30;
+
+/// The last use of a session or token is noted only if the noted one is older than this, to spare the disk.
+const NOTED_USE_NS: i64 = 600 * 1_000_000_000;
+
+/// Longest stored name of a browser, in bytes.
+const MAX_AGENT_BYTES: usize = 200;
+
+/// Who changes users and tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// An admin on the page, or a program. The last admin stays.
+    Page,
+    /// A command on this machine. It may also remove the last admin, after which nobody can log in.
+    Command,
+}
+
+/// A user to add.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The name to log in with: 1 to 64 bytes.
+    pub name: String,
+    /// The role.
+    pub role: UserRole,
+    /// The password: 8 characters to 256 bytes.
+    pub password: String,
+}
+
+/// The users, sessions and tokens of a hub. Clones share them.
+#[derive(Debug, Clone)]
+pub struct People {
+    store: Store,
+    hasher: Hasher,
+    attempts: Arc<Attempts>,
+    audit: AuditLog,
+    /// Hash of the secret of the set-up link, until a user exists.
+    setup: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl People {
+    /// The people in this database.
+    pub fn new(store: Store) -> Self {
+        let audit = AuditLog::new(store.clone());
+        Self { store, hasher: Hasher::new(), attempts: Arc::default(), audit, setup: Arc::default() }
+    }
+
+    /// Whether there are users.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn has_users(&self) -> Result<bool, Error> {
+        Ok(self.store.has_users().await?)
+    }
+
+    /// Checks a password and begins a session. `agent` is the browser, by its own word. Returns the value of the
+    /// session's cookie: always a new random number.
+    ///
+    /// # Errors
+    /// [`Code::Unauthenticated`] if name or password is wrong, [`Code::TooManyAttempts`].
+    pub async fn log_in(
+        &self,
+        name: &str,
+        password: &str,
+        address: Option<IpAddr>,
+        agent: &str,
+    ) -> Result<(Secret, UserRole), Error> {
+        let wrong = || Error::new(Code::Unauthenticated, "the name or the password is wrong");
+        if name.len() > MAX_NAME_BYTES {
+            return Err(wrong());
+        }
+        if !self.attempts.begin(address, name, Instant::now()) {
+            let message = "too many log-ins have failed; try again in ten minutes";
+            return Err(Error::new(Code::TooManyAttempts, message));
+        }
+        let known = self.store.password_of(name.to_owned()).await?;
+        let checked_with = known.as_ref().map(|known| known.hash.clone());
+        let is_right = self.hasher.check(password, known).await?;
+        let Some(checked_with) = checked_with.filter(|_| is_right) else {
+            self.audit.add(name, address, "log_in_failed", "").await;
+            return Err(wrong());
+        };
+        let secret = Secret::random();
+        let new = NewSession {
+            user: name.to_owned(),
+            password: checked_with,
+            token_hash: secret.hash(),
+            address: address.map(|address| address.to_canonical().to_string()).unwrap_or_default(),
+            agent: hub_base::text::clean(agent, MAX_AGENT_BYTES),
+            expires_at_ns: session_end(),
+        };
+        if !self.store.add_session(new).await? {
+            return Err(wrong());
+        }
+        self.attempts.succeeded(address, name);
+        let identity = self.by_session(secret.expose()).await?.ok_or_else(wrong)?;
+        self.audit.add(name, address, "log_in", "").await;
+        Ok((secret, identity.role))
+    }
+
+    /// Who has the session with this cookie. `None`: there is none, or it is over.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn by_session(&self, cookie: &str) -> Result<Option<Identity>, Error> {
+        let Some(session) = self.store.session(hash(cookie)).await? else { return Ok(None) };
+        let Ok(role) = session.role.parse() else { return Ok(None) };
+        if is_stale(Some(session.used_at_ns)) {
+            // The session is good, whether this can be noted or not.
+            let _ = self.store.use_session(session.id, session_end()).await;
+        }
+        Ok(Some(Identity { who: Who::User { name: session.user, session: session.id }, role }))
+    }
+
+    /// Who has this token. `None`: nobody, or it has expired.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn by_token(&self, token: &str) -> Result<Option<Identity>, Error> {
+        let Some(token) = self.store.token(hash(token)).await? else { return Ok(None) };
+        let Ok(role) = token.role.parse() else { return Ok(None) };
+        if is_stale(token.used_at_ns) {
+            let _ = self.store.use_token(token.name.clone()).await;
+        }
+        Ok(Some(Identity { who: Who::Token(token.name), role }))
+    }
+
+    /// The sessions, the last used first.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn sessions(&self) -> Result<Vec<Session>, Error> {
+        Ok(self.store.sessions().await?)
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if there is none with this number.
+    pub async fn end_session(&self, id: i64) -> Result<(), Error> {
+        let ended = self.store.end_session(id).await?;
+        if ended { Ok(()) } else { Err(Error::new(Code::NotFound, format!("there is no session {id}"))) }
+    }
+
+    /// The users, by name.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn users(&self) -> Result<Vec<User>, Error> {
+        Ok(self.store.users().await?)
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] if the name or the password is not valid, [`Code::Conflict`] if the name is taken or there
+    /// are too many users.
+    pub async fn add_user(&self, new: NewUser) -> Result<(), Error> {
+        self.add(new, false).await
+    }
+
+    async fn add(&self, new: NewUser, only_first: bool) -> Result<(), Error> {
+        let NewUser { name, role, password } = new;
+        check_name(&name)?;
+        let password = self.hasher.hash(&password).await?;
+        let change = self.store.add_user(name.clone(), role.as_str(), password, only_first).await?;
+        done(change, "user", &name)
+    }
+
+    /// Changes a user's password and ends the user's sessions.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] if the password is not valid, [`Code::NotFound`] if there is no such user.
+    pub async fn set_password(&self, name: &str, password: &str) -> Result<(), Error> {
+        let password = self.hasher.hash(password).await?;
+        done(self.store.set_password(name.to_owned(), password).await?, "user", name)
+    }
+
+    /// Changes a user's role, at once for the user's sessions too.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if there is no such user, [`Code::Conflict`] if this is the last admin.
+    pub async fn set_role(&self, name: &str, role: UserRole) -> Result<(), Error> {
+        done(self.store.set_role(name.to_owned(), role.as_str()).await?, "user", name)
+    }
+
+    /// Removes a user and ends the user's sessions.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if there is no such user, [`Code::Conflict`] if this is the last admin.
+    pub async fn remove_user(&self, name: &str, by: By) -> Result<(), Error> {
+        done(self.store.remove_user(name.to_owned(), by == By::Command).await?, "user", name)
+    }
+
+    /// Makes a token. `days`: when it expires. Returns its text, which is not kept.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] if the name or the time is not valid, [`Code::Conflict`] if the name is taken or there are
+    /// too many tokens.
+    pub async fn add_token(&self, name: &str, role: UserRole, days: Option<u32>) -> Result<Secret, Error> {
+        check_name(name)?;
+        if days.is_some_and(|days| days == 0 || days > MOST_DAYS) {
+            let message = format!("a token expires after 1 to {MOST_DAYS} days, or never");
+            return Err(Error::new(Code::BadRequest, message));
+        }
+        let expires_at_ns = days.map(|days| now_ns().saturating_add(i64::from(days).saturating_mul(DAY_NS)));
+        let secret = Secret::token();
+        let change = self.store.add_token(name.to_owned(), role.as_str(), secret.hash(), expires_at_ns).await?;
+        done(change, "token", name)?;
+        Ok(secret)
+    }
+
+    /// The tokens, by name, those that have expired too.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn tokens(&self) -> Result<Vec<Token>, Error> {
+        Ok(self.store.tokens().await?)
+    }
+
+    /// Removes a token: it is refused from now on.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if there is no such token.
+    pub async fn remove_token(&self, name: &str) -> Result<(), Error> {
+        done(self.store.remove_token(name.to_owned()).await?, "token", name)
+    }
+
+    /// Draws the secret of the set-up link, good until a user exists. A secret that was drawn before is no longer good.
+    /// `None`: there are users.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn begin_setup(&self) -> Result<Option<Secret>, Error> {
+        if self.has_users().await? {
+            return Ok(None);
+        }
+        let secret = Secret::random();
+        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.hash());
+        Ok(Some(secret))
+    }
+
+    /// Adds the first user, an admin, for whoever has the set-up link. The link is good once.
+    ///
+    /// # Errors
+    /// [`Code::Forbidden`] if the link is not good, otherwise as [`People::add_user`].
+    pub async fn set_up(&self, secret: &str, name: &str, password: &str) -> Result<(), Error> {
+        let wrong = || Error::new(Code::Forbidden, "this set-up link is no longer good; restart the hub for another");
+        let is_right = {
+            let setup = self.setup.lock().unwrap_or_else(PoisonError::into_inner);
+            setup.as_ref().is_some_and(|setup| setup.ct_eq(&hash(secret)).into())
+        };
+        if !is_right {
+            return Err(wrong());
+        }
+        let new = NewUser { name: name.to_owned(), role: UserRole::Admin, password: password.to_owned() };
+        self.add(new, true).await?;
+        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    /// Adds an entry to the audit log. A failure is logged and not reported.
+    pub async fn record(&self, who: &str, address: Option<IpAddr>, action: &str, subject: &str) {
+        self.audit.add(who, address, action, subject).await;
+    }
+
+    /// Entries of the audit log, the latest first, at most `limit`. With `before`, those with lower numbers.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn audit(&self, before: Option<i64>, limit: usize) -> Result<Vec<AuditEntry>, Error> {
+        Ok(self.store.audit(before, limit).await?)
+    }
+}
+
+fn session_end() -> i64 {
+    now_ns().saturating_add(SESSION_DAYS * DAY_NS)
+}
+
+/// Whether the last use should be noted. A use in the future was noted by a clock that was wrong.
+fn is_stale(used_at_ns: Option<i64>) -> bool {
+    let now_ns = now_ns();
+    used_at_ns.is_none_or(|used| used > now_ns || now_ns.saturating_sub(used) > NOTED_USE_NS)
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_plain) {
+        let message = format!(
+            "{:?} is not a valid name; use letters, digits and - _ . @, at most {MAX_NAME_BYTES} bytes",
+            hub_base::text::clean(name, MAX_NAME_BYTES)
+        );
+        return Err(Error::new(Code::BadRequest, message));
+    }
+    Ok(())
+}
+
+fn done(change: Change, what: &str, name: &str) -> Result<(), Error> {
+    let conflict = |message: String| Err(Error::new(Code::Conflict, message));
+    match change {
+        Change::Done => Ok(()),
+        Change::Unknown => Err(Error::new(Code::NotFound, format!("there is no {what} {name:?}"))),
+        Change::Taken => conflict(format!("there is a {what} {name:?} already")),
+        Change::Full => {
+            let most = if what == "user" { MAX_USERS } else { MAX_TOKENS };
+            conflict(format!("there are {most} {what}s already, the most that are allowed; remove one first"))
+        }
+        Change::NotFirst => conflict("there are users already; log in, or ask an admin".to_owned()),
+        Change::LastAdmin => {
+            conflict(format!("{name:?} is the last admin; make another user admin first, or use `hub user`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hub_store::Access;
+
+    use super::*;
+    use crate::attempts::MAX_FAILURES;
+
+    async fn people() -> (tempfile::TempDir, People) {
+        let dir = tempfile::tempdir().unwrap();
+        let people = People::new(Store::open(dir.path(), Access::Keeper).unwrap());
+        let password = "correct horse".to_owned();
+        people.add_user(NewUser { name: "anna".into(), role: UserRole::Admin, password }).await.unwrap();
+        (dir, people)
+    }
+
+    async fn code<T: std::fmt::Debug>(work: impl Future<Output = Result<T, Error>>) -> Code {
+        work.await.unwrap_err().code
+    }
+
+    #[tokio::test]
+    async fn log_in_gives_a_new_session_that_ends_at_once_when_it_is_revoked() {
+        let (_dir, people) = people().await;
+        let log_in = || people.log_in("anna", "correct horse", None, "Browser");
+        let ((one, role), (other, _)) = (log_in().await.unwrap(), log_in().await.unwrap());
+        assert_ne!(one, other);
+        assert_eq!(role, UserRole::Admin);
+        let identity = people.by_session(one.expose()).await.unwrap().unwrap();
+        let Who::User { name, session } = identity.who else { panic!("not a user") };
+        assert_eq!(name, "anna");
+        people.end_session(session).await.unwrap();
+        assert_eq!(people.by_session(one.expose()).await.unwrap(), None);
+        assert!(people.by_session(other.expose()).await.unwrap().is_some());
+        people.set_password("anna", "another horse").await.unwrap();
+        assert_eq!(people.by_session(other.expose()).await.unwrap(), None);
+        assert_eq!(code(log_in()).await, Code::Unauthenticated);
+        assert_eq!(code(people.log_in("nobody", "correct horse", None, "")).await, Code::Unauthenticated);
+        let actions: Vec<_> = people.audit(None, 9).await.unwrap().into_iter().map(|entry| entry.action).collect();
+        assert_eq!(actions, ["log_in_failed", "log_in_failed", "log_in", "log_in"]);
+    }
+
+    #[tokio::test]
+    async fn other_role_counts_from_the_next_request_on() {
+        let (_dir, people) = people().await;
+        let (anna, _) = people.log_in("anna", "correct horse", None, "").await.unwrap();
+        assert_eq!(code(people.set_role("anna", UserRole::Viewer)).await, Code::Conflict);
+        let ben = NewUser { name: "ben".into(), role: UserRole::Admin, password: "battery staple".into() };
+        people.add_user(ben).await.unwrap();
+        people.set_role("anna", UserRole::Viewer).await.unwrap();
+        assert_eq!(people.by_session(anna.expose()).await.unwrap().unwrap().role, UserRole::Viewer);
+    }
+
+    #[tokio::test]
+    async fn guesses_are_refused_after_a_few_and_the_right_password_with_them() {
+        let (_dir, people) = people().await;
+        let address = Some("192.0.2.1".parse().unwrap());
+        for _ in 0..MAX_FAILURES {
+            assert_eq!(code(people.log_in("anna", "wrong guess", address, "")).await, Code::Unauthenticated);
+        }
+        let refused = people.log_in("anna", "correct horse", address, "").await;
+        assert_eq!(refused.unwrap_err().code, Code::TooManyAttempts);
+        let failed = people.audit(None, 99).await.unwrap();
+        assert_eq!(failed.len(), MAX_FAILURES as usize, "what is refused unchecked is not logged each time");
+    }
+
+    #[tokio::test]
+    async fn token_is_good_until_it_is_removed() {
+        let (_dir, people) = people().await;
+        let token = people.add_token("grafana", UserRole::Viewer, Some(90)).await.unwrap();
+        let identity = people.by_token(token.expose()).await.unwrap().unwrap();
+        assert_eq!(identity, Identity { who: Who::Token("grafana".into()), role: UserRole::Viewer });
+        assert!(people.tokens().await.unwrap()[0].used_at_ns.is_some());
+        assert_eq!(people.by_session(token.expose()).await.unwrap(), None, "a token is not a session");
+        people.remove_token("grafana").await.unwrap();
+        assert_eq!(people.by_token(token.expose()).await.unwrap(), None);
+        assert_eq!(code(people.add_token("x", UserRole::Viewer, Some(0))).await, Code::BadRequest);
+        assert_eq!(code(people.add_token("a b", UserRole::Viewer, None)).await, Code::BadRequest);
+    }
+
+    #[tokio::test]
+    async fn set_up_link_is_good_once_and_only_without_users() {
+        let (_dir, people) = people().await;
+        assert_eq!(people.begin_setup().await.unwrap(), None);
+        people.remove_user("anna", By::Command).await.unwrap();
+        let secret = people.begin_setup().await.unwrap().unwrap();
+        assert_eq!(code(people.set_up("guess", "eve", "correct horse")).await, Code::Forbidden);
+        assert_eq!(code(people.set_up(secret.expose(), "ben", "short")).await, Code::BadRequest);
+        people.set_up(secret.expose(), "ben", "correct horse").await.unwrap();
+        assert_eq!(code(people.set_up(secret.expose(), "eve", "correct horse")).await, Code::Forbidden);
+        assert_eq!(people.users().await.unwrap()[0].role, "admin");
+        assert_eq!(code(people.remove_user("ben", By::Page)).await, Code::Conflict);
+    }
+}
