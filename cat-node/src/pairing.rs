@@ -7,7 +7,10 @@ use daemon::identity::{Fingerprint, Key};
 use daemon::opening::PeerKey;
 use daemon::pairing::{Code, Ends, Offers, Refusal};
 use proto::pairing_server::Pairing as PairingRpc;
-use proto::{PairingBeginRequest, PairingBeginResponse, PairingConfirmRequest, PairingConfirmResponse};
+use proto::{
+    PairingBeginRequest, PairingBeginResponse, PairingConfirmRequest, PairingConfirmResponse, PairingStateRequest,
+    PairingStateResponse,
+};
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
@@ -78,6 +81,10 @@ impl PairingRpc for Pairing {
         let begun = self.shared.offers.begin(ends, &request.get_ref().exchange);
         let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer))?;
         Ok(Response::new(PairingBeginResponse { exchange, proof }))
+    }
+
+    async fn state(&self, _: Request<PairingStateRequest>) -> Result<Response<PairingStateResponse>, Status> {
+        Ok(Response::new(PairingStateResponse { code_is_open: self.shared.offers.is_open() }))
     }
 
     async fn confirm(

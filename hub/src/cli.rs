@@ -91,9 +91,10 @@ pub struct PairArgs {
     #[arg(value_name = "CODE")]
     pub code: String,
 
-    /// Host name or address of the node, with `:PORT` if that is not 50056
+    /// Host name or address of the node, with `:PORT` if that is not 50056. Without it, the hub tries the code at the
+    /// waiting nodes that show one; a wrong code then uses one of the five tries at each
     #[arg(value_name = "HOST")]
-    pub host: String,
+    pub host: Option<String>,
 
     /// Where the hub is.
     #[command(flatten)]

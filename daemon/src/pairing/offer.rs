@@ -65,6 +65,11 @@ impl Offers {
         code
     }
 
+    /// Whether a code is open and may be tried.
+    pub fn is_open(&self) -> bool {
+        self.lock().as_ref().is_some_and(|offer| offer.tries < TRIES)
+    }
+
     /// Answers a hub's first message with the node's message and proof. This uses one of the [`TRIES`].
     ///
     /// # Errors
@@ -128,8 +133,11 @@ mod tests {
     async fn code_is_good_once() {
         let (offers, ends) = (Offers::default(), ends());
         assert_eq!(pair(&offers, &Code::random(), ends), Err(Refusal::NoCode));
+        assert!(!offers.is_open());
         let code = offers.open();
+        assert!(offers.is_open());
         assert_eq!(pair(&offers, &code, ends), Ok(()));
+        assert!(!offers.is_open());
         assert_eq!(pair(&offers, &code, ends), Err(Refusal::NoCode));
     }
 

@@ -37,8 +37,9 @@ pub enum Command {
     PairNode {
         /// The code that the node shows.
         code: String,
-        /// Where the node is: `HOST` or `HOST:PORT`.
-        host: String,
+        /// Where the node is: `HOST` or `HOST:PORT`. `None`: the waiting nodes that show a code are tried.
+        #[serde(default)]
+        host: Option<String>,
     },
     /// Take an admission or a pairing back.
     ForgetNode {
@@ -217,4 +218,7 @@ pub struct NewNode {
     pub addresses: Vec<String>,
     /// Since when it waits, RFC 3339 in UTC.
     pub since: String,
+    /// It answers only after it is paired: `hub pair`.
+    #[serde(default)]
+    pub needs_code: bool,
 }

@@ -59,7 +59,7 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
         Command::AdmitNode { name } => done(admission.admit(&name, By::Command).await?.url),
         Command::AdmitAllNodes => {
             let mut admitted = Vec::new();
-            for node in nodes.waiting() {
+            for node in nodes.waiting().into_iter().filter(|node| !node.needs_code) {
                 match admission.admit(&node.key, By::Command).await {
                     Ok(node) => admitted.push(node.url),
                     // It was withdrawn meanwhile, or cannot be admitted: the others can.
@@ -69,7 +69,7 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
             Answer::Done(admitted)
         }
         Command::RefuseNode { name } => done(admission.refuse(&name).await?.url),
-        Command::PairNode { code, host } => done(admission.pair(&code, &host).await?),
+        Command::PairNode { code, host } => done(admission.pair(&code, host.as_deref()).await?),
         Command::ForgetNode { name } => {
             let Forgotten { url, until_restart } = admission.forget(&name).await?;
             Answer::Forgotten { url, until_restart }
@@ -89,9 +89,9 @@ fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
         addresses: node.addresses().iter().map(ToString::to_string).collect(),
     });
     let waiting = nodes.waiting().into_iter().map(|node| {
-        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
+        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns, needs_code } = node;
         let addresses = addresses.iter().map(ToString::to_string).collect();
-        NewNode { key, url, node_id, cat, version, addresses, since: rfc3339(since_ns) }
+        NewNode { key, url, node_id, cat, version, addresses, since: rfc3339(since_ns), needs_code }
     });
     NodeList { nodes: known.collect(), waiting: waiting.collect() }
 }

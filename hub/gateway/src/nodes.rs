@@ -77,11 +77,13 @@ struct WaitingAnswer {
     addresses: Vec<String>,
     /// Since when the node waits, RFC 3339 in UTC.
     since: String,
+    /// Whether the node answers only after it is paired. It cannot be admitted.
+    needs_code: bool,
 }
 
 impl From<WaitingNode> for WaitingAnswer {
     fn from(node: WaitingNode) -> Self {
-        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
+        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns, needs_code } = node;
         Self {
             key,
             url,
@@ -90,6 +92,7 @@ impl From<WaitingNode> for WaitingAnswer {
             version: Some(version).filter(|version| !version.is_empty()),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             since: time::rfc3339(since_ns),
+            needs_code,
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct WaitingNode {
     pub addresses: Vec<SocketAddr>,
     /// Since when it waits, in nanoseconds since 1970 UTC.
     pub since_ns: i64,
+    /// It answers only after it is paired, so it cannot be admitted: `cat-node pair` on it shows a code.
+    pub needs_code: bool,
 }
 
 /// A node in the lobby.
@@ -271,7 +273,8 @@ impl Lobby {
     /// Takes the nodes out that are admitted by now.
     pub(crate) fn take_admitted(&mut self) -> Vec<(Node, String)> {
         let all = std::mem::take(&mut self.waiting);
-        let (admitted, waiting) = all.into_iter().partition(|known| self.admits(&known.node));
+        let joins = |known: &Newcomer| !known.node.needs_code() && self.admits(&known.node);
+        let (admitted, waiting) = all.into_iter().partition(joins);
         self.waiting = waiting;
         Vec::<Newcomer>::into_iter(admitted).map(|known| (known.node, known.service)).collect()
     }
@@ -296,6 +299,15 @@ impl Lobby {
         self.refused.remove(key);
     }
 
+    /// Where the waiting node with this URL was announced. Empty: none waits.
+    pub(crate) fn addresses_at(&self, url: &str) -> Vec<SocketAddr> {
+        self.waiting
+            .iter()
+            .find(|known| known.node.url() == url)
+            .map(|known| known.node.addresses())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn waiting(&self) -> Vec<WaitingNode> {
         self.waiting.iter().map(Newcomer::shown).collect()
     }
@@ -312,6 +324,7 @@ impl Newcomer {
             version: described.map(|described| described.version).unwrap_or_default(),
             addresses: self.node.addresses(),
             since_ns: self.since_ns,
+            needs_code: self.node.needs_code(),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The hub's side of pairing: proves to a node that it knows the code, and learns the node's key.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::cause::{cause, without_number};
-use daemon::identity::{Fingerprint, Key};
+use daemon::identity::{Fingerprint, Key, NodeId};
 use daemon::pairing::{Code, Ends, HubExchange};
 use daemon::tls::{TlsClient, TlsStream, server_key};
 use daemon::url::HttpUrl;
@@ -15,7 +15,7 @@ use hub_base::error::{Code as ErrorCode, Error, Who};
 use hub_base::peer::{CONNECT_TIMEOUT, connected};
 use hub_base::text::{MAX_WORD_BYTES, clean};
 use proto::pairing_client::PairingClient;
-use proto::{PairingBeginRequest, PairingConfirmRequest};
+use proto::{PairingBeginRequest, PairingConfirmRequest, PairingStateRequest};
 use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -23,14 +23,23 @@ use tonic::transport::Channel;
 /// Port of a node whose host is given without one.
 const DEFAULT_PORT: u16 = 50056;
 
-/// Time for a whole pairing, from the lookup of the host to the last answer. A command waits longer.
-const DEADLINE: Duration = Duration::from_secs(12);
+/// Time to find out whether a node speaks the pairing service, and whether it shows a code.
+const STATE_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Largest answer of a node during the pairing, in bytes. Answers hold a few numbers and a name.
 const MAX_ANSWER_BYTES: usize = 4 << 10;
 
 /// Most addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 8;
+
+/// Where a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its URL.
+    pub url: String,
+    /// The addresses that it announces. Empty: the system resolves the name in the URL.
+    pub addresses: Vec<SocketAddr>,
+}
 
 /// What the hub tells the node about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,26 +77,51 @@ pub fn url_of(host: &str) -> Result<String, Error> {
     Ok(url)
 }
 
-/// Pairs with the node at a URL, as the hub with this key. Both then know each other's keys; the node has stored it.
+/// Pairs with a node, as the hub with this key. Both then know each other's keys; the node has stored it. `limit` is
+/// the time for all of it, from the lookup of the host to the last answer.
 ///
 /// # Errors
-/// [`ErrorCode::Unavailable`] if the node cannot be reached, [`ErrorCode::TooSlow`] if it takes longer than
-/// [`DEADLINE`], [`ErrorCode::Conflict`] if it has no code open or has another code, and if a program is between the
-/// two, which looks the same.
-pub async fn pair(key: &Arc<Key>, url: &str, code: &Code, card: HubCard) -> Result<Paired, Error> {
-    let paired = tokio::time::timeout(DEADLINE, try_pair(key, url, code, card)).await;
-    paired.unwrap_or_else(|_| Err(Error::new(ErrorCode::TooSlow(Who::Node), format!("the node at {url} is too slow"))))
+/// [`ErrorCode::Unavailable`] if the node cannot be reached, [`ErrorCode::TooSlow`] if it takes longer than `limit`,
+/// [`ErrorCode::Conflict`] if it has no code open or has another code, and if a program is between the two, which looks
+/// the same.
+pub async fn pair(key: &Arc<Key>, place: &Place, code: &Code, card: HubCard, limit: Duration) -> Result<Paired, Error> {
+    let too_slow = || Error::new(ErrorCode::TooSlow(Who::Node), format!("the node at {} is too slow", place.url));
+    tokio::time::timeout(limit, try_pair(key, place, code, card)).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-async fn try_pair(key: &Arc<Key>, url: &str, code: &Code, card: HubCard) -> Result<Paired, Error> {
-    let stream = connect(key, url).await.map_err(|error| {
+/// Whether the node says that it shows a code. A node that cannot be asked shows none.
+pub async fn shows_code(key: &Arc<Key>, place: &Place) -> bool {
+    let asked = async {
+        let mut client = client(&place.url, connect(key, place).await.ok()?).await.ok()?;
+        Some(client.state(PairingStateRequest {}).await.ok()?.into_inner().code_is_open)
+    };
+    tokio::time::timeout(STATE_DEADLINE, asked).await.ok().flatten().unwrap_or_default()
+}
+
+/// The id of the node at an address that answers to hubs it knows only. A key that is used once shows it. `None`: there
+/// is no such node.
+pub(crate) async fn closed_node(address: SocketAddr) -> Option<NodeId> {
+    let asked = async {
+        let (key, _) = Key::generate().ok()?;
+        // The name means nothing: the address is dialled.
+        let place = Place { url: "http://node.local".into(), addresses: vec![address] };
+        let stream = connect(&Arc::new(key), &place).await.ok()?;
+        let id = NodeId::of_spki(server_key(&stream).ok()?.spki());
+        client(&place.url, stream).await.ok()?.state(PairingStateRequest {}).await.ok()?;
+        Some(id)
+    };
+    tokio::time::timeout(STATE_DEADLINE, asked).await.ok().flatten()
+}
+
+async fn try_pair(key: &Arc<Key>, place: &Place, code: &Code, card: HubCard) -> Result<Paired, Error> {
+    let url = place.url.as_str();
+    let stream = connect(key, place).await.map_err(|error| {
         let message = format!("the node at {url} cannot be reached with TLS: {}", cause(&error));
         Error::new(ErrorCode::Unavailable(Who::Node), message)
     })?;
     let node = server_key(&stream).map_err(|error| failed(url, &cause(&error)))?.fingerprint();
     let exchange = HubExchange::begin(code, Ends { hub: key.public().fingerprint(), node });
-    let mut client = PairingClient::new(channel(url, stream).await.map_err(|error| failed(url, &cause(&error)))?)
-        .max_decoding_message_size(MAX_ANSWER_BYTES);
+    let mut client = client(url, stream).await.map_err(|error| failed(url, &cause(&error)))?;
     let begin = PairingBeginRequest { exchange: exchange.message().to_vec() };
     let begun = client.begin(begin).await.map_err(|status| refused(url, &status))?.into_inner();
     let proof = exchange.finish(&begun.exchange, &begun.proof).map_err(|error| failed(url, &error.to_string()))?;
@@ -98,13 +132,10 @@ async fn try_pair(key: &Arc<Key>, url: &str, code: &Code, card: HubCard) -> Resu
 }
 
 /// Connects to the first address that answers.
-async fn connect(key: &Arc<Key>, url: &str) -> io::Result<TlsStream<TcpStream>> {
-    let uri: Uri = url.parse().map_err(io::Error::other)?;
-    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(DEFAULT_PORT));
-    let host = host.trim_start_matches('[').trim_end_matches(']');
+async fn connect(key: &Arc<Key>, place: &Place) -> io::Result<TlsStream<TcpStream>> {
     let tls = TlsClient::to_anybody(Arc::clone(key)).map_err(io::Error::other)?;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES) {
+    for address in addresses(place).await? {
         let connected = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         match connected.unwrap_or_else(|late| Err(late.into())) {
             Ok(stream) => return tls.connect(stream).await,
@@ -114,10 +145,21 @@ async fn connect(key: &Arc<Key>, url: &str) -> io::Result<TlsStream<TcpStream>> 
     Err(failure)
 }
 
-/// A channel over this one connection. It does not connect again: that could lead to another peer.
-async fn channel(url: &str, stream: TlsStream<TcpStream>) -> Result<Channel, tonic::transport::Error> {
+async fn addresses(place: &Place) -> io::Result<Vec<SocketAddr>> {
+    if !place.addresses.is_empty() {
+        return Ok(place.addresses.iter().copied().take(MAX_ADDRESSES).collect());
+    }
+    let uri: Uri = place.url.parse().map_err(io::Error::other)?;
+    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(DEFAULT_PORT));
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Ok(tokio::net::lookup_host((host, port)).await?.take(MAX_ADDRESSES).collect())
+}
+
+/// A client over this one connection. It does not connect again: that could lead to another peer.
+async fn client(url: &str, stream: TlsStream<TcpStream>) -> Result<PairingClient<Channel>, tonic::transport::Error> {
     let stream = Mutex::new(Some(stream));
-    connected(url, move || stream.lock().unwrap_or_else(PoisonError::into_inner).take()).await
+    let channel = connected(url, move || stream.lock().unwrap_or_else(PoisonError::into_inner).take()).await?;
+    Ok(PairingClient::new(channel).max_decoding_message_size(MAX_ANSWER_BYTES))
 }
 
 fn failed(url: &str, why: &str) -> Error {

@@ -170,7 +170,7 @@ fn hub_pairing(key: Option<&Arc<Key>>) -> Option<HubPairing> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     // Its Owner service has no TLS yet, so it is not for nodes on other machines.
     let card = HubCard { name, owner_port: None };
-    key.map(|key| HubPairing { key: Arc::clone(key), card })
+    key.map(|key| HubPairing::new(Arc::clone(key), card))
 }
 
 fn hears_or_shows(config: &HubSettings) -> bool {

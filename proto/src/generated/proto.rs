@@ -1870,6 +1870,14 @@ pub struct PairingConfirmResponse {
     #[prost(string, tag = "1")]
     pub cat_name: ::prost::alloc::string::String,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingStateRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingStateResponse {
+    /// Whether a code is open and may be tried.
+    #[prost(bool, tag = "1")]
+    pub code_is_open: bool,
+}
 /// Generated client implementations.
 pub mod pairing_client {
     #![allow(
@@ -2007,6 +2015,28 @@ pub mod pairing_client {
             req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "Confirm"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says whether a code is open, so that a hub tries a code only at nodes that show one. Uses no try.
+        pub async fn state(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PairingStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingStateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/proto.Pairing/State");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "State"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2042,6 +2072,14 @@ pub mod pairing_server {
             request: tonic::Request<super::PairingConfirmRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PairingConfirmResponse>,
+            tonic::Status,
+        >;
+        /// Says whether a code is open, so that a hub tries a code only at nodes that show one. Uses no try.
+        async fn state(
+            &self,
+            request: tonic::Request<super::PairingStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingStateResponse>,
             tonic::Status,
         >;
     }
@@ -2203,6 +2241,51 @@ pub mod pairing_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ConfirmSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/proto.Pairing/State" => {
+                    #[allow(non_camel_case_types)]
+                    struct StateSvc<T: Pairing>(pub Arc<T>);
+                    impl<
+                        T: Pairing,
+                    > tonic::server::UnaryService<super::PairingStateRequest>
+                    for StateSvc<T> {
+                        type Response = super::PairingStateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PairingStateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pairing>::state(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StateSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

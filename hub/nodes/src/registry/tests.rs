@@ -288,9 +288,14 @@ async fn cat_of_a_boot_stays_that_of_the_node_that_was_heard() {
 }
 
 fn paired(url: &str) -> Option<Node> {
-    let key = || daemon::identity::Key::generate().unwrap().0;
-    let tls = daemon::tls::TlsClient::new(Arc::new(key()), vec![key().public().fingerprint()]).unwrap();
-    Node::paired(url.to_owned(), tls).ok()
+    paired_as(url, b"a node")
+}
+
+fn paired_as(url: &str, spki: &[u8]) -> Option<Node> {
+    let key = daemon::identity::Key::generate().unwrap().0;
+    let id = NodeId::of_spki(spki);
+    let tls = daemon::tls::TlsClient::new(Arc::new(key), vec![id.into()]).unwrap();
+    Node::paired(url.to_owned(), id, tls).ok()
 }
 
 fn urls(urls: &[&str]) -> Vec<String> {
@@ -330,4 +335,34 @@ async fn paired_node_is_heard_where_another_one_was_before() {
     // The list of admitted nodes does not dismiss it.
     nodes.set_admitted(BTreeSet::new(), []);
     assert!(!attic.is_dismissed());
+}
+
+#[tokio::test]
+async fn closed_node_waits_for_its_code_and_is_dialled_where_it_was_announced() {
+    let nodes = nodes(&[(None, "http://one.local:1")]);
+    let address = |last| std::net::SocketAddr::from(([10, 0, 0, last], 50056));
+    let closed = |url: &str, spki: &[u8], last| {
+        let node = Node::needing_code(url.to_owned(), NodeId::of_spki(spki)).unwrap();
+        node.set_addresses(vec![address(last)]);
+        nodes.receive(node, url)
+    };
+    let attic = "http://attic.local:1";
+    // Neither "admit-all" nor the admission of its id makes the hub listen to it.
+    nodes.admit_all();
+    assert!(matches!(closed(attic, b"attic", 7), Received::Waits(true)));
+    nodes.set_admitted([NodeId::of_spki(b"attic").to_string()].into(), []);
+    let waiting = nodes.waiting();
+    assert!(waiting.len() == 1 && waiting[0].needs_code, "{waiting:?}");
+    // Whoever announces the name of a configured node gets nothing.
+    assert!(matches!(closed("http://one.local:1", b"impostor", 9), Received::Known(_)));
+    assert_eq!(nodes.get("http://one.local:1").unwrap().addresses(), []);
+
+    nodes.set_paired(&urls(&[attic]), |url| paired_as(url, b"attic")).unwrap();
+    assert_eq!(nodes.get(attic).unwrap().addresses(), [address(7)]);
+    assert_eq!(nodes.waiting(), []);
+    assert!(matches!(closed(attic, b"attic", 8), Received::AtHome));
+    // Another board at its name waits for a code of its own.
+    assert!(matches!(closed(attic, b"another", 8), Received::Waits(true)));
+    nodes.set_paired(&urls(&[attic]), |_| panic!("nothing is new")).unwrap();
+    assert_eq!(nodes.waiting().len(), 1);
 }
