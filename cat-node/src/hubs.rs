@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -95,6 +95,20 @@ impl Hubs {
     /// The ring of their keys, which follows the list.
     pub fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// The hub with an Owner service that was paired last: its key, and where its Owner service is.
+    pub fn owner(&self) -> Option<(Fingerprint, SocketAddr)> {
+        self.lock().iter().rev().find_map(|hub| Some((hub.key.parse().ok()?, hub.owner?)))
+    }
+
+    /// The hub with this key has called from this address. Its Owner service is there from now on, until the node stops;
+    /// the file is left alone, because addresses come and go.
+    pub fn note_address(&self, key: Fingerprint, address: IpAddr) {
+        let key = key.to_string();
+        if let Some(owner) = self.lock().iter_mut().find(|hub| hub.key == key).and_then(|hub| hub.owner.as_mut()) {
+            owner.set_ip(address.to_canonical());
+        }
     }
 
     /// All hubs, in the order in which they were paired.
@@ -232,6 +246,25 @@ mod tests {
         assert!(matches!(hubs.forget(&cellar.key[..15]), Err(HubsError::Unknown(_))));
         assert_eq!(hubs.forget(&cellar.key[..16].to_uppercase()).unwrap(), cellar);
         assert_eq!(Hubs::open(folder.path()).unwrap().list(), []);
+    }
+
+    #[test]
+    fn owner_is_that_of_the_hub_that_was_paired_last_where_it_calls_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let hubs = Hubs::open(folder.path()).unwrap();
+        assert_eq!(hubs.owner(), None);
+        let (attic, mut cellar) = (hub("attic"), hub("cellar"));
+        cellar.owner = None;
+        let key: Fingerprint = attic.key.parse().unwrap();
+        hubs.add(attic.clone()).unwrap();
+        hubs.add(cellar.clone()).unwrap();
+        assert_eq!(hubs.owner(), Some((key, "192.168.1.2:50051".parse().unwrap())));
+        hubs.note_address(key, "::ffff:192.168.1.9".parse().unwrap());
+        hubs.note_address(cellar.key.parse().unwrap(), "192.168.1.7".parse().unwrap());
+        assert_eq!(hubs.owner(), Some((key, "192.168.1.9:50051".parse().unwrap())));
+        assert_eq!(hubs.list()[1].owner, None);
+        hubs.forget("attic").unwrap();
+        assert_eq!(hubs.owner(), None);
     }
 
     #[test]

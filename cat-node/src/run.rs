@@ -92,6 +92,10 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
 
     let pairing =
         key.as_deref().zip(state_folder.as_deref()).and_then(|(key, folder)| pairing(key, folder, &config.cat));
+    let owner = match key.clone().zip(pairing.clone()) {
+        Some((key, pairing)) => owner.with_paired(key, pairing),
+        None => owner,
+    };
     let opening = opening(key.as_ref(), pairing.as_ref(), config.insecure, &addresses)?;
 
     // A token of its own: capture stops after the streams have ended, so that they get all audio until then.

@@ -281,7 +281,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let serve = |stream, _: Client| {
-            let service = service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new("meow".to_owned())));
+            let service =
+                service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new("meow".to_owned())));
             http1::Builder::new().serve_connection(TokioIo::new(stream), service)
         };
         let connections = Caps { all: 8, per_address: 8, first_request: SOON, idle: SOON };

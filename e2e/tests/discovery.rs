@@ -11,11 +11,15 @@ use std::time::Duration;
 use e2e::binaries::binaries;
 use e2e::daemon::{Daemon, Signal};
 use e2e::http;
-use e2e::hub::Hub;
+use e2e::hub::{Addresses, Hub, Surroundings};
 use e2e::ports;
 use e2e::wait::until;
 use mdns_sd::{ServiceDaemon, ServiceInfo};
+use proto::cat_client::CatClient;
+use proto::owner_client::OwnerClient;
+use proto::{CatRequest, NotifyRequest};
 use serde_json::Value;
+use tonic::transport::Channel;
 
 /// Set in the second process.
 const INSIDE: &str = "MEOWLINK_TEST_NETWORK";
@@ -237,9 +241,13 @@ async fn pair_a_closed_node() {
     let state = folder.path().to_str().unwrap();
     let (listen, port) = ("10.99.0.5", ports::free().port());
     let url = format!("http://attic.local:{port}");
-    let hub = Hub::start_discovering(&[]).await;
-    let listen = format!("{listen}:{port}");
-    let arguments = ["serve", "--listen", &listen, "--cat", "Tom", "--source", "synthetic", "--state-dir", state];
+    // The hub's owner service listens beyond loopback, without `insecure` too.
+    let at = Addresses { owner: format!("10.99.0.5:{}", ports::free().port()).parse().unwrap(), ..Addresses::free() };
+    let surroundings = Surroundings { discover: true, ..Surroundings::default() };
+    let hub = Hub::start_in(surroundings, at, &[], "").await;
+    let (listen, local) = (format!("{listen}:{port}"), format!("127.0.0.1:{port}"));
+    let arguments = ["serve", "--listen", &listen, "--listen", &local, "--cat", "Tom", "--source", "synthetic"];
+    let arguments = [&arguments[..], &["--state-dir", state]].concat();
     let _node = Daemon::start("cat-node", &binaries().cat_node, &arguments);
 
     let id = waiting(&hub, &url).await;
@@ -274,6 +282,13 @@ async fn pair_a_closed_node() {
     until(SOON, "the paired node is heard", || async { frames(&hub, &url, "live").await.filter(|frames| *frames > 0) })
         .await;
 
+    // A program that calls the cat at the node itself: the node notifies the hub, over TLS. Nothing else was set.
+    let channel = Channel::from_shared(format!("http://{local}")).unwrap().connect_lazy();
+    let mut cat = CatClient::new(channel);
+    let request = || CatRequest { cat_name: "Tom".into(), caller_tells_owner: false };
+    assert_eq!(cat.call_cat(request()).await.unwrap().into_inner().cat_meaw, "Tom: MEEEWWWWW");
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+
     // Without a name server for .local, it is found again by its announcement.
     let hub = hub.restart().await;
     until(SOON, "it is heard after a restart", || async { frames(&hub, &url, "live").await.filter(|n| *n > 0) }).await;
@@ -285,6 +300,11 @@ async fn pair_a_closed_node() {
     })
     .await;
     assert_eq!(waiting(&hub, &url).await, id);
+    // Nor may it notify the hub: neither with its key nor without TLS.
+    let refused = cat.call_cat(request()).await.unwrap_err();
+    assert!(refused.message().contains("not paired"), "{refused:?}");
+    let plain = Channel::from_shared(hub.owner_url()).unwrap().connect_lazy();
+    OwnerClient::new(plain).notify(NotifyRequest::default()).await.unwrap_err();
 }
 
 /// The key of the node with this URL, once it waits to be admitted.

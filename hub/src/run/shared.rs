@@ -7,8 +7,8 @@ use std::sync::Arc;
 use daemon::config::{ConfigError, Variables};
 use daemon::grpc::{self, Services};
 use daemon::identity::{Identity, Key, Machine, Origin};
-use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::{Keyring, TlsServer};
 use hub_base::role::Role;
 use hub_nodes::pairing::HubCard;
 use hub_nodes::{Discover, Nodes};
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) nodes: Nodes,
     /// `None` if no role of this process needs the nodes.
     pub(super) admission: Option<Admission>,
+    /// The hub's key. `None`: it has none, or no role of this process needs it.
+    pub(super) key: Option<Arc<Key>>,
     /// Users and tokens. `None` without a store.
     pub(super) people: Option<People>,
     /// `None` if there are no owners, or no store.
@@ -56,7 +58,12 @@ pub(super) struct Shared {
 impl Shared {
     /// Opens the store, the nodes, the outbox and the connection to the broker, as far as the roles of `config` need
     /// them.
-    pub(super) async fn open(config: HubSettings, stop: CancellationToken) -> Result<Self, RunError> {
+    /// `owner_port`: where other machines reach the Owner service of this process.
+    pub(super) async fn open(
+        config: HubSettings,
+        owner_port: Option<u16>,
+        stop: CancellationToken,
+    ) -> Result<Self, RunError> {
         let data_dir = config.data_dir()?;
         if let Some(unused) = config.unused_data(&Variables::of_process()) {
             let (data_dir, unused) = (data_dir.display(), unused.display());
@@ -76,7 +83,7 @@ impl Shared {
                 {
                     warn!(%error, "cannot read the log of admissions; retrying at the next start");
                 }
-                Some(Admission::open_with(nodes.clone(), store, hub_pairing(key.as_ref())).await?)
+                Some(Admission::open_with(nodes.clone(), store, hub_pairing(key.as_ref(), owner_port)).await?)
             }
             None => None,
         };
@@ -92,6 +99,7 @@ impl Shared {
             store,
             nodes,
             admission,
+            key,
             people,
             outbox,
             mqtt,
@@ -106,8 +114,27 @@ impl Shared {
         hears_or_shows(&self.config)
     }
 
-    /// Serves a role on its sockets until the hub stops. Its health service reports "not serving" from the stop on.
+    /// The keys of the paired nodes. `None`: this process pairs with none.
+    pub(super) fn keyring(&self) -> Option<Keyring> {
+        self.admission.as_ref()?.keyring()
+    }
+
+    /// As [`Shared::serve_with`], without TLS.
     pub(super) fn serve<S>(&self, service: S, listeners: Vec<TcpListener>)
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.serve_with(service, listeners, None);
+    }
+
+    /// Serves a role on its sockets until the hub stops. Its health service reports "not serving" from the stop on.
+    pub(super) fn serve_with<S>(&self, service: S, listeners: Vec<TcpListener>, opening: Option<TlsServer>)
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + NamedService
@@ -133,7 +160,7 @@ impl Shared {
                 descriptors,
                 meter,
                 listeners,
-                Plain,
+                opening,
                 stop.clone(),
             );
             tokio::join!(served, stopping);
@@ -166,10 +193,9 @@ async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, 
 }
 
 /// By what nodes know the hub. `None` without a key.
-fn hub_pairing(key: Option<&Arc<Key>>) -> Option<HubPairing> {
+fn hub_pairing(key: Option<&Arc<Key>>, owner_port: Option<u16>) -> Option<HubPairing> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-    // Its Owner service has no TLS yet, so it is not for nodes on other machines.
-    let card = HubCard { name, owner_port: None };
+    let card = HubCard { name, owner_port };
     key.map(|key| HubPairing::new(Arc::clone(key), card))
 }
 

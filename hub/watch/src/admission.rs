@@ -10,7 +10,7 @@ use daemon::identity::{Fingerprint, Key};
 use daemon::pairing::{Code as PairingCode, NotACode};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
-use daemon::tls::TlsClient;
+use daemon::tls::{Keyring, TlsClient};
 use hub_base::error::{Code, Error};
 use hub_base::time::now_ns;
 use hub_nodes::pairing::{self, HubCard, Place};
@@ -64,12 +64,14 @@ pub struct HubPairing {
     pub card: HubCard,
     /// One pairing at a time: what people type is tried in one order, and strangers cause no crowd.
     turn: Mutex<()>,
+    /// The keys of the paired nodes, which may call the hub.
+    keyring: Keyring,
 }
 
 impl HubPairing {
     /// With this key, and this to tell nodes.
     pub fn new(key: Arc<Key>, card: HubCard) -> Self {
-        Self { key, card, turn: Mutex::default() }
+        Self { key, card, turn: Mutex::default(), keyring: Keyring::default() }
     }
 }
 
@@ -110,6 +112,11 @@ impl Admission {
         let admission = Self { nodes, store, pairing: pairing.map(Arc::new), turn: Arc::default() };
         admission.read_again().await?;
         Ok(admission)
+    }
+
+    /// The keys of the paired nodes, kept up to date. `None`: this process has no key, so it pairs with no node.
+    pub fn keyring(&self) -> Option<Keyring> {
+        self.pairing.as_ref().map(|pairing| pairing.keyring.clone())
     }
 
     /// Pairs with the node at `host`, which shows this code: the hub listens to it from now on, over TLS, also after a
@@ -229,6 +236,7 @@ impl Admission {
     async fn follow_pairings(&self) -> Result<(), StoreError> {
         let Some(pairing) = &self.pairing else { return Ok(()) };
         let paired = self.store.paired_nodes().await?;
+        pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
         let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
         let make = |url: &str| {
             let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
