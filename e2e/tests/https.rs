@@ -64,7 +64,8 @@ fn fingerprint(der: &[u8]) -> String {
 async fn other_machines_use_https_and_this_one_need_not() {
     let (hub, beyond) = start("", &[]).await;
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(hub.get("/dog/Rex").await.text(), "{\"dogBark\":\"Rex is going to bark!\"}\n");
+    let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), beyond.port());
+    assert_eq!(get(here, "/dog/Rex").await.text(), "{\"dogBark\":\"Rex is going to bark!\"}\n");
     let answer = get(beyond, "/dog/Rex?x=1").await;
     let to = format!("https://{beyond}/dog/Rex?x=1");
     assert_eq!((answer.status, answer.header("location")), (308, Some(to.as_str())));
@@ -82,10 +83,29 @@ async fn other_machines_use_https_and_this_one_need_not() {
         format!("https://localhost:{}/dog/Rex", beyond.port()),
         format!("https://localhost:{}/healthz", beyond.port()),
     );
+    // Encrypted is not enough: the hub has no users yet.
+    let told = ["--cacert", &ca, "--connect-to", &there, "-w", "%{http_code}", &dog];
+    let (_, refused) = curl(&told);
+    assert!(refused.ends_with("401") && refused.contains("hub user add"), "{refused}");
+    let made = run(&binaries().hub, &["token", "add", "curl", "--role", "owner", "--data-dir", &data], &[]);
+    let token = format!("Authorization: Bearer {}", made.stdout.trim());
     for (version, http) in [("1.2", "--http1.1"), ("1.3", "--http2")] {
         let format = "%{http_code} %{http_version} %header{strict-transport-security}";
-        let arguments =
-            ["--cacert", &ca, "--connect-to", &there, "--tlsv1.2", "--tls-max", version, http, "-w", format, &dog];
+        let arguments = [
+            "--cacert",
+            &ca,
+            "--connect-to",
+            &there,
+            "--tlsv1.2",
+            "--tls-max",
+            version,
+            http,
+            "-H",
+            &token,
+            "-w",
+            format,
+            &dog,
+        ];
         let protocol = if http == "--http2" { "2" } else { "1.1" };
         let said = format!("{{\"dogBark\":\"Rex is going to bark!\"}}\n200 {protocol} ");
         assert_eq!(curl(&arguments), (Some(0), said), "{version}");

@@ -1,4 +1,4 @@
-"""Answers of the hub. Generated from its OpenAPI document by `generate`: do not edit."""
+"""Answers of the hub. Generated from its OpenAPI document by clients/python/generate: do not edit."""
 
 from __future__ import annotations
 

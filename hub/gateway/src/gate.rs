@@ -2,8 +2,12 @@
 //! document. A route without an entry needs an admin.
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
@@ -12,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
 use hub_people::{Identity, UserRole, is_token};
+use hyper::body::{Frame, SizeHint};
 
 use crate::app::App;
 use crate::ca::CODE_PATH;
@@ -22,6 +27,9 @@ use crate::tls::AUTHORITY_PATH;
 
 /// Name of the cookie of a session.
 pub(super) const SESSION_COOKIE: &str = "meowlink_session";
+
+/// How often the hub asks whether the client of an open stream may still have it.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +73,7 @@ pub(super) const TABLE: &[Row] = &[
     ("GET", "/api/v1/counts", Role(Viewer), None),
     ("GET", "/api/v1/events", Role(Viewer), None),
     ("GET", "/api/v1/events.csv", Role(Viewer), None),
+    ("GET", "/api/v1/events.zip", Role(Viewer), None),
     ("GET", "/api/v1/events/{id}", Role(Viewer), None),
     ("DELETE", "/api/v1/events/{id}", Role(Owner), Some("delete_event")),
     ("GET", "/api/v1/events/{id}/clip.wav", Role(Viewer), None),
@@ -183,6 +192,7 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         Err(error) => return refusal(error),
     };
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let asked = parts.clone();
     parts.extensions.insert(asker.clone());
     let answer = next.run(Request::from_parts(parts, body)).await;
     if let Some(action) = action
@@ -191,7 +201,55 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         let subject = answer.extensions().get::<Subject>().map_or(path, |Subject(text)| text.clone());
         app.people.record(&asker.name(), asker.address, action, &subject).await;
     }
-    answer
+    answer.map(|body| if body.size_hint().exact().is_some() { body } else { Allowed::body(body, app, need, asked) })
+}
+
+/// The body of a stream, which is cut once its request would be refused: the user is removed, the session is over, the
+/// role is lower, or there is a first user.
+struct Allowed {
+    body: Body,
+    refused: Pin<Box<dyn Future<Output = Error> + Send>>,
+}
+
+impl Allowed {
+    fn body(body: Body, app: Arc<App>, need: Need, asked: Parts) -> Body {
+        let refused = Box::pin(async move {
+            loop {
+                tokio::time::sleep(ASK_AGAIN).await;
+                match asker(&app, need, &asked).await {
+                    Err(error) if [Code::Unauthenticated, Code::Forbidden].contains(&error.code) => return error,
+                    // While the store does not answer, streams go on.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        });
+        Body::new(Self { body, refused })
+    }
+}
+
+impl HttpBody for Allowed {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.refused.as_mut().poll(cx) {
+            Poll::Ready(error) => {
+                // The connection ends here, so that no client takes the stream for complete.
+                self.refused = Box::pin(std::future::pending());
+                self.body = Body::empty();
+                Poll::Ready(Some(Err(axum::Error::new(error))))
+            }
+            Poll::Pending => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn refusal(error: Error) -> Response {

@@ -29,7 +29,7 @@ pub(super) fn start(shared: &Shared, audio: &Audio) {
             shared.tasks.spawn(serve(socket, running, shared.stop.clone()));
         }
         Err(error) => {
-            warn!(socket = %path.display(), %error, "commands such as `hub nodes` and `hub user` are not accepted")
+            warn!(socket = %path.display(), %error, "commands such as `hub nodes` and `hub user` are not accepted");
         }
     }
 }

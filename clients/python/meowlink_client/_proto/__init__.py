@@ -1,1 +1,1 @@
-"""Generated from proto/ by `generate`: do not edit."""
+"""Generated from proto/ by clients/python/generate: do not edit."""

@@ -1,5 +1,7 @@
 //! Who may do what from where.
 
+use std::time::Duration;
+
 use hub_gateway::came_through_proxy;
 use hub_people::{NewUser, UserRole};
 
@@ -75,11 +77,10 @@ fn least(method: &str, path: &str) -> Option<UserRole> {
     const OPEN: [&str; 4] = ["/healthz", "/api/v1/session", "/api/v1/setup", "/"];
     const ADMIN: [&str; 4] = ["/api/v1/users", "/api/v1/tokens", "/api/v1/sessions", "/api/v1/audit"];
     const OWNER: [&str; 3] = ["/cat/", "/dog/", "/analyze/"];
+    let changes_nodes = method != "get" && (path.starts_with("/api/v1/nodes/") || path == "/api/v1/backup");
     if OPEN.contains(&path) {
         None
-    } else if ADMIN.iter().any(|start| path.starts_with(start)) {
-        Some(UserRole::Admin)
-    } else if method != "get" && (path.starts_with("/api/v1/nodes/") || path == "/api/v1/backup") {
+    } else if changes_nodes || ADMIN.iter().any(|start| path.starts_with(start)) {
         Some(UserRole::Admin)
     } else if method != "get" || OWNER.iter().any(|start| path.starts_with(start)) {
         Some(UserRole::Owner)
@@ -255,4 +256,32 @@ async fn loopback_stays_open_if_the_config_says_so() {
     gateway.people.add_user(new).await.unwrap();
     assert_eq!(gateway.status(Ask { from: "127.0.0.1", ..Ask::default() }).await, 200);
     assert_eq!(gateway.status(Ask::default()).await, 401);
+}
+
+#[tokio::test]
+async fn open_stream_ends_once_its_client_may_no_longer_have_it() {
+    let gateway = Gateway::with_users(&[("anna", UserRole::Admin), ("ben", UserRole::Viewer)]).await;
+    let (_, cookie) = gateway.log_in("ben", PASSWORD, ELSEWHERE, "", false).await;
+    let token = gateway.people.add_token("grafana", UserRole::Viewer, None).await.unwrap();
+    let bearer = format!("Bearer {}", token.expose());
+    let path = "/api/v1/stream";
+    let by_cookie = gateway.respond(Ask { path, headers: &[("cookie", pair(&cookie))], ..Ask::default() }).await;
+    let by_token = gateway.respond(Ask { path, headers: &[("authorization", &bearer)], ..Ask::default() }).await;
+    assert_eq!((by_cookie.status(), by_token.status()), (StatusCode::OK, StatusCode::OK));
+    let (mut removed, mut kept) = (by_cookie.into_body().into_data_stream(), by_token.into_body().into_data_stream());
+    gateway.people.remove_user("ben", hub_people::By::Command).await.unwrap();
+    let end = async {
+        while let Some(piece) = removed.next().await {
+            if let Err(error) = piece {
+                return error.to_string();
+            }
+        }
+        panic!("the stream looks complete")
+    };
+    let why = tokio::time::timeout(Duration::from_secs(60), end).await.unwrap();
+    assert!(why.contains("log in"), "{why}");
+    assert!(removed.next().await.is_none());
+    // The token is good still: the stream gives nothing or something, but does not end.
+    let wait = tokio::time::timeout(Duration::from_secs(3), kept.next()).await;
+    assert!(!matches!(wait, Ok(None | Some(Err(_)))), "{wait:?}");
 }
