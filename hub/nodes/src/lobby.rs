@@ -133,9 +133,11 @@ impl Lobby {
         self.admits_all || self.admitted.contains(&key) && node.id().is_some() || is_admitted_by_url()
     }
 
-    /// Whether a node of the hub may stay one. Those that were not discovered may.
+    /// Whether a node of the hub may stay one. Those that were not discovered may, and so do those that are paired:
+    /// they leave when the pairing ends.
     pub(crate) fn keeps(&self, node: &Node) -> bool {
-        let Some(key) = self.joined.get(node.url()).filter(|_| node.is_discovered()) else { return true };
+        let is_admitted_here = node.is_discovered() && !node.is_paired();
+        let Some(key) = self.joined.get(node.url()).filter(|_| is_admitted_here) else { return true };
         let is_admitted = || self.admitted.contains(key) || self.admitted.contains(node.url());
         !self.refused.contains_key(key) && (self.admits_all || is_admitted())
     }

@@ -351,7 +351,11 @@ impl Nodes {
                 return if is_at_home { Received::AtHome } else { Received::Known(known) };
             }
         } else if let Some(entry) = self.get(node.url()) {
-            if lobby.may_stand_for(&entry, &node, &self.known()) {
+            // What answers without TLS in the place of a paired node is that node only if it proves the same key.
+            if entry.is_paired() && entry.paired_key() == node.id() {
+                return Received::AtHome;
+            }
+            if !entry.is_paired() && lobby.may_stand_for(&entry, &node, &self.known()) {
                 lobby.learn(&node);
                 return Received::AtHome;
             }

@@ -338,6 +338,25 @@ async fn paired_node_is_heard_where_another_one_was_before() {
 }
 
 #[tokio::test]
+async fn stranger_without_tls_takes_nothing_from_a_paired_node() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let attic = "http://attic.local:1";
+    nodes.set_paired(&urls(&[attic]), |url| paired_as(url, b"attic")).unwrap();
+    let entry = nodes.get(attic).unwrap();
+    let plain = |spki: Option<&[u8]>| {
+        let node = Node::discovered(attic.to_owned()).unwrap();
+        answer_as(&node, 7, spki);
+        nodes.receive(node, attic)
+    };
+    // The paired node has not answered since the hub's start.
+    assert!(matches!(plain(None), Received::Impostor));
+    assert!(matches!(plain(Some(b"another")), Received::Waits(true)));
+    assert!(matches!(plain(Some(b"attic")), Received::AtHome));
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(!entry.is_dismissed());
+}
+
+#[tokio::test]
 async fn closed_node_waits_for_its_code_and_is_dialled_where_it_was_announced() {
     let nodes = nodes(&[(None, "http://one.local:1")]);
     let address = |last| std::net::SocketAddr::from(([10, 0, 0, last], 50056));
