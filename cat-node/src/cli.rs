@@ -51,9 +51,39 @@ enum SubCommand {
     /// Show the node's id, or keep the id of a board that this one replaces
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// Open a one-time code for a hub: run `hub pair CODE HOST` there within ten minutes
+    Pair(SocketArgs),
+    /// List the hubs that this node is paired with
+    Hubs(SocketArgs),
+    /// Forget a paired hub: its streams end at once
+    Forget(ForgetArgs),
     /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
+}
+
+/// Where the running node is.
+#[derive(Debug, Clone, Args)]
+pub struct SocketArgs {
+    /// Socket of the running node [default: control.sock in the runtime folder of the service, or in the state folder]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// The state folder, over the config file.
+    #[command(flatten)]
+    pub settings: Flags<NodeSettings, StateFlags>,
+}
+
+/// Options of `cat-node forget`.
+#[derive(Debug, Clone, Args)]
+pub struct ForgetArgs {
+    /// Name or key of the hub, as `cat-node hubs` shows it; 16 digits of the key are enough
+    #[arg(value_name = "HUB")]
+    pub name: String,
+
+    /// Where the running node is.
+    #[command(flatten)]
+    pub at: SocketArgs,
 }
 
 /// Commands of `cat-node identity`.
@@ -78,6 +108,12 @@ pub enum Command {
     Listen(ListenArgs),
     /// Show or keep the node's id.
     Identity(IdentityCommand),
+    /// Open a pairing code.
+    Pair(SocketArgs),
+    /// List the paired hubs.
+    Hubs(SocketArgs),
+    /// Forget a paired hub.
+    Forget(ForgetArgs),
     /// Print the settings, or their schema.
     Config(ConfigCommand<NodeSettings>),
 }
@@ -128,6 +164,9 @@ impl Cli {
             Some(SubCommand::Record(args)) => Command::Record(args),
             Some(SubCommand::Listen(args)) => Command::Listen(args),
             Some(SubCommand::Identity(command)) => Command::Identity(command),
+            Some(SubCommand::Pair(args)) => Command::Pair(args),
+            Some(SubCommand::Hubs(args)) => Command::Hubs(args),
+            Some(SubCommand::Forget(args)) => Command::Forget(args),
             Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }

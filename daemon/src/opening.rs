@@ -27,6 +27,16 @@ pub trait Opening: Clone + Send + Sync + 'static {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> impl Future<Output = io::Result<(Self::Stream, Option<PeerKey>)>> + Send;
+
+    /// Whether a client with this key, or with none, may make the call with this path.
+    fn allows(&self, _key: Option<&PeerKey>, _path: &str) -> bool {
+        true
+    }
+
+    /// Waits until the connections of this key must end, because it is trusted no longer.
+    fn revoked(&self, _key: PeerKey) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// Connections begin with the first request.

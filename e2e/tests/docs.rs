@@ -182,7 +182,8 @@ fn refusal(first_line: &str, toml: &str) -> Option<String> {
     let done = match first_line {
         line if line == NODE_CONFIG || line.starts_with(NODE_OF_SEVERAL) => {
             let arguments = ["record", NOWHERE, "--seconds", "1", "--config", config];
-            run(&binaries().cat_node, &arguments, &[])
+            // The service has a state folder, so its node may listen on all addresses.
+            run(&binaries().cat_node, &arguments, &[("STATE_DIRECTORY", NOWHERE)])
         }
         HUB_CONFIG => {
             // One role is enough: all settings are checked, and no port of this machine is taken.

@@ -72,6 +72,8 @@ enum SubCommand {
     /// List the nodes of the running hub, and admit those that wait
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// Pair the running hub with a node: `cat-node pair` on the node shows the code
+    Pair(PairArgs),
     /// Show the certificate of the gateway and the CA that phones and computers need
     Cert(CertArgs),
     /// Add, list and remove the people who log in to the page
@@ -80,6 +82,23 @@ enum SubCommand {
     /// Make, list and remove the tokens of programs
     #[command(subcommand)]
     Token(TokenCommand),
+}
+
+/// Options of `hub pair`.
+#[derive(Debug, Clone, Args)]
+pub struct PairArgs {
+    /// The code that `cat-node pair` shows, such as 7K3M-Q9TX
+    #[arg(value_name = "CODE")]
+    pub code: String,
+
+    /// Host name or address of the node, with `:PORT` if that is not 50056. Without it, the hub tries the code at the
+    /// waiting nodes that show one; a wrong code then uses one of the five tries at each
+    #[arg(value_name = "HOST")]
+    pub host: Option<String>,
+
+    /// Where the hub is.
+    #[command(flatten)]
+    pub at: SocketArgs,
 }
 
 /// What to do about users. It works while the hub runs and while it does not.
@@ -236,8 +255,9 @@ pub enum NodesCommand {
         #[command(flatten)]
         at: SocketArgs,
     },
-    /// Take an admission back: the hub stops listening to the node, which waits again when it announces itself. With
-    /// discover = "admit-all", the hub does not listen to it until it is restarted
+    /// Take an admission or a pairing back: the hub stops listening to the node, which waits again when it announces
+    /// itself. With discover = "admit-all", the hub does not listen to it until it is restarted
+    #[command(visible_alias = "remove")]
     Forget {
         /// Host name, URL, IP address, id or cat of the node
         #[arg(value_name = "NAME")]
@@ -296,6 +316,8 @@ pub enum Command {
     Clock(ClockCommand),
     /// Do something about the nodes of the running hub.
     Nodes(NodesCommand),
+    /// Pair the running hub with a node.
+    Pair(PairArgs),
     /// Print the fingerprints and the names of the certificates.
     Cert(CertArgs),
     /// Do something about the users.
@@ -545,6 +567,7 @@ impl Cli {
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
             Some(SubCommand::Nodes(command)) => Command::Nodes(command),
+            Some(SubCommand::Pair(args)) => Command::Pair(args),
             Some(SubCommand::Cert(args)) => Command::Cert(args),
             Some(SubCommand::User(command)) => Command::User(command),
             Some(SubCommand::Token(command)) => Command::Token(command),

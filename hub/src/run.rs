@@ -7,6 +7,7 @@ use daemon::cause::cause;
 use daemon::config::ConfigError;
 use daemon::shutdown::{CancellationToken, STOP_DEADLINE};
 use daemon::systemd;
+use daemon::tls::TlsError;
 use hub_base::role::Role;
 use hub_gateway::tls::CertificateError;
 use hub_store::StoreError;
@@ -47,6 +48,12 @@ pub enum RunError {
     /// The gateway's certificate cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The owner service would listen beyond loopback, and there is no key to encrypt with.
+    #[error("owner: the hub has no key, so its owner service cannot listen beyond loopback: the log says why")]
+    NoKey,
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A URL of the config cannot be used.
     #[error("{key}: {}", cause(error))]
     Url {
@@ -73,7 +80,8 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let page_url = welcome::page_url(&listeners.http, config.insecure);
     let secure_url = welcome::page_url(&listeners.http, false);
     let is_beyond_loopback = welcome::is_beyond_loopback(&listeners.http);
-    let shared = Shared::open(config, stop).await?;
+    let owner_port = owner::port_beyond_loopback(&listeners.owner);
+    let shared = Shared::open(config, owner_port, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
     let dog = dog::start(&shared, owner.clone(), listeners.dog)?;
     let analysis = analysis::start(&shared, listeners.analysis).await?;

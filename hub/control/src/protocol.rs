@@ -5,12 +5,6 @@ use serde::{Deserialize, Serialize};
 /// Version of the lines. A hub that knows another version answers with an error.
 pub const VERSION: u32 = 1;
 
-/// Longest line of a client, in bytes.
-pub const MAX_REQUEST_BYTES: u64 = 4 << 10;
-
-/// Longest line of the hub, in bytes: the answer about 128 nodes has about 100 KB.
-pub const MAX_ANSWER_BYTES: u64 = 1 << 20;
-
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -39,7 +33,15 @@ pub enum Command {
         /// The node.
         name: String,
     },
-    /// Take an admission back.
+    /// Pair with a node.
+    PairNode {
+        /// The code that the node shows.
+        code: String,
+        /// Where the node is: `HOST` or `HOST:PORT`. `None`: the waiting nodes that show a code are tried.
+        #[serde(default)]
+        host: Option<String>,
+    },
+    /// Take an admission or a pairing back.
     ForgetNode {
         /// The node.
         name: String,
@@ -216,4 +218,7 @@ pub struct NewNode {
     pub addresses: Vec<String>,
     /// Since when it waits, RFC 3339 in UTC.
     pub since: String,
+    /// It answers only after it is paired: `hub pair`.
+    #[serde(default)]
+    pub needs_code: bool,
 }

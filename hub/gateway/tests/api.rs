@@ -232,6 +232,7 @@ async fn waiting_node_is_admitted_or_refused_by_its_key() {
     let waits = &answer["waiting"][0];
     assert_eq!((&waits["key"], &waits["url"]), (&waits["url"], &"http://attic.local:50056".into()));
     assert_eq!((&waits["node_id"], &waits["cat"]), (&Value::Null, &"Tom".into()));
+    assert_eq!(waits["needs_code"], false);
     assert_eq!(waits["addresses"], serde_json::json!([address.to_string()]));
     assert!(waits["since"].as_str().unwrap().ends_with('Z') && waits["version"].is_null(), "{waits}");
 
@@ -257,6 +258,23 @@ async fn waiting_node_is_admitted_or_refused_by_its_key() {
     assert_eq!(gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len(), 1);
     assert!(gateway.store.admitted().await.unwrap().keys.is_empty());
     assert_eq!(gateway.admission.forget("attic").await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn pairing_says_what_is_wrong() {
+    let gateway = Gateway::new().await;
+    let json = [("content-type", "application/json")];
+    for (body, status, code, words) in [
+        ("{\"code\":\"meow\"}", 400, "bad_request", "eight letters and digits"),
+        ("{\"code\":\"7K3M-Q9TX\",\"host\":\"a b\"}", 400, "bad_request", "HOST or HOST:PORT"),
+        ("{\"host\":\"kitchen\"}", 400, "bad_request", "code"),
+        ("{\"code\":\"7K3M-Q9TX\"}", 409, "conflict", "the hub has no key"),
+    ] {
+        let answer = gateway.ask("POST", "/api/v1/nodes/pair", &json, body).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status.as_u16(), &error["code"]), (status, &code.into()), "{body}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]

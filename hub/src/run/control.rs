@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use daemon::config::Variables;
+use daemon::control::Socket;
 use hub_base::role::Role;
 use hub_control::place;
-use hub_control::server::{ConditionOf, Running, Socket};
+use hub_control::server::{ConditionOf, Running, serve};
 use hub_nodes::Node;
 use hub_watch::condition::NodeHealth;
 use tracing::{info, warn};
@@ -25,7 +26,7 @@ pub(super) fn start(shared: &Shared, audio: &Audio) {
             let condition: ConditionOf =
                 Arc::new(move |node: &Node| NodeHealth::of(node, live.as_ref(), &health).condition.as_str());
             let running = Running { nodes: shared.nodes.clone(), admission, people, condition };
-            shared.tasks.spawn(socket.serve(running, shared.stop.clone()));
+            shared.tasks.spawn(serve(socket, running, shared.stop.clone()));
         }
         Err(error) => {
             warn!(socket = %path.display(), %error, "commands such as `hub nodes` and `hub user` are not accepted");

@@ -26,6 +26,7 @@ mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
+mod paired;
 pub mod people;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
@@ -37,4 +38,5 @@ pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};
+pub use paired::{MAX_PAIRED, PairedNode};
 pub use words::UnknownWord;

@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0011_indexes.sql"),
     include_str!("migrations/0012_admitted_nodes.sql"),
     include_str!("migrations/0013_device_urls.sql"),
+    include_str!("migrations/0014_paired_nodes.sql"),
     include_str!("migrations/0015_people.sql"),
 ];
 

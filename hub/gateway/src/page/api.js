@@ -79,6 +79,11 @@ export async function refuse(key) {
   await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/refuse`, { method: 'POST' });
 }
 
+// Pairs with the node at this host, which shows this code.
+export async function pair(code, host) {
+  await send('POST', 'api/v1/nodes/pair', { code, host });
+}
+
 // Sends an undelivered notification again.
 export async function retry(id) {
   await ask(`api/v1/notices/${id}/retry`, { method: 'POST' });

@@ -15,6 +15,7 @@
 //! | `watermarks` | eight a node, [`WATERMARKS`] in all |
 //! | `nodes` | [`NODES`], and those that have events, watermarks or remembered boots |
 //! | `admitted_nodes` | 1,024 ([`MAX_ADMITTED`](crate::MAX_ADMITTED)) |
+//! | `paired_nodes` | 256 ([`MAX_PAIRED`](crate::MAX_PAIRED)) |
 //! | `node_boots` | 4,096 (`MAX_BOOTS` in `nodes.rs`) |
 //! | `analyses`, `analysis_detections` | 100,000 analyses (`KEEP_ANALYSES` in `analyses.rs`) |
 //! | `notices` | [`MAX_NOTIFICATIONS`] and `notices.keep_days` |

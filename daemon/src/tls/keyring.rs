@@ -1,0 +1,87 @@
+//! The keys that a server trusts, and what clients with other keys may call.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::identity::Fingerprint;
+
+/// The trusted keys. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Keyring {
+    keys: Arc<watch::Sender<BTreeSet<Fingerprint>>>,
+}
+
+impl Keyring {
+    /// Replaces the trusted keys. Connections of keys that are trusted no longer end at once.
+    pub fn set(&self, keys: impl IntoIterator<Item = Fingerprint>) {
+        self.keys.send_replace(keys.into_iter().collect());
+    }
+
+    /// Whether a key is trusted.
+    pub fn trusts(&self, key: Fingerprint) -> bool {
+        self.keys.borrow().contains(&key)
+    }
+
+    /// Waits until a key that is trusted, now or later, is trusted no longer.
+    pub async fn revoked(&self, key: Fingerprint) {
+        let mut keys = self.keys.subscribe();
+        for trusted in [true, false] {
+            if keys.wait_for(|keys| keys.contains(&key) == trusted).await.is_err() {
+                // The sender is dropped after this, which holds a clone of it.
+                return std::future::pending().await;
+            }
+        }
+    }
+}
+
+/// Who may call what on a port with TLS: trusted keys everything, other keys the services for strangers. Plain
+/// connections may call everything, as far as they are accepted.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    /// The trusted keys.
+    pub keyring: Keyring,
+    /// What paths of calls begin with that any key may make, such as `/proto.Pairing/`.
+    pub for_strangers: &'static [&'static str],
+}
+
+impl Rights {
+    pub(super) fn allow(&self, key: Fingerprint, path: &str) -> bool {
+        self.keyring.trusts(key) || self.for_strangers.iter().any(|service| path.starts_with(service))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Key;
+
+    #[tokio::test]
+    async fn revocation_is_noticed_and_only_once_a_key_was_trusted() {
+        let [one, other] = [(); 2].map(|()| Key::generate().unwrap().0.public().fingerprint());
+        let keyring = Keyring::default();
+        let waits = keyring.clone();
+        let revoked = tokio::spawn(async move { waits.revoked(one).await });
+        tokio::task::yield_now().await;
+        assert!(!keyring.trusts(one) && !revoked.is_finished(), "it was never trusted");
+        keyring.set([one, other]);
+        tokio::task::yield_now().await;
+        assert!(keyring.trusts(one) && !revoked.is_finished());
+        keyring.set([other]);
+        tokio::time::timeout(std::time::Duration::from_secs(30), revoked).await.expect("it is noticed").unwrap();
+        assert!(!keyring.trusts(one) && keyring.trusts(other));
+    }
+
+    #[test]
+    fn strangers_call_only_what_is_for_them() {
+        let key = Key::generate().unwrap().0.public().fingerprint();
+        let rights = Rights { keyring: Keyring::default(), for_strangers: &["/proto.Pairing/"] };
+        assert!(rights.allow(key, "/proto.Pairing/Begin"));
+        for path in ["/proto.cat/Listen", "/metrics", "/proto.PairingMore/Begin", "/"] {
+            assert!(!rights.allow(key, path), "{path}");
+        }
+        rights.keyring.set([key]);
+        assert!(rights.allow(key, "/proto.cat/Listen"));
+    }
+}
