@@ -5,6 +5,7 @@ The types of the answers are in `meowlink_client.models`, generated from the Ope
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -149,10 +150,26 @@ class Hub:
         context: str | None = None,
         min_score: float | None = None,
     ) -> None:
-        """Writes a ZIP archive with the clips of all events that match, a table for Raven for each, and `events.csv`."""
+        """Writes a ZIP archive with the clips of all events that match, a table for Raven for each, and `events.csv`.
+
+        The archive is written to `path` with `.partial` behind it and renamed at its end: if the transfer fails, a file
+        that is at `path` already stays as it is.
+        """
         query = _query(cat, node, since, until, context, min_score)
-        with self._get("/api/v1/events.zip", query) as answer, open(path, "wb") as file:
-            file.writelines(_pieces(answer))
+        # A link stays a link.
+        target = os.path.realpath(path)
+        partial = f"{target}.partial"
+        with self._get("/api/v1/events.zip", query) as answer:
+            try:
+                with open(partial, "wb") as file:
+                    file.writelines(_pieces(answer))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(partial)
+                raise
 
     def nodes(self) -> list[NodeAnswer]:
         """Reads the nodes that the hub listens to."""

@@ -86,6 +86,19 @@ def test_events_are_whole_wherever_chunks_end(pieces):
         assert list(hub.events()) == []
 
 
+@pytest.mark.parametrize("answer", [chunked(b"half an archive"), sized(b"half an archive" * 2)[:-15]])
+def test_archive_that_is_cut_off_leaves_the_one_before(answer, tmp_path):
+    path = tmp_path / "clips.zip"
+    path.write_bytes(b"the archive of yesterday")
+    with answering(answer) as hub, pytest.raises(ConnectionError, match="cut off"):
+        hub.save_clips(path)
+    assert path.read_bytes() == b"the archive of yesterday"
+    with answering(chunked(b"the archive ", b"of today") + END) as hub:
+        hub.save_clips(path)
+    assert path.read_bytes() == b"the archive of today"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("answer", [chunked(b'{"id": 1}'), sized(b'{"id": 1}  ')[:-1]])
 def test_other_answers_that_are_cut_off_are_an_error(answer):
     with answering(answer) as hub, pytest.raises(ConnectionError, match="cut off"):
