@@ -222,8 +222,8 @@ def _read(answer: HTTPResponse, count: int) -> bytes:
 
 def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
     """Yields an answer as it comes, up to its end. `for line in answer` would take a cut-off for the end."""
-    # The hub sends chunks, whose end `read1` checks. What a proxy passes on may have a length instead, which it does not
-    # check. It counts `answer.length` down in some versions of Python only.
+    # The hub sends chunks, whose end `read1` checks. What a proxy passes on may have a length instead, which `read1`
+    # does not check. Only some versions of Python count `answer.length` down.
     left: int | None = answer.length
     try:
         while left != 0 and (piece := answer.read1(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))):
