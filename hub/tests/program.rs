@@ -267,7 +267,7 @@ fn tables_for_editors_are_written_and_never_over_other_files() {
     assert_eq!(std::fs::read_to_string(&table).unwrap(), "", "no cat, no label");
     let elsewhere = dir.path().join("out");
     assert_eq!(analyze(&["raven", "--out", elsewhere.to_str().unwrap()]).0, Some(0));
-    let raven = std::fs::read_to_string(elsewhere.join("1.wav.selections.txt")).unwrap();
+    let raven = std::fs::read_to_string(elsewhere.join("1.Table.1.selections.txt")).unwrap();
     assert!(raven.starts_with("Selection\tView\tChannel\tBegin Time (s)\t"), "{raven}");
 }
 
