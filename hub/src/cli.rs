@@ -420,7 +420,7 @@ pub struct AnalyzeArgs {
     pub force: bool,
 
     /// Go on where an interrupted analysis stopped: leave out the recordings that FILE has, and write the results of
-    /// the others behind them, as lines of JSON. FILE is made if it is not there
+    /// the others behind them, as lines of JSON with full names. FILE is made if it is not there
     #[arg(long, value_name = "FILE", conflicts_with = "csv")]
     pub resume: Option<PathBuf>,
 

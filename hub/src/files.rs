@@ -27,7 +27,7 @@ pub use recording::{FileError, Options, Report, analyze_file};
 use output::{Format, Output};
 use progress::{Progress, bytes_of};
 use recording::STDIN;
-use resume::{Results, ResumeError};
+use resume::{Results, ResumeError, full_name};
 use tables::{Editor, Tables};
 
 /// Results of each thread that may wait in memory to be printed. A thread that has more waits.
@@ -65,7 +65,11 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
         Some(Err(why)) => {
             // As above.
             let _ = writeln!(io::stderr(), "{}", escape(&why.to_string()));
-            return ExitCode::from(if matches!(why, ResumeError::Foreign { .. }) { EXIT_USAGE } else { EXIT_FAILURE });
+            return ExitCode::from(if matches!(why, ResumeError::Foreign { .. } | ResumeError::Relative { .. }) {
+                EXIT_USAGE
+            } else {
+                EXIT_FAILURE
+            });
         }
     };
     let mut files = expand_all(&args.files);
@@ -91,11 +95,12 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
     let bar = Some(progress.bar().clone());
     let options = Options { detector, channels: args.channel, stop: interrupted(), progress: bar };
     let output = Output { format, zone: args.tz.clone() };
+    let full_names = results.is_some();
     let out: Box<dyn Write> = match results {
         Some(results) => Box::new(BufWriter::new(results.file)),
         None => Box::new(io::stdout().lock()),
     };
-    match print_all(Printer { out, output, tables, progress }, files, threads, &options) {
+    match print_all(Printer { out, output, full_names, tables, progress }, files, threads, &options) {
         _ if options.stop.is_cancelled() => ExitCode::from(EXIT_INTERRUPTED),
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -153,6 +158,8 @@ fn print_all(mut printer: Printer, files: Expanded, threads: usize, options: &Op
 struct Printer {
     out: Box<dyn Write>,
     output: Output,
+    /// Whether the results have the full names of the recordings, not the ones that the user typed.
+    full_names: bool,
     tables: Option<Tables>,
     progress: Progress,
 }
@@ -160,7 +167,8 @@ struct Printer {
 impl Printer {
     /// Prints the outcome of a file, all of it at once.
     fn print(&mut self, path: &Path, outcome: Outcome) -> io::Result<()> {
-        let Self { out, output, tables, progress } = self;
+        let Self { out, output, full_names, tables, progress } = self;
+        let name = if *full_names { full_name(path) } else { path.to_path_buf() };
         match outcome {
             Ok(reports) => {
                 progress.sound_s += reports.first().map_or(0.0, |report| report.analysis.duration_s);
@@ -178,12 +186,12 @@ impl Printer {
                         }
                         Err(why) => progress.fail(path, &why.to_string())?,
                     },
-                    None => reports.iter().try_for_each(|report| output.found(out, path, report))?,
+                    None => reports.iter().try_for_each(|report| output.found(out, &name, report))?,
                 }
             }
             Err(why) => {
                 progress.fail(path, &why.to_string())?;
-                output.failed(out, path, &why)?;
+                output.failed(out, &name, &why)?;
             }
         }
         out.flush()

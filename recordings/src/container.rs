@@ -56,7 +56,7 @@ pub(crate) fn tell(input: &mut Input) -> Result<Container, RecordingError> {
     if at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC")) {
         return Ok(Container::Compressed("AIFF", "aiff"));
     }
-    if at(0, b"caff") && at(8, b"desc") && caf::header(&head[20..]).is_some() {
+    if at(0, b"caff") && at(8, b"desc") && head.get(20..).and_then(caf::header).is_some() {
         return Ok(Container::Caf);
     }
     if at(0, b"caff") {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use recordings::{Input, Recording, RecordingError};
+use recordings::{Input, Recording, RecordingError, Wave};
 use sound::analysis::Analyzer;
 use sound::detector::DetectorConfig;
 use sound::framer::Framer;
@@ -35,6 +35,9 @@ const FILES: [(&str, &str, bool); 16] = [
     ("meow.m4a", "AAC in M4A, 64 kbit/s", true),
     ("meow.aac", "AAC (ADTS), 64 kbit/s", true),
 ];
+
+/// Bytes from the beginning within which a file is cut at every length.
+const LONGEST_HEADER: usize = 64;
 
 /// Damaged variants of each file that the test reads, unless `RECORDINGS_MUTATIONS` says how many.
 const MUTATIONS: usize = 40;
@@ -165,6 +168,25 @@ fn a_file_that_is_cut_off_gives_what_it_has_and_says_so() {
         if !["MP3", "Ogg"].iter().any(|word| what.contains(word)) {
             let said = recording.warnings().iter().any(|warning| warning.contains("cut off"));
             assert!(said, "{what}: {:?}", recording.warnings());
+        }
+    }
+}
+
+#[test]
+fn a_file_that_ends_within_its_header_is_an_error_or_a_short_recording() {
+    let opus = std::fs::read(folder().join("meow.opus")).unwrap();
+    let files = all().into_iter().map(|(what, bytes, _)| (what, bytes)).chain([("Opus", opus)]);
+    for (what, bytes) in files {
+        for length in 0..=LONGEST_HEADER {
+            let cut = bytes[..length].to_vec();
+            // From a file and from a pipe; then what a node reads.
+            for result in [read(Input::memory(cut.clone())), read(Input::stream(Cursor::new(cut.clone())))] {
+                // No coding has more than two samples in a byte.
+                let samples = result.map_or(0, |(_, samples)| samples.len());
+                assert!(samples <= 2 * length, "{what}, {length} bytes: {samples} samples");
+            }
+            let is_wav = what.contains("WAV") || what.contains("RF64") || what.contains("Wave64");
+            assert!(is_wav || what.contains("CAF") || Wave::read_from(Input::memory(cut)).is_err(), "{what}, {length}");
         }
     }
 }

@@ -5,17 +5,17 @@ The types of the answers are in `meowlink_client.models`, generated from the Ope
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
 import os
-import shutil
 import urllib.error
 import urllib.parse
 import urllib.request
 import wave
 from collections.abc import Iterator, Mapping
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,6 +34,9 @@ _WAV_HEAD_BYTES = 44
 
 # Longest answer that is read as an error, in bytes.
 _MAX_ERROR_BYTES = 64 << 10
+
+# Bytes of an answer that are read at a time.
+_PIECE_BYTES = 64 << 10
 
 Moment = str | datetime.datetime
 Samples = npt.NDArray[np.int16]
@@ -86,7 +89,7 @@ class Hub:
         """
         query = _query(cat, node, since, until, context, min_score)
         with self._get("/api/v1/events", {**query, "format": "jsonl"}) as answer:
-            for line in answer:
+            for line in _lines(answer):
                 yield cast(EventAnswer, json.loads(line))
 
     def events_frame(
@@ -127,12 +130,12 @@ class Hub:
         request.data = json.dumps({"label": label}).encode()
         request.add_header("Content-Type", "application/json")
         with self._open(request) as answer:
-            return cast(EventAnswer, json.load(answer))
+            return cast(EventAnswer, json.loads(_whole(answer)))
 
     def clip(self, event_id: int) -> Samples:
         """Reads the clip of an event: 16,000 samples a second, one channel, 16 bits."""
         with self._get(f"/api/v1/events/{event_id}/clip.wav", {}) as answer:
-            content = answer.read()
+            content = _whole(answer)
         with wave.open(io.BytesIO(content)) as file:
             return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.int16)
 
@@ -147,10 +150,26 @@ class Hub:
         context: str | None = None,
         min_score: float | None = None,
     ) -> None:
-        """Writes a ZIP archive with the clips of all events that match, a table for Raven for each, and `events.csv`."""
+        """Writes a ZIP archive with the clips of all events that match, a table for Raven for each, and `events.csv`.
+
+        The archive is written to `path` with `.partial` behind it and renamed at its end: if the transfer fails, a file
+        that is at `path` already stays as it is.
+        """
         query = _query(cat, node, since, until, context, min_score)
-        with self._get("/api/v1/events.zip", query) as answer, open(path, "wb") as file:
-            shutil.copyfileobj(answer, file)
+        # A link stays a link.
+        target = os.path.realpath(path)
+        partial = f"{target}.partial"
+        with self._get("/api/v1/events.zip", query) as answer:
+            try:
+                with open(partial, "wb") as file:
+                    file.writelines(_pieces(answer))
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(partial, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(partial)
+                raise
 
     def nodes(self) -> list[NodeAnswer]:
         """Reads the nodes that the hub listens to."""
@@ -165,8 +184,8 @@ class Hub:
         if count < 1:
             raise ValueError(f"block_s is {block_s}: a block has at least one sample")
         with self._get("/api/v1/nodes/live.wav", {"node": node}) as answer:
-            answer.read(_WAV_HEAD_BYTES)
-            while len(block := answer.read(2 * count)) == 2 * count:
+            _read(answer, _WAV_HEAD_BYTES)
+            while len(block := _read(answer, 2 * count)) == 2 * count:
                 yield np.frombuffer(block, dtype="<i2").astype(np.int16)
 
     def page(self, *, limit: int = 50, cursor: str | None = None) -> EventsAnswer:
@@ -176,7 +195,7 @@ class Hub:
 
     def _json(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         with self._get(path, query or {}) as answer:
-            return json.load(answer)
+            return json.loads(_whole(answer))
 
     def _get(self, path: str, query: Mapping[str, str]) -> HTTPResponse:
         return self._open(self._request(path, query))
@@ -191,6 +210,48 @@ class Hub:
         except urllib.error.HTTPError as answer:
             with answer:
                 raise _error(answer.code, answer.read(_MAX_ERROR_BYTES)) from None
+
+
+def _read(answer: HTTPResponse, count: int) -> bytes:
+    """Reads `count` bytes, fewer only at the end of the answer."""
+    try:
+        return answer.read(count)
+    except IncompleteRead as error:
+        raise _cut_off() from error
+
+
+def _pieces(answer: HTTPResponse) -> Iterator[bytes]:
+    """Yields an answer as it comes, up to its end. `for line in answer` would take a cut-off for the end."""
+    # The hub sends chunks, whose end `read1` checks. What a proxy passes on may have a length instead, which `read1`
+    # does not check. Only some versions of Python count `answer.length` down.
+    left: int | None = answer.length
+    try:
+        while left != 0 and (piece := answer.read1(_PIECE_BYTES if left is None else min(left, _PIECE_BYTES))):
+            left = None if left is None else left - len(piece)
+            yield piece
+    except IncompleteRead as error:
+        raise _cut_off() from error
+    if left:
+        raise _cut_off()
+
+
+def _whole(answer: HTTPResponse) -> bytes:
+    return b"".join(_pieces(answer))
+
+
+def _lines(answer: HTTPResponse) -> Iterator[bytes]:
+    """Yields the lines of an answer, each without its end."""
+    rest = b""
+    for piece in _pieces(answer):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    # The hub ends every line.
+    if rest:
+        raise _cut_off()
+
+
+def _cut_off() -> ConnectionError:
+    return ConnectionError("the answer of the hub was cut off; try again")
 
 
 def _query(

@@ -28,6 +28,33 @@ class AnalyzeAnswer(TypedDict):
     """
 
 
+class AuditLine(TypedDict):
+    """
+    An entry of the audit log.
+    """
+
+    action: str
+    """
+    What was done: a word such as `log_in`, `label`, `delete_event` or `live_listening`.
+    """
+    address: str
+    """
+    IP address. Empty for a command.
+    """
+    at: str
+    """
+    When, RFC 3339 in UTC.
+    """
+    subject: str
+    """
+    What it was done to.
+    """
+    who: str
+    """
+    A user, `token NAME`, `command`, `this machine` or `anyone`.
+    """
+
+
 Binary: TypeAlias = bytes
 """
 Bytes of a file: sound, a picture or an archive.
@@ -325,6 +352,40 @@ class LiveLevelAnswer(TypedDict):
     """
 
 
+class LiveListener(TypedDict):
+    """
+    Somebody who hears live audio.
+    """
+
+    node: str
+    """
+    URL of the node.
+    """
+    since: str
+    """
+    Since when, RFC 3339 in UTC.
+    """
+    who: str
+    """
+    A user, `token NAME`, `this machine` or `anyone`.
+    """
+
+
+class LogIn(TypedDict, closed=True):
+    """
+    Name and password.
+    """
+
+    name: str
+    """
+    Name of the user.
+    """
+    password: str
+    """
+    The password.
+    """
+
+
 class MeasurementsAnswer(TypedDict):
     """
     Acoustic measurements of a vocalisation.
@@ -365,6 +426,17 @@ class MeasurementsAnswer(TypedDict):
     voiced_fraction: float
     """
     Fraction of the vocalisation that has a pitch, 0 to 1.
+    """
+
+
+class NewTokenAnswer(TypedDict):
+    """
+    A new token.
+    """
+
+    token: str
+    """
+    Its text. The hub does not keep it.
     """
 
 
@@ -609,6 +681,90 @@ class Ready(TypedDict):
     """
 
 
+class SessionAnswer(TypedDict):
+    """
+    Who the client is.
+    """
+
+    has_users: bool
+    """
+    Whether there are users.
+    """
+    role: NotRequired[str | None]
+    """
+    `viewer`, `listener`, `owner` or `admin`. Null: the client has not logged in.
+    """
+    user: NotRequired[str | None]
+    """
+    The user, or `token NAME`. Null: the client has not logged in.
+    """
+
+
+class SessionEntry(TypedDict):
+    """
+    A browser that is logged in.
+    """
+
+    address: str
+    """
+    IP address that logged in.
+    """
+    agent: str
+    """
+    The browser, by its own word.
+    """
+    created_at: str
+    """
+    When the user logged in, RFC 3339 in UTC.
+    """
+    id: int
+    """
+    Number of the session.
+    """
+    this: bool
+    """
+    Whether this request belongs to the session.
+    """
+    used_at: str
+    """
+    Last use, RFC 3339 in UTC, to ten minutes.
+    """
+    user: str
+    """
+    Name of the user.
+    """
+
+
+class SessionsAnswer(TypedDict):
+    """
+    The sessions.
+    """
+
+    sessions: list[SessionEntry]
+    """
+    The last used first, at most 20 of each user.
+    """
+
+
+class SetUp(TypedDict, closed=True):
+    """
+    The first user.
+    """
+
+    name: str
+    """
+    Name of the user.
+    """
+    password: str
+    """
+    The password, 8 characters to 256 bytes.
+    """
+    secret: str
+    """
+    The secret of the set-up link.
+    """
+
+
 class SnapshotsAnswer(TypedDict):
     """
     Snapshots of the database.
@@ -682,6 +838,131 @@ class Tape(TypedDict):
     """
 
 
+class TokenAnswer(TypedDict):
+    """
+    A token.
+    """
+
+    created_at: str
+    """
+    When it was made, RFC 3339 in UTC.
+    """
+    expires_at: NotRequired[str | None]
+    """
+    When it expires, RFC 3339 in UTC. Null: never.
+    """
+    name: str
+    """
+    Name of the token.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+    used_at: NotRequired[str | None]
+    """
+    Last use, RFC 3339 in UTC, to ten minutes. Null: never used.
+    """
+
+
+class TokenToAdd(TypedDict, closed=True):
+    """
+    A token to make.
+    """
+
+    days: NotRequired[int | None]
+    """
+    After how many days it expires. Null: never.
+    """
+    name: str
+    """
+    Name of the token: letters, digits and `-_.@`, at most 64 bytes.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+
+
+class TokensAnswer(TypedDict):
+    """
+    The tokens.
+    """
+
+    tokens: list[TokenAnswer]
+    """
+    By name, at most 128, those that have expired too.
+    """
+
+
+class UserAnswer(TypedDict):
+    """
+    A user.
+    """
+
+    created_at: str
+    """
+    When the user was added, RFC 3339 in UTC.
+    """
+    name: str
+    """
+    Name to log in with.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+    used_at: NotRequired[str | None]
+    """
+    Last use of a session, RFC 3339 in UTC, to ten minutes. Null: no session.
+    """
+
+
+class UserChange(TypedDict, closed=True):
+    """
+    Changes to a user. What is left out stays.
+    """
+
+    password: NotRequired[str | None]
+    """
+    The password, 8 characters to 256 bytes. A new one ends all sessions of the user.
+    """
+    role: NotRequired[str | None]
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+
+
+class UserToAdd(TypedDict, closed=True):
+    """
+    A user to add.
+    """
+
+    name: str
+    """
+    Name to log in with: letters, digits and `-_.@`, at most 64 bytes.
+    """
+    password: str
+    """
+    The password, 8 characters to 256 bytes.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+
+
+class UsersAnswer(TypedDict):
+    """
+    The users.
+    """
+
+    users: list[UserAnswer]
+    """
+    By name, at most 64.
+    """
+
+
 class WaitingAnswer(TypedDict):
     """
     A discovered node that waits to be admitted.
@@ -746,6 +1027,11 @@ class AnalysisAnswer(TypedDict):
     """
     When the analysis ended. Null while it runs.
     """
+    finding: NotRequired[str | None]
+    """
+    What was found: `no_cat`, `uncertain` (a cat whose context is unclear), `waiting_for_food`, `isolation` or
+    `brushing`. Null while the analysis runs, or if no audio was received.
+    """
     first_sample: NotRequired[int | None]
     """
     Index of the first sample (16 kHz) since the node's start. Null: no audio was received.
@@ -791,6 +1077,21 @@ class AnalysisAnswer(TypedDict):
     """
     How the cat is: `Hungry` (waiting for food), `Good` (content, being brushed), `Bad` (in distress) or `Smelly`
     (no cat was heard, or no context stood out). Null while the analysis runs, or if there is no audio.
+    """
+
+
+class AuditAnswer(TypedDict):
+    """
+    A page of the audit log.
+    """
+
+    entries: list[AuditLine]
+    """
+    Latest first.
+    """
+    next_cursor: NotRequired[str | None]
+    """
+    Send it as `cursor` to get the next page. Null: this is the last page.
     """
 
 
@@ -1142,6 +1443,10 @@ class ListeningAnswer(TypedDict):
     clips: ClipCountsAnswer
     """
     Counts of clips since the hub's start.
+    """
+    live_listeners: list[LiveListener]
+    """
+    Who hears live audio through this hub now, at most 8.
     """
     nodes: list[NodeListening]
     """

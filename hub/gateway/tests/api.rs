@@ -408,6 +408,8 @@ async fn archive_has_every_clip_with_its_table_and_names_the_missing_ones() {
     let table = String::from_utf8(file("clips/event-1.Table.1.selections.txt")).unwrap();
     let cells: Vec<&str> = table.lines().nth(1).unwrap().split('\t').collect();
     assert_eq!((cells[3], cells[4], cells[7]), ("0.000000", "0.500000", "isolation"));
+    let header: Vec<&str> = table.lines().next().unwrap().split('\t').collect();
+    assert_eq!((header.len(), header[10], cells[10], header[11]), (cells.len(), "Context", "isolation", "Pitch (Hz)"));
     let csv = file("events.csv");
     let mut reader = csv::Reader::from_reader(&csv[..]);
     let header = reader.headers().unwrap().clone();

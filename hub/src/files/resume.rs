@@ -23,6 +23,12 @@ pub(super) enum ResumeError {
     Io(PathBuf, io::Error),
     #[error("{} has something else than results of hub analyze, in line {line}; give another file", path.display())]
     Foreign { path: PathBuf, line: usize },
+    #[error(
+        "{}, line {line}: {file:?} has no folder, so it may be another recording than the one of that name here; write \
+         the folder before it, or give another file",
+        path.display()
+    )]
+    Relative { path: PathBuf, line: usize, file: String },
     #[error("{} is being written by another hub analyze", .0.display())]
     Locked(PathBuf),
 }
@@ -75,6 +81,10 @@ impl Results {
                 break;
             }
             let Line { file, error } = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+            // `hub analyze --json` writes names as they were typed, in a folder that is not known here.
+            if error.is_none() && file != STDIN && Path::new(&file).is_relative() {
+                return Err(ResumeError::Relative { path: path.to_path_buf(), line, file });
+            }
             if error.is_none() && files.last() != Some(&file) {
                 files.push(file);
                 last_began = end;
@@ -90,8 +100,20 @@ impl Results {
 
     /// Whether the results have this recording.
     pub(super) fn has(&self, path: &Path) -> bool {
-        // Results write other names with replacement characters, so two names may look the same.
-        path.to_str().is_some_and(|name| name != STDIN) && self.done.contains(&place(path))
+        let place = place(path);
+        // Results write names that are not UTF-8 with replacement characters, so two names may look the same.
+        path != Path::new(STDIN) && place.to_str().is_some() && self.done.contains(&place)
+    }
+}
+
+/// The name of a recording in results that are continued: absolute, so that it means the same recording in every
+/// folder. Links to folders are resolved. A link to the file is not, because its own name may be a date.
+pub(super) fn full_name(path: &Path) -> PathBuf {
+    let parent = path.parent().map(|parent| if parent == Path::new("") { Path::new(".") } else { parent });
+    match (parent.map(Path::canonicalize), path.file_name()) {
+        _ if path == Path::new(STDIN) => path.to_path_buf(),
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()),
     }
 }
 
@@ -107,8 +129,8 @@ mod tests {
 
     use super::*;
 
-    fn line(file: &str) -> String {
-        format!("{{\"file\":\"{file}\",\"duration_s\":1.0}}\n")
+    fn line(name: &str) -> String {
+        format!("{{\"file\":\"/cards/{name}\",\"duration_s\":1.0}}\n")
     }
 
     /// What is left of the results after they were opened, and whether they have `a.wav` and `b.wav`.
@@ -117,7 +139,10 @@ mod tests {
         let path = dir.path().join("results.jsonl");
         fs::write(&path, text).unwrap();
         let results = Results::open(&path, several).unwrap();
-        (fs::read_to_string(&path).unwrap(), ["a.wav", "b.wav"].map(|name| results.has(Path::new(name))))
+        (
+            fs::read_to_string(&path).unwrap(),
+            ["a.wav", "b.wav"].map(|name| results.has(&Path::new("/cards").join(name))),
+        )
     }
 
     #[test]
@@ -139,14 +164,14 @@ mod tests {
 
     #[test]
     fn a_recording_that_failed_is_tried_again() {
-        let text = format!("{{\"file\":\"a.wav\",\"error\":\"no such file\"}}\n{}", line("b.wav"));
+        let text = format!("{{\"file\":\"/cards/a.wav\",\"error\":\"no such file\"}}\n{}", line("b.wav"));
         assert_eq!(opened(&text, false), (text.clone(), [false, true]));
     }
 
     #[test]
     fn other_files_are_left_as_they_are() {
         let dir = tempfile::tempdir().unwrap();
-        for text in ["RIFF....WAVE", "file,start_s\na.wav,1\n", "{\"a\":1}\n", "{\"file\":\"a.wav\"}\nnotes"] {
+        for text in ["RIFF....WAVE", "file,start_s\na.wav,1\n", "{\"a\":1}\n", "{\"file\":\"/a.wav\"}\nnotes"] {
             let path = dir.path().join("other");
             fs::write(&path, text).unwrap();
             assert!(matches!(Results::open(&path, true), Err(ResumeError::Foreign { .. })), "{text}");
@@ -162,6 +187,44 @@ mod tests {
         assert!(matches!(Results::open(&path, false), Err(ResumeError::Locked(_))));
         first.file.write_all(line("a.wav").as_bytes()).unwrap();
         drop(first);
-        assert!(Results::open(&path, false).unwrap().has(Path::new("a.wav")));
+        assert!(Results::open(&path, false).unwrap().has(Path::new("/cards/a.wav")));
+    }
+
+    #[test]
+    fn names_without_their_folder_are_refused_and_the_results_are_left_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("results.jsonl");
+        for name in ["a.wav", "./a.wav", "../n1/a.wav", "n1/a.wav"] {
+            let text = format!("{}{{\"file\":\"{name}\",\"duration_s\":1.0}}\n", line("b.wav"));
+            fs::write(&path, &text).unwrap();
+            let error = Results::open(&path, true).err().unwrap();
+            assert!(error.to_string().contains(&format!("line 2: {name:?} has no folder")), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        // Neither is left out, so neither is mistaken.
+        let text = "{\"file\":\"-\",\"duration_s\":1.0}\n{\"file\":\"a.wav\",\"error\":\"no such file\"}\n";
+        assert_eq!(opened(text, false), (text.into(), [false, false]));
+    }
+
+    #[test]
+    fn full_name_leads_to_the_recording_from_every_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("n1")).unwrap();
+        fs::write(root.join("n1/a.wav"), "").unwrap();
+        std::os::unix::fs::symlink("n1", root.join("today")).unwrap();
+        std::os::unix::fs::symlink("n1/a.wav", root.join("20260725_233000.wav")).unwrap();
+        for (typed, full) in [
+            ("n1/a.wav", "n1/a.wav"),
+            ("n1/../n1/./a.wav", "n1/a.wav"),
+            ("today/a.wav", "n1/a.wav"),
+            ("20260725_233000.wav", "20260725_233000.wav"),
+        ] {
+            assert_eq!(full_name(&root.join(typed)), root.join(full), "{typed}");
+        }
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(full_name(Path::new("a.wav")), here.join("a.wav"));
+        assert_eq!(full_name(Path::new("no/such/a.wav")), here.join("no/such/a.wav"));
+        assert_eq!(full_name(Path::new("-")), Path::new("-"));
     }
 }

@@ -1,34 +1,18 @@
 //! Tables that sound editors open next to a recording: selection tables of Raven and label tracks of Audacity.
 
 use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use daemon::cause::cause;
+use hub_base::raven::{self, Selection};
 use recordings::Channel;
 use sound::SAMPLE_RATE_HZ;
 
 use super::Report;
-
-/// The highest frequency of a selection, in hertz: what is above is not analysed.
-const MAX_HZ: u32 = SAMPLE_RATE_HZ / 2;
-
-/// Columns of a selection table. Raven knows the first seven, and shows the others as annotations.
-const RAVEN_COLUMNS: [&str; 11] = [
-    "Selection",
-    "View",
-    "Channel",
-    "Begin Time (s)",
-    "End Time (s)",
-    "Low Freq (Hz)",
-    "High Freq (Hz)",
-    "Score",
-    "Kind",
-    "Context",
-    "Pitch (Hz)",
-];
 
 /// The program that a table is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +22,20 @@ pub(super) enum Editor {
 }
 
 impl Editor {
-    /// What the name of a table has behind the name of its recording.
-    fn ending(self) -> &'static str {
-        match self {
-            Self::Raven => ".selections.txt",
-            Self::Audacity => ".labels.txt",
-        }
+    /// The name of the table of a recording with this name.
+    fn name_for(self, recording: &OsStr) -> OsString {
+        let (mut name, ending) = match self {
+            Self::Raven => (Path::new(recording).file_stem().unwrap_or_default().to_owned(), raven::ENDING),
+            Self::Audacity => (recording.to_owned(), ".labels.txt"),
+        };
+        name.push(ending);
+        name
     }
 
     /// The table of a recording. Times are in seconds from the beginning of the file.
     pub(super) fn table(self, reports: &[Report]) -> String {
         match self {
-            Self::Raven => raven(reports),
+            Self::Raven => raven::table(reports.iter().flat_map(selections)),
             Self::Audacity => audacity(reports),
         }
     }
@@ -100,8 +86,7 @@ impl Tables {
     }
 
     fn path_for(&self, recording: &Path) -> PathBuf {
-        let mut name = recording.file_name().unwrap_or_default().to_owned();
-        name.push(self.editor.ending());
+        let name = self.editor.name_for(recording.file_name().unwrap_or_default());
         let Some(out) = &self.out else { return recording.with_file_name(name) };
         let in_folder = |folder: &PathBuf| recording.strip_prefix(folder).ok().filter(|rest| rest.parent().is_some());
         let folder = self.named.iter().find_map(in_folder).and_then(Path::parent).unwrap_or(Path::new(""));
@@ -129,33 +114,27 @@ impl Tables {
     }
 }
 
-fn raven(reports: &[Report]) -> String {
-    let mut table = RAVEN_COLUMNS.join("\t");
-    table.push('\n');
-    let mut number = 0;
-    for report in reports {
-        let channel = match report.channel {
-            Some(Channel::One(channel)) => channel,
-            Some(Channel::Mix) | None => 1,
-        };
-        let high_hz = MAX_HZ.min(report.sample_rate_hz / 2);
-        for heard in &report.heard {
-            let found = &heard.detection;
-            number += 1;
-            // Writing to a text cannot fail.
-            let _ = writeln!(
-                table,
-                "{number}\tSpectrogram 1\t{channel}\t{}\t{}\t0\t{high_hz}\t{:.3}\t{}\t{}\t{:.0}",
-                seconds(found.start_sample),
-                seconds(found.end_sample),
-                found.score,
-                heard.kind.as_str(),
-                found.context.label.as_str(),
-                found.measurements.pitch_median_hz,
-            );
+/// What was found in a recording, or in one of its channels.
+fn selections(report: &Report) -> impl Iterator<Item = Selection> {
+    let channel = match report.channel {
+        Some(Channel::One(channel)) => channel,
+        Some(Channel::Mix) | None => 1,
+    };
+    report.heard.iter().map(move |heard| {
+        let found = &heard.detection;
+        let context = found.context.label.as_str();
+        Selection {
+            channel,
+            begin_s: found.start_sample as f64 / f64::from(SAMPLE_RATE_HZ),
+            end_s: found.end_sample as f64 / f64::from(SAMPLE_RATE_HZ),
+            sample_rate_hz: report.sample_rate_hz,
+            annotation: context.into(),
+            kind: heard.kind.as_str().into(),
+            score: found.score,
+            context: context.into(),
+            pitch_hz: found.measurements.pitch_median_hz,
         }
-    }
-    table
+    })
 }
 
 fn audacity(reports: &[Report]) -> String {
@@ -205,9 +184,11 @@ mod tests {
         let (start, end) = (seconds(found.start_sample), seconds(found.end_sample));
         let raven = Editor::Raven.table(&reports);
         let lines: Vec<Vec<&str>> = raven.lines().map(|line| line.split('\t').collect()).collect();
-        assert_eq!((lines.len(), &lines[0][..]), (2, &RAVEN_COLUMNS[..]));
-        assert_eq!(lines[1][..7], ["1", "Spectrogram 1", "1", &start, &end, "0", "8000"]);
-        assert_eq!((lines[1].len(), lines[1][8]), (RAVEN_COLUMNS.len(), "meow"));
+        assert_eq!((lines.len(), lines[0].len()), (2, lines[1].len()));
+        let (context, score) = (found.context.label.as_str(), format!("{:.4}", found.score));
+        let pitch = format!("{:.0}", found.measurements.pitch_median_hz);
+        let row = ["1", "Spectrogram 1", "1", &start, &end, "0.0", "8000.0", context, "meow", &score, context, &pitch];
+        assert_eq!(lines[1], row);
         let labels = Editor::Audacity.table(&reports);
         assert!(labels.starts_with(&format!("{start}\t{end}\tmeow ")), "{labels}");
         let each = Options { channels: Some(Channels::Each), ..Options::default() };
@@ -220,7 +201,8 @@ mod tests {
     #[test]
     fn table_lies_next_to_its_recording_or_at_the_same_place_in_another_folder() {
         let beside = tables(Editor::Raven, None, &[Path::new("in")]);
-        assert_eq!(beside.path_for(Path::new("in/a/1.wav")), Path::new("in/a/1.wav.selections.txt"));
+        assert_eq!(beside.path_for(Path::new("in/a/1.wav")), Path::new("in/a/1.Table.1.selections.txt"));
+        assert_eq!(beside.path_for(Path::new("2026.11.28.flac")), Path::new("2026.11.28.Table.1.selections.txt"));
         let named = [Path::new("in"), Path::new("x/2.wav")];
         let elsewhere = tables(Editor::Audacity, Some("out".into()), &named);
         assert_eq!(elsewhere.path_for(Path::new("in/a/1.wav")), Path::new("out/a/1.wav.labels.txt"));

@@ -189,11 +189,15 @@ fn selection(event: &Event, clip: &Clip) -> Selection {
         since as f64 / f64::from(SAMPLE_RATE_HZ)
     };
     Selection {
+        channel: 1,
         begin_s: seconds(event.found.start_sample),
         end_s: seconds(event.found.end_sample),
+        sample_rate_hz: SAMPLE_RATE_HZ,
         annotation: event.counts_as().as_str().to_owned(),
         kind: event.found.kind.clone().unwrap_or_default(),
         score: event.found.score,
+        context: event.found.context.label.as_str().to_owned(),
+        pitch_hz: event.found.measurements.pitch_median_hz,
     }
 }
 
