@@ -331,7 +331,7 @@ async fn add_user(State(app): State<Arc<App>>, Body(body): Body<UserToAdd>) -> R
     Ok(about(format!("{name} ({role})"), StatusCode::NO_CONTENT))
 }
 
-/// Changes the role or the password of a user. A new password ends all sessions of the user.
+/// Changes the role or the password of a user, or both together. A new password ends all sessions of the user.
 #[utoipa::path(
     put, path = "/api/v1/users/{name}", operation_id = "change_user", tag = "people", request_body = UserChange,
     params(("name" = String, Path, description = "Name of the user, percent-encoded")),
@@ -347,14 +347,13 @@ async fn change_user(
     Path(name): Path<String>,
     Body(body): Body<UserChange>,
 ) -> Result<Response, Failure> {
-    let mut subject = name.clone();
-    if let Some(role) = body.role {
-        let role = role_of(&role)?;
-        app.people.set_role(&name, role).await?;
+    let role = body.role.as_deref().map(role_of).transpose()?;
+    app.people.change_user(&name, role, body.password.as_deref()).await?;
+    let mut subject = name;
+    if let Some(role) = role {
         subject += &format!(" ({role})");
     }
-    if let Some(password) = body.password {
-        app.people.set_password(&name, &password).await?;
+    if body.password.is_some() {
         subject += ": password";
     }
     Ok(about(subject, StatusCode::NO_CONTENT))

@@ -194,8 +194,7 @@ impl People {
     /// # Errors
     /// [`Code::BadRequest`] if the password is not valid, [`Code::NotFound`] if there is no such user.
     pub async fn set_password(&self, name: &str, password: &str) -> Result<(), Error> {
-        let password = self.hasher.hash(password).await?;
-        done(self.store.set_password(name.to_owned(), password).await?, "user", name)
+        self.change_user(name, None, Some(password)).await
     }
 
     /// Changes a user's role, at once for the user's sessions too.
@@ -203,7 +202,20 @@ impl People {
     /// # Errors
     /// [`Code::NotFound`] if there is no such user, [`Code::Conflict`] if this is the last admin.
     pub async fn set_role(&self, name: &str, role: UserRole) -> Result<(), Error> {
-        done(self.store.set_role(name.to_owned(), role.as_str()).await?, "user", name)
+        self.change_user(name, Some(role), None).await
+    }
+
+    /// Changes a user's role and password, as far as they are given: both or neither.
+    ///
+    /// # Errors
+    /// Those of [`People::set_role`] and [`People::set_password`].
+    pub async fn change_user(&self, name: &str, role: Option<UserRole>, password: Option<&str>) -> Result<(), Error> {
+        let password = match password {
+            Some(password) => Some(self.hasher.hash(password).await?),
+            None => None,
+        };
+        let change = self.store.change_user(name.to_owned(), role.map(UserRole::as_str), password).await?;
+        done(change, "user", name)
     }
 
     /// Removes a user and ends the user's sessions.

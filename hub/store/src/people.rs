@@ -256,35 +256,36 @@ impl Store {
         .await
     }
 
-    /// Changes the password of a user and ends the user's sessions. Survives a power cut.
+    /// Changes the role and the password of a user, as far as they are given: both or neither. A role counts at once
+    /// for the user's sessions too, and the last admin stays admin. A password ends the user's sessions. Survives a
+    /// power cut.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn set_password(&self, name: String, password: PasswordHash) -> Result<Change, StoreError> {
+    pub async fn change_user(
+        &self,
+        name: String,
+        role: Option<&'static str>,
+        password: Option<PasswordHash>,
+    ) -> Result<Change, StoreError> {
         self.write_durably(move |db| {
-            let PasswordHash { salt, hash, memory_kib, passes } = password;
-            let changed = db.execute(
-                "UPDATE users SET salt = ?2, hash = ?3, memory_kib = ?4, passes = ?5 WHERE name = ?1",
-                params![name, salt, hash, memory_kib, passes],
-            )?;
-            db.execute("DELETE FROM sessions WHERE user_id = (SELECT id FROM users WHERE name = ?1)", [name])?;
-            Ok(if changed == 0 { Change::Unknown } else { Change::Done })
-        })
-        .await
-    }
-
-    /// Changes the role of a user, at once for the user's sessions too. The last admin stays admin. Survives a power
-    /// cut.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn set_role(&self, name: String, role: &'static str) -> Result<Change, StoreError> {
-        self.write_durably(move |db| {
-            if role != ADMIN && is_last_admin(db, &name)? {
-                return Ok(Change::LastAdmin);
+            if !has(db, "users", &name)? {
+                return Ok(Change::Unknown);
             }
-            let changed = db.execute("UPDATE users SET role = ?2 WHERE name = ?1", [name.as_str(), role])?;
-            Ok(if changed == 0 { Change::Unknown } else { Change::Done })
+            if let Some(role) = role {
+                if role != ADMIN && is_last_admin(db, &name)? {
+                    return Ok(Change::LastAdmin);
+                }
+                db.execute("UPDATE users SET role = ?2 WHERE name = ?1", [name.as_str(), role])?;
+            }
+            if let Some(PasswordHash { salt, hash, memory_kib, passes }) = password {
+                db.execute(
+                    "UPDATE users SET salt = ?2, hash = ?3, memory_kib = ?4, passes = ?5 WHERE name = ?1",
+                    params![name, salt, hash, memory_kib, passes],
+                )?;
+                db.execute("DELETE FROM sessions WHERE user_id = (SELECT id FROM users WHERE name = ?1)", [name])?;
+            }
+            Ok(Change::Done)
         })
         .await
     }
@@ -526,9 +527,14 @@ mod tests {
         assert_eq!(store.add_user("ben".into(), "viewer", password(2), true).await.unwrap(), Change::NotFirst);
         assert_eq!(store.add_user("anna".into(), "viewer", password(2), false).await.unwrap(), Change::Taken);
         assert_eq!(store.add_user("ben".into(), "viewer", password(2), false).await.unwrap(), Change::Done);
-        assert_eq!(store.set_role("anna".into(), "owner").await.unwrap(), Change::LastAdmin);
+        assert_eq!(
+            store.change_user("anna".into(), Some("owner"), Some(password(9))).await.unwrap(),
+            Change::LastAdmin
+        );
+        let stays = store.password_of("anna".into()).await.unwrap();
+        assert_eq!(stays, Some(password(1)), "role and password change together or not at all");
         assert_eq!(store.remove_user("anna".into(), false).await.unwrap(), Change::LastAdmin);
-        assert_eq!(store.set_role("ben".into(), ADMIN).await.unwrap(), Change::Done);
+        assert_eq!(store.change_user("ben".into(), Some(ADMIN), None).await.unwrap(), Change::Done);
         assert_eq!(store.remove_user("anna".into(), false).await.unwrap(), Change::Done);
         assert_eq!(store.remove_user("anna".into(), false).await.unwrap(), Change::Unknown);
         assert_eq!(store.remove_user("ben".into(), true).await.unwrap(), Change::Done);
@@ -556,7 +562,7 @@ mod tests {
         let found = store.session(vec![2]).await.unwrap().unwrap();
         assert_eq!((found.user.as_str(), found.role.as_str()), ("anna", ADMIN));
         assert!(store.end_session(found.id).await.unwrap() && !store.end_session(found.id).await.unwrap());
-        store.set_password("anna".into(), password(1)).await.unwrap();
+        store.change_user("anna".into(), None, Some(password(1))).await.unwrap();
         assert_eq!(store.sessions().await.unwrap(), []);
         assert!(store.add_session(new_session("anna", 30, i64::MAX)).await.unwrap());
         store.remove_user("anna".into(), true).await.unwrap();

@@ -210,6 +210,29 @@ async fn lower_role_counts_at_once() {
 }
 
 #[tokio::test]
+async fn change_that_is_refused_changes_nothing() {
+    let gateway = Gateway::with_users(&[("anna", UserRole::Admin), ("ben", UserRole::Viewer)]).await;
+    let token = gateway.people.add_token("admin", UserRole::Admin, None).await.unwrap();
+    let bearer = format!("Bearer {}", token.expose());
+    let change = async |name: &str, role: &str, password: &str| {
+        let body = Some(serde_json::json!({ "role": role, "password": password }));
+        let path = format!("/api/v1/users/{name}");
+        let headers = [("authorization", bearer.as_str())];
+        gateway.status(Ask { method: "PUT", path: &path, headers: &headers, body, ..Ask::default() }).await
+    };
+    let role = async || gateway.people.users().await.unwrap().into_iter().find(|user| user.name == "ben").unwrap().role;
+    assert_eq!(change("ben", "admin", "x").await, 400, "the password is too short");
+    assert_eq!(role().await, "viewer");
+    assert_eq!(change("anna", "owner", "another horse").await, 409, "the last admin");
+    assert_eq!(gateway.log_in("anna", PASSWORD, ELSEWHERE, "", false).await.0, 200, "the password is as before");
+    assert_eq!(change("ben", "owner", "another horse").await, 204);
+    assert_eq!(
+        (role().await.as_str(), gateway.people.audit(None, 1).await.unwrap()[0].subject.as_str()),
+        ("owner", "ben (owner): password")
+    );
+}
+
+#[tokio::test]
 async fn without_users_this_machine_is_open_and_a_proxy_on_it_is_not() {
     let gateway = Gateway::new().await;
     let proxied = [("host", "localhost"), ("x-forwarded-for", "127.0.0.1")];
