@@ -56,8 +56,16 @@ pub struct People {
     hasher: Hasher,
     attempts: Arc<Attempts>,
     audit: AuditLog,
-    /// Hash of the secret of the set-up link, until a user exists.
-    setup: Arc<Mutex<Option<Vec<u8>>>>,
+    setup: Arc<Mutex<Option<SetUp>>>,
+}
+
+/// The set-up link, until a user is added.
+#[derive(Debug)]
+struct SetUp {
+    /// Hash of its secret.
+    secret: Vec<u8>,
+    /// How many users were ever added before it.
+    users_ever: i64,
 }
 
 impl People {
@@ -178,15 +186,19 @@ impl People {
     /// [`Code::BadRequest`] if the name or the password is not valid, [`Code::Conflict`] if the name is taken or there
     /// are too many users.
     pub async fn add_user(&self, new: NewUser) -> Result<(), Error> {
-        self.add(new, false).await
+        let name = new.name.clone();
+        done(self.add(new, None).await?, "user", &name)
     }
 
-    async fn add(&self, new: NewUser, only_first: bool) -> Result<(), Error> {
+    async fn add(&self, new: NewUser, first_after: Option<i64>) -> Result<Change, Error> {
         let NewUser { name, role, password } = new;
         check_name(&name)?;
         let password = self.hasher.hash(&password).await?;
-        let change = self.store.add_user(name.clone(), role.as_str(), password, only_first).await?;
-        done(change, "user", &name)
+        let change = self.store.add_user(name, role.as_str(), password, first_after).await?;
+        if change == Change::Done {
+            *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        Ok(change)
     }
 
     /// Changes a user's password and ends the user's sessions.
@@ -260,7 +272,7 @@ impl People {
         done(self.store.remove_token(name.to_owned()).await?, "token", name)
     }
 
-    /// Draws the secret of the set-up link, good until a user exists. A secret that was drawn before is no longer good.
+    /// Draws the secret of the set-up link, good until a user is added, also by another process. A secret that was drawn before is no longer good.
     /// `None`: there are users.
     ///
     /// # Errors
@@ -269,8 +281,9 @@ impl People {
         if self.has_users().await? {
             return Ok(None);
         }
-        let secret = Secret::random();
-        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Some(secret.hash());
+        let (secret, users_ever) = (Secret::random(), self.store.users_ever().await?);
+        let setup = SetUp { secret: secret.hash(), users_ever };
+        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = Some(setup);
         Ok(Some(secret))
     }
 
@@ -280,17 +293,17 @@ impl People {
     /// [`Code::Forbidden`] if the link is not good, otherwise as [`People::add_user`].
     pub async fn set_up(&self, secret: &str, name: &str, password: &str) -> Result<(), Error> {
         let wrong = || Error::new(Code::Forbidden, "this set-up link is no longer good; restart the hub for another");
-        let is_right = {
+        let first_after = {
             let setup = self.setup.lock().unwrap_or_else(PoisonError::into_inner);
-            setup.as_ref().is_some_and(|setup| setup.ct_eq(&hash(secret)).into())
+            let known = setup.as_ref().filter(|setup| setup.secret.ct_eq(&hash(secret)).into());
+            known.map(|setup| setup.users_ever)
         };
-        if !is_right {
-            return Err(wrong());
-        }
+        let first_after = first_after.ok_or_else(wrong)?;
         let new = NewUser { name: name.to_owned(), role: UserRole::Admin, password: password.to_owned() };
-        self.add(new, true).await?;
-        *self.setup.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
+        match self.add(new, Some(first_after)).await? {
+            Change::TooLate => Err(wrong()),
+            change => done(change, "user", name),
+        }
     }
 
     /// Adds an entry to the audit log. A failure is logged and not reported.
@@ -339,7 +352,7 @@ fn done(change: Change, what: &str, name: &str) -> Result<(), Error> {
             let most = if what == "user" { MAX_USERS } else { MAX_TOKENS };
             conflict(format!("there are {most} {what}s already, the most that are allowed; remove one first"))
         }
-        Change::NotFirst => conflict("there are users already; log in, or ask an admin".to_owned()),
+        Change::NotFirst | Change::TooLate => conflict("there are users already; log in, or ask an admin".to_owned()),
         Change::LastAdmin => {
             conflict(format!("{name:?} is the last admin; make another user admin first, or use `hub user`"))
         }
@@ -436,5 +449,22 @@ mod tests {
         assert_eq!(code(people.set_up(secret.expose(), "eve", "correct horse")).await, Code::Forbidden);
         assert_eq!(people.users().await.unwrap()[0].role, "admin");
         assert_eq!(code(people.remove_user("ben", By::Page)).await, Code::Conflict);
+    }
+
+    #[tokio::test]
+    async fn set_up_link_ends_when_a_user_is_added_in_another_way() {
+        let (_dir, people) = people().await;
+        // The other one is another process: a command, or a hub in several parts.
+        let other = People::new(people.store.clone());
+        for by in [&people, &other] {
+            people.remove_user("anna", By::Command).await.unwrap();
+            let link = people.begin_setup().await.unwrap().unwrap();
+            let anna = NewUser { name: "anna".into(), role: UserRole::Admin, password: "correct horse".into() };
+            by.add_user(anna.clone()).await.unwrap();
+            people.remove_user("anna", By::Command).await.unwrap();
+            assert_eq!(code(people.set_up(link.expose(), "eve", "correct horse")).await, Code::Forbidden);
+            assert_eq!(people.users().await.unwrap(), []);
+            people.add_user(anna).await.unwrap();
+        }
     }
 }

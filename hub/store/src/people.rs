@@ -64,6 +64,8 @@ pub enum Change {
     Full,
     /// There are users already, so this is not the first.
     NotFirst,
+    /// A user was added since, and removed.
+    TooLate,
     /// Nothing has this name.
     Unknown,
     /// Without this admin, there would be none.
@@ -179,6 +181,12 @@ fn has(db: &Connection, table: &str, name: &str) -> Result<bool, StoreError> {
     Ok(db.query_row(&sql, [name], |row| row.get(0))?)
 }
 
+/// The highest number that a user ever had. SQLite gives no number twice.
+fn users_ever(db: &Connection) -> Result<i64, StoreError> {
+    let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'users'";
+    Ok(db.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
 /// Whether `name` is an admin and nobody else is.
 fn is_last_admin(db: &Transaction<'_>, name: &str) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM users WHERE name = ?1 AND role = ?2) \
@@ -195,7 +203,16 @@ impl Store {
         self.read(|db| Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0))?)).await
     }
 
-    /// Adds a user. With `only_first`, only if there are none. Survives a power cut.
+    /// How many users were ever added, those that were removed too.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn users_ever(&self) -> Result<i64, StoreError> {
+        self.read(users_ever).await
+    }
+
+    /// Adds a user. With `first_after`, only if there are none, and none was added since [`Store::users_ever`] was
+    /// this number, by whatever process. Survives a power cut.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -204,12 +221,17 @@ impl Store {
         name: String,
         role: &'static str,
         password: PasswordHash,
-        only_first: bool,
+        first_after: Option<i64>,
     ) -> Result<Change, StoreError> {
         self.write_durably(move |db| {
             let users = count(db, "users")?;
-            if only_first && users > 0 {
-                return Ok(Change::NotFirst);
+            if let Some(ever) = first_after {
+                if users > 0 {
+                    return Ok(Change::NotFirst);
+                }
+                if users_ever(db)? != ever {
+                    return Ok(Change::TooLate);
+                }
             }
             if has(db, "users", &name)? {
                 return Ok(Change::Taken);
@@ -517,16 +539,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         assert!(!store.has_users().await.unwrap());
-        assert_eq!(store.add_user("anna".into(), ADMIN, password(1), true).await.unwrap(), Change::Done);
+        assert_eq!(store.add_user("anna".into(), ADMIN, password(1), Some(0)).await.unwrap(), Change::Done);
         (dir, store)
     }
 
     #[tokio::test]
     async fn last_admin_stays_and_names_are_unique() {
         let (_dir, store) = store_with_admin().await;
-        assert_eq!(store.add_user("ben".into(), "viewer", password(2), true).await.unwrap(), Change::NotFirst);
-        assert_eq!(store.add_user("anna".into(), "viewer", password(2), false).await.unwrap(), Change::Taken);
-        assert_eq!(store.add_user("ben".into(), "viewer", password(2), false).await.unwrap(), Change::Done);
+        assert_eq!(store.add_user("ben".into(), "viewer", password(2), Some(1)).await.unwrap(), Change::NotFirst);
+        assert_eq!(store.add_user("anna".into(), "viewer", password(2), None).await.unwrap(), Change::Taken);
+        assert_eq!(store.add_user("ben".into(), "viewer", password(2), None).await.unwrap(), Change::Done);
         assert_eq!(
             store.change_user("anna".into(), Some("owner"), Some(password(9))).await.unwrap(),
             Change::LastAdmin
@@ -539,11 +561,15 @@ mod tests {
         assert_eq!(store.remove_user("anna".into(), false).await.unwrap(), Change::Unknown);
         assert_eq!(store.remove_user("ben".into(), true).await.unwrap(), Change::Done);
         assert!(!store.has_users().await.unwrap());
+        assert_eq!(store.users_ever().await.unwrap(), 2);
+        let first_after = async |ever| store.add_user("eve".into(), ADMIN, password(3), Some(ever)).await.unwrap();
+        assert_eq!(first_after(0).await, Change::TooLate);
+        assert_eq!(first_after(1).await, Change::TooLate);
         for number in 0..MAX_USERS {
-            let added = store.add_user(format!("u{number}"), "viewer", password(1), false).await.unwrap();
+            let added = store.add_user(format!("u{number}"), "viewer", password(1), None).await.unwrap();
             assert_eq!(added, Change::Done);
         }
-        assert_eq!(store.add_user("more".into(), "viewer", password(1), false).await.unwrap(), Change::Full);
+        assert_eq!(store.add_user("more".into(), "viewer", password(1), None).await.unwrap(), Change::Full);
     }
 
     #[tokio::test]
