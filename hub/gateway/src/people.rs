@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
-use hub_people::{By, NewUser, SESSION_DAYS, UserRole, Who};
+use hub_people::{By, Client, NewUser, SESSION_DAYS, UserRole, Who};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::gate::{Asker, SESSION_COOKIE, Subject};
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Body, Id, Params, bad, number_of, page_limit};
@@ -244,11 +245,14 @@ async fn session(
 async fn log_in(
     State(app): State<Arc<App>>,
     Extension(asker): Extension<Asker>,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     Body(LogIn { name, password }): Body<LogIn>,
 ) -> Result<Response, Failure> {
+    let is_local = caller.is_some_and(|Extension(caller)| caller.is_local());
+    let client = Client { address: asker.address, is_local };
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let (secret, role) = app.people.log_in(&name, &password, asker.address, agent).await?;
+    let (secret, role) = app.people.log_in(&name, &password, client, agent).await?;
     end_own(&app, &asker).await?;
     let answer = Line(SessionAnswer { user: Some(name), role: Some(role.as_str()), has_users: true });
     Ok(with_cookie(answer.into_response(), secret.expose(), SESSION_DAYS * 86_400, asker.https))

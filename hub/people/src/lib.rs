@@ -12,6 +12,7 @@ mod people;
 mod role;
 mod secret;
 
+pub use attempts::Client;
 pub use identity::{Identity, Who};
 pub use people::{By, MAX_NAME_BYTES, NewUser, People, SESSION_DAYS};
 pub use role::UserRole;

@@ -10,7 +10,7 @@ use hub_store::Store;
 use hub_store::people::{AuditEntry, Change, MAX_TOKENS, MAX_USERS, NewSession, Session, Token, User};
 use subtle::ConstantTimeEq;
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, Client};
 use crate::audit::AuditLog;
 use crate::identity::{Identity, Who};
 use crate::password::Hasher;
@@ -92,18 +92,20 @@ impl People {
         &self,
         name: &str,
         password: &str,
-        address: Option<IpAddr>,
+        client: Client,
         agent: &str,
     ) -> Result<(Secret, UserRole), Error> {
+        let address = client.address;
         let wrong = || Error::new(Code::Unauthenticated, "the name or the password is wrong");
         if name.len() > MAX_NAME_BYTES {
             return Err(wrong());
         }
-        if !self.attempts.begin(address, name, Instant::now()) {
+        let known = self.store.password_of(name.to_owned()).await?;
+        let salt = known.as_ref().map(|known| known.salt.clone()).unwrap_or_default();
+        if !self.attempts.begin(client, (name, &salt), Instant::now()) {
             let message = "too many log-ins have failed; try again in ten minutes";
             return Err(Error::new(Code::TooManyAttempts, message));
         }
-        let known = self.store.password_of(name.to_owned()).await?;
         let checked_with = known.as_ref().map(|known| known.hash.clone());
         let is_right = self.hasher.check(password, known).await?;
         let Some(checked_with) = checked_with.filter(|_| is_right) else {
@@ -122,7 +124,7 @@ impl People {
         if !self.store.add_session(new).await? {
             return Err(wrong());
         }
-        self.attempts.succeeded(address, name);
+        self.attempts.succeeded(client, (name, &salt));
         let identity = self.by_session(secret.expose()).await?.ok_or_else(wrong)?;
         self.audit.add(name, address, "log_in", "").await;
         Ok((secret, identity.role))
@@ -201,7 +203,8 @@ impl People {
         Ok(change)
     }
 
-    /// Changes a user's password and ends the user's sessions.
+    /// Changes a user's password and ends the user's sessions. Log-ins that failed before no longer count against the
+    /// user.
     ///
     /// # Errors
     /// [`Code::BadRequest`] if the password is not valid, [`Code::NotFound`] if there is no such user.
@@ -364,7 +367,7 @@ mod tests {
     use hub_store::Access;
 
     use super::*;
-    use crate::attempts::MAX_FAILURES;
+    use crate::attempts::MAX_FOR_NAME_FROM_PLACE;
 
     async fn people() -> (tempfile::TempDir, People) {
         let dir = tempfile::tempdir().unwrap();
@@ -381,7 +384,7 @@ mod tests {
     #[tokio::test]
     async fn log_in_gives_a_new_session_that_ends_at_once_when_it_is_revoked() {
         let (_dir, people) = people().await;
-        let log_in = || people.log_in("anna", "correct horse", None, "Browser");
+        let log_in = || people.log_in("anna", "correct horse", Client::default(), "Browser");
         let ((one, role), (other, _)) = (log_in().await.unwrap(), log_in().await.unwrap());
         assert_ne!(one, other);
         assert_eq!(role, UserRole::Admin);
@@ -394,7 +397,7 @@ mod tests {
         people.set_password("anna", "another horse").await.unwrap();
         assert_eq!(people.by_session(other.expose()).await.unwrap(), None);
         assert_eq!(code(log_in()).await, Code::Unauthenticated);
-        assert_eq!(code(people.log_in("nobody", "correct horse", None, "")).await, Code::Unauthenticated);
+        assert_eq!(code(people.log_in("nobody", "correct horse", Client::default(), "")).await, Code::Unauthenticated);
         let actions: Vec<_> = people.audit(None, 9).await.unwrap().into_iter().map(|entry| entry.action).collect();
         assert_eq!(actions, ["log_in_failed", "log_in_failed", "log_in", "log_in"]);
     }
@@ -402,7 +405,7 @@ mod tests {
     #[tokio::test]
     async fn other_role_counts_from_the_next_request_on() {
         let (_dir, people) = people().await;
-        let (anna, _) = people.log_in("anna", "correct horse", None, "").await.unwrap();
+        let (anna, _) = people.log_in("anna", "correct horse", Client::default(), "").await.unwrap();
         assert_eq!(code(people.set_role("anna", UserRole::Viewer)).await, Code::Conflict);
         let ben = NewUser { name: "ben".into(), role: UserRole::Admin, password: "battery staple".into() };
         people.add_user(ben).await.unwrap();
@@ -413,14 +416,20 @@ mod tests {
     #[tokio::test]
     async fn guesses_are_refused_after_a_few_and_the_right_password_with_them() {
         let (_dir, people) = people().await;
-        let address = Some("192.0.2.1".parse().unwrap());
-        for _ in 0..MAX_FAILURES {
-            assert_eq!(code(people.log_in("anna", "wrong guess", address, "")).await, Code::Unauthenticated);
+        let client = Client { address: Some("192.0.2.1".parse().unwrap()), is_local: false };
+        for _ in 0..MAX_FOR_NAME_FROM_PLACE {
+            assert_eq!(code(people.log_in("anna", "wrong guess", client, "")).await, Code::Unauthenticated);
         }
-        let refused = people.log_in("anna", "correct horse", address, "").await;
+        let refused = people.log_in("anna", "correct horse", client, "").await;
         assert_eq!(refused.unwrap_err().code, Code::TooManyAttempts);
         let failed = people.audit(None, 99).await.unwrap();
-        assert_eq!(failed.len(), MAX_FAILURES as usize, "what is refused unchecked is not logged each time");
+        let count = MAX_FOR_NAME_FROM_PLACE as usize;
+        assert_eq!(failed.len(), count, "what is refused unchecked is not logged each time");
+        let here = Client { address: Some("127.0.0.1".parse().unwrap()), is_local: true };
+        assert!(people.log_in("anna", "correct horse", here, "").await.is_ok(), "nobody is locked out elsewhere");
+        // As `hub user passwd` does, also in a process of its own.
+        People::new(people.store.clone()).set_password("anna", "another horse").await.unwrap();
+        assert!(people.log_in("anna", "another horse", client, "").await.is_ok());
     }
 
     #[tokio::test]
