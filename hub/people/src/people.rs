@@ -26,6 +26,10 @@ pub const SESSION_DAYS: i64 = 30;
 /// The last use of a session or token is noted only if the noted one is older than this, to spare the disk.
 const NOTED_USE_NS: i64 = 600 * 1_000_000_000;
 
+/// Why nobody can log in while [`People::are_lost`].
+pub const USERS_LOST: &str = "the hub's database was lost or replaced, and has no users any more: run `hub user add \
+                              NAME` on the hub's machine, or restore a backup";
+
 /// Longest stored name of a browser, in bytes.
 const MAX_AGENT_BYTES: usize = 200;
 
@@ -75,12 +79,20 @@ impl People {
         Self { store, hasher: Hasher::new(), attempts: Arc::default(), audit, setup: Arc::default() }
     }
 
-    /// Whether there are users.
+    /// Whether there are users. They also count if they [are lost](People::are_lost), so that the hub does not open.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn has_users(&self) -> Result<bool, Error> {
         Ok(self.store.has_users().await?)
+    }
+
+    /// Whether the database has no users although nobody removed the last one on purpose.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn are_lost(&self) -> Result<bool, Error> {
+        Ok(self.store.are_users_lost().await?)
     }
 
     /// Checks a password and begins a session. `agent` is the browser, by its own word. Returns the value of the
@@ -110,7 +122,7 @@ impl People {
         let is_right = self.hasher.check(password, known).await?;
         let Some(checked_with) = checked_with.filter(|_| is_right) else {
             self.audit.add(name, address, "log_in_failed", "").await;
-            return Err(wrong());
+            return Err(if self.are_lost().await? { Error::new(Code::Unauthenticated, USERS_LOST) } else { wrong() });
         };
         let secret = Secret::random();
         let new = NewSession {

@@ -27,6 +27,7 @@ mod node_columns;
 mod nodes;
 pub mod notifications;
 pub mod people;
+mod people_mark;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

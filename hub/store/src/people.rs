@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::people_mark;
 
 /// Most users.
 pub const MAX_USERS: usize = 64;
@@ -195,14 +196,6 @@ fn is_last_admin(db: &Transaction<'_>, name: &str) -> Result<bool, StoreError> {
 }
 
 impl Store {
-    /// Whether there are users.
-    ///
-    /// # Errors
-    /// See [`StoreError`].
-    pub async fn has_users(&self) -> Result<bool, StoreError> {
-        self.read(|db| Ok(db.query_row("SELECT EXISTS (SELECT 1 FROM users)", [], |row| row.get(0))?)).await
-    }
-
     /// How many users were ever added, those that were removed too.
     ///
     /// # Errors
@@ -223,6 +216,7 @@ impl Store {
         password: PasswordHash,
         first_after: Option<i64>,
     ) -> Result<Change, StoreError> {
+        let database = self.path().to_owned();
         self.write_durably(move |db| {
             let users = count(db, "users")?;
             if let Some(ever) = first_after {
@@ -245,6 +239,7 @@ impl Store {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![name, role, salt, hash, memory_kib, passes, now_ns()],
             )?;
+            people_mark::set(&database)?;
             Ok(Change::Done)
         })
         .await
@@ -317,14 +312,19 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn remove_user(&self, name: String, even_last: bool) -> Result<Change, StoreError> {
-        self.write_durably(move |db| {
-            if !even_last && is_last_admin(db, &name)? {
-                return Ok(Change::LastAdmin);
-            }
-            let removed = db.execute("DELETE FROM users WHERE name = ?1", [name])?;
-            Ok(if removed == 0 { Change::Unknown } else { Change::Done })
-        })
-        .await
+        let change = self
+            .write_durably(move |db| {
+                if !even_last && is_last_admin(db, &name)? {
+                    return Ok(Change::LastAdmin);
+                }
+                let removed = db.execute("DELETE FROM users WHERE name = ?1", [name])?;
+                Ok(if removed == 0 { Change::Unknown } else { Change::Done })
+            })
+            .await?;
+        if change == Change::Done {
+            self.unmark_users().await;
+        }
+        Ok(change)
     }
 
     /// Stores a session, and deletes those that are over. Returns whether it is stored: the user is still there with

@@ -278,6 +278,35 @@ async fn insecure_hub_without_users_is_as_before_but_nobody_elsewhere_becomes_ad
 }
 
 #[tokio::test]
+async fn lost_users_do_not_open_the_hub() {
+    for loopback in [Loopback::UntilFirstUser, Loopback::Open] {
+        let gateway = Gateway::build(Setting { insecure: true, loopback, ..Setting::default() }).await;
+        let anna = || NewUser { name: "anna".into(), role: UserRole::Admin, password: PASSWORD.into() };
+        gateway.people.add_user(anna()).await.unwrap();
+        let mark = gateway.dir.path().join("users-exist");
+        let text = std::fs::read(&mark).unwrap();
+        gateway.people.remove_user("anna", hub_people::By::Command).await.unwrap();
+        assert_eq!(gateway.status(Ask::default()).await, 200, "removed on purpose");
+        // As if the database were lost.
+        std::fs::write(&mark, text).unwrap();
+        for path in ["/api/v1/nodes", "/api/v1/users", "/metrics"] {
+            assert_eq!(gateway.status(Ask { path, ..Ask::default() }).await, 401, "{path}");
+        }
+        let local = gateway.status(Ask { from: "127.0.0.1", ..Ask::default() }).await;
+        assert_eq!(local, if loopback == Loopback::Open { 200 } else { 401 });
+        assert_ne!(gateway.status(Ask { path: "/dog/Rex", ..Ask::default() }).await, 401);
+        assert_eq!(gateway.people.begin_setup().await.unwrap(), None);
+        let body = Some(serde_json::json!({ "name": "anna", "password": PASSWORD }));
+        let ask = Ask { method: "POST", path: "/api/v1/session", body, ..Ask::default() };
+        let answer = gateway.respond(ask).await;
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("hub user add"), "{body:?}");
+        gateway.people.add_user(anna()).await.unwrap();
+        assert_eq!(gateway.log_in("anna", PASSWORD, ELSEWHERE, "", false).await.0, 200);
+    }
+}
+
+#[tokio::test]
 async fn loopback_stays_open_if_the_config_says_so() {
     let gateway = Gateway::build(Setting { loopback: Loopback::Open, ..Setting::default() }).await;
     let new = NewUser { name: "anna".into(), role: UserRole::Admin, password: PASSWORD.into() };
