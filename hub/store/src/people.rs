@@ -13,7 +13,7 @@ pub const MAX_USERS: usize = 64;
 /// Most tokens of programs.
 pub const MAX_TOKENS: usize = 128;
 
-/// Most sessions of a user. For one more, the session that was not used for the longest time ends.
+/// Most sessions of a user. For one more, the other session that was not used for the longest time ends.
 pub const MAX_SESSIONS_PER_USER: usize = 20;
 
 /// Most entries of the audit log. For one more, the oldest is deleted.
@@ -188,6 +188,13 @@ fn users_ever(db: &Connection) -> Result<i64, StoreError> {
     Ok(db.query_row(sql, [], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
+/// Lets sessions end at `latest_ns` that would end later: they were used while the clock was ahead.
+fn end_in_time(db: &Connection, now_ns: i64, latest_ns: i64) -> Result<(), StoreError> {
+    let sql = "UPDATE sessions SET expires_at_ns = ?2, used_at_ns = min(used_at_ns, ?1) WHERE expires_at_ns > ?2";
+    db.execute(sql, [now_ns, latest_ns])?;
+    Ok(())
+}
+
 /// Whether `name` is an admin and nobody else is.
 fn is_last_admin(db: &Transaction<'_>, name: &str) -> Result<bool, StoreError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM users WHERE name = ?1 AND role = ?2) \
@@ -327,27 +334,35 @@ impl Store {
         Ok(change)
     }
 
-    /// Stores a session, and deletes those that are over. Returns whether it is stored: the user is still there with
-    /// the same password.
+    /// Stores a session, and deletes those that are over, unless the clock is in doubt. No session ends later than
+    /// this one. Returns whether it is stored: the user is still there with the same password.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn add_session(&self, new: NewSession) -> Result<bool, StoreError> {
+        let is_plausible = self.clock().look().is_plausible();
         self.write_durably(move |db| {
             let now_ns = now_ns();
-            db.execute("DELETE FROM sessions WHERE expires_at_ns <= ?1", [now_ns])?;
+            if is_plausible {
+                end_in_time(db, now_ns, new.expires_at_ns)?;
+                db.execute("DELETE FROM sessions WHERE expires_at_ns <= ?1", [now_ns])?;
+            }
             let stored = db.execute(
                 "INSERT INTO sessions (user_id, token_hash, address, agent, created_at_ns, used_at_ns, expires_at_ns) \
                  SELECT id, ?2, ?3, ?4, ?5, ?5, ?6 FROM users WHERE name = ?1 AND hash = ?7",
                 params![new.user, new.token_hash, new.address, new.agent, now_ns, new.expires_at_ns, new.password],
             )?;
-            let most = i64::try_from(MAX_SESSIONS_PER_USER).unwrap_or(i64::MAX);
+            if stored == 0 {
+                return Ok(false);
+            }
+            let others = i64::try_from(MAX_SESSIONS_PER_USER - 1).unwrap_or(i64::MAX);
+            // The clock may be behind, so that the new session seems to be the oldest.
             db.execute(
                 "DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s JOIN users u ON u.id = s.user_id \
-                 WHERE u.name = ?1 ORDER BY s.used_at_ns DESC, s.id DESC LIMIT -1 OFFSET ?2)",
-                params![new.user, most],
+                 WHERE u.name = ?1 AND s.id <> ?2 ORDER BY s.used_at_ns DESC, s.id DESC LIMIT -1 OFFSET ?3)",
+                params![new.user, db.last_insert_rowid(), others],
             )?;
-            Ok(stored > 0)
+            Ok(true)
         })
         .await
     }
@@ -376,14 +391,23 @@ impl Store {
         .await
     }
 
-    /// Notes the use of a session, and when it ends if it is not used again.
+    /// Notes the use of a session, and when it ends if it is not used again. No session ends later than this one. While
+    /// the clock is in doubt, no session ends earlier than before.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn use_session(&self, id: i64, expires_at_ns: i64) -> Result<(), StoreError> {
+        let is_plausible = self.clock().look().is_plausible();
         self.write(move |db| {
-            let sql = "UPDATE sessions SET used_at_ns = ?2, expires_at_ns = ?3 WHERE id = ?1";
-            db.execute(sql, params![id, now_ns(), expires_at_ns])?;
+            let now_ns = now_ns();
+            let sql = if is_plausible {
+                end_in_time(db, now_ns, expires_at_ns)?;
+                "UPDATE sessions SET used_at_ns = ?2, expires_at_ns = ?3 WHERE id = ?1"
+            } else {
+                "UPDATE sessions SET used_at_ns = ?2, expires_at_ns = max(expires_at_ns, ?3) \
+                 WHERE id = ?1 AND used_at_ns < ?2"
+            };
+            db.execute(sql, params![id, now_ns, expires_at_ns])?;
             Ok(())
         })
         .await
@@ -522,6 +546,11 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use hub_base::clock::{Clock, Reading};
+
     use super::*;
     use crate::database::Access;
 
@@ -593,6 +622,48 @@ mod tests {
         assert!(store.add_session(new_session("anna", 30, i64::MAX)).await.unwrap());
         store.remove_user("anna".into(), true).await.unwrap();
         assert_eq!(store.session(vec![30]).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn new_session_stays_while_the_clock_is_behind() {
+        let (_dir, store) = store_with_admin().await;
+        for number in 1..=20 {
+            assert!(store.add_session(new_session("anna", number, i64::MAX)).await.unwrap());
+        }
+        // To a clock at 1970, these were used in the future.
+        let later = now_ns() + 3_600 * 1_000_000_000;
+        store.write(move |db| Ok(db.execute("UPDATE sessions SET used_at_ns = ?1", [later])?)).await.unwrap();
+        assert!(store.add_session(new_session("anna", 21, i64::MAX)).await.unwrap());
+        assert!(store.session(vec![21]).await.unwrap().is_some());
+        assert_eq!(store.sessions().await.unwrap().len(), MAX_SESSIONS_PER_USER);
+    }
+
+    #[tokio::test]
+    async fn use_by_a_wrong_clock_neither_prolongs_a_session_for_years_nor_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_right = Arc::new(AtomicBool::new(false));
+        let says = Arc::clone(&is_right);
+        let clock = Clock::with(None, move || Reading {
+            steady_ns: 1,
+            unix_ns: 1,
+            synchronised: Some(says.load(Ordering::Relaxed)),
+        });
+        let store = Store::open_with(dir.path(), Access::Keeper, clock).unwrap();
+        store.add_user("anna".into(), ADMIN, password(1), None).await.unwrap();
+        let (soon, late) = (now_ns() + 3_600 * 1_000_000_000, now_ns() + 7_200 * 1_000_000_000);
+        assert!(store.add_session(new_session("anna", 1, 5)).await.unwrap());
+        assert!(store.add_session(new_session("anna", 2, late)).await.unwrap());
+        let ends = async || -> Vec<i64> {
+            let sql = "SELECT expires_at_ns FROM sessions ORDER BY id";
+            store.read(move |db| all(db, sql, |row| row.get(0))).await.unwrap()
+        };
+        store.use_session(2, soon).await.unwrap();
+        assert_eq!(ends().await, [5, late], "the clock may be behind");
+        is_right.store(true, Ordering::Relaxed);
+        store.use_session(1, soon).await.unwrap();
+        assert_eq!(ends().await, [soon, soon], "the clock was ahead");
+        assert!(store.add_session(new_session("anna", 3, soon - 1)).await.unwrap());
+        assert_eq!(ends().await, [soon - 1; 3]);
     }
 
     #[tokio::test]
