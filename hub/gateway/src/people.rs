@@ -204,7 +204,7 @@ struct AuditAnswer {
 struct AuditLine {
     /// When, RFC 3339 in UTC.
     at: String,
-    /// A user, `token NAME`, `command`, `this machine` or `anyone`.
+    /// A user, `token NAME`, `command`, `this machine`, `anyone`, or `an unknown name` for a failed log-in.
     who: String,
     /// IP address. Empty for a command.
     address: String,

@@ -30,6 +30,9 @@ const NOTED_USE_NS: i64 = 600 * 1_000_000_000;
 pub const USERS_LOST: &str = "the hub's database was lost or replaced, and has no users any more: run `hub user add \
                               NAME` on the hub's machine, or restore a backup";
 
+/// Stands in the audit log for a name that no user has. What was typed may be a password.
+const UNKNOWN_NAME: &str = "an unknown name";
+
 /// Longest stored name of a browser, in bytes.
 const MAX_AGENT_BYTES: usize = 200;
 
@@ -118,10 +121,11 @@ impl People {
             let message = "too many log-ins have failed; try again in ten minutes";
             return Err(Error::new(Code::TooManyAttempts, message));
         }
+        let is_known = known.is_some();
         let checked_with = known.as_ref().map(|known| known.hash.clone());
         let is_right = self.hasher.check(password, known).await?;
         let Some(checked_with) = checked_with.filter(|_| is_right) else {
-            self.audit.add(name, address, "log_in_failed", "").await;
+            self.audit.add(if is_known { name } else { UNKNOWN_NAME }, address, "log_in_failed", "").await;
             return Err(if self.are_lost().await? { Error::new(Code::Unauthenticated, USERS_LOST) } else { wrong() });
         };
         let secret = Secret::random();
@@ -410,8 +414,10 @@ mod tests {
         assert_eq!(people.by_session(other.expose()).await.unwrap(), None);
         assert_eq!(code(log_in()).await, Code::Unauthenticated);
         assert_eq!(code(people.log_in("nobody", "correct horse", Client::default(), "")).await, Code::Unauthenticated);
-        let actions: Vec<_> = people.audit(None, 9).await.unwrap().into_iter().map(|entry| entry.action).collect();
-        assert_eq!(actions, ["log_in_failed", "log_in_failed", "log_in", "log_in"]);
+        let entries = people.audit(None, 9).await.unwrap();
+        let entries: Vec<_> = entries.iter().map(|entry| (entry.who.as_str(), entry.action.as_str())).collect();
+        let failed = "log_in_failed";
+        assert_eq!(entries, [(UNKNOWN_NAME, failed), ("anna", failed), ("anna", "log_in"), ("anna", "log_in")]);
     }
 
     #[tokio::test]
