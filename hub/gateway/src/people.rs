@@ -464,7 +464,7 @@ async fn end_session(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCo
 }
 
 /// Lists who did what: log-ins, labels, deletions, live listening, and changes to users, tokens and nodes. Entries are
-/// kept for a year.
+/// kept for a year. Failed log-ins with a name are one entry in ten minutes, and so is live listening of a user.
 #[utoipa::path(
     get, path = "/api/v1/audit", operation_id = "list_audit", tag = "people", params(AuditParams),
     responses(

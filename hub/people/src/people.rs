@@ -440,9 +440,7 @@ mod tests {
         }
         let refused = people.log_in("anna", "correct horse", client, "").await;
         assert_eq!(refused.unwrap_err().code, Code::TooManyAttempts);
-        let failed = people.audit(None, 99).await.unwrap();
-        let count = MAX_FOR_NAME_FROM_PLACE as usize;
-        assert_eq!(failed.len(), count, "what is refused unchecked is not logged each time");
+        assert_eq!(people.audit(None, 99).await.unwrap().len(), 1, "guesses do not fill the log");
         let here = Client { address: Some("127.0.0.1".parse().unwrap()), is_local: true };
         assert!(people.log_in("anna", "correct horse", here, "").await.is_ok(), "nobody is locked out elsewhere");
         // As `hub user passwd` does, also in a process of its own.

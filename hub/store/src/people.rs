@@ -19,6 +19,12 @@ pub const MAX_SESSIONS_PER_USER: usize = 20;
 /// Most entries of the audit log. For one more, the oldest is deleted.
 pub const MAX_AUDIT_ENTRIES: i64 = 100_000;
 
+/// An entry that repeats one from less than this ago is left out, if [`Repeats`] says so.
+const REPEAT_NS: i64 = 600 * 1_000_000_000;
+
+/// Entries of the audit log, the latest, among which a repeated one is looked for.
+const LOOKED_THROUGH: i64 = 1_000;
+
 /// How long an entry of the audit log is kept, in days.
 pub const AUDIT_DAYS: u32 = 365;
 
@@ -139,6 +145,18 @@ pub struct AuditEntry {
     pub action: String,
     /// What it was done to.
     pub subject: String,
+}
+
+/// Whether an entry of the audit log is left out if there is one like it from the last ten minutes, so that nobody
+/// pushes other entries out by repeating something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeats {
+    /// It is not left out.
+    Stay,
+    /// It is left out if the other one has the same address too.
+    FoldByAddress,
+    /// It is left out, wherever it came from.
+    Fold,
 }
 
 const SESSION: &str = "SELECT s.id, u.name, u.role, s.address, s.agent, s.created_at_ns, s.used_at_ns \
@@ -493,18 +511,26 @@ impl Store {
     }
 
     /// Adds an entry to the audit log, and deletes entries that are older than [`AUDIT_DAYS`] (unless the clock is in
-    /// doubt) or more than [`MAX_AUDIT_ENTRIES`].
+    /// doubt) or more than [`MAX_AUDIT_ENTRIES`]. Leaves a repeated entry out if `repeats` says so.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn add_audit(&self, entry: AuditEntry) -> Result<(), StoreError> {
+    pub async fn add_audit(&self, entry: AuditEntry, repeats: Repeats) -> Result<(), StoreError> {
         let may_age = self.clock().look().is_plausible();
         self.write(move |db| {
             let now_ns = now_ns();
-            db.execute(
-                "INSERT INTO audit (at_ns, who, address, action, subject) VALUES (?1, ?2, ?3, ?4, ?5)",
-                params![now_ns, entry.who, entry.address, entry.action, entry.subject],
+            let looked_through = if repeats == Repeats::Stay { 0 } else { LOOKED_THROUGH };
+            let from_anywhere = repeats == Repeats::Fold;
+            let AuditEntry { who, address, action, subject, .. } = entry;
+            let added = db.execute(
+                "INSERT INTO audit (at_ns, who, address, action, subject) SELECT ?1, ?2, ?3, ?4, ?5 \
+                 WHERE NOT EXISTS (SELECT 1 FROM (SELECT * FROM audit ORDER BY id DESC LIMIT ?6) \
+                 WHERE who = ?2 AND (address = ?3 OR ?7) AND action = ?4 AND subject = ?5 AND abs(at_ns - ?1) < ?8)",
+                params![now_ns, who, address, action, subject, looked_through, from_anywhere, REPEAT_NS],
             )?;
+            if added == 0 {
+                return Ok(());
+            }
             db.execute("DELETE FROM audit WHERE id <= ?1", [db.last_insert_rowid() - MAX_AUDIT_ENTRIES])?;
             if may_age {
                 // Numbers grow with time, so the aged entries are the first.
@@ -682,6 +708,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn repeated_entries_are_folded_where_that_is_asked_for() {
+        let (_dir, store) = store_with_admin().await;
+        let add = async |subject: &str, address: &str, repeats| {
+            let [who, action] = ["anna", "live_listening"].map(str::to_owned);
+            let (address, subject) = (address.to_owned(), subject.to_owned());
+            store.add_audit(AuditEntry { id: 0, at_ns: 0, who, address, action, subject }, repeats).await.unwrap();
+            store.audit(None, 99).await.unwrap().len()
+        };
+        assert_eq!(add("a", "192.0.2.1", Repeats::Stay).await, 1);
+        assert_eq!(add("a", "192.0.2.1", Repeats::Stay).await, 2);
+        assert_eq!(add("a", "192.0.2.1", Repeats::FoldByAddress).await, 2);
+        assert_eq!(add("a", "192.0.2.2", Repeats::FoldByAddress).await, 3);
+        assert_eq!(add("a", "192.0.2.3", Repeats::Fold).await, 3);
+        assert_eq!(add("b", "192.0.2.1", Repeats::Fold).await, 4);
+        let sql = "UPDATE audit SET at_ns = at_ns - ?1";
+        store.write(move |db| Ok(db.execute(sql, [REPEAT_NS])?)).await.unwrap();
+        assert_eq!(add("b", "192.0.2.1", Repeats::Fold).await, 5, "ten minutes later");
+    }
+
+    #[tokio::test]
     async fn audit_log_is_paged_and_forgets_after_a_year() {
         let (_dir, store) = store_with_admin().await;
         let entry = |subject: &str| {
@@ -689,14 +735,14 @@ mod tests {
             AuditEntry { id: 0, at_ns: 0, who, address, action, subject: subject.into() }
         };
         for subject in ["old", "b", "c"] {
-            store.add_audit(entry(subject)).await.unwrap();
+            store.add_audit(entry(subject), Repeats::Stay).await.unwrap();
         }
         let year_ago = days_before(now_ns(), AUDIT_DAYS + 1);
         store
             .write(move |db| Ok(db.execute("UPDATE audit SET at_ns = ?1 WHERE subject = 'old'", [year_ago])?))
             .await
             .unwrap();
-        store.add_audit(entry("d")).await.unwrap();
+        store.add_audit(entry("d"), Repeats::Stay).await.unwrap();
         let subjects = |entries: Vec<AuditEntry>| entries.into_iter().map(|entry| entry.subject).collect::<Vec<_>>();
         let first = store.audit(None, 2).await.unwrap();
         let before = first[1].id;
