@@ -24,7 +24,7 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const SESSION_DAYS: i64 = 30;
 
 /// The last use of a session or token is noted only if the noted one is older than this, to spare the disk.
-const NOTED_USE_NS: i64 = 600 * 1_000_000_000;
+const NOTED_USE_NS: i64 = if cfg!(test) { 0 } else { 600 * 1_000_000_000 };
 
 /// Why nobody can log in while [`People::are_lost`].
 pub const USERS_LOST: &str = "the hub's database was lost or replaced, and has no users any more: run `hub user add \
@@ -146,28 +146,53 @@ impl People {
         Ok((secret, identity.role))
     }
 
-    /// Who has the session with this cookie. `None`: there is none, or it is over.
+    /// Who has the session with this cookie, which is used by that. `None`: there is none, or it is over.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn by_session(&self, cookie: &str) -> Result<Option<Identity>, Error> {
+        self.session(cookie, true).await
+    }
+
+    /// Does what [`People::by_session`] does, without a use of the session: for the hub that asks by itself, such as
+    /// about a stream that is open.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn peek_session(&self, cookie: &str) -> Result<Option<Identity>, Error> {
+        self.session(cookie, false).await
+    }
+
+    async fn session(&self, cookie: &str, is_use: bool) -> Result<Option<Identity>, Error> {
         let Some(session) = self.store.session(hash(cookie)).await? else { return Ok(None) };
         let Ok(role) = session.role.parse() else { return Ok(None) };
-        if is_stale(Some(session.used_at_ns)) {
+        if is_use && is_stale(Some(session.used_at_ns)) {
             // The session is good, whether this can be noted or not.
             let _ = self.store.use_session(session.id, session_end()).await;
         }
         Ok(Some(Identity { who: Who::User { name: session.user, session: session.id }, role }))
     }
 
-    /// Who has this token. `None`: nobody, or it has expired.
+    /// Who has this token, which is used by that. `None`: nobody, or it has expired.
     ///
     /// # Errors
     /// If the store fails.
     pub async fn by_token(&self, token: &str) -> Result<Option<Identity>, Error> {
+        self.token(token, true).await
+    }
+
+    /// Does what [`People::by_token`] does, without a use of the token.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn peek_token(&self, token: &str) -> Result<Option<Identity>, Error> {
+        self.token(token, false).await
+    }
+
+    async fn token(&self, token: &str, is_use: bool) -> Result<Option<Identity>, Error> {
         let Some(token) = self.store.token(hash(token)).await? else { return Ok(None) };
         let Ok(role) = token.role.parse() else { return Ok(None) };
-        if is_stale(token.used_at_ns) {
+        if is_use && is_stale(token.used_at_ns) {
             let _ = self.store.use_token(token.name.clone()).await;
         }
         Ok(Some(Identity { who: Who::Token(token.name), role }))
@@ -452,7 +477,10 @@ mod tests {
     async fn token_is_good_until_it_is_removed() {
         let (_dir, people) = people().await;
         let token = people.add_token("grafana", UserRole::Viewer, Some(90)).await.unwrap();
+        let peeked = people.peek_token(token.expose()).await.unwrap();
+        assert_eq!(people.tokens().await.unwrap()[0].used_at_ns, None, "no use");
         let identity = people.by_token(token.expose()).await.unwrap().unwrap();
+        assert_eq!(peeked.as_ref(), Some(&identity));
         assert_eq!(identity, Identity { who: Who::Token("grafana".into()), role: UserRole::Viewer });
         assert!(people.tokens().await.unwrap()[0].used_at_ns.is_some());
         assert_eq!(people.by_session(token.expose()).await.unwrap(), None, "a token is not a session");
@@ -460,6 +488,18 @@ mod tests {
         assert_eq!(people.by_token(token.expose()).await.unwrap(), None);
         assert_eq!(code(people.add_token("x", UserRole::Viewer, Some(0))).await, Code::BadRequest);
         assert_eq!(code(people.add_token("a b", UserRole::Viewer, None)).await, Code::BadRequest);
+    }
+
+    #[tokio::test]
+    async fn peek_does_not_prolong_a_session() {
+        let (_dir, people) = people().await;
+        let (cookie, _) = people.log_in("anna", "correct horse", Client::default(), "").await.unwrap();
+        let before = people.sessions().await.unwrap().remove(0);
+        let peeked = people.peek_session(cookie.expose()).await.unwrap();
+        assert!(peeked.is_some());
+        assert_eq!(people.sessions().await.unwrap().remove(0), before);
+        assert_eq!(people.by_session(cookie.expose()).await.unwrap(), peeked);
+        assert!(people.sessions().await.unwrap().remove(0).used_at_ns > before.used_at_ns);
     }
 
     #[tokio::test]
