@@ -20,8 +20,9 @@ pub async fn run(command: PeopleCommand, people: &People) -> Result<Answer, Erro
         PeopleCommand::AddUser { name, role, password } => {
             let role = match role {
                 Some(word) => role_of(&word)?,
-                None if people.has_users().await? => UserRole::Viewer,
-                None => UserRole::Admin,
+                // Users that are lost do not count.
+                None if people.users().await?.is_empty() => UserRole::Admin,
+                None => UserRole::Viewer,
             };
             people.add_user(NewUser { name: name.clone(), role, password }).await?;
             ("add_user", name.clone(), Answer::Done(vec![format!("{name} ({role})")]))

@@ -182,6 +182,11 @@ mod tests {
         for user in ["ben", "anna"] {
             people(PeopleCommand::RemoveUser { name: name(user) }).await.unwrap();
         }
+        // The mark of users that were lost with the database: the next one is the first again.
+        std::fs::write(dir.path().join("users-exist"), "").unwrap();
+        let add = PeopleCommand::AddUser { name: name("carla"), role: None, password: name("correct horse") };
+        assert_eq!(people(add).await.unwrap(), Answer::Done(vec![name("carla (admin)")]));
+        people(PeopleCommand::RemoveUser { name: name("carla") }).await.unwrap();
         let add = PeopleCommand::AddToken { name: name("grafana"), role: name("viewer"), days: Some(90) };
         let Answer::Token(token) = people(add).await.unwrap() else { panic!("no token") };
         assert!(token.starts_with("meowlink_"));

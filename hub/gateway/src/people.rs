@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
-use hub_people::{By, NewUser, SESSION_DAYS, UserRole, Who};
+use hub_people::{By, Client, NewUser, SESSION_DAYS, UserRole, Who};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::gate::{Asker, SESSION_COOKIE, Subject};
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Body, Id, Params, bad, number_of, page_limit};
@@ -205,7 +206,7 @@ struct AuditAnswer {
 struct AuditLine {
     /// When, RFC 3339 in UTC.
     at: String,
-    /// A user, `token NAME`, `command`, `this machine` or `anyone`.
+    /// A user, `token NAME`, `command`, `this machine`, `anyone`, or `an unknown name` for a failed log-in.
     who: String,
     /// IP address. Empty for a command.
     address: String,
@@ -247,11 +248,14 @@ async fn session(
 async fn log_in(
     State(app): State<Arc<App>>,
     Extension(asker): Extension<Asker>,
+    caller: Option<Extension<Caller>>,
     headers: HeaderMap,
     Body(LogIn { name, password }): Body<LogIn>,
 ) -> Result<Response, Failure> {
+    let is_local = caller.is_some_and(|Extension(caller)| caller.is_local());
+    let client = Client { address: asker.address, is_local };
     let agent = headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
-    let (secret, role) = app.people.log_in(&name, &password, asker.address, agent).await?;
+    let (secret, role) = app.people.log_in(&name, &password, client, agent).await?;
     end_own(&app, &asker).await?;
     let answer =
         Line(SessionAnswer { user: Some(name), role: Some(role.as_str()), has_users: true, needs_log_in: false });
@@ -335,7 +339,7 @@ async fn add_user(State(app): State<Arc<App>>, Body(body): Body<UserToAdd>) -> R
     Ok(about(format!("{name} ({role})"), StatusCode::NO_CONTENT))
 }
 
-/// Changes the role or the password of a user. A new password ends all sessions of the user.
+/// Changes the role or the password of a user, or both together. A new password ends all sessions of the user.
 #[utoipa::path(
     put, path = "/api/v1/users/{name}", operation_id = "change_user", tag = "people", request_body = UserChange,
     params(("name" = String, Path, description = "Name of the user, percent-encoded")),
@@ -351,14 +355,13 @@ async fn change_user(
     Path(name): Path<String>,
     Body(body): Body<UserChange>,
 ) -> Result<Response, Failure> {
-    let mut subject = name.clone();
-    if let Some(role) = body.role {
-        let role = role_of(&role)?;
-        app.people.set_role(&name, role).await?;
+    let role = body.role.as_deref().map(role_of).transpose()?;
+    app.people.change_user(&name, role, body.password.as_deref()).await?;
+    let mut subject = name;
+    if let Some(role) = role {
         subject += &format!(" ({role})");
     }
-    if let Some(password) = body.password {
-        app.people.set_password(&name, &password).await?;
+    if body.password.is_some() {
         subject += ": password";
     }
     Ok(about(subject, StatusCode::NO_CONTENT))
@@ -465,7 +468,7 @@ async fn end_session(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCo
 }
 
 /// Lists who did what: log-ins, labels, deletions, live listening, and changes to users, tokens and nodes. Entries are
-/// kept for a year.
+/// kept for a year. Failed log-ins with a name are one entry in ten minutes, and so is live listening of a user.
 #[utoipa::path(
     get, path = "/api/v1/audit", operation_id = "list_audit", tag = "people", params(AuditParams),
     responses(

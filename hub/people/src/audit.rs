@@ -7,7 +7,7 @@ use std::time::Duration;
 use daemon::quiet::Quiet;
 use hub_base::text::clean;
 use hub_store::Store;
-use hub_store::people::AuditEntry;
+use hub_store::people::{AuditEntry, Repeats};
 use tracing::warn;
 
 /// Longest text of an entry, in bytes. Longer texts are cut.
@@ -15,6 +15,15 @@ const MAX_TEXT_BYTES: usize = 200;
 
 /// How often it is logged that entries cannot be stored.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
+
+/// What listens again and again fills the log as little as somebody who guesses, from however many addresses.
+fn repeats(action: &str) -> Repeats {
+    match action {
+        "live_listening" => Repeats::FoldByAddress,
+        "log_in_failed" => Repeats::Fold,
+        _ => Repeats::Stay,
+    }
+}
 
 /// Writes the audit log. Clones share it.
 #[derive(Debug, Clone)]
@@ -28,7 +37,7 @@ impl AuditLog {
         Self { store, quiet: Arc::new(Mutex::new(Quiet::new(LOG_PERIOD))) }
     }
 
-    /// Adds an entry. What was done is done, so a failure is logged and not reported.
+    /// Adds an entry, unless it repeats one of the last ten minutes and changes nothing. What was done is done, so a failure is logged and not reported.
     pub(crate) async fn add(&self, who: &str, address: Option<IpAddr>, action: &str, subject: &str) {
         let entry = AuditEntry {
             id: 0,
@@ -38,7 +47,7 @@ impl AuditLog {
             action: clean(action, MAX_TEXT_BYTES),
             subject: clean(subject, MAX_TEXT_BYTES),
         };
-        if let Err(error) = self.store.add_audit(entry).await
+        if let Err(error) = self.store.add_audit(entry, repeats(action)).await
             && let Some(suppressed_lines) = self.quiet.lock().unwrap_or_else(PoisonError::into_inner).allow()
         {
             warn!(%error, suppressed_lines, "the audit log lacks an entry");

@@ -12,7 +12,8 @@ mod people;
 mod role;
 mod secret;
 
+pub use attempts::Client;
 pub use identity::{Identity, Who};
-pub use people::{By, MAX_NAME_BYTES, NewUser, People, SESSION_DAYS};
+pub use people::{By, MAX_NAME_BYTES, NewUser, People, SESSION_DAYS, USERS_LOST};
 pub use role::UserRole;
 pub use secret::{Secret, is_token};

@@ -15,7 +15,7 @@ use hub_nodes::{Discover, Nodes};
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
-use hub_people::People;
+use hub_people::{People, USERS_LOST};
 use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
 use hub_watch::admission::{Admission, HubPairing};
@@ -91,6 +91,9 @@ impl Shared {
             admission.expect_heard().await?;
         }
         let people = store.clone().map(People::new);
+        if let Some(store) = &store {
+            keep_closed(store).await?;
+        }
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
         Ok(Self {
@@ -245,6 +248,15 @@ async fn open_key(data_dir: &Path, makes_it: bool) -> Option<Arc<Key>> {
             None
         }
     }
+}
+
+/// Keeps a hub closed that has users, and says so if they are lost.
+async fn keep_closed(store: &Store) -> Result<(), StoreError> {
+    store.mark_users().await?;
+    if store.are_users_lost().await? {
+        warn!("USERS LOST: {USERS_LOST}. Until then, the hub asks everybody to log in");
+    }
+    Ok(())
 }
 
 /// Starts the connection to the broker, if this process publishes its nodes for Home Assistant or notifies owners by

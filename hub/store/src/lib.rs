@@ -28,6 +28,7 @@ mod nodes;
 pub mod notifications;
 mod paired;
 pub mod people;
+mod people_mark;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

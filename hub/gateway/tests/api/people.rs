@@ -183,8 +183,13 @@ async fn storm_of_log_ins_is_refused_and_others_still_log_in() {
     let checked = statuses.iter().filter(|status| **status == 401).count();
     assert!((1..=10).contains(&checked), "{checked} guesses were checked");
     assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
-    assert_eq!(gateway.log_in("ben", PASSWORD, ELSEWHERE, "", false).await.0, 429, "the address of the storm");
-    assert_eq!(gateway.log_in("ben", PASSWORD, "192.0.2.8", "", false).await.0, 200);
+    let log_in = async |name: &str, from: &str| gateway.log_in(name, PASSWORD, from, "", false).await.0;
+    assert_eq!(log_in("anna", ELSEWHERE).await, 429, "the address of the storm");
+    for (name, from) in [("ben", ELSEWHERE), ("anna", "192.0.2.8"), ("anna", "127.0.0.1")] {
+        assert_eq!(log_in(name, from).await, 200, "{name} from {from}");
+    }
+    gateway.people.set_password("anna", PASSWORD).await.unwrap();
+    assert_eq!(log_in("anna", ELSEWHERE).await, 200, "a new password, even if it is the old one");
 }
 
 #[tokio::test]
@@ -207,6 +212,29 @@ async fn lower_role_counts_at_once() {
     let noted = gateway.people.audit(None, 9).await.unwrap();
     let noted: Vec<_> = noted.iter().map(|entry| (&*entry.who, &*entry.action, &*entry.address)).collect();
     assert_eq!(noted, [("ben", "label", ELSEWHERE), ("ben", "log_in", ELSEWHERE)], "only what was done");
+}
+
+#[tokio::test]
+async fn change_that_is_refused_changes_nothing() {
+    let gateway = Gateway::with_users(&[("anna", UserRole::Admin), ("ben", UserRole::Viewer)]).await;
+    let token = gateway.people.add_token("admin", UserRole::Admin, None).await.unwrap();
+    let bearer = format!("Bearer {}", token.expose());
+    let change = async |name: &str, role: &str, password: &str| {
+        let body = Some(serde_json::json!({ "role": role, "password": password }));
+        let path = format!("/api/v1/users/{name}");
+        let headers = [("authorization", bearer.as_str())];
+        gateway.status(Ask { method: "PUT", path: &path, headers: &headers, body, ..Ask::default() }).await
+    };
+    let role = async || gateway.people.users().await.unwrap().into_iter().find(|user| user.name == "ben").unwrap().role;
+    assert_eq!(change("ben", "admin", "x").await, 400, "the password is too short");
+    assert_eq!(role().await, "viewer");
+    assert_eq!(change("anna", "owner", "another horse").await, 409, "the last admin");
+    assert_eq!(gateway.log_in("anna", PASSWORD, ELSEWHERE, "", false).await.0, 200, "the password is as before");
+    assert_eq!(change("ben", "owner", "another horse").await, 204);
+    assert_eq!(
+        (role().await.as_str(), gateway.people.audit(None, 1).await.unwrap()[0].subject.as_str()),
+        ("owner", "ben (owner): password")
+    );
 }
 
 #[tokio::test]
@@ -253,6 +281,35 @@ async fn insecure_hub_without_users_is_as_before_but_nobody_elsewhere_becomes_ad
         401,
         "the original's routes stay open"
     );
+}
+
+#[tokio::test]
+async fn lost_users_do_not_open_the_hub() {
+    for loopback in [Loopback::UntilFirstUser, Loopback::Open] {
+        let gateway = Gateway::build(Setting { insecure: true, loopback, ..Setting::default() }).await;
+        let anna = || NewUser { name: "anna".into(), role: UserRole::Admin, password: PASSWORD.into() };
+        gateway.people.add_user(anna()).await.unwrap();
+        let mark = gateway.dir.path().join("users-exist");
+        let text = std::fs::read(&mark).unwrap();
+        gateway.people.remove_user("anna", hub_people::By::Command).await.unwrap();
+        assert_eq!(gateway.status(Ask::default()).await, 200, "removed on purpose");
+        // As if the database were lost.
+        std::fs::write(&mark, text).unwrap();
+        for path in ["/api/v1/nodes", "/api/v1/users", "/metrics"] {
+            assert_eq!(gateway.status(Ask { path, ..Ask::default() }).await, 401, "{path}");
+        }
+        let local = gateway.status(Ask { from: "127.0.0.1", ..Ask::default() }).await;
+        assert_eq!(local, if loopback == Loopback::Open { 200 } else { 401 });
+        assert_ne!(gateway.status(Ask { path: "/dog/Rex", ..Ask::default() }).await, 401);
+        assert_eq!(gateway.people.begin_setup().await.unwrap(), None);
+        let body = Some(serde_json::json!({ "name": "anna", "password": PASSWORD }));
+        let ask = Ask { method: "POST", path: "/api/v1/session", body, ..Ask::default() };
+        let answer = gateway.respond(ask).await;
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("hub user add"), "{body:?}");
+        gateway.people.add_user(anna()).await.unwrap();
+        assert_eq!(gateway.log_in("anna", PASSWORD, ELSEWHERE, "", false).await.0, 200);
+    }
 }
 
 #[tokio::test]
