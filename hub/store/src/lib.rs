@@ -16,6 +16,8 @@ pub mod backup;
 pub mod clips;
 mod columns;
 mod database;
+pub mod deletions;
+mod eraser;
 mod error;
 pub mod events;
 pub mod flac;
@@ -37,6 +39,7 @@ mod words;
 
 pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
+pub use eraser::Eraser;
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};
 pub use paired::{MAX_PAIRED, PairedNode};
