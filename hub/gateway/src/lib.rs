@@ -77,7 +77,8 @@ pub fn router(app: App) -> Router {
         .layer(axum::middleware::from_fn(caller::redirect))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(axum::middleware::from_fn_with_state(app.proxies.clone(), caller::identify))
-        // A page that lets its name resolve to the hub can send `X-Forwarded-Host` through a proxy: its `Host` counts too.
+        // A page that lets its name resolve to the hub can send `X-Forwarded-Host` through a proxy: its `Host` counts
+        // too.
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(count)
         .layer(axum::middleware::map_response(json::with_nosniff))

@@ -37,7 +37,8 @@ impl AuditLog {
         Self { store, quiet: Arc::new(Mutex::new(Quiet::new(LOG_PERIOD))) }
     }
 
-    /// Adds an entry, unless it repeats one of the last ten minutes and changes nothing. What was done is done, so a failure is logged and not reported.
+    /// Adds an entry, unless it repeats one of the last ten minutes and changes nothing. What was done is done, so a
+    /// failure is logged and not reported.
     pub(crate) async fn add(&self, who: &str, address: Option<IpAddr>, action: &str, subject: &str) {
         let entry = AuditEntry {
             id: 0,

@@ -316,8 +316,8 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Whether this connection overwrites what it deletes. `thoroughly`: in pages that become free, too, which costs further
-/// writes. Otherwise only in pages that are written anyway.
+/// Whether this connection overwrites what it deletes. `thoroughly`: in pages that become free, too, which costs
+/// further writes. Otherwise only in pages that are written anyway.
 pub(crate) fn overwrite_deleted(connection: &Connection, thoroughly: bool) -> Result<(), StoreError> {
     Ok(connection.pragma_update(None, "secure_delete", if thoroughly { "ON" } else { "FAST" })?)
 }
