@@ -24,8 +24,8 @@ pub struct AnalyzeCatSoundRequest {
     /// Name of the cat. Any name is accepted: the node has one microphone.
     #[prost(string, tag = "1")]
     pub cat_name: ::prost::alloc::string::String,
-    /// True: the messages carry audio and the state of the source. False, as in the original system: they carry
-    /// `result` alone.
+    /// True: the messages carry audio and the state of the source. False, as in the original system: they carry `result`
+    /// alone.
     #[prost(bool, tag = "2")]
     pub with_audio: bool,
 }
@@ -34,9 +34,8 @@ pub struct AnalyzeCatSoundResponse {
     /// "NAME Meaw #K", where K counts from 0.
     #[prost(string, tag = "1")]
     pub result: ::prost::alloc::string::String,
-    /// The audio of the second before this message: frames and gaps, in order. Empty if the caller did not ask for it,
-    /// or if the node captured nothing in that second, not even silence (no device, end of a recording); `state` says
-    /// why.
+    /// The audio of the second before this message: frames and gaps, in order. Empty if the caller did not ask for it, or
+    /// if the node captured nothing in that second, not even silence (no device, end of a recording); `state` says why.
     #[prost(message, repeated, tag = "2")]
     pub audio: ::prost::alloc::vec::Vec<ListenResponse>,
     /// State of the audio source when this message is sent. Unspecified if the caller did not ask for audio.
@@ -45,8 +44,8 @@ pub struct AnalyzeCatSoundResponse {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListenRequest {
-    /// Length of the audio in a message, in milliseconds: 20, 40 or 100. 0 means 20. Sequence numbers count 20 ms
-    /// frames in any case.
+    /// Length of the audio in a message, in milliseconds: 20, 40 or 100. 0 means 20. Sequence numbers count 20 ms frames
+    /// in any case.
     #[prost(uint32, tag = "1")]
     pub frame_ms: u32,
     /// Where to begin. Absent: live, at the next frame to be captured.
@@ -97,8 +96,7 @@ pub struct AudioFrame {
     /// Index of the first sample, counted from the start of the node, lost samples included: 320 times `sequence`.
     #[prost(uint64, tag = "3")]
     pub first_sample: u64,
-    /// When the first sample was captured, in nanoseconds of the node's monotonic clock since its start. 0: at the
-    /// start.
+    /// When the first sample was captured, in nanoseconds of the node's monotonic clock since its start. 0: at the start.
     #[prost(uint64, tag = "4")]
     pub captured_monotonic_ns: u64,
     /// The same moment in nanoseconds since 1970 UTC. 0: the node does not know the time yet.
@@ -135,8 +133,7 @@ pub struct Gap {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DescribeRequest {
-    /// 32 random bytes that the caller has just drawn. With them the node proves that it holds its key. Empty: no
-    /// proof.
+    /// 32 random bytes that the caller has just drawn. With them the node proves that it holds its key. Empty: no proof.
     ///
     /// Any other length is INVALID_ARGUMENT.
     #[prost(bytes = "vec", tag = "1")]
@@ -174,14 +171,14 @@ pub struct DescribeResponse {
     /// Audio encodings that Listen accepts.
     #[prost(enumeration = "Encoding", repeated, tag = "10")]
     pub encodings: ::prost::alloc::vec::Vec<i32>,
-    /// The public half of the node's key: an Ed25519 SubjectPublicKeyInfo (DER, 44 bytes). Its SHA-256, in hexadecimal,
-    /// is the node's id, which stays the same whatever the node's address is. Empty: the node has no key.
+    /// The public half of the node's key: an Ed25519 SubjectPublicKeyInfo (DER, 44 bytes). Its SHA-256, in hexadecimal, is
+    /// the node's id, which stays the same whatever the node's address is. Empty: the node has no key.
     #[prost(bytes = "vec", tag = "11")]
     pub public_key: ::prost::alloc::vec::Vec<u8>,
-    /// The node's signature (64 bytes) over these bytes: the text "meowlink node proof v1" and a zero byte, the
-    /// challenge, the boot id (8 bytes, big endian), and the local address of this connection as the node sees it: 16
-    /// bytes (IPv4 as ::ffff:a.b.c.d) and the port (2 bytes, big endian). A caller believes the id if the signature is
-    /// good for the address that it dialled. Empty: no challenge came, or the node has no key.
+    /// The node's signature (64 bytes) over these bytes: the text "meowlink node proof v1" and a zero byte, the challenge,
+    /// the boot id (8 bytes, big endian), and the local address of this connection as the node sees it: 16 bytes (IPv4 as
+    /// ::ffff:a.b.c.d) and the port (2 bytes, big endian). A caller believes the id if the signature is good for the
+    /// address that it dialled. Empty: no challenge came, or the node has no key.
     #[prost(bytes = "vec", tag = "12")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
 }
@@ -399,10 +396,10 @@ pub mod cat_client {
     use tonic::codegen::http::Uri;
     /// A cat and the microphone of a node that listens to it.
     ///
-    /// Canonical audio is 16 kHz, one channel, signed 16 bits. The node cuts it into frames of 20 ms (320 samples),
-    /// numbers them, beginning with 0 when it starts, and keeps the latest frames on its tape. A boot id and a sequence
-    /// number identify a frame permanently, so that a client recognises what it gets twice and can count what is
-    /// missing. Every sequence number is either sent as audio or covered by a gap.
+    /// Canonical audio is 16 kHz, one channel, signed 16 bits. The node cuts it into frames of 20 ms (320 samples), numbers
+    /// them, beginning with 0 when it starts, and keeps the latest frames on its tape. A boot id and a sequence number
+    /// identify a frame permanently, so that a client recognises what it gets twice and can count what is missing. Every
+    /// sequence number is either sent as audio or covered by a gap.
     #[derive(Debug, Clone)]
     pub struct CatClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -474,8 +471,8 @@ pub mod cat_client {
         }
         /// Notifies the owner with (catName, "cat"), then answers. With `caller_tells_owner` it answers at once.
         ///
-        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow, INTERNAL if it
-        /// answers with another error.
+        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow, INTERNAL if it answers with
+        /// another error.
         pub async fn call_cat(
             &mut self,
             request: impl tonic::IntoRequest<super::CatRequest>,
@@ -494,8 +491,8 @@ pub mod cat_client {
             req.extensions_mut().insert(GrpcMethod::new("proto.cat", "CallCat"));
             self.inner.unary(req, path, codec).await
         }
-        /// Sends 30 messages, one a second, the first after one second. With `with_audio` each carries the audio of the
-        /// second before it.
+        /// Sends 30 messages, one a second, the first after one second. With `with_audio` each carries the audio of the second
+        /// before it.
         pub async fn analyze_cat_sound(
             &mut self,
             request: impl tonic::IntoRequest<super::AnalyzeCatSoundRequest>,
@@ -519,11 +516,11 @@ pub mod cat_client {
             req.extensions_mut().insert(GrpcMethod::new("proto.cat", "AnalyzeCatSound"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Streams audio until the client hangs up: first what is on the tape from the cursor on, as fast as the client
-        /// takes it, then live.
+        /// Streams audio until the client hangs up: first what is on the tape from the cursor on, as fast as the client takes
+        /// it, then live.
         ///
-        /// Errors: INVALID_ARGUMENT for a frame length or an encoding that the node does not support;
-        /// RESOURCE_EXHAUSTED if the node has as many subscribers as it allows; UNAVAILABLE if the node is stopping.
+        /// Errors: INVALID_ARGUMENT for a frame length or an encoding that the node does not support; RESOURCE_EXHAUSTED if
+        /// the node has as many subscribers as it allows; UNAVAILABLE if the node is stopping.
         pub async fn listen(
             &mut self,
             request: impl tonic::IntoRequest<super::ListenRequest>,
@@ -584,8 +581,8 @@ pub mod cat_server {
     pub trait Cat: std::marker::Send + std::marker::Sync + 'static {
         /// Notifies the owner with (catName, "cat"), then answers. With `caller_tells_owner` it answers at once.
         ///
-        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow, INTERNAL if it
-        /// answers with another error.
+        /// Errors: UNAVAILABLE if the owner cannot be reached, DEADLINE_EXCEEDED if it is too slow, INTERNAL if it answers with
+        /// another error.
         async fn call_cat(
             &self,
             request: tonic::Request<super::CatRequest>,
@@ -596,8 +593,8 @@ pub mod cat_server {
             >
             + std::marker::Send
             + 'static;
-        /// Sends 30 messages, one a second, the first after one second. With `with_audio` each carries the audio of the
-        /// second before it.
+        /// Sends 30 messages, one a second, the first after one second. With `with_audio` each carries the audio of the second
+        /// before it.
         async fn analyze_cat_sound(
             &self,
             request: tonic::Request<super::AnalyzeCatSoundRequest>,
@@ -611,11 +608,11 @@ pub mod cat_server {
             >
             + std::marker::Send
             + 'static;
-        /// Streams audio until the client hangs up: first what is on the tape from the cursor on, as fast as the client
-        /// takes it, then live.
+        /// Streams audio until the client hangs up: first what is on the tape from the cursor on, as fast as the client takes
+        /// it, then live.
         ///
-        /// Errors: INVALID_ARGUMENT for a frame length or an encoding that the node does not support;
-        /// RESOURCE_EXHAUSTED if the node has as many subscribers as it allows; UNAVAILABLE if the node is stopping.
+        /// Errors: INVALID_ARGUMENT for a frame length or an encoding that the node does not support; RESOURCE_EXHAUSTED if
+        /// the node has as many subscribers as it allows; UNAVAILABLE if the node is stopping.
         async fn listen(
             &self,
             request: tonic::Request<super::ListenRequest>,
@@ -631,10 +628,10 @@ pub mod cat_server {
     }
     /// A cat and the microphone of a node that listens to it.
     ///
-    /// Canonical audio is 16 kHz, one channel, signed 16 bits. The node cuts it into frames of 20 ms (320 samples),
-    /// numbers them, beginning with 0 when it starts, and keeps the latest frames on its tape. A boot id and a sequence
-    /// number identify a frame permanently, so that a client recognises what it gets twice and can count what is
-    /// missing. Every sequence number is either sent as audio or covered by a gap.
+    /// Canonical audio is 16 kHz, one channel, signed 16 bits. The node cuts it into frames of 20 ms (320 samples), numbers
+    /// them, beginning with 0 when it starts, and keeps the latest frames on its tape. A boot id and a sequence number
+    /// identify a frame permanently, so that a client recognises what it gets twice and can count what is missing. Every
+    /// sequence number is either sent as audio or covered by a gap.
     #[derive(Debug)]
     pub struct CatServer<T> {
         inner: Arc<T>,
@@ -1028,8 +1025,8 @@ pub mod cat_analysis_client {
         }
         /// Starts an analysis and answers at once. The analysis runs in the background and is stored.
         ///
-        /// The metadata of the call is passed on to the cat's stream. Errors: RESOURCE_EXHAUSTED if as many analyses
-        /// are running as the hub allows.
+        /// The metadata of the call is passed on to the cat's stream. Errors: RESOURCE_EXHAUSTED if as many analyses are
+        /// running as the hub allows.
         pub async fn analyze_sound(
             &mut self,
             request: impl tonic::IntoRequest<super::AnalysisRequest>,
@@ -1071,8 +1068,8 @@ pub mod cat_analysis_server {
     pub trait CatAnalysis: std::marker::Send + std::marker::Sync + 'static {
         /// Starts an analysis and answers at once. The analysis runs in the background and is stored.
         ///
-        /// The metadata of the call is passed on to the cat's stream. Errors: RESOURCE_EXHAUSTED if as many analyses
-        /// are running as the hub allows.
+        /// The metadata of the call is passed on to the cat's stream. Errors: RESOURCE_EXHAUSTED if as many analyses are
+        /// running as the hub allows.
         async fn analyze_sound(
             &self,
             request: tonic::Request<super::AnalysisRequest>,
@@ -1892,8 +1889,7 @@ pub mod pairing_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Pairs a node with a hub. The hub calls it on the node's port, over TLS, before either of them knows the other's
-    /// key.
+    /// Pairs a node with a hub. The hub calls it on the node's port, over TLS, before either of them knows the other's key.
     ///
     /// A person carries a one-time code from the node to the hub. Both prove to each other by SPAKE2 (RFC 9382, group
     /// Ed25519) that they know the code, and that they see the same two keys at the ends of the connection. Whoever is
@@ -1971,8 +1967,8 @@ pub mod pairing_client {
         }
         /// Begins an exchange. Each call is one of the few tries that a code allows.
         ///
-        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is
-        /// no message of SPAKE2, UNAUTHENTICATED without TLS.
+        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is no
+        /// message of SPAKE2, UNAUTHENTICATED without TLS.
         pub async fn begin(
             &mut self,
             request: impl tonic::IntoRequest<super::PairingBeginRequest>,
@@ -1996,8 +1992,8 @@ pub mod pairing_client {
         }
         /// Ends the exchange that this client has begun. The node then knows the hub's key.
         ///
-        /// Errors: FAILED_PRECONDITION if this client has begun none or the code has expired, PERMISSION_DENIED if the
-        /// proof is wrong, RESOURCE_EXHAUSTED if the node has the most hubs that it can be paired with.
+        /// Errors: FAILED_PRECONDITION if this client has begun none or the code has expired, PERMISSION_DENIED if the proof is
+        /// wrong, RESOURCE_EXHAUSTED if the node has the most hubs that it can be paired with.
         pub async fn confirm(
             &mut self,
             request: impl tonic::IntoRequest<super::PairingConfirmRequest>,
@@ -2058,8 +2054,8 @@ pub mod pairing_server {
     pub trait Pairing: std::marker::Send + std::marker::Sync + 'static {
         /// Begins an exchange. Each call is one of the few tries that a code allows.
         ///
-        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is
-        /// no message of SPAKE2, UNAUTHENTICATED without TLS.
+        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is no
+        /// message of SPAKE2, UNAUTHENTICATED without TLS.
         async fn begin(
             &self,
             request: tonic::Request<super::PairingBeginRequest>,
@@ -2069,8 +2065,8 @@ pub mod pairing_server {
         >;
         /// Ends the exchange that this client has begun. The node then knows the hub's key.
         ///
-        /// Errors: FAILED_PRECONDITION if this client has begun none or the code has expired, PERMISSION_DENIED if the
-        /// proof is wrong, RESOURCE_EXHAUSTED if the node has the most hubs that it can be paired with.
+        /// Errors: FAILED_PRECONDITION if this client has begun none or the code has expired, PERMISSION_DENIED if the proof is
+        /// wrong, RESOURCE_EXHAUSTED if the node has the most hubs that it can be paired with.
         async fn confirm(
             &self,
             request: tonic::Request<super::PairingConfirmRequest>,
@@ -2087,8 +2083,7 @@ pub mod pairing_server {
             tonic::Status,
         >;
     }
-    /// Pairs a node with a hub. The hub calls it on the node's port, over TLS, before either of them knows the other's
-    /// key.
+    /// Pairs a node with a hub. The hub calls it on the node's port, over TLS, before either of them knows the other's key.
     ///
     /// A person carries a one-time code from the node to the hub. Both prove to each other by SPAKE2 (RFC 9382, group
     /// Ed25519) that they know the code, and that they see the same two keys at the ends of the connection. Whoever is
