@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use daemon::cause::cause;
@@ -30,6 +30,8 @@ enum Failure {
     Control(#[from] ControlError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("no hub has stored anything in {}; name the hub's folder with --data-dir", .0.display())]
+    NoData(PathBuf),
     #[error(transparent)]
     Refused(#[from] Error),
     #[error("the password cannot be read: {}", cause(.0))]
@@ -106,14 +108,20 @@ fn run(at: &SocketArgs, request: PeopleCommand, verb: &str, as_json: bool) -> Re
     Ok(())
 }
 
-/// Carries the command out on the database in `data_dir`, which is made if there is none.
+/// Carries the command out on the database in `data_dir`. Before the first start of the hub, the first user or token
+/// makes the database.
 fn on_the_store(data_dir: &Path, request: PeopleCommand) -> Result<Answer, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let is_new = !data_dir.join(DATABASE_FILE).exists();
+    if is_new && !matches!(request, PeopleCommand::AddUser { .. } | PeopleCommand::AddToken { .. }) {
+        return Err(Failure::NoData(data_dir.to_owned()));
+    }
     let store = Store::open(data_dir, Access::Guest)?;
     let answer = runtime.block_on(people::run(request, &People::new(store)));
     if is_new {
         give_to_owner_of(data_dir);
+        // A closed standard error is no reason to fail.
+        let _ = writeln!(io::stderr(), "no hub has run in {} yet: a new database was made there", data_dir.display());
     }
     Ok(answer?)
 }
@@ -191,6 +199,8 @@ mod tests {
     fn commands_work_without_a_running_hub() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("data");
+        let nowhere = on_the_store(&folder, PeopleCommand::ListUsers).unwrap_err().to_string();
+        assert!(nowhere.contains("--data-dir") && !folder.exists(), "{nowhere}");
         let add =
             |name: &str| PeopleCommand::AddUser { name: name.into(), role: None, password: "correct horse".into() };
         let added = on_the_store(&folder, add("anna")).unwrap();
