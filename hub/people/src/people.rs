@@ -316,8 +316,8 @@ impl People {
         done(self.store.remove_token(name.to_owned()).await?, "token", name)
     }
 
-    /// Draws the secret of the set-up link, good until a user is added, also by another process. A secret that was drawn before is no longer good.
-    /// `None`: there are users.
+    /// Draws the secret of the set-up link, good until a user is added, also by another process. A secret that was
+    /// drawn before is no longer good. `None`: there are users.
     ///
     /// # Errors
     /// If the store fails.
