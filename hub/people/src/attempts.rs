@@ -1,10 +1,9 @@
 //! Limits how often somebody may try a password: from one place for a name, from one place, and for a name.
 //!
-//! The limits for a place are low: whoever guesses uses up his own tries, and the user still logs in from elsewhere.
-//! The limit for the name alone is high, because everybody on the network can reach it, and then nobody logs in with
-//! this name, except on the hub's own machine. It makes 14,400 guesses a day, or 5.3 million a year. To try all
-//! passwords of eight lower-case letters (26^8, 2 * 10^11) takes 40,000 years, and all pairs of ten thousand common
-//! words (10^8)
+//! The limits for a place are low: a guesser uses up the tries of that place, and the user still logs in elsewhere. The
+//! limit for the name alone is high, because anybody on the network can reach it, and then nobody logs in with this
+//! name, except on the hub's own machine. It allows 14,400 guesses a day, or 5.3 million a year. To try all passwords
+//! of eight lower-case letters (26^8, 2 * 10^11) takes 40,000 years, and all pairs of ten thousand common words (10^8)
 //! 19 years. Only a password from a list of the thousand commonest falls: within two hours, or within a day at a tenth
 //! of the limit.
 //!

@@ -16,7 +16,8 @@ const MAX_TEXT_BYTES: usize = 200;
 /// How often it is logged that entries cannot be stored.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
 
-/// What listens again and again fills the log as little as somebody who guesses, from however many addresses.
+/// Folds what can be repeated without end and changes nothing. The address of a failed log-in does not matter, because
+/// a guesser may have many.
 fn repeats(action: &str) -> Repeats {
     match action {
         "live_listening" => Repeats::FoldByAddress,
