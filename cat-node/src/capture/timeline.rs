@@ -61,8 +61,8 @@ enum Break {
 pub(super) struct Timeline {
     /// Samples per second and channel of the source that is open.
     rate_hz: u64,
-    /// How far the clock of the source may drift from the node's, in parts per million. The estimate of the capture time
-    /// follows late arrivals no faster than this.
+    /// How far the clock of the source may drift from the node's, in parts per million. The estimate of the capture
+    /// time follows late arrivals no faster than this.
     drift_ppm: u64,
     /// Estimated capture time of the end of the newest sample.
     head_ns: u64,

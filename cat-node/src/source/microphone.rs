@@ -93,8 +93,8 @@ pub fn open(id: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
     }
 }
 
-/// The sound server's default, or ALSA's where there is no sound server. A server of a session that has left its socket,
-/// or that `PULSE_SERVER` names, is waited for: with its card in the node's hands it could not start again.
+/// The sound server's default, or ALSA's where there is no sound server. A server of a session that has left its
+/// socket, or that `PULSE_SERVER` names, is waited for: with its card in the node's hands it could not start again.
 fn open_default() -> Result<Box<dyn Source>, SourceError> {
     match open_pulse(None)? {
         Err(NoAudio::NoServer | NoAudio::NoMicrophone) => open_alsa(DEFAULT_DEVICE),

@@ -55,8 +55,8 @@ const NO_DEVICE: &CStr = c"auto_null.monitor";
 pub(super) enum NoAudio {
     /// There is none where it should be, and nobody said that there is one.
     NoServer,
-    /// The one of the whole system, which nobody named, does not let this user in, or has left only its socket. In words
-    /// for the user.
+    /// The one of the whole system, which nobody named, does not let this user in, or has left only its socket. In
+    /// words for the user.
     NotOurs(String),
     /// It answers, but has no microphone.
     NoMicrophone,
