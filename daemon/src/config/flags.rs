@@ -234,5 +234,8 @@ mod tests {
         let text = without_passwords(&line("ftp://anna:98765@host")).unwrap();
         assert!(text.contains("ftp://anna:***@host") && !text.contains("98765"), "{text}");
         assert_eq!(without_passwords(&line("ftp://host")), None);
+        let path = line("ftp://host/password=98765");
+        let text = without_passwords(&path).unwrap();
+        assert!(text.contains("invalid value 'ftp://host/***' for"), "{text}");
     }
 }
