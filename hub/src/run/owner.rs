@@ -23,8 +23,8 @@ pub(super) fn port_beyond_loopback(listeners: &[TcpListener]) -> Option<u16> {
     addresses.into_iter().find(|address| !address.ip().to_canonical().is_loopback()).map(|address| address.port())
 }
 
-/// How connections begin: paired nodes use TLS, and programs of this machine may do without. `None`: the hub has no key,
-/// so there is no TLS.
+/// How connections begin: paired nodes use TLS, and programs of this machine may do without. `None`: the hub has no
+/// key, so there is no TLS.
 fn opening(shared: &Shared, is_reachable: bool) -> Result<Option<TlsServer>, RunError> {
     let insecure = shared.config.insecure;
     let Some((key, keyring)) = shared.key.as_ref().zip(shared.keyring()) else {

@@ -124,9 +124,9 @@ impl Admission {
     /// [`MAX_TRIED`]; a wrong code then uses one try at each of them. Returns the URL of the node.
     ///
     /// # Errors
-    /// [`Code::BadRequest`] if code or host have not the form of one, [`Code::NotFound`] if no waiting node shows a code,
-    /// [`Code::Conflict`] if the node does not know the code, is configured, or the hub has no place for it, if too many
-    /// nodes show one, or another pairing is under way, and as of the node and the store.
+    /// [`Code::BadRequest`] if code or host have not the form of one, [`Code::NotFound`] if no waiting node shows a
+    /// code, [`Code::Conflict`] if the node does not know the code, is configured, or the hub has no place for it, if
+    /// too many nodes show one, or another pairing is under way, and as of the node and the store.
     pub async fn pair(&self, code: &str, host: Option<&str>) -> Result<String, Error> {
         let code = code.parse().map_err(|error: NotACode| Error::new(Code::BadRequest, error.to_string()))?;
         let place = host.map(|host| self.place_of(host)).transpose()?;
