@@ -103,7 +103,7 @@ impl Hubs {
     }
 
     /// The hub with this key has called from this address. Its Owner service is there from now on, until the node
-    /// stops; the file is left alone, because addresses come and go.
+    /// stops. The file is left alone, because addresses come and go.
     pub fn note_address(&self, key: Fingerprint, address: IpAddr) {
         let key = key.to_string();
         if let Some(owner) = self.lock().iter_mut().find(|hub| hub.key == key).and_then(|hub| hub.owner.as_mut()) {

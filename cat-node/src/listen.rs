@@ -11,7 +11,7 @@ use daemon::terminal::escape;
 use proto::SourceState;
 use sound::SAMPLE_RATE_HZ;
 use sound::level::{Level, LevelMeter};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::capture;
 use crate::clock::NodeClock;
@@ -37,10 +37,13 @@ const WIDTH: usize = 36;
 const TOO_LOUD_DBFS: f32 = -1.0;
 const TOO_SOFT_DBFS: f32 = -55.0;
 
+/// How long the first sound may take. A microphone that is lost later is waited for.
+const FIRST_SOUND_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Shows the level of the source until `stop`, or until a recording ends.
 ///
 /// # Errors
-/// If the capture thread cannot be started, or standard output cannot be written.
+/// If there is no sound within [`FIRST_SOUND_DEADLINE`], the capture thread cannot be started, or standard output cannot be written.
 pub async fn show_level(config: NodeSettings, stop: CancellationToken) -> anyhow::Result<()> {
     let tape = Arc::new(Tape::new(NodeClock::start(), TAPE_BYTES));
     let status = Arc::new(Status::new(config.source.kind()));
@@ -54,6 +57,7 @@ pub async fn show_level(config: NodeSettings, stop: CancellationToken) -> anyhow
     let step = if is_terminal { STEP } else { LINE_STEP };
     let mut samples = Vec::new();
     let mut loudest_dbfs = f32::NEG_INFINITY;
+    let (begun, mut has_sound) = (Instant::now(), false);
     loop {
         tokio::select! {
             () = sleep(step) => {}
@@ -66,12 +70,16 @@ pub async fn show_level(config: NodeSettings, stop: CancellationToken) -> anyhow
             }
         }
         let line = if meter.samples() > 0 {
+            has_sound = true;
             let level = meter.level();
             loudest_dbfs = loudest_dbfs.max(level.peak_dbfs);
             line(&level, loudest_dbfs)
         } else {
             format!("no audio: {}", escape(&status.source().detail))
         };
+        if !has_sound && begun.elapsed() > FIRST_SOUND_DEADLINE {
+            return Err(anyhow!("no sound within {} s: {}", FIRST_SOUND_DEADLINE.as_secs(), status.source().detail));
+        }
         // In a terminal the line replaces the one before.
         print(&if is_terminal { format!("\r{line}\x1b[K") } else { format!("{line}\n") })?;
         if status.state() == SourceState::Ended {

@@ -336,3 +336,14 @@ fn level_of_a_source_is_shown_until_it_ends() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(said.contains("#|") && said.contains("  -6.0 dBFS, peak   -6.0"), "{said}");
 }
+
+#[test]
+fn level_of_a_source_that_gives_nothing_ends_with_the_reason() {
+    // The port was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let source = format!("http://127.0.0.1:{port}/audio?rate=16000&format=s16");
+    let output = cat_node(&["listen", "--level", "--source", &source]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no sound within 10 s") && said.contains("refused"), "{said}");
+}
