@@ -43,7 +43,8 @@ const FIRST_SOUND_DEADLINE: Duration = Duration::from_secs(10);
 /// Shows the level of the source until `stop`, or until a recording ends.
 ///
 /// # Errors
-/// If there is no sound within [`FIRST_SOUND_DEADLINE`], the capture thread cannot be started, or standard output cannot be written.
+/// If there is no sound within [`FIRST_SOUND_DEADLINE`], the capture thread cannot be started, or standard output
+/// cannot be written.
 pub async fn show_level(config: NodeSettings, stop: CancellationToken) -> anyhow::Result<()> {
     let tape = Arc::new(Tape::new(NodeClock::start(), TAPE_BYTES));
     let status = Arc::new(Status::new(config.source.kind()));
