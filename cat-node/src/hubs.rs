@@ -256,7 +256,7 @@ mod tests {
         let (attic, mut cellar) = (hub("attic"), hub("cellar"));
         cellar.owner = None;
         let key: Fingerprint = attic.key.parse().unwrap();
-        hubs.add(attic.clone()).unwrap();
+        hubs.add(attic).unwrap();
         hubs.add(cellar.clone()).unwrap();
         assert_eq!(hubs.owner(), Some((key, "192.168.1.2:50051".parse().unwrap())));
         hubs.note_address(key, "::ffff:192.168.1.9".parse().unwrap());
