@@ -28,6 +28,63 @@ class AnalyzeAnswer(TypedDict):
     """
 
 
+class AuditLine(TypedDict):
+    """
+    An entry of the audit log.
+    """
+
+    action: str
+    """
+    What was done: a word such as `log_in`, `label`, `delete_event` or `live_listening`.
+    """
+    address: str
+    """
+    IP address. Empty for a command.
+    """
+    at: str
+    """
+    When, RFC 3339 in UTC.
+    """
+    subject: str
+    """
+    What it was done to.
+    """
+    who: str
+    """
+    A user, `token NAME`, `command`, `this machine` or `anyone`.
+    """
+
+
+class AuditStored(TypedDict):
+    """
+    The audit log.
+    """
+
+    keep_count: int
+    """
+    Most entries. The oldest are deleted.
+    """
+    keep_days: int
+    """
+    After how many days an entry is deleted.
+    """
+
+
+class BackupsStored(TypedDict):
+    """
+    Backups.
+    """
+
+    keep_count: int
+    """
+    Backups that the folder keeps.
+    """
+    to: NotRequired[str | None]
+    """
+    The folder for a backup every night. Null: there is none.
+    """
+
+
 Binary: TypeAlias = bytes
 """
 Bytes of a file: sound, a picture or an archive.
@@ -126,6 +183,61 @@ class ClipCountsAnswer(TypedDict):
     """
 
 
+class ClipsStored(TypedDict):
+    """
+    Recordings of events.
+    """
+
+    after_s: float
+    """
+    Seconds of sound after an event that are recorded, at most.
+    """
+    before_s: float
+    """
+    Seconds of sound before an event that are recorded, at most.
+    """
+    bytes: int
+    """
+    Bytes of all recordings now.
+    """
+    count: int
+    """
+    Number of recordings now.
+    """
+    enabled: bool
+    """
+    Whether the hub writes recordings at all.
+    """
+    keep_bytes: int
+    """
+    Most bytes of recordings without a label. The oldest are deleted.
+    """
+    keep_count: int
+    """
+    Most recordings without a label. The oldest are deleted.
+    """
+    keep_days: NotRequired[int | None]
+    """
+    After how many days a recording without a label is deleted. Null: when there are too many.
+    """
+    labelled_keep_bytes: int
+    """
+    Most bytes of recordings with a label.
+    """
+    labelled_keep_count: int
+    """
+    Most recordings with a label. No age limits them.
+    """
+    longest_s: int
+    """
+    Longest recording without these, in seconds.
+    """
+    speech_cut_off: bool
+    """
+    Whether speech before and after an event is cut off, and recordings that are mostly speech are not written.
+    """
+
+
 class ContextCounts(TypedDict):
     """
     Number of events by what they count as: the label, or the context if there is no label.
@@ -192,6 +304,100 @@ class Counters(TypedDict):
     """
 
 
+class DeletedCounts(TypedDict):
+    """
+    How much is deleted.
+    """
+
+    analyses: int
+    """
+    Analyses.
+    """
+    clips: int
+    """
+    Their recordings.
+    """
+    copies: int
+    """
+    Recordings in the quarantine, and events in snapshots. A preview does not count them.
+    """
+    events: int
+    """
+    Events.
+    """
+    labels: int
+    """
+    Their labels.
+    """
+    notifications: int
+    """
+    Notifications.
+    """
+
+
+class DeletionAnswer(TypedDict):
+    """
+    A deletion, and how far it is.
+    """
+
+    before: NotRequired[str | None]
+    """
+    What began before this time is deleted, RFC 3339 in UTC. Null: whatever the time.
+    """
+    cat: NotRequired[str | None]
+    """
+    Name of the cat. Null: every cat; or the deletion is done, and the name is forgotten.
+    """
+    deleted: DeletedCounts
+    """
+    How much has been deleted so far; for a preview, how much would be.
+    """
+    ended_at: NotRequired[str | None]
+    """
+    When it was done, RFC 3339 in UTC. Null: it is not.
+    """
+    id: NotRequired[int | None]
+    """
+    Number of the deletion. Null: it is a preview.
+    """
+    not_deleted: str
+    """
+    What the hub does not delete, for people.
+    """
+    of_cat: bool
+    """
+    Whether it is about one cat.
+    """
+    requested_at: NotRequired[str | None]
+    """
+    When it was asked for, RFC 3339 in UTC. What came later stays. Null: it is a preview.
+    """
+    state: str
+    """
+    `preview`: nothing is deleted. `running`, or `done`.
+    """
+
+
+class DeletionBody(TypedDict, closed=True):
+    """
+    What to delete. At least one of `cat` and `before` is needed. With both, the events of the cat that began before the
+    time are deleted.
+    """
+
+    before: NotRequired[str | None]
+    """
+    Delete what began before this time, RFC 3339.
+    """
+    cat: NotRequired[str | None]
+    """
+    Name of the cat.
+    """
+    dry_run: NotRequired[bool]
+    """
+    Only count what would be deleted.
+    """
+
+
 class DogAnswer(TypedDict):
     """
     The dog's answer.
@@ -200,6 +406,30 @@ class DogAnswer(TypedDict):
     dogBark: str
     """
     `NAME is going to bark!`
+    """
+
+
+class EventsStored(TypedDict):
+    """
+    Events.
+    """
+
+    deleted_keep_days: int
+    """
+    How many days the place of a deleted event in the sound of its node is remembered, so that the event does not
+    come back.
+    """
+    keep_count: int
+    """
+    Most events. The oldest are deleted.
+    """
+    keep_days: NotRequired[int | None]
+    """
+    After how many days an event without a label is deleted. Null: when there are too many.
+    """
+    labelled_keep_count: int
+    """
+    Most events with a label. No age limits them.
     """
 
 
@@ -298,6 +528,26 @@ class LevelAnswer(TypedDict):
     """
 
 
+class LiveAudio(TypedDict):
+    """
+    Live audio.
+    """
+
+    enabled: bool
+    """
+    Whether the page and the API play live audio.
+    """
+    listening_now: int
+    """
+    How many hear it now. `/api/v1/listening` names them.
+    """
+    who: NotRequired[str | None]
+    """
+    Who may hear it: `listener`, those with this role or a higher one; or `everyone` who reaches the hub, because it
+    has no users. Null: nobody.
+    """
+
+
 class LiveLevelAnswer(TypedDict):
     """
     Current level of a node.
@@ -322,6 +572,40 @@ class LiveLevelAnswer(TypedDict):
     score: float
     """
     How likely the audio contains a cat, 0 to 1.
+    """
+
+
+class LiveListener(TypedDict):
+    """
+    Somebody who hears live audio.
+    """
+
+    node: str
+    """
+    URL of the node.
+    """
+    since: str
+    """
+    Since when, RFC 3339 in UTC.
+    """
+    who: str
+    """
+    A user, `token NAME`, `this machine` or `anyone`.
+    """
+
+
+class LogIn(TypedDict, closed=True):
+    """
+    Name and password.
+    """
+
+    name: str
+    """
+    Name of the user.
+    """
+    password: str
+    """
+    The password.
     """
 
 
@@ -365,6 +649,17 @@ class MeasurementsAnswer(TypedDict):
     voiced_fraction: float
     """
     Fraction of the vocalisation that has a pitch, 0 to 1.
+    """
+
+
+class NewTokenAnswer(TypedDict):
+    """
+    A new token.
+    """
+
+    token: str
+    """
+    Its text. The hub does not keep it.
     """
 
 
@@ -527,6 +822,21 @@ class NoticesAnswer(TypedDict):
     """
 
 
+class NotificationsStored(TypedDict):
+    """
+    Notifications.
+    """
+
+    keep_count: int
+    """
+    Most notifications. The oldest are deleted.
+    """
+    keep_days: int
+    """
+    After how many days a notification is deleted.
+    """
+
+
 class ProbabilitiesAnswer(TypedDict):
     """
     Probabilities of the contexts, each 0 to 1. Their sum is 1.
@@ -561,6 +871,21 @@ class ProblemDetail(TypedDict):
     """
 
 
+class QuarantineStored(TypedDict):
+    """
+    Recordings without an event.
+    """
+
+    keep_bytes: int
+    """
+    Most bytes. The oldest are deleted.
+    """
+    keep_days: int
+    """
+    After how many days with the hub running a recording is deleted.
+    """
+
+
 class Ready(TypedDict):
     """
     Whether the hub can work.
@@ -582,6 +907,90 @@ class Ready(TypedDict):
     """
 
 
+class SessionAnswer(TypedDict):
+    """
+    Who the client is.
+    """
+
+    has_users: bool
+    """
+    Whether there are users.
+    """
+    role: NotRequired[str | None]
+    """
+    `viewer`, `listener`, `owner` or `admin`. Null: the client has not logged in.
+    """
+    user: NotRequired[str | None]
+    """
+    The user, or `token NAME`. Null: the client has not logged in.
+    """
+
+
+class SessionEntry(TypedDict):
+    """
+    A browser that is logged in.
+    """
+
+    address: str
+    """
+    IP address that logged in.
+    """
+    agent: str
+    """
+    The browser, by its own word.
+    """
+    created_at: str
+    """
+    When the user logged in, RFC 3339 in UTC.
+    """
+    id: int
+    """
+    Number of the session.
+    """
+    this: bool
+    """
+    Whether this request belongs to the session.
+    """
+    used_at: str
+    """
+    Last use, RFC 3339 in UTC, to ten minutes.
+    """
+    user: str
+    """
+    Name of the user.
+    """
+
+
+class SessionsAnswer(TypedDict):
+    """
+    The sessions.
+    """
+
+    sessions: list[SessionEntry]
+    """
+    The last used first, at most 20 of each user.
+    """
+
+
+class SetUp(TypedDict, closed=True):
+    """
+    The first user.
+    """
+
+    name: str
+    """
+    Name of the user.
+    """
+    password: str
+    """
+    The password, 8 characters to 256 bytes.
+    """
+    secret: str
+    """
+    The secret of the set-up link.
+    """
+
+
 class SnapshotsAnswer(TypedDict):
     """
     Snapshots of the database.
@@ -594,6 +1003,17 @@ class SnapshotsAnswer(TypedDict):
     last_at: NotRequired[str | None]
     """
     When the last one was made, RFC 3339 in UTC. Null: there is none.
+    """
+
+
+class SnapshotsStored(TypedDict):
+    """
+    Copies of the database.
+    """
+
+    keep_count: int
+    """
+    Most snapshots. One is made each day.
     """
 
 
@@ -652,6 +1072,131 @@ class Tape(TypedDict):
     oldest_sequence: int
     """
     Sequence number of the oldest frame still on the tape.
+    """
+
+
+class TokenAnswer(TypedDict):
+    """
+    A token.
+    """
+
+    created_at: str
+    """
+    When it was made, RFC 3339 in UTC.
+    """
+    expires_at: NotRequired[str | None]
+    """
+    When it expires, RFC 3339 in UTC. Null: never.
+    """
+    name: str
+    """
+    Name of the token.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+    used_at: NotRequired[str | None]
+    """
+    Last use, RFC 3339 in UTC, to ten minutes. Null: never used.
+    """
+
+
+class TokenToAdd(TypedDict, closed=True):
+    """
+    A token to make.
+    """
+
+    days: NotRequired[int | None]
+    """
+    After how many days it expires. Null: never.
+    """
+    name: str
+    """
+    Name of the token: letters, digits and `-_.@`, at most 64 bytes.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+
+
+class TokensAnswer(TypedDict):
+    """
+    The tokens.
+    """
+
+    tokens: list[TokenAnswer]
+    """
+    By name, at most 128, those that have expired too.
+    """
+
+
+class UserAnswer(TypedDict):
+    """
+    A user.
+    """
+
+    created_at: str
+    """
+    When the user was added, RFC 3339 in UTC.
+    """
+    name: str
+    """
+    Name to log in with.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+    used_at: NotRequired[str | None]
+    """
+    Last use of a session, RFC 3339 in UTC, to ten minutes. Null: no session.
+    """
+
+
+class UserChange(TypedDict, closed=True):
+    """
+    Changes to a user. What is left out stays.
+    """
+
+    password: NotRequired[str | None]
+    """
+    The password, 8 characters to 256 bytes. A new one ends all sessions of the user.
+    """
+    role: NotRequired[str | None]
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+
+
+class UserToAdd(TypedDict, closed=True):
+    """
+    A user to add.
+    """
+
+    name: str
+    """
+    Name to log in with: letters, digits and `-_.@`, at most 64 bytes.
+    """
+    password: str
+    """
+    The password, 8 characters to 256 bytes.
+    """
+    role: str
+    """
+    `viewer`, `listener`, `owner` or `admin`.
+    """
+
+
+class UsersAnswer(TypedDict):
+    """
+    The users.
+    """
+
+    users: list[UserAnswer]
+    """
+    By name, at most 64.
     """
 
 
@@ -715,6 +1260,11 @@ class AnalysisAnswer(TypedDict):
     """
     When the analysis ended. Null while it runs.
     """
+    finding: NotRequired[str | None]
+    """
+    What was found: `no_cat`, `uncertain` (a cat whose context is unclear), `waiting_for_food`, `isolation` or
+    `brushing`. Null while the analysis runs, or if no audio was received.
+    """
     first_sample: NotRequired[int | None]
     """
     Index of the first sample (16 kHz) since the node's start. Null: no audio was received.
@@ -760,6 +1310,21 @@ class AnalysisAnswer(TypedDict):
     """
     How the cat is: `Hungry` (waiting for food), `Good` (content, being brushed), `Bad` (in distress) or `Smelly`
     (no cat was heard, or no context stood out). Null while the analysis runs, or if there is no audio.
+    """
+
+
+class AuditAnswer(TypedDict):
+    """
+    A page of the audit log.
+    """
+
+    entries: list[AuditLine]
+    """
+    Latest first.
+    """
+    next_cursor: NotRequired[str | None]
+    """
+    Send it as `cursor` to get the next page. Null: this is the last page.
     """
 
 
@@ -1112,6 +1677,10 @@ class ListeningAnswer(TypedDict):
     """
     Counts of clips since the hub's start.
     """
+    live_listeners: list[LiveListener]
+    """
+    Who hears live audio through this hub now, at most 8.
+    """
     nodes: list[NodeListening]
     """
     All nodes.
@@ -1177,6 +1746,62 @@ class NodesAnswer(TypedDict):
     """
     Discovered nodes that wait until a person admits them, at most 64. The hub does not listen to them, does not
     call them, and reports no trouble about them.
+    """
+
+
+class PrivacyAnswer(TypedDict):
+    """
+    What the hub stores, where and how long, by the settings in effect.
+    """
+
+    audit_log: AuditStored
+    """
+    Who did what, in the database.
+    """
+    backups: BackupsStored
+    """
+    Backups: copies of everything outside the data folder.
+    """
+    clips: ClipsStored
+    """
+    Recordings of events, in the folder `clips`.
+    """
+    data_dir: str
+    """
+    The folder that holds everything but backups.
+    """
+    deletions: list[DeletionAnswer]
+    """
+    The deletions that were asked for, the latest first, at most 50.
+    """
+    events: EventsStored
+    """
+    What was heard and when, in the database `hub.sqlite`, and the owner's labels, there and in `labels.jsonl`.
+    """
+    live_audio: LiveAudio
+    """
+    Live audio. The hub does not store it.
+    """
+    notifications: NotificationsStored
+    """
+    Notifications to owners, in the database.
+    """
+    other_copies: list[str]
+    """
+    Files and folders in the data folder that the hub does not use or change: damaged databases that were moved
+    aside, and what was there before a restore. They still hold what they held.
+    """
+    quarantine: QuarantineStored
+    """
+    Recordings without an event, in the folder `quarantine`: what a lost database leaves.
+    """
+    session_days: int
+    """
+    After how many days without use a browser is logged out.
+    """
+    snapshots: SnapshotsStored
+    """
+    Daily copies of the database, in the folder `snapshots`.
     """
 
 

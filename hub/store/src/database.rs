@@ -316,7 +316,7 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Whether this connection overwrites what it deletes. `thoroughly`: in pages that become free, too, which costs further
+/// Makes this connection overwrite what it deletes. `thoroughly`: in pages that become free, too, which costs more
 /// writes. Otherwise only in pages that are written anyway.
 pub(crate) fn overwrite_deleted(connection: &Connection, thoroughly: bool) -> Result<(), StoreError> {
     Ok(connection.pragma_update(None, "secure_delete", if thoroughly { "ON" } else { "FAST" })?)

@@ -1,8 +1,8 @@
 //! Deletions that a person asks for: everything about a cat, everything before a time, or both.
 //!
 //! A request is a row of the table `deletions`. The process that owns the store works the requests off, one after the
-//! other and in small batches, so that others can write in between ([`Eraser`](crate::Eraser)). The row remembers what has
-//! been done. Each batch finds what is still there, so after a restart the work goes on.
+//! other and in small batches, so that others can write in between ([`Eraser`](crate::Eraser)). The row remembers what
+//! has been done. Each batch finds what is still there, so after a restart the work goes on.
 //!
 //! A request is about what was there when it came: events, notifications and analyses with higher numbers stay.
 
