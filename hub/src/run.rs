@@ -87,6 +87,7 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let analysis = analysis::start(&shared, listeners.analysis).await?;
     let listening = listening::start(&shared).await?;
     let backups = backup::start(&shared)?;
+    listening.start_eraser(&shared, backups.clone());
     watch::start(&shared, &analysis, &listening, backups.clone());
     control::start(&shared, &listening);
     let mut has_tls = false;

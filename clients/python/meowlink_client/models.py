@@ -55,6 +55,36 @@ class AuditLine(TypedDict):
     """
 
 
+class AuditStored(TypedDict):
+    """
+    The audit log.
+    """
+
+    keep_count: int
+    """
+    Most entries. The oldest are deleted.
+    """
+    keep_days: int
+    """
+    After how many days an entry is deleted.
+    """
+
+
+class BackupsStored(TypedDict):
+    """
+    Backups.
+    """
+
+    keep_count: int
+    """
+    Backups that the folder keeps.
+    """
+    to: NotRequired[str | None]
+    """
+    The folder for a backup every night. Null: there is none.
+    """
+
+
 Binary: TypeAlias = bytes
 """
 Bytes of a file: sound, a picture or an archive.
@@ -153,6 +183,61 @@ class ClipCountsAnswer(TypedDict):
     """
 
 
+class ClipsStored(TypedDict):
+    """
+    Recordings of events.
+    """
+
+    after_s: float
+    """
+    Seconds of sound after an event that are recorded, at most.
+    """
+    before_s: float
+    """
+    Seconds of sound before an event that are recorded, at most.
+    """
+    bytes: int
+    """
+    Bytes of all recordings now.
+    """
+    count: int
+    """
+    Number of recordings now.
+    """
+    enabled: bool
+    """
+    Whether the hub writes recordings at all.
+    """
+    keep_bytes: int
+    """
+    Most bytes of recordings without a label. The oldest are deleted.
+    """
+    keep_count: int
+    """
+    Most recordings without a label. The oldest are deleted.
+    """
+    keep_days: NotRequired[int | None]
+    """
+    After how many days a recording without a label is deleted. Null: when there are too many.
+    """
+    labelled_keep_bytes: int
+    """
+    Most bytes of recordings with a label.
+    """
+    labelled_keep_count: int
+    """
+    Most recordings with a label. No age limits them.
+    """
+    longest_s: int
+    """
+    Longest recording without these, in seconds.
+    """
+    speech_cut_off: bool
+    """
+    Whether speech before and after an event is cut off, and recordings that are mostly speech are not written.
+    """
+
+
 class ContextCounts(TypedDict):
     """
     Number of events by what they count as: the label, or the context if there is no label.
@@ -219,6 +304,100 @@ class Counters(TypedDict):
     """
 
 
+class DeletedCounts(TypedDict):
+    """
+    How much is deleted.
+    """
+
+    analyses: int
+    """
+    Analyses.
+    """
+    clips: int
+    """
+    Their recordings.
+    """
+    copies: int
+    """
+    Recordings in the quarantine, and events in snapshots. A preview does not count them.
+    """
+    events: int
+    """
+    Events.
+    """
+    labels: int
+    """
+    Their labels.
+    """
+    notifications: int
+    """
+    Notifications.
+    """
+
+
+class DeletionAnswer(TypedDict):
+    """
+    A deletion, and how far it is.
+    """
+
+    before: NotRequired[str | None]
+    """
+    What began before this time is deleted, RFC 3339 in UTC. Null: whatever the time.
+    """
+    cat: NotRequired[str | None]
+    """
+    Name of the cat. Null: every cat; or the deletion is done, and the name is forgotten.
+    """
+    deleted: DeletedCounts
+    """
+    How much has been deleted so far; for a preview, how much would be.
+    """
+    ended_at: NotRequired[str | None]
+    """
+    When it was done, RFC 3339 in UTC. Null: it is not.
+    """
+    id: NotRequired[int | None]
+    """
+    Number of the deletion. Null: it is a preview.
+    """
+    not_deleted: str
+    """
+    What the hub does not delete, for people.
+    """
+    of_cat: bool
+    """
+    Whether it is about one cat.
+    """
+    requested_at: NotRequired[str | None]
+    """
+    When it was asked for, RFC 3339 in UTC. What came later stays. Null: it is a preview.
+    """
+    state: str
+    """
+    `preview`: nothing is deleted. `running`, or `done`.
+    """
+
+
+class DeletionBody(TypedDict, closed=True):
+    """
+    What to delete. At least one of `cat` and `before` is needed. With both, the events of the cat that began before the
+    time are deleted.
+    """
+
+    before: NotRequired[str | None]
+    """
+    Delete what began before this time, RFC 3339.
+    """
+    cat: NotRequired[str | None]
+    """
+    Name of the cat.
+    """
+    dry_run: NotRequired[bool]
+    """
+    Only count what would be deleted.
+    """
+
+
 class DogAnswer(TypedDict):
     """
     The dog's answer.
@@ -227,6 +406,30 @@ class DogAnswer(TypedDict):
     dogBark: str
     """
     `NAME is going to bark!`
+    """
+
+
+class EventsStored(TypedDict):
+    """
+    Events.
+    """
+
+    deleted_keep_days: int
+    """
+    How many days the place of a deleted event in the sound of its node is remembered, so that the event does not
+    come back.
+    """
+    keep_count: int
+    """
+    Most events. The oldest are deleted.
+    """
+    keep_days: NotRequired[int | None]
+    """
+    After how many days an event without a label is deleted. Null: when there are too many.
+    """
+    labelled_keep_count: int
+    """
+    Most events with a label. No age limits them.
     """
 
 
@@ -322,6 +525,26 @@ class LevelAnswer(TypedDict):
     zero_fraction: float
     """
     Fraction of the samples that are exactly zero, 0 to 1.
+    """
+
+
+class LiveAudio(TypedDict):
+    """
+    Live audio.
+    """
+
+    enabled: bool
+    """
+    Whether the page and the API play live audio.
+    """
+    listening_now: int
+    """
+    How many hear it now. `/api/v1/listening` names them.
+    """
+    who: NotRequired[str | None]
+    """
+    Who may hear it: `listener`, those with this role or a higher one; or `everyone` who reaches the hub, because it
+    has no users. Null: nobody.
     """
 
 
@@ -599,30 +822,18 @@ class NoticesAnswer(TypedDict):
     """
 
 
-class PairedAnswer(TypedDict):
+class NotificationsStored(TypedDict):
     """
-    A node that was paired.
-    """
-
-    url: str
-    """
-    URL of the node.
+    Notifications.
     """
 
-
-class PairingCode(TypedDict):
+    keep_count: int
     """
-    A pairing code that a person has typed.
+    Most notifications. The oldest are deleted.
     """
-
-    code: str
+    keep_days: int
     """
-    The code that `cat-node pair` shows on the node.
-    """
-    host: NotRequired[str | None]
-    """
-    Host name or address of the node, with `:PORT` if that is not 50056. Null or absent: the waiting nodes that show
-    a code are tried, at most 4; a wrong code then uses one of the five tries at each.
+    After how many days a notification is deleted.
     """
 
 
@@ -657,6 +868,21 @@ class ProblemDetail(TypedDict):
     message: str
     """
     For people: what happened, and what to do.
+    """
+
+
+class QuarantineStored(TypedDict):
+    """
+    Recordings without an event.
+    """
+
+    keep_bytes: int
+    """
+    Most bytes. The oldest are deleted.
+    """
+    keep_days: int
+    """
+    After how many days with the hub running a recording is deleted.
     """
 
 
@@ -777,6 +1003,17 @@ class SnapshotsAnswer(TypedDict):
     last_at: NotRequired[str | None]
     """
     When the last one was made, RFC 3339 in UTC. Null: there is none.
+    """
+
+
+class SnapshotsStored(TypedDict):
+    """
+    Copies of the database.
+    """
+
+    keep_count: int
+    """
+    Most snapshots. One is made each day.
     """
 
 
@@ -979,10 +1216,6 @@ class WaitingAnswer(TypedDict):
     key: str
     """
     Names the node in `/api/v1/nodes/waiting/{key}/admit`, where it is percent-encoded: its id, or else its URL.
-    """
-    needs_code: bool
-    """
-    Whether the node answers only after it is paired: `POST /api/v1/nodes/pair`. It cannot be admitted.
     """
     node_id: NotRequired[str | None]
     """
@@ -1513,6 +1746,62 @@ class NodesAnswer(TypedDict):
     """
     Discovered nodes that wait until a person admits them, at most 64. The hub does not listen to them, does not
     call them, and reports no trouble about them.
+    """
+
+
+class PrivacyAnswer(TypedDict):
+    """
+    What the hub stores, where and how long, by the settings in effect.
+    """
+
+    audit_log: AuditStored
+    """
+    Who did what, in the database.
+    """
+    backups: BackupsStored
+    """
+    Backups: copies of everything outside the data folder.
+    """
+    clips: ClipsStored
+    """
+    Recordings of events, in the folder `clips`.
+    """
+    data_dir: str
+    """
+    The folder that holds everything but backups.
+    """
+    deletions: list[DeletionAnswer]
+    """
+    The deletions that were asked for, the latest first, at most 50.
+    """
+    events: EventsStored
+    """
+    What was heard and when, in the database `hub.sqlite`, and the owner's labels, there and in `labels.jsonl`.
+    """
+    live_audio: LiveAudio
+    """
+    Live audio. The hub does not store it.
+    """
+    notifications: NotificationsStored
+    """
+    Notifications to owners, in the database.
+    """
+    other_copies: list[str]
+    """
+    Files and folders in the data folder that the hub does not use or change: damaged databases that were moved
+    aside, and what was there before a restore. They still hold what they held.
+    """
+    quarantine: QuarantineStored
+    """
+    Recordings without an event, in the folder `quarantine`: what a lost database leaves.
+    """
+    session_days: int
+    """
+    After how many days without use a browser is logged out.
+    """
+    snapshots: SnapshotsStored
+    """
+    Daily copies of the database, in the folder `snapshots`.
     """
 
 

@@ -22,6 +22,7 @@ use proto::dog_client::DogClient;
 use crate::config::{Loopback, PageConfig};
 use crate::limits::Limits;
 use crate::origin::Hosts;
+use crate::privacy_settings::PrivacySettings;
 use crate::proxies::Proxies;
 use crate::tls::Certificates;
 
@@ -59,6 +60,8 @@ pub struct App {
     pub loopback: Loopback,
     /// `[page]` of the config.
     pub page: PageConfig,
+    /// Settings that say what is stored, where and how long.
+    pub privacy: PrivacySettings,
     /// Names by which clients may address the hub.
     pub hosts: Hosts,
     /// Proxies whose headers are believed.

@@ -96,6 +96,8 @@ pub(super) const TABLE: &[Row] = &[
     ("POST", "/api/v1/nodes/waiting/{key}/refuse", Role(Admin), Some("refuse_node")),
     ("GET", "/api/v1/notices", Role(Viewer), None),
     ("POST", "/api/v1/notices/{id}/retry", Role(Owner), Some("retry_notice")),
+    ("GET", "/api/v1/privacy", Role(Viewer), None),
+    ("POST", "/api/v1/deletions", Role(Admin), Some("delete_everything")),
     ("GET", "/api/v1/stream", Role(Viewer), None),
     ("GET", "/api/v1/session", Nothing, None),
     ("POST", "/api/v1/session", Nothing, None),

@@ -35,6 +35,8 @@ mod origin;
 mod page;
 mod params;
 mod people;
+mod privacy;
+mod privacy_settings;
 mod probes;
 mod proxies;
 mod search;
@@ -48,6 +50,7 @@ pub use caller::{Caller, came_through_proxy};
 pub use config::{GatewayConfig, Loopback, PageConfig};
 pub use limits::Limits;
 pub use origin::Hosts;
+pub use privacy_settings::PrivacySettings;
 pub use proxies::Proxies;
 pub use server::{Entrance, serve};
 
@@ -98,6 +101,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(backup::routes())
         .merge(live_audio::routes())
         .merge(people::routes())
+        .merge(privacy::routes())
         .merge(probes::routes())
         .merge(metrics::routes())
 }

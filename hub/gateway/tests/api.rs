@@ -12,7 +12,7 @@ use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::error::Code;
 use hub_base::peer;
-use hub_gateway::{App, Caller, Hosts, Limits, Loopback, PageConfig, Proxies, router};
+use hub_gateway::{App, Caller, Hosts, Limits, Loopback, PageConfig, PrivacySettings, Proxies, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
@@ -35,6 +35,8 @@ use tower::ServiceExt;
 
 #[path = "api/people.rs"]
 mod people;
+#[path = "api/privacy.rs"]
+mod privacy;
 
 /// A gateway over a store that the test fills.
 struct Gateway {
@@ -43,6 +45,7 @@ struct Gateway {
     nodes: Nodes,
     admission: Admission,
     clips: Clips,
+    backups: Backups,
     live: Live,
     people: People,
     stop: CancellationToken,
@@ -104,6 +107,7 @@ impl Gateway {
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
         let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
         let people = People::new(store.clone());
+        let backups = Backups::new(source, BackupConfig::default());
         let bare = router(App {
             admission: admission.clone(),
             nodes: nodes.clone(),
@@ -112,7 +116,7 @@ impl Gateway {
             analysis: CatAnalysisClient::new(nobody()),
             store: store.clone(),
             clips: clips.clone(),
-            backups: Some(Backups::new(source, BackupConfig::default())),
+            backups: Some(backups.clone()),
             live: Some(live.clone()),
             mqtt: None,
             people: people.clone(),
@@ -120,6 +124,7 @@ impl Gateway {
             stop: stop.clone(),
             loopback,
             page,
+            privacy: PrivacySettings { data_dir: dir.path().to_path_buf(), ..PrivacySettings::default() },
             hosts: Hosts::default(),
             proxies: Proxies::default(),
             certificates: None,
@@ -130,7 +135,7 @@ impl Gateway {
         });
         let here = Caller::new(std::net::Ipv4Addr::LOCALHOST.into(), false, false);
         let router = bare.clone().layer(Extension(here));
-        Self { dir, store, nodes, admission, clips, live, people, stop, router, bare }
+        Self { dir, store, nodes, admission, clips, backups, live, people, stop, router, bare }
     }
 
     /// Stores an event with half a second of sound, or none.

@@ -6,7 +6,7 @@ use daemon::config::ConfigError;
 use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use hub_base::role::Role;
 use hub_gateway::tls::{Authority, CertificateError, Certificates, Names};
-use hub_gateway::{App, Entrance, Hosts, Limits, Proxies};
+use hub_gateway::{App, Entrance, Hosts, Limits, PrivacySettings, Proxies};
 use hub_owner::client::OwnerCaller;
 use hub_store::backup::Backups;
 use hub_watch::readiness::Checks;
@@ -60,6 +60,12 @@ pub(super) async fn start(
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
         loopback: config.gateway.loopback,
         page: config.page.clone(),
+        privacy: PrivacySettings {
+            data_dir: shared.data_dir.clone(),
+            events: config.events.clone(),
+            notices_keep_days: config.notices.keep_days,
+            backup: config.backup.clone(),
+        },
         proxies,
         certificates: certificates.clone(),
         machine: machine(),

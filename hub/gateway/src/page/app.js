@@ -24,9 +24,16 @@ const views = [
   [/^\/rhythm$/, 'rhythm', rhythm],
   // Loaded for admins only.
   [/^\/people$/, 'people', { show: async (to) => (await import('./people.js')).show(to) }],
+  [/^\/privacy$/, 'privacy', { show: showPrivacy }],
   [/^\/login$/, 'login', login],
   [/^\/setup\/([\w-]+)$/, 'login', login],
 ];
+
+// Loaded when somebody opens it. Another view may be shown by then.
+async function showPrivacy(to) {
+  const view = await import('./privacy.js');
+  if (location.hash === '#/privacy') view.show(to);
+}
 
 let shown = {};
 let connected = false;

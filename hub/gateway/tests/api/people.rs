@@ -77,7 +77,8 @@ fn least(method: &str, path: &str) -> Option<UserRole> {
     const OPEN: [&str; 4] = ["/healthz", "/api/v1/session", "/api/v1/setup", "/"];
     const ADMIN: [&str; 4] = ["/api/v1/users", "/api/v1/tokens", "/api/v1/sessions", "/api/v1/audit"];
     const OWNER: [&str; 3] = ["/cat/", "/dog/", "/analyze/"];
-    let changes_nodes = method != "get" && (path.starts_with("/api/v1/nodes/") || path == "/api/v1/backup");
+    let for_admins = ["/api/v1/backup", "/api/v1/deletions"];
+    let changes_nodes = method != "get" && (path.starts_with("/api/v1/nodes/") || for_admins.contains(&path));
     if OPEN.contains(&path) {
         None
     } else if changes_nodes || ADMIN.iter().any(|start| path.starts_with(start)) {

@@ -21,6 +21,21 @@ use crate::people_mark::MARK_FILE;
 /// Beginning of the name of a folder, within the data folder, with what was there before a restore.
 const ASIDE: &str = "before-restore-";
 
+/// What the name of a damaged database that was moved aside begins with.
+const BROKEN: &str = "hub.sqlite.broken-";
+
+/// Names in the data folder of what the hub no longer uses and never changes: databases that were damaged, and what was
+/// there before a restore. Blocks the thread.
+pub fn copies_aside(data_dir: &Path) -> Vec<String> {
+    let mut names = files::names(data_dir).unwrap_or_default();
+    names.retain(|name| name.starts_with(ASIDE) || name.starts_with(BROKEN));
+    names.truncate(MOST_LISTED);
+    names
+}
+
+/// Most names that [`copies_aside`] lists.
+const MOST_LISTED: usize = 100;
+
 /// Folder for the config files of a backup, within the data folder. The hub does not read it.
 const CONFIG: &str = "restored-config";
 
