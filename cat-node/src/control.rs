@@ -1,6 +1,7 @@
 //! Commands to the running node, over a Unix socket: `cat-node pair`, `cat-node hubs` and `cat-node forget`.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use daemon::cause::cause;
@@ -16,6 +17,9 @@ const VERSION: u32 = 1;
 
 /// The runtime folder of the service of the Debian package.
 const SERVICE_FOLDER: &str = "/run/cat-node";
+
+/// How the state folders of `cat-node@NAME` begin.
+const INSTANCE: &[u8] = b"cat-node-";
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -76,11 +80,17 @@ pub fn place_of_node(variables: &Variables, state_folder: &Path) -> PathBuf {
     control::place(variables, state_folder)
 }
 
-/// Where a command looks for the socket: in the given state folder, else in the runtime folder of the service.
+/// Where a command looks for the socket: in the given state folder, else in the runtime folder of the service. The
+/// service `cat-node@NAME` has its state in `/var/lib/cat-node-NAME` and its socket in `/run/cat-node-NAME`.
 pub fn place_of_client(state_folder: Option<&Path>) -> PathBuf {
     let service = Path::new(SERVICE_FOLDER).join(SOCKET);
     // A folder that this user may not look into counts as one with a socket: connecting says what is wrong.
     let is_there = |socket: &Path| socket.try_exists().unwrap_or(true);
+    // One of several nodes of this machine: a command for it must not reach another one.
+    if let Some(name) = state_folder.and_then(Path::file_name).filter(|name| name.as_bytes().starts_with(INSTANCE)) {
+        let own = state_folder.map(|folder| folder.join(SOCKET)).filter(|socket| is_there(socket));
+        return own.unwrap_or_else(|| Path::new("/run").join(name).join(SOCKET));
+    }
     match state_folder.map(|folder| folder.join(SOCKET)) {
         // The service has its socket in its runtime folder, wherever its state lies.
         Some(own) if is_there(&own) || !is_there(&service) => own,

@@ -1,23 +1,28 @@
 //! The node's side of pairing: the service that hubs call, and the code that `cat-node pair` opens.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use daemon::identity::{Fingerprint, Key};
 use daemon::opening::PeerKey;
 use daemon::pairing::{Code, Ends, Offers, Refusal};
+use daemon::quiet::Quiet;
 use proto::pairing_server::Pairing as PairingRpc;
 use proto::{
     PairingBeginRequest, PairingBeginResponse, PairingConfirmRequest, PairingConfirmResponse, PairingStateRequest,
     PairingStateResponse,
 };
 use tonic::{Request, Response, Status};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::hubs::{Hubs, HubsError, PairedHub};
 
 /// What paths of the calls begin with that any hub may make.
 pub const SERVICE_PATH: &str = "/proto.Pairing/";
+
+/// At most one refusal is logged in this time.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// Who the node is paired with, and the open code. Clones share both.
 #[derive(Debug, Clone)]
@@ -31,13 +36,14 @@ struct Shared {
     cat: String,
     hubs: Hubs,
     offers: Offers,
+    quiet: Mutex<Quiet>,
 }
 
 impl Pairing {
     /// The pairing of the node with this key, which hears this cat.
     pub fn new(key: &Key, cat: String, hubs: Hubs) -> Self {
         let (node, offers) = (key.public().fingerprint(), Offers::default());
-        Self { shared: Arc::new(Shared { node, cat, hubs, offers }) }
+        Self { shared: Arc::new(Shared { node, cat, hubs, offers, quiet: Mutex::new(Quiet::new(LOG_PERIOD)) }) }
     }
 
     /// The hubs that the node is paired with.
@@ -58,9 +64,17 @@ fn key_of<T>(request: &Request<T>) -> Result<Fingerprint, Status> {
     key.map(|PeerKey(key)| key.fingerprint()).ok_or_else(|| Status::unauthenticated("pairing needs TLS"))
 }
 
-fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>) -> Status {
+/// Anybody who reaches the port may try, as often as he likes, so few refusals are logged.
+fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>, quiet: &Mutex<Quiet>) -> Status {
     let peer = peer.map(tracing::field::display);
-    warn!(%hub, peer, reason = %refusal, "pairing refused");
+    match refusal {
+        Refusal::NoCode | Refusal::NotBegun => debug!(%hub, peer, reason = %refusal, "pairing refused"),
+        _ => {
+            if let Some(suppressed_lines) = quiet.lock().unwrap_or_else(PoisonError::into_inner).allow() {
+                warn!(%hub, peer, reason = %refusal, suppressed_lines, "pairing refused");
+            }
+        }
+    }
     let message = refusal.to_string();
     match refusal {
         Refusal::NoCode | Refusal::TriedTooOften | Refusal::NotBegun => Status::failed_precondition(message),
@@ -79,7 +93,7 @@ impl PairingRpc for Pairing {
         }
         let ends = Ends { hub, node: self.shared.node };
         let begun = self.shared.offers.begin(ends, &request.get_ref().exchange);
-        let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer))?;
+        let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         Ok(Response::new(PairingBeginResponse { exchange, proof }))
     }
 
@@ -93,7 +107,7 @@ impl PairingRpc for Pairing {
     ) -> Result<Response<PairingConfirmResponse>, Status> {
         let (hub, peer) = (key_of(&request)?, request.remote_addr());
         let PairingConfirmRequest { proof, hub_name, owner_port } = request.into_inner();
-        self.shared.offers.confirm(hub, &proof).map_err(|refusal| refused(refusal, hub, peer))?;
+        self.shared.offers.confirm(hub, &proof).map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         let port = u16::try_from(owner_port).ok().filter(|port| *port != 0);
         let owner = peer.zip(port).map(|(peer, port)| SocketAddr::new(peer.ip().to_canonical(), port));
         let paired = PairedHub { key: hub.to_string(), name: hub_name, owner };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use hyper_util::server::graceful::GracefulConnection;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -27,6 +28,9 @@ const LOG_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long an idle connection may take to end after the server has asked it to.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most connections at a time of clients whose keys are not trusted, such as hubs that are about to be paired.
+const MAX_STRANGERS: usize = 16;
 
 /// What a server grants its clients.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +63,14 @@ where
     C: GracefulConnection<Error: Display + Send> + Send + 'static,
 {
     let (connections, tasks) = (Connections::new(limits.connections), TaskTracker::new());
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     for listener in listeners {
         let port = Port {
             limits,
             opening: opening.clone(),
             serve: serve.clone(),
             connections: connections.clone(),
+            strangers: Arc::clone(&strangers),
             stop: stop.clone(),
         };
         tasks.spawn(port.accept(listener, tasks.clone()));
@@ -80,6 +86,7 @@ struct Port<O, F> {
     opening: O,
     serve: F,
     connections: Connections,
+    strangers: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -134,6 +141,11 @@ where
         let (stream, key) = match opened {
             Ok(opened) => opened,
             Err(error) => return log_end(peer, Err(cause(&error))),
+        };
+        let stranger = key.filter(|key| self.opening.is_stranger(*key));
+        let _stranger = match stranger.map(|_| self.strangers.try_acquire()).transpose() {
+            Ok(permit) => permit,
+            Err(_) => return debug!(%peer, "connection ended: too many clients have keys that are not trusted"),
         };
         let client = Client { peer, local, key, place: Arc::clone(&place) };
         let mut connection = pin!((self.serve)(stream, client));

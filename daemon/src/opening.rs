@@ -33,7 +33,12 @@ pub trait Opening: Clone + Send + Sync + 'static {
         true
     }
 
-    /// Waits until the connections of this key must end, because it is trusted no longer.
+    /// Whether a client with this key may only do what every client may. Few of them are served at a time.
+    fn is_stranger(&self, _key: PeerKey) -> bool {
+        false
+    }
+
+    /// Waits until the connections of this key must end, because it is trusted no longer, or never was.
     fn revoked(&self, _key: PeerKey) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }

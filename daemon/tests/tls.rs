@@ -171,6 +171,34 @@ async fn unknown_key_calls_only_what_is_for_strangers_and_a_revoked_key_is_cut_o
     assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::PermissionDenied);
 }
 
+/// Connections of strangers that a port serves at a time.
+const STRANGERS: usize = 16;
+
+#[tokio::test]
+async fn strangers_keep_no_trusted_key_out() {
+    let (node, hub) = (key(), key());
+    let rights = Rights { keyring: Keyring::default(), for_strangers: &["/for.Strangers/"] };
+    rights.keyring.set([hub.public().fingerprint()]);
+    let tls = TlsServer::new(Arc::clone(&node), Policy::PlainOnLoopback).unwrap().with_rights(rights);
+    let address = serve(tls).await;
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        let tls = TlsClient::new(key(), vec![node.public().fingerprint()]).unwrap();
+        let Ok(stream) = TcpStream::connect(address).await else { continue };
+        let Ok(stream) = tls.connect(stream).await else { continue };
+        strangers.push(stream);
+    }
+    // A stranger that is one too many is cut off without an answer.
+    let read = strangers.iter_mut().map(|stream| async {
+        let mut byte = [0];
+        let cut = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut byte)).await;
+        cut.is_err()
+    });
+    let open = futures_util::future::join_all(read).await.into_iter().filter(|open| *open).count();
+    assert!(open <= STRANGERS, "{open} strangers are served");
+    assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::Unknown, "the hub is served");
+}
+
 /// Half-open connections of the attack.
 const HALF_OPEN: usize = 2000;
 

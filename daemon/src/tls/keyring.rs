@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::identity::Fingerprint;
+
+/// How long a connection of a key that is not trusted may last. Pairing takes 11 seconds at most.
+pub const STRANGER_LIFETIME: Duration = Duration::from_secs(30);
 
 /// The trusted keys. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -24,14 +28,17 @@ impl Keyring {
         self.keys.borrow().contains(&key)
     }
 
-    /// Waits until a key that is trusted, now or later, is trusted no longer.
+    /// Waits until a connection of this key must end: the key is trusted no longer, or was not within
+    /// [`STRANGER_LIFETIME`].
     pub async fn revoked(&self, key: Fingerprint) {
         let mut keys = self.keys.subscribe();
-        for trusted in [true, false] {
-            if keys.wait_for(|keys| keys.contains(&key) == trusted).await.is_err() {
-                // The sender is dropped after this, which holds a clone of it.
-                return std::future::pending().await;
-            }
+        let late = tokio::time::timeout(STRANGER_LIFETIME, keys.wait_for(|keys| keys.contains(&key))).await.is_err();
+        if late {
+            return;
+        }
+        if keys.wait_for(|keys| !keys.contains(&key)).await.is_err() {
+            // The sender is dropped after this, which holds a clone of it.
+            std::future::pending::<()>().await;
         }
     }
 }

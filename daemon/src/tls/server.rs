@@ -122,6 +122,10 @@ impl Opening for TlsServer {
         self.rights.as_ref().zip(key).is_none_or(|(rights, PeerKey(key))| rights.allow(key.fingerprint(), path))
     }
 
+    fn is_stranger(&self, PeerKey(key): PeerKey) -> bool {
+        self.rights.as_ref().is_some_and(|rights| !rights.keyring.trusts(key.fingerprint()))
+    }
+
     async fn revoked(&self, PeerKey(key): PeerKey) {
         match &self.rights {
             Some(rights) => rights.keyring.revoked(key.fingerprint()).await,
@@ -143,6 +147,10 @@ impl Opening for Option<TlsServer> {
 
     fn allows(&self, key: Option<&PeerKey>, path: &str) -> bool {
         self.as_ref().is_none_or(|tls| tls.allows(key, path))
+    }
+
+    fn is_stranger(&self, key: PeerKey) -> bool {
+        self.as_ref().is_some_and(|tls| tls.is_stranger(key))
     }
 
     async fn revoked(&self, key: PeerKey) {

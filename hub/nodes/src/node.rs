@@ -171,8 +171,13 @@ impl Node {
     ///
     /// # Errors
     /// If `url` is not valid.
-    pub fn paired(url: String, key: NodeId, tls: TlsClient) -> Result<Self, tonic::transport::Error> {
-        Self::over(url, None, Kind::Paired(key), Some(tls))
+    pub fn paired(
+        url: String,
+        configured_cat: Option<&str>,
+        key: NodeId,
+        tls: TlsClient,
+    ) -> Result<Self, tonic::transport::Error> {
+        Self::over(url, configured_cat.map(str::to_owned), Kind::Paired(key), Some(tls))
     }
 
     fn over(
@@ -458,7 +463,8 @@ impl Node {
             version: answer.version.clone(),
             state: source.state(),
             detail: source.detail,
-            id: self.proved_id(&answer, &challenge),
+            // TLS has proved the key of a paired node.
+            id: self.paired_key().or_else(|| self.proved_id(&answer, &challenge)),
             claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).map(|key| NodeId::of_spki(key)),
         });
         Ok(answer)

@@ -202,13 +202,14 @@ impl Nodes {
         self.get(name).or_else(|| self.iter().find(has_id))
     }
 
-    /// Makes the paired nodes those with these URLs, which `make` makes. A discovered node at such a URL gives way. A
-    /// configured one stays. Paired nodes that are not among the URLs are dismissed. A node that waited for its code is
-    /// dialled where it was announced.
+    /// Makes the paired nodes those with these URLs, which `make` makes with their
+    /// configured cats. Another node at such a URL gives way; the cat of
+    /// a configured one stays. Paired nodes that are not among the URLs are dismissed. A node that waited for its code
+    /// is dialled where it was announced.
     ///
     /// # Errors
     /// If there are [`MAX_NODES`] already. The nodes that fit are added.
-    pub fn set_paired(&self, urls: &[String], make: impl Fn(&str) -> Option<Node>) -> Result<(), Full> {
+    pub fn set_paired(&self, urls: &[String], make: impl Fn(&str, Option<&str>) -> Option<Node>) -> Result<(), Full> {
         let mut lobby = self.lobby();
         for node in self.iter().filter(|node| node.is_paired() && !urls.iter().any(|url| url == node.url())) {
             self.dismiss(&node);
@@ -218,18 +219,20 @@ impl Nodes {
         for url in urls {
             let mut addresses = lobby.addresses_at(url);
             match self.get(url) {
-                Some(node) if node.is_paired() || !node.is_discovered() => continue,
+                Some(node) if node.is_paired() => continue,
                 Some(node) => {
-                    self.dismiss(&node);
+                    let Some(paired) = make(url, node.configured_cat()) else { continue };
                     if addresses.is_empty() {
                         addresses = node.addresses();
                     }
+                    paired.set_addresses(addresses);
+                    self.replace(&node, paired);
                 }
-                None => {}
-            }
-            if let Some(node) = make(url) {
-                node.set_addresses(addresses);
-                all_fit = all_fit.and(self.add(node));
+                None => {
+                    let Some(node) = make(url, None) else { continue };
+                    node.set_addresses(addresses);
+                    all_fit = all_fit.and(self.add(node));
+                }
             }
         }
         let keys: Vec<_> = self.iter().filter_map(|node| node.paired_key()).collect();
@@ -242,6 +245,15 @@ impl Nodes {
         if let Some(node) = self.get(url).filter(Node::is_paired) {
             self.dismiss(&node);
         }
+    }
+
+    /// Uses another node in the place of this one, which is not used any more.
+    fn replace(&self, old: &Node, new: Node) {
+        self.shared.nodes.send_modify(|nodes| match nodes.iter_mut().find(|node| node.url() == old.url()) {
+            Some(place) => *place = new,
+            None => nodes.push(new),
+        });
+        self.dismiss(old);
     }
 
     /// Adds a node at the end.
@@ -483,12 +495,23 @@ impl Nodes {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
-    /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
-    /// since it may only repeat what the other says; a configured one only if it claims that id itself, so that nobody
-    /// else can silence it. Of two that prove none, the earlier one counts, unless the later one is configured: then it
-    /// is so on purpose.
+    /// The same node under another name, if there is one. What proves or claims the key of a paired node is that node,
+    /// whether it answers over TLS or not: nobody gets the hub to call it in plain. A paired node is no other's twin.
+    /// Else it is an entry that has recently answered with the same boot id. Of two that have proved the same id, the
+    /// earlier one counts. A node that proves no id gives way to one that does, since it may only repeat what the other
+    /// says; a configured one only if it claims that id itself, so that nobody else can silence it. Of two that prove
+    /// none, the earlier one counts, unless the later one is configured: then it is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
+        let pairings = || self.iter().filter(|other| other.is_paired());
+        if let Some(key) = node.paired_key() {
+            let first = pairings().find(|other| other.paired_key() == Some(key));
+            return first.filter(|first| first.url() != node.url());
+        }
+        let said = node.recent_description();
+        let keys = said.as_ref().map(|said| [said.id, said.claimed_id]).unwrap_or_default();
+        if let Some(paired) = pairings().find(|other| keys.contains(&other.paired_key())) {
+            return Some(paired);
+        }
         let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
         let mut is_earlier = true;
         self.iter().find(|other| {

@@ -316,13 +316,8 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-<<<<<<< HEAD
-/// Whether this connection overwrites what it deletes. `thoroughly`: in pages that become free, too, which costs
-/// further writes. Otherwise only in pages that are written anyway.
-=======
 /// Makes this connection overwrite what it deletes. `thoroughly`: in pages that become free, too, which costs more
 /// writes. Otherwise only in pages that are written anyway.
->>>>>>> w-privacy
 pub(crate) fn overwrite_deleted(connection: &Connection, thoroughly: bool) -> Result<(), StoreError> {
     Ok(connection.pragma_update(None, "secure_delete", if thoroughly { "ON" } else { "FAST" })?)
 }

@@ -125,7 +125,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`Code::BadRequest`] if code or host have not the form of one, [`Code::NotFound`] if no waiting node shows a
-    /// code, [`Code::Conflict`] if the node does not know the code, is configured, or the hub has no place for it, if
+    /// code, [`Code::Conflict`] if the node does not know the code, or the hub has no place for it, if
     /// too many nodes show one, or another pairing is under way, and as of the node and the store.
     pub async fn pair(&self, code: &str, host: Option<&str>) -> Result<String, Error> {
         let code = code.parse().map_err(|error: NotACode| Error::new(Code::BadRequest, error.to_string()))?;
@@ -202,9 +202,6 @@ impl Admission {
     ) -> Result<String, Error> {
         let url = place.url.clone();
         let known = self.nodes.get(&url);
-        if known.as_ref().is_some_and(|node| !node.is_discovered()) {
-            return Err(conflict(format!("{url} is in the config of the hub: remove it from `node`, then pair it")));
-        }
         if known.is_none() && !self.nodes.has_room() {
             let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
             return Err(conflict(message));
@@ -219,6 +216,9 @@ impl Admission {
             let message = format!("{MAX_PAIRED} nodes are paired already; remove one: hub nodes remove NAME");
             return Err(conflict(message));
         }
+        // After the pairing ends, it waits again.
+        let admitted = self.nodes.keys_at(&url).into_iter().chain([node.node_id.clone()]).collect();
+        self.store.forget_admitted(admitted).await?;
         self.nodes.pardon(&node.node_id);
         if !already {
             // It may have had another key.
@@ -238,13 +238,13 @@ impl Admission {
         let paired = self.store.paired_nodes().await?;
         pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
         let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
-        let make = |url: &str| {
+        let make = |url: &str, cat: Option<&str>| {
             let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
             let id = expected.to_string().parse().ok()?;
             let tls = TlsClient::new(Arc::clone(&pairing.key), vec![expected]);
             let node = tls
                 .map_err(|error| error.to_string())
-                .and_then(|tls| Node::paired(url.to_owned(), id, tls).map_err(|error| error.to_string()));
+                .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string()));
             node.inspect_err(|error| warn!(node = url, %error, "a paired node cannot be called")).ok()
         };
         // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
