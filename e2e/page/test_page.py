@@ -24,7 +24,7 @@ from meowlink import until
 AXE = pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 # Each view, and an element that is there once it has been drawn.
-VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img"}
+VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img", "#/privacy": ".scrolls td"}
 
 
 def shown(page):
@@ -188,6 +188,42 @@ def test_event_is_deleted_after_a_question(settled, open_page):
     page.wait_for_url("**/#/events")
     expect_events(page, settled.events())
     assert event not in shown(page)
+
+
+def test_privacy_shows_the_settings_and_asks_before_it_deletes(settled, open_page):
+    page = open_page(f"{settled.url}/#/privacy")
+    expect(page.locator("h1")).to_have_text("Privacy")
+    said = settled.get("/api/v1/privacy")
+    expect(page.get_by_role("main")).to_contain_text(said["data_dir"])
+    expect(page.get_by_role("row").filter(has_text="Recordings").first).to_contain_text("90 days")
+    before = settled.events()
+
+    def asked(accept):
+        questions = []
+
+        def answer(dialog):
+            questions.append(dialog.message)
+            dialog.accept() if accept else dialog.dismiss()
+
+        page.once("dialog", answer)
+        page.get_by_role("button", name="Delete…").click()
+        # Questions arrive only while the page is waited for.
+        until("the page asks", lambda: page.wait_for_timeout(20) or questions)
+        return questions[0]
+
+    # The question names the cat as text and counts. Without a yes, nothing happens.
+    page.get_by_label("About this cat").fill(EVIL)
+    question = asked(accept=False)
+    assert question.startswith(f"Delete everything about {EVIL}? {len(before)} events, "), question
+    assert settled.events() == before and settled.get("/api/v1/privacy")["deletions"] == []
+
+    page.get_by_label("About this cat").fill("")
+    page.get_by_label("Before this day").fill("2001-01-01")
+    assert "Delete everything before" in asked(accept=True)
+    expect(page.get_by_role("listitem")).to_contain_text("Deleted: 0 events")
+    assert settled.events() == before
+    done = settled.get("/api/v1/privacy")["deletions"][0]
+    assert done["state"] == "done" and done["before"] == "2000-12-31T18:15:00Z", "midnight by the viewer's clock"
 
 
 def test_keyboard_alone_is_enough(settled, open_page):

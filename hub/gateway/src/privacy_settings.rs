@@ -21,7 +21,7 @@ pub struct PrivacySettings {
 impl PrivacySettings {
     /// What a deletion does not delete, for people.
     pub(super) fn not_deleted(&self) -> String {
-        let others = "Archives and folders that you made with `hub backup` are your own copies, too.";
+        let others = "Archives and folders that you made with “hub backup” are your own copies, too.";
         match &self.backup.to {
             Some(to) => format!(
                 "The backups in {} still hold it, until {} newer ones have replaced them: they are your own copies, and \

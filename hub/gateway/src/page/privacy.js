@@ -64,7 +64,7 @@ export function show(main) {
     el('label', { for: 'delete-cat' }, 'About this cat '), cat, ' ',
     el('label', { for: 'delete-before' }, 'Before this day '), day, ' ',
     el('button', {}, 'Delete…'), failed);
-  main.append(el('h1', {}, 'Privacy'), facts, form, list);
+  main.append(el('h1', {}, 'Privacy'), el('div', { class: 'privacy' }, facts, form, list));
   document.title = 'Privacy · Meowlink';
   let timer = 0;
 
