@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
-use hub_people::{Identity, UserRole, Who, is_token};
+use hub_people::{Identity, USERS_LOST, UserRole, Who, is_token};
 use hyper::body::{Frame, SizeHint};
 use tracing::warn;
 
@@ -217,7 +217,7 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         return next.run(Request::from_parts(parts, body)).await;
     };
     let (.., need, action) = row(&parts.method, &route);
-    let asker = match asker(&app, need, &parts).await {
+    let asker = match asker(&app, need, &parts, true).await {
         Ok(asker) => asker,
         Err(error) => return refusal(error, &parts),
     };
@@ -279,7 +279,7 @@ impl Allowed {
         let refused = Box::pin(async move {
             loop {
                 tokio::time::sleep(ASK_AGAIN).await;
-                match asker(&app, need, &asked).await {
+                match asker(&app, need, &asked, false).await {
                     Err(error) if [Code::Unauthenticated, Code::Forbidden].contains(&error.code) => return error,
                     // While the store does not answer, streams go on.
                     Ok(_) | Err(_) => {}
@@ -332,7 +332,8 @@ fn refusal(error: Error, request: &Parts) -> Response {
     answer
 }
 
-async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
+/// Who asks. `is_use`: a session or token is used, which keeps a session alive.
+async fn asker(app: &App, need: Need, request: &Parts, is_use: bool) -> Result<Asker, Error> {
     let caller = request.extensions.get::<Caller>().copied();
     let local = caller.is_some_and(|caller| caller.is_local());
     let (address, https) = (caller.map(|caller| caller.address), caller.is_some_and(|caller| caller.https));
@@ -340,7 +341,7 @@ async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
     let at = Situation { local, has_users: true, insecure: app.insecure, loopback: app.loopback };
     if need.is_open(at) && need != Nothing {
         // Open whether there are users or not: the store need not answer. If it does, the name is known.
-        let identity = match identity(app, &request.headers).await {
+        let identity = match identity(app, &request.headers, is_use).await {
             Err(error) if error.code == Code::Unauthenticated => return Err(error),
             identity => identity.ok().flatten(),
         };
@@ -349,7 +350,7 @@ async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
     if need == Nothing && !request.uri.path().starts_with("/api/") {
         return Ok(asker(None));
     }
-    let identity = identity(app, &request.headers).await?;
+    let identity = identity(app, &request.headers, is_use).await?;
     let Some(role) = need.role() else { return Ok(asker(identity)) };
     if identity.as_ref().is_some_and(|identity| identity.role >= role) {
         return Ok(asker(identity));
@@ -358,7 +359,9 @@ async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
     if need.is_open(Situation { has_users, ..at }) {
         return Ok(asker(identity));
     }
+    let lost = has_users && identity.is_none() && app.people.are_lost().await?;
     Err(match identity {
+        None if lost => Error::new(Code::Unauthenticated, USERS_LOST),
         Some(identity) => {
             let message = format!("this needs the role {role}; {} has the role {}", identity.who, identity.role);
             Error::new(Code::Forbidden, message)
@@ -377,14 +380,16 @@ async fn asker(app: &App, need: Need, request: &Parts) -> Result<Asker, Error> {
 ///
 /// # Errors
 /// [`Code::Unauthenticated`] for a token that the hub does not know, or no longer.
-async fn identity(app: &App, headers: &HeaderMap) -> Result<Option<Identity>, Error> {
+async fn identity(app: &App, headers: &HeaderMap, is_use: bool) -> Result<Option<Identity>, Error> {
     let values = headers.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
     if let Some(token) = values.filter_map(is_token).next() {
         let unknown = || Error::new(Code::Unauthenticated, "this token is unknown, removed or expired");
-        return app.people.by_token(token).await?.map(Some).ok_or_else(unknown);
+        let found = if is_use { app.people.by_token(token).await? } else { app.people.peek_token(token).await? };
+        return found.map(Some).ok_or_else(unknown);
     }
     match cookie(headers) {
-        Some(cookie) => app.people.by_session(cookie).await,
+        Some(cookie) if is_use => app.people.by_session(cookie).await,
+        Some(cookie) => app.people.peek_session(cookie).await,
         None => Ok(None),
     }
 }
