@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::identity::Fingerprint;
 
 /// How long a connection of a key that is not trusted may last. Pairing takes 11 seconds at most.
-pub const STRANGER_LIFETIME: Duration = Duration::from_secs(30);
+pub(super) const STRANGER_LIFETIME: Duration = Duration::from_secs(30);
 
 /// The trusted keys. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(keyring.trusts(one) && !revoked.is_finished());
         keyring.set([other]);
-        tokio::time::timeout(std::time::Duration::from_secs(30), revoked).await.expect("it is noticed").unwrap();
+        tokio::time::timeout(Duration::from_secs(30), revoked).await.expect("it is noticed").unwrap();
         assert!(!keyring.trusts(one) && keyring.trusts(other));
     }
 
