@@ -51,7 +51,7 @@ class AuditLine(TypedDict):
     """
     who: str
     """
-    A user, `token NAME`, `command`, `this machine` or `anyone`.
+    A user, `token NAME`, `command`, `this machine`, `anyone`, or `an unknown name` for a failed log-in.
     """
 
 
@@ -837,6 +837,33 @@ class NotificationsStored(TypedDict):
     """
 
 
+class PairedAnswer(TypedDict):
+    """
+    A node that was paired.
+    """
+
+    url: str
+    """
+    URL of the node.
+    """
+
+
+class PairingCode(TypedDict):
+    """
+    A pairing code that a person has typed.
+    """
+
+    code: str
+    """
+    The code that `cat-node pair` shows on the node.
+    """
+    host: NotRequired[str | None]
+    """
+    Host name or address of the node, with `:PORT` if that is not 50056. Null or absent: the waiting nodes that show
+    a code are tried, at most 4; a wrong code then uses one of the five tries at each.
+    """
+
+
 class ProbabilitiesAnswer(TypedDict):
     """
     Probabilities of the contexts, each 0 to 1. Their sum is 1.
@@ -915,6 +942,10 @@ class SessionAnswer(TypedDict):
     has_users: bool
     """
     Whether there are users.
+    """
+    needs_log_in: bool
+    """
+    Whether the client must log in, or send a token, before it sees data.
     """
     role: NotRequired[str | None]
     """
@@ -1216,6 +1247,10 @@ class WaitingAnswer(TypedDict):
     key: str
     """
     Names the node in `/api/v1/nodes/waiting/{key}/admit`, where it is percent-encoded: its id, or else its URL.
+    """
+    needs_code: bool
+    """
+    Whether the node answers only after it is paired: `POST /api/v1/nodes/pair`. It cannot be admitted.
     """
     node_id: NotRequired[str | None]
     """
