@@ -1,7 +1,7 @@
 //! The services of systemd: the template for several nodes is the service of one node, with names of its own.
 
 /// What the template has instead of a line of the service.
-const OWN: [(&str, &str); 4] = [
+const OWN: [(&str, &str); 5] = [
     (
         "Description=Meowlink cat-node: listens to a cat and serves its audio",
         "Description=Meowlink cat-node %i: listens to a cat and serves its audio",
@@ -12,6 +12,7 @@ const OWN: [(&str, &str); 4] = [
     ),
     ("User=cat-node", "User=cat-node-%i"),
     ("StateDirectory=cat-node", "StateDirectory=cat-node-%i"),
+    ("RuntimeDirectory=cat-node", "RuntimeDirectory=cat-node-%i"),
 ];
 
 fn settings(unit: &str) -> Vec<&str> {
