@@ -636,12 +636,14 @@ mod tests {
 
     #[test]
     fn other_addresses_need_insecure() {
-        let args = ["--owner", "0.0.0.0:5000", "--data-dir", "/d"];
+        let args = ["--dog", "0.0.0.0:5000", "--data-dir", "/d"];
         assert!(config(&args).is_err());
         assert!(config(&[&args[..], &["--insecure"]].concat()).is_ok());
         assert!(config(&[&args[..], &["--insecure=false"]].concat()).is_err());
-        // The gateway has TLS there.
-        assert!(config(&["--http", "0.0.0.0:5000", "--data-dir", "/d"]).is_ok());
+        // The gateway has TLS there, and the owner service too, for paired nodes.
+        for key in ["--http", "--owner"] {
+            assert!(config(&[key, "0.0.0.0:5000", "--data-dir", "/d"]).is_ok());
+        }
     }
 
     #[test]

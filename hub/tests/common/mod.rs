@@ -184,7 +184,8 @@ pub async fn request(to: SocketAddr, bytes: &str) -> Answer {
         stream.write_all(bytes.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        parse(&String::from_utf8(answer).unwrap())
+        // Pictures and archives are no text.
+        parse(&String::from_utf8_lossy(&answer))
     })
     .await
 }
