@@ -51,8 +51,7 @@ export function send(method, path, body) {
 }
 
 export async function label(id, word) {
-  const options = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ label: word }) };
-  return (await ask(`api/v1/events/${id}/label`, options)).json();
+  return (await send('PUT', `api/v1/events/${id}/label`, { label: word })).json();
 }
 
 export async function remove(id) {

@@ -6,13 +6,22 @@ import { el, problem, sentence } from './dom.js';
 import { watch } from './stream.js';
 import * as event from './event.js';
 import * as events from './events.js';
-import * as login from './login.js';
 import * as now from './now.js';
 import * as player from './player.js';
 import * as rhythm from './rhythm.js';
 
 const main = document.getElementById('main');
 const offline = document.getElementById('offline');
+
+// Loaded when somebody opens it. Another view may be shown by then.
+const later = (load) => ({
+  async show(to, parameters) {
+    const { hash } = location;
+    const view = await load();
+    if (location.hash === hash) view.show(to, parameters);
+  },
+});
+const login = later(() => import('./login.js'));
 
 // Each view exports `show(main, parameters)`. It fills the page and may return `{ news(kind, data), open(), lost(),
 // close() }`: `news` gets live updates, `open` is called after every connection, `lost` when one breaks, `close` before
@@ -22,18 +31,11 @@ const views = [
   [/^\/events$/, 'events', events],
   [/^\/events\/(\d+)$/, 'events', event],
   [/^\/rhythm$/, 'rhythm', rhythm],
-  // Loaded for admins only.
-  [/^\/people$/, 'people', { show: async (to) => (await import('./people.js')).show(to) }],
-  [/^\/privacy$/, 'privacy', { show: showPrivacy }],
+  [/^\/people$/, 'people', later(() => import('./people.js'))],
+  [/^\/privacy$/, 'privacy', later(() => import('./privacy.js'))],
   [/^\/login$/, 'login', login],
   [/^\/setup\/([\w-]+)$/, 'login', login],
 ];
-
-// Loaded when somebody opens it. Another view may be shown by then.
-async function showPrivacy(to) {
-  const view = await import('./privacy.js');
-  if (location.hash === '#/privacy') view.show(to);
-}
 
 let shown = {};
 let connected = false;
