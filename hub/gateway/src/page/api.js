@@ -55,7 +55,7 @@ export async function label(id, word) {
 }
 
 export async function remove(id) {
-  await ask(`api/v1/events/${id}`, { method: 'DELETE' });
+  await send('DELETE', `api/v1/events/${id}`);
 }
 
 // Starts an analysis and returns the path of its result.
@@ -66,16 +66,16 @@ export async function analyze(cat) {
 
 // Begins a backup.
 export async function backUp() {
-  await ask('api/v1/backup', { method: 'POST' });
+  await send('POST', 'api/v1/backup');
 }
 
 // Admits or refuses a node that waits.
 export async function admit(key) {
-  await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/admit`, { method: 'POST' });
+  await send('POST', `api/v1/nodes/waiting/${encodeURIComponent(key)}/admit`);
 }
 
 export async function refuse(key) {
-  await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/refuse`, { method: 'POST' });
+  await send('POST', `api/v1/nodes/waiting/${encodeURIComponent(key)}/refuse`);
 }
 
 // Pairs with the node at this host, which shows this code.
@@ -85,5 +85,5 @@ export async function pair(code, host) {
 
 // Sends an undelivered notification again.
 export async function retry(id) {
-  await ask(`api/v1/notices/${id}/retry`, { method: 'POST' });
+  await send('POST', `api/v1/notices/${id}/retry`);
 }
