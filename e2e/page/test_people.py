@@ -59,7 +59,7 @@ def test_first_user_adds_others_who_see_what_their_role_allows(open_page, size, 
         tokens = page.locator("form").nth(1)
         tokens.get_by_label("Name").fill("grafana")
         tokens.get_by_role("button", name="Add").click()
-        expect(page.locator("code")).to_contain_text("meowlink_")
+        expect(page.locator("main code")).to_contain_text("meowlink_")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
         vera = open_page(hub.url, size, ignore_https_errors=True)

@@ -12,7 +12,7 @@ export class ApiError extends Error {
 
 // For requests that change something, the hub compares the header Origin with its own address. The page's
 // Referrer-Policy is `no-referrer`, so a form, or mode 'same-origin', would send `Origin: null`.
-// Whether the page shows the form of the log-in or of the set-up link.
+// Whether the log-in or the set-up form is shown.
 export function isLogIn() {
   return /^#\/(login|setup\/)/.test(location.hash);
 }
@@ -25,7 +25,7 @@ async function ask(path, options = {}) {
     throw new ApiError('unreachable', 'the hub is not responding');
   }
   if (answer.ok) return answer;
-  // The log-in itself shows what is wrong. From elsewhere, the page begins anew there, without live updates.
+  // The log-in shows what is wrong itself. Elsewhere, the page begins anew with it.
   if (answer.status === 401 && !path.endsWith('/session') && !isLogIn()) {
     location.hash = '#/login';
     location.reload();

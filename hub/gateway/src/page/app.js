@@ -110,7 +110,7 @@ function present({ user, role, needs_log_in: needsLogIn }) {
   document.querySelector('nav').hidden = needsLogIn;
   out.hidden = !user;
   if (role) document.body.dataset.role = role;
-  if (needsLogIn && !isLogIn()) location.hash = '#/login';
+  if (needsLogIn && !isLogIn()) history.replaceState(null, '', '#/login');
   return needsLogIn;
 }
 
