@@ -102,7 +102,8 @@ fn take_host(request: &mut Request) {
     request.headers_mut().insert(HOST, host);
 }
 
-/// Sends clients that have to use HTTPS there: to the same host and path. The certificate of the CA can be had without.
+/// Sends clients that have to use HTTPS there: to the same host and path. The certificate of the CA is served over
+/// plain HTTP too.
 ///
 /// # Errors
 /// [`Code::BadRequest`] if the request names no host.

@@ -53,7 +53,7 @@ const NO_DEVICE: &CStr = c"auto_null.monitor";
 /// Why a sound server gives no audio.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoAudio {
-    /// There is none where it should be, and nobody said that there is one.
+    /// No server is where one should be, and nobody named one.
     NoServer,
     /// The one of the whole system, which nobody named, does not let this user in, or has left only its socket. In
     /// words for the user.

@@ -95,7 +95,7 @@ fn open(login: &Login, stop: &Stop) -> Result<Body, SourceError> {
                 let to = to.filter(|to| ["http", "https"].contains(&to.scheme()) && to.has_host());
                 let to = to.and_then(|to| login.moved(to));
                 login = to.ok_or_else(|| {
-                    SourceError::Refused(format!("{} sends us to an address that is none", shown(&login.url)))
+                    SourceError::Refused(format!("{} sends the node to a URL that it cannot use", shown(&login.url)))
                 })?;
                 answer_to_challenge = None;
             }
