@@ -24,6 +24,7 @@ use daemon::backoff::Backoff;
 use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::allowance::Allowance;
 use hub_base::error::{Code, Error, Who};
 use hub_base::route::MAX_ADDRESSES;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
@@ -177,6 +178,7 @@ struct Finder {
     proved: BTreeMap<String, Vec<SocketAddr>>,
     asking: JoinSet<Answered>,
     turns: Arc<Semaphore>,
+    /// How many new announcements are followed yet.
     allowance: Allowance,
     /// Whether an announcement is to be looked at again, for example because there was no place for it.
     turned_away: bool,
@@ -203,7 +205,7 @@ impl Finder {
             proved: BTreeMap::new(),
             asking: JoinSet::new(),
             turns: Arc::new(Semaphore::new(MAX_ASKED_AT_ONCE)),
-            allowance: Allowance::new(Instant::now()),
+            allowance: Allowance::new(NEW_AT_ONCE, NEW_A_SECOND, Instant::now().into_std()),
             turned_away: false,
             full_log: quiet(),
             odd_log: quiet(),
@@ -329,7 +331,7 @@ impl Finder {
             let most = MAX_CANDIDATES + KNOWN_RESERVE;
             return self.candidates.len() < most || self.drop_one_that_failed(|_| true);
         }
-        if !self.allowance.take(Instant::now()) {
+        if !self.allowance.take(Instant::now().into_std()) {
             return false;
         }
         let shares_address = |candidate: &Candidate| {
@@ -508,29 +510,6 @@ impl Finder {
 fn name_of(url: &str) -> &str {
     let host = url.strip_prefix("http://").unwrap_or(url);
     host.split_once(".local:").map_or(host, |(name, _)| name)
-}
-
-/// How many new announcements are followed yet.
-#[derive(Debug)]
-struct Allowance {
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self { left: NEW_AT_ONCE, at: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let grown = now.duration_since(self.at).as_secs_f64() * NEW_A_SECOND;
-        (self.left, self.at) = ((self.left + grown).min(NEW_AT_ONCE), now);
-        let is_left = self.left >= 1.0;
-        if is_left {
-            self.left -= 1.0;
-        }
-        is_left
-    }
 }
 
 /// Asks at the addresses of an announcement until a node answers. Then asks the nodes that the hub knows, so that their

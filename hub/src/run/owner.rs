@@ -55,6 +55,6 @@ pub(super) fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Result<Opti
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .accept_compressed(CompressionEncoding::Gzip);
     let is_reachable = port_beyond_loopback(&listeners).is_some();
-    shared.serve_with(service.clone(), listeners, opening(shared, is_reachable)?);
+    shared.serve(service.clone(), listeners, opening(shared, is_reachable)?);
     Ok(Some(OwnerCaller::new(peer::local(service))))
 }

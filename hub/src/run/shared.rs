@@ -122,22 +122,8 @@ impl Shared {
         self.admission.as_ref()?.keyring()
     }
 
-    /// As [`Shared::serve_with`], without TLS.
-    pub(super) fn serve<S>(&self, service: S, listeners: Vec<TcpListener>)
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-        S::Future: Send + 'static,
-    {
-        self.serve_with(service, listeners, None);
-    }
-
     /// Serves a role on its sockets until the hub stops. Its health service reports "not serving" from the stop on.
-    pub(super) fn serve_with<S>(&self, service: S, listeners: Vec<TcpListener>, opening: Option<TlsServer>)
+    pub(super) fn serve<S>(&self, service: S, listeners: Vec<TcpListener>, opening: Option<TlsServer>)
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + NamedService
