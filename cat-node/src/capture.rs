@@ -10,6 +10,7 @@
 //! the process is restarted when the thread is stuck, but not when a microphone was unplugged. The thread stops beating
 //! on purpose when a source reports [`SourceError::Stuck`].
 
+mod hold;
 mod mix;
 mod timeline;
 
@@ -30,6 +31,7 @@ use crate::clock::NodeClock;
 use crate::source::{self, Read, Source, SourceError, SourceFormat, SourceSpec};
 use crate::status::{SourceState, Status};
 use crate::tape::Tape;
+use hold::Hold;
 use mix::MixWatch;
 use timeline::{LostFrames, Timeline};
 
@@ -255,28 +257,51 @@ where
 
         let opened_ns = self.time.now_ns();
         let mut last_frame_ns = opened_ns;
+        // Samples that were read and are not on the tape yet.
         let mut samples = Vec::new();
+        let mut hold = Hold::default();
         loop {
             if self.stop.is_cancelled() {
                 return End::Stopped;
             }
             self.beat();
-            samples.clear();
-            match source.read(&mut samples, READ_WAIT) {
-                Ok(Read::Samples | Read::Nothing) => {}
+            let held = samples.len();
+            let end = match source.read(&mut samples, READ_WAIT) {
+                Ok(Read::Samples | Read::Nothing) => None,
                 Ok(Read::Overrun { lost_samples }) => {
+                    let after = samples.split_off(held);
+                    let arrived_ns = hold.end_ns(format.span_ns(held));
+                    self.put_on_tape(&mut samples, format, arrived_ns, &mut framer);
+                    samples = after;
+                    hold = Hold::default();
                     self.status.counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.timeline.overrun(lost_samples);
+                    None
                 }
-                Ok(Read::Ended) => {
-                    warn_of_mix(self.mix.end());
-                    return End::Ended;
+                Ok(Read::Ended) => Some(End::Ended),
+                Err(error) => Some(End::Failed(error)),
+            };
+            let now_ns = self.time.now_ns();
+            let mut arrived_ns = now_ns;
+            if self.timeline.waits_for_clock() && !samples.is_empty() {
+                let held_ns = format.span_ns(samples.len());
+                hold.take(now_ns, held_ns);
+                if end.is_none() && hold.lasts(now_ns) {
+                    continue;
                 }
-                Err(error) => return End::Failed(error),
+                arrived_ns = hold.end_ns(held_ns);
             }
             warn_of_mix(self.mix.take(&samples, format));
-            let now_ns = self.time.now_ns();
-            if self.put_on_tape(&mut samples, format, now_ns, &mut framer) {
+            let framed = self.put_on_tape(&mut samples, format, arrived_ns, &mut framer);
+            samples.clear();
+            hold = Hold::default();
+            if let Some(end) = end {
+                if matches!(end, End::Ended) {
+                    warn_of_mix(self.mix.end());
+                }
+                return end;
+            }
+            if framed {
                 last_frame_ns = now_ns;
                 if now_ns - opened_ns >= HEALTHY_AFTER.as_nanos() as u64 {
                     self.backoff.reset();
@@ -290,29 +315,31 @@ where
         }
     }
 
-    /// Puts the samples of one read on the tape. Returns whether they completed a frame.
-    fn put_on_tape(&mut self, samples: &mut [f32], format: SourceFormat, now_ns: u64, framer: &mut Framer) -> bool {
+    /// Puts samples on the tape, of which the newest was captured at `arrived_ns` or earlier. Returns whether they
+    /// completed a frame.
+    fn put_on_tape(&mut self, samples: &mut [f32], format: SourceFormat, arrived_ns: u64, framer: &mut Framer) -> bool {
         let channels = usize::from(format.channels.max(1));
         let count = samples.len() / channels;
         if count == 0 {
             return false;
         }
-        let arrival = self.timeline.arrive(now_ns, count as u64);
+        let arrival = self.timeline.arrive(arrived_ns, count as u64);
         if arrival.reset_framer {
             framer.reset();
         }
         if let Some(lost) = arrival.lost {
             self.append_gap(lost);
         }
-        self.status.source_read(count as u64 * 1_000_000_000 / u64::from(format.sample_rate_hz));
+        self.status.source_read(format.span_ns(samples.len()));
         let samples = &mut samples[arrival.skip as usize * channels..];
         let clipped = amplify(samples, self.gain);
         self.status.counters.clipped_samples.fetch_add(clipped, Ordering::Relaxed);
-        let span_ns = samples.len() as u64 / channels as u64 * 1_000_000_000 / u64::from(format.sample_rate_hz);
+        let span_ns = format.span_ns(samples.len());
         let silent = samples.iter().all(|&sample| sample == 0.0);
         self.zero_ns = if silent { self.zero_ns + span_ns } else { 0 };
 
         let mut framed = false;
+        let now_ns = self.time.now_ns();
         let (timeline, tape, status) = (&mut self.timeline, self.tape, self.status);
         framer.push(samples, |frame| {
             tape.append_frame(frame, timeline.next_frame_ns());

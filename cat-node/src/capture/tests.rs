@@ -26,6 +26,8 @@ enum Step {
     Hang(u64),
     /// Loses audio, then delivers 20 ms. Reports how much was lost if `counted`.
     Lose { lost_ms: u64, counted: bool },
+    /// Holds audio back for this long, and then delivers it at once, 5 ms per read.
+    Late { ms: u64, left_ms: u64 },
     /// Reports an error.
     Fail,
 }
@@ -144,6 +146,11 @@ impl Scripted {
     fn deliver(&self, ns: u64, silent: bool, samples: &mut Vec<f32>) {
         let begin_ns = self.world.now_ns();
         self.world.pass_ns(ns);
+        Self::append(begin_ns, ns, silent, samples);
+    }
+
+    /// Appends the samples captured from `begin_ns` on, or zeros.
+    fn append(begin_ns: u64, ns: u64, silent: bool, samples: &mut Vec<f32>) {
         for sample in 0..ns * RATE_HZ / 1_000_000_000 {
             let value = if silent { 0 } else { truth(begin_ns + sample * 1_000_000_000 / RATE_HZ) };
             samples.push(f32::from(value) / 32_768.0);
@@ -199,6 +206,18 @@ impl Source for Scripted {
                     self.deliver(20 * MS, false, samples);
                     let lost_samples = if counted { lost_ms * RATE_HZ / 1000 } else { 0 };
                     return Ok(Read::Overrun { lost_samples });
+                }
+                Some(Step::Late { left_ms: 0, .. }) => {
+                    steps.pop_front();
+                }
+                Some(Step::Late { ms, left_ms }) => {
+                    if left_ms == ms {
+                        self.world.pass_ns(*ms * MS);
+                    }
+                    let begin_ns = self.world.now_ns() - *left_ms * MS;
+                    *left_ms -= 5;
+                    Self::append(begin_ns, 5 * MS, false, samples);
+                    return Ok(Read::Samples);
                 }
             }
         }
@@ -330,7 +349,7 @@ fn defaults() -> CaptureSettings {
 fn healthy_source_gives_every_frame_and_no_gap() {
     let outcome = run(vec![Life::Source(vec![Step::Play(60_000)])], defaults());
     assert_eq!(outcome.stretches, [Stretch::Audio { first: 0, frames: 3_000 }]);
-    assert_eq!(outcome.reached_ms(SourceState::Capturing, 0), 70);
+    assert_eq!(outcome.reached_ms(SourceState::Capturing, 0), 170);
     assert_eq!(outcome.counter(|counters| &counters.source_restarts), 0);
 }
 
@@ -355,6 +374,24 @@ fn source_that_fails_comes_back_after_one_exact_gap() {
     assert!(outcome.reached_ms(SourceState::NoDevice, 0) < 10_200);
     assert!(outcome.reached_ms(SourceState::Capturing, 10_200) < 22_200);
     assert_eq!(outcome.counter(|counters| &counters.source_restarts), 1);
+}
+
+#[test]
+fn audio_that_a_server_held_back_after_an_outage_has_the_time_of_its_capture() {
+    let back = vec![Step::Late { ms: 160, left_ms: 160 }, Step::Play(2_000)];
+    let outcome = run(vec![Life::Source(vec![Step::Play(2_000), Step::Fail]), Life::Source(back)], defaults());
+    let [_, Stretch::Gap { frames, .. }, Stretch::Audio { .. }, ..] = outcome.stretches[..] else {
+        panic!("{:?}", outcome.stretches)
+    };
+    // From the failure at 2030 ms until the source was opened again; what it held back is not lost.
+    let opened_ms = outcome.opened_at_ms[1] + 30;
+    assert_eq!(frames, frames_between(2_030, opened_ms));
+}
+
+#[test]
+fn recording_shorter_than_the_hold_is_on_the_tape() {
+    let outcome = run(vec![Life::Source(vec![Step::Play(60), Step::Fail])], defaults());
+    assert_eq!(outcome.totals().0, 3);
 }
 
 #[test]

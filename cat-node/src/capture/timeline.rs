@@ -152,6 +152,11 @@ impl Timeline {
         }
     }
 
+    /// Whether the arrival of the next samples tells how much was lost before them.
+    pub(super) fn waits_for_clock(&self) -> bool {
+        matches!(self.broken, Some(Break::ByClock(_)))
+    }
+
     /// `samples` per channel arrived at `now_ns`.
     pub(super) fn arrive(&mut self, now_ns: u64, samples: u64) -> Arrival {
         let span_ns = self.span_ns(samples);

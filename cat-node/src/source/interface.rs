@@ -15,6 +15,14 @@ pub struct SourceFormat {
     pub channels: u16,
 }
 
+impl SourceFormat {
+    /// How long this many interleaved samples last, in nanoseconds.
+    pub fn span_ns(self, samples: usize) -> u64 {
+        let of_a_channel = samples as u64 / u64::from(self.channels.max(1));
+        of_a_channel * 1_000_000_000 / u64::from(self.sample_rate_hz.max(1))
+    }
+}
+
 /// What one [`Source::read`] delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Read {
