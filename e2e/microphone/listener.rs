@@ -1,7 +1,8 @@
 //! A subscriber that records when each message arrived.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use e2e::node::Node;
 use proto::listen_response::Event;
@@ -49,6 +50,25 @@ impl Listener {
         self.heard.lock().unwrap().iter().filter(|heard| matches!(heard.event, Event::Frame(_))).count()
     }
 
+    /// How late the frames up to `before` came at the earliest, and those from `after` on: since the first message, less
+    /// 20 ms for each number. Frames come late but never early, so an exact gap between the two leaves both the same.
+    pub(crate) fn earliest(&self, before: u64, after: u64) -> (Duration, Duration) {
+        let heard = self.heard();
+        let began = heard[0].at;
+        let earliest = |numbers: RangeInclusive<u64>| {
+            let lateness = heard.iter().filter_map(|heard| match &heard.event {
+                Event::Frame(frame) if numbers.contains(&frame.sequence) => {
+                    // The hour keeps it positive.
+                    let due = Duration::from_millis(20 * frame.sequence);
+                    Some(heard.at - began + Duration::from_secs(3600) - due)
+                }
+                _ => None,
+            });
+            lateness.min().expect("audio came before and after the outage")
+        };
+        (earliest(0..=before), earliest(after..=u64::MAX))
+    }
+
     /// Whether the stream is still open.
     pub(crate) fn is_listening(&self) -> bool {
         !self.task.is_finished()
@@ -64,8 +84,8 @@ impl Drop for Listener {
 /// Consecutive gaps, with the audio before and after them.
 #[derive(Debug)]
 pub(crate) struct Outage {
-    /// The last frame before it, and when that arrived. `None`: the stream begins with the outage.
-    pub(crate) before: Option<(AudioFrame, Instant)>,
+    /// The last frame before it. `None`: the stream begins with the outage.
+    pub(crate) before: Option<AudioFrame>,
     /// Frames in the gaps.
     pub(crate) frames: u64,
     /// The gaps.
@@ -80,7 +100,7 @@ pub(crate) struct Outage {
 /// If a sequence number is neither delivered nor covered by a gap, or is delivered twice.
 pub(crate) fn outages(heard: &[Heard]) -> Vec<Outage> {
     let mut next = 0;
-    let mut last: Option<(AudioFrame, Instant)> = None;
+    let mut last: Option<AudioFrame> = None;
     let mut gaps: Vec<Gap> = Vec::new();
     let mut outages = Vec::new();
     for Heard { at, event } in heard {
@@ -94,7 +114,7 @@ pub(crate) fn outages(heard: &[Heard]) -> Vec<Outage> {
                     let after = (frame.clone(), *at);
                     outages.push(Outage { before: last.take(), frames, gaps: std::mem::take(&mut gaps), after });
                 }
-                last = Some((frame.clone(), *at));
+                last = Some(frame.clone());
             }
             Event::Gap(gap) => {
                 assert_eq!(gap.first_sequence, next, "a gap does not begin where the audio ended");

@@ -29,9 +29,9 @@ const HEALED: Duration = Duration::from_secs(5);
 /// How long an outage lasts. The node tries several times in vain.
 const OUTAGE: Duration = Duration::from_secs(4);
 
-/// How far the length of a gap may be from the outage by the subscriber's clock. The sound server and the resampler
-/// hold back more or less audio before and after it, and the machine may be busy.
-const CLOCK_TOLERANCE_MS: i64 = 200;
+/// How far the length of a gap may be from the outage by the subscriber's clock. The sound server holds back more or
+/// less audio before and after it, and the machine may be busy.
+const CLOCK_TOLERANCE_MS: i64 = 100;
 
 /// Share of one core that the node may use during an outage. Errors without end would take all of it.
 const OUTAGE_CPU_SHARE: f64 = 0.2;
@@ -148,12 +148,13 @@ async fn heals(source: &str, fault: Fault, shared_memory: bool) {
 
     let outages = outages(&listener.heard());
     let outage = &outages[0];
-    let (before, last_at) = outage.before.clone().expect("audio came before the outage");
+    let before = outage.before.clone().expect("audio came before the outage");
     let (after, first_at) = outage.after.clone();
     let healed = first_at.saturating_duration_since(back_at);
     let gap_ms = outage.frames as i64 * 20;
     let by_node_ms = (after.captured_monotonic_ns - before.captured_monotonic_ns) as i64 / 1_000_000 - 20;
-    let by_subscriber_ms = (first_at - last_at).as_millis() as i64 - 20;
+    let (early_before, early_after) = listener.earliest(before.sequence, after.sequence);
+    let by_subscriber_ms = gap_ms + (early_after.as_millis() as i64 - early_before.as_millis() as i64);
     let counters = description.counters.unwrap();
     let log_lines = node.daemon.log().lines().count();
     println!(
