@@ -2,7 +2,7 @@
 # find, through sudo. When nothing is missing, nothing needs root. `make setup` installs nearly everything.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build check test lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench soak evaluate clean
+.PHONY: help setup demo build check test fuzz lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench torture soak evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
@@ -32,6 +32,13 @@ check: ## Check format and clippy, and run the unit tests: the loop while you wo
 test: ## Build and test everything
 	@scripts/setup build test
 	@scripts/test
+
+# How long each property is tested.
+SECONDS := 60
+
+fuzz: ## Test what reads foreign bytes with damaged input, for SECONDS=60 each
+	@scripts/setup build
+	FUZZ_SECONDS=$(SECONDS) $(CARGO) test --workspace --lib --test api --test grpc --locked --no-fail-fast -- fuzz:: --nocapture
 
 lint: ## Check format, clippy, dependencies, scripts and the shape of the code
 	@scripts/setup build lint
@@ -77,6 +84,9 @@ test-device: ## Boot an emulated ARM Debian, install the package, capture from i
 bench: ## Measure the node, the gateway and the cost of listening
 	@scripts/setup build test bench
 	e2e/bench/run
+
+torture: ## Run faults and attacks and print a table (ROWS=kill,disk picks rows, SHORT=1 takes three minutes)
+	@e2e/torture/run $(if $(SHORT),--short) $(if $(ROWS),--rows $(ROWS))
 
 soak: ## Analyse a day of audio at full speed; fails when memory grows
 	@scripts/setup build

@@ -10,6 +10,7 @@
 //! the process is restarted when the thread is stuck, but not when a microphone was unplugged. The thread stops beating
 //! on purpose when a source reports [`SourceError::Stuck`].
 
+mod mix;
 mod timeline;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use proto::GapReason;
+use recordings::Channel;
 use sound::framer::Framer;
 use tracing::{error, info, warn};
 
@@ -28,6 +30,7 @@ use crate::clock::NodeClock;
 use crate::source::{self, Read, Source, SourceError, SourceFormat, SourceSpec};
 use crate::status::{SourceState, Status};
 use crate::tape::Tape;
+use mix::MixWatch;
 use timeline::{LostFrames, Timeline};
 
 /// Longest wait in one read, and so the longest that a stop or a heartbeat can be late.
@@ -54,6 +57,8 @@ const CLIPPED: f32 = 32767.0 / 32768.0;
 /// Capture settings that the user can change.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CaptureSettings {
+    /// Which channel is heard.
+    pub channel: Channel,
     /// Gain in dB, applied before the samples are rounded to 16 bits.
     pub gain_db: f32,
     /// When all samples have been exactly zero for this long, the state becomes [`SourceState::Silent`].
@@ -62,7 +67,7 @@ pub struct CaptureSettings {
 
 impl Default for CaptureSettings {
     fn default() -> Self {
-        Self { gain_db: 0.0, silent_after: Duration::from_secs(10) }
+        Self { channel: Channel::Mix, gain_db: 0.0, silent_after: Duration::from_secs(10) }
     }
 }
 
@@ -97,7 +102,7 @@ pub fn spawn(
     stop: CancellationToken,
 ) -> std::io::Result<CaptureHandle> {
     let thread = thread::Builder::new().name("capture".into()).spawn(move || {
-        Supervisor::new(|| source::open(&spec), tape.clock(), &tape, &status, settings, &stop).run();
+        Supervisor::new(|| source::open(&spec, settings.channel), tape.clock(), &tape, &status, settings, &stop).run();
     })?;
     Ok(CaptureHandle { thread })
 }
@@ -140,6 +145,7 @@ struct Supervisor<'a, O, T> {
     outage_log: Quiet,
     overrun_log: Quiet,
     silence_log: Quiet,
+    mix: MixWatch,
     /// The state that was last written to the status, which is locked only when the state changes.
     state: SourceState,
     /// When the source failed, in nanoseconds of the node's clock. `None`: it works, or was never tried.
@@ -176,6 +182,7 @@ where
             outage_log: Quiet::new(LOG_PERIOD),
             overrun_log: Quiet::new(LOG_PERIOD),
             silence_log: Quiet::new(LOG_PERIOD),
+            mix: MixWatch::default(),
             state: SourceState::Starting,
             failed_at_ns: None,
             zero_ns: 0,
@@ -256,9 +263,13 @@ where
                     self.status.counters.overruns.fetch_add(1, Ordering::Relaxed);
                     self.timeline.overrun(lost_samples);
                 }
-                Ok(Read::Ended) => return End::Ended,
+                Ok(Read::Ended) => {
+                    warn_of_mix(self.mix.end());
+                    return End::Ended;
+                }
                 Err(error) => return End::Failed(error),
             }
+            warn_of_mix(self.mix.take(&samples, format));
             let now_ns = self.time.now_ns();
             if self.put_on_tape(&mut samples, format, now_ns, &mut framer) {
                 last_frame_ns = now_ns;
@@ -384,6 +395,12 @@ where
             self.beat();
             self.time.sleep(READ_WAIT);
         }
+    }
+}
+
+fn warn_of_mix(why: Option<String>) {
+    if let Some(why) = why {
+        warn!("the mix of the channels hides sound: {why}");
     }
 }
 

@@ -8,11 +8,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_passwords};
+use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_url};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
 use daemon::systemd;
 use daemon::url::HttpUrl;
+use recordings::Channel;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +86,12 @@ pub struct NodeSettings {
     #[arg(long = "once")]
     pub wav_once: bool,
 
+    /// Channel to listen to: mix (the mean of all), left, right, or a number from 1. For a card on which only one input
+    /// is connected
+    #[arg(long, value_name = "CHANNEL")]
+    #[schemars(with = "String")]
+    pub channel: Channel,
+
     /// Amplification, in dB
     #[arg(long, value_name = "DB", allow_negative_numbers = true)]
     #[schemars(range(min = *GAIN_DB.start(), max = *GAIN_DB.end()))]
@@ -140,6 +147,7 @@ impl Default for NodeSettings {
             source: SourceSpec::Microphone { id: None },
             seed: DEFAULT_SEED,
             wav_once: false,
+            channel: Channel::Mix,
             gain_db: 0.0,
             silent_after_s: 10,
             tape_bytes: DEFAULT_TAPE_BYTES,
@@ -196,7 +204,8 @@ impl NodeSettings {
 
     /// How to hear.
     pub fn capture(&self) -> CaptureSettings {
-        CaptureSettings { gain_db: self.gain_db, silent_after: Duration::from_secs(self.silent_after_s) }
+        let silent_after = Duration::from_secs(self.silent_after_s);
+        CaptureSettings { channel: self.channel, gain_db: self.gain_db, silent_after }
     }
 
     /// Where the tape goes on when its memory is full. `None`: nowhere.
@@ -211,7 +220,7 @@ pub enum SourceFlags {}
 
 impl Selection for SourceFlags {
     fn includes(key: &str) -> bool {
-        ["source", "seed", "wav_once", "gain_db", "silent_after_s"].contains(&key)
+        ["source", "seed", "wav_once", "channel", "gain_db", "silent_after_s"].contains(&key)
     }
 }
 
@@ -249,7 +258,7 @@ impl FromStr for OwnerUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let uri = daemon::url::parse(text)?;
-        let shown = mask_passwords(text);
+        let shown = mask_url(text);
         match (uri.scheme_str(), uri.path()) {
             (Some("http"), "" | "/") => text.parse().map(Self),
             (Some("https"), _) => Err(format!("\"{shown}\": https is not supported; give an http:// URL")),

@@ -1,7 +1,7 @@
 //! The `cat-node` program: reads the command line, and starts what it asks for.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -85,7 +85,13 @@ fn identity(command: &IdentityCommand) -> ExitCode {
     }
 }
 
+/// The state folder of the service of the Debian package.
+const SERVICE_STATE: &str = "/var/lib/cat-node";
+
 fn id_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<NodeId> {
+    // Its id is the one that people ask for. The folder is a link that others than root can see and not follow.
+    let service = || Path::new(SERVICE_STATE).symlink_metadata().is_ok().then(|| SERVICE_STATE.into());
+    let folder = folder.or_else(service);
     let folder = folder.context("no state folder is set: give --state-dir, or state_dir in the config file")?;
     let key = match command {
         IdentityCommand::Show(_) => Identity::read(&folder)?

@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::cause::{cause, without_number};
 use daemon::grpc;
 use daemon::identity::{Identity, Key, Machine, Origin};
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
 use proto::cat_server::CatServer;
@@ -59,7 +60,7 @@ pub enum RunError {
 /// # Errors
 /// If it cannot start.
 pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: CancellationToken) -> Result<(), RunError> {
-    config.source.check().map_err(RunError::Source)?;
+    config.source.check(config.channel).map_err(RunError::Source)?;
     let clock = NodeClock::start();
     let tape = Tape::new(clock, usize::try_from(config.tape_bytes).unwrap_or(usize::MAX));
     let tape = Arc::new(match config.spill() {
@@ -89,7 +90,8 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let service = CatServer::new(CatService::new(node))
         .max_decoding_message_size(grpc::MAX_REQUEST_BYTES)
         .accept_compressed(CompressionEncoding::Gzip);
-    let served = grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
+    let descriptors = proto::FILE_DESCRIPTOR_SET;
+    let served = grpc::serve(service, health_service, descriptors, meter, listeners, Plain, stop.clone());
     let mut server = tokio::spawn(served);
     let announcement = if config.announce { announce(&config.cat, id, &addresses) } else { None };
     systemd::ready("listening");

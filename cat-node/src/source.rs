@@ -4,26 +4,29 @@ mod interface;
 #[cfg(feature = "microphone")]
 pub mod microphone;
 mod pace;
+mod pick;
 mod spec;
 mod synthetic;
 mod wav;
 
+use recordings::Channel;
 use sound::synth::SynthConfig;
 
 pub use interface::{Read, Source, SourceError, SourceFormat};
 pub use spec::{DEFAULT_SEED, SourceSpec};
 
-/// Opens the source that a spec describes.
+/// Opens the source that a spec describes, and hears one channel of it or the mean of all.
 ///
 /// # Errors
 /// Any [`SourceError`]: each says whether a retry can help.
-pub fn open(spec: &SourceSpec) -> Result<Box<dyn Source>, SourceError> {
+pub fn open(spec: &SourceSpec, channel: Channel) -> Result<Box<dyn Source>, SourceError> {
     match spec {
-        SourceSpec::Microphone { id } => open_microphone(id.as_deref()),
+        SourceSpec::Microphone { id } => pick::pick(open_microphone(id.as_deref())?, channel),
         SourceSpec::Synthetic { seed, vocalisations } => {
-            Ok(Box::new(synthetic::Synthetic::open(SynthConfig { seed: *seed, vocalisations: *vocalisations })))
+            let source = synthetic::Synthetic::open(SynthConfig { seed: *seed, vocalisations: *vocalisations });
+            pick::pick(Box::new(source), channel)
         }
-        SourceSpec::Wav { path, once } => Ok(Box::new(wav::Wav::open(path, *once)?)),
+        SourceSpec::Wav { path, once } => Ok(Box::new(wav::Wav::open(path, *once, channel)?)),
     }
 }
 

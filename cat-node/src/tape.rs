@@ -184,4 +184,6 @@ impl Tape {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -83,6 +83,23 @@ fn a_recording_that_does_not_exist_is_a_failure_that_names_it() {
 }
 
 #[test]
+fn folder_without_a_recording_to_play_is_a_failure_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("wav:{}", folder.path().display());
+    let refused = |why: &str| {
+        let output = cat_node(&["--source", &source, "--listen", "127.0.0.1:0"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("{}: {why}", folder.path().display())), "{said}");
+    };
+    refused("this folder has no WAV file; record some with");
+    std::fs::write(folder.path().join("notes.txt"), "no recording").unwrap();
+    refused("this folder has no WAV file");
+    std::fs::write(folder.path().join("a.wav"), "no RIFF at all").unwrap();
+    refused(&format!("this folder has no usable WAV file; {}", folder.path().join("a.wav").display()));
+}
+
+#[test]
 fn config_that_cannot_be_printed_says_why() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cat-node"));
@@ -127,6 +144,7 @@ fn every_setting_has_both_variables() {
         ("CAT", "Tom", "cat = \"Tom\""),
         ("SEED", "5", "seed = 5"),
         ("WAV_ONCE", "true", "wav_once = true"),
+        ("CHANNEL", "left", "channel = \"left\""),
         ("GAIN_DB", "1.5", "gain_db = 1.5"),
         ("SILENT_AFTER_S", "5", "silent_after_s = 5"),
         ("TAPE_BYTES", "64000", "tape_bytes = 64000"),

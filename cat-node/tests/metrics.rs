@@ -190,10 +190,9 @@ async fn audio_shows_in_the_figures() {
 
 #[tokio::test]
 async fn frame_that_never_came_has_no_age() {
-    let empty = tempfile::tempdir().unwrap();
-    let (node, _stop) = start_with(SourceSpec::Wav { path: empty.path().into(), once: false }).await;
+    let (node, _stop) = start_with("microphone:no-such-device".parse().unwrap()).await;
     let no_device = "meowlink_node_source_state{state=\"no_device\"}";
-    let page = until(node, "a folder without recordings", |page| value(page, no_device) == Some(1.0)).await;
+    let page = until(node, "a microphone that does not exist", |page| value(page, no_device) == Some(1.0)).await;
     assert!(!page.contains("meowlink_node_last_frame_age_seconds"), "{page}");
 }
 

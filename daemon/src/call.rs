@@ -147,3 +147,24 @@ mod tests {
         assert_eq!(patience_of(&Request::new(())), None);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::{hold, nearly_text};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn timeout_is_at_most_what_eight_digits_say() {
+        hold(3_000, &nearly_text(&["1S", "99999999H", "250m", "7n"], &["0", "H", "-", "+", "ä"]), |text| {
+            if let Some(timeout) = timeout_in(&text) {
+                prop_assert!(timeout <= Duration::from_secs(99_999_999 * 3_600));
+                prop_assert!(text.len() <= 9 && text.is_ascii(), "{text}");
+                // What waits for it can add it to the present.
+                prop_assert!(Instant::now().checked_add(timeout).is_some());
+            }
+            Ok(())
+        });
+    }
+}

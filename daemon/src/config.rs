@@ -32,7 +32,7 @@ pub use flags::{AllFlags, Flags, Selection, print_line_error};
 pub use keys::{Key, keys};
 pub use layers::Loaded;
 pub use schema::schema;
-pub use secret::{Secret, mask_passwords};
+pub use secret::{Secret, mask_passwords, mask_url};
 
 /// The settings of a program. Put `#[serde(deny_unknown_fields, default)]` on the struct and on the structs of its
 /// sections.
@@ -178,5 +178,7 @@ pub fn as_text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Resul
     serializer.collect_str(value)
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -10,9 +10,11 @@ mod key;
 mod machine;
 mod node_id;
 mod proof;
+mod public_key;
 
 pub use folder::{Identity, IdentityError, Origin};
 pub use key::{Key, KeyError};
 pub use machine::Machine;
 pub use node_id::NodeId;
 pub use proof::{CHALLENGE_BYTES, ProofError, prove, verify};
+pub use public_key::{Fingerprint, PublicKey, SPKI_BYTES};

@@ -1,6 +1,7 @@
 //! What both daemons of Meowlink need and do in the same way: logs, stopping, systemd, config files, listening
 //! addresses, calls, metrics, back-off, causes of errors in plain words, and log messages at a limited rate.
 
+pub mod accept;
 pub mod backoff;
 pub mod call;
 pub mod cause;
@@ -14,12 +15,15 @@ pub mod identity;
 pub mod listen;
 pub mod logs;
 pub mod metrics;
+pub mod opening;
+pub mod private;
 pub mod quiet;
 pub mod quota;
 pub mod serde_words;
 pub mod shutdown;
 pub mod systemd;
 pub mod terminal;
+pub mod tls;
 pub mod url;
 
 /// Exit code for bad usage or a bad config: `EX_USAGE` of sysexits.h.

@@ -203,3 +203,32 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::hold;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn label_of_any_text_stays_within_its_quotes_and_comes_back() {
+        hold(2_000, &any::<String>(), |text| {
+            let escaped = Escaped(&text).to_string();
+            let (mut back, mut letters) = (String::new(), escaped.chars());
+            while let Some(letter) = letters.next() {
+                prop_assert!(letter != '"' && letter != '\n', "{escaped}");
+                back.push(match letter {
+                    '\\' => match letters.next() {
+                        Some('n') => '\n',
+                        Some(other) => other,
+                        None => return Err(TestCaseError::fail("it escapes the quote")),
+                    },
+                    other => other,
+                });
+            }
+            prop_assert_eq!(back, text);
+            Ok(())
+        });
+    }
+}

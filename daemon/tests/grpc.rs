@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use daemon::grpc;
 use daemon::metrics::{Calls, Meter};
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
@@ -71,7 +72,7 @@ async fn start() -> (SocketAddr, Channel) {
         Arc::new(|| Box::pin(async { String::new() })),
     );
     let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    tokio::spawn(grpc::serve(Hangs, health, descriptors, meter, vec![listener], CancellationToken::new()));
+    tokio::spawn(grpc::serve(Hangs, health, descriptors, meter, vec![listener], Plain, CancellationToken::new()));
     (address, Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
 }
 
@@ -203,4 +204,85 @@ async fn bytes_in_flight_are_bounded_and_small_requests_pass() {
     })
     .await
     .expect("there is room again");
+}
+
+mod fuzz {
+    use fuzzing::{hold, nearly};
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A frame of HTTP/2.
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    /// A connection with one call: preface, settings, headers, a message.
+    fn call(path: &str, message: &[u8]) -> Vec<u8> {
+        let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+        // POST, http, and the names :path, :authority and content-type by their numbers in HPACK.
+        let headers =
+            [&[0x83, 0x86, 0x04][..], &text(path), &[0x01], &text("h"), &[0x0f, 0x10], &text("application/grpc")]
+                .concat();
+        let length = (message.len() as u32).to_be_bytes();
+        let message = [&[0][..], &length, message].concat();
+        [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, 0, &[]),
+            frame(1, 4, 1, &headers),
+            frame(0, 1, 1, &message),
+        ]
+        .concat()
+    }
+
+    /// Sends bytes and nothing more, and returns what comes back.
+    async fn answer(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Errors mean that the server has hung up already.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.shutdown().await;
+        let mut answer = Vec::new();
+        let _ = stream.take(1 << 20).read_to_end(&mut answer).await;
+        answer
+    }
+
+    /// Sends bytes, and reads until there is a call with the status 200 of HTTP.
+    async fn until_ok(address: SocketAddr, bytes: &[u8]) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        // Headers of stream 1.
+        let ok = [1, 4, 0, 0, 0, 1, 0x88];
+        let mut answer = Vec::new();
+        while !answer.windows(ok.len()).any(|part| part == ok) {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn port_ends_every_connection_and_answers_the_next() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (address, channel) = runtime.block_on(start());
+        let check = call("/grpc.health.v1.Health/Check", &[]);
+        runtime
+            .block_on(async { tokio::time::timeout(SOON, until_ok(address, &check)).await })
+            .expect("the seed is a call");
+        let seeds = vec![
+            check,
+            call("/grpc.health.v1.Health/Watch", b"\x0a\x01a"),
+            call("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", b"\x3a\x01*"),
+            b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
+        ];
+        let words = ["\0\0\0\u{4}\u{1}\0\0\0\0", "grpc-timeout", "\u{7f}\u{7f}\u{7f}", "/metrics", "\r\n"];
+        hold(300, &nearly(seeds, &words), |bytes| {
+            runtime.block_on(async {
+                let answered = tokio::time::timeout(SOON, answer(address, &bytes)).await;
+                prop_assert!(answered.is_ok(), "the connection stays open");
+                let next = tokio::time::timeout(SOON, HealthClient::new(channel.clone()).check(unnamed())).await;
+                prop_assert!(matches!(next, Ok(Ok(_))), "the port no longer answers: {next:?}");
+                Ok(())
+            })
+        });
+    }
 }

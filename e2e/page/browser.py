@@ -44,19 +44,18 @@ def becomes(page, expression, argument=None, deadline_s=60):
 class MeowingNode(meowlink.Daemon):
     """A cat-node that plays the meows of the demo in a loop."""
 
-    def __init__(self, cat, source=f"wav:{MEOWS}"):
+    def __init__(self, cat, source=f"wav:{MEOWS}", host="127.0.0.1", more=()):
         self.port = meowlink.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        super().__init__(
-            "cat-node", "serve", "--listen", f"127.0.0.1:{self.port}", "--owner", "http://127.0.0.1:1", "--cat", cat, "--source", source
-        )
+        listen = ["--listen", f"{host}:{self.port}"]
+        super().__init__("cat-node", "serve", *listen, "--owner", "http://127.0.0.1:1", "--cat", cat, "--source", source, *more)
         meowlink.wait_for_port(self.port)
 
 
 class Hub(meowlink.Daemon):
     """A hub that asks its nodes for the names of their cats."""
 
-    def __init__(self, folder, *nodes, http=None, config=None):
+    def __init__(self, folder, *nodes, http=None, config=None, discover=False):
         self.http = http or meowlink.free_port()
         self.url = f"http://127.0.0.1:{self.http}"
         arguments = ["--http", f"127.0.0.1:{self.http}"]
@@ -66,7 +65,7 @@ class Hub(meowlink.Daemon):
             arguments += ["--config", config]
         for node in nodes:
             arguments += ["--node", node]
-        super().__init__("hub", "serve", *arguments, "--discover=false", "--data-dir", folder)
+        super().__init__("hub", "serve", *arguments, f"--discover={str(discover).lower()}", "--data-dir", folder)
         meowlink.wait_for_port(self.http)
 
     def get(self, path):

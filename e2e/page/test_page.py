@@ -1,6 +1,7 @@
 """Stored events: lists, filters, the heat map and labels; and accessibility, themes and languages."""
 
 import collections
+import concurrent.futures
 import contextlib
 import datetime
 import pathlib
@@ -9,6 +10,8 @@ import urllib.request
 import zoneinfo
 
 import axe_playwright_python
+import cat_pb2_grpc
+import grpc
 import pytest
 from conftest import EVIL
 from playwright.sync_api import expect
@@ -260,6 +263,24 @@ def test_cards_are_in_the_order_of_the_config_at_every_load(open_page, tmp_path)
             assert page.locator("article.node.card").evaluate_all(order) == urls
             page.reload()
         page.context.close()
+
+
+def test_cat_of_the_original_system_answers_and_has_no_audio(open_page, tmp_path):
+    # It knows neither Describe nor Listen.
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(2))
+    cat_pb2_grpc.add_catServicer_to_server(cat_pb2_grpc.catServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with stage.Hub(tmp_path, f"Tom=http://127.0.0.1:{port}") as hub:
+        page = open_page(f"{hub.url}/")
+        node = page.locator("article.node")
+        expect(node.locator(".state")).to_have_text("No audio")
+        # It is no fault, so it is not shown as one.
+        expect(node.get_by_text("This node answers, but its program does not stream audio.")).to_have_class("faint")
+        expect(node.locator(".problem:visible")).to_have_count(0)
+        expect(page.locator(".help")).to_have_count(0)
+        page.context.close()
+    server.stop(None)
 
 
 def test_errors_are_shown_as_sentences(settled, open_page):

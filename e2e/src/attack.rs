@@ -1,7 +1,9 @@
 //! Clients that mean harm. They speak HTTP/2 frame by frame, because no library would send what they send.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -12,10 +14,17 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Kinds of frames of HTTP/2.
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 
 /// Flag of a HEADERS frame: no more headers follow.
 const END_HEADERS: u8 = 4;
+
+/// Code of a reset: the client no longer wants the answer.
+const CANCEL: u32 = 8;
+
+/// How long one connection of [`rapid_resets`] lasts at most.
+const RESETS_TIME: Duration = Duration::from_secs(2);
 
 /// Bytes of a message that are sent, of those that its length announces.
 const SENT_BYTES: usize = 50;
@@ -59,6 +68,49 @@ pub async fn half_sent(server: SocketAddr, path: &str, connections: usize, calls
         tokio::task::yield_now().await;
     }
     HalfSent { _connections: open, bytes: sent.len() * connections }
+}
+
+/// Calls and resets the call at once, on connections that are opened again whenever the server ends them, for as
+/// long as `running` is true. Returns the number of calls.
+///
+/// `calls` is the number of calls in a row on a connection, at most 2^30.
+pub async fn rapid_resets(server: SocketAddr, path: &str, calls: usize, running: &AtomicBool) -> usize {
+    let mut sent = PREFACE.to_vec();
+    frame(&mut sent, SETTINGS, 0, 0, &[]);
+    let block = header_block(path);
+    for call in 0..calls {
+        let stream = u32::try_from(2 * call + 1).expect("few calls");
+        frame(&mut sent, HEADERS, END_HEADERS, stream, &block);
+        frame(&mut sent, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+    }
+    let mut made = 0;
+    while running.load(Ordering::Relaxed) {
+        let attempt = async {
+            let mut stream = TcpStream::connect(server).await?;
+            stream.write_all(&sent).await?;
+            // What the server says is read until it ends the connection, or says nothing more.
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        };
+        // An error, or the time, means that the server has had enough.
+        let _ = tokio::time::timeout(RESETS_TIME, attempt).await;
+        made += calls;
+    }
+    made
+}
+
+/// Asks for `path` on each of these connections by HTTP/1.1, and never reads the answer. The connections close when
+/// they are dropped.
+///
+/// # Errors
+/// If the system or the server refuses a connection.
+pub async fn slow_readers(server: SocketAddr, path: &str, connections: usize) -> io::Result<Vec<TcpStream>> {
+    idle(
+        server,
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        connections,
+        &format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n\r\n"),
+    )
+    .await
 }
 
 /// Opens connections that send `text` and then nothing, from an address of this machine.

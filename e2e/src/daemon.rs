@@ -26,9 +26,25 @@ impl Daemon {
     /// # Panics
     /// If it cannot be started.
     pub fn start<S: AsRef<OsStr>>(name: &str, program: &Path, arguments: &[S]) -> Self {
+        Self::start_within(&[], name, program, arguments)
+    }
+
+    /// As [`Daemon::start`], by a command that replaces itself with the program, such as `ip netns exec NAME`. An empty
+    /// wrapper starts the program itself.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start_within<S: AsRef<OsStr>>(wrapper: &[String], name: &str, program: &Path, arguments: &[S]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = File::create(folder.path().join("log")).expect("a log file");
-        let mut command = Command::new(program);
+        let mut command = match wrapper {
+            [] => Command::new(program),
+            [wrapper, words @ ..] => {
+                let mut command = Command::new(wrapper);
+                command.args(words).arg(program);
+                command
+            }
+        };
         command.args(arguments).current_dir(folder.path()).stdin(Stdio::null());
         scrub_environment(&mut command);
         let child = command

@@ -1,9 +1,10 @@
 //! A running `hub`.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -36,6 +37,21 @@ impl Addresses {
 /// Name of a hub's config file, in its data folder.
 const CONFIG: &str = "hub.toml";
 
+/// Fewest answers, and the pause between two, of [`Hub::asked_during`].
+const LEAST_ANSWERS: usize = 6;
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where and how a hub runs, beyond its config.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Command that starts the program: see [`Daemon::start_within`].
+    pub wrapper: Vec<String>,
+    /// Folder in which the data folder is made. `None`: the system's folder for temporary files.
+    pub data_parent: Option<PathBuf>,
+    /// Whether the hub looks for more nodes by mDNS.
+    pub discover: bool,
+}
+
 /// A hub with all roles.
 #[derive(Debug)]
 pub struct Hub {
@@ -44,7 +60,7 @@ pub struct Hub {
     /// The addresses that it listens on.
     pub at: Addresses,
     nodes: Vec<(String, String)>,
-    discover: bool,
+    surroundings: Surroundings,
     data: Arc<tempfile::TempDir>,
 }
 
@@ -70,7 +86,7 @@ impl Hub {
     /// # Panics
     /// If it does not serve.
     pub async fn start_with_config(at: Addresses, nodes: &[(&str, &str)], toml: &str) -> Self {
-        Self::start_with(at, owned(nodes), false, data_with_config(toml)).await
+        Self::start_in(Surroundings::default(), at, nodes, toml).await
     }
 
     /// As [`Hub::start`], without the owner role: the dog and the nodes notify the owner at `owner_url`.
@@ -87,7 +103,17 @@ impl Hub {
     /// # Panics
     /// If it does not serve.
     pub async fn start_discovering(nodes: &[(&str, &str)]) -> Self {
-        Self::start_with(Addresses::free(), owned(nodes), true, data_with_config("")).await
+        let surroundings = Surroundings { discover: true, ..Surroundings::default() };
+        Self::start_in(surroundings, Addresses::free(), nodes, "").await
+    }
+
+    /// As [`Hub::start_with_config`], in these surroundings.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub async fn start_in(surroundings: Surroundings, at: Addresses, nodes: &[(&str, &str)], toml: &str) -> Self {
+        let data = data_with_config(surroundings.data_parent.as_deref(), toml);
+        Self::start_with(at, owned(nodes), surroundings, data).await
     }
 
     /// Kills this hub and starts another with the same addresses, nodes and data folder.
@@ -96,7 +122,7 @@ impl Hub {
     /// If the new hub does not serve.
     pub async fn restart(mut self) -> Self {
         self.daemon.kill();
-        Self::start_with(self.at, self.nodes.clone(), self.discover, Arc::clone(&self.data)).await
+        Self::start_with(self.at, self.nodes.clone(), self.surroundings.clone(), Arc::clone(&self.data)).await
     }
 
     /// As [`Hub::restart`], with other nodes.
@@ -111,11 +137,11 @@ impl Hub {
     async fn start_with(
         at: Addresses,
         nodes: Vec<(String, String)>,
-        discover: bool,
+        surroundings: Surroundings,
         data: Arc<tempfile::TempDir>,
     ) -> Self {
         let mut arguments = vec!["serve".to_owned()];
-        if !discover {
+        if !surroundings.discover {
             // The network may have nodes of other tests, or of the developer.
             arguments.push("--discover=false".to_owned());
         }
@@ -129,8 +155,8 @@ impl Hub {
         }
         arguments.extend(["--data-dir".to_owned(), data.path().display().to_string()]);
         arguments.extend(["--config".to_owned(), data.path().join(CONFIG).display().to_string()]);
-        let daemon = Daemon::start("hub", &binaries().hub, &arguments);
-        let hub = Self { daemon, at, nodes, discover, data };
+        let daemon = Daemon::start_within(&surroundings.wrapper, "hub", &binaries().hub, &arguments);
+        let hub = Self { daemon, at, nodes, surroundings, data };
         until(SOON, "the hub is healthy", || async {
             http::try_exchange(at.http, "GET", "/healthz").await.ok().filter(|answer| answer.status == 200)
         })
@@ -156,6 +182,34 @@ impl Hub {
     /// PUTs JSON to a path of the gateway.
     pub async fn put_json(&self, path: &str, body: &Value) -> Answer {
         http::put_json(self.at.http, path, body).await
+    }
+
+    /// Asks `/readyz` for as long as `work` takes, and at least six times. Returns how long the answers took, sorted,
+    /// and what the work returned.
+    ///
+    /// # Panics
+    /// If an answer takes longer than half a minute, or is neither 200 nor 503.
+    pub async fn asked_during<T>(&self, work: impl Future<Output = T>) -> (Vec<Duration>, T) {
+        let mut took = Vec::new();
+        let done = AtomicBool::new(false);
+        let work = async {
+            let result = work.await;
+            done.store(true, Ordering::Relaxed);
+            result
+        };
+        let ask = async {
+            while took.len() < LEAST_ANSWERS || !done.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                let answer = self.get("/readyz").await;
+                // On a busy machine an attack may delay a node so much that the hub calls it away for a moment.
+                assert!([200, 503].contains(&answer.status), "{}", answer.text());
+                took.push(start.elapsed());
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        };
+        let (result, ()) = tokio::join!(work, ask);
+        took.sort();
+        (took, result)
     }
 
     /// Starts an analysis as `curl /analyze/NAME` does. Returns the path of the stored analysis.
@@ -189,8 +243,12 @@ impl Hub {
 }
 
 /// A data folder with nothing but the config file.
-fn data_with_config(toml: &str) -> Arc<tempfile::TempDir> {
-    let data = tempfile::tempdir().expect("a temporary folder");
+fn data_with_config(parent: Option<&Path>, toml: &str) -> Arc<tempfile::TempDir> {
+    let data = match parent {
+        Some(parent) => tempfile::tempdir_in(parent),
+        None => tempfile::tempdir(),
+    };
+    let data = data.expect("a temporary folder");
     std::fs::write(data.path().join(CONFIG), toml).expect("a config file");
     Arc::new(data)
 }

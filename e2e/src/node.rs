@@ -27,6 +27,8 @@ pub struct NodeOptions {
     pub seed: u64,
     /// Folder of the node's key. `None`: the node has no id.
     pub state_folder: Option<PathBuf>,
+    /// Command that starts the program: see [`Daemon::start_within`].
+    pub wrapper: Vec<String>,
 }
 
 impl NodeOptions {
@@ -40,6 +42,7 @@ impl NodeOptions {
             source: "synthetic".into(),
             seed: 1,
             state_folder: None,
+            wrapper: Vec::new(),
         }
     }
 }
@@ -69,7 +72,10 @@ impl Node {
         if let Some(folder) = &state_folder {
             arguments.extend(["--state-dir", folder]);
         }
-        let daemon = Daemon::start("cat-node", &binaries().cat_node, &arguments);
+        if !options.listen.ip().is_loopback() {
+            arguments.push("--insecure");
+        }
+        let daemon = Daemon::start_within(&options.wrapper, "cat-node", &binaries().cat_node, &arguments);
         let node = Self { daemon, options };
         until(SOON, "the node answers", || async { node.try_describe().await.ok() }).await;
         node

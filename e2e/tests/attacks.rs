@@ -4,8 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use e2e::attack::{half_sent, idle};
 use e2e::binaries::binaries;
@@ -13,7 +12,7 @@ use e2e::daemon::Daemon;
 use e2e::http;
 use e2e::hub::{Addresses, Hub};
 use e2e::node::{Node, NodeOptions};
-use e2e::wait::{SOON, until, within};
+use e2e::wait::{SOON, until};
 use proto::ListenRequest;
 use proto::listen_response::Event;
 
@@ -33,29 +32,6 @@ const LYING_BYTES: u32 = 60_000;
 
 /// Most bytes of RAM that an attack may cost a program: a fraction of what the units allow (512 MB and 96 MB).
 const COST: u64 = 48 << 20;
-
-/// Asks the hub whether it is ready, for as long as `work` takes. Returns how long the answers took, sorted.
-async fn asked_during(hub: &Hub, work: impl Future<Output = ()>) -> Vec<Duration> {
-    let mut took = Vec::new();
-    let done = AtomicBool::new(false);
-    let work = async {
-        work.await;
-        done.store(true, Ordering::Relaxed);
-    };
-    let ask = async {
-        while took.len() < 6 || !done.load(Ordering::Relaxed) {
-            let start = Instant::now();
-            let answer = within(SOON, "/readyz answers", http::get(hub.at.http, "/readyz")).await;
-            // On a busy machine the attack may delay a node so much that the hub calls it away for a moment.
-            assert!([200, 503].contains(&answer.status), "{}", answer.text());
-            took.push(start.elapsed());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::join!(work, ask);
-    took.sort();
-    took
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_sent_messages_cost_little_memory_and_no_frame() {
@@ -82,19 +58,20 @@ async fn half_sent_messages_cost_little_memory_and_no_frame() {
         (hub.at.analysis, "/grpc.health.v1.Health/Check"),
         (node.address(), "/proto.cat/CallCat"),
     ];
-    let took = asked_during(&hub, async {
-        let mut attacks = Vec::new();
-        for (server, path) in targets {
-            for (connections, calls) in SHAPES {
-                attacks.push(half_sent(server, path, connections, calls, LYING_BYTES).await);
+    let (took, ()) = hub
+        .asked_during(async {
+            let mut attacks = Vec::new();
+            for (server, path) in targets {
+                for (connections, calls) in SHAPES {
+                    attacks.push(half_sent(server, path, connections, calls, LYING_BYTES).await);
+                }
             }
-        }
-        let bytes: usize = attacks.iter().map(|attack| attack.bytes).sum();
-        println!("half-sent calls of {bytes} bytes");
-        // Long enough for all bytes to arrive, and shorter than a server waits for a request.
-        tokio::time::sleep(Duration::from_secs(6)).await;
-    })
-    .await;
+            let bytes: usize = attacks.iter().map(|attack| attack.bytes).sum();
+            println!("half-sent calls of {bytes} bytes");
+            // Long enough for all bytes to arrive, and shorter than a server waits for a request.
+            tokio::time::sleep(Duration::from_secs(6)).await;
+        })
+        .await;
     assert!(hub.daemon.is_running() && node.daemon.is_running(), "the attack ended a program");
     let (hub_after, node_after) = (hub.daemon.memory(), node.daemon.memory());
     println!("hub: {:?} -> {hub_after:?}; node: {:?} -> {node_after:?}", before.0, before.1);
@@ -114,11 +91,12 @@ async fn idle_connections_make_nobody_wait() {
     let mut open = Vec::new();
     for text in ["", "GET / HTTP/1.1\r\nA: "] {
         for from in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)] {
-            let took = asked_during(&hub, async {
-                open.extend(idle(hub.at.http, IpAddr::V4(from), 700, text).await.unwrap());
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            })
-            .await;
+            let (took, ()) = hub
+                .asked_during(async {
+                    open.extend(idle(hub.at.http, IpAddr::V4(from), 700, text).await.unwrap());
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                })
+                .await;
             println!("{} idle connections, last with {text:?}: slowest /readyz {:?}", open.len(), took[took.len() - 1]);
             assert!(took[took.len() / 2] < PROMPT, "{took:?}");
             assert!(took[took.len() - 1] < SLOWEST, "{took:?}");

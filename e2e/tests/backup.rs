@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -104,10 +105,8 @@ async fn everything_comes_back_after_the_data_folder_was_destroyed() {
         let said = ran(&restore.replace("/meowlink --data-dir", &format!("/{from} --data-dir")));
         assert!(said.contains("Missing: nothing.") && said.contains("1 labelled"), "{said}");
         let settings = hub.data_folder().join("restored-config/hub.toml");
-        if from != "piped.tar" {
-            let settings = std::fs::read_to_string(settings).unwrap();
-            assert!(settings.contains("live_audio = false") && !settings.contains("pst"), "{settings}");
-        }
+        let settings = std::fs::read_to_string(settings).unwrap();
+        assert!(settings.contains("live_audio = false") && !settings.contains("pst"), "{from}: {settings}");
         std::fs::write(hub.data_folder().join("hub.toml"), "").unwrap();
         hub = hub.restart().await;
         let after = clips(&hub).await;
@@ -117,6 +116,34 @@ async fn everything_comes_back_after_the_data_folder_was_destroyed() {
         let labelled = hub.get("/api/v1/events/1").await.json();
         assert_eq!(labelled["label"], "brushing", "{from}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restore_leaves_mount_points_where_they_are() {
+    let as_root = if rustix::process::geteuid().is_root() { "" } else { "--user --map-root-user" };
+    let unshare = format!("unshare --mount {as_root} sh -ec");
+    if !shell(&format!("{unshare} 'mount -t tmpfs tmpfs /mnt'")).status.success() {
+        let skipped = "\nSKIPPED: restore on mount points: cannot mount\n0 passed, 0 failed, 1 skipped\n";
+        return std::io::stderr().write_all(skipped.as_bytes()).unwrap();
+    }
+    let (hub, _node) = at_work("").await;
+    let disk = tempfile::tempdir().unwrap();
+    ran(&commands("backup", &hub, disk.path())[0]);
+    let data_dir = hub.data_folder().display().to_string();
+    let restore = commands("restore", &hub, disk.path())[0].replace(&data_dir, "/mnt");
+    let script = format!(
+        "mount -t tmpfs tmpfs /mnt; mkdir /mnt/clips /mnt/lost+found; mount -t tmpfs tmpfs /mnt/clips; \
+         {restore}; {restore}; find /mnt"
+    );
+    let done = shell(&format!("{unshare} '{script}'"));
+    let (found, said) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && said.matches("Missing: nothing.").count() == 2, "{said}");
+    let clips = |aside: bool| {
+        let is_clip = |path: &&str| path.starts_with("/mnt/clips/") && path.ends_with(".wav");
+        found.lines().filter(is_clip).filter(|path| path.contains("/before-restore-") == aside).count()
+    };
+    assert!(clips(false) >= 2 && clips(true) == clips(false), "what was there is aside on its own disk: {found}");
+    assert!(found.contains("/mnt/lost+found") && !found.contains(".part"), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,13 +11,14 @@ use e2e::binaries::workspace;
 use serde_json::Value;
 
 /// The crates of the hub and the floor that each is on. A crate may use crates of lower floors alone.
-const FLOORS: [(&str, u32); 8] = [
+const FLOORS: [(&str, u32); 9] = [
     ("hub-base", 1),
     ("hub-store", 2),
     ("hub-nodes", 2),
     ("hub-owner", 3),
     ("hub-listen", 4),
     ("hub-watch", 5),
+    ("hub-control", 6),
     ("hub-gateway", 6),
     ("hub", 7),
 ];
@@ -26,7 +27,7 @@ const FLOORS: [(&str, u32); 8] = [
 const FORBIDDEN: [(&str, &str); 2] = [("hub-owner", "hub-nodes"), ("hub", "cat-node")];
 
 /// Libraries, and the only crates that may know them.
-const KNOWN_BY: [(&str, &[&str]); 7] = [
+const KNOWN_BY: [(&str, &[&str]); 8] = [
     ("axum", &["hub-gateway"]),
     ("utoipa", &["hub-gateway"]),
     ("utoipa-axum", &["hub-gateway"]),
@@ -34,6 +35,7 @@ const KNOWN_BY: [(&str, &[&str]); 7] = [
     ("rumqttc-v4-next", &["hub-owner"]),
     ("cpal", &["cat-node"]),
     ("mdns-sd", &["cat-node", "hub-nodes"]),
+    ("symphonia", &["recordings"]),
 ];
 
 /// The normal dependencies of each crate of the workspace.
@@ -77,7 +79,10 @@ fn faults(dependencies: &Dependencies) -> Vec<String> {
             }
         }
         let members = used.iter().filter(|name| dependencies.contains_key(*name));
-        if ["proto", "sound"].contains(&user.as_str()) {
+        if user == "recordings" {
+            let others = members.filter(|name| *name != "sound");
+            faults.extend(others.map(|name| format!("recordings uses {name}; only sound is below it")));
+        } else if ["proto", "sound"].contains(&user.as_str()) {
             faults.extend(members.map(|name| format!("{user} uses {name}, a crate of the workspace")));
         }
     }
@@ -116,6 +121,7 @@ fn every_kind_of_fault_is_seen() {
         ("hub-owner", "hub-nodes", "hub-owner uses hub-nodes, which is forbidden"),
         ("cat-node", "hub-base", "cat-node uses hub-base, a crate of the hub"),
         ("hub", "cat-node", "hub uses cat-node, which is forbidden"),
+        ("recordings", "daemon", "recordings uses daemon; only sound is below it"),
         ("hub", "axum", "hub knows axum; only hub-gateway may"),
         ("sound", "proto", "sound uses proto, a crate of the workspace"),
         ("sound", "tokio-util", "sound is pure signal code and knows tokio-util"),

@@ -1,15 +1,20 @@
 //! Discovery by mDNS, on a network of its own: the test starts itself a second time in new network and host name
 //! namespaces, so that it neither finds nor disturbs anything else on this machine.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+use std::future::Future;
 use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
 use e2e::binaries::binaries;
 use e2e::daemon::{Daemon, Signal};
+use e2e::http;
 use e2e::hub::Hub;
 use e2e::ports;
 use e2e::wait::until;
+use mdns_sd::{ServiceDaemon, ServiceInfo};
 use serde_json::Value;
 
 /// Set in the second process.
@@ -26,9 +31,19 @@ const MOVE: &str = "ip address delete 10.99.0.5/24 dev cats0 && ip address add 1
 
 #[test]
 fn hub_finds_a_node_that_announces_itself_and_follows_it() {
+    on_own_network("hub_finds_a_node_that_announces_itself_and_follows_it", find_and_follow);
+}
+
+#[test]
+fn strangers_that_announce_nodes_get_nothing() {
+    on_own_network("strangers_that_announce_nodes_get_nothing", strangers);
+}
+
+/// Runs a test in a process of its own, in new namespaces. `name` is the name of the test.
+fn on_own_network<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        return runtime.block_on(find_and_follow());
+        return runtime.block_on(test());
     }
     let own_network = || {
         let mut command = Command::new("unshare");
@@ -44,16 +59,17 @@ fn hub_finds_a_node_that_announces_itself_and_follows_it() {
             let why =
                 tried.map_or_else(|error| error.to_string(), |tried| String::from_utf8_lossy(&tried.stderr).into());
             // Bypasses the test harness, which hides the output of passing tests. The summary counts the second line.
-            writeln!(std::io::stderr(), "\nSKIPPED: discovery: cannot create a network namespace: {why}").unwrap();
-            writeln!(std::io::stderr(), "0 passed, 0 failed, 1 skipped").unwrap();
-            return;
+            let skipped = format!(
+                "\nSKIPPED: discovery: cannot create a network namespace: {why}\n0 passed, 0 failed, 1 skipped\n"
+            );
+            return std::io::stderr().write_all(skipped.as_bytes()).unwrap();
         }
     }
     // The binaries are built here, because cargo may not work in the new namespaces.
     let folder = binaries().hub.parent().unwrap();
     let inside = own_network()
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "hub_finds_a_node_that_announces_itself_and_follows_it", "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(INSIDE, "1")
         .env("MEOWLINK_BINARIES", folder)
         .output()
@@ -62,12 +78,82 @@ fn hub_finds_a_node_that_announces_itself_and_follows_it() {
     assert!(inside.status.success() && said.contains("1 passed"), "{said}");
 }
 
+/// Fake nodes that one machine announces.
+const FAKES: usize = 63;
+
+async fn strangers() {
+    shell(NETWORK);
+    shell("ip address add 10.99.0.6/24 dev cats0");
+    let folder = tempfile::tempdir().unwrap();
+    let (port, late_port) = (ports::free().port(), ports::free().port());
+    let url = format!("http://attic.local:{port}");
+    let hub = Hub::start_discovering(&[("Tom", &url)]).await;
+    let start = |address: &str, port: u16, state: &str, announce: &str| {
+        let (listen, state) = (format!("{address}:{port}"), folder.path().join(state).display().to_string());
+        let arguments = ["serve", "--listen", &listen, "--insecure", "--cat", "Tom", "--source", "synthetic"];
+        let more = ["--owner", "http://127.0.0.1:1", "--state-dir", &state, announce];
+        Daemon::start("cat-node", &binaries().cat_node, &[&arguments[..], &more].concat())
+    };
+    let _node = start("10.99.0.5", port, "real", "--announce=true");
+    until(SOON, "the configured node is heard", || async { frames(&hub, &url, "live").await.filter(|n| *n > 0) }).await;
+    let id = nodes(&hub).await[0]["node_id"].clone();
+    assert!(id.is_string(), "the node has proved its id");
+
+    // Another machine takes the name of the configured node, which announces itself again.
+    let _impostor = start("10.99.0.6", port, "impostor", "--announce=false");
+    let stranger = ServiceDaemon::new().unwrap();
+    let announce = |instance: &str, host: &str, address: &str, port: u16| {
+        let keys: [(&str, &str); 0] = [];
+        let mut service = ServiceInfo::new(proto::NODE_SERVICE, instance, host, address, port, &keys[..]).unwrap();
+        service.set_requires_probe(false);
+        stranger.register(service).unwrap();
+    };
+    announce("Tom at attic, really", "attic.local.", "10.99.0.6", port);
+    for number in 0..FAKES {
+        announce(&format!("fake {number}"), &format!("fake-{number}.local."), "10.99.0.5", 9);
+    }
+    until(SOON, "the fakes have filled their places", || async {
+        (hub.get("/api/v1/nodes").await.json()["refused"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    until(SOON, "the impostor was asked and waits", || async {
+        let answer = hub.get("/api/v1/nodes").await.json();
+        let addresses = &answer["waiting"].as_array()?.iter().find(|node| node["url"] == url.as_str())?["addresses"];
+        (addresses == &serde_json::json!([format!("10.99.0.6:{port}")])).then_some(())
+    })
+    .await;
+
+    // A real node that comes after all of them is found.
+    let _late = start("0.0.0.0", late_port, "late", "--announce=true");
+    waiting(&hub, &format!("http://attic.local:{late_port}")).await;
+
+    // All the while the configured node was heard, over one connection, and nobody else was.
+    let before = frames(&hub, &url, "live").await.expect("it is live");
+    until(SOON, "the configured node is heard on", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > before)
+    })
+    .await;
+    let listening = hub.get("/api/v1/listening").await.json();
+    assert_eq!((listening["nodes"].as_array().unwrap().len(), &listening["nodes"][0]["disconnects"]), (1, &0.into()));
+    let known = nodes(&hub).await;
+    assert_eq!((known.len(), &known[0]["node_id"]), (1, &id));
+}
+
 async fn find_and_follow() {
     shell(NETWORK);
     let hub = Hub::start_discovering(&[("Nobody", "http://127.0.0.1:1")]).await;
     let port = ports::free().port();
     let url = format!("http://attic.local:{port}");
     let node = start_node(port, &hub.owner_url());
+
+    // Until it is admitted, the node is neither listed as a node nor heard nor called.
+    let key = waiting(&hub, &url).await;
+    assert_eq!(nodes(&hub).await.len(), 1);
+    assert_eq!(frames_of_any(&hub, &url).await, None);
+    assert_ne!(hub.get("/cat/Tom").await.status, 200);
+    assert!(hub.get("/metrics").await.text().contains("meowlink_hub_nodes_waiting 1"));
+    assert!(hub.daemon.log().contains("a node waits to be admitted: hub nodes admit attic"), "{}", hub.daemon.log());
+    admit(&hub, &key).await;
 
     until(SOON, "the node is found and heard", || async {
         frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
@@ -91,11 +177,23 @@ async fn find_and_follow() {
 
     // A hub without configured nodes, on a machine without a node at the default port, misses nobody.
     let alone = Hub::start_discovering(&[]).await;
+    waiting(&alone, &url).await;
+    let listed = hub_nodes(&alone, &["list"]);
+    assert!(listed.contains("waiting") && listed.contains("hub nodes admit http://attic.local"), "{listed}");
+    assert_eq!(hub_nodes(&alone, &["admit", "attic"]), format!("admitted: {url}\n"));
     until(SOON, "the only node is heard", || async { frames(&alone, &url, "live").await.filter(|frames| *frames > 0) })
         .await;
     assert_eq!(nodes(&alone).await.len(), 1);
     let ready = alone.get("/readyz?strict=true").await;
     assert_eq!(ready.status, 200, "{}", ready.text());
+    assert_eq!(hub_nodes(&alone, &["forget", "attic"]), format!("forgotten: {url}\n"));
+    until(SOON, "the forgotten node is not listened to", || async {
+        frames_of_any(&alone, &url).await.is_none().then_some(())
+    })
+    .await;
+    assert!(nodes(&alone).await.iter().all(|node| node["url"] != url.as_str()));
+    // It still announces itself, so it waits again.
+    waiting(&alone, &url).await;
     drop(alone);
 
     // The node gets another address, as after a restart of the router.
@@ -118,6 +216,44 @@ async fn find_and_follow() {
     })
     .await;
     assert_eq!(nodes(&hub).await.len(), 2);
+
+    // The admission outlives the hub.
+    let hub = hub.restart().await;
+    until(SOON, "the node is heard after a restart of the hub", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
+    })
+    .await;
+}
+
+/// The key of the node with this URL, once it waits to be admitted.
+async fn waiting(hub: &Hub, url: &str) -> String {
+    until(SOON, "the node waits to be admitted", || async {
+        let answer = hub.get("/api/v1/nodes").await.json();
+        let node = answer["waiting"].as_array()?.iter().find(|node| node["url"] == url)?.clone();
+        node["key"].as_str().map(str::to_owned)
+    })
+    .await
+}
+
+/// What `hub nodes` prints about a running hub.
+fn hub_nodes(hub: &Hub, arguments: &[&str]) -> String {
+    let mut command = Command::new(&binaries().hub);
+    command.arg("nodes").args(arguments).arg("--data-dir").arg(hub.data_folder());
+    let done = command.output().expect("hub nodes runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).expect("text")
+}
+
+async fn admit(hub: &Hub, key: &str) {
+    let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let answer = http::exchange(hub.at.http, "POST", &format!("/api/v1/nodes/waiting/{key}/admit")).await;
+    assert_eq!(answer.status, 204, "{}", answer.text());
+}
+
+/// Frames received from a node in any state. `None`: the hub does not listen to the node.
+async fn frames_of_any(hub: &Hub, url: &str) -> Option<u64> {
+    let listening = hub.get("/api/v1/listening").await.json();
+    listening["nodes"].as_array()?.iter().find(|node| node["node"] == url)?["frames"].as_u64()
 }
 
 fn shell(commands: &str) {

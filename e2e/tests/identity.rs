@@ -1,6 +1,7 @@
 //! A node is its id, whatever its address is.
 
 use std::process::Command;
+use std::time::Duration;
 
 use e2e::binaries::binaries;
 use e2e::hub::Hub;
@@ -8,6 +9,9 @@ use e2e::node::{Node, NodeOptions};
 use e2e::ports;
 use e2e::wait::{SOON, until};
 use serde_json::Value;
+
+/// Two nodes of one id are a duplicate once they have been so for half a minute.
+const DUPLICATE_WITHIN: Duration = Duration::from_secs(120);
 
 /// The events of a node, as (URL, boot id), once there are some of `boots` boots.
 async fn events(hub: &Hub, node: &str, boots: usize) -> Vec<(String, String)> {
@@ -46,4 +50,31 @@ async fn history_of_a_node_goes_on_at_another_address() {
     let hub = hub.restart_with(&[("Tom", &node.url())]).await;
     let events = events(&hub, &id[..16], 2).await;
     assert!(events.iter().all(|(url, _)| *url == node.url()), "{events:?}");
+}
+
+#[tokio::test]
+async fn two_nodes_with_one_copied_key_are_both_heard_and_named_in_the_log() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (first, copy) = (folder.path().join("first"), folder.path().join("copy"));
+    let options = |state: &std::path::Path| NodeOptions {
+        state_folder: Some(state.to_owned()),
+        ..NodeOptions::new("http://127.0.0.1:1")
+    };
+    let one = Node::start(options(&first)).await;
+    std::fs::create_dir(&copy).expect("a folder");
+    for file in std::fs::read_dir(&first).expect("the state of the node") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), copy.join(file.file_name())).expect("it is copied");
+    }
+    let other = Node::start(options(&copy)).await;
+    let hub = Hub::start(&[("Tom", &one.url()), ("Ada", &other.url())]).await;
+    until(DUPLICATE_WITHIN, "the duplicate is logged", || async {
+        let log = hub.daemon.log();
+        let line = log.lines().find(|line| line.contains("duplicate identity"))?.to_owned();
+        (line.contains(&one.url()) && line.contains(&other.url())).then_some(())
+    })
+    .await;
+    let nodes = hub.get("/api/v1/nodes").await.json()["nodes"].as_array().expect("a list").clone();
+    assert_eq!(nodes[0]["node_id"], nodes[1]["node_id"]);
+    assert!(nodes.iter().all(|node| node["node_id"].is_string() && node["reachable"] == true), "{nodes:?}");
 }

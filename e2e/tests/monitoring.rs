@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test fails by panicking.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -83,6 +83,53 @@ async fn dashboard_and_alerts_speak_of_metrics_that_exist() {
         assert!(wanted.len() >= at_least, "{name} mentions {wanted:?}");
         let unknown: Vec<_> = wanted.difference(&known).collect();
         assert!(unknown.is_empty(), "{name} mentions metrics that do not exist: {unknown:?}");
+    }
+}
+
+/// The words that a label has on a page, in the samples of one metric.
+fn words(page: &str, metric: &str, label: &str) -> BTreeSet<String> {
+    let samples = page.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
+    let value = |line: &str| Some(line.split_once(&format!("{label}=\""))?.1.split_once('"')?.0.to_owned());
+    samples.filter_map(value).collect()
+}
+
+#[tokio::test]
+async fn dashboard_and_alerts_know_every_condition_of_a_node() {
+    const METRIC: &str = "meowlink_hub_node_condition";
+    let (hub, _node) = at_work().await;
+    let page = get(hub.at.http, "/metrics").await;
+    let conditions = words(page.text(), METRIC, "state");
+    assert!(conditions.contains("ok") && conditions.len() > 5, "{conditions:?}");
+
+    let dashboard: serde_json::Value = serde_json::from_str(&document("grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let panel = panels.iter().find(|panel| panel["title"] == "Condition of each node").unwrap();
+    // Each condition but `ok` has a number in the query, and each number has words in the mapping.
+    let query = panel["targets"][0]["expr"].as_str().unwrap();
+    let mut numbers = BTreeMap::from([("0".to_owned(), "ok".to_owned())]);
+    for term in query.split(" + on (node) ") {
+        let number = term.trim_start_matches('(').split_once(" * ").unwrap().0;
+        let condition = term.split_once("state=\"").unwrap().1.split_once('"').unwrap().0;
+        assert_eq!(numbers.insert(number.to_owned(), condition.to_owned()), None, "{number} has two conditions");
+    }
+    assert_eq!(numbers.values().cloned().collect::<BTreeSet<_>>(), conditions, "the query of the dashboard");
+    let mapping = panel["fieldConfig"]["defaults"]["mappings"][0]["options"].as_object().unwrap();
+    assert_eq!(mapping.keys().collect::<BTreeSet<_>>(), numbers.keys().collect(), "the mapping of the dashboard");
+
+    for name in ["grafana.json", "alerts.yml", "alerts.test.yml"] {
+        let text = document(name).replace("\\\"", "\"");
+        for rest in text.split(METRIC).skip(1) {
+            let labels = rest.split_once('}').map_or("", |(labels, _)| labels);
+            let Some((_, value)) = labels.split_once("state") else { continue };
+            let value = value.split('"').nth(1).unwrap();
+            let unknown: Vec<_> = value.split('|').filter(|word| !conditions.contains(*word)).collect();
+            assert!(unknown.is_empty(), "{name}: {value}: {unknown:?} are no conditions");
+        }
+    }
+    for name in ["docs/monitoring/README.md", "docs/troubleshooting.md"] {
+        let text = std::fs::read_to_string(workspace().join(name)).unwrap();
+        let missing: Vec<_> = conditions.iter().filter(|word| !text.contains(&format!("`{word}`"))).collect();
+        assert!(missing.is_empty(), "{name} does not explain {missing:?}");
     }
 }
 

@@ -17,6 +17,7 @@ const MANUAL: Manual<'_> = Manual {
             "STATE_DIRECTORY",
             "Set by systemd: the folder of the database and the clips, unless data_dir names another one.",
         ),
+        ("RUNTIME_DIRECTORY", "Set by systemd: the folder of the socket for commands such as hub nodes."),
         ("CREDENTIALS_DIRECTORY", "Set by systemd: where secret files without a folder are looked for."),
         (
             "NOTIFY_SOCKET, WATCHDOG_USEC",
@@ -25,6 +26,7 @@ const MANUAL: Manual<'_> = Manual {
     ],
     files: &[
         ("/etc/meowlink/hub.toml", "The config file of the service. It names every key with its default."),
+        ("/run/meowlink-hub/control.sock", "The socket of the service for commands such as hub nodes."),
         ("/var/lib/meowlink-hub", "The state folder of the service: the database hub.sqlite, and the clips."),
     ],
     see_also: &["cat-node(8)", "systemctl(1)", "journalctl(1)"],

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use daemon::EXIT_USAGE;
 use daemon::config::ConfigError;
 use daemon::shutdown::CancellationToken;
+use hub_gateway::tls::{AUTHORITY_FILE, FOLDER};
 use hub_store::backup::{
-    BackedUp, BackupError, RestoreFrom, Restored, Source, back_up_to_folder, back_up_to_tar, back_up_to_writer,
-    remember, restore,
+    BackedUp, BackupError, ConfigFile, RestoreFrom, Restored, Source, back_up_to_folder, back_up_to_tar,
+    back_up_to_writer, remember, restore,
 };
 
 use crate::cli::{BackupArgs, RestoreArgs};
@@ -62,8 +63,12 @@ fn ended(result: Result<String, Failure>) -> ExitCode {
 
 fn try_back_up(args: &BackupArgs) -> Result<BackedUp, Failure> {
     let config = args.settings.load()?.settings;
-    let files = config_copies(args.settings.config_file().as_deref(), args.with_secrets)?;
-    let source = Source { data_dir: config.data_dir()?, config: files, with_secrets: args.with_secrets };
+    let mut files = config_copies(args.settings.config_file().as_deref(), args.with_secrets)?;
+    let data_dir = config.data_dir()?;
+    if args.with_secrets {
+        files.extend(authority_copy(&data_dir));
+    }
+    let source = Source { data_dir, config: files, with_secrets: args.with_secrets };
     let stop = CancellationToken::new();
     if args.to.as_os_str() == PIPE {
         let mut out = io::stdout().lock();
@@ -81,6 +86,12 @@ fn try_back_up(args: &BackupArgs) -> Result<BackedUp, Failure> {
         let _ = writeln!(io::stderr(), "the page will not show this backup: {}: {error}", source.data_dir.display());
     }
     Ok(made)
+}
+
+/// The CA of the gateway with its private key. `None`: there is none.
+fn authority_copy(data_dir: &Path) -> Option<ConfigFile> {
+    let content = std::fs::read(data_dir.join(FOLDER).join(AUTHORITY_FILE)).ok()?;
+    Some(ConfigFile { name: AUTHORITY_FILE.into(), content })
 }
 
 fn try_restore(args: &RestoreArgs) -> Result<Restored, Failure> {
@@ -138,6 +149,12 @@ fn words_of_restore(restored: &Restored) -> String {
         words += &format!(
             "Missing: {} clips are not in the backup or damaged; their events are back ({named}{more}).\n",
             restored.lost_clips.len()
+        );
+    }
+    if restored.later_clips > 0 {
+        words += &format!(
+            "Later: {} clips belong to no event of this database; the hub recovers their events after its next start.\n",
+            restored.later_clips
         );
     }
     if let Some(config) = &restored.config {

@@ -1,9 +1,14 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::{ConfigCommand, ConfigError, Flags, Selection};
+use hub_nodes::Discover;
+use jiff::tz::TimeZone;
+use recordings::Channel;
 use sound::detector::DetectorConfig;
 
 use crate::config::HubSettings;
@@ -37,12 +42,20 @@ The log goes to standard error; RUST_LOG=debug logs more. SIGTERM and Ctrl-C sto
 
 Exit codes: 0 stopped as asked, 1 failed, 64 wrong options or config.";
 
+/// What to add to the error about a command line: `--discover` needs an equals sign before its value, because it may
+/// have none. `None`: nothing.
+pub fn hint(arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let value = arguments.windows(2).find(|pair| pair[0] == "--discover")?[1].to_str()?;
+    Discover::from_str(value).is_ok().then(|| format!("write it with an equals sign: --discover={value}"))
+}
+
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "one is made in the life of a process")]
 enum SubCommand {
     /// Run the services (the default)
     Serve(ServeArgs),
-    /// Find cat sounds in WAV files; no server needed
+    /// Find cat sounds in recordings; no server needed
     Analyze(AnalyzeArgs),
     /// Copy the database, the clips and the settings, also while the hub runs
     Backup(BackupArgs),
@@ -54,6 +67,69 @@ enum SubCommand {
     /// Say that the machine's time is right, or show whether the hub believes it
     #[command(subcommand)]
     Clock(ClockCommand),
+    /// List the nodes of the running hub, and admit those that wait
+    #[command(subcommand)]
+    Nodes(NodesCommand),
+    /// Show the certificate of the gateway and the CA that phones and computers need
+    Cert(CertArgs),
+}
+
+/// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.
+#[derive(Debug, Clone, Subcommand)]
+pub enum NodesCommand {
+    /// List the nodes, and those that wait to be admitted
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Admit a waiting node: the hub listens to it from now on, also after a restart
+    Admit {
+        /// Host name, URL, IP address, id or cat of the node; `all` for every node that waits
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Drop a waiting node; the hub does not show it again until it is restarted
+    Refuse {
+        /// Host name, URL, IP address, id or cat of the node
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Take an admission back: the hub stops listening to the node, which waits again when it announces itself. With
+    /// discover = "admit-all", the hub does not listen to it until it is restarted
+    Forget {
+        /// Host name, URL, IP address, id or cat of the node
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+}
+
+/// Where the running hub is.
+#[derive(Debug, Clone, Args)]
+pub struct SocketArgs {
+    /// Socket of the running hub [default: control.sock in /run/meowlink-hub, else in the data folder]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
 }
 
 /// What to do about the machine's clock. While the hub does not believe it, nothing is deleted by age.
@@ -68,9 +144,9 @@ pub enum ClockCommand {
 /// Options of `hub clock`.
 #[derive(Debug, Clone, Args)]
 pub struct ClockArgs {
-    /// Data folder of the hub
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/meowlink-hub")]
-    pub data_dir: PathBuf,
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
 }
 
 /// What the command line asks for.
@@ -79,7 +155,7 @@ pub struct ClockArgs {
 pub enum Command {
     /// Run the services.
     Serve(ServeArgs),
-    /// Find cat sounds in WAV files.
+    /// Find cat sounds in recordings.
     Analyze(AnalyzeArgs),
     /// Copy what is stored.
     Backup(BackupArgs),
@@ -89,12 +165,16 @@ pub enum Command {
     Config(ConfigCommand<HubSettings>),
     /// Accept the machine's time, or show what is thought of it.
     Clock(ClockCommand),
+    /// Do something about the nodes of the running hub.
+    Nodes(NodesCommand),
+    /// Print the fingerprints and the names of the certificates.
+    Cert(CertArgs),
 }
 
 /// Options of `hub serve`.
 pub type ServeArgs = Flags<HubSettings>;
 
-/// The setting that `hub backup` and `hub restore` need.
+/// The setting that `hub backup`, `hub restore`, `hub clock`, `hub nodes` and `hub cert` need.
 #[derive(Debug, Clone, Copy)]
 pub enum DataFolder {}
 
@@ -124,6 +204,14 @@ pub struct BackupArgs {
     pub settings: Flags<HubSettings, DataFolder>,
 }
 
+/// Options of `hub cert`.
+#[derive(Debug, Clone, Args)]
+pub struct CertArgs {
+    /// Where the data is.
+    #[command(flatten)]
+    pub settings: Flags<HubSettings, DataFolder>,
+}
+
 /// Options of `hub restore`.
 #[derive(Debug, Clone, Args)]
 pub struct RestoreArgs {
@@ -140,9 +228,20 @@ pub struct RestoreArgs {
 /// Options of `hub analyze`.
 #[derive(Debug, Clone, Args)]
 pub struct AnalyzeArgs {
-    /// WAV files of any rate, channel count and sample format, or folders with such files
-    #[arg(required = true, value_name = "FILE.wav")]
+    /// Recordings (WAV, FLAC, MP3, Ogg Vorbis, AAC, AIFF, CAF), folders with recordings at any depth, or - for standard
+    /// input
+    #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Channel to analyse: mix (the mean of all), left, right, a number from 1, or each [default: the mix, or one
+    /// channel alone where the mix would hide the cat]
+    #[arg(long, value_name = "CHANNEL")]
+    pub channel: Option<Channels>,
+
+    /// Time zone for the dates, such as Europe/Rome. The clock of a recorder that does not name its zone is taken as
+    /// one of this zone
+    #[arg(long, value_name = "ZONE", value_parser = time_zone)]
+    pub tz: Option<TimeZone>,
 
     /// Print JSON, one line per file
     #[arg(long)]
@@ -160,6 +259,32 @@ pub struct AnalyzeArgs {
     /// What counts as a cat.
     #[command(flatten)]
     pub detector: DetectorArgs,
+}
+
+/// Which channels of a recording are analysed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// One, or the mix.
+    Only(Channel),
+    /// All, one after the other.
+    Each,
+}
+
+impl FromStr for Channels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("each") {
+            return Ok(Self::Each);
+        }
+        text.parse().map(Self::Only).map_err(|_| {
+            format!("\"{text}\" is not a channel; give mix, left, right, each, or the number of a channel from 1")
+        })
+    }
+}
+
+fn time_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| format!("\"{name}\" is not a time zone; give a name like Europe/Rome or UTC"))
 }
 
 /// The rows of the CSV.
@@ -232,6 +357,8 @@ impl Cli {
             Some(SubCommand::Restore(restore)) => Command::Restore(restore),
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
+            Some(SubCommand::Nodes(command)) => Command::Nodes(command),
+            Some(SubCommand::Cert(args)) => Command::Cert(args),
         }
     }
 }
@@ -297,10 +424,12 @@ mod tests {
 
     #[test]
     fn other_addresses_need_insecure() {
-        let args = ["--http", "0.0.0.0:5000", "--data-dir", "/d"];
+        let args = ["--owner", "0.0.0.0:5000", "--data-dir", "/d"];
         assert!(config(&args).is_err());
         assert!(config(&[&args[..], &["--insecure"]].concat()).is_ok());
         assert!(config(&[&args[..], &["--insecure=false"]].concat()).is_err());
+        // The gateway has TLS there.
+        assert!(config(&["--http", "0.0.0.0:5000", "--data-dir", "/d"]).is_ok());
     }
 
     #[test]
@@ -309,6 +438,63 @@ mod tests {
         let cli = Cli::try_parse_from(["hub", "analyze", "--json", "a.wav", "b.wav"]).unwrap();
         let Command::Analyze(analyze) = cli.command() else { panic!("not analyze") };
         assert!(analyze.json && analyze.files.len() == 2);
+    }
+
+    #[test]
+    fn discover_is_true_false_or_a_word() {
+        let of = |args: &[&str]| config(&[args, &["--data-dir", "/d"]].concat()).map(|config| config.discover);
+        assert_eq!(of(&[]).unwrap(), Discover::On);
+        assert_eq!(of(&["--discover"]).unwrap(), Discover::On);
+        assert_eq!(of(&["--discover=false"]).unwrap(), Discover::Off);
+        assert_eq!(of(&["--discover=admit-all"]).unwrap(), Discover::AdmitAll);
+        assert!(Cli::try_parse_from(["hub", "--discover=perhaps"]).is_err());
+        let with = |value: &str| {
+            let variables = [("MEOWLINK_HUB_DISCOVER", value), ("HOME", "/h")].into_iter().collect();
+            serve(&[]).settings_with(&variables).map(|config| config.discover)
+        };
+        assert_eq!(with("admit-all").unwrap(), Discover::AdmitAll);
+        assert_eq!(with("false").unwrap(), Discover::Off);
+        let error = with("perhaps").unwrap_err().to_string();
+        assert!(error.contains("\"perhaps\" is not true, false or \"admit-all\""), "{error}");
+    }
+
+    #[test]
+    fn value_of_discover_without_an_equals_sign_gets_a_hint() {
+        let of = |arguments: &[&str]| hint(arguments.iter().map(OsString::from));
+        assert!(Cli::try_parse_from(["hub", "--discover", "admit-all"]).is_err());
+        let expected = "write it with an equals sign: --discover=admit-all";
+        assert_eq!(of(&["hub", "serve", "--discover", "admit-all"]).as_deref(), Some(expected));
+        for arguments in [&["hub", "--discover"][..], &["hub", "--discover", "perhaps"], &["hub", "admit-all"]] {
+            assert_eq!(of(arguments), None, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn channel_that_is_none_is_refused_in_a_whole_sentence() {
+        let error = "both".parse::<Channels>().unwrap_err();
+        assert_eq!(error, "\"both\" is not a channel; give mix, left, right, each, or the number of a channel from 1");
+        assert_eq!(("LEFT".parse(), "Each".parse()), (Ok(Channels::Only(Channel::One(1))), Ok(Channels::Each)));
+    }
+
+    #[test]
+    fn nodes_are_named_and_the_hub_is_found_by_its_socket_or_its_data() {
+        let nodes = |args: &[&str]| -> Result<NodesCommand, clap::error::ErrorKind> {
+            let cli = Cli::try_parse_from([&["hub", "nodes"], args].concat()).map_err(|error| error.kind())?;
+            match cli.command() {
+                Command::Nodes(command) => Ok(command),
+                other => panic!("not nodes: {other:?}"),
+            }
+        };
+        let Ok(NodesCommand::Admit { name, at }) = nodes(&["admit", "attic", "--socket", "/s"]) else {
+            panic!("not admit")
+        };
+        assert_eq!((name.as_str(), at.socket.as_deref()), ("attic", Some(Path::new("/s"))));
+        let Ok(NodesCommand::List { json, at }) = nodes(&["list", "--json", "--data-dir", "/d"]) else {
+            panic!("not list")
+        };
+        let settings = at.settings.load_with(&Variables::default()).unwrap().settings;
+        assert!(json && settings.data_dir.as_deref() == Some(Path::new("/d")));
+        assert!(nodes(&["admit"]).is_err() && nodes(&["refuse"]).is_err() && nodes(&["forget"]).is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use daemon::config::{ConfigError, Derived, Settings, Variables};
@@ -12,10 +12,11 @@ use daemon::logs::LogFormat;
 use daemon::systemd::{self, STATE_VARIABLE as STATE};
 use daemon::url::HttpUrl;
 use hub_base::role::Role;
-use hub_gateway::PageConfig;
+use hub_control::place;
+use hub_gateway::{GatewayConfig, PageConfig};
 use hub_listen::{EventsConfig, ListenConfig};
-use hub_nodes::MAX_NODES;
 use hub_nodes::address::NodeConfig;
+use hub_nodes::{Discover, MAX_NODES};
 use hub_owner::config::{MqttConfig, NotificationsConfig, OwnerConfig};
 use hub_store::DATABASE_FILE;
 use hub_store::backup::BackupConfig;
@@ -72,9 +73,10 @@ pub struct HubSettings {
     #[arg(long, value_name = "NAME=URL")]
     pub node: Vec<NodeConfig>,
 
-    /// Look for more cat-nodes on the local network, by mDNS
-    #[arg(long)]
-    pub discover: bool,
+    /// Look for more cat-nodes on the local network, by mDNS. They wait until `hub nodes admit` or the page admits
+    /// them; with admit-all, the hub listens to every node that announces itself
+    #[arg(long, value_name = "true|false|admit-all")]
+    pub discover: Discover,
 
     /// Folder of the database and the clips [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
     #[arg(long, value_name = "DIR")]
@@ -102,7 +104,8 @@ pub struct HubSettings {
     #[schemars(range(min = *MAX_ANALYSES.start(), max = *MAX_ANALYSES.end()))]
     pub max_analyses: usize,
 
-    /// Allow addresses other than loopback, where traffic is unencrypted and clients are not authenticated
+    /// Allow addresses other than loopback for the gRPC services, and plain HTTP on those of the gateway. Traffic is
+    /// unencrypted and clients are not authenticated
     #[arg(long)]
     pub insecure: bool,
 
@@ -146,6 +149,10 @@ pub struct HubSettings {
     #[arg(skip)]
     pub page: PageConfig,
 
+    /// TLS of the gateway, and proxies before it.
+    #[arg(skip)]
+    pub gateway: GatewayConfig,
+
     /// When a node counts as deaf.
     #[arg(skip)]
     pub health: HealthConfig,
@@ -165,7 +172,7 @@ impl Default for HubSettings {
             dog: Vec::new(),
             analysis: Vec::new(),
             node: Vec::new(),
-            discover: true,
+            discover: Discover::On,
             data_dir: None,
             only: Role::ALL.to_vec(),
             owner_url: localhost(port::OWNER),
@@ -183,6 +190,7 @@ impl Default for HubSettings {
             notices: NotificationsConfig::default(),
             mqtt: None,
             page: PageConfig::default(),
+            gateway: GatewayConfig::default(),
             health: HealthConfig::default(),
         }
     }
@@ -194,7 +202,8 @@ impl Settings for HubSettings {
     const OLD_PREFIX: &'static str = "HUB_";
 
     fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
-        for (role, key) in ADDRESS_KEYS {
+        // The gateway has TLS beyond loopback.
+        for (role, key) in ADDRESS_KEYS.into_iter().filter(|(role, _)| *role != Role::Gateway) {
             self.addresses(role).check(key, self.insecure)?;
         }
         if self.only.is_empty() {
@@ -206,6 +215,7 @@ impl Settings for HubSettings {
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;
         self.detector.check().map_err(|why| ConfigError::value(format!("detector.{}", why.key), why.to_string()))?;
         self.page.check()?;
+        self.gateway.check()?;
         self.data_dir_with(variables)?;
         let owners = if self.has(Role::Owner) { self.owners.as_slice() } else { &[] };
         let mqtt = self.mqtt.as_ref().filter(|_| self.has(Role::Owner) || self.has(Role::Analysis));
@@ -225,9 +235,12 @@ impl Settings for HubSettings {
     }
 }
 
+/// The key of the addresses of the gateway.
+pub(crate) const GATEWAY_KEY: &str = "http";
+
 /// The keys of the addresses of each role.
 pub(crate) const ADDRESS_KEYS: [(Role, &str); 4] =
-    [(Role::Gateway, "http"), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
+    [(Role::Gateway, GATEWAY_KEY), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
 
 impl HubSettings {
     /// The roles of this process, each once.
@@ -263,6 +276,24 @@ impl HubSettings {
     fn data_dir_with(&self, variables: &Variables) -> Result<PathBuf, ConfigError> {
         let given = self.data_dir.clone().or_else(|| default_data_dir(variables).map(|(folder, _)| folder));
         given.ok_or_else(|| ConfigError::value("data_dir", "is not given, and neither STATE_DIRECTORY nor HOME is set"))
+    }
+
+    /// The data folder of the hub that a command such as `hub clock` is about: the one that is given, else that of the
+    /// service if it is there, else the default one, as for `hub nodes`.
+    ///
+    /// # Errors
+    /// As [`HubSettings::data_dir`].
+    pub fn data_dir_of_client(&self, variables: &Variables) -> Result<PathBuf, ConfigError> {
+        self.data_dir_of_client_with(variables, Path::new(place::SERVICE_DATA))
+    }
+
+    fn data_dir_of_client_with(&self, variables: &Variables, service: &Path) -> Result<PathBuf, ConfigError> {
+        // A folder that this user may not look into is there.
+        let is_there = || service.join(DATABASE_FILE).try_exists().unwrap_or(true);
+        match &self.data_dir {
+            None if is_there() => Ok(service.to_owned()),
+            _ => self.data_dir_with(variables),
+        }
     }
 
     /// The folder of the service, if a database lies there that this hub does not use, because it has another folder.
@@ -313,6 +344,17 @@ mod tests {
     }
 
     #[test]
+    fn command_finds_the_data_of_the_service_or_of_the_user() {
+        let service = tempfile::tempdir().unwrap();
+        let variables: Variables = [("HOME", "/h")].into_iter().collect();
+        let of = |toml: &str| config(toml).unwrap().data_dir_of_client_with(&variables, service.path()).unwrap();
+        assert_eq!(of(""), Path::new("/h/.local/share/meowlink"));
+        std::fs::write(service.path().join(DATABASE_FILE), "").unwrap();
+        assert_eq!(of(""), service.path());
+        assert_eq!(of("data_dir = \"/d\""), Path::new("/d"));
+    }
+
+    #[test]
     fn defaults_are_those_of_the_original() {
         let config = config("").unwrap();
         assert_eq!(config.roles(), Role::ALL);
@@ -321,13 +363,14 @@ mod tests {
         assert_eq!(config.addresses(Role::Dog), Listen::Loopback(50055));
         assert_eq!(config.addresses(Role::Analysis), Listen::Loopback(50057));
         assert_eq!(config.node, []);
-        assert!(config.discover);
+        assert_eq!(config.discover, Discover::On);
     }
 
     #[test]
     fn nodes_are_looked_for_unless_told_not_to() {
-        assert!(!config("discover = false").unwrap().discover);
-        assert!(config("node = [\"http://a:1\"]").unwrap().discover);
+        assert_eq!(config("discover = false").unwrap().discover, Discover::Off);
+        assert_eq!(config("node = [\"http://a:1\"]").unwrap().discover, Discover::On);
+        assert_eq!(config("discover = \"admit-all\"").unwrap().discover, Discover::AdmitAll);
     }
 
     #[test]
@@ -361,7 +404,7 @@ mod tests {
     fn database_that_a_new_folder_leaves_behind_is_noticed() {
         let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let variables: Variables = [(STATE, old.path())].into_iter().collect();
-        let settings = |folder: &std::path::Path| HubSettings { data_dir: Some(folder.into()), ..Default::default() };
+        let settings = |folder: &Path| HubSettings { data_dir: Some(folder.into()), ..Default::default() };
         assert_eq!(settings(new.path()).unused_data(&variables), None, "the service has no data");
         std::fs::write(old.path().join(DATABASE_FILE), "").unwrap();
         assert_eq!(settings(new.path()).unused_data(&variables), Some(old.path().into()));
@@ -488,6 +531,15 @@ mod tests {
             ),
             ("[detector]\nmin_score = nan", "line 2: detector.min_score: nan is not between 0 and 1"),
             ("[[owners]]\nname = \"Anna\"\nanimals = []", "line 1: owners.Anna.channels: is empty"),
+            ("[[owners]]\nanimals = []\nname = \"\"", "line 3: owners.1.name: is empty"),
+            (
+                "[[owners]]\nname = \"Anna\"\nchannels = [{ type = \"log\" }]\n\n[[owners]]\nname = \"Anna\"",
+                "line 6: owners.Anna.name: two owners are named \"Anna\"",
+            ),
+            (
+                "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"log\"\n\n[[owners.channels]]\ntype = \"log\"",
+                "line 6: owners.Anna.channels.log: two channels are named \"log\"",
+            ),
             (
                 "[[owners]]\nname = \"Anna\"\n[[owners.channels]]\ntype = \"ntfy\"\ntopic = \"a\"\ntokn = \"x\"",
                 "line 6: owners.Anna.channels.ntfy.tokn: unknown key; did you mean \"token\"?",
@@ -515,7 +567,10 @@ mod tests {
             ("[backup]\nto = \"backups\"", "backup.to: "),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
             ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
-            ("http = [\"0.0.0.0:5000\"]", "http: 0.0.0.0:5000"),
+            ("owner = [\"0.0.0.0:5000\"]", "owner: 0.0.0.0:5000"),
+            ("[gateway]\ncert = \"/c.pem\"", "gateway.key: "),
+            ("[gateway]\nkey = \"/k.pem\"", "gateway.cert: "),
+            ("[gateway]\ntrusted_proxies = [\"nginx\"]", "gateway.trusted_proxies: \"nginx\""),
         ] {
             let error = config(toml).unwrap_err().to_string();
             assert!(error.starts_with(key), "{toml}: {error}");

@@ -2,25 +2,26 @@
 
 use std::collections::HashSet;
 use std::io::{self, IsTerminal, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use daemon::EXIT_USAGE;
 use daemon::cause::cause;
 use daemon::terminal::escape;
-use sound::analysis::{Analysis, Vocalisation};
-use sound::detector::DetectorConfig;
+use daemon::{EXIT_USAGE, shutdown};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::AnalyzeArgs;
 
+mod folder;
 mod output;
 mod recording;
 
-pub use recording::{FileError, analyze_file, analyze_wav};
+pub use recording::{FileError, Options, Report, analyze_file};
 
-use output::Format;
+use output::{Format, Output};
 
 /// Results of each thread that may wait in memory to be printed. A thread that has more waits.
 const AHEAD: usize = 8;
@@ -28,14 +29,24 @@ const AHEAD: usize = 8;
 /// How often the progress line is updated.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 
+/// Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// How often it is looked whether the user interrupted the analysis, while a thread analyses a long file or a pipe has
+/// no data.
+const STOP_PERIOD: Duration = Duration::from_millis(100);
+
+/// How long the start waits until Ctrl-C is handled.
+const INSTALLED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The result of a file.
-type Outcome = Result<(Analysis, Vec<Vocalisation>), FileError>;
+type Outcome = Result<Vec<Report>, FileError>;
 
 /// Analyses files on all cores and prints the results in the order of the files. A file that cannot be analysed is
 /// reported on standard error and does not stop the rest; the exit code is then 1. On a terminal, standard error shows
-/// the progress.
+/// the progress. Ctrl-C ends with a summary of what was analysed.
 pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
-    let config = match args.detector.config() {
+    let detector = match args.detector.config() {
         Ok(config) => config,
         Err(error) => {
             // A closed standard error is no reason to fail.
@@ -51,7 +62,10 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
     let files = expand_all(&args.files);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, usize::from).min(files.len());
-    match print_all(files, threads, config, format) {
+    let options = Options { detector, channels: args.channel, stop: interrupted() };
+    let output = Output { format, zone: args.tz.clone() };
+    match print_all(files, threads, &options, &output) {
+        _ if options.stop.is_cancelled() => ExitCode::from(EXIT_INTERRUPTED),
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         // The reader has closed the pipe, as in `hub analyze ... | head`.
@@ -64,35 +78,65 @@ pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
     }
 }
 
+/// A token that the first Ctrl-C cancels; the second ends the process. Without a thread for it, Ctrl-C ends the process
+/// as usual.
+fn interrupted() -> CancellationToken {
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    let (installed, ready) = sync_channel(1);
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                let signal = shutdown::on_signal();
+                // The receiver may have stopped waiting.
+                let _ = installed.send(());
+                let Ok(signal) = signal else { return };
+                signal.cancelled().await;
+                cancelled.cancel();
+                // The task that waits for the second signal runs as long as this one.
+                std::future::pending::<()>().await;
+            });
+        });
+        // Ctrl-C must not come between the first result and the handler.
+        let _ = ready.recv_timeout(INSTALLED_WITHIN);
+    }
+    stop
+}
+
 /// Prints the results of all files. Returns how many files could not be analysed.
-fn print_all(files: Expanded, threads: usize, config: DetectorConfig, format: Format) -> io::Result<usize> {
+fn print_all(files: Expanded, threads: usize, options: &Options, output: &Output) -> io::Result<usize> {
     let mut out = io::stdout().lock();
     let mut progress = Progress::new(files.len());
-    let mut bad = 0;
-    output::begin(&mut out, format)?;
-    for (path, outcome) in outcomes(files, threads, config) {
+    output.begin(&mut out)?;
+    for (path, outcome) in outcomes(files, threads, options) {
         progress.clear()?;
         match outcome {
-            Ok((analysis, heard)) => {
-                output::found(&mut out, format, &path, &analysis, &heard)?;
-                progress.sound_s += analysis.duration_s;
+            Ok(reports) => {
+                for report in &reports {
+                    output.found(&mut out, &path, report)?;
+                    for warning in &report.warnings {
+                        writeln!(io::stderr(), "{}", escape(&format!("{}: warning: {warning}", path.display())))?;
+                    }
+                }
+                progress.sound_s += reports.first().map_or(0.0, |report| report.analysis.duration_s);
             }
+            Err(FileError::Stopped) => break,
             Err(why) => {
-                bad += 1;
+                progress.failed += 1;
                 writeln!(io::stderr(), "{}", escape(&format!("{}: {why}", path.display())))?;
-                output::failed(&mut out, format, &path, &why)?;
+                output.failed(&mut out, &path, &why)?;
             }
         }
         progress.step()?;
     }
-    progress.end(bad)?;
-    Ok(bad)
+    progress.end(options.stop.is_cancelled())?;
+    Ok(progress.failed)
 }
 
 /// The outcomes in the order of the files. Thread `k` of `n` analyses the files `k`, `k + n` and so on, and sends the
 /// outcomes through a queue of [`AHEAD`]. Taking from the queues in turn gives the order of the files. The threads end
 /// when the iterator is dropped.
-fn outcomes(files: Expanded, threads: usize, config: DetectorConfig) -> impl Iterator<Item = (PathBuf, Outcome)> {
+fn outcomes(files: Expanded, threads: usize, options: &Options) -> impl Iterator<Item = (PathBuf, Outcome)> {
     let mut shares: Vec<Expanded> = (0..threads).map(|_| Vec::new()).collect();
     for (number, file) in files.into_iter().enumerate() {
         shares[number % threads].push(file);
@@ -101,11 +145,12 @@ fn outcomes(files: Expanded, threads: usize, config: DetectorConfig) -> impl Ite
         .into_iter()
         .map(|share| {
             let (sender, receiver) = sync_channel(AHEAD);
+            let options = options.clone();
             std::thread::spawn(move || {
                 for file in share {
                     let outcome = match file {
                         Ok(path) => {
-                            let analysed = std::panic::catch_unwind(|| analyze_file(&path, config));
+                            let analysed = catch_unwind(AssertUnwindSafe(|| analyze_file(&path, &options)));
                             (path, analysed.unwrap_or(Err(FileError::Crash)))
                         }
                         Err((path, why)) => (path, Err(why)),
@@ -118,9 +163,19 @@ fn outcomes(files: Expanded, threads: usize, config: DetectorConfig) -> impl Ite
             receiver
         })
         .collect();
-    (0..threads).cycle().map_while(move |number| queues[number].recv().ok())
+    let stop = options.stop.clone();
+    (0..threads).cycle().map_while(move |number| {
+        loop {
+            match queues[number].recv_timeout(STOP_PERIOD) {
+                Ok(outcome) => return Some(outcome),
+                Err(RecvTimeoutError::Timeout) if !stop.is_cancelled() => {}
+                Err(_) => return None,
+            }
+        }
+    })
 }
 
+/// Files to analyse, and paths that cannot be.
 type Expanded = Vec<Result<PathBuf, (PathBuf, FileError)>>;
 
 /// The files of all paths, each file once: a file may be named and be in a folder that is named.
@@ -136,26 +191,24 @@ fn expand_all(paths: &[PathBuf]) -> Expanded {
         .collect()
 }
 
-/// Replaces a folder by the WAV files in it, in order of their names. A file stays as it is.
+/// Replaces a folder by the recordings in it. A file stays as it is.
 fn expand(path: &Path) -> Expanded {
     let fail = |why: FileError| vec![Err((path.to_path_buf(), why))];
     if !path.is_dir() {
         return vec![Ok(path.to_path_buf())];
     }
-    let entries = match path.read_dir().and_then(|entries| entries.collect::<io::Result<Vec<_>>>()) {
-        Ok(entries) => entries,
-        Err(why) => return fail(why.into()),
-    };
-    let is_wav = |path: &PathBuf| path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("wav"));
-    let mut files: Vec<_> = entries.into_iter().map(|entry| entry.path()).filter(is_wav).collect();
-    files.sort();
-    if files.is_empty() { fail(FileError::EmptyFolder) } else { files.into_iter().map(Ok).collect() }
+    let files = folder::recordings_in(path);
+    if files.is_empty() {
+        return fail(FileError::EmptyFolder);
+    }
+    files.into_iter().map(|file| file.map_err(|(path, why)| (path, why.into()))).collect()
 }
 
 /// The progress line, on standard error if that is a terminal and there is more than one file.
 struct Progress {
     files: usize,
     done: usize,
+    failed: usize,
     sound_s: f64,
     began: Instant,
     shown: Instant,
@@ -165,7 +218,15 @@ struct Progress {
 impl Progress {
     fn new(files: usize) -> Self {
         let now = Instant::now();
-        Self { files, done: 0, sound_s: 0.0, began: now, shown: now, visible: files > 1 && io::stderr().is_terminal() }
+        Self {
+            files,
+            done: 0,
+            failed: 0,
+            sound_s: 0.0,
+            began: now,
+            shown: now,
+            visible: files > 1 && io::stderr().is_terminal(),
+        }
     }
 
     /// Clears the line, so that something else can be printed.
@@ -177,23 +238,29 @@ impl Progress {
         self.done += 1;
         if self.visible && self.shown.elapsed() >= PROGRESS_PERIOD {
             self.shown = Instant::now();
-            write!(io::stderr(), "\r{} of {} files, {:.0} files/s", self.done, self.files, self.files_a_second())?;
+            let speed = self.files_a_second();
+            let left_s = (self.files - self.done) as f64 / speed.max(1e-3);
+            let left = format!("{:.0}:{:02.0} left", (left_s / 60.0).floor(), (left_s % 60.0).floor());
+            write!(io::stderr(), "\r{} of {} files, {speed:.1} files/s, {left}", self.done, self.files)?;
         }
         Ok(())
     }
 
-    fn end(&self, bad: usize) -> io::Result<()> {
-        if !self.visible {
-            return Ok(());
-        }
+    /// Says how many of how many files were analysed: on a terminal, and wherever some were not.
+    fn end(&self, stopped: bool) -> io::Result<()> {
         self.clear()?;
-        let (minutes, seconds) = (self.sound_s / 60.0, self.began.elapsed().as_secs_f64());
-        let speed = self.files_a_second();
-        writeln!(
-            io::stderr(),
-            "{} files, {minutes:.1} min of audio, analysed in {seconds:.1} s ({speed:.0} files/s); {bad} failed",
-            self.done
-        )
+        let analysed = self.done - self.failed;
+        if self.visible || stopped || (self.files > 1 && self.failed > 0) {
+            let (minutes, seconds) = (self.sound_s / 60.0, self.began.elapsed().as_secs_f64());
+            let interrupted = if stopped { "interrupted: " } else { "" };
+            writeln!(
+                io::stderr(),
+                "{interrupted}{analysed} of {} files analysed, {} failed; {minutes:.1} min of audio in {seconds:.1} s",
+                self.files,
+                self.failed
+            )?;
+        }
+        Ok(())
     }
 
     fn files_a_second(&self) -> f64 {
@@ -260,7 +327,7 @@ mod tests {
             (0..40).map(|n| wav(dir.path(), &format!("{n:02}.wav"), mono, f64::from(41 - n) * 0.02)).collect();
         for threads in [1, 3, 8] {
             let wanted: Expanded = files.iter().cloned().map(Ok).collect();
-            let got: Vec<_> = outcomes(wanted, threads, DetectorConfig::default()).collect();
+            let got: Vec<_> = outcomes(wanted, threads, &Options::default()).collect();
             let paths: Vec<_> = got.iter().map(|(path, _)| path.clone()).collect();
             assert_eq!(paths, files, "{threads} threads");
             assert!(got.iter().all(|(_, outcome)| outcome.is_ok()));

@@ -4,20 +4,26 @@
 //! neither Home Assistant nor the broker needs to remember anything. A node that has left is removed from both, also if
 //! an earlier run of the hub published it: after each connection the hub reads back which nodes it published.
 //!
+//! A device is made for a node's id, so that it stays when the URL of the node changes. A node that Home Assistant may
+//! know by its URL, because it had no id at first, keeps the device of that URL.
+//!
 //! Without a connection nothing is kept for later: an automation that runs an hour late is worse than none, and states
 //! are published again after the next connection.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::identity::NodeId;
 use daemon::shutdown::CancellationToken;
 use hub_base::time::rfc3339;
 use hub_listen::Live;
-use hub_listen::live::{LiveLevel, News, NodeReport, NodeState};
-use hub_nodes::Nodes;
+use hub_listen::live::{LiveLevel, News, NodeReport, NodeState, WatchedNode};
+use hub_nodes::{Node, Nodes};
 use hub_owner::event_url;
 use hub_owner::mqtt::{Mqtt, Retained};
 use hub_store::events::Event;
+use hub_store::{KnownBy, Store};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -38,6 +44,10 @@ const STALE_AFTER_MS: u64 = 60_000;
 /// Until then it is shown as offline. Afterwards it is taken out of Home Assistant.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(600);
 
+/// How long a node that the store does not know has to answer, and so to prove its id, before it is published under its
+/// URL.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+
 /// Most nodes of earlier runs that are remembered until they are taken out. Further ones stay as they are until the
 /// next connection.
 const MOST_GONE: usize = 256;
@@ -48,14 +58,29 @@ pub struct HomeAssistant {
     mqtt: Mqtt,
     live: Live,
     nodes: Nodes,
+    store: Store,
     public_url: Option<String>,
     /// Nodes of earlier runs, or of this one, that the hub does not know any more: by id, when they are taken out.
     gone: BTreeMap<String, Instant>,
     comes_back_within: Duration,
+    answers_within: Duration,
+    /// By URL: which node is there.
+    ids: BTreeMap<String, Identified>,
     /// By node: what was published last. These nodes have been announced.
     published: BTreeMap<String, Published>,
     /// By node: the latest level that has not been published.
     levels: BTreeMap<String, LiveLevel>,
+}
+
+/// Which node is at a URL.
+#[derive(Debug)]
+struct Identified {
+    /// Its id in topics.
+    id: String,
+    /// The id that it had proved by then.
+    proved: Option<NodeId>,
+    /// Whether it had answered. If not, it may prove to be another node.
+    has_answered: bool,
 }
 
 /// What was published about a node.
@@ -67,14 +92,24 @@ struct Published {
 
 impl HomeAssistant {
     /// Nothing is published yet. With `discovers`, nodes of an earlier run may still announce themselves.
-    pub fn new(mqtt: Mqtt, live: Live, nodes: Nodes, public_url: Option<String>, discovers: bool) -> Self {
+    pub fn new(
+        mqtt: Mqtt,
+        live: Live,
+        nodes: Nodes,
+        store: Store,
+        public_url: Option<String>,
+        discovers: bool,
+    ) -> Self {
         Self {
             mqtt,
             live,
             nodes,
+            store,
             public_url,
             gone: BTreeMap::new(),
             comes_back_within: if discovers { COMES_BACK_WITHIN } else { Duration::ZERO },
+            answers_within: ANSWERS_WITHIN,
+            ids: BTreeMap::new(),
             published: BTreeMap::new(),
             levels: BTreeMap::new(),
         }
@@ -126,7 +161,56 @@ impl HomeAssistant {
         });
         self.mqtt.publish(names.topic("availability"), true, "offline".into()).await;
         self.mqtt.publish(names.topic("state"), true, state.to_string()).await;
-        self.gone.insert(id, Instant::now() + self.comes_back_within);
+        // It may be a node that has not answered yet at its new URL.
+        let wait = if self.all_have_ids() { self.comes_back_within } else { COMES_BACK_WITHIN };
+        self.gone.insert(id, Instant::now() + wait);
+    }
+
+    /// Whether it is known which node is at each URL.
+    fn all_have_ids(&self) -> bool {
+        self.live.nodes().iter().all(|node| self.ids.contains_key(node.name()))
+    }
+
+    /// Finds out which node is at each URL. A node that has not answered yet is the one that was there last.
+    async fn find_ids(&mut self) {
+        let all = self.live.nodes();
+        self.ids.retain(|url, _| all.iter().any(|node| node.name() == url));
+        for watched in all {
+            let url = watched.name();
+            let node = self.nodes.get(url);
+            let proved = node.as_ref().and_then(Node::id);
+            let has_answered = node.is_some_and(|node| node.description().is_some());
+            let is_found = |known: &Identified| known.has_answered && known.proved == proved;
+            if self.ids.get(url).is_some_and(is_found) {
+                continue;
+            }
+            let id = proved.map(|id| id.to_string());
+            let known_by = match self.store.known_by(url, id.as_deref().filter(|_| has_answered)).await {
+                Ok(Some(known_by)) => known_by,
+                // The store learns of a node when listening to it begins.
+                Ok(None) if id.is_some() => continue,
+                Ok(None) if has_answered || watched.since().elapsed() >= self.answers_within => {
+                    KnownBy::Url(url.to_owned())
+                }
+                // The next round asks again.
+                Ok(None) | Err(_) => continue,
+            };
+            let id = discovery::id_of(&known_by);
+            self.ids.insert(url.to_owned(), Identified { id, proved, has_answered });
+        }
+        self.pass_on_devices();
+    }
+
+    /// A configured name may give way to the one under which its node proves its id. Then the device of the configured
+    /// name goes on with that node: otherwise it would show a problem for ever.
+    fn pass_on_devices(&mut self) {
+        for node in self.nodes.iter().filter(|node| !node.is_discovered()) {
+            let Some(standing) = self.nodes.twin_of(&node) else { continue };
+            let Some(id) = self.ids.get(node.url()).map(|known| known.id.clone()) else { continue };
+            if let Some(known) = self.ids.get_mut(standing.url()) {
+                known.id = id;
+            }
+        }
     }
 
     /// The id of the node, if this hub has published the state. A state that does not say which hub published it is
@@ -143,7 +227,7 @@ impl HomeAssistant {
     }
 
     fn known_ids(&self) -> BTreeSet<String> {
-        self.live.nodes().iter().map(|node| Names::new(self.mqtt.config(), node.name(), None).id().to_owned()).collect()
+        self.ids.values().map(|known| known.id.clone()).collect()
     }
 
     /// Removes nodes whose time is over from Home Assistant and from the broker.
@@ -181,13 +265,19 @@ impl HomeAssistant {
         if !self.mqtt.is_connected() {
             return;
         }
-        let known: Vec<_> = self.live.nodes();
+        self.find_ids().await;
+        let known = self.devices();
         let cats: Vec<_> = known.iter().map(|node| self.nodes.get(node.name()).and_then(|node| node.cat())).collect();
         for (node, cat) in known.iter().zip(&cats) {
             let (report, node) = (node.report(), node.name());
             let is_only_one = cats.iter().filter(|other| *other == cat).count() == 1;
-            let names = Names::new(self.mqtt.config(), node, cat.as_deref().map(|cat| (cat, is_only_one)));
+            let Some(Identified { id, .. }) = self.ids.get(node) else { continue };
+            let names = Names::new(self.mqtt.config(), id, node, cat.as_deref().map(|cat| (cat, is_only_one)));
             let before = self.published.get(node);
+            if let Some(before) = before.filter(|before| before.names.id() != names.id()) {
+                self.gone.insert(before.names.id().to_owned(), Instant::now() + self.comes_back_within);
+            }
+            let before = before.filter(|before| before.names.id() == names.id());
             if before.is_none_or(|before| before.names != names) {
                 for (topic, config) in discovery::configs(self.mqtt.config(), &names, self.public_url.as_deref()) {
                     self.mqtt.publish(topic, true, config.to_string()).await;
@@ -212,9 +302,23 @@ impl HomeAssistant {
         }
     }
 
+    /// The nodes to publish, each once: of two URLs of one node, the one where it is connected, else the first.
+    fn devices(&self) -> Vec<Arc<WatchedNode>> {
+        let mut devices: Vec<(&str, Arc<WatchedNode>)> = Vec::new();
+        for node in self.live.nodes() {
+            let Some(Identified { id, .. }) = self.ids.get(node.name()) else { continue };
+            match devices.iter_mut().find(|(other, _)| other == id) {
+                Some((_, other)) if !is_connected(&other.report()) && is_connected(&node.report()) => *other = node,
+                Some(_) => {}
+                None => devices.push((id, node)),
+            }
+        }
+        devices.into_iter().map(|(_, node)| node).collect()
+    }
+
     async fn publish_levels(&mut self) {
         for (node, level) in std::mem::take(&mut self.levels) {
-            let names = Names::new(self.mqtt.config(), &node, None);
+            let Some(Published { names, .. }) = self.published.get(&node) else { continue };
             let LiveLevel { rms_dbfs, peak_dbfs, score, lag_ms, .. } = level;
             let level = json!({
                 "rms_dbfs": tenths(rms_dbfs), "peak_dbfs": tenths(peak_dbfs), "score": hundredths(score), "lag_ms": lag_ms
@@ -224,7 +328,8 @@ impl HomeAssistant {
     }
 
     async fn publish_event(&self, event: &Event) {
-        let (names, found) = (Names::new(self.mqtt.config(), &event.found.node, None), &event.found);
+        let found = &event.found;
+        let Some(Published { names, .. }) = self.published.get(&found.node) else { return };
         let url = event_url(&event.subject(), self.public_url.as_deref());
         let payload = json!({
             "event_type": event.counts_as().as_str(),

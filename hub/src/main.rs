@@ -7,7 +7,7 @@ use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
-use hub::cli::{Cli, ClockCommand, Command, ServeArgs};
+use hub::cli::{Cli, ClockCommand, Command, ServeArgs, hint};
 use hub::config::HubSettings;
 use hub::run::{Listeners, RunError, run};
 use hub_base::clock;
@@ -27,6 +27,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             print_line_error(&error);
+            if let Some(hint) = hint(std::env::args_os()).filter(|_| error.use_stderr()) {
+                // A closed standard error is no reason to fail in another way.
+                let _ = writeln!(std::io::stderr(), "\nhint: {hint}");
+            }
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
@@ -37,17 +41,25 @@ fn main() -> ExitCode {
         Command::Analyze(args) => hub::files::analyze(&args),
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
+        Command::Nodes(command) => hub::nodes::run(&command),
+        Command::Cert(args) => hub::cert::show(&args),
     }
 }
 
 fn clock(command: &ClockCommand) -> ExitCode {
-    let (done, folder) = match command {
-        ClockCommand::Accept(args) => {
+    let (ClockCommand::Accept(args) | ClockCommand::Status(args)) = command;
+    let loaded = args.settings.load();
+    let folder = match loaded.and_then(|loaded| loaded.settings.data_dir_of_client(&Variables::of_process())) {
+        Ok(folder) => folder,
+        Err(error) => return bad_config(&error),
+    };
+    let done = match command {
+        ClockCommand::Accept(_) => {
             let said =
                 "accepted; a running hub notices within half a minute, a hub that is started within the hour too\n";
-            (clock::accept(&args.data_dir).map(|()| said.to_owned()), &args.data_dir)
+            clock::accept(&folder).map(|()| said.to_owned())
         }
-        ClockCommand::Status(args) => (clock::status(&args.data_dir), &args.data_dir),
+        ClockCommand::Status(_) => clock::status(&folder),
     };
     match done.and_then(|text| std::io::stdout().write_all(text.as_bytes())) {
         Ok(()) => ExitCode::SUCCESS,

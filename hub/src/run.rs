@@ -8,6 +8,7 @@ use daemon::config::ConfigError;
 use daemon::shutdown::{CancellationToken, STOP_DEADLINE};
 use daemon::systemd;
 use hub_base::role::Role;
+use hub_gateway::tls::CertificateError;
 use hub_store::StoreError;
 use tracing::{info, warn};
 
@@ -15,6 +16,7 @@ use crate::config::HubSettings;
 
 mod analysis;
 mod backup;
+mod control;
 mod dog;
 mod gateway;
 mod listeners;
@@ -41,6 +43,9 @@ pub enum RunError {
     /// A file with a secret, which the config names, cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The gateway's certificate cannot be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A URL of the config cannot be used.
     #[error("{key}: {}", cause(error))]
     Url {
@@ -64,7 +69,7 @@ impl RunError {
 /// If the hub cannot start.
 pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let roles = config.roles().iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
-    let page_url = welcome::page_url(&listeners.http);
+    let page_url = welcome::page_url(&listeners.http, config.insecure);
     let shared = Shared::open(config, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
     let dog = dog::start(&shared, owner.clone(), listeners.dog)?;
@@ -72,9 +77,10 @@ pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationTo
     let listening = listening::start(&shared).await?;
     let backups = backup::start(&shared)?;
     watch::start(&shared, &analysis, &listening, backups.clone());
+    control::start(&shared, &listening);
     if shared.config.has(Role::Gateway) {
         let peers = Peers { owner, dog, analysis: analysis.peer.clone() };
-        gateway::start(&shared, peers, &listening, backups, listeners.http)?;
+        gateway::start(&shared, peers, &listening, backups, listeners.http).await?;
     }
     shared.tasks.close();
 

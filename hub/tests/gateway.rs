@@ -389,6 +389,7 @@ async fn cat_of_the_original_system_answers_and_has_no_audio() {
     assert!(check["detail"].as_str().unwrap().contains("has no audio"), "{ready:?}");
     let shown = &hub.json("/api/v1/nodes").await["nodes"][0];
     assert_eq!((&shown["reachable"], &shown["description"]), (&true.into(), &serde_json::Value::Null));
+    assert_eq!(shown["condition"], "no_audio", "{shown:?}");
     assert_eq!(hub.json("/api/v1/listening").await["nodes"][0]["disconnects"], 0);
     assert_eq!(hub.get("/cat/Tom").await.status, 200);
 }

@@ -101,6 +101,7 @@ async fn nodes_show_how_they_fare() {
     until(&hub, &format!("meowlink_hub_node_up{{node=\"{here}\"}}"), 1.0).await;
     let page = until(&hub, &format!("meowlink_hub_node_state{{node=\"{gone}\",state=\"away\"}}"), 1.0).await;
     assert_eq!(value(&page, "meowlink_hub_nodes"), Some(2.0));
+    assert_eq!(value(&page, "meowlink_hub_nodes_waiting"), Some(0.0));
     assert_eq!(value(&page, &format!("meowlink_hub_node_up{{node=\"{gone}\"}}")), Some(0.0));
     // A line break in a node's text does not come in.
     let boot = "0000000000000007";

@@ -164,6 +164,8 @@ fn one_bad_recording_does_not_stop_the_rest() {
     let (code, out, err) = analyze(&["--json"]);
     assert_eq!(code, Some(1));
     let lines: Vec<serde_json::Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (failed, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line["error"].is_string());
+    assert_eq!((failed.len(), &failed[0]["file"]), (1, &bad.to_str().unwrap().into()));
     let durations: Vec<_> = lines.iter().map(|line| line["duration_s"].as_f64().unwrap()).collect();
     assert_eq!(durations, [1.0, 2.0, 3.0]);
     assert_eq!(lines[2]["file"], last.to_str().unwrap());
@@ -171,12 +173,40 @@ fn one_bad_recording_does_not_stop_the_rest() {
         assert!((0.0..=1.0).contains(&line["cat_score"].as_f64().unwrap()), "{line}");
         assert!(line["detections"].is_array());
     }
-    assert_eq!(err.lines().count(), 1);
+    assert_eq!(err.lines().count(), 2);
     assert!(err.starts_with(&format!("{}: ", bad.display())), "{err}");
+    assert!(err.contains("3 of 4 files analysed, 1 failed; "), "{err}");
 
     let (code, out, _) = analyze(&[]);
     assert_eq!(code, Some(1));
     assert!(out.contains(&format!("{}: 3.00 s", last.display())), "{out}");
+}
+
+#[test]
+fn analysis_of_a_pipe_without_data_can_be_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.wav");
+    wav(&file, 1);
+    let mut command = hub();
+    command.args(["analyze", "--json"]).arg(&file).arg("-");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // The pipe stays open until the program has ended, but no longer than a test may wait.
+    let stdin = child.stdin.take();
+    let (ended, wait) = channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _ = wait.recv_timeout(SOON);
+        drop(stdin);
+    });
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.contains("a.wav"), "{first}");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let (code, _, err) = text(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(130), "{err}");
+    assert!(err.contains("interrupted: 1 of 2 files analysed, 0 failed"), "{err}");
+    drop(ended);
+    holder.join().unwrap();
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use daemon::cause::cause;
+use recordings::Channel;
+
+use super::wav;
 
 /// Seed of the synthetic source if the user gives none.
 pub const DEFAULT_SEED: u64 = 1;
@@ -44,16 +46,13 @@ impl SourceSpec {
         }
     }
 
-    /// Checks at the start what cannot become right later: that a recording exists.
+    /// Checks at the start what cannot become right later: that there is a recording to play.
     ///
     /// # Errors
-    /// Names the file and the reason.
-    pub fn check(&self) -> Result<(), String> {
+    /// Names the file or the folder, and the reason.
+    pub fn check(&self, channel: Channel) -> Result<(), String> {
         let Self::Wav { path, .. } = self else { return Ok(()) };
-        match std::fs::metadata(path) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{}: cannot read the recording: {}", path.display(), cause(&error))),
-        }
+        wav::check(path, channel).map_err(|error| error.to_string())
     }
 
     /// The same source with another seed. Only the synthetic source has one.

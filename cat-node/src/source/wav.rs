@@ -5,17 +5,15 @@ mod file;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use daemon::cause::without_number;
+use daemon::cause::cause;
+use recordings::Channel;
 use sound::SAMPLE_RATE_HZ;
 use sound::framer::{FRAME_SAMPLES, Framer};
 use tracing::warn;
 
 use super::interface::{Read, Source, SourceError, SourceFormat};
 use super::pace::{Due, Pace};
-use file::WavFile;
-
-/// Samples of all channels that are read from a file at once.
-const READ_SAMPLES: usize = 4096;
+use file::{WavError, WavFile};
 
 /// Plays the files of a path one after the other.
 ///
@@ -25,6 +23,7 @@ pub(super) struct Wav {
     device: String,
     files: Vec<PathBuf>,
     once: bool,
+    channel: Channel,
     format: SourceFormat,
     canonical: bool,
     pace: Pace,
@@ -39,32 +38,68 @@ pub(super) struct Wav {
     ended: bool,
 }
 
+/// Checks that a path has at least one recording of which this channel can be played.
+///
+/// # Errors
+/// As [`Wav::open`].
+pub(super) fn check(path: &Path, channel: Channel) -> Result<(), SourceError> {
+    if !is_folder(path)? {
+        return WavFile::open(path, channel).map(drop).map_err(|error| SourceError::Fatal(error.to_string()));
+    }
+    let mut first_error = None;
+    for file in wav_files_in(path)? {
+        match WavFile::open(&file, channel) {
+            Ok(_) => return Ok(()),
+            Err(error) => _ = first_error.get_or_insert(error),
+        }
+    }
+    Err(nothing_to_play(path, first_error.as_ref()))
+}
+
+fn is_folder(path: &Path) -> Result<bool, SourceError> {
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        SourceError::Fatal(format!("{}: cannot read the recording: {}", path.display(), cause(&error)))
+    })?;
+    Ok(metadata.is_dir())
+}
+
+/// A folder without a recording that can be played. `first_error`: why its first file cannot; `None` if it has none.
+fn nothing_to_play(folder: &Path, first_error: Option<&WavError>) -> SourceError {
+    SourceError::Fatal(match first_error {
+        Some(error) => format!("{}: this folder has no usable WAV file; {error}", folder.display()),
+        None => format!("{}: this folder has no WAV file; record some with \"cat-node record\"", folder.display()),
+    })
+}
+
 impl Wav {
     /// Opens the files of a path, and reads the header of each.
     ///
     /// # Errors
     /// [`SourceError::Fatal`] if there is nothing to play. It names the file and the reason.
-    pub(super) fn open(path: &Path, once: bool) -> Result<Self, SourceError> {
-        let metadata = std::fs::metadata(path).map_err(|error| {
-            SourceError::Fatal(format!("{}: cannot read the recording: {}", path.display(), without_number(error)))
-        })?;
+    pub(super) fn open(path: &Path, once: bool, channel: Channel) -> Result<Self, SourceError> {
         let mut files = Vec::new();
         let mut formats = Vec::new();
-        if metadata.is_dir() {
+        if is_folder(path)? {
+            let mut first_error = None;
             for file in wav_files_in(path)? {
-                match WavFile::open(&file) {
+                match WavFile::open(&file, channel) {
                     Ok(wav) => {
+                        warn_of(&file, &wav);
                         formats.push(wav.format());
                         files.push(file);
                     }
-                    Err(error) => warn!(%error, "skipping a recording"),
+                    Err(error) => {
+                        warn!(%error, "skipping a recording");
+                        first_error.get_or_insert(error);
+                    }
                 }
             }
             if files.is_empty() {
-                return Err(SourceError::Fatal(format!("{}: this folder has no usable WAV file", path.display())));
+                return Err(nothing_to_play(path, first_error.as_ref()));
             }
         } else {
-            let wav = WavFile::open(path).map_err(|error| SourceError::Fatal(error.to_string()))?;
+            let wav = WavFile::open(path, channel).map_err(|error| SourceError::Fatal(error.to_string()))?;
+            warn_of(path, &wav);
             formats.push(wav.format());
             files.push(path.to_owned());
         }
@@ -74,6 +109,7 @@ impl Wav {
             device: path.display().to_string(),
             files,
             once,
+            channel,
             format,
             canonical,
             pace: Pace::start(format.sample_rate_hz),
@@ -112,7 +148,7 @@ impl Wav {
         self.buffer.clear();
         self.delivered = 0;
         let Some((wav, framer)) = &mut self.playing else { return self.next_file() };
-        let read = wav.read(READ_SAMPLES, &mut self.buffer);
+        let read = wav.read(&mut self.buffer);
         let at_end = !matches!(read, Ok(samples) if samples > 0);
         if let Err(error) = read {
             // The samples before the damage are played.
@@ -149,7 +185,7 @@ impl Wav {
         }
         let path = &self.files[self.next_file];
         self.next_file += 1;
-        match WavFile::open(path) {
+        match WavFile::open(path, self.channel) {
             Ok(wav) if self.canonical => {
                 let format = wav.format();
                 match Framer::new(format.sample_rate_hz, format.channels) {
@@ -190,15 +226,24 @@ impl Source for Wav {
     }
 }
 
-/// The `.wav` files of a folder, sorted by name.
+/// Logs what is odd about a recording that is played all the same. Done once, not at each turn of the loop.
+fn warn_of(path: &Path, wav: &WavFile) {
+    for warning in wav.warnings() {
+        warn!(path = %path.display(), "a recording is odd: {warning}");
+    }
+}
+
+/// The `.wav` files of a folder, sorted by name, without the companion files (`._NAME`) that macOS leaves on cards.
 fn wav_files_in(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let failed = |error: std::io::Error| {
-        SourceError::Fatal(format!("{}: cannot read the folder: {}", folder.display(), without_number(error)))
+        SourceError::Fatal(format!("{}: cannot read the folder: {}", folder.display(), cause(&error)))
     };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav")) && path.is_file() {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let is_wav = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("wav"));
+        if is_wav && !hidden && path.is_file() {
             files.push(path);
         }
     }

@@ -89,12 +89,13 @@ pub(super) fn pack(plain: &[i16]) -> Arc<[u8]> {
     packed.into()
 }
 
-/// Decodes the samples of a block and appends them to `samples`.
+/// Decodes the samples of a block and appends them to `samples`. Stops one sample after the longest block: a damaged
+/// file of a few kilobytes could have hours of silence.
 ///
 /// # Errors
 /// If `packed` is not FLAC.
 pub(super) fn unpack(packed: &[u8], samples: &mut Vec<i16>) -> Result<(), claxon::Error> {
-    for sample in claxon::FlacReader::new(packed)?.samples() {
+    for sample in claxon::FlacReader::new(packed)?.samples().take(BLOCK_FRAMES * FRAME_SAMPLES + 1) {
         samples.push(sample? as i16);
     }
     Ok(())

@@ -161,4 +161,6 @@ impl Drop for Spill {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

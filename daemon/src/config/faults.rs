@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::environment::nearest;
 use super::keys::without_null;
+use super::secret::mask_url;
 
 /// A key or a value that the schema refuses.
 #[derive(Debug, Clone)]
@@ -32,7 +33,8 @@ pub(super) fn fault(root: &DeTable<'_>, schema: &Value) -> Option<Fault> {
 /// The name of an item of a list in the path of a key: that of `name`, or else of `type`, or else its number from 1.
 /// `text` gives the text of a key.
 pub(super) fn label<'a>(index: usize, text: impl Fn(&str) -> Option<&'a str>) -> String {
-    let named = |key| text(key).filter(|text| !text.is_empty()).map(str::to_owned);
+    // The text may stand in the wrong place, and be a URL with a password.
+    let named = |key| text(key).filter(|text| !text.is_empty()).map(|text| mask_url(text).into_owned());
     named("name").or_else(|| named("type")).unwrap_or_else(|| (index + 1).to_string())
 }
 

@@ -188,18 +188,21 @@ fn completed<S: Settings>(flag: Arg, key: &Key) -> Arg {
     if let Some(help) = long_help {
         flag = flag.long_help(help);
     }
-    match key.kind {
-        Kind::Bool => flag
-            .action(ArgAction::Set)
-            .value_parser(value_parser!(bool))
-            .value_name("true|false")
-            .hide_possible_values(true)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
+    match &key.kind {
+        Kind::Bool => switch(flag).value_parser(value_parser!(bool)).value_name("true|false"),
+        Kind::Switch(_) => switch(flag),
         Kind::List(_) => flag.value_delimiter(','),
         _ => flag,
     }
+}
+
+/// A flag that is true when it is given without a value.
+fn switch(flag: Arg) -> Arg {
+    flag.action(ArgAction::Set)
+        .hide_possible_values(true)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true")
 }
 
 #[cfg(test)]

@@ -101,7 +101,10 @@ fn kind(schema: &Value) -> Kind {
         Value::Array(all) => all.iter().any(|one| one == word),
         _ => false,
     };
-    if has_type("boolean") {
+    if has_type("boolean") && has_type("string") {
+        let words = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Kind::Switch(words.map(str::to_owned).collect())
+    } else if has_type("boolean") {
         Kind::Bool
     } else if has_type("integer") {
         Kind::Integer

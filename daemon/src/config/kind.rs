@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Bool,
+    /// True, false, or one of these words.
+    Switch(Vec<String>),
     Integer,
     Number,
     Text,

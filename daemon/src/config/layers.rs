@@ -54,8 +54,9 @@ impl<S: Settings> Loaded<S> {
         self.set_by(key).or_else(table).cloned().unwrap_or(Origin::Default)
     }
 
+    /// Of two tables of a list that have one name, the later one counts: it is the one that a check refuses.
     fn set_by(&self, key: &str) -> Option<&Origin> {
-        self.origins.iter().find(|(other, _)| other == key).map(|(_, origin)| origin)
+        self.origins.iter().rfind(|(other, _)| other == key).map(|(_, origin)| origin)
     }
 
     /// The origin of the key, or of the table of the file that could contain it: `[[owners]]` for
@@ -66,7 +67,7 @@ impl<S: Settings> Loaded<S> {
         }
         let mut part = Some(key);
         while let Some(table) = part {
-            let found = self.tables.iter().find(|(other, _)| other == table).map(|(_, origin)| origin);
+            let found = self.tables.iter().rfind(|(other, _)| other == table).map(|(_, origin)| origin);
             if let Some(origin @ Origin::File { .. }) = found {
                 return origin.clone();
             }

@@ -10,7 +10,7 @@ use super::*;
 /// Settings of every form that the programs use: sections, lists, lists of tables, secrets, optional values.
 #[derive(Debug, Clone, PartialEq, clap::Args, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-struct Example {
+pub(super) struct Example {
     /// Where to listen
     #[arg(long, value_name = "ADDR:PORT")]
     http: Vec<SocketAddr>,
@@ -34,7 +34,7 @@ struct Example {
     #[arg(skip)]
     clips: Clips,
     #[arg(skip)]
-    mqtt: Option<Broker>,
+    pub(super) mqtt: Option<Broker>,
     #[arg(skip)]
     owners: Vec<Owner>,
 }
@@ -55,11 +55,11 @@ struct Clips {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Broker {
+pub(super) struct Broker {
     url: String,
     #[serde(default)]
     port: u16,
-    password: Option<Secret>,
+    pub(super) password: Option<Secret>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -132,7 +132,11 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-fn all_layers(text: &str, variables: &[(&str, &str)], line: &[&str]) -> Result<Loaded<Example>, ConfigError> {
+pub(super) fn all_layers(
+    text: &str,
+    variables: &[(&str, &str)],
+    line: &[&str],
+) -> Result<Loaded<Example>, ConfigError> {
     let file = file(text);
     let line = [&["example", "--config", file.path().to_str().unwrap()], line].concat();
     Line::try_parse_from(line).unwrap().flags.load_with(&variables.iter().copied().collect())

@@ -59,6 +59,11 @@ impl Given {
     fn of(text: &str, kind: &Kind) -> Result<Self, String> {
         match kind {
             Kind::Bool => text.parse().map(Self::Bool).map_err(|_| format!("{text:?} is neither true nor false")),
+            Kind::Switch(words) if words.iter().any(|word| word == text) => Ok(Self::Text(text.into())),
+            Kind::Switch(words) => text.parse().map(Self::Bool).map_err(|_| {
+                let words = words.iter().map(|word| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
+                format!("{text:?} is not true, false or {words}")
+            }),
             Kind::Integer => match text.parse::<i128>() {
                 Ok(number) => Ok(Self::Number(number.to_string())),
                 Err(_) => Err(format!("{text:?} is not a whole number")),

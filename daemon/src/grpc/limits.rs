@@ -17,9 +17,6 @@ pub(super) const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may have no call. Clients of gRPC reconnect by themselves.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long a connection may take to end after the server has asked it to.
-pub(super) const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Calls in flight on one connection at most; further ones wait at the client.
 pub(super) const MAX_STREAMS: u32 = 256;
 

@@ -1,13 +1,14 @@
 //! The identity of a program in its state folder.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use super::key::{Key, KeyError};
 use super::machine::Machine;
 use super::node_id::NodeId;
+use crate::private;
 
 /// The key (PKCS #8).
 const KEY_FILE: &str = "identity.key";
@@ -83,7 +84,7 @@ impl Identity {
     /// # Errors
     /// If the folder cannot be used, or a file in it is damaged.
     pub fn open(folder: &Path, machine: &Machine) -> Result<Self, IdentityError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| at(folder, error))?;
+        private::folder_builder().recursive(true).create(folder).map_err(|error| at(folder, error))?;
         let Some(key) = read_key(&folder.join(KEY_FILE))? else {
             return Ok(Self { key: create(folder, machine)?, origin: Origin::Created });
         };
@@ -169,16 +170,10 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
 
 /// Writes a file that, even after a crash, is either complete or as it was.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    let unfinished = path.with_extension("part");
-    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished).and_then(
-        |mut file| {
-            file.write_all(bytes)?;
-            like_its_folder(path, &file)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, path)?;
-            sync_parent(path)
-        },
-    );
+    let written = private::replace_with(path, true, |file| {
+        file.write_all(bytes)?;
+        like_its_folder(path, file)
+    });
     written.map_err(|error| at(path, error))
 }
 
@@ -197,12 +192,8 @@ fn rename(folder: &Path, from: &str, to: &str) -> Result<(), IdentityError> {
     match fs::rename(folder.join(from), &to) {
         // A key without marks.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.and_then(|()| sync_parent(&to)).map_err(|error| at(&to, error)),
+        done => done.and_then(|()| private::sync_folder_of(&to)).map_err(|error| at(&to, error)),
     }
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn at(path: &Path, error: io::Error) -> IdentityError {

@@ -20,6 +20,11 @@ impl NodeId {
         Self(id)
     }
 
+    /// The digest itself.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 16 digits, for people. Two nodes of one household differ in them.
     pub fn short(&self) -> String {
         let mut digits = self.to_string();

@@ -9,6 +9,7 @@
 //!
 //! Dates of events are no evidence, neither for the clock nor against it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub const JUMP: Duration = Duration::from_secs(2);
 
 /// How soon the running hub notices `hub clock accept`.
 pub const LOOK_PERIOD: Duration = Duration::from_secs(30);
+
+/// Jumps of the wall clock that are remembered, to tell how long ago it said a time.
+const REMEMBERED_JUMPS: usize = 64;
 
 /// An acceptance that a hub finds at its start counts only if it is younger than this.
 const ACCEPTANCE_AGE: Duration = Duration::from_secs(3_600);
@@ -75,6 +79,8 @@ struct Inner {
     /// Where an admin is heard. `None`: another process listens to the admin.
     folder: Option<PathBuf>,
     judge: Mutex<Judge>,
+    /// Both clocks at the start of the hub and after each jump. At most [`REMEMBERED_JUMPS`].
+    stretches: Mutex<VecDeque<Reading>>,
 }
 
 /// Judges the clock by readings alone.
@@ -95,8 +101,9 @@ impl Clock {
 
     /// A clock of a test.
     pub fn with(folder: Option<&Path>, read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
-        let (judge, folder) = (Mutex::new(Judge::new(read())), folder.map(Path::to_path_buf));
-        let clock = Self { inner: Arc::new(Inner { read: Box::new(read), folder, judge }) };
+        let (now, folder) = (read(), folder.map(Path::to_path_buf));
+        let (judge, stretches) = (Mutex::new(Judge::new(now)), Mutex::new(VecDeque::from([now])));
+        let clock = Self { inner: Arc::new(Inner { read: Box::new(read), folder, judge, stretches }) };
         if clock.take_acceptance(ACCEPTANCE_AGE) {
             clock.lock().accepted = true;
         }
@@ -114,6 +121,28 @@ impl Clock {
         standing.is_plausible().then_some(reading.unix_ns)
     }
 
+    /// How long ago the wall clock said `unix_ns`, whatever jumps it has made since then.
+    ///
+    /// # Errors
+    /// If the wall clock has not said so in this run of the hub, as far as is known: how long this run has lasted.
+    pub fn age_of(&self, unix_ns: i64) -> Result<Duration, Duration> {
+        let (now, _) = self.judged();
+        let stretches = self.inner.stretches.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut end_ns = now.steady_ns;
+        // Of several times at which the clock may have said so, the last one counts.
+        for (place, stretch) in stretches.iter().enumerate().rev() {
+            let at_ns = unix_ns.saturating_sub(stretch.unix_ns).saturating_add(stretch.steady_ns);
+            // A jump is noticed a while after it.
+            let slack_ns = if place == 0 { 0 } else { nanoseconds(2 * LOOK_PERIOD) };
+            let began_ns = stretch.steady_ns.saturating_sub(slack_ns);
+            if (began_ns..=end_ns.saturating_add(nanoseconds(JUMP))).contains(&at_ns) {
+                return Ok(since(at_ns, now.steady_ns));
+            }
+            end_ns = stretch.steady_ns;
+        }
+        Err(since(stretches.front().map_or(now.steady_ns, |start| start.steady_ns), now.steady_ns))
+    }
+
     /// Writes down what is thought of the clock, for `hub clock status`. A failure is of no consequence.
     pub fn write_state(&self, standing: Standing) {
         let Some(folder) = &self.inner.folder else { return };
@@ -125,7 +154,17 @@ impl Clock {
     fn judged(&self) -> (Reading, Standing) {
         let accepted = self.take_acceptance(Duration::MAX);
         let reading = (self.inner.read)();
-        (reading, self.lock().look(reading, accepted))
+        let mut judge = self.lock();
+        let offset_ns = judge.offset_ns;
+        let standing = judge.look(reading, accepted);
+        if judge.offset_ns != offset_ns {
+            let mut stretches = self.inner.stretches.lock().unwrap_or_else(PoisonError::into_inner);
+            if stretches.len() == REMEMBERED_JUMPS {
+                stretches.pop_front();
+            }
+            stretches.push_back(reading);
+        }
+        (reading, standing)
     }
 
     /// Whether an admin has accepted the clock within `age` by the wall clock. Removes the file.
@@ -200,6 +239,15 @@ impl Judge {
         self.doubted_since_ns = None;
         standing
     }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// The time from one reading of the steady clock to a later one.
+fn since(earlier_ns: i64, later_ns: i64) -> Duration {
+    Duration::from_nanos(later_ns.saturating_sub(earlier_ns).max(0).unsigned_abs())
 }
 
 /// Nanoseconds of the machine's steady clock, time asleep included.
@@ -286,6 +334,37 @@ mod tests {
         assert_eq!(judge.look(at(SECOND, SECOND), true), Standing::Accepted);
         assert_eq!(judge.look(at(2 * SECOND, 2 * SECOND), false), Standing::Accepted);
         assert!(doubted(judge.look(at(3 * SECOND, 9 * DAY), false)));
+    }
+
+    #[test]
+    fn age_goes_by_the_steady_clock_whatever_the_wall_clock_said() {
+        let now = Arc::new(Mutex::new(at(1_000 * SECOND, 100 * DAY)));
+        let read = Arc::clone(&now);
+        let clock = Clock::with(None, move || *read.lock().unwrap());
+        let seconds = |count: u64| Duration::from_secs(count);
+        let pass = |count: i64| {
+            let mut now = now.lock().unwrap();
+            *now = at(now.steady_ns + count * SECOND, now.unix_ns + count * SECOND);
+        };
+        pass(60);
+        assert_eq!(clock.age_of(100 * DAY + 50 * SECOND), Ok(seconds(10)));
+        assert_eq!(clock.age_of(99 * DAY), Err(seconds(60)), "before this run of the hub");
+        // It steps ahead by years; what is written right after that is young, too, and what was written before it.
+        now.lock().unwrap().unix_ns = 4_000 * DAY;
+        pass(20);
+        assert_eq!(clock.age_of(4_000 * DAY), Ok(seconds(20)));
+        assert_eq!(clock.age_of(100 * DAY + 50 * SECOND), Ok(seconds(30)));
+        // And back again: what was written in between does not lie in the future.
+        now.lock().unwrap().unix_ns = 100 * DAY + 80 * SECOND;
+        clock.look();
+        pass(3_600);
+        assert_eq!(clock.age_of(4_000 * DAY), Ok(seconds(3_620)));
+        assert_eq!(clock.age_of(100 * DAY + 100 * SECOND), Ok(seconds(3_580)));
+        for step in 0..1_000 {
+            now.lock().unwrap().unix_ns = step * DAY;
+            clock.look();
+        }
+        assert_eq!(clock.inner.stretches.lock().unwrap().len(), REMEMBERED_JUMPS);
     }
 
     #[test]

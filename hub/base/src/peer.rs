@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::tls::TlsClient;
 use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
@@ -65,12 +66,13 @@ pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
     Ok(endpoint(url)?.connect_lazy())
 }
 
-/// Like [`channel`], but along a route: to the addresses that the peer announces, if it announces any.
+/// Like [`channel`], but along a route: to the addresses that the peer announces, if it announces any. With `tls`, the
+/// connection is encrypted, and made to the keys that it expects only.
 ///
 /// # Errors
 /// If `url` is not a valid URL.
-pub fn channel_along(url: &str, route: &Route) -> Result<Channel, tonic::transport::Error> {
-    Ok(route.channel(&endpoint(url)?))
+pub fn channel_along(url: &str, route: &Route, tls: Option<TlsClient>) -> Result<Channel, tonic::transport::Error> {
+    Ok(route.channel(&endpoint(url)?, tls))
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {

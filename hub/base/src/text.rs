@@ -49,3 +49,28 @@ mod tests {
         assert_eq!(clean("\n\n\n", 4), "\u{fffd}");
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::{hold, nearly_text};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn any_text_becomes_a_short_line_and_is_cleaned_once() {
+        let words = ["\u{1b}[31m", "\r\n", "\u{202e}", "\u{2028}", "\u{85}", "\u{0}", "🐈", "\u{301}"];
+        let texts = prop_oneof![nearly_text(&["Tom in the kitchen", "Käthe 🐈\n", ""], &words), any::<String>()];
+        hold(3_000, &(texts, 0..100_usize), |(text, most)| {
+            let cleaned = clean(&text, most);
+            prop_assert!(cleaned.len() <= most);
+            prop_assert!(!cleaned.chars().any(is_harmful));
+            prop_assert_eq!(clean(&cleaned, most), cleaned.as_str(), "cleaning twice changes nothing");
+            if cleaned.chars().count() < text.chars().count() {
+                // At most one character is missing where it was cut.
+                prop_assert!(cleaned.len() + 4 > most, "cut too early");
+            }
+            Ok(())
+        });
+    }
+}

@@ -1,5 +1,7 @@
 //! The state that all handlers share.
 
+use std::sync::Arc;
+
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
@@ -10,6 +12,7 @@ use hub_owner::mqtt::Mqtt;
 use hub_store::Store;
 use hub_store::backup::Backups;
 use hub_store::clips::Clips;
+use hub_watch::admission::Admission;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
@@ -18,12 +21,16 @@ use proto::dog_client::DogClient;
 use crate::config::PageConfig;
 use crate::limits::Limits;
 use crate::origin::Hosts;
+use crate::proxies::Proxies;
+use crate::tls::Certificates;
 
 /// The state that all handlers share.
 #[derive(Debug)]
 pub struct App {
     /// The cat-nodes.
     pub nodes: Nodes,
+    /// Which discovered nodes are admitted.
+    pub admission: Admission,
     /// The Owner service, if this process has that role. Then the gateway notifies it of calls of cats, and nodes do
     /// not.
     pub owner: Option<OwnerCaller>,
@@ -47,6 +54,12 @@ pub struct App {
     pub page: PageConfig,
     /// Names by which clients may address the hub.
     pub hosts: Hosts,
+    /// Proxies whose headers are believed.
+    pub proxies: Proxies,
+    /// The certificate of the gateway. `None`: it has no TLS.
+    pub certificates: Option<Arc<Certificates>>,
+    /// The name of this machine, without a domain.
+    pub machine: String,
     /// The checks of `/readyz`.
     pub checks: Checks,
     /// The metrics of `/metrics`.

@@ -1,8 +1,47 @@
-//! `[page]` of the config file.
+//! `[page]` and `[gateway]` of the config file.
+
+use std::path::PathBuf;
 
 use daemon::config::ConfigError;
 
 use crate::origin::is_host_name;
+use crate::proxies::Proxies;
+
+/// `[gateway]` of the config file: TLS, and proxies before the gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// File with the certificate of the gateway and the chain behind it, in PEM, as certbot and Tailscale write them.
+    /// Needs `key`. Both are read again when they change. Without: a certificate of the hub's own CA, if the gateway
+    /// listens beyond loopback.
+    pub cert: Option<PathBuf>,
+    /// File with the private key of `cert`, in PEM.
+    pub key: Option<PathBuf>,
+    /// Addresses and networks of proxies, such as `127.0.0.1` or `172.18.0.0/16`. The hub believes the headers
+    /// `X-Forwarded-For`, `-Proto` and `-Host` of these alone, and talks plain HTTP with them.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl GatewayConfig {
+    /// Checks the values. Does not read the files.
+    ///
+    /// # Errors
+    /// Names the key whose value is invalid.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match (&self.cert, &self.key) {
+            (Some(_), None) => return Err(ConfigError::value("gateway.key", "is needed with gateway.cert")),
+            (None, Some(_)) => return Err(ConfigError::value("gateway.cert", "is needed with gateway.key")),
+            _ => {}
+        }
+        let proxies = Proxies::new(&self.trusted_proxies);
+        proxies.map(drop).map_err(|why| ConfigError::value("gateway.trusted_proxies", why))
+    }
+
+    /// The files of the certificate and the key, if both are given.
+    pub fn files(&self) -> Option<(&PathBuf, &PathBuf)> {
+        self.cert.as_ref().zip(self.key.as_ref())
+    }
+}
 
 /// `[page]` of the config file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]

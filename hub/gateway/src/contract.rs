@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::time::now_ns;
+use hub_nodes::Nodes;
 use proto::{AnalysisRequest, DogRequest};
 use serde::Serialize;
 use tonic::Request;
@@ -81,7 +82,8 @@ struct AnalyzeAnswer {
 )]
 async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAnswer>, Failure> {
     let node = app.nodes.for_cat(&name);
-    let answer = node.call_cat(name.clone(), app.owner.is_some()).await?;
+    let called = node.call_cat(name.clone(), app.owner.is_some()).await;
+    let answer = called.map_err(|error| with_those_that_wait(error, &app.nodes))?;
     // An older node notifies the owner itself, and its answer does not say otherwise.
     if answer.caller_tells_owner
         && let Some(owner) = &app.owner
@@ -89,6 +91,14 @@ async fn cat(State(app): State<Arc<App>>, Name(name): Name) -> Result<Line<CatAn
         owner.notify(&name, CAT).await?;
     }
     Ok(Line(CatAnswer { cat_meaw: answer.cat_meaw }))
+}
+
+/// The node that the caller means may be one that waits to be admitted.
+fn with_those_that_wait(mut error: Error, nodes: &Nodes) -> Error {
+    if error.code == Code::Unavailable(Who::Node) && !nodes.waiting().is_empty() {
+        error.message.push_str("; nodes wait to be admitted: see hub nodes list");
+    }
+    error
 }
 
 /// Calls a dog. The dog notifies the owner service.

@@ -13,9 +13,12 @@ use utoipa_axum::router::OpenApiRouter;
 mod analyses;
 mod app;
 mod backup;
+mod ca;
+mod caller;
 mod config;
 mod contract;
 mod events;
+mod headers;
 mod index;
 mod json;
 mod level;
@@ -30,19 +33,24 @@ mod origin;
 mod page;
 mod params;
 mod probes;
+mod proxies;
 mod search;
 mod server;
 mod stream;
+pub mod tls;
 mod vocalisation;
 
 pub use app::App;
-pub use config::PageConfig;
+pub use caller::{Caller, came_through_proxy};
+pub use config::{GatewayConfig, PageConfig};
 pub use limits::Limits;
 pub use origin::Hosts;
-pub use server::serve;
+pub use proxies::Proxies;
+pub use server::{Entrance, serve};
 
 /// Routes that are not in the OpenAPI document. Their requests are counted by name too.
-const UNDOCUMENTED_ROUTES: [&str; 3] = ["/", "/page/{name}", "/api/v1/openapi.json"];
+const UNDOCUMENTED_ROUTES: [&str; 5] =
+    ["/", "/page/{name}", "/api/v1/openapi.json", tls::AUTHORITY_PATH, ca::CODE_PATH];
 
 /// The gateway with all its routes.
 pub fn router(app: App) -> Router {
@@ -53,13 +61,16 @@ pub fn router(app: App) -> Router {
     let count = metrics::Count::new(app.metrics.clone());
     routes
         .merge(index::routes())
+        .merge(ca::routes())
         .merge(page::routes())
         .merge(openapi::routes(&api))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check))
+        .layer(axum::middleware::from_fn(caller::redirect))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
+        .layer(axum::middleware::from_fn_with_state(app.proxies.clone(), caller::identify))
         .layer(count)
         .layer(axum::middleware::map_response(json::with_nosniff))
         .with_state(Arc::new(app))

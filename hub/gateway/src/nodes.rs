@@ -1,10 +1,13 @@
-//! `/api/v1/nodes`: the cat-nodes, each with its own description.
+//! `/api/v1/nodes`: the cat-nodes, each with its own description, and the discovered nodes that wait to be admitted.
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use hub_base::error::Error;
-use hub_nodes::{Node, state_word};
+use hub_base::time;
+use hub_nodes::{Node, WaitingNode, state_word};
+use hub_watch::admission::By;
 use proto::DescribeResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,10 +15,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::json::Line;
+use crate::json::{Failure, Line, Problem};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(nodes))
+    OpenApiRouter::new().routes(routes!(nodes)).routes(routes!(admit)).routes(routes!(refuse))
 }
 
 /// The nodes.
@@ -23,7 +26,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 struct NodesAnswer {
     /// Configured nodes in the order of the config, then discovered nodes.
     nodes: Vec<NodeAnswer>,
-    /// How often the hub rejected a discovered node because it has 64 already.
+    /// Discovered nodes that wait until a person admits them, at most 64. The hub does not listen to them, does not
+    /// call them, and reports no trouble about them.
+    waiting: Vec<WaitingAnswer>,
+    /// How often the hub turned away an announced node: it has 64 nodes already, too many wait, or the node claims the
+    /// name of another one.
     refused: u64,
     /// Whether `/api/v1/nodes/live.wav` is enabled.
     live_audio: bool,
@@ -45,8 +52,46 @@ struct NodeAnswer {
     reachable: bool,
     /// Why the node did not answer. Null: it answered.
     error: Option<NodeError>,
+    /// Its condition, as in `/readyz`: `ok`, `no_audio`, or why it is not heard or not stored.
+    condition: &'static str,
     /// The node's own description. Null: it did not answer, or it has none, like the cats of the original system.
     description: Option<Description>,
+}
+
+/// A discovered node that waits to be admitted.
+#[derive(Debug, Serialize, ToSchema)]
+struct WaitingAnswer {
+    /// Names the node in `/api/v1/nodes/waiting/{key}/admit`, where it is percent-encoded: its id, or else its URL.
+    key: String,
+    /// URL that the node will have.
+    #[schema(example = "http://kitchen.local:50056")]
+    url: String,
+    /// Id that the node has proved, 64 hexadecimal digits. Null: it has proved none.
+    node_id: Option<String>,
+    /// The cat of the node, by its own word. Null: it does not say.
+    cat: Option<String>,
+    /// Version of the node's program. Null: it does not say.
+    version: Option<String>,
+    /// IP addresses and ports where the node answered.
+    #[schema(example = json!(["192.168.1.7:50056"]))]
+    addresses: Vec<String>,
+    /// Since when the node waits, RFC 3339 in UTC.
+    since: String,
+}
+
+impl From<WaitingNode> for WaitingAnswer {
+    fn from(node: WaitingNode) -> Self {
+        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
+        Self {
+            key,
+            url,
+            node_id,
+            cat,
+            version: Some(version).filter(|version| !version.is_empty()),
+            addresses: addresses.iter().map(ToString::to_string).collect(),
+            since: time::rfc3339(since_ns),
+        }
+    }
 }
 
 /// Why a node did not answer.
@@ -151,20 +196,62 @@ struct Level {
     responses((status = 200, body = NodesAnswer))
 )]
 async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
-    let asked = app
-        .nodes
-        .iter()
-        .chain(app.nodes.expected())
-        .map(|node| async move { NodeAnswer::new(&node, node.describe().await) });
+    let waiting = app.nodes.waiting();
+    // The node on this machine, which has not answered yet, is not expected while there are others to admit.
+    let expected = app.nodes.expected().filter(|_| waiting.is_empty());
+    let asked = app.nodes.iter().chain(expected).map(|node| async move {
+        let answer = node.describe().await;
+        (node, answer)
+    });
+    let (answers, stored) = tokio::join!(futures_util::future::join_all(asked), app.store.check());
+    let not_stored = stored.err().map(|error| error.to_string());
+    let answer = |(node, answer): (Node, Result<DescribeResponse, Error>)| {
+        let error = answer.as_ref().err().map(|error| error.message.as_str());
+        let health = app.checks.judge(&node, app.live.as_ref(), error, not_stored.as_deref());
+        NodeAnswer::new(&node, answer, health.condition.as_str())
+    };
     Line(NodesAnswer {
-        nodes: futures_util::future::join_all(asked).await,
+        nodes: answers.into_iter().map(answer).collect(),
+        waiting: waiting.into_iter().map(Into::into).collect(),
         refused: app.nodes.refused(),
         live_audio: app.page.live_audio,
     })
 }
 
+/// Admits a waiting node: the hub listens to it from now on, also after a restart.
+#[utoipa::path(
+    post, path = "/api/v1/nodes/waiting/{key}/admit", operation_id = "admit_node", tag = "nodes",
+    params(("key" = String, Path, description = "`key` of the waiting node, percent-encoded")),
+    responses(
+        (status = 204, description = "The node is admitted"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
+        (status = 404, body = Problem, description = "`not_found`: no such node waits"),
+        (status = 409, body = Problem, description = "`conflict`: the hub has the most nodes that it can listen to"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
+)]
+async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<StatusCode, Failure> {
+    app.admission.admit(&key, By::Page).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Drops a waiting node. It does not wait again until the hub is restarted.
+#[utoipa::path(
+    post, path = "/api/v1/nodes/waiting/{key}/refuse", operation_id = "refuse_node", tag = "nodes",
+    params(("key" = String, Path, description = "`key` of the waiting node, percent-encoded")),
+    responses(
+        (status = 204, description = "The node is not shown any more"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
+        (status = 404, body = Problem, description = "`not_found`: no such node waits"),
+    )
+)]
+async fn refuse(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<StatusCode, Failure> {
+    app.admission.refuse(&key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 impl NodeAnswer {
-    fn new(node: &Node, answer: Result<DescribeResponse, Error>) -> Self {
+    fn new(node: &Node, answer: Result<DescribeResponse, Error>, condition: &'static str) -> Self {
         let reachable = answer.is_ok();
         let (description, error) = match answer {
             Ok(description) => (node.is_described().then(|| description.into()), None),
@@ -172,7 +259,7 @@ impl NodeAnswer {
         };
         let (url, cat, discovered) = (node.url().to_owned(), node.cat(), node.is_discovered());
         let node_id = node.id().map(|id| id.to_string());
-        Self { url, node_id, cat, discovered, reachable, error, description }
+        Self { url, node_id, cat, discovered, reachable, error, condition, description }
     }
 }
 
@@ -187,7 +274,7 @@ impl From<DescribeResponse> for Description {
             cat: said.cat_name,
             boot_id: format!("{:016x}", said.boot_id),
             uptime_s: said.uptime_ns as f64 / 1e9,
-            time: (said.unix_ns != 0).then(|| hub_base::time::rfc3339(said.unix_ns)),
+            time: (said.unix_ns != 0).then(|| time::rfc3339(said.unix_ns)),
             source: Source {
                 state: state_word(source.state()),
                 kind: source.kind,

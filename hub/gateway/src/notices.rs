@@ -71,8 +71,9 @@ struct NoticeAnswer {
     further: Option<u64>,
     /// `pending`, `delivered`, `dead` (delivery was given up) or `suppressed` (not sent).
     status: &'static str,
-    /// Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, or `backlog` (a digest took its place, because
-    /// the channel was down). Null: it was not.
+    /// Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, `backlog` (a digest took its place, because the
+    /// channel was down), `event_deleted`, or `not_a_cat` (a person deleted its event, or labelled it so, before it was
+    /// delivered). Null: it was not.
     reason: Option<&'static str>,
     /// Number of failed attempts.
     tries: u32,

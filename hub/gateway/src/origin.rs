@@ -7,15 +7,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{HOST, ORIGIN, REFERER};
+use axum::http::header::{ORIGIN, REFERER};
 use axum::http::uri::{Authority, Scheme};
 use axum::http::{HeaderMap, HeaderName, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use hub_base::error::{Code, Error};
 
+use crate::headers::host_in;
 use crate::json::Failure;
-use crate::search::SearchDomains;
+use crate::search::{HOME_ENDINGS, SearchDomains};
 
 /// Routes whose GET requests do something: they call an animal, start an analysis, or open the microphone or one of the
 /// few update streams. Clients of the original system are programs.
@@ -25,12 +26,8 @@ pub(super) const ACTS: [&str; 5] =
 /// Browsers send this header over trusted connections to say where a request comes from. A page cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Endings of names that do not exist in the public DNS: from RFC 6761, 6762 and 8375, ICANN's `internal`, and common
-/// defaults of home routers.
-const HOME_ENDINGS: [&str; 7] = ["localhost", "local", "internal", "home.arpa", "home", "lan", "localdomain"];
-
 /// In the config, allows every name.
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 
 /// The host names that a request may use: addresses, names without a dot, names of home networks, names of machines in
 /// the search domains of this machine, and configured names.
@@ -97,7 +94,7 @@ fn ends_at_dot(name: &str, ending: &str) -> bool {
 /// # Errors
 /// [`Code::UnknownHost`] for other names.
 pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, Failure> {
-    if let Some(host) = host_of(request.headers(), request.uri()) {
+    if let Some(host) = host_in(request.headers(), request.uri()) {
         let name = name_of(host);
         let known = match &name {
             Some(name) => hosts.has(name) || hosts.search.have(name).await,
@@ -110,13 +107,6 @@ pub(super) async fn check_host(State(hosts): State<Hosts>, request: Request, nex
         }
     }
     Ok(next.run(request).await)
-}
-
-/// The host that the request names.
-fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a [u8]> {
-    let host =
-        uri.authority().map(|host| host.as_str().as_bytes()).or_else(|| headers.get(HOST).map(|host| host.as_bytes()));
-    host.filter(|host| !host.is_empty())
 }
 
 /// Passes on requests that do nothing, that come from a program, or that come from a page of this host.
@@ -147,13 +137,13 @@ fn may_change(hosts: &Hosts, headers: &HeaderMap, uri: &Uri) -> bool {
     }
     // Programs do not send `Origin`.
     let Some(origin) = headers.get(ORIGIN) else { return true };
-    is_own(hosts, origin.as_bytes(), host_of(headers, uri), true)
+    is_own(hosts, origin.as_bytes(), host_in(headers, uri), true)
 }
 
 /// Whether a GET request may call an animal or open a stream.
 fn may_act(hosts: &Hosts, headers: &HeaderMap, uri: &Uri) -> bool {
     let from = headers.get(ORIGIN).or_else(|| headers.get(REFERER));
-    let is_own = |from: &[u8]| is_own(hosts, from, host_of(headers, uri), false);
+    let is_own = |from: &[u8]| is_own(hosts, from, host_in(headers, uri), false);
     match headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes()) {
         Some(b"same-origin" | b"none") => true,
         // Another port of this host, or another host of this site.
@@ -262,5 +252,71 @@ mod tests {
         assert!(own("http://hub:8123/lovelace?x=1", "hub:5000", false), "another port of this host may call a cat");
         assert!(!is_own(&hosts, b"http://hub", None, false), "nobody knows the host");
         assert!(!is_own(&Hosts::new(&[ANY.into()], None), b"http://evil.example", Some(b"hub"), true));
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use axum::http::HeaderValue;
+    use axum::http::header::HOST;
+    use fuzzing::{hold, nearly};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Values of `Host` and `Origin` around `name`.
+    fn values(names: &[&str]) -> Vec<Vec<u8>> {
+        let forms = ["NAME", "NAME:5000", "http://NAME:5000", "https://NAME/a?b", "http://u:p@NAME", "NAME."];
+        names.iter().flat_map(|name| forms.map(|form| form.replace("NAME", name).into_bytes())).collect()
+    }
+
+    const WORDS: [&str; 14] =
+        [".", ":", "@", "//", "[", "]", "#", "\\", "%2e", ".local", "evil.example", "127.0.0.1", "null", "\u{ff0e}"];
+
+    #[test]
+    fn name_of_another_site_is_not_let_in_however_it_is_written() {
+        let hosts = Hosts::new(&["cats.example.org".into()], None);
+        // A name of the public DNS, within any text that is taken for a host.
+        let seeds =
+            values(&["evil.example", "a.evil.example", "cats.example.org.evil.example", "hub.local.evil.example"]);
+        hold(3_000, &nearly(seeds, &WORDS), |host| {
+            let Some(name) = name_of(&host) else { return Ok(()) };
+            prop_assert!(
+                !name.is_empty()
+                    || host.contains(&b']')
+                    || host.contains(&b'.')
+                    || host.starts_with(b":")
+                    || host.contains(&b'@')
+            );
+            if hosts.has(&name) && name.to_ascii_lowercase().ends_with(".example") {
+                return Err(TestCaseError::fail(format!("{name:?} is let in")));
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn page_that_may_change_things_is_of_this_host_or_of_a_configured_one() {
+        let hosts = Hosts::new(&["cats.example.org".into()], None);
+        let from = nearly(values(&["evil.example", "hub.evil.example", "hub", "hub:5000.evil.example"]), &WORDS);
+        let host = nearly(values(&["hub", "127.0.0.1", "[::1]"]), &WORDS);
+        hold(3_000, &(from, host, any::<bool>()), |(from, host, ports)| {
+            let mut headers = HeaderMap::new();
+            let (Ok(origin), Ok(value)) = (HeaderValue::from_bytes(&from), HeaderValue::from_bytes(&host)) else {
+                return Ok(());
+            };
+            headers.insert(ORIGIN, origin);
+            headers.insert(HOST, value);
+            let uri = Uri::from_static("/");
+            // Neither of them panics, whatever the headers are.
+            let (_, _) = (may_change(&hosts, &headers, &uri), may_act(&hosts, &headers, &uri));
+            if is_own(&hosts, &from, Some(&host), ports) {
+                let from = Uri::try_from(from.as_slice()).unwrap();
+                let name = name_in(from.authority().unwrap()).to_ascii_lowercase();
+                let same = name_of(&host).is_some_and(|host| host.eq_ignore_ascii_case(&name));
+                prop_assert!(same || name == "cats.example.org", "{from} is taken for a page of {host:?}");
+            }
+            Ok(())
+        });
     }
 }

@@ -63,6 +63,7 @@ const PARTS: &[Part] = &[
     part!("stream.js", SCRIPT),
     part!("style.css", "text/css; charset=utf-8"),
     part!("theme.js", SCRIPT),
+    part!("waiting.js", SCRIPT),
     part!("wave.js", SCRIPT),
     part!("words.js", SCRIPT),
 ];
@@ -103,6 +104,15 @@ fn answer(part: Part, headers: &HeaderMap) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use hub_listen::live::NodeState;
+    use hub_nodes::state_word;
+    use hub_store::events::{NoClip, OwnerLabel};
+    use hub_watch::condition::Condition;
+    use proto::SourceState;
+    use sound::detector::Kind;
+
     use super::*;
 
     /// Phones on a slow link load the page too.
@@ -128,6 +138,35 @@ mod tests {
                 let name = rest.split('\'').next().unwrap();
                 assert!(PARTS.iter().any(|other| other.name == name), "{}: {name} is missing", part.name);
             }
+        }
+    }
+
+    /// The words that a table of `words.js` has texts for.
+    fn texts_for(table: &str) -> BTreeSet<&'static str> {
+        let words = PARTS.iter().find(|part| part.name == "words.js").unwrap().content;
+        let (_, rest) = words.split_once(&format!("export const {table} = {{")).unwrap();
+        let (rows, _) = rest.split_once('}').unwrap();
+        let entries = rows.split(",\n").flat_map(|row| row.split(", "));
+        entries.filter_map(|entry| entry.split_once(": '")).map(|(word, _)| word.trim()).collect()
+    }
+
+    #[test]
+    fn page_has_a_text_for_every_word_of_the_api() {
+        let own = ["unwatched", "no_audio", "unknown"];
+        let states = NodeState::ALL.map(NodeState::as_str).into_iter().chain(own).collect();
+        let labels = OwnerLabel::WORDS.iter().copied().collect();
+        let sources = (0..).map_while(|n| SourceState::try_from(n).ok()).map(state_word).collect();
+        for (table, words) in [
+            ("states", states),
+            ("conditions", Condition::ALL.map(Condition::as_str).into_iter().collect()),
+            ("sources", sources),
+            ("contexts", labels),
+            ("kinds", Kind::ALL.map(Kind::as_str).into_iter().collect()),
+            ("noClip", NoClip::WORDS.iter().copied().collect()),
+        ] {
+            let words: BTreeSet<_> = words;
+            assert!(words.len() >= 3, "{table}: {words:?}");
+            assert_eq!(texts_for(table), words, "{table}");
         }
     }
 

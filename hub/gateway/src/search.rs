@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,11 @@ const MAX_BYTES: u64 = 64 << 10;
 
 /// Most search domains that count. The resolver of glibc takes any number, and older ones took six.
 const MAX_DOMAINS: usize = 32;
+
+/// Endings of names that do not exist in the public DNS: from RFC 6761, 6762 and 8375, ICANN's `internal`, and common
+/// defaults of home routers.
+pub(super) const HOME_ENDINGS: [&str; 7] =
+    ["localhost", "local", "internal", "home.arpa", "home", "lan", "localdomain"];
 
 /// How long the file counts as known. It changes when the machine joins another network.
 const HOLDS: Duration = Duration::from_secs(30);
@@ -54,22 +59,36 @@ impl SearchDomains {
             return domains;
         }
         let path = self.path.clone();
-        // A file that cannot be read has no search domains.
-        let read = tokio::task::spawn_blocking(move || {
-            let mut text = String::new();
-            File::open(path)?.take(MAX_BYTES).read_to_string(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        });
-        let text = read.await.ok().and_then(Result::ok).unwrap_or_default();
+        let text = tokio::task::spawn_blocking(move || text_of(&path)).await.unwrap_or_default();
         let domains = parse(&text);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), domains.clone()));
         domains
     }
 }
 
+/// The search domains of this machine, also those of one label that no public name can have, such as `lan`. Blocks.
+pub(super) fn home_domains() -> Vec<String> {
+    let mut domains = all_in(&text_of(Path::new(RESOLV_CONF)));
+    domains.retain(|domain| domain.contains('.') || HOME_ENDINGS.contains(&domain.to_ascii_lowercase().as_str()));
+    domains
+}
+
+/// A file that cannot be read has no search domains.
+fn text_of(path: &Path) -> String {
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text));
+    read.map(|_| text).unwrap_or_default()
+}
+
 /// The domains of the last line `search` or `domain`, as the resolver takes them. A domain of one label, such as `com`,
 /// does not count: anybody can have a name below some of them. The private ones among them are known anyway.
 fn parse(text: &str) -> Vec<String> {
+    let mut domains = all_in(text);
+    domains.retain(|domain| domain.contains('.'));
+    domains
+}
+
+fn all_in(text: &str) -> Vec<String> {
     let mut domains = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -77,7 +96,6 @@ fn parse(text: &str) -> Vec<String> {
             domains = words.take(MAX_DOMAINS).map(|domain| domain.trim_end_matches('.').to_owned()).collect();
         }
     }
-    domains.retain(|domain| domain.contains('.'));
     domains
 }
 

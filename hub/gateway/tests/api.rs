@@ -10,17 +10,20 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
+use hub_base::error::Code;
 use hub_base::peer;
-use hub_gateway::{App, Hosts, Limits, PageConfig, router};
+use hub_gateway::{App, Hosts, Limits, PageConfig, Proxies, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
+use hub_nodes::testing::{FakeNode, announce};
 use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
 use hub_store::testing::event;
 use hub_store::{Access, Store};
+use hub_watch::admission::Admission;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
@@ -33,6 +36,8 @@ use tower::ServiceExt;
 struct Gateway {
     dir: tempfile::TempDir,
     store: Store,
+    nodes: Nodes,
+    admission: Admission,
     clips: Clips,
     live: Live,
     stop: CancellationToken,
@@ -61,6 +66,11 @@ impl Gateway {
     }
 
     async fn with(page: PageConfig) -> Self {
+        let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
+        Self::with_nodes(page, nodes).await
+    }
+
+    async fn with_nodes(page: PageConfig, nodes: Nodes) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
@@ -68,8 +78,10 @@ impl Gateway {
         let (live, stop) = (Live::new(["http://kitchen:1".to_owned()]), CancellationToken::new());
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
+        let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
         let router = router(App {
-            nodes: Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap(),
+            admission: admission.clone(),
+            nodes: nodes.clone(),
             owner: None,
             dog: DogClient::new(nobody()),
             analysis: CatAnalysisClient::new(nobody()),
@@ -81,11 +93,14 @@ impl Gateway {
             stop: stop.clone(),
             page,
             hosts: Hosts::default(),
+            proxies: Proxies::default(),
+            certificates: None,
+            machine: "hub".into(),
             checks: Checks::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),
         });
-        Self { dir, store, clips, live, stop, router }
+        Self { dir, store, nodes, admission, clips, live, stop, router }
     }
 
     /// Stores an event with half a second of sound, or none.
@@ -159,6 +174,59 @@ async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
     assert_eq!((asked.status, &asked.json()["error"]["code"]), (StatusCode::CONFLICT, &Value::from("conflict")));
     let foreign = gateway.ask("POST", "/api/v1/backup", &[("sec-fetch-site", "cross-site")], "").await;
     assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+}
+
+#[tokio::test]
+async fn nodes_that_wait_stand_for_the_node_on_this_machine_that_does_not_answer() {
+    let default = NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap() };
+    let gateway = Gateway::with_nodes(PageConfig::default(), Nodes::with_default(&default).unwrap()).await;
+    let nodes = async || gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len();
+    let message = async || gateway.get("/cat/Tom").await.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert_eq!(nodes().await, 1);
+    assert!(!message().await.contains("hub nodes list"));
+    announce(&gateway.nodes, "http://attic.local:50056", FakeNode::with(vec![]).serve().await).await;
+    assert_eq!(nodes().await, 0);
+    let message = message().await;
+    assert!(message.ends_with("; nodes wait to be admitted: see hub nodes list"), "{message}");
+}
+
+#[tokio::test]
+async fn waiting_node_is_admitted_or_refused_by_its_key() {
+    let gateway = Gateway::new().await;
+    let address = FakeNode::with(vec![]).serve().await;
+    for host in ["attic", "cellar"] {
+        announce(&gateway.nodes, &format!("http://{host}.local:50056"), address).await;
+    }
+    let answer = gateway.get("/api/v1/nodes").await.json();
+    assert_eq!(answer["nodes"].as_array().unwrap().len(), 1, "those that wait are no nodes: {answer}");
+    let waits = &answer["waiting"][0];
+    assert_eq!((&waits["key"], &waits["url"]), (&waits["url"], &"http://attic.local:50056".into()));
+    assert_eq!((&waits["node_id"], &waits["cat"]), (&Value::Null, &"Tom".into()));
+    assert_eq!(waits["addresses"], serde_json::json!([address.to_string()]));
+    assert!(waits["since"].as_str().unwrap().ends_with('Z') && waits["version"].is_null(), "{waits}");
+
+    let path = |host: &str, act: &str| format!("/api/v1/nodes/waiting/http%3A%2F%2F{host}.local%3A50056/{act}");
+    let foreign = gateway.ask("POST", &path("attic", "admit"), &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+    assert_eq!(gateway.ask("POST", &path("attic", "admit"), &[], "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(gateway.ask("POST", &path("cellar", "refuse"), &[], "").await.status, StatusCode::NO_CONTENT);
+    for gone in ["attic", "cellar", "nobody"] {
+        let answer = gateway.ask("POST", &path(gone, "admit"), &[], "").await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (StatusCode::NOT_FOUND, &"not_found".into()));
+    }
+    let answer = gateway.get("/api/v1/nodes").await.json();
+    assert_eq!((answer["waiting"].as_array().unwrap().len(), answer["nodes"].as_array().unwrap().len()), (0, 2));
+    assert_eq!(answer["nodes"][1]["url"], "http://attic.local:50056");
+
+    // The store keeps the admission, and the end of it.
+    let keys = gateway.store.admitted().await.unwrap().keys;
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), ["http://attic.local:50056"]);
+    let configured = gateway.admission.forget("kitchen").await.unwrap_err();
+    assert_eq!(configured.code, Code::Conflict);
+    gateway.admission.forget("attic").await.unwrap();
+    assert_eq!(gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len(), 1);
+    assert!(gateway.store.admitted().await.unwrap().keys.is_empty());
+    assert_eq!(gateway.admission.forget("attic").await.unwrap_err().code, Code::NotFound);
 }
 
 #[tokio::test]
@@ -591,4 +659,177 @@ async fn every_operation_has_an_id_of_its_own() {
         }
     }
     assert!(ids.contains("list_events") && ids.contains("list_analyses"), "{ids:?}");
+}
+
+mod fuzz {
+    use std::time::Duration;
+
+    use axum::http::{HeaderName, HeaderValue, Method, Uri};
+    use fuzzing::{hold, nearly, nearly_text};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Longer than any answer takes on a machine that is not stuck.
+    const SOON: Duration = Duration::from_secs(60);
+
+    /// Requests of what reads from the store. None opens a stream, and none calls another machine.
+    const READS: [&str; 12] = [
+        "/api/v1/events?limit=50&cursor=1700000001000000000-1&format=json",
+        "/api/v1/events?cat=Tom&node=http%3A%2F%2Fkitchen%3A1&from=2023-11-14T22:13:20Z&to=2024-01-01T00:00:00%2B01:00",
+        "/api/v1/events?context=isolation&min_score=0.5&limit=1",
+        "/api/v1/events.csv?cat=Tom&context=not_a_cat",
+        "/api/v1/events/1",
+        "/api/v1/events/1/clip.wav",
+        "/api/v1/events/1/spectrogram.png?width=300&height=100",
+        "/api/v1/events/counts?by=hour&zone=Europe/Berlin",
+        "/api/v1/labels?limit=5&cursor=7",
+        "/api/v1/notifications?limit=5&cursor=7&state=failed",
+        "/api/v1/analyses?limit=5&cursor=7",
+        "/api/v1/nodes",
+    ];
+
+    const WORDS: [&str; 22] = [
+        "&",
+        "=",
+        "%",
+        "%00",
+        "%ff",
+        "%2B",
+        "+",
+        "-",
+        "?",
+        "/",
+        "cursor=",
+        "limit=",
+        "min_score=",
+        "NaN",
+        "1e39",
+        "from=",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551616",
+        "2262-04-11T23:47:16Z",
+        "../",
+        "by=day",
+    ];
+
+    /// Sends a request. Checks what every answer has in common.
+    async fn checked(gateway: &Gateway, request: Request<Body>) -> Result<StatusCode, TestCaseError> {
+        let asked = format!("{} {} {:?}", request.method(), request.uri(), request.headers());
+        let answer = tokio::time::timeout(SOON, gateway.router.clone().oneshot(request)).await;
+        let answer = answer.map_err(|_| TestCaseError::fail(format!("no answer to {asked}")))?.unwrap();
+        let (parts, body) = answer.into_parts();
+        let body = tokio::time::timeout(SOON, axum::body::to_bytes(body, 10_000_000)).await;
+        let body = body.map_err(|_| TestCaseError::fail(format!("no end of the answer to {asked}")))?.unwrap();
+        prop_assert!(parts.status != StatusCode::INTERNAL_SERVER_ERROR, "{asked}: {body:?}");
+        let is_api = asked.contains("/api/v1/");
+        if is_api
+            && parts.status.is_client_error()
+            && parts.status != StatusCode::RANGE_NOT_SATISFIABLE
+            && !body.is_empty()
+        {
+            let problem: Value =
+                serde_json::from_slice(&body).map_err(|_| TestCaseError::fail(format!("{asked}: {body:?}")))?;
+            prop_assert!(problem.to_string().len() > 20, "{asked}: no reason in {problem}");
+        }
+        Ok(parts.status)
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[test]
+    fn any_query_and_cursor_has_an_answer_or_an_error_with_a_reason() {
+        let runtime = runtime();
+        let gateway = runtime.block_on(async {
+            let gateway = Gateway::new().await;
+            gateway.put(event("http://kitchen:1", 16_000), true).await;
+            gateway.put(event("http://kitchen:1", 160_000), false).await;
+            gateway
+        });
+        let (sent, answered) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+        hold(1_000, &nearly_text(&READS, &WORDS), |uri| {
+            let Ok(uri) = uri.parse::<Uri>() else { return Ok(()) };
+            let is_left_out =
+                ["/cat", "/dog", "/analyze", "/stream", "live", "/backup"].iter().any(|out| uri.path().contains(out));
+            if !uri.path().starts_with('/') || is_left_out {
+                return Ok(());
+            }
+            let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+            let status = runtime.block_on(checked(&gateway, request))?;
+            sent.set(sent.get() + 1);
+            answered.set(answered.get() + u32::from(status.is_success()));
+            Ok(())
+        });
+        assert!(answered.get() > 50, "{} of {} requests were good", answered.get(), sent.get());
+    }
+
+    #[test]
+    fn any_header_and_body_has_an_answer_or_an_error_with_a_reason() {
+        let runtime = runtime();
+        let gateway = runtime.block_on(async {
+            let gateway = Gateway::new().await;
+            gateway.put(event("http://kitchen:1", 16_000), true).await;
+            gateway
+        });
+        let headers = [
+            "host",
+            "origin",
+            "referer",
+            "sec-fetch-site",
+            "range",
+            "if-range",
+            "accept",
+            "content-type",
+            "if-none-match",
+            "accept-language",
+            "last-event-id",
+        ];
+        let values = [
+            "hub:5000",
+            "http://hub:5000",
+            "[::1]:5000",
+            "bytes=0-99",
+            "bytes=-1",
+            "text/csv",
+            "application/json",
+            "same-origin",
+            "\"1\"",
+            "de,en;q=0.5",
+        ];
+        let value = nearly(
+            values.map(|value| value.as_bytes().to_vec()).to_vec(),
+            &["bytes=", ":", "//", "@", "]", ",", "null"],
+        );
+        let header = (prop::sample::select(headers.to_vec()), value);
+        let body = nearly(
+            vec![b"{\"label\":\"brushing\"}".to_vec(), b"{\"label\":null}".to_vec()],
+            &["null", "\"", "\\u", "[", "1e999"],
+        );
+        let target = prop::sample::select(vec![
+            (Method::PUT, "/api/v1/events/1/label"),
+            (Method::GET, "/api/v1/events/1/clip.wav"),
+            (Method::GET, "/api/v1/events"),
+            (Method::POST, "/api/v1/events"),
+        ]);
+        let json = any::<bool>();
+        hold(
+            1_000,
+            &(target, prop::collection::vec(header, 0..3), body, json),
+            |((method, path), headers, body, json)| {
+                let mut request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+                if json {
+                    request.headers_mut().insert("content-type", HeaderValue::from_static("application/json"));
+                }
+                for (name, value) in headers {
+                    if let Ok(value) = HeaderValue::from_bytes(&value) {
+                        request.headers_mut().append(HeaderName::from_static(name), value);
+                    }
+                }
+                runtime.block_on(checked(&gateway, request)).map(|_| ())
+            },
+        );
+    }
 }

@@ -82,11 +82,30 @@ struct Doubt {
     monotonic_ns: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Start {
-    unix_ns: i64,
-    clock: EventClock,
-    steady_ns: i64,
+/// The start of a boot that its events are dated by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// In nanoseconds since 1970 UTC.
+    pub unix_ns: i64,
+    /// Whose wall clock said so.
+    pub clock: EventClock,
+    /// By the hub's steady clock, in nanoseconds.
+    pub steady_ns: i64,
+}
+
+impl Start {
+    /// Dates a boot that is over by the hub's clocks as they are now. `offset_ns`: the hub's wall clock less its steady
+    /// clock. `None`: the boot is dated well.
+    pub(super) fn date_again(&mut self, offset_ns: i64) -> Option<Dating> {
+        let by_hub_ns = self.steady_ns.saturating_add(offset_ns);
+        let near_ns = if self.clock == EventClock::Node { MAX_DISAGREEMENT_NS } else { STEP_NS };
+        if by_hub_ns.abs_diff(self.unix_ns) <= near_ns {
+            return None;
+        }
+        let instead_of_ns = Some(self.unix_ns);
+        (self.unix_ns, self.clock) = (by_hub_ns, EventClock::Hub);
+        Some(Dating { start_unix_ns: by_hub_ns, clock: EventClock::Hub, instead_of_ns, from_monotonic_ns: 0 })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +148,11 @@ impl CaptureClock {
             self.anchors.push_back(Anchor { sample: first_sample, monotonic_ns, unix_ns, clock });
         }
         dating
+    }
+
+    /// The start that events are dated by. `None`: no frame has come.
+    pub fn start(&self) -> Option<Start> {
+        self.start
     }
 
     /// Follows the start of the boot. `asked`: how often the node was asked.

@@ -16,7 +16,7 @@ use sound::level::{Level, LevelMeter};
 use sound::model::Model;
 use sound::speech;
 
-use crate::clock::{self, CaptureClock, Dating, NodeStart};
+use crate::clock::{self, CaptureClock, Dating, NodeStart, Start};
 use crate::ring::Ring;
 use crate::sequencer::{Frames, Gap, Piece};
 
@@ -61,6 +61,13 @@ pub enum Finding {
         boot_id: u64,
         /// When this boot began.
         dating: Dating,
+    },
+    /// The hub hears no more of a boot.
+    Ended {
+        /// Boot id of the node.
+        boot_id: u64,
+        /// The start that its events are dated by.
+        start: Start,
     },
 }
 
@@ -237,6 +244,9 @@ impl Ear {
             let (_, last) = std::mem::replace(&mut boot.analyzer, fresh).finish_vocalisations();
             boot.wait(last);
             boot.hand_out(true, find);
+            if let Some(start) = boot.clock.start() {
+                find(Finding::Ended { boot_id: boot.id, start });
+            }
         }
     }
 }

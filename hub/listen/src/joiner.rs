@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{AudioEncoding, Settings};
 use crate::ear::Ear;
-use crate::live::Live;
+use crate::live::{Live, NodeState};
 use crate::sequencer::Sequencer;
 use crate::subscriber::Subscriber;
 use crate::worker::{AnalysedNode, Work};
@@ -48,7 +48,7 @@ impl Joiner {
         }
     }
 
-    /// Starts to listen to the next node.
+    /// Starts to listen to the next node, until the stop or until the node is dismissed.
     pub(super) async fn join(&mut self, node: Node) {
         let watched = self.live.add(node.url().to_owned());
         let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, None);
@@ -57,11 +57,12 @@ impl Joiner {
         let analysed = AnalysedNode::new(node.clone(), watched.clone(), ear);
         // An error means that the analysis has ended. The subscriber will notice that too.
         let _ = work.send(Work::Node(number, Box::new(analysed))).await;
+        let (stop, dismissed, leave) = (self.stop.child_token(), node.clone(), work.clone());
         let subscriber = Subscriber {
             number,
             node,
             nodes: self.nodes.clone(),
-            watched,
+            watched: watched.clone(),
             store: self.store.clone(),
             sequencer: Sequencer::default(),
             heard_id: None,
@@ -73,10 +74,24 @@ impl Joiner {
             max_lag: Duration::from_secs(u64::from(self.settings.listen.max_lag_s)),
             work,
             live: self.live.clone(),
-            stop: self.stop.clone(),
+            stop: stop.clone(),
             asked: 0,
         };
-        self.subscribers.spawn(subscriber.run());
+        let live = self.live.clone();
+        self.subscribers.spawn(async move {
+            let mut listening = std::pin::pin!(subscriber.run());
+            tokio::select! {
+                () = &mut listening => {}
+                () = dismissed.dismissed() => {
+                    stop.cancel();
+                    listening.await;
+                    // As above.
+                    let _ = leave.send(Work::Leave(number)).await;
+                    live.set_state(&watched, NodeState::Away, "the hub does not use this node any more");
+                    live.remove(&watched);
+                }
+            }
+        });
         self.joined += 1;
     }
 }

@@ -18,6 +18,7 @@ mod joiner;
 mod listening;
 pub mod live;
 pub mod monitor;
+mod past;
 mod patience;
 mod recorder;
 pub mod recover;

@@ -97,6 +97,9 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// All states.
+    pub const ALL: [Self; 5] = [Self::Connecting, Self::CatchingUp, Self::Live, Self::Quiet, Self::Away];
+
     /// The word for it in the API.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -209,6 +212,11 @@ impl Live {
         let node = Arc::new(WatchedNode { name, since: Instant::now(), report: Mutex::default() });
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&node));
         node
+    }
+
+    /// Removes a node that the hub does not use any more.
+    pub fn remove(&self, node: &Arc<WatchedNode>) {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| !Arc::ptr_eq(known, node));
     }
 
     /// All news from now on. The queue is bounded by [`NEWS_QUEUE`].

@@ -163,3 +163,73 @@ mod tests {
         assert_eq!(patience.receive(&frames(10), 9_999 * SECOND, now + 3_600 * SECOND), Duration::ZERO);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::hold;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sequencer::Frames;
+
+    /// A piece: its boot, its frames, whether it is audio, its age by the node's clock, and how much time has passed.
+    type Come = (u64, u64, bool, Duration, Duration);
+
+    #[test]
+    fn what_is_skipped_is_one_stretch_of_audio_and_all_of_it_is_counted() {
+        let ages = || {
+            prop_oneof![
+                (0..100_000_u64).prop_map(Duration::from_millis),
+                Just(Duration::MAX),
+                Just(Duration::from_nanos(u64::MAX)),
+            ]
+        };
+        let passed = (0..20_000_u64).prop_map(Duration::from_millis);
+        let come = (7..9_u64, 1..6_u64, any::<bool>(), ages(), passed);
+        // A node may claim any number of frames.
+        let behind = prop_oneof![Just(Duration::ZERO), Just(Duration::from_nanos(u64::MAX))];
+        let max_lag = (1..60_u64).prop_map(Duration::from_secs);
+        hold(
+            500,
+            &(max_lag, behind, prop::collection::vec(come, 0..60)),
+            |(max_lag, behind, all): (_, _, Vec<Come>)| {
+                let mut now = Instant::now();
+                let mut patience = Patience::new(max_lag, behind, now);
+                let (mut sequence, mut open) = (0, None::<(u64, u64, u64)>);
+                for (boot_id, count, is_audio, age, passed) in all {
+                    now += passed;
+                    let samples = vec![0; count as usize * proto::FRAME_SAMPLES];
+                    let frames =
+                        Frames { boot_id, sequence, samples, captured_monotonic_ns: 0, captured_unix_ns: None };
+                    let gap = Gap::skipped(boot_id, sequence, count);
+                    let piece = if is_audio { Piece::Frames(frames) } else { Piece::Gap(gap) };
+                    let lag = patience.receive(&piece, age, now);
+                    prop_assert!(lag <= age, "older than its clock says");
+                    match &mut open {
+                        Some((boot, _, skipped)) if patience.skips(&piece, lag) => {
+                            prop_assert!(is_audio && *boot == boot_id && lag > max_lag / SKIP_DOWN_TO);
+                            *skipped += count;
+                        }
+                        Some((boot, first, skipped)) => {
+                            let taken = patience.take_skipped();
+                            prop_assert_eq!(taken, Some(Gap::skipped(*boot, *first, *skipped)));
+                            open = None;
+                        }
+                        None => {
+                            prop_assert!(!patience.skips(&piece, lag) && patience.take_skipped().is_none());
+                            if patience.is_over(lag, now) {
+                                prop_assert!(lag > max_lag);
+                                prop_assert_eq!(patience.skip_from(&piece), is_audio);
+                                open = is_audio.then_some((boot_id, sequence, count));
+                            } else {
+                                patience.passed(lag);
+                            }
+                        }
+                    }
+                    sequence += count;
+                }
+                Ok(())
+            },
+        );
+    }
+}

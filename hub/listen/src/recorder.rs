@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
+use hub_base::clock::steady_ns;
 use hub_base::time::{DAY_NS, days_before, now_ns};
-use hub_nodes::Node;
 use hub_owner::Outbox;
 use hub_store::clips::{Clips, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Progress, Watermark};
@@ -18,6 +18,7 @@ use crate::clock::Dating;
 use crate::config::EventsConfig;
 use crate::ear::Finding;
 use crate::live::{Live, News};
+use crate::past::PastBoots;
 use crate::worker::Report;
 
 /// Findings queued for the recorder. While the queue is full, the analysis waits, and so does every stage before it.
@@ -41,6 +42,9 @@ const GAP_LOG_PERIOD: Duration = Duration::from_secs(10);
 /// How often old clips and events are deleted.
 const TIDY_PERIOD: Duration = Duration::from_secs(600);
 
+/// How often the recorder looks whether the hub's wall clock was stepped, for boots that are over.
+const STEP_PERIOD: Duration = Duration::from_secs(10);
+
 /// Most rows that are deleted in one transaction. Also the most events that are deleted for their age each
 /// [`TIDY_PERIOD`], so that a clock that lied costs little until somebody notices.
 const FORGET_BATCH: usize = 1_000;
@@ -57,6 +61,7 @@ pub(super) struct Recorder {
     pub(super) events: EventsConfig,
     pub(super) live: Live,
     pub(super) stop: daemon::shutdown::CancellationToken,
+    past_boots: PastBoots,
     failure_log: Quiet,
     gap_log: Quiet,
 }
@@ -77,6 +82,7 @@ impl Recorder {
             events,
             live,
             stop,
+            past_boots: PastBoots::default(),
             failure_log: Quiet::new(LOG_PERIOD),
             gap_log: Quiet::new(GAP_LOG_PERIOD),
         }
@@ -86,6 +92,8 @@ impl Recorder {
     pub(super) async fn run(mut self, mut reports: mpsc::Receiver<Report>) {
         let mut tidy = tokio::time::interval(TIDY_PERIOD);
         tidy.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(STEP_PERIOD);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -96,6 +104,7 @@ impl Recorder {
                     self.store_batch(batch.drain(..)).await;
                 }
                 _ = tidy.tick() => self.tidy().await,
+                _ = look.tick() => self.date_past_boots(now_ns().saturating_sub(steady_ns())).await,
             }
         }
     }
@@ -123,11 +132,15 @@ impl Recorder {
                 }
                 Report::Found { node, finding: Finding::StartedAt { boot_id, dating }, .. } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    self.date(&node, boot_id, dating).await;
+                    self.date(node.url().to_owned(), boot_id, dating).await;
+                }
+                Report::Found { node, finding: Finding::Ended { boot_id, start }, .. } => {
+                    self.past_boots.end(node.url(), boot_id, start);
                 }
                 Report::Found { node, finding: Finding::Event { event, cut, watermark }, weight: _weight } => {
                     self.store_progress(std::mem::take(&mut progress)).await;
-                    let cat = node.cat().unwrap_or_default();
+                    // The node that has answered last at this URL may be another one.
+                    let cat = node.cat_of_boot(event.boot_id).unwrap_or_default();
                     self.store_event(NewEvent { cat, ..*event }, cut, watermark).await;
                 }
             }
@@ -143,8 +156,15 @@ impl Recorder {
         self.until_stored(|| store.commit_progress(progress.clone())).await;
     }
 
-    async fn date(&mut self, node: &Node, boot_id: u64, dating: Dating) {
-        let (store, name) = (self.store.clone(), node.url().to_owned());
+    /// `offset_ns`: the hub's wall clock less its steady clock.
+    async fn date_past_boots(&mut self, offset_ns: i64) {
+        for (node, boot_id, dating) in self.past_boots.date_again(offset_ns) {
+            self.date(node, boot_id, dating).await;
+        }
+    }
+
+    async fn date(&mut self, name: String, boot_id: u64, dating: Dating) {
+        let store = self.store.clone();
         let Dating { start_unix_ns, clock, instead_of_ns, from_monotonic_ns } = dating;
         let moved = match instead_of_ns {
             None => self.until_stored(|| store.date_by_node_clock(&name, boot_id, start_unix_ns)).await,

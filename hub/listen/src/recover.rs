@@ -4,8 +4,12 @@
 //! the file. Recovered events are marked as such. Nobody is notified of them.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
+use daemon::backoff::Backoff;
+use daemon::cause::cause;
 use daemon::shutdown::CancellationToken;
 use hub_store::StoreError;
 use hub_store::clips::{BroughtBack, Clips, LostClip};
@@ -21,6 +25,9 @@ use crate::rehear::KEEN;
 
 /// Pause after each clip, so that live listening has the processor and the disk: at most 20 clips a second.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// First and longest wait before the next attempt while the store or the quarantine cannot be used.
+const AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
 /// Node of recovered events of which nothing tells the node.
 const UNKNOWN_NODE: &str = "recovered";
@@ -38,59 +45,119 @@ pub struct RecoveredCounts {
     pub labels: usize,
     /// Files that stay in the quarantine: damaged, or of events that are complete.
     pub left: usize,
+    /// Files that stay in the quarantine because of an error. The next start tries again.
+    pub failed: usize,
 }
 
-/// Why a recovery ended early. The next start continues it.
+/// Why a step of a recovery failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A file or folder of the quarantine failed.
-    #[error("quarantine: {0}")]
+    #[error("quarantine: {}", cause(.0))]
     Quarantine(#[from] std::io::Error),
 }
 
-/// Recovers events until done or `stop`. Does nothing if no database was lost.
+/// Recovers events until done or `stop`. Does nothing if no database was lost. A clip that cannot be recovered does not
+/// stop the rest. While the store cannot be used, the recovery waits for it.
 pub async fn recover(clips: Clips, stop: CancellationToken) {
     let recovered = tokio::select! {
         recovered = all(&clips, PAUSE) => recovered,
         () = stop.cancelled() => return,
     };
-    match recovered {
-        Ok(None) => {}
-        Ok(Some(RecoveredCounts { events, clips, labels, left })) => {
-            info!(events, clips, labels, left, "recovered events of a lost database from their clips");
-        }
-        Err(error) => warn!(%error, "cannot recover events of a lost database; retrying at the next start"),
+    let recovered = recovered.filter(|counts| *counts != RecoveredCounts::default());
+    if let Some(RecoveredCounts { events, clips, labels, left, failed }) = recovered {
+        info!(events, clips, labels, left, failed, "recovered events of a lost database from their clips");
     }
 }
 
-async fn all(clips: &Clips, pause: Duration) -> Result<Option<RecoveredCounts>, RecoverError> {
-    let lost = clips.lost().await?;
-    if lost.is_empty() && !clips.must_recover().await? {
-        return Ok(None);
-    }
+async fn all(clips: &Clips, pause: Duration) -> Option<RecoveredCounts> {
+    let lost = until_it_works(|| {
+        let clips = clips.clone();
+        async move {
+            let lost = clips.lost().await?;
+            Ok(if lost.is_empty() && !clips.must_recover().await? { None } else { Some(lost) })
+        }
+    });
     let (mut counts, mut nodes) = (RecoveredCounts::default(), HashMap::new());
-    for path in lost {
-        match clips.examine(&path).await {
-            Ok(Some(found)) => match one(clips, found, &mut nodes).await? {
-                BroughtBack::Event(_) => counts.events += 1,
-                BroughtBack::Clip => counts.clips += 1,
-                BroughtBack::Deleted => {}
-                BroughtBack::NotNeeded => counts.left += 1,
-            },
-            Ok(None) => counts.left += 1,
+    let mut failed = Vec::new();
+    for path in lost.await? {
+        match of_one(clips, &path, &mut nodes).await {
+            Ok(Some(BroughtBack::Event(_))) => counts.events += 1,
+            Ok(Some(BroughtBack::Clip)) => counts.clips += 1,
+            Ok(Some(BroughtBack::NotNeeded)) => counts.left += 1,
+            Ok(Some(BroughtBack::Deleted) | None) => {}
             Err(error) => {
-                warn!(file = %path.display(), %error, "clip cannot be read; it stays in the quarantine");
-                counts.left += 1;
+                warn!(file = %path.display(), %error, "clip cannot be recovered; it stays in the quarantine");
+                failed.push(path);
             }
         }
         tokio::time::sleep(pause).await;
     }
-    counts.labels = clips.store().restore_labels_from_log().await?;
-    clips.end_recovery().await?;
-    Ok(Some(counts))
+    counts.failed = failed.len();
+    counts.labels = until_it_works(|| {
+        let clips = clips.clone();
+        async move { Ok(clips.store().restore_labels_from_log().await?) }
+    })
+    .await;
+    until_it_works(|| {
+        let (clips, failed) = (clips.clone(), failed.clone());
+        async move { Ok(clips.end_recovery(failed).await?) }
+    })
+    .await;
+    Some(counts)
+}
+
+/// Repeats a step until it succeeds, with a back-off. The caller ends the wait when the hub stops.
+async fn until_it_works<T, F: Future<Output = Result<T, RecoverError>>>(mut step: impl FnMut() -> F) -> T {
+    let mut wait = Wait::new();
+    loop {
+        match step().await {
+            Ok(done) => return done,
+            Err(error) => wait.after(&error).await,
+        }
+    }
+}
+
+/// Waits between attempts while the store or the quarantine cannot be used.
+struct Wait {
+    backoff: Backoff,
+    is_logged: bool,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Self { backoff: Backoff::new(AGAIN.0, AGAIN.1), is_logged: false }
+    }
+
+    async fn after(&mut self, error: &(dyn std::error::Error + Sync)) {
+        if !std::mem::replace(&mut self.is_logged, true) {
+            warn!(%error, "the recovery of events waits");
+        }
+        tokio::time::sleep(self.backoff.next_wait()).await;
+    }
+}
+
+/// Recovers the event of one clip. `None`: there is no such file any more. While the store cannot be used, it waits.
+async fn of_one(
+    clips: &Clips,
+    path: &Path,
+    nodes: &mut HashMap<u64, (String, String)>,
+) -> Result<Option<BroughtBack>, RecoverError> {
+    let found = match clips.examine(path).await {
+        Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    let Some(found) = found else { return Ok(Some(BroughtBack::NotNeeded)) };
+    let mut wait = Wait::new();
+    loop {
+        match one(clips, found.clone(), nodes).await {
+            Err(down) if down.may_pass() => wait.after(&down).await,
+            done => return Ok(Some(done?)),
+        }
+    }
 }
 
 /// `nodes`: node and cat by boot id, as far as they were looked up.

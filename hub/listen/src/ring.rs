@@ -84,3 +84,59 @@ mod tests {
         assert_eq!(ring.cut(0..1_000), Some((320, counted(320..330))));
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::hold;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        /// Audio is lost: this many samples.
+        Lose(u64),
+        Cut(u64, u64),
+    }
+
+    #[test]
+    fn cut_has_the_samples_of_its_numbers_and_the_ring_is_bounded() {
+        let lengths = || prop_oneof![0..5_usize, 0..300_usize];
+        let places = || prop_oneof![0..2_000_u64, Just(u64::MAX)];
+        let step = prop_oneof![
+            3 => lengths().prop_map(Step::Push),
+            1 => (0..500_u64).prop_map(Step::Lose),
+            3 => (places(), places()).prop_map(|(from, to)| Step::Cut(from, to)),
+        ];
+        let sample = |number: u64| (number.wrapping_mul(31) % 1_009) as i16;
+        hold(500, &(0..200_usize, 0..1_000_u64, prop::collection::vec(step, 0..30)), |(capacity, start, steps)| {
+            let mut ring = Ring::new(capacity, start);
+            // The first sample since the last loss, and the next one.
+            let (mut first, mut next) = (start, start);
+            for step in steps {
+                match step {
+                    Step::Push(count) => {
+                        let samples: Vec<i16> = (next..next + count as u64).map(sample).collect();
+                        ring.push(&samples);
+                        next += count as u64;
+                    }
+                    Step::Lose(count) => {
+                        next += count;
+                        first = next;
+                        ring.restart(next);
+                    }
+                    Step::Cut(from, to) => {
+                        let there = first.max(next.saturating_sub(capacity as u64))..next;
+                        let (from, to) = (from.max(there.start), to.min(there.end));
+                        let wanted = (from < to).then(|| (from, (from..to).map(sample).collect()));
+                        prop_assert_eq!(ring.cut(from..to), wanted);
+                    }
+                }
+                prop_assert_eq!(ring.end_sample(), next);
+                prop_assert!(ring.samples.len() <= capacity);
+            }
+            Ok(())
+        });
+    }
+}

@@ -238,4 +238,6 @@ fn reason_of(reason: proto::GapReason) -> GapReason {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

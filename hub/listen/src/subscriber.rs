@@ -38,11 +38,15 @@ const DESCRIBE_PERIOD: Duration = Duration::from_secs(30);
 /// When a wall clock seems to be stepped, the node is asked at once, unless it was asked so recently.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
+/// How often a session looks whether the node is heard under another name too. Nobody is asked for that.
+const TWIN_PERIOD: Duration = Duration::from_secs(1);
+
 /// A node that sends nothing for this long is quiet. What waits for more audio then stops waiting.
 const QUIET_AFTER: Duration = Duration::from_secs(3);
 
 /// How often a node that answers and has no audio is asked again. It may have been updated.
 const NO_AUDIO_AGAIN: Duration = Duration::from_secs(5);
+
 /// Most gaps of a node in a row, as on a tape of hours from a bad sound device. Each is a row of the database.
 const MOST_GAPS: f64 = 5000.0;
 
@@ -186,6 +190,8 @@ impl Subscriber {
         let mut ask = tokio::time::interval(DESCRIBE_PERIOD);
         ask.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ask.reset();
+        let mut compare = tokio::time::interval(TWIN_PERIOD);
+        compare.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = self.stop.cancelled() => return Ended::Stop,
@@ -203,6 +209,9 @@ impl Subscriber {
                         messages.push(Piece::Quiet);
                     }
                     Err(error) => return Ended::Lost { error, had_sent },
+                },
+                _ = compare.tick() => if let Err(error) = self.check_is_heard_once() {
+                    return Ended::Lost { error, had_sent };
                 },
                 _ = ask.tick() => match self.describe().await {
                     Ok(description) => {
@@ -245,11 +254,18 @@ impl Subscriber {
 
     /// Goes on where the node was heard last, under this URL or another one.
     async fn find_place(&mut self, description: &DescribeResponse) -> Result<(), Error> {
-        let id = self.node.id();
+        // Before the store notes the id at this URL: what the store knows, the hub trusts.
+        if !self.nodes.may_be_heard(&self.node) {
+            self.node.leave_address();
+            let why = "another node answers there; it waits to be admitted";
+            return Err(Error::new(Code::Unavailable(Who::Node), why));
+        }
+        let (id, described) = (self.node.id(), self.node.description());
         let captured_frames = description.tape.unwrap_or_default().next_sequence;
         let node = SeenNode {
             url: self.node.url().to_owned(),
             node_id: id.map(|id| id.to_string()),
+            claimed_id: described.and_then(|described| described.claimed_id).map(|id| id.to_string()),
             boot_id: description.boot_id,
             captured_samples: captured_frames.saturating_mul(FRAME_SAMPLES as u64),
         };
@@ -278,12 +294,17 @@ impl Subscriber {
     /// Asks the node to describe itself. Also fails if the hub listens to the same node under another name.
     async fn describe(&self) -> Result<DescribeResponse, Error> {
         let description = self.node.describe().await?;
-        match self.nodes.twin_of(&self.node) {
-            Some(twin) => {
-                Err(Error::new(Code::Unavailable(Who::Node), format!("it is the same node as {}", twin.url())))
-            }
-            None => Ok(description),
-        }
+        self.check_is_heard_once()?;
+        Ok(description)
+    }
+
+    /// Fails if the hub listens to the same node under another name. Then this name's other addresses are tried: it may
+    /// be the name of another node.
+    fn check_is_heard_once(&self) -> Result<(), Error> {
+        let Some(twin) = self.nodes.twin_of(&self.node) else { return Ok(()) };
+        self.node.leave_address();
+        twin.stands_for(&self.node);
+        Err(Error::new(Code::Unavailable(Who::Node), format!("it is the same node as {}", twin.url())))
     }
 
     /// How much audio on the tape the hub has not heard yet.

@@ -42,6 +42,8 @@ pub(super) enum Work {
     Resume(usize, Option<Watermark>),
     /// Audio of one of its nodes.
     Audio(Audio),
+    /// The hub does not listen to one of its nodes any more: what is open ends, and the ear is dropped.
+    Leave(usize),
 }
 
 /// Audio on its way to a thread.
@@ -102,6 +104,15 @@ pub(super) fn run(mut work: mpsc::Receiver<Work>, reports: &mpsc::Sender<Report>
                 let Some(analysed) = nodes.get_mut(&number) else { continue };
                 analysed.ear.resume(from, |finding| findings.push(finding));
                 if !report_findings(analysed, &mut findings, reports, &live.report_fill) {
+                    return;
+                }
+                continue;
+            }
+            Work::Leave(number) => {
+                let Some(mut analysed) = nodes.remove(&number) else { continue };
+                let is_stored = store_watermark(&mut analysed, reports, &live.report_fill);
+                analysed.ear.resume(None, |finding| findings.push(finding));
+                if !is_stored || !report_findings(&analysed, &mut findings, reports, &live.report_fill) {
                     return;
                 }
                 continue;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use daemon::config::mask_passwords;
+use daemon::config::mask_url;
 use daemon::url::HttpUrl;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
@@ -28,7 +28,7 @@ impl FromStr for NodeConfig {
             None => (None, text),
         };
         if cat == Some("") {
-            return Err(format!("{:?} has no name before the '='; write NAME=URL", mask_passwords(text)));
+            return Err(format!("{:?} has no name before the '='; write NAME=URL", mask_url(text)));
         }
         Ok(Self { cat: cat.map(Into::into), url: url.parse()? })
     }

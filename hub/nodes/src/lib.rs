@@ -2,10 +2,15 @@
 
 pub mod address;
 pub mod discover;
+mod lobby;
+mod networks;
 mod node;
 mod registry;
+mod setting;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use lobby::{MAX_PER_ADDRESS, MAX_WAITING, WaitingNode};
 pub use node::{Description, Node, state_word};
 pub use registry::{Full, MAX_NODES, Nodes};
+pub use setting::Discover;

@@ -1,6 +1,7 @@
 //! One cat-node: the channel to it, the calls on it, and how it described itself.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,7 @@ use daemon::config::mask_passwords;
 use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer;
@@ -49,8 +51,14 @@ const DESCRIBE_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Durati
 /// How long a description counts as recent: three times [`DESCRIBE_PERIOD`].
 pub(crate) const DESCRIPTION_HOLDS: Duration = Duration::from_secs(15);
 
+/// How long a node keeps the cat that is configured for its other name, after it was last found to be the same node.
+const LENT_CAT_HOLDS: Duration = Duration::from_secs(60);
+
 /// The names of calls to a node in `/metrics`.
 const METHODS: [&str; 4] = ["describe", "call_cat", "analyze_cat_sound", "listen"];
+
+/// Boots of a node of which the hub remembers the cat: the last event of a boot is stored when the next one answers.
+const MAX_BOOTS: usize = 8;
 
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -65,6 +73,10 @@ pub struct Node {
 struct Inner {
     url: String,
     configured_cat: Option<String>,
+    /// The cat of its other name, which is configured and gives way to this one, and when that was found last.
+    lent_cat: Mutex<Option<(String, Instant)>>,
+    /// The cats of the last [`MAX_BOOTS`] boots that have answered at its URL, each by its own word, the latest last.
+    cats: Mutex<VecDeque<(u64, String)>>,
     /// It was discovered, not configured.
     discovered: bool,
     /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
@@ -75,6 +87,8 @@ struct Inner {
     lacks: Lacks,
     calls: Calls,
     client: CatClient<Channel>,
+    /// Cancelled when the hub stops using the node.
+    dismissed: CancellationToken,
 }
 
 /// Calls that a node does not know.
@@ -101,13 +115,17 @@ pub struct Description {
     pub detail: String,
     /// Its id, if it has proved it. `None`: it has no key, or its proof is not good for the address that was dialled.
     pub id: Option<NodeId>,
+    /// The id that it claims, proved or not. Behind a forwarded port a node cannot prove its id, because it signs
+    /// another address than the one that was dialled.
+    pub claimed_id: Option<NodeId>,
 }
 
 #[cfg(test)]
 impl Default for Description {
     fn default() -> Self {
         let (cat_name, version, detail) = Default::default();
-        Self { at: Instant::now(), cat_name, boot_id: 0, version, state: SourceState::Unspecified, detail, id: None }
+        let (at, state) = (Instant::now(), SourceState::Unspecified);
+        Self { at, cat_name, boot_id: 0, version, state, detail, id: None, claimed_id: None }
     }
 }
 
@@ -126,7 +144,7 @@ impl Node {
 
     fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let channel = peer::channel_along(&url, &route)?;
+        let channel = peer::channel_along(&url, &route, None)?;
         // Only the channel knows the password.
         let url = match mask_passwords(&url) {
             Cow::Owned(masked) => masked,
@@ -134,7 +152,20 @@ impl Node {
         };
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
-        let inner = Inner { url, configured_cat, discovered, route, description, lacks, calls, client };
+        let (lent_cat, cats, dismissed) = (Mutex::default(), Mutex::default(), CancellationToken::new());
+        let inner = Inner {
+            url,
+            configured_cat,
+            lent_cat,
+            cats,
+            discovered,
+            route,
+            description,
+            lacks,
+            calls,
+            client,
+            dismissed,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -148,14 +179,49 @@ impl Node {
         self.inner.route.announce(addresses)
     }
 
+    /// Another node answers where the hub is connected to: see [`Route::leave`].
+    pub fn leave_address(&self) -> bool {
+        self.inner.route.leave()
+    }
+
     /// The addresses of its last announcement.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.inner.route.announced()
     }
 
+    /// Stops using the node: its connection is cut, and it is not connected to again.
+    pub(crate) fn dismiss(&self) {
+        self.inner.dismissed.cancel();
+        self.inner.route.close();
+    }
+
+    /// Whether the hub has stopped using the node: a person has taken its admission back.
+    pub fn is_dismissed(&self) -> bool {
+        self.inner.dismissed.is_cancelled()
+    }
+
+    /// Waits until the hub stops using the node.
+    pub async fn dismissed(&self) {
+        self.inner.dismissed.cancelled().await;
+    }
+
     /// The cat that it hears by the config.
     pub(crate) fn configured_cat(&self) -> Option<&str> {
         self.inner.configured_cat.as_deref()
+    }
+
+    /// This node is heard under this name instead of `other`, so it has the cat that is configured there, as long as
+    /// this is found again and again.
+    pub fn stands_for(&self, other: &Self) {
+        if let Some(cat) = other.configured_cat() {
+            let lent = Some((cat.to_owned(), Instant::now()));
+            *self.inner.lent_cat.lock().unwrap_or_else(PoisonError::into_inner) = lent;
+        }
+    }
+
+    fn lent_cat(&self) -> Option<String> {
+        let lent = self.inner.lent_cat.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.as_ref().filter(|(_, at)| at.elapsed() < LENT_CAT_HOLDS).map(|(cat, _)| cat.clone())
     }
 
     /// The id that it proved last. `None`: it has never proved one.
@@ -164,6 +230,13 @@ impl Node {
     }
 
     pub(crate) fn set_description(&self, description: Description) {
+        let mut cats = self.inner.cats.lock().unwrap_or_else(PoisonError::into_inner);
+        cats.retain(|(boot_id, _)| *boot_id != description.boot_id);
+        if cats.len() >= MAX_BOOTS {
+            cats.pop_front();
+        }
+        cats.push_back((description.boot_id, description.cat_name.clone()));
+        drop(cats);
         *self.inner.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(description);
     }
 
@@ -175,7 +248,21 @@ impl Node {
     /// The cat that it hears: by the config, else by its description. `None`: not known (yet).
     pub fn cat(&self) -> Option<String> {
         let described = || self.description().map(|description| description.cat_name).filter(|name| !name.is_empty());
-        self.inner.configured_cat.clone().or_else(described)
+        self.inner.configured_cat.clone().or_else(|| self.lent_cat()).or_else(described)
+    }
+
+    /// The cat that was heard in this boot. Another node may have taken the place of the one that was heard, so this is
+    /// not always [`Node::cat`].
+    pub fn cat_of_boot(&self, boot_id: u64) -> Option<String> {
+        let cats = self.inner.cats.lock().unwrap_or_else(PoisonError::into_inner);
+        let described = cats.iter().find(|(boot, _)| *boot == boot_id).map(|(_, cat)| cat.clone());
+        drop(cats);
+        let described = described.map(|cat| Some(cat).filter(|name| !name.is_empty()));
+        self.inner
+            .configured_cat
+            .clone()
+            .or_else(|| self.lent_cat())
+            .or_else(|| described.unwrap_or_else(|| self.cat()))
     }
 
     /// Its last description. `None`: it has never answered.
@@ -327,6 +414,7 @@ impl Node {
             state: source.state(),
             detail: source.detail,
             id: self.proved_id(&answer, &challenge),
+            claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).map(|key| NodeId::of_spki(key)),
         });
         Ok(answer)
     }
@@ -337,8 +425,16 @@ impl Node {
         identity::verify(&answer.public_key, &answer.proof, challenge, answer.boot_id, dialled).ok()
     }
 
-    /// Describes the node every few seconds, forever. Logs when it is found and when it does not answer.
+    /// Describes the node every few seconds, until it is dismissed. Never returns.
     pub(crate) async fn keep_described(&self) {
+        tokio::select! {
+            () = self.describe_often() => {}
+            () = self.dismissed() => std::future::pending().await,
+        }
+    }
+
+    /// Describes the node every few seconds, forever. Logs when it is found and when it does not answer.
+    async fn describe_often(&self) {
         let mut backoff = Backoff::new(DESCRIBE_AGAIN.0, DESCRIBE_AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         let mut known = false;

@@ -1,7 +1,8 @@
 //! The registry of cat-nodes: which ones the hub knows, and which one hears a given cat.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use daemon::backoff::Backoff;
@@ -12,18 +13,25 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::address::NodeConfig;
+use crate::lobby::{Lobby, Seated, WaitingNode};
 use crate::node::Node;
 
 /// Most nodes that a hub listens to, configured ones included. A node that is discovered beyond that is refused, which
 /// is counted and logged.
 pub const MAX_NODES: usize = 64;
 
+/// Most entries of the list of nodes, those included that a person has taken back since the start. None can be added
+/// beyond that until the hub is restarted.
+const MAX_ENTRIES: usize = 4 * MAX_NODES;
+
 /// First and longest wait before the default node, which has not answered yet, is asked again.
 const DEFAULT_AGAIN: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// The nodes of the hub: the configured ones in the order of the config, then the discovered ones in the order of their
-/// discovery. Without configured nodes, the default node joins them once it has answered. A node is never removed and
-/// never changes its place: one that is away is still known. Clones share the registry.
+/// discovery. Without configured nodes, the default node joins them once it has answered. A node never changes its
+/// place: one that is away is still known. Only when a person takes the admission of a discovered node back, the node
+/// is dismissed. Beside the nodes, the registry has the discovered nodes that wait to be admitted. Clones share the
+/// registry.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     shared: Arc<Shared>,
@@ -34,7 +42,38 @@ struct Shared {
     nodes: watch::Sender<Vec<Node>>,
     /// The node that is on the hub's own machine, if there is one. `None`: nodes are configured.
     default: Option<Node>,
+    /// URL of the node on the hub's own machine, which no config names. `None`: nodes are configured.
+    local_url: Option<String>,
+    lobby: Mutex<Lobby>,
+    /// How many nodes were dismissed.
+    dismissals: watch::Sender<u64>,
     refused: AtomicU64,
+}
+
+/// What became of a discovered node that has answered.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// It is a node of the hub from now on.
+    Joined,
+    /// It is the node that has its URL, which can be dialled at its addresses.
+    AtHome,
+    /// It is already known under another name.
+    Known(Node),
+    /// It waits until a person admits it. `true`: since now.
+    Waits(bool),
+    /// It has the URL of a node whose id it does not prove.
+    Impostor,
+    /// A person has refused it.
+    Refused,
+    /// There are [`MAX_NODES`] already.
+    Full,
+    /// Too many nodes wait, in all or at its address.
+    Crowded,
+}
+
+/// Whether a URL is like those of discovered nodes: `http://HOST.local:PORT`.
+fn is_discovered_url(url: &str) -> bool {
+    url.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).is_some_and(|(host, _)| host.ends_with(".local"))
 }
 
 /// The registry already holds [`MAX_NODES`] nodes.
@@ -48,7 +87,18 @@ impl Nodes {
     /// If a URL is not valid.
     pub fn new(configs: &[NodeConfig]) -> Result<Self, tonic::transport::Error> {
         assert!(!configs.is_empty(), "without configured nodes there is a default node");
-        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None))
+        Ok(Self::with(configs.iter().map(Node::new).collect::<Result<_, _>>()?, None, None))
+    }
+
+    /// No configured nodes, but the default node was heard before, or no others can be discovered: it counts as
+    /// configured.
+    ///
+    /// # Errors
+    /// If its URL is not valid.
+    pub fn with_default_heard(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
+        let node = Node::new(config)?;
+        let local_url = Some(node.url().to_owned());
+        Ok(Self::with(vec![node], None, local_url))
     }
 
     /// No configured nodes. The default node is called while no other is known. It joins the nodes once it has
@@ -57,17 +107,26 @@ impl Nodes {
     /// # Errors
     /// If its URL is not valid.
     pub fn with_default(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Ok(Self::with(Vec::new(), Some(Node::new(config)?)))
+        let node = Node::new(config)?;
+        let local_url = Some(node.url().to_owned());
+        Ok(Self::with(Vec::new(), Some(node), local_url))
     }
 
-    fn with(nodes: Vec<Node>, default: Option<Node>) -> Self {
-        let shared = Shared { nodes: watch::Sender::new(nodes), default, refused: AtomicU64::new(0) };
+    fn with(nodes: Vec<Node>, default: Option<Node>, local_url: Option<String>) -> Self {
+        let (nodes, dismissals) = (watch::Sender::new(nodes), watch::Sender::new(0));
+        let (lobby, refused) = (Mutex::default(), AtomicU64::new(0));
+        let shared = Shared { nodes, default, local_url, lobby, dismissals, refused };
         Self { shared: Arc::new(shared) }
     }
 
     /// The default node, while no node is known.
     pub fn expected(&self) -> Option<Node> {
-        self.shared.default.clone().filter(|_| self.shared.nodes.borrow().is_empty())
+        self.shared.default.clone().filter(|_| self.known().is_empty())
+    }
+
+    /// Whether this is the node on the hub's own machine, which no config names.
+    pub fn is_on_this_machine(&self, node: &Node) -> bool {
+        self.shared.local_url.as_deref() == Some(node.url())
     }
 
     /// Asks the default node, and lets it join the nodes if it answers, unless it is known under another name. Returns
@@ -95,7 +154,7 @@ impl Nodes {
             return true;
         }
         let added = self.shared.nodes.send_if_modified(|nodes| {
-            let joins = nodes.len() < MAX_NODES && nodes.iter().all(|known| known.url() != node.url());
+            let joins = has_room(nodes) && nodes.iter().all(|known| known.url() != node.url());
             if joins {
                 nodes.push(node.clone());
             }
@@ -117,17 +176,21 @@ impl Nodes {
 
     /// All nodes, as they are now.
     pub fn iter(&self) -> impl Iterator<Item = Node> + use<> {
-        self.shared.nodes.borrow().clone().into_iter()
+        self.known().into_iter()
     }
 
-    /// Wakes when nodes are added.
+    fn known(&self) -> Vec<Node> {
+        self.shared.nodes.borrow().iter().filter(|node| !node.is_dismissed()).cloned().collect()
+    }
+
+    /// Wakes when nodes are added. The list has dismissed nodes too, so that no node changes its place.
     pub fn watch(&self) -> watch::Receiver<Vec<Node>> {
         self.shared.nodes.subscribe()
     }
 
     /// The node with this URL.
     pub fn get(&self, url: &str) -> Option<Node> {
-        self.shared.nodes.borrow().iter().find(|node| node.url() == url).cloned()
+        self.iter().find(|node| node.url() == url)
     }
 
     /// The node with this URL, this id, or an id that begins with these 16 digits.
@@ -145,7 +208,7 @@ impl Nodes {
     /// If there are [`MAX_NODES`] already.
     pub fn add(&self, node: Node) -> Result<(), Full> {
         let added = self.shared.nodes.send_if_modified(|nodes| {
-            let fits = nodes.len() < MAX_NODES;
+            let fits = has_room(nodes);
             if fits {
                 nodes.push(node);
             }
@@ -154,20 +217,216 @@ impl Nodes {
         if added { Ok(()) } else { Err(Full) }
     }
 
+    /// Admits every discovered node that no person has refused.
+    pub fn admit_all(&self) {
+        self.lobby().admit_all();
+    }
+
+    /// Whether every discovered node is admitted.
+    pub fn admits_all(&self) -> bool {
+        self.lobby().admits_all()
+    }
+
+    /// Replaces the keys of the admitted nodes (ids, or URLs of nodes without one), and adds pairs of a URL and an id
+    /// that was proved there. Waiting nodes that are admitted now join. Discovered nodes that are not admitted any more
+    /// are dismissed. Nodes that find no place go on waiting.
+    pub fn set_admitted(&self, keys: BTreeSet<String>, ids: impl IntoIterator<Item = (String, String)>) {
+        let mut lobby = self.lobby();
+        let configured: Vec<Node> = self.iter().filter(|node| !node.is_discovered()).collect();
+        lobby.set(keys, ids, |url| configured.iter().any(|node| node.url() == url));
+        lobby.unseat(|node| self.configured_twin_of(node).is_some());
+        for (node, service) in lobby.take_admitted() {
+            if self.join(&mut lobby, &node).is_err() {
+                lobby.seat(node, service);
+            }
+        }
+        for node in self.iter().filter(|node| !lobby.keeps(node)) {
+            self.dismiss(&node);
+            info!(node = node.url(), "node forgotten: it is not listened to any more");
+        }
+    }
+
+    fn dismiss(&self, node: &Node) {
+        node.dismiss();
+        self.shared.dismissals.send_modify(|count| *count += 1);
+    }
+
+    /// Wakes when nodes are dismissed.
+    pub(crate) fn dismissals(&self) -> watch::Receiver<u64> {
+        self.shared.dismissals.subscribe()
+    }
+
+    /// Whether the node with this URL was dismissed, and none has this URL now.
+    pub(crate) fn is_dismissed(&self, url: &str) -> bool {
+        let nodes = self.shared.nodes.borrow();
+        let mut of_url = nodes.iter().filter(|node| node.url() == url).peekable();
+        of_url.peek().is_some() && of_url.all(Node::is_dismissed)
+    }
+
+    /// Adds an admitted node that was heard before the hub started, by the key under which it was admitted, so that it
+    /// is missed if it does not come back. Does nothing if there is a node with this URL, or no place, or if the URL is
+    /// not that of a discovered node.
+    pub fn expect(&self, key: &str, url: &str) {
+        let mut lobby = self.lobby();
+        if self.get(url).is_some() || !is_discovered_url(url) {
+            return;
+        }
+        let Ok(node) = Node::discovered(url.to_owned()) else { return };
+        if self.add(node).is_ok() {
+            lobby.expect(key, url);
+            info!(node = url, "a node that was heard before is expected");
+        }
+    }
+
+    fn join(&self, lobby: &mut Lobby, node: &Node) -> Result<(), Full> {
+        match self.get(node.url()) {
+            Some(entry) => {
+                entry.set_addresses(node.addresses());
+            }
+            None => {
+                // It may have been expected at the URL that it had before.
+                let has_moved = |old: &Node| old.description().is_none() && lobby.is_expected(old.url(), node);
+                let before: Vec<Node> = self.iter().filter(has_moved).collect();
+                for old in before {
+                    lobby.expect_no_more(old.url());
+                    self.dismiss(&old);
+                }
+                self.add(node.clone())?;
+            }
+        }
+        lobby.learn(node);
+        info!(node = node.url(), addresses = ?node.addresses(), "node discovered");
+        Ok(())
+    }
+
+    /// Decides about a discovered node that has answered, and was announced as this service.
+    pub(crate) fn receive(&self, node: Node, service: &str) -> Received {
+        let mut lobby = self.lobby();
+        if let Some(entry) = self.get(node.url()) {
+            if lobby.may_stand_for(&entry, &node, &self.known()) {
+                lobby.learn(&node);
+                return Received::AtHome;
+            }
+            if node.id().is_none() {
+                return Received::Impostor;
+            }
+        } else if let Some(twin) = self.twin_of(&node) {
+            return Received::Known(twin);
+        } else if lobby.admits(&node) {
+            return if self.join(&mut lobby, &node).is_ok() { Received::Joined } else { Received::Full };
+        } else if let Some(configured) = self.configured_twin_of(&node) {
+            return Received::Known(configured);
+        }
+        match lobby.seat(node, service.to_owned()) {
+            Seated::New => Received::Waits(true),
+            Seated::Again => Received::Waits(false),
+            Seated::Refused => Received::Refused,
+            Seated::Full => Received::Crowded,
+        }
+    }
+
+    /// Of the waiting nodes that were announced as `service`, only those with these keys are there still.
+    pub(crate) fn keep_waiting(&self, service: &str, keys: &[String]) {
+        self.lobby().keep_of(service, keys);
+    }
+
+    /// Whether a node with an id is known to have this node's URL.
+    pub(crate) fn knows_id_at(&self, node: &Node) -> bool {
+        self.lobby().knows_id_at(node)
+    }
+
+    /// Whether there is a node with this URL, or an id is known there.
+    pub(crate) fn knows_url(&self, url: &str) -> bool {
+        let has_id = || Node::discovered(url.to_owned()).is_ok_and(|node| self.knows_id_at(&node));
+        self.get(url).is_some() || has_id()
+    }
+
+    /// Whether the hub may listen to what has answered last at this node's URL. `false`: the node was discovered, and
+    /// another one answers there, which no person has admitted.
+    pub fn may_be_heard(&self, node: &Node) -> bool {
+        let all = self.known();
+        self.lobby().may_be_heard(node, &all)
+    }
+
+    /// The discovered nodes that wait to be admitted, in the order of their coming. At most
+    /// [`MAX_WAITING`](crate::MAX_WAITING).
+    pub fn waiting(&self) -> Vec<WaitingNode> {
+        self.lobby().waiting()
+    }
+
+    /// The nodes that a person has refused since the start, as they waited.
+    pub fn refused_nodes(&self) -> Vec<WaitingNode> {
+        self.lobby().refused()
+    }
+
+    /// The ids that were proved at a URL and count there.
+    pub fn ids_at(&self, url: &str) -> BTreeSet<String> {
+        self.lobby().ids_at(url)
+    }
+
+    /// The keys under which the node at a URL may be admitted: the URL, and every id that counts there, except those
+    /// that another node has recently proved: two machines may have swapped their names.
+    pub fn keys_at(&self, url: &str) -> BTreeSet<String> {
+        let mut keys = self.lobby().keys_at(url);
+        for other in self.iter().filter(|other| other.url() != url) {
+            if let Some(id) = other.recent_description().and_then(|description| description.id) {
+                keys.remove(&id.to_string());
+            }
+        }
+        keys
+    }
+
+    /// Forgets which nodes were at a URL that is not configured, and dismisses the node there.
+    pub fn forget(&self, url: &str) {
+        let mut lobby = self.lobby();
+        lobby.forget(url);
+        if let Some(node) = self.get(url).filter(Node::is_discovered) {
+            self.dismiss(&node);
+            info!(node = url, "node forgotten: it is not listened to any more");
+        }
+    }
+
+    /// Drops a waiting node, and does not let it wait again until the hub stops. A discovered node with this key that
+    /// the hub listens to is dismissed.
+    pub fn refuse(&self, key: &str) {
+        let mut lobby = self.lobby();
+        lobby.refuse(key.to_owned());
+        for node in self.iter().filter(|node| !lobby.keeps(node)) {
+            self.dismiss(&node);
+            info!(node = node.url(), "node refused: it is not listened to any more");
+        }
+    }
+
+    /// Takes a refusal back.
+    pub fn pardon(&self, key: &str) {
+        self.lobby().pardon(key);
+    }
+
+    /// Whether another node can be added.
+    pub fn has_room(&self) -> bool {
+        has_room(&self.shared.nodes.borrow())
+    }
+
+    fn lobby(&self) -> MutexGuard<'_, Lobby> {
+        self.shared.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Counts a discovered node that was refused.
     pub fn count_refused(&self) {
         self.shared.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often a discovered node was refused because there are [`MAX_NODES`] already.
+    /// How often the hub turned away an announced node: there were [`MAX_NODES`] already, too many waited, or it
+    /// claimed the URL of another node.
     pub fn refused(&self) -> u64 {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
     /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
     /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
-    /// since it may only repeat what the other says. Of two that prove none, the earlier one counts, unless the later
-    /// one is configured: then it is so on purpose.
+    /// since it may only repeat what the other says; a configured one only if it claims that id itself, so that nobody
+    /// else can silence it. Of two that prove none, the earlier one counts, unless the later one is configured: then it
+    /// is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
         let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
         let mut is_earlier = true;
@@ -180,9 +439,21 @@ impl Nodes {
             theirs.is_some_and(|theirs| match (mine.id, theirs.id) {
                 (Some(mine), Some(theirs)) => is_earlier && mine == theirs,
                 (Some(_), None) => false,
-                (None, Some(_)) => node.is_discovered(),
+                (None, Some(theirs)) => node.is_discovered() || mine.claimed_id == Some(theirs),
                 (None, None) => is_earlier && node.is_discovered(),
             })
+        })
+    }
+
+    /// The configured node that a discovered one, which has proved its id, is too: it has the same boot id, and proves
+    /// or claims that id. Behind a forwarded port a node proves no id, because the hub dials another address than its
+    /// own. Its owner wrote the address down, so the claim is believed.
+    fn configured_twin_of(&self, node: &Node) -> Option<Node> {
+        let mine = node.description().filter(|description| description.boot_id != 0)?;
+        let id = mine.id?;
+        self.iter().filter(|other| !other.is_discovered()).find(|other| {
+            let theirs = other.recent_description().filter(|theirs| theirs.boot_id == mine.boot_id);
+            theirs.is_some_and(|theirs| theirs.id.or(theirs.claimed_id) == Some(id))
         })
     }
 
@@ -207,7 +478,7 @@ impl Nodes {
     /// The node that hears this cat: the one that is configured for it, else the one that describes itself so. Names
     /// that no node claims go to the default node if it is known, else to the first node.
     pub fn for_cat(&self, cat: &str) -> Node {
-        let nodes = self.shared.nodes.borrow();
+        let nodes = self.known();
         let configured = || nodes.iter().find(|node| node.configured_cat() == Some(cat));
         let described =
             || nodes.iter().find(|node| node.configured_cat().is_none() && node.cat().is_some_and(|name| name == cat));
@@ -235,6 +506,10 @@ impl Nodes {
             }
         }
     }
+}
+
+fn has_room(nodes: &[Node]) -> bool {
+    nodes.len() < MAX_ENTRIES && nodes.iter().filter(|node| !node.is_dismissed()).count() < MAX_NODES
 }
 
 #[cfg(test)]

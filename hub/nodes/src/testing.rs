@@ -14,6 +14,19 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
+use crate::node::Node;
+use crate::registry::{Nodes, Received};
+
+/// Lets the hub find a node at this address, as if the node had announced itself under this URL.
+pub async fn announce(nodes: &Nodes, url: &str, address: SocketAddr) {
+    let node = Node::discovered(url.to_owned()).unwrap();
+    node.set_addresses(vec![address]);
+    node.describe().await.unwrap();
+    if matches!(nodes.receive(node, url), Received::AtHome) {
+        nodes.get(url).unwrap().set_addresses(vec![address]);
+    }
+}
+
 /// A node with a tape that the test writes. Clones are the same node.
 #[derive(Debug, Clone)]
 pub struct FakeNode {
@@ -76,9 +89,14 @@ impl FakeNode {
     pub async fn serve(&self) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        self.serve_at(listener);
+        address
+    }
+
+    /// Serves the tape on this port.
+    pub fn serve_at(&self, listener: tokio::net::TcpListener) {
         let server = tonic::transport::Server::builder().add_service(CatServer::new(self.clone()));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        address
     }
 }
 

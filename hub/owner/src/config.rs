@@ -112,11 +112,13 @@ impl OwnerConfig {
             return self.bad("channels", format!("has more than {MOST_CHANNELS}"));
         }
         let mut names = HashSet::new();
+        if let Some(twice) = self.channels.iter().find(|channel| !names.insert(channel.name())) {
+            let name = twice.name();
+            let why = format!("two channels are named {name:?}; give one of them another name");
+            return self.bad(&format!("channels.{name}"), why);
+        }
         for channel in &self.channels {
             let name = channel.name();
-            if !names.insert(name) {
-                return self.bad("channels", format!("two are named {name:?}; give one of them another name"));
-            }
             if channel.needs_broker() && !has_broker {
                 let why = format!("a channel of type {} needs an [mqtt] table", channel.kind());
                 return self.bad("channels", why);
@@ -166,13 +168,19 @@ pub fn check(
         return Err(ConfigError::value("owners", format!("has more than {MOST_OWNERS}")));
     }
     let mut names = HashSet::new();
-    for owner in owners {
+    for (index, owner) in owners.iter().enumerate() {
         if owner.name.is_empty() {
-            return Err(ConfigError::value("owners.name", "is empty; give every owner a name"));
+            // An owner without a name is named by its place.
+            let key = format!("owners.{}.name", index + 1);
+            return Err(ConfigError::value(key, "is empty; give every owner a name"));
         }
         if !names.insert(&owner.name) {
-            return Err(ConfigError::value("owners.name", format!("two owners are named {:?}", owner.name)));
+            let why = format!("two owners are named {:?}; give one of them another name", owner.name);
+            return owner.bad("name", why);
         }
+    }
+    // After the names: what follows says by its name which owner it is about.
+    for owner in owners {
         owner.check(mqtt.is_some(), notices.public_url.is_some())?;
     }
     if let Some(url) = &notices.public_url {

@@ -10,9 +10,10 @@ use std::time::Duration;
 use daemon::backoff::Backoff;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::clock::Clock;
 use hub_base::time::{days_before, now_ns};
 use hub_store::StoreError;
-use hub_store::notifications::{ChannelName, Notification};
+use hub_store::notifications::{ChannelName, LONGEST_WAIT, Notification};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -49,7 +50,8 @@ const TIDY_PERIOD: Duration = Duration::from_secs(600);
 /// Notifications that are deleted each [`TIDY_PERIOD`], at most: a clock that lied costs little until somebody notices.
 const FORGET_BATCH: usize = 1_000;
 
-const HOUR_NS: i64 = 3_600 * 1_000_000_000;
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// What all tasks share.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
@@ -133,7 +135,14 @@ impl Worker {
                 }
             }
             for notification in due {
-                if self.shared.stop.is_cancelled() || !self.deliver(&notification).await {
+                if self.shared.stop.is_cancelled() {
+                    break;
+                }
+                // Its event may have been deleted while the notifications before it were delivered.
+                if self.is_withdrawn(notification.id).await {
+                    continue;
+                }
+                if !self.deliver(&notification).await {
                     break;
                 }
             }
@@ -151,6 +160,11 @@ impl Worker {
                 Vec::new()
             }
         }
+    }
+
+    /// If the store does not answer, the notification is delivered: rather one too many than one too few.
+    async fn is_withdrawn(&self, id: i64) -> bool {
+        matches!(self.shared.outbox.store().notification_is_pending(id).await, Ok(false))
     }
 
     /// Tries one notification. `false`: read the outbox again before the next one.
@@ -211,7 +225,8 @@ impl Worker {
             self.works = false;
         }
         let mut retried = self.shared.outbox.store().notification_retried();
-        let patience = Patience::of(&self.shared.config, notification, now_ns());
+        let age = age_of(self.shared.outbox.store().clock(), notification.queued_at_ns, now_ns());
+        let patience = Patience::of(&self.shared.config, notification, age);
         let (backoff, counters) = (self.backoff.next_wait(), self.shared.outbox.counters());
         let next = patience.after(&failure, backoff);
         counters.failed.add_one(self.channel.kind);
@@ -273,7 +288,16 @@ impl Worker {
 
 /// Longest wait that a server can ask for with `Retry-After`. The channel rests meanwhile, so one answer must not
 /// silence it for a day.
-const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3_600);
+const LONGEST_ASKED_WAIT: Duration = LONGEST_WAIT;
+
+/// How long a notification has waited: by the steady clock, if it was queued in this run of the hub. One of an earlier
+/// run has the age that the wall clock says if that is plausible, and otherwise waits since the start of the hub.
+fn age_of(clock: &Clock, queued_at_ns: i64, now_ns: i64) -> Duration {
+    clock.age_of(queued_at_ns).unwrap_or_else(|since_start| {
+        let by_wall = u64::try_from(now_ns.saturating_sub(queued_at_ns)).unwrap_or(0);
+        if clock.look().is_plausible() { since_start.max(Duration::from_nanos(by_wall)) } else { since_start }
+    })
+}
 
 /// How much longer a notification is tried after its delivery has failed.
 #[derive(Debug, Clone, Copy)]
@@ -283,12 +307,10 @@ struct Patience {
 }
 
 impl Patience {
-    fn of(config: &NotificationsConfig, notification: &Notification, now_ns: i64) -> Self {
-        let age_ns = now_ns.saturating_sub(notification.queued_at_ns);
-        let left_ns = i64::from(config.max_age_h).saturating_mul(HOUR_NS).saturating_sub(age_ns);
+    fn of(config: &NotificationsConfig, notification: &Notification, age: Duration) -> Self {
         Self {
             tries_left: config.max_tries.saturating_sub(notification.tries + 1),
-            age_left: Duration::from_nanos(u64::try_from(left_ns).unwrap_or(0)),
+            age_left: (config.max_age_h * HOUR).saturating_sub(age),
         }
     }
 
@@ -313,23 +335,39 @@ fn nanoseconds(duration: Duration) -> i64 {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use hub_store::notifications::NotificationPlan;
+    use hub_base::clock::Reading;
+    use hub_store::events::{NoClip, Watermark};
+    use hub_store::notifications::{NotificationPlan, NotificationState};
     use hub_store::testing::event_notification;
     use hub_store::{Access, Store};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::watch;
 
     use super::*;
     use crate::config::{OwnerConfig, open_channels};
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_secs(60);
     const HOUR: Duration = Duration::from_secs(3_600);
 
     fn after(tries: u32, age: Duration, failure: &DeliveryFailure) -> Option<Duration> {
         let config = NotificationsConfig { max_tries: 5, max_age_h: 2, ..NotificationsConfig::default() };
         let notification = Notification { tries, ..event_notification(7) };
-        Patience::of(&config, &notification, nanoseconds(age)).after(failure, 10 * SECOND)
+        Patience::of(&config, &notification, age).after(failure, 10 * SECOND)
+    }
+
+    /// The number of the event that a request to a webhook is about.
+    async fn read_event(stream: &mut TcpStream) -> i64 {
+        let mut request = Vec::new();
+        loop {
+            assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            let text = String::from_utf8_lossy(&request);
+            let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
+                return json["event"]["id"].as_i64().unwrap();
+            }
+        }
     }
 
     /// A webhook that answers as told, and the numbers of the events that it accepted.
@@ -341,18 +379,10 @@ mod tests {
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let mut request = Vec::new();
-                let json = loop {
-                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
-                    let text = String::from_utf8_lossy(&request);
-                    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-                    if let Ok(json) = serde_json::from_str::<serde_json::Value>(body) {
-                        break json;
-                    }
-                };
+                let event = read_event(&mut stream).await;
                 let answer = *answer.borrow();
                 if answer.starts_with("204") {
-                    all.lock().unwrap().push(json["event"]["id"].as_i64().unwrap());
+                    all.lock().unwrap().push(event);
                 }
                 let head = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 stream.write_all(head.as_bytes()).await.unwrap();
@@ -402,6 +432,52 @@ mod tests {
         stop.cancel();
     }
 
+    #[tokio::test]
+    async fn notification_of_an_event_that_is_deleted_while_others_are_sent_is_not_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let toml = format!(
+            "name = \"Anna\"\n[[channels]]\ntype = \"webhook\"\nurl = \"http://{}\"",
+            listener.local_addr().unwrap()
+        );
+        let anna: OwnerConfig = toml::from_str(&toml).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let plan = || {
+            let channels = anna.channels.iter().map(ChannelName::from).collect();
+            vec![NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None }]
+        };
+        let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+        for n in 0..3 {
+            let found = hub_store::testing::event("kitchen", n * 16_000);
+            let plans = plan();
+            store.commit_event(found, Err(NoClip::Disabled), mark.clone(), |_| plans).await.unwrap();
+        }
+        let (config, stop) = (NotificationsConfig::default(), CancellationToken::new());
+        let outbox = Outbox::new(std::slice::from_ref(&anna), store.clone());
+        let channels = open_channels([&anna], None, None).unwrap();
+        Dispatcher { outbox, config, stop: stop.clone() }.start(channels, &TaskTracker::new());
+        // After the first, the worker reads the outbox again. The second is in one batch with the third.
+        let mut arrived = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = tokio::time::timeout(MINUTE, listener.accept()).await.unwrap().unwrap();
+            let event = read_event(&mut stream).await;
+            arrived.push(event);
+            if event == 2 {
+                store.delete_event(3).await.unwrap().unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+        }
+        let delivered = async || store.notifications(Some(NotificationState::Delivered), None, 9).await.unwrap().len();
+        until("the second one is delivered", async || delivered().await == 2).await;
+        let fourth = hub_store::testing::event("kitchen", 48_000);
+        let plans = plan();
+        store.commit_event(fourth, Err(NoClip::Disabled), mark, |_| plans).await.unwrap();
+        let (mut stream, _) = tokio::time::timeout(MINUTE, listener.accept()).await.unwrap().unwrap();
+        arrived.push(read_event(&mut stream).await);
+        assert_eq!(arrived, [1, 2, 4]);
+        stop.cancel();
+    }
+
     #[test]
     fn notification_is_tried_until_it_was_tried_too_often_or_is_too_old() {
         let down = DeliveryFailure::temporary("down");
@@ -409,6 +485,29 @@ mod tests {
         assert_eq!(after(3, HOUR, &down), Some(10 * SECOND));
         assert_eq!(after(4, HOUR, &down), None);
         assert_eq!(after(0, 2 * HOUR, &down), None);
+    }
+
+    #[test]
+    fn clock_that_steps_neither_ages_a_notification_nor_keeps_it_young() {
+        const DAY_NS: i64 = 86_400_000_000_000;
+        let now = Arc::new(Mutex::new(Reading { steady_ns: 0, unix_ns: 20_000 * DAY_NS, synchronised: Some(true) }));
+        let read = Arc::clone(&now);
+        let clock = Clock::with(None, move || *read.lock().unwrap());
+        let age = |queued_at_ns| {
+            let unix_ns = now.lock().unwrap().unix_ns;
+            age_of(&clock, queued_at_ns, unix_ns)
+        };
+        let set = |steady_ns, unix_ns, synchronised| {
+            *now.lock().unwrap() = Reading { steady_ns, unix_ns, synchronised: Some(synchronised) };
+        };
+        let day = 24 * HOUR;
+        assert_eq!(age(19_998 * DAY_NS), 2 * day, "of an earlier run");
+        set(DAY_NS, 30_000 * DAY_NS, false);
+        assert_eq!(age(20_000 * DAY_NS), day, "of this run, before a step ahead");
+        assert_eq!(age(19_998 * DAY_NS), day, "of an earlier run, while the clock is in doubt");
+        set(2 * DAY_NS, 10_000 * DAY_NS, false);
+        assert_eq!(age(20_000 * DAY_NS), 2 * day, "of this run, before a step back");
+        assert_eq!(age(25_000 * DAY_NS), 2 * day, "from the future");
     }
 
     #[test]

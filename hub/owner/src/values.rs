@@ -1,10 +1,10 @@
 //! Checks of values that several tables of the config file have.
 
-use daemon::config::mask_passwords;
+use daemon::config::mask_url;
 
 /// Checks a URL of HTTP.
 pub(super) fn check_url(url: &str) -> Result<(), String> {
-    let shown = mask_passwords(url);
+    let shown = mask_url(url);
     let parsed = daemon::url::parse(url)?;
     match (parsed.scheme_str(), parsed.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(()),

@@ -5,13 +5,16 @@ use std::path::Path;
 
 use daemon::terminal::escape;
 use hub_base::table::{CONTEXT_COLUMNS, MEASURED_COLUMNS, context_fields, measured_fields, records};
+use jiff::tz::TimeZone;
+use recordings::Channel;
+use recordings::start::Start;
 use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
-use sound::analysis::{Analysis, Vocalisation};
+use sound::analysis::Vocalisation;
 use sound::detection::{Context, Detection};
 use sound::verdict::Verdict;
 
-use super::FileError;
+use super::{FileError, Report};
 use crate::cli::Rows;
 
 /// Format of the output.
@@ -22,11 +25,17 @@ pub(super) enum Format {
     Csv(Rows),
 }
 
+/// Samples of canonical audio in a second.
+const SAMPLES_PER_S: u64 = SAMPLE_RATE_HZ as u64;
+
 /// Columns of a detection before the ones that all tables of detections share.
 const DETECTION_COLUMNS: [&str; 6] = ["file", "start_s", "end_s", "duration_s", "score", "kind"];
 
+/// Columns of a detection after the ones that all tables of detections share.
+const LAST_DETECTION_COLUMNS: [&str; 2] = ["at", "channel"];
+
 /// Columns of a file.
-const FILE_COLUMNS: [&str; 10] = [
+const FILE_COLUMNS: [&str; 13] = [
     "file",
     "duration_s",
     "cat_score",
@@ -37,75 +46,176 @@ const FILE_COLUMNS: [&str; 10] = [
     "peak_dbfs",
     "clipped_fraction",
     "error",
+    "warning",
+    "recorded_at",
+    "channel",
 ];
 
-/// Writes what comes before the first file.
-pub(super) fn begin(out: &mut impl Write, format: Format) -> io::Result<()> {
-    match format {
-        Format::Table | Format::Json => Ok(()),
-        Format::Csv(Rows::Detections) => out.write_all(&records([detection_columns()])),
-        Format::Csv(Rows::Files) => out.write_all(&records([FILE_COLUMNS])),
+/// The place of the error in [`FILE_COLUMNS`].
+const ERROR_COLUMN: usize = 9;
+
+/// How the results are written.
+#[derive(Debug, Clone)]
+pub(super) struct Output {
+    pub(super) format: Format,
+    /// The time zone of the dates.
+    pub(super) zone: Option<TimeZone>,
+}
+
+impl Output {
+    /// Writes what comes before the first file.
+    pub(super) fn begin(&self, out: &mut impl Write) -> io::Result<()> {
+        match self.format {
+            Format::Table | Format::Json => Ok(()),
+            Format::Csv(Rows::Detections) => out.write_all(&records([detection_columns()])),
+            Format::Csv(Rows::Files) => out.write_all(&records([FILE_COLUMNS])),
+        }
+    }
+
+    /// Writes the result of one file, or of one of its channels.
+    pub(super) fn found(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
+        match self.format {
+            Format::Table => self.table(out, path, report),
+            Format::Json => self.json(out, path, report),
+            Format::Csv(Rows::Detections) => {
+                out.write_all(&records(report.heard.iter().map(|heard| self.detection_row(path, report, heard))))
+            }
+            Format::Csv(Rows::Files) => out.write_all(&records([self.file_row(path, report)])),
+        }?;
+        out.flush()
+    }
+
+    /// Writes a file that could not be analysed, if the format has a row or a line for it.
+    pub(super) fn failed(&self, out: &mut impl Write, path: &Path, why: &FileError) -> io::Result<()> {
+        if self.format == Format::Csv(Rows::Files) {
+            let mut row = [const { String::new() }; FILE_COLUMNS.len()];
+            (row[0], row[ERROR_COLUMN]) = (path.display().to_string(), why.to_string());
+            out.write_all(&records([row]))?;
+        }
+        if self.format == Format::Json {
+            let line = FailedLine { file: path.display().to_string(), error: why.to_string() };
+            serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+            out.write_all(b"\n")?;
+        }
+        out.flush()
+    }
+
+    /// The moment of a sample, in the zone of the user or else of the recorder. Without either it is what the
+    /// recorder's clock showed, without an offset.
+    fn moment(&self, start: Option<&Start>, sample: u64) -> Option<String> {
+        let start = start?;
+        let since = jiff::Span::new().try_milliseconds(i64::try_from(sample / (SAMPLES_PER_S / 1000)).ok()?).ok()?;
+        match start.in_zone(self.zone.as_ref()) {
+            Some(moment) => Some(moment.checked_add(since).ok()?.strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()),
+            None => Some(start.clock.checked_add(since).ok()?.strftime("%Y-%m-%dT%H:%M:%S%.3f").to_string()),
+        }
+    }
+
+    fn detection_row(&self, path: &Path, report: &Report, heard: &Vocalisation) -> impl Iterator<Item = String> {
+        let found = &heard.detection;
+        let fields: [String; DETECTION_COLUMNS.len()] = [
+            path.display().to_string(),
+            seconds(found.start_sample).to_string(),
+            seconds(found.end_sample).to_string(),
+            seconds(found.end_sample - found.start_sample).to_string(),
+            found.score.to_string(),
+            heard.kind.as_str().into(),
+        ];
+        let last: [String; LAST_DETECTION_COLUMNS.len()] =
+            [self.moment(report.start.as_ref(), found.start_sample).unwrap_or_default(), channel_text(report.channel)];
+        let shared = context_fields(&found.context).into_iter().chain(measured_fields(&found.measurements));
+        fields.into_iter().chain(shared).chain(last)
+    }
+
+    fn file_row(&self, path: &Path, report: &Report) -> [String; FILE_COLUMNS.len()] {
+        let Report { analysis, heard, .. } = report;
+        let samples: u64 = heard.iter().map(|heard| heard.detection.end_sample - heard.detection.start_sample).sum();
+        [
+            path.display().to_string(),
+            analysis.duration_s.to_string(),
+            analysis.cat_score.to_string(),
+            heard.len().to_string(),
+            seconds(samples).to_string(),
+            verdict(heard).into(),
+            analysis.level.rms_dbfs.to_string(),
+            analysis.level.peak_dbfs.to_string(),
+            analysis.level.clipped_fraction.to_string(),
+            String::new(),
+            report.warnings.join("; "),
+            self.moment(report.start.as_ref(), 0).unwrap_or_default(),
+            channel_text(report.channel),
+        ]
+    }
+
+    fn json(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
+        let start = report.start.as_ref();
+        let line = FileLine {
+            file: path.display().to_string(),
+            duration_s: report.analysis.duration_s,
+            cat_score: report.analysis.cat_score,
+            detections: report
+                .heard
+                .iter()
+                .map(|heard| DetectionLine {
+                    start_s: seconds(heard.detection.start_sample),
+                    end_s: seconds(heard.detection.end_sample),
+                    score: heard.detection.score,
+                    context: &heard.detection.context,
+                    at: self.moment(start, heard.detection.start_sample),
+                })
+                .collect(),
+            channel: report.channel.map(|channel| channel.to_string()),
+            recorded_at: self.moment(start, 0),
+            recorded_at_from: start.map(|start| start.from),
+            warnings: &report.warnings,
+        };
+        serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
+        out.write_all(b"\n")
+    }
+
+    fn table(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
+        let Report { analysis, heard, .. } = report;
+        let count = heard.len();
+        let channel = report.channel.map_or_else(String::new, |channel| format!(" (channel {channel})"));
+        let start = self.moment(report.start.as_ref(), 0).map_or_else(String::new, |at| format!(", from {at}"));
+        writeln!(
+            out,
+            "{}{channel}: {:.2} s{start}, cat score {:.2}, {} ({})",
+            escape(&path.display().to_string()),
+            analysis.duration_s,
+            analysis.cat_score,
+            if count == 1 { "1 vocalisation".to_owned() } else { format!("{count} vocalisations") },
+            verdict(heard),
+        )?;
+        if count > 0 {
+            writeln!(out, "     from s      to s  score  context            food  isol. brush  pitch Hz")?;
+        }
+        for heard in heard {
+            let found = &heard.detection;
+            let probabilities = &found.context.probabilities;
+            writeln!(
+                out,
+                "  {:9.2} {:9.2}   {:.2}  {:16}   {:.2}  {:.2}  {:.2}   {:7.0}",
+                seconds(found.start_sample),
+                seconds(found.end_sample),
+                found.score,
+                found.context.label.as_str(),
+                probabilities.waiting_for_food,
+                probabilities.isolation,
+                probabilities.brushing,
+                found.measurements.pitch_median_hz,
+            )?;
+        }
+        Ok(())
     }
 }
 
-/// Writes the result of one file.
-pub(super) fn found(
-    out: &mut impl Write,
-    format: Format,
-    path: &Path,
-    analysis: &Analysis,
-    heard: &[Vocalisation],
-) -> io::Result<()> {
-    match format {
-        Format::Table => table(out, path, analysis, heard),
-        Format::Json => json(out, path, analysis, heard),
-        Format::Csv(Rows::Detections) => out.write_all(&records(heard.iter().map(|heard| detection_row(path, heard)))),
-        Format::Csv(Rows::Files) => out.write_all(&records([file_row(path, analysis, heard)])),
-    }?;
-    out.flush()
-}
-
-/// Writes a file that could not be analysed, if the format has a row for it.
-pub(super) fn failed(out: &mut impl Write, format: Format, path: &Path, why: &FileError) -> io::Result<()> {
-    if format == Format::Csv(Rows::Files) {
-        let mut row = [const { String::new() }; FILE_COLUMNS.len()];
-        (row[0], row[FILE_COLUMNS.len() - 1]) = (path.display().to_string(), why.to_string());
-        out.write_all(&records([row]))?;
-    }
-    out.flush()
+fn channel_text(channel: Option<Channel>) -> String {
+    channel.map_or_else(String::new, |channel| channel.to_string())
 }
 
 fn detection_columns() -> impl Iterator<Item = &'static str> {
-    DETECTION_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(MEASURED_COLUMNS)
-}
-
-fn detection_row(path: &Path, heard: &Vocalisation) -> impl Iterator<Item = String> {
-    let found = &heard.detection;
-    let fields: [String; DETECTION_COLUMNS.len()] = [
-        path.display().to_string(),
-        seconds(found.start_sample).to_string(),
-        seconds(found.end_sample).to_string(),
-        seconds(found.end_sample - found.start_sample).to_string(),
-        found.score.to_string(),
-        heard.kind.as_str().into(),
-    ];
-    fields.into_iter().chain(context_fields(&found.context)).chain(measured_fields(&found.measurements))
-}
-
-fn file_row(path: &Path, analysis: &Analysis, heard: &[Vocalisation]) -> [String; FILE_COLUMNS.len()] {
-    let samples: u64 = heard.iter().map(|heard| heard.detection.end_sample - heard.detection.start_sample).sum();
-    [
-        path.display().to_string(),
-        analysis.duration_s.to_string(),
-        analysis.cat_score.to_string(),
-        heard.len().to_string(),
-        seconds(samples).to_string(),
-        verdict(heard).into(),
-        analysis.level.rms_dbfs.to_string(),
-        analysis.level.peak_dbfs.to_string(),
-        analysis.level.clipped_fraction.to_string(),
-        String::new(),
-    ]
+    DETECTION_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(MEASURED_COLUMNS).chain(LAST_DETECTION_COLUMNS)
 }
 
 fn verdict(heard: &[Vocalisation]) -> &'static str {
@@ -119,6 +229,20 @@ struct FileLine<'a> {
     duration_s: f64,
     cat_score: f32,
     detections: Vec<DetectionLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_at_from: Option<&'static str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct FailedLine {
+    file: String,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -127,57 +251,8 @@ struct DetectionLine<'a> {
     end_s: f64,
     score: f32,
     context: &'a Context,
-}
-
-fn json(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Vocalisation]) -> io::Result<()> {
-    let line = FileLine {
-        file: path.display().to_string(),
-        duration_s: analysis.duration_s,
-        cat_score: analysis.cat_score,
-        detections: heard.iter().map(|heard| DetectionLine::from(&heard.detection)).collect(),
-    };
-    serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
-    out.write_all(b"\n")
-}
-
-impl<'a> From<&'a Detection> for DetectionLine<'a> {
-    fn from(found: &'a Detection) -> Self {
-        let (start_s, end_s) = (seconds(found.start_sample), seconds(found.end_sample));
-        Self { start_s, end_s, score: found.score, context: &found.context }
-    }
-}
-
-fn table(out: &mut impl Write, path: &Path, analysis: &Analysis, heard: &[Vocalisation]) -> io::Result<()> {
-    let count = heard.len();
-    writeln!(
-        out,
-        "{}: {:.2} s, cat score {:.2}, {} ({})",
-        escape(&path.display().to_string()),
-        analysis.duration_s,
-        analysis.cat_score,
-        if count == 1 { "1 vocalisation".to_owned() } else { format!("{count} vocalisations") },
-        verdict(heard),
-    )?;
-    if count > 0 {
-        writeln!(out, "     from s      to s  score  context            food  isol. brush  pitch Hz")?;
-    }
-    for heard in heard {
-        let found = &heard.detection;
-        let probabilities = &found.context.probabilities;
-        writeln!(
-            out,
-            "  {:9.2} {:9.2}   {:.2}  {:16}   {:.2}  {:.2}  {:.2}   {:7.0}",
-            seconds(found.start_sample),
-            seconds(found.end_sample),
-            found.score,
-            found.context.label.as_str(),
-            probabilities.waiting_for_food,
-            probabilities.isolation,
-            probabilities.brushing,
-            found.measurements.pitch_median_hz,
-        )?;
-    }
-    Ok(())
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
 }
 
 fn seconds(samples: u64) -> f64 {
@@ -186,17 +261,19 @@ fn seconds(samples: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use sound::detector::DetectorConfig;
-
-    use super::super::recording::analyze_file;
+    use super::super::recording::{Options, analyze_file};
     use super::super::tests::{spec, wav};
     use super::*;
 
     fn written(format: Format, path: &Path) -> String {
-        let (analysis, heard) = analyze_file(path, DetectorConfig::default()).unwrap();
+        written_in(&Output { format, zone: None }, path)
+    }
+
+    fn written_in(output: &Output, path: &Path) -> String {
+        let reports = analyze_file(path, &Options::default()).unwrap();
         let mut out = Vec::new();
-        begin(&mut out, format).unwrap();
-        found(&mut out, format, path, &analysis, &heard).unwrap();
+        output.begin(&mut out).unwrap();
+        output.found(&mut out, path, &reports[0]).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -232,6 +309,14 @@ mod tests {
     }
 
     #[test]
+    fn file_that_cannot_be_analysed_has_a_line_of_json() {
+        let mut out = Vec::new();
+        let output = Output { format: Format::Json, zone: None };
+        output.failed(&mut out, Path::new("a.wav"), &FileError::EmptyFolder).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "{\"file\":\"a.wav\",\"error\":\"no recording in this folder\"}\n");
+    }
+
+    #[test]
     fn csv_has_a_row_for_each_detection_or_for_each_file() {
         let rows = |rows| {
             let text = written(Format::Csv(rows), meow());
@@ -243,7 +328,7 @@ mod tests {
         let (header, detections) = rows(Rows::Detections);
         let expected = "file start_s end_s duration_s score kind context p_waiting_for_food p_isolation p_brushing peak_dbfs \
                         rms_dbfs snr_db pitch_median_hz pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz \
-                        spectral_flatness";
+                        spectral_flatness at channel";
         assert_eq!(header, csv::StringRecord::from_iter(expected.split_whitespace()));
         assert_eq!(detections.len(), 1);
         let column = |row: &csv::StringRecord, name: &str| {
@@ -259,7 +344,28 @@ mod tests {
         assert_eq!(header, csv::StringRecord::from(FILE_COLUMNS.to_vec()));
         assert_eq!((files.len(), &files[0][3], &files[0][9]), (1, "1", ""));
         let mut out = Vec::new();
-        failed(&mut out, Format::Csv(Rows::Files), Path::new("a,b.wav"), &FileError::EmptyFolder).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b.wav\",,,,,,,,,no WAV file in this folder\n");
+        let output = Output { format: Format::Csv(Rows::Files), zone: None };
+        output.failed(&mut out, Path::new("a,b.wav"), &FileError::EmptyFolder).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b.wav\",,,,,,,,,no recording in this folder,,,\n");
+    }
+
+    #[test]
+    fn detections_have_a_date_where_the_recording_has_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("20260725_233000.wav");
+        std::fs::copy(meow(), &path).unwrap();
+        let line = |zone: Option<&str>| -> serde_json::Value {
+            let zone = zone.map(|zone| TimeZone::get(zone).unwrap());
+            serde_json::from_str(&written_in(&Output { format: Format::Json, zone }, &path)).unwrap()
+        };
+        let local = line(None);
+        assert_eq!(local["recorded_at"], "2026-07-25T23:30:00.000");
+        assert_eq!(local["recorded_at_from"], "file name");
+        let rome = line(Some("Europe/Rome"));
+        assert_eq!(rome["recorded_at"], "2026-07-25T23:30:00.000+02:00");
+        let at: jiff::Timestamp = rome["detections"][0]["at"].as_str().unwrap().parse().unwrap();
+        let since = at - "2026-07-25T21:30:00Z".parse::<jiff::Timestamp>().unwrap();
+        let start_s = rome["detections"][0]["start_s"].as_f64().unwrap();
+        assert!((since.total(jiff::Unit::Second).unwrap() - start_s).abs() < 0.002, "{since} and {start_s}");
     }
 }

@@ -2,6 +2,7 @@
 //! <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
 
 use hub_owner::config::MqttConfig;
+use hub_store::KnownBy;
 use serde_json::{Value, json};
 
 /// Contexts of events.
@@ -13,7 +14,7 @@ const RETAINED: [&str; 3] = ["availability", "state", "last"];
 /// Names of a node in topics and in Home Assistant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
-    /// Host of the node, without characters that topics and ids do not allow.
+    /// The id of the node in topics: see [`id_of`].
     id: String,
     /// Name of the device, for people.
     device: String,
@@ -21,17 +22,16 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The names of a node by its URL. `cat`: the name of its cat, and whether no other node hears this cat.
-    pub(super) fn new(config: &MqttConfig, node: &str, cat: Option<(&str, bool)>) -> Self {
-        let host = node.split_once("://").map_or(node, |(_, rest)| rest);
-        // A URL may contain a password.
-        let host = host.rsplit_once('@').map_or(host, |(_, host)| host).trim_end_matches('/');
+    /// The names of the node with this id in topics, which is at this URL now. `cat`: the name of its cat, and whether
+    /// no other node hears this cat.
+    pub(super) fn new(config: &MqttConfig, id: &str, url: &str, cat: Option<(&str, bool)>) -> Self {
+        let host = host_of(url);
         let device = match cat.filter(|(name, _)| !name.is_empty()) {
             Some((cat, true)) => format!("{cat}'s cat-node"),
             Some((cat, false)) => format!("{cat}'s cat-node ({host})"),
             None => format!("Cat node {host}"),
         };
-        Self { id: slug(host), device, base: config.topic.clone() }
+        Self { id: id.to_owned(), device, base: config.topic.clone() }
     }
 
     /// The names of a node that was published with this id.
@@ -48,6 +48,23 @@ impl Names {
     pub(super) fn topic(&self, what: &str) -> String {
         format!("{}/{}/{what}", self.base, self.id)
     }
+}
+
+/// Digits of a node's id in topics.
+const ID_DIGITS: usize = 16;
+
+/// The id in topics of a node that is known by its URL or by its id.
+pub(super) fn id_of(known_by: &KnownBy) -> String {
+    match known_by {
+        KnownBy::Url(url) => slug(host_of(url)),
+        KnownBy::Id(id) => id.chars().take(ID_DIGITS).collect(),
+    }
+}
+
+/// Host and port of a URL, which may contain a password.
+fn host_of(url: &str) -> &str {
+    let host = url.split_once("://").map_or(url, |(_, rest)| rest);
+    host.rsplit_once('@').map_or(host, |(_, host)| host).trim_end_matches('/')
 }
 
 fn slug(text: &str) -> String {
@@ -226,9 +243,25 @@ mod tests {
         toml::from_str("url = \"mqtt://broker\"").unwrap()
     }
 
+    /// The names of a node that is known by its URL.
+    fn names(url: &str, cat: Option<(&str, bool)>) -> Names {
+        Names::new(&config(), &id_of(&KnownBy::Url(url.into())), url, cat)
+    }
+
+    #[test]
+    fn node_that_is_known_by_its_id_is_one_device_under_any_url() {
+        let id = id_of(&KnownBy::Id("0123456789abcdef".repeat(4)));
+        let of = |url| configs(&config(), &Names::new(&config(), &id, url, Some(("Tom", true))), None);
+        assert_eq!(of("http://kitchen:1"), of("http://10.0.0.7:1"));
+        assert_eq!(
+            of("http://kitchen:1")[0].0,
+            "homeassistant/binary_sensor/meowlink_0123456789abcdef/connection/config"
+        );
+    }
+
     #[test]
     fn node_is_one_device_with_ids_of_its_own() {
-        let of = |node: &str| configs(&config(), &Names::new(&config(), node, None), Some("http://hub:5000"));
+        let of = |node: &str| configs(&config(), &names(node, None), Some("http://hub:5000"));
         let (kitchen, attic) = (of("http://kitchen-pi:50056"), of("http://10.0.0.7:50056"));
         assert_eq!(kitchen[0].0, "homeassistant/binary_sensor/meowlink_kitchen-pi_50056/connection/config");
         assert_eq!(attic[0].0, "homeassistant/binary_sensor/meowlink_10_0_0_7_50056/connection/config");
@@ -244,7 +277,7 @@ mod tests {
 
     #[test]
     fn entities_have_ids_that_home_assistant_accepts() {
-        let names = Names::new(&config(), "http://Kitchen-Pi.local:50056", None);
+        let names = names("http://Kitchen-Pi.local:50056", None);
         for (topic, payload) in configs(&config(), &names, None) {
             assert_eq!(payload.get("object_id"), None, "gone since Home Assistant 2026.4");
             let component = topic.split('/').nth(1).unwrap();
@@ -259,7 +292,7 @@ mod tests {
     #[test]
     fn device_has_the_name_of_the_cat() {
         let name = |cat| {
-            let names = Names::new(&config(), "http://anna:secret@kitchen:1", cat);
+            let names = names("http://anna:secret@kitchen:1", cat);
             assert_eq!(names.id(), "kitchen_1");
             configs(&config(), &names, None)[0].1["device"]["name"].as_str().unwrap().to_owned()
         };

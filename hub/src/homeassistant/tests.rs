@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daemon::identity::Key;
 use hub_nodes::address::NodeConfig;
+use hub_nodes::testing::{FakeNode, Tape, announce};
 use hub_owner::config::{MqttConfig, OwnerConfig, open_channels};
 use hub_store::events::NoClip;
 use hub_store::testing::event_notification;
+use hub_store::{Access, SeenNode};
 use rumqttc::{AsyncClient, Broker as At, Event as Seen, Incoming, MqttOptions, PublishOptions, QoS};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,6 +166,8 @@ impl Drop for Reader {
 struct Hub {
     mqtt: Mqtt,
     live: Live,
+    nodes: Nodes,
+    store: Store,
     stop: CancellationToken,
     keeper: JoinHandle<()>,
     _home_assistant: JoinHandle<()>,
@@ -177,13 +182,32 @@ impl Hub {
 
     /// A hub that knows these nodes, each a URL or `CAT=URL`.
     fn start_with(config: &MqttConfig, nodes: &[&str], data: Arc<tempfile::TempDir>, discovers: bool) -> Self {
+        // These nodes never answer.
+        Self::start_of(config, nodes, data, discovers, Duration::ZERO)
+    }
+
+    fn start_of(
+        config: &MqttConfig,
+        nodes: &[&str],
+        data: Arc<tempfile::TempDir>,
+        discovers: bool,
+        answers_within: Duration,
+    ) -> Self {
         let nodes: Vec<NodeConfig> = nodes.iter().map(|node| node.parse().unwrap()).collect();
         let (stop, live) = (CancellationToken::new(), Live::new(nodes.iter().map(|node| node.url.to_string())));
         let (mqtt, keeper) = Mqtt::new(config, data.path(), true, stop.clone()).unwrap();
         let (nodes, url) = (Nodes::new(&nodes).unwrap(), Some("http://hub:5000".into()));
-        let home_assistant = HomeAssistant::new(mqtt.clone(), live.clone(), nodes, url, discovers);
+        let store = Store::open(data.path(), Access::Keeper).unwrap();
+        let mut home_assistant =
+            HomeAssistant::new(mqtt.clone(), live.clone(), nodes.clone(), store.clone(), url, discovers);
+        home_assistant.answers_within = answers_within;
         let home_assistant = tokio::spawn(home_assistant.run(stop.clone()));
-        Self { mqtt, live, stop, keeper: tokio::spawn(keeper), _home_assistant: home_assistant, data }
+        Self { mqtt, live, nodes, store, stop, keeper: tokio::spawn(keeper), _home_assistant: home_assistant, data }
+    }
+
+    /// As [`start_with`](Self::start_with), with nodes that answer sooner or later.
+    fn start_of_nodes(config: &MqttConfig, nodes: &[&str], data: Arc<tempfile::TempDir>) -> Self {
+        Self::start_of(config, nodes, data, false, ANSWERS_WITHIN * 6)
     }
 
     /// Stops the hub as SIGTERM does, and waits until it has left the broker.
@@ -459,6 +483,119 @@ async fn devices_are_named_after_their_cats() {
         (name("attic_1"), name("cellar_1")),
         ("Ada's cat-node (attic:1)".into(), "Ada's cat-node (cellar:1)".into())
     );
+}
+
+/// A node that has answered this hub, and proved an id if it has a key. The store knows what listening would tell it.
+async fn answered(hub: &Hub, url: &str) {
+    hub.nodes.get(url).unwrap().describe().await.unwrap();
+    let id = hub.nodes.get(url).unwrap().id().map(|id| id.to_string());
+    let seen = SeenNode { url: url.into(), node_id: id, claimed_id: None, boot_id: 7, captured_samples: 0 };
+    hub.store.see_node(seen).await.unwrap();
+}
+
+/// Ids of the devices that the broker announces to a subscriber that comes now.
+async fn devices(broker: &Broker) -> HashSet<String> {
+    let device =
+        |topic: &String| topic.strip_prefix("homeassistant/event/")?.split_once('/').map(|(id, _)| id.to_owned());
+    retained(broker).await.iter().filter_map(device).collect()
+}
+
+#[tokio::test]
+async fn node_with_an_id_stays_one_device_when_its_url_changes() {
+    let tape = Tape { boot_id: 7, key: Some(Arc::new(Key::generate().unwrap().0)), ..Tape::default() };
+    let node = FakeNode::new(tape);
+    let (first, second) = (format!("http://{}", node.serve().await), format!("http://{}", node.serve().await));
+    let broker = Broker::start().await;
+    let config = broker.config("");
+    let reader = Reader::start(&broker).await;
+    let data = Arc::new(tempfile::tempdir().unwrap());
+    // It is new, so its device goes by its id.
+    let hub = Hub::start_of_nodes(&config, &[&first], Arc::clone(&data));
+    answered(&hub, &first).await;
+    until("the node is announced", || reader.entities() == 7).await;
+    let id = hub.nodes.get(&first).unwrap().id().unwrap().to_string();
+    let state = format!("meowlink/{}/state", &id[..16]);
+    until("its state is published", || !reader.of(&state).is_empty()).await;
+    let expected = HashSet::from([format!("meowlink_{}", &id[..16])]);
+    assert_eq!(devices(&broker).await, expected);
+    hub.leave().await;
+    // At its next URL it takes a while until it has answered. Meanwhile its device stays.
+    let hub = Hub::start_of_nodes(&config, &[&second], data);
+    let offline = || reader.last_json(&state)["error"].as_str().is_some_and(|why| why.contains("does not know"));
+    until("its device is offline", offline).await;
+    answered(&hub, &second).await;
+    until("it is back", || reader.last_json(&state)["error"] == "").await;
+    assert_eq!(devices(&broker).await, expected);
+    assert_eq!(reader.entities(), 7, "no other entities were announced");
+    hub.leave().await;
+}
+
+#[tokio::test]
+async fn device_of_a_configured_name_goes_on_with_the_admitted_name_of_its_node() {
+    let key = Arc::new(Key::generate().unwrap().0);
+    let node = FakeNode::new(Tape { boot_id: 7, key: Some(Arc::clone(&key)), ..Tape::default() });
+    let address = node.serve().await;
+    // Behind a forwarded port the node proves no id, because the hub dials another address.
+    let forwarder = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let forwarded = format!("http://{}", forwarder.local_addr().unwrap());
+    let forwarding = tokio::spawn(async move {
+        while let Ok((mut near, _)) = forwarder.accept().await {
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let broker = Broker::start().await;
+    let reader = Reader::start(&broker).await;
+    let hub = Hub::start_of_nodes(&broker.config(""), &[&forwarded], Arc::new(tempfile::tempdir().unwrap()));
+    answered(&hub, &forwarded).await;
+    assert!(hub.nodes.get(&forwarded).unwrap().id().is_none());
+    until("the node is announced", || reader.entities() == 7).await;
+    let slug = forwarded.trim_start_matches("http://").replace(['.', ':'], "_");
+    assert_eq!(devices(&broker).await, HashSet::from([format!("meowlink_{slug}")]));
+
+    let found = "http://pi.local:50056";
+    hub.nodes.set_admitted([key.id().to_string()].into(), []);
+    announce(&hub.nodes, found, address).await;
+    answered(&hub, found).await;
+    hub.live.set_state(&hub.live.nodes()[0], NodeState::Away, "the same node");
+    let standing = hub.live.add(found.into());
+    hub.live.set_state(&standing, NodeState::Live, "");
+    let state = format!("meowlink/{slug}/state");
+    until("its device has no problem", || reader.last_json(&state)["connected"] == true).await;
+    assert_eq!(reader.entities(), 7, "no other entities were announced");
+    forwarding.abort();
+    hub.leave().await;
+}
+
+#[tokio::test]
+async fn node_that_had_a_device_before_it_had_an_id_keeps_it() {
+    let node = FakeNode::new(Tape { boot_id: 7, ..Tape::default() });
+    let (first, second) = (format!("http://{}", node.serve().await), format!("http://{}", node.serve().await));
+    let broker = Broker::start().await;
+    let config = broker.config("");
+    let reader = Reader::start(&broker).await;
+    let hub = Hub::start_of_nodes(&config, &[&first], Arc::new(tempfile::tempdir().unwrap()));
+    answered(&hub, &first).await;
+    let slug = first.trim_start_matches("http://").replace(['.', ':'], "_");
+    until("the node is announced", || reader.entities() == 7).await;
+    assert_eq!(devices(&broker).await, HashSet::from([format!("meowlink_{slug}")]));
+    let watermark = hub_store::testing::watermark(&first, 100);
+    let heard = vec![hub_store::events::Progress { watermark, gaps: vec![] }];
+    hub.store.commit_progress(heard).await.unwrap();
+    // An update gives it a key, and then it moves.
+    node.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+    answered(&hub, &first).await;
+    let data = hub.leave().await;
+    let hub = Hub::start_of_nodes(&config, &[&second], data);
+    let state = format!("meowlink/{slug}/state");
+    until("its device is offline", || reader.last_json(&state)["error"] != "").await;
+    answered(&hub, &second).await;
+    until("it is back", || reader.last_json(&state)["error"] == "").await;
+    assert_eq!(devices(&broker).await, HashSet::from([format!("meowlink_{slug}")]));
+    assert_eq!(reader.entities(), 7, "no other entities were announced");
+    hub.leave().await;
 }
 
 #[tokio::test]

@@ -1,18 +1,24 @@
 //! Starts the gateway role.
 
+use std::sync::Arc;
+
+use daemon::config::ConfigError;
 use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use hub_base::role::Role;
-use hub_gateway::{App, Hosts, Limits};
+use hub_gateway::tls::{Authority, CertificateError, Certificates, Names};
+use hub_gateway::{App, Entrance, Hosts, Limits, Proxies};
 use hub_owner::client::OwnerCaller;
 use hub_store::backup::Backups;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
 use tokio::net::TcpListener;
+use tracing::{info, warn};
 
 use super::RunError;
 use super::listening::Audio;
 use super::shared::Shared;
+use super::welcome::machine;
 
 /// The services that the gateway calls.
 pub(super) struct Peers {
@@ -23,7 +29,7 @@ pub(super) struct Peers {
 }
 
 /// Starts the gateway.
-pub(super) fn start(
+pub(super) async fn start(
     shared: &Shared,
     peers: Peers,
     audio: &Audio,
@@ -31,9 +37,14 @@ pub(super) fn start(
     listeners: Vec<TcpListener>,
 ) -> Result<(), RunError> {
     let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
+    let Some(admission) = shared.admission.clone() else { return Ok(()) };
     let config = &shared.config;
+    let certificates = certificates(shared, &listeners).await?;
+    let proxies = Proxies::new(&config.gateway.trusted_proxies)
+        .map_err(|why| ConfigError::value("gateway.trusted_proxies", why))?;
     let app = App {
         nodes: shared.nodes.clone(),
+        admission,
         owner: peers.owner,
         dog: DogClient::new(peers.dog).max_decoding_message_size(MAX_ANSWER_BYTES),
         analysis: CatAnalysisClient::new(peers.analysis).max_decoding_message_size(MAX_ANSWER_BYTES),
@@ -45,12 +56,56 @@ pub(super) fn start(
         stop: shared.stop.clone(),
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
         page: config.page.clone(),
+        proxies,
+        certificates: certificates.clone(),
+        machine: machine(),
         checks: checks(shared)?,
         metrics: shared.metrics.clone(),
         limits: Limits::default(),
     };
-    shared.tasks.spawn(hub_gateway::serve(listeners, hub_gateway::router(app), shared.stop.clone()));
+    let entrance = Entrance { certificates, plain_everywhere: config.insecure };
+    let served = hub_gateway::serve(listeners, hub_gateway::router(app), entrance, shared.stop.clone())?;
+    shared.tasks.spawn(served);
     Ok(())
+}
+
+/// The certificate in the configured files, or else one of the hub's own CA, if the gateway listens beyond loopback.
+async fn certificates(shared: &Shared, listeners: &[TcpListener]) -> Result<Option<Arc<Certificates>>, RunError> {
+    let config = &shared.config;
+    if let Some((cert, key)) = config.gateway.files() {
+        let (cert, key) = (cert.clone(), key.clone());
+        let read = blocking(move || Certificates::in_files(&cert, &key)).await;
+        let certificates = read.map_err(|error| ConfigError::value("gateway.cert", error.to_string()))?;
+        return Ok(Some(Arc::new(certificates)));
+    }
+    let beyond = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    let Some(address) = beyond.into_iter().find(|address| !address.ip().to_canonical().is_loopback()) else {
+        return Ok(None);
+    };
+    let names = Names::of_this_machine(&config.page.hosts, config.notices.public_url.as_deref());
+    let data_dir = shared.data_dir.clone();
+    match blocking(move || Certificates::own(&data_dir, names)).await {
+        Ok(certificates) => {
+            let fingerprint = certificates.authority().map(Authority::fingerprint).unwrap_or_default();
+            info!(%address, %fingerprint, "other machines reach the gateway by https; `hub cert` shows the CA");
+            if !config.insecure {
+                warn!(%address, "clients of the gateway are not authenticated: anybody who reaches it can use it");
+            }
+            Ok(Some(Arc::new(certificates)))
+        }
+        // Before there was TLS, such a hub ran.
+        Err(error) if config.insecure => {
+            warn!(%error, "the gateway has no TLS");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CertificateError> + Send + 'static,
+) -> Result<T, CertificateError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(CertificateError::Key))
 }
 
 /// What `/readyz` checks: the roles of this process, and the roles of other processes that it calls.

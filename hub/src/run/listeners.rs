@@ -3,7 +3,7 @@
 use daemon::listen::{BindError, Listen};
 use tokio::net::TcpListener;
 
-use crate::config::{ADDRESS_KEYS, HubSettings};
+use crate::config::{ADDRESS_KEYS, GATEWAY_KEY, HubSettings};
 
 /// The listening sockets of a hub. A role that this process does not have has none.
 #[derive(Debug, Default)]
@@ -27,7 +27,9 @@ impl Listeners {
         // The first check of the addresses ran before the log was open. This second one logs the addresses that are not
         // loopback, before any of them is bound.
         let opened = ADDRESS_KEYS.map(|(role, key)| (config.has(role), key, config.addresses(role)));
-        for (_, key, addresses) in opened.iter().filter(|(opens, ..)| *opens) {
+        // Without `insecure`, the gateway is encrypted there.
+        let is_open = |key: &str| config.insecure || key != GATEWAY_KEY;
+        for (_, key, addresses) in opened.iter().filter(|(opens, key, _)| *opens && is_open(key)) {
             let _ = addresses.check(key, true);
         }
         let [http, owner, dog, analysis] = opened;

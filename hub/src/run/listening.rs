@@ -54,10 +54,10 @@ async fn listen(shared: &Shared, store: Store, clips: Clips) -> Result<Listening
     let (listen, events) = (config.listen.clone(), config.events.clone());
     let settings = Settings { listen, detector: config.detector, events };
     let outbox = shared.outbox.clone();
-    let listening = Listening::start(&settings, &shared.nodes, store, clips, outbox, &shared.stop).await?;
+    let listening = Listening::start(&settings, &shared.nodes, store.clone(), clips, outbox, &shared.stop).await?;
     if let Some(mqtt) = shared.mqtt.clone().filter(|mqtt| mqtt.config().home_assistant) {
         let (live, nodes, url) = (listening.live().clone(), shared.nodes.clone(), config.notices.public_url.clone());
-        let assistant = HomeAssistant::new(mqtt, live, nodes, url, config.discover);
+        let assistant = HomeAssistant::new(mqtt, live, nodes, store, url, config.discover.is_on());
         shared.tasks.spawn(assistant.run(shared.stop.clone()));
     }
     Ok(listening)

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use daemon::config::{ConfigError, Variables};
 use daemon::grpc;
+use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use hub_base::role::Role;
-use hub_nodes::Nodes;
+use hub_nodes::{Discover, Nodes};
 use hub_owner::Outbox;
 use hub_owner::config::ChannelConfig;
 use hub_owner::mqtt::Mqtt;
 use hub_store::backup::keep_before_upgrade;
 use hub_store::{Access, Store, StoreError};
+use hub_watch::admission::Admission;
 use hub_watch::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
@@ -33,6 +35,8 @@ pub(super) struct Shared {
     /// `None` if no role of this process needs the store.
     pub(super) store: Option<Store>,
     pub(super) nodes: Nodes,
+    /// `None` if no role of this process needs the nodes.
+    pub(super) admission: Option<Admission>,
     /// `None` if there are no owners, or no store.
     pub(super) outbox: Option<Outbox>,
     /// `None` if this process sends nothing to a broker.
@@ -57,9 +61,23 @@ impl Shared {
             if hears_or_shows(&config) || notifies { Some(open_store(&config, &data_dir).await?) } else { None };
         let outbox = store.as_ref().filter(|_| has_owners).map(|store| Outbox::new(&config.owners, store.clone()));
         let nodes = nodes_of(&config, store.as_ref()).await?;
+        let admission = match store.clone().filter(|_| hears_or_shows(&config)) {
+            Some(store) => {
+                if config.has(Role::Analysis)
+                    && let Err(error) = store.follow_admission_log().await
+                {
+                    warn!(%error, "cannot read the log of admissions; retrying at the next start");
+                }
+                Some(Admission::open(nodes.clone(), store).await?)
+            }
+            None => None,
+        };
+        if let Some(admission) = admission.as_ref().filter(|_| config.discover.is_on()) {
+            admission.expect_heard().await?;
+        }
         let tasks = TaskTracker::new();
         let mqtt = start_mqtt(&config, &data_dir, notifies, &tasks, &stop)?;
-        Ok(Self { config, data_dir, store, nodes, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
+        Ok(Self { config, data_dir, store, nodes, admission, outbox, mqtt, metrics: Metrics::default(), tasks, stop })
     }
 
     /// Whether this process listens to the nodes or has the gateway.
@@ -86,8 +104,8 @@ impl Shared {
                 stop.cancelled().await;
                 health.set_not_serving::<S>().await;
             };
-            let served =
-                grpc::serve(service, health_service, proto::FILE_DESCRIPTOR_SET, meter, listeners, stop.clone());
+            let descriptors = proto::FILE_DESCRIPTOR_SET;
+            let served = grpc::serve(service, health_service, descriptors, meter, listeners, Plain, stop.clone());
             tokio::join!(served, stopping);
         });
     }
@@ -104,12 +122,17 @@ async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, 
     };
     let nodes = if is_configured {
         Nodes::new(&config.node)
-    } else if was_heard || !config.discover {
-        Nodes::new(&[default])
+    } else if was_heard || !config.discover.is_on() {
+        Nodes::with_default_heard(&default)
     } else {
         Nodes::with_default(&default)
     };
-    nodes.map_err(RunError::url("node"))
+    let nodes = nodes.map_err(RunError::url("node"))?;
+    if config.discover == Discover::AdmitAll {
+        warn!("discover = \"admit-all\": the hub listens to whoever announces a node on the network");
+        nodes.admit_all();
+    }
+    Ok(nodes)
 }
 
 fn hears_or_shows(config: &HubSettings) -> bool {

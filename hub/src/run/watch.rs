@@ -22,6 +22,9 @@ use super::shared::Shared;
 /// How often the same failure of the store is logged by the watchdog's task.
 const WATCHDOG_LOG_PERIOD: Duration = Duration::from_secs(600);
 
+/// How long the lookup of a configured name may take.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Starts these tasks, as far as the roles of this process need them.
 pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups: Option<Backups>) {
     let (config, nodes, stop) = (&shared.config, &shared.nodes, &shared.stop);
@@ -39,8 +42,14 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups
     if shared.hears_or_shows() {
         let (known, stopped) = (nodes.clone(), stop.clone());
         shared.tasks.spawn(async move { known.keep_described(&stopped).await });
-        if config.discover {
+        if let Some(admission) = shared.admission.clone() {
+            shared.tasks.spawn(admission.follow(stop.clone()));
+        }
+        if config.discover.is_on() {
             shared.tasks.spawn(discover(nodes.clone(), stop.clone()));
+        } else {
+            let urls = config.node.iter().map(|node| node.url.to_string()).collect();
+            shared.tasks.spawn(hint_at_local_names(urls, stop.clone()));
         }
     }
     if config.has(Role::Analysis) {
@@ -52,6 +61,34 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups
         shared.tasks.spawn(watch_clock(store, stop.clone()));
     }
     shared.tasks.spawn(feed_watchdog(shared.store.clone(), stop.clone()));
+}
+
+/// Says what to do about configured names in `.local` that the system cannot resolve: without discovery, the hub does
+/// not look them up by mDNS.
+async fn hint_at_local_names(urls: Vec<String>, stop: CancellationToken) {
+    for node in urls {
+        let Some(host) = local_name_in(&node) else { continue };
+        let looked_up = tokio::time::timeout(LOOKUP_DEADLINE, tokio::net::lookup_host((host, 0)));
+        let is_found = tokio::select! {
+            found = looked_up => matches!(found, Ok(Ok(_))),
+            () = stop.cancelled() => return,
+        };
+        if !is_found {
+            let advice = "write its address instead, or turn discover on";
+            warn!(
+                node = node.as_str(),
+                "the system cannot resolve the name of this node, and discover is false; {advice}"
+            );
+        }
+    }
+}
+
+/// The name of the machine in a URL, if it ends in `.local`.
+fn local_name_in(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split('/').next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
+    host.to_ascii_lowercase().trim_end_matches('.').ends_with(".local").then_some(host)
 }
 
 /// Looks at the wall clock, so that jumps and `hub clock accept` are noticed, and says what is thought of it.
@@ -100,6 +137,25 @@ async fn feed_watchdog(store: Option<Store>, stop: CancellationToken) {
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = stop.cancelled() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mdns_would_resolve_are_told_from_others() {
+        for (url, host) in [
+            ("http://kitchen.local:50056", Some("kitchen.local")),
+            ("http://anna:***@Kitchen.LOCAL:1/", Some("Kitchen.LOCAL")),
+            ("http://kitchen.local", Some("kitchen.local")),
+            ("http://kitchen.local.example.org:1", None),
+            ("http://192.168.1.7:50056", None),
+            ("http://[fd00::7]:50056", None),
+        ] {
+            assert_eq!(local_name_in(url), host, "{url}");
         }
     }
 }

@@ -16,7 +16,7 @@
 //! [`Backups`] makes them every night, makes the daily snapshots of the database in the data folder, and checks the
 //! database once a day.
 //!
-//! Copies do not contain the events that a person deleted.
+//! Copies do not contain the events that a person deleted, nor the labels that a person took back.
 
 mod archive;
 mod config;
@@ -40,5 +40,7 @@ pub use restore::{RestoreFrom, Restored, restore};
 pub use snapshots::keep_before_upgrade;
 pub use state::{LastBackup, remember};
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

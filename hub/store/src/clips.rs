@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::cause::cause;
+use daemon::private;
 use daemon::quiet::Quiet;
 use hub_base::time::days_before;
 use tracing::{error, info, warn};
@@ -31,7 +32,6 @@ use crate::error::StoreError;
 use crate::events::ClipTotals;
 use crate::events::event::{Clip, NewEvent, NoClip};
 use crate::identity::Identity;
-use crate::private;
 
 mod codec;
 mod config;
@@ -40,6 +40,8 @@ mod quarantine;
 mod recovery;
 mod story;
 mod witness;
+
+pub(crate) use self::witness::FILE as WITNESS_FILE;
 
 pub use self::codec::ClipFormat;
 pub use self::config::{ClipsConfig, MAX_LENGTH_S, MAX_ROLL_MS};
@@ -126,6 +128,19 @@ struct Inner {
     seen: Mutex<Option<Identity>>,
 }
 
+/// Whether a file is named like a clip.
+pub(crate) fn is_clip(name: &str) -> bool {
+    ClipFormat::is_clip(name)
+}
+
+/// Names of the clips in the quarantine of a data folder.
+///
+/// # Errors
+/// If the quarantine cannot be read.
+pub(crate) fn quarantined(data_dir: &Path) -> std::io::Result<HashSet<String>> {
+    Quarantine::new(data_dir).names()
+}
+
 impl Clips {
     /// Opens the clips in `data_dir`: creates the directory, removes files that the database has released, moves other
     /// files that no event refers to into the quarantine, and marks clips without a file as missing. Only the process
@@ -147,6 +162,7 @@ impl Clips {
         let wanted = Wanted { referred: store.clip_files().await?, released: store.released_clips().await? };
         let released = wanted.released.iter().cloned().collect();
         let (inner, now, referred) = (Arc::clone(&clips.inner), identity.clone(), wanted.referred.len());
+        let has_log = store.has_label_log();
         let sorted = blocking(move || {
             private::create_folder(&inner.directory)?;
             // A recovery that was interrupted goes on.
@@ -160,6 +176,10 @@ impl Clips {
                     return Ok((None, lost));
                 }
             };
+            // Without a clip to recover, the labels that the database lacks come back.
+            if lost && has_log && !inner.quarantine.has_to_recover()? {
+                inner.quarantine.open_folder(true)?;
+            }
             if let Err(error) = inner.witness.remember(&now, true) {
                 warn!(%error, "cannot note which database the clips belong to; retrying at the next start");
             }
@@ -173,7 +193,10 @@ impl Clips {
         {
             warn!(%error, "cannot forget the names of removed clips; retrying at the next start");
         }
-        let SortedOut { removed, quarantined, missing } = done.unwrap_or_default();
+        let SortedOut { removed, quarantined, returned, missing } = done.unwrap_or_default();
+        if returned > 0 {
+            info!(clips = returned, "took clips that events refer to out of the quarantine");
+        }
         if removed > 0 || quarantined > 0 {
             info!(
                 removed,
@@ -241,7 +264,9 @@ impl Clips {
         }
         let (format, samples) = (config.format, cut.samples.len() as u64);
         let (boot_id, start_sample) = (cut.boot_id, cut.start_sample);
-        let comment = story::write(event, start_sample, &cut.samples);
+        // Without the id, a recovered event finds it by its URL.
+        let node_id = self.inner.store.id_of_boot(event.node.clone(), boot_id).await.unwrap_or(None);
+        let comment = story::write(event, node_id, start_sample, &cut.samples);
         let encoded = match blocking(move || Ok::<_, WriteError>(format.encode(&cut.samples, &comment))).await {
             Ok(encoded) => encoded,
             Err(error) => return Err(self.failed(&error)),
@@ -421,7 +446,7 @@ impl Clips {
         let keep = ClipTotals { count: LABELLED_KEEP_COUNT, bytes: LABELLED_KEEP_BYTES };
         self.retire_labelled(keep, LABELLED_KEEP_EVENTS).await?;
         let inner = Arc::clone(&self.inner);
-        let deleted = blocking(move || inner.quarantine.tidy(QUARANTINE_KEEP_BYTES)).await;
+        let deleted = blocking(move || inner.quarantine.tidy(now_ns, QUARANTINE_KEEP_BYTES)).await;
         let deleted = deleted.map_err(|error| StoreError::Directory { path: self.inner.directory.clone(), error })?;
         if deleted > 0 {
             info!(deleted, "deleted old clips of the quarantine");
@@ -517,5 +542,7 @@ async fn blocking<T: Send + 'static, E: Send + 'static + From<std::io::Error>>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

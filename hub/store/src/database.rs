@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::metrics::Calls;
+use daemon::private;
 use hub_base::clock::Clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
@@ -14,7 +15,6 @@ use tracing::{error, info, warn};
 use crate::error::{StoreError, TURN_TIMEOUT, Trouble};
 use crate::health::Health;
 use crate::migrations;
-use crate::private;
 use crate::salvage::{Salvaged, salvage};
 use crate::waker::Waker;
 

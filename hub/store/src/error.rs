@@ -113,6 +113,16 @@ impl StoreError {
         }
     }
 
+    /// Whether the whole store cannot be used for now. Later, the same work may succeed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Directory { error, .. } => {
+                self.is_disk_full() || error.kind() == std::io::ErrorKind::ReadOnlyFilesystem
+            }
+            _ => self.is_about_the_disk() && !self.is_corrupt(),
+        }
+    }
+
     /// Whether the disk or the database failed, and not the work.
     pub(super) fn is_about_the_disk(&self) -> bool {
         use ErrorCode::{

@@ -2,12 +2,14 @@
 //!
 //! Each line is one label as JSON. Lines are only appended, so a cut costs the last line at most. A log that is longer
 //! than [`MOST_BYTES`] is written again with the last label of each event, and without the oldest ones above half of
-//! that.
+//! that. A label that its owner took back stays in it as such, because an older copy of the database may have the
+//! label.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 
+use daemon::private;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
@@ -15,13 +17,15 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::events::LoggedLabel;
 use crate::events::event::Event;
-use crate::private;
 
 /// File name within the data directory.
 const FILE: &str = "labels.jsonl";
 
 /// Size of the log above which it is written again, in bytes. This is room for about 20,000 labels.
 const MOST_BYTES: u64 = 4_000_000;
+
+/// Labels that are restored in one transaction, at most.
+const RESTORE_BATCH: usize = 100;
 
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -51,6 +55,11 @@ impl Store {
         if let Err(error) = appended.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
             warn!(%error, "a label is in the database, but not in the log of labels");
         }
+    }
+
+    /// Whether there is a log with labels.
+    pub(crate) fn has_label_log(&self) -> bool {
+        std::fs::metadata(log_of(self.path())).is_ok_and(|log| log.len() > 0)
     }
 
     /// Writes the log if there is none, with the labels that the database has.
@@ -85,7 +94,12 @@ impl Store {
         let labels = read
             .unwrap_or_else(|crash| Err(std::io::Error::other(crash)))
             .map_err(|error| StoreError::Directory { path, error })?;
-        self.restore_labels(latest(labels)).await
+        let mut changed = 0;
+        // Nobody else writes during a transaction, so it is short.
+        for some in latest(labels).chunks(RESTORE_BATCH) {
+            changed += self.restore_labels(some.to_vec()).await?;
+        }
+        Ok(changed)
     }
 }
 
@@ -114,17 +128,21 @@ fn ends_with_newline(path: &Path) -> Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Keeps the last label of each event, the latest ones up to `keep_bytes`.
+/// Keeps the last label of each event, up to `keep_bytes`: the latest ones, and as many of those that were taken back
+/// as there is room for.
 fn compact(path: &Path, keep_bytes: u64) -> Result<()> {
-    let mut labels = latest(read(path)?);
-    labels.retain(|logged| logged.label.is_some());
-    let mut text = text_of(&labels);
-    let surplus = text.len().saturating_sub(usize::try_from(keep_bytes).unwrap_or(usize::MAX));
-    if surplus > 0 {
-        let end = text[surplus - 1..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |at| surplus + at);
-        text.drain(..end);
+    let labels = latest(read(path)?);
+    let mut room = usize::try_from(keep_bytes).unwrap_or(usize::MAX);
+    let mut kept = vec![false; labels.len()];
+    for taken_back in [false, true] {
+        for (at, logged) in labels.iter().enumerate().rev().filter(|(_, one)| one.label.is_none() == taken_back) {
+            let Some(left) = room.checked_sub(text_of(std::slice::from_ref(logged)).len()) else { break };
+            room = left;
+            kept[at] = true;
+        }
     }
-    private::replace(path, &text, true)
+    let kept: Vec<_> = labels.into_iter().zip(kept).filter_map(|(logged, is_kept)| is_kept.then_some(logged)).collect();
+    private::replace(path, &text_of(&kept), true)
 }
 
 /// The labels of the log, in order. Lines that cannot be read are left out.
@@ -166,16 +184,18 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
     text
 }
 
-/// The last label of each event, in the order of the log.
+/// The last label of each event, in the order of the log. It is later than the ones before it, even if the clock was
+/// set back in between.
 fn latest(labels: Vec<LoggedLabel>) -> Vec<LoggedLabel> {
-    let mut last = HashMap::new();
+    let mut last: HashMap<_, (usize, i64)> = HashMap::new();
     for (position, logged) in labels.iter().enumerate() {
-        last.insert((logged.node.clone(), logged.boot_id, logged.start_sample), position);
+        let key = (logged.node.clone(), logged.boot_id, logged.start_sample);
+        let before = last.get(&key).map_or(i64::MIN, |(_, at_ns)| at_ns.saturating_add(1));
+        last.insert(key, (position, logged.at_ns.max(before)));
     }
-    let is_last = |position: &usize, logged: &LoggedLabel| {
-        last.get(&(logged.node.clone(), logged.boot_id, logged.start_sample)) == Some(position)
-    };
-    labels.into_iter().enumerate().filter(|(at, logged)| is_last(at, logged)).map(|(_, logged)| logged).collect()
+    let at: HashMap<usize, i64> = last.into_values().collect();
+    let numbered = labels.into_iter().enumerate();
+    numbered.filter_map(|(position, logged)| Some(LoggedLabel { at_ns: *at.get(&position)?, ..logged })).collect()
 }
 
 #[cfg(test)]
@@ -200,7 +220,10 @@ mod tests {
         append(&path, &logged(1, None), 4_000).unwrap();
         let labels = [logged(1, Some("brushing")), logged(2, Some("isolation")), logged(1, None)];
         assert_eq!(read(&path).unwrap(), labels);
-        assert_eq!(latest(labels.to_vec()), labels[1..]);
+        let later = LoggedLabel { at_ns: 6, ..logged(1, None) };
+        assert_eq!(latest(labels.to_vec()), [logged(2, Some("isolation")), later.clone()]);
+        compact(&path, 4_000).unwrap();
+        assert_eq!(read(&path).unwrap().last(), Some(&later), "what was taken back stays taken back");
         for n in 0..500 {
             append(&path, &logged(n, Some("not_a_cat")), 4_000).unwrap();
             assert!(std::fs::metadata(&path).unwrap().len() <= 4_000);
@@ -208,5 +231,45 @@ mod tests {
         let kept = read(&path).unwrap();
         assert_eq!(kept.last(), Some(&logged(499, Some("not_a_cat"))));
         assert!(kept.len() > 10, "{}", kept.len());
+    }
+}
+
+#[cfg(test)]
+mod fuzz {
+    use fuzzing::{hold, nearly};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn damaged_log_keeps_its_other_lines_and_takes_further_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let logged = |start_sample: u64, label: Option<&str>| LoggedLabel {
+            node: "http://kitchen:1".to_owned(),
+            boot_id: u64::MAX - start_sample,
+            start_sample,
+            end_sample: start_sample + 8_000,
+            label: label.map(|word| word.parse().unwrap()),
+            at_ns: 5,
+        };
+        let all = [logged(1, Some("brushing")), logged(2, Some("not_a_cat")), logged(1, None)];
+        let words = ["\n", "null", "-1", "99999999999999999999", "}", "\"label\":", "\0"];
+        hold(200, &nearly(vec![text_of(&all), text_of(&all[..1]), Vec::new()], &words), |bytes| {
+            std::fs::write(&path, &bytes).unwrap();
+            let labels = read(&path).unwrap();
+            prop_assert!(labels.len() <= bytes.iter().filter(|byte| **byte == b'\n').count() + 1);
+            // Whatever can be read is written and read again as it is.
+            std::fs::write(&path, text_of(&labels)).unwrap();
+            prop_assert_eq!(&read(&path).unwrap(), &labels);
+            // A further label gets a line of its own.
+            std::fs::write(&path, &bytes).unwrap();
+            append(&path, &all[0], MOST_BYTES).unwrap();
+            prop_assert_eq!(read(&path).unwrap(), [labels.as_slice(), &all[..1]].concat());
+            let most = 500;
+            append(&path, &all[1], most).unwrap();
+            prop_assert!(std::fs::metadata(&path).unwrap().len() <= most);
+            Ok(())
+        });
     }
 }

@@ -9,6 +9,8 @@
 //! `fsync`: about 4 ms on a good disk, and wear on an SD card. Use it only for data that cannot be produced a second
 //! time.
 
+mod admission_log;
+mod admitted;
 pub mod analyses;
 pub mod backup;
 pub mod clips;
@@ -24,14 +26,14 @@ mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
-mod private;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod waker;
 mod words;
 
+pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
 pub use error::{DatabaseError, StoreError, Trouble};
-pub use nodes::{KnownNode, SeenNode};
+pub use nodes::{KnownBy, KnownNode, SeenNode};
 pub use words::UnknownWord;

@@ -17,6 +17,8 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0009_clip_safety.sql"),
     include_str!("migrations/0010_any_reason.sql"),
     include_str!("migrations/0011_indexes.sql"),
+    include_str!("migrations/0012_admitted_nodes.sql"),
+    include_str!("migrations/0013_device_urls.sql"),
 ];
 
 /// The schema version that this program makes, and the latest that it supports.

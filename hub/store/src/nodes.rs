@@ -22,6 +22,8 @@ pub struct SeenNode {
     pub url: String,
     /// The id that it has proved, 64 hexadecimal digits.
     pub node_id: Option<String>,
+    /// The id that it claims, proved or not.
+    pub claimed_id: Option<String>,
     /// Its boot id. 0: it has none, as in the original contract.
     pub boot_id: u64,
     /// Samples that it has captured in this boot.
@@ -38,10 +40,48 @@ pub enum KnownNode {
     Impostor,
 }
 
+/// By what programs that keep a node for years know it, such as Home Assistant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KnownBy {
+    /// By this URL: the one that it had before it proved its id, or before the hub went by ids.
+    Url(String),
+    /// By its id.
+    Id(String),
+}
+
 impl Store {
+    /// The id that a node has proved in this boot at this URL. `None`: it has proved none.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub(crate) async fn id_of_boot(&self, url: String, boot_id: u64) -> Result<Option<String>, StoreError> {
+        let sql = format!("SELECT {ID_OF_BOOT}");
+        self.read(move |db| Ok(db.query_row(&sql, params![url, boot_id.cast_signed()], |row| row.get(0))?)).await
+    }
+
+    /// By what a node is known: the one with this id, or without an id the one that used this URL last. `None`: the
+    /// store does not know it (yet), or it has proved no id.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn known_by(&self, url: &str, node_id: Option<&str>) -> Result<Option<KnownBy>, StoreError> {
+        let (url, node_id) = (url.to_owned(), node_id.map(str::to_owned));
+        self.read(move |db| {
+            let sql = "SELECT node_id, device_url FROM nodes WHERE iif(?2 IS NULL, url = ?1, node_id = ?2) \
+                       ORDER BY seen_at_ns DESC LIMIT 1";
+            let read = |row: &rusqlite::Row<'_>| {
+                let (id, url) = (row.get(0)?, row.get::<_, Option<String>>(1)?);
+                Ok(url.map_or(KnownBy::Id(id), KnownBy::Url))
+            };
+            Ok(db.prepare_cached(sql)?.query_row(params![url, node_id], read).optional()?)
+        })
+        .await
+    }
+
     /// Notes where a node is, and tells how far it was heard: in this boot if it was, else in an earlier one. A node
-    /// without an id is looked for under its URL, and in this boot under another spelling of its URL. What was stored
-    /// under its URL before it proved an id becomes that id's, unless another id was seen there.
+    /// without an id is looked for under its URL, and in this boot under another spelling of its URL and under the id
+    /// that it claims: whoever lies about that misses only its own sound. What was stored under its URL before it
+    /// proved an id becomes that id's, unless another id was seen there.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -92,19 +132,28 @@ fn settle(db: &Transaction<'_>, id: &str, node: &SeenNode) -> Result<(), StoreEr
         params![node.url, id],
         |row| row.get(0),
     )?;
-    db.execute(
-        "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, ?2, ?3) \
-         ON CONFLICT (node_id) DO UPDATE SET url = ?2, seen_at_ns = ?3",
-        params![id, node.url, now_ns],
-    )?;
+    // A node that was heard before it had an id is known by its URL, unless another node is.
+    let was_heard = "EXISTS (SELECT 1 FROM watermarks WHERE node = ?2) \
+                     OR EXISTS (SELECT 1 FROM events WHERE node = ?2 AND node_id IS NULL)";
+    let sql = format!(
+        "INSERT INTO nodes (node_id, url, seen_at_ns, device_url) VALUES (?1, ?2, ?3, \
+         iif(NOT ?4 AND ({was_heard}) AND NOT EXISTS (SELECT 1 FROM nodes WHERE device_url = ?2), ?2, NULL)) \
+         ON CONFLICT (node_id) DO UPDATE SET url = ?2, seen_at_ns = ?3"
+    );
+    db.execute(&sql, params![id, node.url, now_ns, is_shared])?;
     remember_boot(db, &node.url, boot_id, id, now_ns)?;
     if !is_shared {
-        for table in ["events", "gaps"] {
+        let give = |table| {
             let sql = format!("UPDATE {table} SET node_id = ?2 WHERE node = ?1 AND node_id IS NULL");
-            db.execute(&sql, params![node.url, id])?;
-        }
+            db.execute(&sql, params![node.url, id])
+        };
+        let given = give("events")?;
+        give("gaps")?;
         join_watermarks(db, id, &node.url)?;
-        join_events(db, id, now_ns)?;
+        // Otherwise no event is new to the id, and its whole history need not be read.
+        if given > 0 {
+            join_events(db, id, now_ns)?;
+        }
     }
     // What is still to come from the boot before this one (that it is over) belongs to the id too.
     let sql = "SELECT boot_id FROM watermarks WHERE node = ?1 ORDER BY updated_at_ns DESC LIMIT 1";
@@ -167,19 +216,32 @@ fn heard_until(db: &Connection, node: &SeenNode) -> Result<Option<Watermark>, St
         })
     };
     let columns = "SELECT boot_id, resume_sequence, settled_sample FROM watermarks";
+    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
+    if let (None, Some(claimed)) = (&node.node_id, &node.claimed_id) {
+        let sql = format!(
+            "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node IN (?3, ?4) \
+             ORDER BY settled_sample DESC LIMIT 1"
+        );
+        let parameters = params![node.boot_id.cast_signed(), captured, node.url, claimed];
+        if let Some(furthest) = db.query_row(&sql, parameters, read).optional()? {
+            return Ok(Some(furthest));
+        }
+    }
     let name = node.node_id.as_ref().unwrap_or(&node.url);
     let sql = format!("{columns} WHERE node = ?1 ORDER BY boot_id = ?2 DESC, updated_at_ns DESC LIMIT 1");
     let own = db.query_row(&sql, params![name, node.boot_id.cast_signed()], read).optional()?;
-    if node.node_id.is_some() || node.boot_id == 0 || own.as_ref().is_some_and(|own| own.boot_id == node.boot_id) {
+    if node.node_id.is_some() || node.boot_id == 0 {
         return Ok(own);
     }
-    // Another spelling of the URL. A watermark beyond what the node has captured is not of this node.
+    // Another URL, where the node was heard since it was heard under this one. A watermark beyond what the node has
+    // captured is not of this node.
     let sql = format!(
         "{columns} WHERE boot_id = ?1 AND settled_sample <= ?2 AND node NOT IN (SELECT node_id FROM nodes) \
+         AND NOT EXISTS (SELECT 1 FROM watermarks AS own WHERE own.node = ?3 AND own.boot_id = ?1 \
+         AND (own.updated_at_ns >= watermarks.updated_at_ns OR own.settled_sample >= watermarks.settled_sample)) \
          ORDER BY settled_sample DESC LIMIT 1"
     );
-    let captured = i64::try_from(node.captured_samples).unwrap_or(i64::MAX);
-    let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured], read).optional()?;
+    let other = db.query_row(&sql, params![node.boot_id.cast_signed(), captured, node.url], read).optional()?;
     Ok(other.or(own))
 }
 

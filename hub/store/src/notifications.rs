@@ -15,13 +15,16 @@ mod rows;
 mod subject;
 mod tally;
 mod types;
+mod withdraw;
 
 pub use backlog::{BACKLOG_AFTER_S, BACKLOG_OF};
+pub use delivery::LONGEST_WAIT;
 pub use put::MAX_NOTIFICATIONS;
 pub(crate) use put::put_notifications;
 pub use subject::Subject;
 pub use tally::MOST_ANIMALS;
 pub use types::{ChannelName, Notification, NotificationPlan, NotificationState, SuppressReason};
+pub(crate) use withdraw::withdraw;
 
 pub use crate::waker::PutIn;
 

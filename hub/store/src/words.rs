@@ -10,6 +10,9 @@ use rusqlite::{Row, RowIndex};
 macro_rules! words {
     ($type:ty { $($value:pat => $word:literal => $make:expr),+ $(,)? }) => {
         impl $type {
+            /// The words for all values, in the order of their definition.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
             /// The word for this value in the database and in the API.
             pub fn as_str(self) -> &'static str {
                 match self { $($value => $word),+ }
@@ -22,7 +25,7 @@ macro_rules! words {
             fn from_str(word: &str) -> Result<Self, Self::Err> {
                 match word {
                     $($word => Ok($make),)+
-                    _ => Err($crate::words::UnknownWord { word: word.into(), known: &[$($word),+] }),
+                    _ => Err($crate::words::UnknownWord { word: word.into(), known: <$type>::WORDS }),
                 }
             }
         }

@@ -64,6 +64,17 @@ impl Checks {
         Ok(())
     }
 
+    /// The condition of a node that was asked just now. `error`: why it did not answer, if it did not. `not_stored`:
+    /// why nothing can be stored, if so.
+    pub fn judge(&self, node: &Node, live: Option<&Live>, error: Option<&str>, not_stored: Option<&str>) -> NodeHealth {
+        let mut health = NodeHealth::of(node, live, &self.config);
+        // No answer now counts for more than a description from a moment ago.
+        if let Some(error) = error {
+            (health.condition, health.detail) = (Condition::Away, error.to_owned());
+        }
+        not_stored.map_or(health.clone(), |why| health.while_nothing_is_stored(why))
+    }
+
     /// Checks everything now, in parallel.
     ///
     /// A deaf node is reported as not ok, but does not make the hub unready. A node is required only if no node
@@ -75,7 +86,7 @@ impl Checks {
         let mut known = nodes.distinct();
         known.extend(nodes.expected());
         let node_checks = futures_util::future::join_all(
-            known.into_iter().map(|node| async move { node_check(&node, live, &self.config).await }),
+            known.into_iter().map(|node| async move { self.node_check(&node, live).await }),
         );
         let (stored, elsewhere, mut node_checks) = tokio::join!(store.check(), elsewhere, node_checks);
         // With one node that answers, the hub has work to do. With none, it has nothing to listen to.
@@ -90,6 +101,14 @@ impl Checks {
             }
         };
         std::iter::once(stored).chain(here).chain(elsewhere).chain(node_checks).collect()
+    }
+
+    /// Checks a node. `required` is set for a node that does not answer; the caller decides whether that holds.
+    async fn node_check(&self, node: &Node, live: Option<&Live>) -> Check {
+        let error = node.describe().await.err().map(|error| error.message);
+        let health = self.judge(node, live, error.as_deref(), None);
+        let (ok, detail) = (!health.condition.is_trouble(), health.detail.clone());
+        Check { name: format!("node:{}", node.url()), required: error.is_some(), ok, detail, node: Some(health) }
     }
 }
 
@@ -106,7 +125,7 @@ impl Check {
         let Some(node) = self.node.map(|node| node.while_nothing_is_stored(why)) else {
             return Self { node: None, ..self };
         };
-        Self { ok: node.condition == Condition::Ok, detail: node.detail.clone(), node: Some(node), ..self }
+        Self { ok: !node.condition.is_trouble(), detail: node.detail.clone(), node: Some(node), ..self }
     }
 }
 
@@ -134,17 +153,4 @@ async fn role_check(role: Role, client: &HealthClient<Channel>) -> Check {
         Ok(Some(_)) => Check::bad(role.name(), true, "it says that it is not serving"),
         Err(error) => Check::bad(role.name(), true, error.message),
     }
-}
-
-/// Checks a node. `required` is set for a node that does not answer; the caller decides whether that holds.
-async fn node_check(node: &Node, live: Option<&Live>, config: &HealthConfig) -> Check {
-    let asked = node.describe().await;
-    let mut health = NodeHealth::of(node, live, config);
-    let answers = asked.is_ok();
-    // No answer now counts for more than a description from a moment ago.
-    if let Err(error) = asked {
-        (health.condition, health.detail) = (Condition::Away, error.message);
-    }
-    let (ok, detail) = (!health.condition.is_trouble(), health.detail.clone());
-    Check { name: format!("node:{}", node.url()), required: !answers, ok, detail, node: Some(health) }
 }

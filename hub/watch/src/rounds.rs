@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use hub_base::time::in_words;
@@ -12,6 +11,7 @@ use hub_nodes::{Node, Nodes};
 use tracing::{info, warn};
 
 use crate::condition::{Condition, HealthConfig, NodeHealth};
+use crate::names::{Names, under_one_name};
 use crate::troubles::{CALM, Troubles};
 
 /// How often the nodes are judged.
@@ -45,8 +45,9 @@ pub async fn watch(
             (node, health)
         });
         let known = under_one_name(known.collect());
-        // At most one log per node.
-        logs.retain(|url, _| known.iter().any(|(node, _)| node.url() == url));
+        let names = Names::of(&nodes, &known);
+        logs.retain(|_, log| log.trouble.is_some());
+        names.follow(&mut logs);
         for (node, health) in &known {
             let now = Instant::now();
             let Some(line) = logs.entry(node.url().to_owned()).or_default().look(health, now) else { continue };
@@ -63,75 +64,10 @@ pub async fn watch(
         duplicates.look(&nodes.of_one_id());
         let Some(troubles) = &mut troubles else { continue };
         tokio::select! {
-            () = troubles.look(&known) => {}
+            () = troubles.look(&known, &names) => {}
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// Reduces nodes that are known under several names to one name each, for the owners and for the log. If a discovered
-/// name is away and the node answers under another name, the node is up. If it answers under none, the first name
-/// represents it. The id, or else the last boot id, shows which names belong to the same node. A configured name
-/// without an id always represents itself.
-fn under_one_name(known: Vec<(Node, NodeHealth)>) -> Vec<(Node, NodeHealth)> {
-    let names: Vec<Name> = known.iter().map(|(node, health)| Name::of(node, health)).collect();
-    let looked_after =
-        known.into_iter().enumerate().filter_map(|(place, (node, health))| match place_of(&names, place) {
-            Place::Own => Some((node, health)),
-            Place::Moved => Some((node, NodeHealth { condition: Condition::Ok, detail: String::new(), ..health })),
-            Place::Spare => None,
-        });
-    looked_after.collect()
-}
-
-/// A name of a node, and the condition of the node under that name.
-#[derive(Debug, Clone, Copy)]
-struct Name {
-    /// The last id that was proved under this name. `None`: none was.
-    id: Option<NodeId>,
-    /// The last boot id under this name. `None`: there never was one.
-    boot_id: Option<u64>,
-    is_discovered: bool,
-    condition: Condition,
-}
-
-impl Name {
-    fn of(node: &Node, health: &NodeHealth) -> Self {
-        // 0: the node has no boot ids.
-        let boot_id = node.description().map(|described| described.boot_id).filter(|id| *id != 0);
-        Self { id: node.id(), boot_id, is_discovered: node.is_discovered(), condition: health.condition }
-    }
-
-    /// Whether both are names of one node.
-    fn is_of_node_of(&self, other: &Self) -> bool {
-        match (self.id, other.id) {
-            (Some(mine), Some(theirs)) => mine == theirs,
-            _ => self.boot_id.is_some() && self.boot_id == other.boot_id,
-        }
-    }
-}
-
-/// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// The node in its condition under this name.
-    Own,
-    /// The node, which is up under another name.
-    Moved,
-    /// Nothing: another name represents the node.
-    Spare,
-}
-
-fn place_of(names: &[Name], place: usize) -> Place {
-    let name = names[place];
-    if name.condition != Condition::Away || !(name.is_discovered || name.id.is_some()) {
-        return Place::Own;
-    }
-    let others = || names.iter().enumerate().filter(|(at, other)| *at != place && name.is_of_node_of(other));
-    if others().any(|(_, other)| other.condition == Condition::Ok) {
-        return Place::Moved;
-    }
-    if others().any(|(at, other)| other.condition != Condition::Away || at < place) { Place::Spare } else { Place::Own }
 }
 
 /// What has been logged about the trouble of a node.
@@ -253,39 +189,5 @@ mod tests {
             logged.extend(log.look(&health, start + Duration::from_secs(second)));
         }
         assert_eq!(logged, [Line::Trouble(LOG_AFTER), Line::Back(Duration::from_secs(7_200))]);
-    }
-
-    #[test]
-    fn node_with_two_names_is_looked_after_under_one() {
-        use Condition::{Away, Ok, Silent};
-        use Place::*;
-        let places = |names: &[(u64, bool, Condition)]| {
-            let known = |(id, is_discovered, condition)| Name {
-                id: None,
-                boot_id: (id != 0).then_some(id),
-                is_discovered,
-                condition,
-            };
-            let names: Vec<Name> = names.iter().copied().map(known).collect();
-            (0..names.len()).map(|place| place_of(&names, place)).collect::<Vec<_>>()
-        };
-        // Away under both names; moved; moved and in trouble there; two nodes; no boot ids.
-        assert_eq!(places(&[(7, true, Away), (7, true, Away)]), [Own, Spare]);
-        assert_eq!(places(&[(7, true, Away), (7, true, Ok)]), [Moved, Own]);
-        assert_eq!(places(&[(7, true, Away), (7, true, Silent)]), [Spare, Own]);
-        assert_eq!(places(&[(7, true, Away), (8, true, Ok)]), [Own, Own]);
-        assert_eq!(places(&[(0, true, Away), (0, true, Away), (0, true, Ok)]), [Own, Own, Own]);
-        // A configured name represents itself, whoever answers under other names.
-        assert_eq!(places(&[(7, false, Away), (7, false, Away), (7, true, Ok)]), [Own, Own, Own]);
-        assert_eq!(places(&[(7, false, Ok), (7, true, Away)]), [Own, Moved]);
-        // With an id, a configured name is one of the node's names too, whatever its boot.
-        let named = |key: &[u8], boot_id, condition| Name {
-            id: Some(NodeId::of_spki(key)),
-            boot_id: Some(boot_id),
-            is_discovered: false,
-            condition,
-        };
-        let names = [named(b"a", 7, Away), named(b"a", 8, Ok), named(b"b", 8, Away)];
-        assert_eq!((0..3).map(|place| place_of(&names, place)).collect::<Vec<_>>(), [Moved, Own, Own]);
     }
 }

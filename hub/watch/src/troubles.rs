@@ -12,6 +12,7 @@ use hub_store::notifications::Subject;
 use tracing::error;
 
 use crate::condition::{Condition, HealthConfig, NodeHealth};
+use crate::names::Names;
 
 /// How often a failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
@@ -39,9 +40,9 @@ impl Troubles {
 
     /// Takes the health of all nodes as it is now, and notifies the owners. If the store fails, the next call tries
     /// again.
-    pub async fn look(&mut self, known: &[(Node, NodeHealth)]) {
-        // Keeps no more entries than there are nodes.
-        self.by_url.retain(|url, _| known.iter().any(|(node, _)| node.url() == url));
+    pub(crate) async fn look(&mut self, known: &[(Node, NodeHealth)], names: &Names) {
+        self.by_url.retain(|_, trouble| trouble.since.is_some());
+        names.follow(&mut self.by_url);
         let (now, now_ns) = (Instant::now(), now_ns());
         let (mut due, mut subjects) = (Vec::new(), Vec::new());
         for (node, health) in known {

@@ -10,7 +10,7 @@ use daemon::terminal::escape;
 
 use super::cards::{self, Card};
 use super::keeper::{Abandoned, KeepError, keep};
-use super::lookup::{ADVICE, DEFAULT_DEVICE, card_devices, find};
+use super::lookup::{DEFAULT_DEVICE, LIST_ADVICE, card_devices, find};
 
 /// How long one device may take to report its formats.
 const QUERY_DEADLINE: Duration = Duration::from_secs(3);
@@ -94,7 +94,7 @@ pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
         entries.retain(|entry| entry.offer.is_ok() || entry.id != DEFAULT_DEVICE && !entry.also.is_empty());
     }
     if entries.is_empty() {
-        return Err(format!("no capture device found; {ADVICE}"));
+        return Err(format!("no capture device found; {LIST_ADVICE}"));
     }
     Ok(entries)
 }
@@ -148,8 +148,8 @@ fn ask(name: String) -> Result<Offer, String> {
 fn listed() -> Result<Vec<(String, String)>, String> {
     let list = || -> Result<(Vec<(String, String)>, ()), String> {
         let _messages = alsa::Output::local_error_handler();
-        let host = cpal::host_from_id(cpal::HostId::Alsa).map_err(|error| format!("{error}; {ADVICE}"))?;
-        let devices = host.devices().map_err(|error| format!("{error}; {ADVICE}"))?;
+        let host = cpal::host_from_id(cpal::HostId::Alsa).map_err(|error| format!("{error}; {LIST_ADVICE}"))?;
+        let devices = host.devices().map_err(|error| format!("{error}; {LIST_ADVICE}"))?;
         let named = devices.filter(DeviceTrait::supports_input).filter_map(|device| {
             let description = device.description().ok()?;
             Some((device.id().ok()?.id().to_owned(), description.name().to_owned()))

@@ -12,6 +12,10 @@ pub(super) const ADVICE: &str = "plug in a microphone, see `cat-node devices` an
                                  cat-node must be in the group audio (or have SupplementaryGroups=audio in the systemd \
                                  unit)";
 
+/// What to do if `cat-node devices` finds no microphone. It does not advise to run itself.
+pub(super) const LIST_ADVICE: &str = "plug in a microphone, and see `arecord -l`; the user that runs cat-node must be \
+                                      in the group audio (or have SupplementaryGroups=audio in the systemd unit)";
+
 /// ALSA's name for the default device of the system.
 pub(super) const DEFAULT_DEVICE: &str = "default";
 

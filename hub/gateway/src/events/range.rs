@@ -90,3 +90,27 @@ mod tests {
         assert_eq!(asked("bytes=0-1", Some("Sun, 22 Nov 2026 20:00:00 GMT")), Requested::Whole);
     }
 }
+
+#[cfg(test)]
+mod fuzz {
+    use axum::http::HeaderValue;
+    use fuzzing::{hold, nearly};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn range_lies_within_the_file() {
+        let seeds = ["bytes=0-0", "bytes=5-", "bytes=-7", "bytes=0-1,5-6"].map(|seed| seed.as_bytes().to_vec());
+        let words = ["18446744073709551615", "18446744073709551616", "-", "=", "+", " ", "bytes"];
+        let lengths = prop_oneof![0..3_usize, 0..10_000_usize, Just(usize::MAX)];
+        hold(3_000, &(nearly(seeds.to_vec(), &words), lengths), |(range, len)| {
+            let Ok(value) = HeaderValue::from_bytes(&range) else { return Ok(()) };
+            let headers = HeaderMap::from_iter([(RANGE, value)]);
+            if let Requested::Part(from, to) = requested_range(&headers, "\"1\"", len) {
+                prop_assert!(from < to && to <= len, "{from}..{to} of {len}");
+            }
+            Ok(())
+        });
+    }
+}

@@ -54,6 +54,15 @@ export async function backUp() {
   await ask('api/v1/backup', { method: 'POST' });
 }
 
+// Admits or refuses a node that waits.
+export async function admit(key) {
+  await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/admit`, { method: 'POST' });
+}
+
+export async function refuse(key) {
+  await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/refuse`, { method: 'POST' });
+}
+
 // Sends an undelivered notification again.
 export async function retry(id) {
   await ask(`api/v1/notices/${id}/retry`, { method: 'POST' });

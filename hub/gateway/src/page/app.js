@@ -67,6 +67,16 @@ theme.addEventListener('change', () => {
 });
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => dispatchEvent(new Event('themechange')));
 
+// A hub with a CA of its own has a QR code of the address of its certificate.
+fetch('ca.svg').then((answer) => {
+  if (answer.status !== 200) return;
+  const phone = document.getElementById('phone');
+  phone.append(el('img', { src: 'ca.svg', width: 200, height: 200, alt: 'QR code: address of the certificate' }));
+  phone.hidden = false;
+}).catch(() => {
+  // The views show that the hub does not answer.
+});
+
 document.getElementById('zone').textContent = words.zone;
 document.querySelector('.skip').addEventListener('click', (click) => {
   click.preventDefault();

@@ -13,13 +13,6 @@ const QUIETEST_DBFS = -80;
 // Lag above which the card mentions it, in milliseconds.
 const LAG_WORTH_SAYING_MS = 1_500;
 
-const troubles = {
-  no_device: 'No audio: the microphone is disconnected',
-  silent: 'Silence: the microphone is muted or broken',
-  ended: 'The recording has ended',
-  starting: 'Opening the microphone',
-};
-
 export function card(url) {
   const name = el('h2', {}, url);
   const state = el('span', { class: 'state' });
@@ -47,6 +40,9 @@ export function card(url) {
   let lastCat;
   let lag = 0;
   setState('connecting');
+
+  // A node that cannot stream is quiet to the hub. That is no fault.
+  const streams = (word) => (word === 'quiet' && node?.condition === 'no_audio' ? 'no_audio' : word);
 
   function setState(word) {
     state.className = `state ${word}`;
@@ -93,13 +89,14 @@ export function card(url) {
       asked.of(cat || null, said.reachable && Boolean(cat || alone));
       live.offer(liveAudio && said.reachable);
       if (heard) {
-        setState(heard.state);
+        setState(streams(heard.state));
         heardAt = heard.heard_at && Math.max(heardAt ?? 0, Date.parse(heard.heard_at));
         lag = heard.lag_ms;
       } else setState(said.reachable ? 'unwatched' : 'away');
       const source = said.description?.source;
-      const why = said.reachable ? troubles[source?.state] : said.error.message;
+      const why = said.reachable ? words.conditions[said.condition] || words.sources[source?.state] : said.error.message;
       trouble.hidden = !why;
+      trouble.className = said.condition === 'no_audio' ? 'faint' : 'problem';
       const detail = said.reachable && source?.detail;
       if (why) setText(trouble, sentence(detail ? `${why} (${detail})` : why));
       fill(details, detailsOf(said, heard));
@@ -113,7 +110,7 @@ export function card(url) {
       lag = now.lag_ms;
     },
     spectrum: (columns) => picture.push(columns),
-    state: (now) => setState(now.state),
+    state: (now) => setState(streams(now.state)),
     // The hub does not respond: what it said last is out of date.
     lost: () => setState('unknown'),
     gap() {

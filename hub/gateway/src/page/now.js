@@ -7,6 +7,7 @@ import { el, problem, say, setText } from './dom.js';
 import { card } from './node.js';
 import { undelivered } from './notices.js';
 import { drop, put, replace } from './row.js';
+import { waiting } from './waiting.js';
 
 // How often the state of the nodes is read.
 const LOOK_MS = 5_000;
@@ -30,10 +31,11 @@ export function show(main) {
   const listTrouble = el('div');
   const notifications = undelivered();
   const backup = backups();
+  const lobby = waiting(() => look());
 
   main.append(el('h1', { class: 'hidden' }, 'Now'),
     el('div', { class: 'now' },
-      el('section', { 'aria-label': 'Microphones' }, trouble, help, nodes, notifications.element, backup.element),
+      el('section', { 'aria-label': 'Microphones' }, trouble, lobby.element, help, nodes, notifications.element, backup.element),
       el('section', { 'aria-labelledby': 'today' },
         el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more)));
 
@@ -63,6 +65,7 @@ export function show(main) {
       cards.forEach((one) => one.lost());
       return trouble.replaceChildren(problem(said.reason));
     }
+    lobby.draw(said.value.waiting);
     const listening = heard.value?.nodes ?? [];
     const known = said.value.nodes;
     // In the order of the hub, whichever node was heard first.
@@ -205,8 +208,8 @@ function howToBegin() {
     command('cat-node serve --cat Tom --source synthetic'),
     el('p', {}, 'To start one on another device:'),
     command('cat-node serve --cat Tom --listen 0.0.0.0:50056 --insecure'),
-    el('p', {}, 'The hub finds nodes on the local network by itself. For a node elsewhere, ',
-      'set its address in hub.toml and restart the hub:'),
+    el('p', {}, 'The hub finds nodes on the local network by itself. Nodes that it finds appear on this page, ',
+      'and you admit them here. For a node elsewhere, set its address in hub.toml and restart the hub:'),
     command('node = ["http://ADDRESS:50056"]'),
     el('p', { class: 'faint' }, `This page checks again every few seconds. The hub runs at ${location.host}.`));
 }

@@ -18,8 +18,8 @@ export const contexts = {
 
 export const kinds = { meow: 'Meow', purr: 'Purr', hiss_or_growl: 'Hiss or growl' };
 
-// Two are the page's own. `unwatched`: the node answers, but the hub does not stream from it. `unknown`: the hub does not
-// respond, so nobody knows.
+// States of listening to a node, and three of the page's own. `unwatched`: the node answers, but the hub does not
+// stream from it. `no_audio`: the node cannot stream. `unknown`: the hub does not respond, so nobody knows.
 export const states = {
   connecting: 'Connecting',
   catching_up: 'Catching up',
@@ -27,7 +27,32 @@ export const states = {
   quiet: 'Deaf',
   away: 'Away',
   unwatched: 'Reachable',
+  no_audio: 'No audio',
   unknown: 'Unknown',
+};
+
+// What each condition of a node means. Empty: nothing to say, or the page says it elsewhere. `away` comes with the
+// hub's error, and `not_stored` is said once for all nodes.
+export const conditions = {
+  ok: '',
+  away: '',
+  no_device: 'No audio: the microphone is disconnected',
+  silent: 'Silence: the microphone is muted or broken',
+  ended: 'The recording has ended',
+  quiet: 'Connected, but no audio arrives',
+  no_sound: 'Nothing louder than a quiet room for a long time: check the microphone',
+  no_audio: 'This node answers, but its program does not stream audio. To hear this cat, run cat-node on its device',
+  not_stored: '',
+};
+
+// What each state of a node's source means. Empty: nothing to say, or its condition says it.
+export const sources = {
+  unknown: '',
+  starting: 'Opening the microphone',
+  capturing: '',
+  silent: '',
+  no_device: '',
+  ended: '',
 };
 
 // Why an event has no clip: "No recording: …".

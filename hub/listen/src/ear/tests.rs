@@ -192,6 +192,8 @@ fn restart_of_the_node_ends_what_was_open() {
     let over = Gap { frame_count: None, reason: GapReason::NodeRestarted, ..Gap::skipped(BOOT, in_the_middle * 5, 0) };
     let found = hear_all(&mut ear, std::iter::once(Piece::Gap(over)));
     assert!(matches!(found.last(), Some(Finding::Gap { gap, .. }) if gap.frame_count.is_none()));
+    let ended = |finding: &Finding| matches!(finding, Finding::Ended { boot_id: BOOT, .. });
+    assert_eq!(found.iter().filter(|finding| ended(finding)).count(), 1, "its events may be dated again later");
     // The new boot numbers its frames from 0 again.
     let found = hear_all(&mut ear, messages(77, &audio, 0));
     let (event, _, watermark) = events(&found)[0];

@@ -446,6 +446,26 @@ async fn node_under_a_second_name_is_not_heard_twice() {
     hub.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_swap_their_names_are_both_heard_while_each_name_leads_to_both() {
+    let (one, two) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(vec![0; MINUTE / 60]));
+    two.change(|tape| tape.boot_id = 2);
+    let (dir, at_one, at_two) = (tempfile::tempdir().unwrap(), one.serve().await, two.serve().await);
+    let hub = Hub::start(dir.path(), at_one).await;
+    let (nodes, stop) = (hub.nodes.clone(), hub.stop.clone());
+    tokio::spawn(async move { nodes.keep_described(&stop).await });
+    hub.heard(50).await;
+    let second = Node::discovered("http://two.local:50056".into()).unwrap();
+    second.set_addresses(vec![at_one]);
+    hub.nodes.add(second.clone()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the second name leads to the first node", || async { report().error.contains("the same node") }).await;
+    second.set_addresses(vec![at_one, at_two]);
+    until("the second node is heard", || async { report().frames >= 50 }).await;
+    assert_eq!((report().boot_id, hub.report().boot_id), (2, 0xB007));
+    hub.stop().await;
+}
+
 fn node_at(address: SocketAddr) -> Node {
     let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }]).unwrap();
     nodes.iter().next().unwrap()
@@ -604,6 +624,40 @@ async fn another_node_at_the_same_url_is_heard_from_its_own_place_and_an_imposto
     hub.heard(3_000).await;
     assert_eq!(node.asked.lock().unwrap().last(), Some(&Cursor { boot_id: 0, sequence: 0 }));
     assert_eq!(hub.gaps().await, []);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stranger_at_the_address_of_a_discovered_node_is_not_heard_and_not_remembered() {
+    let (first, found) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(vec![0; MINUTE]));
+    found.change(|tape| (tape.boot_id, tape.next, tape.key) = (0xF0, 1_000, new_key()));
+    let (dir, address, found_at) = (tempfile::tempdir().unwrap(), first.serve().await, found.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    hub.nodes.add(Node::discovered(format!("http://{found_at}")).unwrap()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the found node is heard", || async { report().frames >= 1_000 }).await;
+    found.change(|tape| (tape.boot_id, tape.key, tape.cut) = (0xF1, new_key(), tape.cut + 1));
+    until("the stranger is refused", || async { report().error.contains("waits to be admitted") }).await;
+    assert_eq!((report().frames, found.asked.lock().unwrap().len()), (1_000, 1));
+    assert_eq!(hub.stop().await.admitted().await.unwrap().ids.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_that_is_under_way_when_its_node_is_forgotten_is_stored_at_once() {
+    let audio = room(12, MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let (first, found) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(audio));
+    // The tape ends before the post-roll of the first event is complete.
+    let frames = truth[0].1 / 320 + 5;
+    found.change(|tape| tape.next = frames);
+    let (dir, address, found_at) = (tempfile::tempdir().unwrap(), first.serve().await, found.serve().await);
+    let hub = Hub::start(dir.path(), address).await;
+    let url = format!("http://{found_at}");
+    hub.nodes.add(Node::discovered(url.clone()).unwrap()).unwrap();
+    let report = || hub.listening.live().nodes().get(1).map(|node| node.report()).unwrap_or_default();
+    until("the found node is heard", || async { report().frames >= frames }).await;
+    hub.nodes.forget(&url);
+    until("the event is stored", || async { !hub.spans().await.is_empty() }).await;
     hub.stop().await;
 }
 

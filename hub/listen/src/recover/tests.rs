@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use hub_store::backup::{RestoreFrom, Source, back_up_to_folder, restore};
 use hub_store::clips::{ClipsConfig, Cut};
 use hub_store::events::{Event, OwnerLabel, Watermark};
 use hub_store::testing::{event, put_with};
@@ -65,8 +66,8 @@ async fn events_come_back_with_their_labels_and_old_clips_are_heard_again() {
     lose_database(dir.path(), store, clips).await;
 
     let (store, clips) = open(dir.path()).await;
-    let recovered = all(&clips, Duration::ZERO).await.unwrap();
-    assert_eq!(recovered, Some(RecoveredCounts { events: 3, clips: 0, labels: 1, left: 1 }));
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { events: 3, labels: 1, left: 1, ..RecoveredCounts::default() }));
     let mut events = store.events_stored_after(0, 10).await.unwrap();
     events.sort_by_key(|event| (event.found.boot_id, event.found.start_sample));
     let [silent, back, heard] = &events[..] else { panic!("{events:?}") };
@@ -85,7 +86,7 @@ async fn events_come_back_with_their_labels_and_old_clips_are_heard_again() {
     assert_eq!(heard.found.ended_at_ns.cast_unsigned() + ended_before_ns, written_ns, "dated by the file");
     assert_eq!(store.pending_notifications().await.unwrap(), [], "nobody is notified");
 
-    assert_eq!(all(&clips, Duration::ZERO).await.unwrap(), None, "once");
+    assert_eq!(all(&clips, Duration::ZERO).await, None, "once");
 }
 
 #[tokio::test]
@@ -108,6 +109,123 @@ async fn recovery_that_was_interrupted_goes_on_at_the_next_start() {
     drop((store, clips));
 
     let (store, clips) = open(dir.path()).await;
-    assert_eq!(all(&clips, Duration::ZERO).await.unwrap().unwrap().events, 2);
+    assert_eq!(all(&clips, Duration::ZERO).await.unwrap().events, 2);
     assert_eq!(store.events_stored_after(0, 10).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn clip_that_cannot_be_stored_stays_and_the_rest_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clips) = open(dir.path()).await;
+    for n in 0..3 {
+        put(&store, &clips, n * 100_000, vec![n as i16; 16_000]).await;
+    }
+    lose_database(dir.path(), store, clips).await;
+    let (store, clips) = open(dir.path()).await;
+    // A link to itself: nothing can be moved there.
+    let bad = clips.lost().await.unwrap().remove(0);
+    let link = dir.path().join("clips").join(bad.file_name().unwrap());
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { events: 2, failed: 1, ..RecoveredCounts::default() }));
+    assert!(bad.exists());
+
+    std::fs::remove_file(link).unwrap();
+    drop((store, clips));
+    let (_store, clips) = open(dir.path()).await;
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { events: 1, ..RecoveredCounts::default() }));
+}
+
+#[tokio::test]
+async fn recovery_waits_for_a_store_that_is_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clips) = open(dir.path()).await;
+    for n in 0..3 {
+        put(&store, &clips, n * 100_000, vec![n as i16; 16_000]).await;
+    }
+    lose_database(dir.path(), store, clips).await;
+    let (store, clips) = open(dir.path()).await;
+    let (database, away) = (dir.path().join(DATABASE_FILE), dir.path().join("away"));
+    std::fs::rename(&database, &away).unwrap();
+    let stop = CancellationToken::new();
+    let recovery = tokio::spawn(recover(clips.clone(), stop.clone()));
+    let failed = || format!("{:?}", store.operations()).contains("\"failed\"");
+    until(failed).await;
+    assert_eq!(clips.lost().await.unwrap().len(), 3, "the clips wait in the quarantine");
+    std::fs::rename(&away, &database).unwrap();
+    tokio::time::timeout(DEADLINE, recovery).await.unwrap().unwrap();
+    assert_eq!(store.events_stored_after(0, 10).await.unwrap().len(), 3);
+}
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn until(condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, met).await.unwrap();
+}
+
+#[tokio::test]
+async fn numbered_copy_of_a_clip_comes_back_if_the_first_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clips) = open(dir.path()).await;
+    let event = put(&store, &clips, 0, vec![7; 16_000]).await;
+    lose_database(dir.path(), store, clips).await;
+    let (store, clips) = open(dir.path()).await;
+    let clip = clips.lost().await.unwrap().remove(0);
+    let file = clip.file_name().unwrap().to_str().unwrap();
+    std::fs::rename(&clip, clip.with_file_name(format!("2-{file}"))).unwrap();
+    std::fs::write(&clip, "cut off").unwrap();
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { events: 1, left: 1, ..RecoveredCounts::default() }));
+    let back = store.events_stored_after(0, 10).await.unwrap().remove(0);
+    assert_eq!((back.found, back.clip), (event.found, event.clip), "under its own name");
+}
+
+#[tokio::test]
+async fn restored_snapshot_gets_back_later_events_and_labels_and_no_label_that_was_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, clips) = open(dir.path()).await;
+    let brushing = Some(OwnerLabel::Context(ContextLabel::Brushing));
+    let first = put(&store, &clips, 0, vec![1; 16_000]).await;
+    store.label_event(first.id, brushing).await.unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let copy = || {
+        let source = Source { data_dir: dir.path().into(), config: vec![], with_secrets: false };
+        let made = back_up_to_folder(&source, copies.path(), 7, &CancellationToken::new()).unwrap();
+        made.path.join(DATABASE_FILE)
+    };
+    let earlier = copy();
+    let second = put(&store, &clips, 100_000, vec![2; 16_000]).await;
+    let later = copy();
+    store.label_event(first.id, None).await.unwrap();
+    store.label_event(second.id, brushing).await.unwrap();
+    drop((store, clips));
+
+    let restored = restore(RestoreFrom::Path(&earlier), dir.path()).unwrap();
+    assert_eq!((restored.counts.events, restored.clips, restored.later_clips), (1, 1, 1));
+    let (store, clips) = open(dir.path()).await;
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { events: 1, labels: 2, ..RecoveredCounts::default() }));
+    let labels = |events: Vec<Event>| events.iter().map(|event| (event.label, event.clip.is_ok())).collect::<Vec<_>>();
+    let events = store.events_stored_after(0, 10).await.unwrap();
+    assert_eq!(labels(events), [(None, true), (brushing, true)]);
+    drop((store, clips));
+
+    // Killed before the recovery, and then a later copy: its clip is in the quarantine, and no clip is to be recovered.
+    restore(RestoreFrom::Path(&earlier), dir.path()).unwrap();
+    drop(open(dir.path()).await);
+    let restored = restore(RestoreFrom::Path(&later), dir.path()).unwrap();
+    assert_eq!((restored.clips, restored.lost_clips.len(), restored.later_clips), (2, 0, 0));
+    let (store, clips) = open(dir.path()).await;
+    let recovered = all(&clips, Duration::ZERO).await;
+    assert_eq!(recovered, Some(RecoveredCounts { labels: 2, ..RecoveredCounts::default() }));
+    let events = store.events_stored_after(0, 10).await.unwrap();
+    assert!(events.iter().all(|event| !event.recovered));
+    assert_eq!(labels(events), [(None, true), (brushing, true)]);
+    assert_eq!(all(&clips, Duration::ZERO).await, None, "once");
 }

@@ -178,9 +178,111 @@ async fn node_that_repeats_what_another_says_does_not_take_its_place() {
 }
 
 #[tokio::test]
+async fn configured_node_without_proof_gives_way_only_to_the_id_that_it_claims() {
+    let nodes = nodes(&[(Some("Tom"), "http://forwarded:1")]);
+    let configured = nodes.iter().next().unwrap();
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    answer_as(&found, 7, Some(b"key"));
+    let claims = |boot_id, key: Option<&[u8]>| {
+        let claimed_id = key.map(NodeId::of_spki);
+        configured.set_description(Description { boot_id, claimed_id, ..Description::default() });
+        nodes.twin_of(&configured).map(|twin| twin.url().to_owned())
+    };
+    assert_eq!(claims(7, Some(b"key")).as_deref(), Some(found.url()));
+    assert!(nodes.twin_of(&found).is_none(), "one of them is heard");
+    // A stranger with a key of its own repeats the boot id of a configured node, and cannot silence it.
+    for (boot_id, key) in [(7, None), (7, Some(&b"another"[..])), (8, Some(b"key"))] {
+        assert_eq!(claims(boot_id, key), None, "{boot_id} {key:?}");
+    }
+    found.stands_for(&configured);
+    assert_eq!(found.cat().as_deref(), Some("Tom"), "the configured name is shown");
+}
+
+#[tokio::test]
+async fn node_that_is_configured_behind_a_forwarded_port_does_not_wait() {
+    let nodes = nodes(&[(Some("Tom"), "http://forwarded:1")]);
+    let configured = nodes.iter().next().unwrap();
+    let (url, id) = ("http://pi.local:1", NodeId::of_spki(b"key"));
+    let found = || {
+        let found = Node::discovered(url.into()).unwrap();
+        answer_as(&found, 7, Some(b"key"));
+        found
+    };
+    // The configured address does not answer yet, or another node is there.
+    assert!(matches!(nodes.receive(found(), url), Received::Waits(true)));
+    answer_as(&configured, 7, Some(b"another"));
+    assert!(matches!(nodes.receive(found(), url), Received::Waits(false)));
+    configured.set_description(Description { boot_id: 7, claimed_id: Some(id), ..Description::default() });
+    assert!(matches!(nodes.receive(found(), url), Received::Known(known) if known.url() == configured.url()));
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(nodes.waiting().is_empty());
+    // It is heard under the name where it proves its id, if a person wants that.
+    nodes.set_admitted([id.to_string()].into(), []);
+    assert!(matches!(nodes.receive(found(), url), Received::Joined));
+}
+
+#[tokio::test]
 async fn password_of_a_node_is_not_in_its_name() {
     let nodes = Nodes::new(&["Tom=http://anna:98765@kitchen:1".parse().unwrap()]).unwrap();
     assert_eq!(nodes.iter().next().unwrap().url(), "http://anna:***@kitchen:1");
     assert!(nodes.get("http://anna:***@kitchen:1").is_some());
     assert!(!format!("{nodes:?}").contains("98765"));
+}
+
+#[tokio::test]
+async fn another_id_at_the_url_of_a_discovered_node_is_not_heard_until_it_is_admitted() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    answer_as(&found, 7, Some(b"key"));
+    assert!(nodes.may_be_heard(&found), "the first id there");
+    for stranger in [None, Some(&b"stranger"[..])] {
+        answer_as(&found, 8, stranger);
+        assert!(!nodes.may_be_heard(&found), "{stranger:?}");
+    }
+    answer_as(&found, 7, Some(b"key"));
+    assert!(nodes.may_be_heard(&found));
+    answer_as(&found, 8, Some(b"stranger"));
+    nodes.set_admitted([NodeId::of_spki(b"stranger").to_string()].into(), []);
+    assert!(nodes.may_be_heard(&found), "it is admitted now");
+}
+
+#[tokio::test]
+async fn id_that_took_the_place_of_another_at_a_configured_url_is_trusted_nowhere_else() {
+    let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+    let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
+    let id = |key| NodeId::of_spki(key).to_string();
+    let found = Node::discovered("http://pi.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    let seen = [(&one, &b"one"[..]), (&two, b"two"), (&found, b"key")];
+    nodes.set_admitted(BTreeSet::new(), seen.map(|(node, key)| (node.url().to_owned(), id(key))));
+    answer_as(&one, 8, Some(b"stranger"));
+    assert!(nodes.may_be_heard(&one), "the board may have been replaced");
+    nodes.set_admitted(BTreeSet::new(), [(one.url().to_owned(), id(b"stranger"))]);
+    answer_as(&found, 8, Some(b"stranger"));
+    assert!(!nodes.may_be_heard(&found));
+    answer_as(&found, 7, Some(b"two"));
+    assert!(nodes.may_be_heard(&found), "two nodes have swapped their names");
+}
+
+#[tokio::test]
+async fn cat_of_a_boot_stays_that_of_the_node_that_was_heard() {
+    let node = Node::discovered("http://kitchen.local:1".into()).unwrap();
+    assert_eq!(node.cat_of_boot(1), None);
+    let boots: Vec<(u64, &str)> = vec![(1, "Tom"), (2, "Ada"), (3, "")];
+    for (boot_id, cat) in boots {
+        node.set_description(Description { boot_id, cat_name: cat.into(), ..Description::default() });
+    }
+    assert_eq!(node.cat_of_boot(1).as_deref(), Some("Tom"));
+    assert_eq!(node.cat_of_boot(2).as_deref(), Some("Ada"));
+    assert_eq!(node.cat_of_boot(3), None, "it says none");
+    // Of a boot that is not remembered, the present name is the best guess.
+    for boot_id in 10..30 {
+        node.set_description(Description { boot_id, cat_name: "Mia".into(), ..Description::default() });
+    }
+    assert_eq!(node.cat_of_boot(1).as_deref(), Some("Mia"));
+    let configured = Node::new(&"Tom=http://127.0.0.1:9".parse().unwrap()).unwrap();
+    configured.set_description(Description { boot_id: 1, cat_name: "Ada".into(), ..Description::default() });
+    assert_eq!(configured.cat_of_boot(1).as_deref(), Some("Tom"));
 }

@@ -156,4 +156,6 @@ impl Service<Name> for Resolver {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -84,9 +84,9 @@ fn bad_value_is_an_error_that_names_its_key() {
     let ntfy = "[[owners.channels]]\ntype = \"ntfy\"\n";
     for (toml, key) in [
         (ANNA.into(), "owners.Anna.channels: "),
-        (format!("{ANNA}{LOG}{LOG}"), "owners.Anna.channels: "),
-        (format!("{ANNA}{LOG}{ANNA}{LOG}"), "owners.name: two owners are named \"Anna\""),
-        (format!("[[owners]]\nname = \"\"\n{LOG}"), "owners.name: is empty"),
+        (format!("{ANNA}{LOG}{LOG}"), "owners.Anna.channels.log: "),
+        (format!("{ANNA}{LOG}{ANNA}{LOG}"), "owners.Anna.name: two owners are named \"Anna\""),
+        (format!("[[owners]]\nname = \"\"\n{LOG}"), "owners.1.name: is empty"),
         (format!("{ANNA}contexts = [\"hunger\"]\n{LOG}"), "owners.Anna.contexts: "),
         (format!("{ANNA}contexts = [\"not_a_cat\"]\n{LOG}"), "owners.Anna.contexts: "),
         (format!("{ANNA}kinds = [\"bark\"]\n{LOG}"), "owners.Anna.kinds: "),

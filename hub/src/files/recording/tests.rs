@@ -1,4 +1,4 @@
-use std::io::Cursor;
+use std::path::PathBuf;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -7,7 +7,7 @@ use super::*;
 use crate::files::tests::{spec, wav};
 
 fn analyze(path: &Path) -> Result<Analysis, FileError> {
-    Ok(analyze_file(path, DetectorConfig::default())?.0)
+    Ok(analyze_file(path, &Options::default())?.remove(0).analysis)
 }
 
 #[test]
@@ -36,8 +36,9 @@ fn any_format_gives_the_same_length_and_level() {
 fn empty_recording_has_no_length() {
     let dir = tempfile::tempdir().unwrap();
     let path = wav(dir.path(), "empty.wav", spec(44_100, 2, 16, hound::SampleFormat::Int), 0.0);
-    let (analysis, heard) = analyze_file(&path, DetectorConfig::default()).unwrap();
-    assert_eq!((analysis.duration_s, heard.len()), (0.0, 0));
+    let reports = analyze_file(&path, &Options::default()).unwrap();
+    assert_eq!((reports[0].analysis.duration_s, reports[0].heard.len()), (0.0, 0));
+    assert_eq!(reports[0].warnings, ["the file has a header and no sound"]);
 }
 
 #[test]
@@ -50,9 +51,11 @@ fn file_that_is_no_recording_is_an_error() {
     let cut = wav(dir.path(), "cut.wav", spec(16_000, 1, 16, hound::SampleFormat::Int), 1.0);
     let bytes = std::fs::read(&cut).unwrap();
     std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
-    assert!(analyze(&cut).is_err(), "half of a recording was accepted as a whole one");
+    let reports = analyze_file(&cut, &Options::default()).unwrap();
+    assert!(reports[0].warnings[0].contains("cut off"), "{:?}", reports[0].warnings);
+    assert!((reports[0].analysis.duration_s - 0.5).abs() < 0.01);
     let wide = wav(dir.path(), "wide.wav", spec(16_000, 65, 16, hound::SampleFormat::Int), 0.1);
-    assert!(matches!(analyze(&wide), Err(FileError::Channels(65))));
+    assert!(matches!(analyze(&wide), Err(FileError::Recording(RecordingError::Channels(65)))));
 }
 
 /// Damages a valid file at random: bytes of the header or elsewhere, a length, the end.
@@ -95,16 +98,55 @@ fn damaged_files_are_errors_or_recordings() {
     let (mut errors, mut heard) = (0, 0);
     for round in 0..4_000 {
         let bytes = damaged(&originals[round % originals.len()], &mut random);
-        let analysed = hound::WavReader::new(Cursor::new(&bytes))
-            .map_err(FileError::from)
-            .and_then(|reader| analyze_wav(reader, DetectorConfig::default()));
-        match analysed {
-            Ok((analysis, _)) => {
+        match analyze_input(Input::memory(bytes), None, &Options::default()) {
+            Ok((reports, _)) => {
                 heard += 1;
+                let analysis = &reports[0].analysis;
                 assert!(analysis.cat_score.is_finite() && analysis.level.rms_dbfs.is_finite(), "round {round}");
             }
             Err(_) => errors += 1,
         }
     }
     assert!(errors > 100 && heard > 100, "too few of one kind to test anything: {errors} errors, {heard} recordings");
+}
+
+#[test]
+fn each_channel_is_analysed_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = wav(dir.path(), "tone.wav", spec(44_100, 3, 16, hound::SampleFormat::Int), 0.5);
+    let options = |channels| Options { channels: Some(channels), ..Options::default() };
+    let reports = analyze_file(&path, &options(Channels::Each)).unwrap();
+    let channels: Vec<_> = reports.iter().map(|report| report.channel).collect();
+    assert_eq!(channels, [1, 2, 3].map(|number| Some(Channel::One(number))));
+    assert!(reports.iter().all(|report| (report.analysis.duration_s - 0.5).abs() < 1e-3));
+    let error = analyze_file(&path, &options(Channels::Only(Channel::One(4)))).unwrap_err().to_string();
+    assert_eq!(error, "channel 4 does not exist: the file has 3");
+}
+
+/// A meow on the left; on the right, what `right` makes of each sample.
+fn stereo_meow(dir: &Path, right: impl Fn(i16) -> i16) -> PathBuf {
+    let meow = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sound/tests/clips/meow_alone.wav");
+    let mut reader = hound::WavReader::open(meow).unwrap();
+    let path = dir.join("stereo.wav");
+    let mut writer = hound::WavWriter::create(&path, hound::WavSpec { channels: 2, ..reader.spec() }).unwrap();
+    for sample in reader.samples::<i16>().map(Result::unwrap) {
+        writer.write_sample(sample).unwrap();
+        writer.write_sample(right(sample)).unwrap();
+    }
+    writer.finalize().unwrap();
+    path
+}
+
+#[test]
+fn a_cat_that_the_mix_hides_is_found_in_its_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = stereo_meow(dir.path(), |sample| -sample.max(-32_767));
+    let report = analyze_file(&path, &Options::default()).unwrap().remove(0);
+    assert_eq!((report.heard.len(), report.channel), (1, Some(Channel::One(1))));
+    assert!(report.warnings[0].contains("cancel each other"), "{:?}", report.warnings);
+    // Whoever asks for the mix gets it, and the warning.
+    let mix = Options { channels: Some(Channels::Only(Channel::Mix)), ..Options::default() };
+    let report = analyze_file(&path, &mix).unwrap().remove(0);
+    assert_eq!((report.heard.len(), report.channel), (0, None));
+    assert!(report.warnings[0].contains("--channel left"), "{:?}", report.warnings);
 }

@@ -30,8 +30,8 @@ pub(super) struct Copied {
     pub(super) clips: Vec<(String, u64)>,
 }
 
-/// Copies the database of a data folder to a file, without the events that a person deleted, and checks the copy.
-/// Writers do not wait for it.
+/// Copies the database of a data folder to a file, without the events that a person deleted and the labels that a
+/// person took back, and checks the copy. Writers do not wait for it.
 ///
 /// # Errors
 /// If there is no database, if the copy fails or is not intact, after the deadline, and when `stop` is cancelled.
@@ -96,12 +96,27 @@ pub(super) fn read(db: &Connection) -> Result<Copied, BackupError> {
     Ok(Copied { schema_version, counts, clips })
 }
 
-/// Removes the events that a person deleted from a copy, and overwrites them.
+/// SQL condition: the event had a label, and a person took it back.
+pub(super) const TAKEN_BACK: &str =
+    "label IS NULL AND id IN (SELECT event_id FROM event_labels WHERE label IS NOT NULL)";
+
+/// Removes the events that a person deleted and the labels that a person took back from a copy, and overwrites them.
 fn forget_deleted(copy: &Connection) -> Result<(), BackupError> {
     copy.pragma_update(None, "secure_delete", true)?;
     copy.pragma_update(None, "foreign_keys", true)?;
     if has_table(copy, "events")? {
         copy.execute("DELETE FROM events WHERE deleted_at_ns IS NOT NULL", [])?;
+    }
+    forget_taken_back(copy)
+}
+
+/// Removes what the history of labels says about labels that a person took back.
+pub(super) fn forget_taken_back(copy: &Connection) -> Result<(), BackupError> {
+    if has_table(copy, "event_labels")? {
+        let sql = format!(
+            "DELETE FROM event_labels WHERE label IS NOT NULL AND event_id IN (SELECT id FROM events WHERE {TAKEN_BACK})"
+        );
+        copy.execute(&sql, [])?;
     }
     Ok(())
 }

@@ -4,13 +4,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::cause::cause;
+
 use crate::error::StoreError;
 
 /// Why a backup, a snapshot or a restore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// A file or a folder cannot be read or written.
-    #[error("{}: {}", path.display(), plain(source))]
+    #[error("{}: {}", path.display(), cause(source))]
     Io {
         /// The file or the folder.
         path: PathBuf,
@@ -99,10 +101,4 @@ impl From<rusqlite::Error> for BackupError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error.into())
     }
-}
-
-/// An error in words, without the number of the operating system.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split_once(" (os error ").map_or(text.clone(), |(words, _)| words.to_owned())
 }

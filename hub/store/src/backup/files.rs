@@ -1,15 +1,14 @@
 //! Files and folders of backups: readable by their owner only, and written with a checksum.
 
-use std::fs::{DirBuilder, File, FileTimes, Metadata, OpenOptions};
+use std::fs::{File, FileTimes, Metadata};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use daemon::private;
+pub(super) use daemon::private::{UNFINISHED, create, unfinished};
 use ring::digest::{Context, SHA256};
-
-/// Ending of files and folders that are not complete.
-pub(super) const UNFINISHED: &str = ".part";
 
 /// Bytes that are read at a time.
 const BLOCK: usize = 64 << 10;
@@ -46,14 +45,9 @@ impl Summer {
     }
 }
 
-/// Creates a file that only its owner can read, or empties it.
-pub(super) fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(true).read(true).write(true).mode(0o600).open(path)
-}
-
 /// Creates a folder that only its owner can enter. Its parent must exist.
 pub(super) fn create_folder(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
+    match private::folder_builder().create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         other => other,
     }
@@ -84,25 +78,11 @@ pub(super) fn sum(path: &Path) -> io::Result<Sum> {
 /// Copies a file with the time of its last change. `to` is complete or absent, as long as the machine runs.
 pub(super) fn copy_file(from: &Path, to: &Path) -> io::Result<Sum> {
     let mut source = File::open(from)?;
-    let unfinished = unfinished(to);
-    let copied = create(&unfinished).and_then(|mut target| {
-        let sum = copy(&mut source, &mut target)?;
-        set_modified(&target, modified_ns(&source.metadata()?))?;
-        std::fs::rename(&unfinished, to)?;
+    private::replace_with(to, false, |target| {
+        let sum = copy(&mut source, target)?;
+        set_modified(target, modified_ns(&source.metadata()?))?;
         Ok(sum)
-    });
-    if copied.is_err() {
-        // If this fails too, the next backup removes the file.
-        let _ = std::fs::remove_file(&unfinished);
-    }
-    copied
-}
-
-/// The name of a file or a folder while it is not complete.
-pub(super) fn unfinished(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(UNFINISHED);
-    name.into()
+    })
 }
 
 /// When a file was changed, in nanoseconds since 1970 UTC.

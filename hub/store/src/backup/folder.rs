@@ -27,7 +27,7 @@ The hub writes scheduled backups here only while this file is here.
 ";
 
 /// What an empty disk may have.
-const LOST_AND_FOUND: &str = "lost+found";
+pub(super) const LOST_AND_FOUND: &str = "lost+found";
 
 /// A backup that was made.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use super::config::BackupConfig;
 use super::error::BackupError;
 use super::folder::{back_up_to_folder, is_marked};
 use super::manifest::Source;
-use super::snapshots::{self, Taken};
+use super::snapshots::{self, Forgotten, Taken};
 use super::state::{self, LastBackup, remembered};
 
 /// The first round begins so long after the start, when the hub has caught up with its nodes.
@@ -177,8 +177,10 @@ impl Inner {
     fn round(&self, stop: &CancellationToken) {
         let data_dir = &self.source.data_dir;
         match snapshots::forget_deleted(data_dir) {
-            Ok(0) => {}
-            Ok(events) => info!(events, "removed deleted events from the snapshots"),
+            Ok(Forgotten { events: 0, labels: 0 }) => {}
+            Ok(Forgotten { events, labels }) => {
+                info!(events, labels, "removed deleted events and labels that were taken back from the snapshots");
+            }
             Err(error) => warn!(%error, "cannot remove deleted events from the snapshots"),
         }
         match snapshots::take(data_dir, stop) {

@@ -145,9 +145,9 @@ impl Manifest {
         text
     }
 
-    /// Bytes of all files.
+    /// Bytes of all files. At most [`u64::MAX`], whatever the sizes are.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// Files in the folder `clips`.

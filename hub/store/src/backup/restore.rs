@@ -11,9 +11,9 @@ use super::archive;
 use super::copy::{self, Copied};
 use super::error::BackupError;
 use super::files::{self, Scratch, UNFINISHED};
-use super::folder::{check_file, generations, is_marked, read_manifest};
+use super::folder::{LOST_AND_FOUND, check_file, generations, is_marked, read_manifest};
 use super::manifest::{CONFIG_PREFIX, FileEntry, MANIFEST_FILE, Manifest, is_backup_path, is_file_name};
-use crate::clips::DIRECTORY as CLIPS;
+use crate::clips::{DIRECTORY as CLIPS, WITNESS_FILE, is_clip, quarantined};
 use crate::database::{DATABASE_FILE, LOCK_FILE, lock};
 use crate::migrations;
 
@@ -22,6 +22,9 @@ const ASIDE: &str = "before-restore-";
 
 /// Folder for the config files of a backup, within the data folder. The hub does not read it.
 const CONFIG: &str = "restored-config";
+
+/// Folder within the folder of the clips for clips that are being restored, if that folder is a mount point.
+const STAGED_CLIPS: &str = "restore.part";
 
 /// Files of a database, beside the file itself.
 const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
@@ -56,6 +59,8 @@ pub struct Restored {
     pub clips: usize,
     /// Clips that the database refers to and that are missing or damaged.
     pub lost_clips: Vec<String>,
+    /// Clips that the database does not know. At its next start, the hub recovers their events.
+    pub later_clips: usize,
     /// The folder with what was in the data folder before. `None`: nothing was.
     pub aside: Option<PathBuf>,
     /// The folder with the config files of the backup. `None`: it has none.
@@ -63,7 +68,8 @@ pub struct Restored {
 }
 
 /// Restores a backup into `data_dir`, which is created if it is missing. What was there is moved to a folder in it, and
-/// nothing is deleted. Blocks the thread.
+/// nothing is deleted. If the folder of the clips is a mount point, the clips that were there go to a folder in it.
+/// Blocks the thread.
 ///
 /// # Errors
 /// If a hub uses the data folder, if there is no backup, if its database is damaged, or if a newer program made it. The
@@ -73,9 +79,8 @@ pub fn restore(from: RestoreFrom<'_>, data_dir: &Path) -> Result<Restored, Backu
     let _lock = lock(data_dir)?;
     let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let staging = Scratch(data_dir.join(format!("restore-{stamp}{UNFINISHED}")));
-    for folder in [&staging.0, &staging.0.join(CLIPS)] {
-        files::create_folder(folder).map_err(BackupError::io(folder))?;
-    }
+    files::create_folder(&staging.0).map_err(BackupError::io(&staging.0))?;
+    let _staged_clips = stage_clips_in(&staging.0, &data_dir.join(CLIPS))?;
     let aside = Aside { data_dir, folder: data_dir.join(format!("{ASIDE}{stamp}")) };
     let mut restored = match from {
         RestoreFrom::Path(path) if is_database(path) => restore_database(path, &staging.0, &aside)?,
@@ -98,6 +103,29 @@ pub fn restore(from: RestoreFrom<'_>, data_dir: &Path) -> Result<Restored, Backu
         restored.aside = Some(aside.folder);
     }
     Ok(restored)
+}
+
+/// Makes the staging folder of the clips. If the clips have a disk of their own, it is on that disk, so that there is
+/// room before anything is replaced.
+fn stage_clips_in(staging: &Path, clips: &Path) -> Result<Option<Scratch>, BackupError> {
+    let staged = staging.join(CLIPS);
+    if !is_mount_point(clips) {
+        files::create_folder(&staged).map_err(BackupError::io(&staged))?;
+        return Ok(None);
+    }
+    let there = Scratch(std::path::absolute(clips).map_err(BackupError::io(clips))?.join(STAGED_CLIPS));
+    // An earlier restore may have been killed.
+    let _ = std::fs::remove_dir_all(&there.0);
+    files::create_folder(&there.0).map_err(BackupError::io(&there.0))?;
+    std::os::unix::fs::symlink(&there.0, &staged).map_err(BackupError::io(&staged))?;
+    Ok(Some(there))
+}
+
+/// Whether something is mounted on this folder. A mount point cannot be renamed.
+fn is_mount_point(folder: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    statx(CWD, folder, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 fn is_database(path: &Path) -> bool {
@@ -166,7 +194,7 @@ fn restore_all(from: PathBuf, manifest: Manifest, staging: &Path, aside: &Aside<
     let has_config = manifest.files.iter().any(|entry| entry.path.starts_with(CONFIG_PREFIX));
 
     for name in files::names(aside.data_dir).map_err(BackupError::io(aside.data_dir))? {
-        if name != LOCK_FILE && !name.starts_with(ASIDE) && !name.ends_with(UNFINISHED) {
+        if is_content(&name) && name != LOCK_FILE {
             aside.move_there(&name)?;
         }
     }
@@ -182,25 +210,30 @@ fn restore_all(from: PathBuf, manifest: Manifest, staging: &Path, aside: &Aside<
         counts: held.counts,
         clips: there.len(),
         lost_clips,
+        later_clips: 0,
         aside: None,
         config: has_config.then(|| aside.data_dir.join(CONFIG)),
     })
 }
 
-/// Puts a database alone in its place. Clips that it does not know are moved aside, so that no start deletes them.
+/// Puts a database alone in its place. Clips and labels stay. The next start of the hub recovers the events of clips
+/// that the database does not know, and applies the labels of the log.
 fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Restored, BackupError> {
     let staged = staging.join(DATABASE_FILE);
     files::copy_file(from, &staged).map_err(BackupError::io(from))?;
     let held = check_database(&staged, None)?;
     let clips = aside.data_dir.join(CLIPS);
-    let there: HashSet<String> = files::names(&clips).map_err(BackupError::io(&clips))?.into_iter().collect();
+    let names = files::names(&clips).map_err(BackupError::io(&clips))?;
+    let mut there: HashSet<String> = names.into_iter().filter(|name| is_clip(name)).collect();
     let wanted: HashSet<String> = held.clips.into_iter().map(|(name, _)| name).collect();
+    let later_clips = there.difference(&wanted).count();
+    // The next start takes from there what the database refers to.
+    there.extend(quarantined(aside.data_dir).map_err(BackupError::io(aside.data_dir))?);
     for suffix in SUFFIXES {
         aside.move_there(&format!("{DATABASE_FILE}{suffix}"))?;
     }
-    for unknown in there.difference(&wanted) {
-        aside.move_there(&format!("{CLIPS}/{unknown}"))?;
-    }
+    // Without it, the start knows that the database is another one.
+    aside.move_there(WITNESS_FILE)?;
     place(staging, DATABASE_FILE, aside.data_dir, DATABASE_FILE)?;
     let mut lost_clips: Vec<String> = wanted.difference(&there).cloned().collect();
     lost_clips.sort();
@@ -210,6 +243,7 @@ fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Re
         counts: held.counts,
         clips: wanted.intersection(&there).count(),
         lost_clips,
+        later_clips,
         aside: None,
         config: None,
     })
@@ -231,9 +265,22 @@ fn check_database(path: &Path, manifest: Option<&Manifest>) -> Result<Copied, Ba
     Ok(held)
 }
 
+/// Whether a restore moves a file or a folder of this name: what it makes itself and what belongs to a disk stays.
+fn is_content(name: &str) -> bool {
+    name != LOST_AND_FOUND && !name.starts_with(ASIDE) && !name.ends_with(UNFINISHED)
+}
+
 /// Moves a file or a folder from the staging folder into the data folder.
 fn place(staging: &Path, name: &str, data_dir: &Path, as_name: &str) -> Result<(), BackupError> {
     let to = data_dir.join(as_name);
+    if is_mount_point(&to) {
+        let from = staging.join(name);
+        for name in files::names(&from).map_err(BackupError::io(&from))? {
+            let to = to.join(&name);
+            std::fs::rename(from.join(name), &to).map_err(BackupError::io(&to))?;
+        }
+        return Ok(());
+    }
     std::fs::rename(staging.join(name), &to).map_err(BackupError::io(&to))
 }
 
@@ -244,10 +291,21 @@ struct Aside<'a> {
 }
 
 impl Aside<'_> {
-    /// Moves a file or a folder of the data folder, if it is there.
+    /// Moves a file or a folder of the data folder, if it is there. The content of a mount point moves to a folder of
+    /// the same name in it.
     fn move_there(&self, name: &str) -> Result<(), BackupError> {
         let (from, to) = (self.data_dir.join(name), self.folder.join(name));
         if std::fs::symlink_metadata(&from).is_err() {
+            return Ok(());
+        }
+        if is_mount_point(&from) {
+            let to = from.join(self.folder.file_name().unwrap_or_default());
+            files::create_folder(&to).map_err(BackupError::io(&to))?;
+            for name in files::names(&from).map_err(BackupError::io(&from))?.into_iter().filter(|name| is_content(name))
+            {
+                let to = to.join(&name);
+                std::fs::rename(from.join(name), &to).map_err(BackupError::io(&to))?;
+            }
             return Ok(());
         }
         for folder in [Some(self.folder.as_path()), to.parent()].into_iter().flatten() {

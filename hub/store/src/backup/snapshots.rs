@@ -4,6 +4,7 @@
 //! One is made each day if something has changed, and one before each change of the schema. They are numbered, because
 //! a clock may lie.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, params};
 use tracing::{info, warn};
 
-use super::copy::{self, COPY_DEADLINE, copy_database, has_table};
+use super::copy::{self, COPY_DEADLINE, TAKEN_BACK, copy_database, forget_taken_back, has_table};
 use super::error::BackupError;
 use super::files::{self, Scratch, UNFINISHED};
 use crate::DATABASE_FILE;
@@ -136,46 +137,101 @@ fn take_before_migration(data_dir: &Path) -> Result<Option<Taken>, BackupError> 
     if version == 0 || version >= migrations::LATEST {
         return Ok(None);
     }
+    let kind = format!("{BEFORE_SCHEMA}-{}-", migrations::LATEST);
+    let all = list(data_dir)?;
+    if all.iter().any(|one| one.path.to_string_lossy().contains(&kind) && is_before(&one.path, version, &db)) {
+        // An earlier start was killed before the upgrade ended.
+        return Ok(None);
+    }
     if !has_room(data_dir, &database)? {
         return Ok(Some(Taken::NoRoom));
     }
-    let path = new_name(data_dir, &list(data_dir)?, &format!("{BEFORE_SCHEMA}-{}-", migrations::LATEST))?;
+    let path = new_name(data_dir, &all, &kind)?;
     let unfinished = Scratch(files::unfinished(&path));
     copy_database(data_dir, &unfinished.0, MIGRATION_DEADLINE, &CancellationToken::new())?;
     std::fs::rename(&unfinished.0, &path).map_err(BackupError::io(&path))?;
     Ok(Some(Taken::Made(path)))
 }
 
-/// Removes the events that a person has deleted since from all snapshots, and overwrites them. Returns how many.
-pub(super) fn forget_deleted(data_dir: &Path) -> Result<usize, BackupError> {
+/// Whether a snapshot holds what a database of this version holds, perhaps in an earlier schema.
+fn is_before(snapshot: &Path, version: u32, live: &Connection) -> bool {
+    let held = copy::open(snapshot).and_then(|db| {
+        let its_version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        Ok((its_version, figures(&db)?))
+    });
+    let (Ok((its_version, then)), Ok(now)) = (held, figures(live)) else { return false };
+    its_version <= version && then.iter().all(|(table, figures)| now.get(table) == Some(figures))
+}
+
+/// What left the snapshots.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    /// Events that a person deleted.
+    pub(super) events: usize,
+    /// Labels that a person took back.
+    pub(super) labels: usize,
+}
+
+/// An event, by node, boot id and first sample.
+type EventName = (String, i64, i64);
+
+/// Removes the events that a person has deleted since, and the labels that a person has taken back since, from all
+/// snapshots, and overwrites them. A snapshot that cannot be changed is logged and does not stop the rest.
+pub(super) fn forget_deleted(data_dir: &Path) -> Result<Forgotten, BackupError> {
     let all = list(data_dir)?;
     let database = data_dir.join(DATABASE_FILE);
+    let mut forgotten = Forgotten::default();
     if all.is_empty() || !database.is_file() {
-        return Ok(0);
+        return Ok(forgotten);
     }
     let live = copy::open(&database)?;
-    let mut statement =
-        live.prepare("SELECT node, boot_id, start_sample FROM events WHERE deleted_at_ns IS NOT NULL")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let deleted: Vec<(String, i64, i64)> = rows.collect::<Result<_, _>>()?;
-    let mut removed = 0;
-    for snapshot in if deleted.is_empty() { &[] } else { &all[..] } {
-        let mut db = copy::open(&snapshot.path)?;
-        if !has_table(&db, "events")? {
-            continue;
-        }
-        db.pragma_update(None, "secure_delete", true)?;
-        db.pragma_update(None, "foreign_keys", true)?;
-        let transaction = db.transaction()?;
-        let mut here = 0;
-        for (node, boot_id, start_sample) in &deleted {
-            let sql = "DELETE FROM events WHERE node = ?1 AND boot_id = ?2 AND start_sample = ?3";
-            here += transaction.prepare_cached(sql)?.execute(params![node, boot_id, start_sample])?;
-        }
-        transaction.commit()?;
-        removed += here;
+    let named = |condition: &str| -> Result<Vec<EventName>, BackupError> {
+        let mut statement =
+            live.prepare(&format!("SELECT node, boot_id, start_sample FROM events WHERE {condition}"))?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    };
+    let deleted = named("deleted_at_ns IS NOT NULL")?;
+    let unlabelled = named(&format!("deleted_at_ns IS NULL AND {TAKEN_BACK}"))?;
+    if deleted.is_empty() && unlabelled.is_empty() {
+        return Ok(forgotten);
     }
-    Ok(removed)
+    for snapshot in &all {
+        match forget_in(&snapshot.path, &deleted, &unlabelled) {
+            Ok(here) => {
+                forgotten.events += here.events;
+                forgotten.labels += here.labels;
+            }
+            Err(error) => {
+                let path = snapshot.path.display();
+                warn!(%path, %error, "what a person deleted cannot be removed from a snapshot");
+            }
+        }
+    }
+    Ok(forgotten)
+}
+
+fn forget_in(snapshot: &Path, deleted: &[EventName], unlabelled: &[EventName]) -> Result<Forgotten, BackupError> {
+    let mut here = Forgotten::default();
+    let mut db = copy::open(snapshot)?;
+    if !has_table(&db, "events")? {
+        return Ok(here);
+    }
+    db.pragma_update(None, "secure_delete", true)?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    let transaction = db.transaction()?;
+    for (node, boot_id, start_sample) in deleted {
+        let sql = "DELETE FROM events WHERE node = ?1 AND boot_id = ?2 AND start_sample = ?3";
+        here.events += transaction.prepare_cached(sql)?.execute(params![node, boot_id, start_sample])?;
+    }
+    for (node, boot_id, start_sample) in unlabelled {
+        let sql = "UPDATE events SET label = NULL, labelled_at_ns = NULL \
+                   WHERE node = ?1 AND boot_id = ?2 AND start_sample = ?3 AND label IS NOT NULL";
+        here.labels += transaction.prepare_cached(sql)?.execute(params![node, boot_id, start_sample])?;
+    }
+    forget_taken_back(&transaction)?;
+    transaction.commit()?;
+    Ok(here)
 }
 
 /// Checks the whole database of a data folder.
@@ -187,12 +243,18 @@ pub(super) fn check(data_dir: &Path, stop: &CancellationToken) -> Result<(), Bac
 /// What tells whether a person would miss something: the watermarks, which change all the time, do not count. `None`:
 /// the database holds nothing.
 fn fingerprint(db: &Connection) -> Result<Option<Vec<f64>>, BackupError> {
-    let mut all = Vec::new();
+    let all: Vec<f64> = figures(db)?.into_values().flatten().collect();
+    Ok(Some(all).filter(|all| all.iter().any(|figure| *figure != 0.0)))
+}
+
+/// Figures of the tables in which a person would miss something, by table.
+fn figures(db: &Connection) -> Result<BTreeMap<&'static str, Vec<f64>>, BackupError> {
+    let mut all = BTreeMap::new();
     for (table, columns) in [
         ("events", "count(*), total(id), count(clip_file), count(label), total(labelled_at_ns), total(started_at_ns)"),
-        ("event_labels", "count(*), total(id)"),
         ("notices", "count(*), total(id), total(ended_at_ns)"),
         ("analyses", "count(*), total(id), total(ended_at_ns)"),
+        ("admitted_nodes", "count(*), total(admitted_at_ns)"),
     ] {
         if !has_table(db, table)? {
             continue;
@@ -202,9 +264,9 @@ fn fingerprint(db: &Connection) -> Result<Option<Vec<f64>>, BackupError> {
         let width = statement.column_count();
         let row =
             statement.query_row([], |row| (0..width).map(|at| row.get::<_, f64>(at)).collect::<Result<Vec<_>, _>>())?;
-        all.extend(row);
+        all.insert(table, row);
     }
-    Ok(Some(all).filter(|all| all.iter().any(|figure| *figure != 0.0)))
+    Ok(all)
 }
 
 fn has_room(data_dir: &Path, database: &Path) -> Result<bool, BackupError> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use daemon::private;
 use hub_base::time::now_ns;
 use serde::{Deserialize, Serialize};
 
@@ -57,12 +58,11 @@ pub fn remember(data_dir: &Path, place: &Path, made: &BackedUp) -> io::Result<()
     all.insert(0, last);
     all.truncate(MOST_PLACES);
     let path = data_dir.join(FILE);
-    let unfinished = files::unfinished(&path);
-    let mut file = files::create(&unfinished)?;
-    file.write_all(&serde_json::to_vec_pretty(&all)?)?;
-    file.sync_all()?;
-    files::give_to_owner_of(data_dir, &unfinished);
-    std::fs::rename(&unfinished, &path)
+    private::replace_with(&path, true, |file| {
+        file.write_all(&serde_json::to_vec_pretty(&all)?)?;
+        files::give_to_owner_of(data_dir, &private::unfinished(&path));
+        Ok(())
+    })
 }
 
 /// The device that a file or a folder is on.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use daemon::shutdown::CancellationToken;
 
-use super::snapshots::Taken;
+use super::snapshots::{Forgotten, Taken};
 use super::*;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::events::Clip;
@@ -244,7 +244,7 @@ async fn backup_of_a_newer_version_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn database_alone_comes_back_and_clips_that_it_does_not_know_are_moved_aside() {
+async fn database_alone_comes_back_and_clips_that_it_does_not_know_stay_for_the_next_start() {
     let hub = Hub::with_events(1).await;
     let to = tempfile::tempdir().unwrap();
     let made = hub.back_up(to.path(), 7).unwrap();
@@ -252,11 +252,12 @@ async fn database_alone_comes_back_and_clips_that_it_does_not_know_are_moved_asi
     let Hub { dir, store, clips } = hub;
     drop((store, clips));
     let restored = restore_path(&made.path.join(DATABASE_FILE), dir.path()).unwrap();
-    assert_eq!((restored.clips, restored.lost_clips.len()), (1, 0));
+    assert_eq!((restored.clips, restored.lost_clips.len(), restored.later_clips), (1, 0, 1));
     let aside = restored.aside.unwrap();
     assert!(aside.join(DATABASE_FILE).is_file() && !aside.join("hub.lock").exists());
-    assert_eq!(names(&aside.join("clips")).len(), 1);
+    assert_eq!(names(&dir.path().join("clips")).len(), 2);
     assert_eq!(stored(dir.path()).await.len(), 1);
+    assert_eq!(crate::clips::quarantined(dir.path()).unwrap().len(), 1, "its event is recovered from it");
 }
 
 #[tokio::test]
@@ -302,12 +303,51 @@ async fn snapshot_is_made_once_a_day_if_something_changed_and_loses_what_a_perso
     };
     assert_eq!(clips(&of_yesterday), 1, "the control");
     hub.store.delete_event(1).await.unwrap();
-    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), 1);
+    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), Forgotten { events: 1, labels: 0 });
     assert_eq!(clips(&of_yesterday), 0, "it is overwritten, not only unlinked");
-    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), 0);
+    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), Forgotten::default());
     hub.hear(7).await;
     let Taken::Made(second) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
     assert!(second.file_name().unwrap().to_str().unwrap().starts_with("000002-"), "{second:?}");
+}
+
+#[tokio::test]
+async fn labels_that_were_taken_back_and_deleted_events_leave_all_copies() {
+    let hub = Hub::with_events(3).await;
+    let (data_dir, stop) = (hub.dir.path(), CancellationToken::new());
+    let label = Some("not_a_cat".parse().unwrap());
+    for id in 1..=3 {
+        hub.store.label_event(id, label).await.unwrap();
+    }
+    let words = |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).matches("not_a_cat").count();
+    let Taken::Made(snapshot) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
+    // A snapshot that cannot be read does not keep the others from it.
+    std::fs::write(snapshot.with_file_name("000000-20200101T000000Z.sqlite"), "broken").unwrap();
+    let of_yesterday = snapshot.with_file_name("000001-20200101T000000Z.sqlite");
+    std::fs::rename(&snapshot, &of_yesterday).unwrap();
+    let control = words(&of_yesterday);
+    hub.store.label_event(1, None).await.unwrap();
+    hub.store.delete_event(2).await.unwrap();
+    assert_eq!(snapshots::forget_deleted(data_dir).unwrap(), Forgotten { events: 1, labels: 1 });
+    // The third event has its label, and that is in its history.
+    assert_eq!((words(&of_yesterday), control), (2, 6));
+    let db = rusqlite::Connection::open(&of_yesterday).unwrap();
+    let left = "SELECT group_concat(id || ifnull(label, '')) FROM events";
+    assert_eq!(db.query_row(left, [], |row| row.get::<_, String>(0)).unwrap(), "1,3not_a_cat");
+    drop(db);
+    assert_eq!(snapshots::take(data_dir, &stop).unwrap(), Taken::Unchanged);
+
+    hub.hear(7).await;
+    let Taken::Made(later) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
+    assert_eq!(words(&later), 2, "nor do they get into later copies");
+}
+
+#[tokio::test]
+async fn admission_alone_is_worth_a_snapshot() {
+    let (hub, stop) = (Hub::with_events(0).await, CancellationToken::new());
+    assert_eq!(snapshots::take(hub.dir.path(), &stop).unwrap(), Taken::Unchanged, "nothing is worth a snapshot");
+    assert!(hub.store.admit("http://kitchen.local:50056".into(), "page").await.unwrap());
+    assert!(matches!(snapshots::take(hub.dir.path(), &stop).unwrap(), Taken::Made(_)));
 }
 
 #[tokio::test]
@@ -333,6 +373,13 @@ async fn database_is_kept_before_its_upgrade() {
     old.execute_batch(include_str!("../migrations/0001_analyses.sql")).unwrap();
     old.pragma_update(None, "user_version", 1).unwrap();
     drop(old);
+    keep_before_upgrade(dir.path());
+    keep_before_upgrade(dir.path());
+    // Killed after some of the steps.
+    let half = rusqlite::Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    half.execute_batch(include_str!("../migrations/0002_events.sql")).unwrap();
+    half.pragma_update(None, "user_version", 2).unwrap();
+    drop(half);
     keep_before_upgrade(dir.path());
     drop(Store::open(dir.path(), Access::Keeper).unwrap());
     let kept = snapshots::list(dir.path()).unwrap();

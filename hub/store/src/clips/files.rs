@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use daemon::cause::cause;
+use daemon::private::{self, UNFINISHED};
 
 use super::codec::ClipFormat;
 use super::quarantine::Quarantine;
-use crate::private::{self, UNFINISHED};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
@@ -50,12 +50,15 @@ pub(super) struct SortedOut {
     pub(super) removed: usize,
     /// Files that no event refers to. They are in the quarantine now.
     pub(super) quarantined: usize,
+    /// Files that events refer to and that were in the quarantine. They are back.
+    pub(super) returned: usize,
     /// Files that events refer to and that do not exist.
     pub(super) missing: Vec<String>,
 }
 
-/// Removes unfinished files and released clips, and moves other clips that no event refers to into the quarantine.
-/// `lost`: the events of those clips may have been lost with their database.
+/// Removes unfinished files and released clips, moves other clips that no event refers to into the quarantine, and
+/// takes clips that events refer to out of it: a restored database may know what an older one did not. `lost`: the
+/// events of those clips may have been lost with their database.
 pub(super) fn sort_out(
     directory: &Path,
     wanted: &Wanted,
@@ -69,6 +72,10 @@ pub(super) fn sort_out(
         let entry = entry?;
         let (name, path) = (entry.file_name(), entry.path());
         let Some(name) = name.to_str() else { continue };
+        if entry.file_type()?.is_dir() {
+            // Clips that a restore moved aside, for example.
+            continue;
+        }
         if missing.remove(name) {
             private::tighten(&path)?;
         } else if name.ends_with(UNFINISHED) || wanted.released.contains(name) {
@@ -83,6 +90,9 @@ pub(super) fn sort_out(
                 done.quarantined += 1;
             }
         }
+    }
+    if !missing.is_empty() {
+        done.returned = quarantine.return_to(directory, &mut missing)?;
     }
     done.missing = missing.into_iter().collect();
     Ok(done)

@@ -5,70 +5,48 @@
 //! over is deleted after [`KEEP_DAYS`] days, or earlier if the quarantine exceeds [`KEEP_BYTES`]. A folder from which
 //! events are still to be recovered is never deleted.
 
+use std::collections::HashSet;
 use std::fs::DirEntry;
 use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
-use hub_base::time::now_ns;
+use daemon::cause::cause;
+use daemon::private;
 use jiff::civil::Date;
+use tracing::warn;
 
 use super::codec::ClipFormat;
-use crate::private;
 
 /// Directory of the quarantine within the data directory.
 const DIRECTORY: &str = "quarantine";
 
-/// A folder with this file has clips from which events are to be recovered.
+/// A folder with this file has clips from which events are to be recovered. It holds the number of recoveries that left
+/// a clip of the folder because of an error.
 const TO_RECOVER: &str = ".recover";
 
-/// Files in the quarantine are deleted after this many days.
-pub const KEEP_DAYS: i64 = 30;
+/// The file with the age of a folder: the number of days on which the hub saw the folder while its clock was plausible,
+/// and the last of these days.
+const AGE: &str = ".age";
+
+/// Files in the quarantine are deleted after this many days on which the hub ran and its clock was plausible. The date
+/// in the name of a folder does not count, because a clock that lied may have named it.
+pub const KEEP_DAYS: u32 = 30;
 
 /// Size of all files in the quarantine, in bytes, above which the oldest are deleted.
 pub const KEEP_BYTES: u64 = 2_000_000_000;
 
-/// Nothing is deleted by age before the wall clock has agreed with the monotonic clock for this long.
-const STEADY_FOR: Duration = Duration::from_secs(86_400);
-
-/// How far the two clocks may drift apart within that time.
-const STEADY_WITHIN_NS: i64 = 300 * 1_000_000_000;
+/// Recoveries that may leave clips of a folder because of errors. After the last one, the folder ages like others.
+const MOST_RECOVERIES: u32 = 10;
 
 /// The quarantine of one data directory.
 #[derive(Debug)]
 pub(super) struct Quarantine {
     root: PathBuf,
-    clock: Mutex<Steady>,
-}
-
-/// Compares the wall clock with the monotonic clock.
-#[derive(Debug)]
-struct Steady {
-    since: Instant,
-    wall_ns: i64,
-}
-
-impl Steady {
-    fn now() -> Self {
-        Self { since: Instant::now(), wall_ns: now_ns() }
-    }
-
-    /// Whether the clocks have agreed long enough. If they disagree, the comparison begins again.
-    fn is_trusted(&mut self, now: Instant, wall_ns: i64) -> bool {
-        let elapsed = now.duration_since(self.since);
-        let expected = self.wall_ns.saturating_add(i64::try_from(elapsed.as_nanos()).unwrap_or(i64::MAX));
-        if expected.abs_diff(wall_ns) > STEADY_WITHIN_NS.unsigned_abs() {
-            *self = Self { since: now, wall_ns };
-            return false;
-        }
-        elapsed >= STEADY_FOR
-    }
 }
 
 impl Quarantine {
     pub(super) fn new(data_dir: &Path) -> Self {
-        Self { root: data_dir.join(DIRECTORY), clock: Mutex::new(Steady::now()) }
+        Self { root: data_dir.join(DIRECTORY) }
     }
 
     /// Today's folder. `lost`: events are to be recovered from it.
@@ -77,7 +55,7 @@ impl Quarantine {
         private::create_folder(&self.root)?;
         private::create_folder(&folder)?;
         if lost {
-            private::replace(&folder.join(TO_RECOVER), b"", true)?;
+            private::replace(&folder.join(TO_RECOVER), b"0", true)?;
         }
         Ok(folder)
     }
@@ -93,14 +71,38 @@ impl Quarantine {
             to = folder.join(format!("{copy}-{name}"));
         }
         private::tighten(path)?;
-        match std::fs::rename(path, &to) {
-            // The clips are on a disk of their own.
-            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                private::replace(&to, &std::fs::read(path)?, true)?;
-                std::fs::remove_file(path)
+        private::move_file(path, &to)
+    }
+
+    /// Moves the files of these names to `directory`, and removes their names from the list. Returns their number.
+    /// Files that could not be moved stay on the list.
+    pub(super) fn return_to(&self, directory: &Path, names: &mut HashSet<String>) -> Result<usize> {
+        let before = names.len();
+        for folder in self.folders()? {
+            for clip in clips_in(&folder)? {
+                let file_name = clip.file_name();
+                let Some(name) = file_name.to_str().filter(|name| names.contains(*name)) else { continue };
+                match private::move_file(&clip.path(), &directory.join(name)) {
+                    Ok(()) => {
+                        names.remove(name);
+                    }
+                    Err(error) => {
+                        let error = cause(&error);
+                        warn!(file = %clip.path().display(), error, "a clip cannot leave the quarantine");
+                    }
+                }
             }
-            done => done,
         }
+        Ok(before - names.len())
+    }
+
+    /// Names of all clips in the quarantine.
+    pub(super) fn names(&self) -> Result<HashSet<String>> {
+        let mut names = HashSet::new();
+        for folder in self.folders()? {
+            names.extend(clips_in(&folder)?.into_iter().filter_map(|clip| clip.file_name().into_string().ok()));
+        }
+        Ok(names)
     }
 
     /// Clips from which events are to be recovered, in order of name.
@@ -118,12 +120,19 @@ impl Quarantine {
         Ok(!self.folders_to_recover()?.is_empty())
     }
 
-    /// Events were recovered from everything that [`Quarantine::to_recover`] listed.
-    pub(super) fn all_recovered(&self) -> Result<()> {
+    /// Events were recovered from everything that [`Quarantine::to_recover`] listed, except from these `failed` files.
+    /// The next start tries the folders of those again, up to [`MOST_RECOVERIES`] times.
+    pub(super) fn recovered(&self, failed: &[PathBuf]) -> Result<()> {
+        let failed: HashSet<&Path> = failed.iter().filter_map(|path| path.parent()).collect();
         for folder in self.folders_to_recover()? {
-            std::fs::remove_file(folder.join(TO_RECOVER))?;
-            // Only an empty folder is removed.
-            let _ = std::fs::remove_dir(folder);
+            let mark = folder.join(TO_RECOVER);
+            let recoveries = std::fs::read_to_string(&mark)?.trim().parse::<u32>().unwrap_or(0).saturating_add(1);
+            if failed.contains(folder.as_path()) && recoveries < MOST_RECOVERIES {
+                private::replace(&mark, recoveries.to_string().as_bytes(), true)?;
+            } else {
+                std::fs::remove_file(mark)?;
+                remove_if_empty(&folder);
+            }
         }
         Ok(())
     }
@@ -131,22 +140,19 @@ impl Quarantine {
     /// Removes the copies of a clip that its owner deleted.
     pub(super) fn forget(&self, name: &str) -> Result<()> {
         for folder in self.folders()? {
-            missing_is_fine(std::fs::remove_file(folder.join(name)))?;
+            for clip in clips_in(&folder)? {
+                if clip.file_name().to_str().is_some_and(|found| original_name(found) == name) {
+                    missing_is_fine(std::fs::remove_file(clip.path()))?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// Deletes what is too old, and the oldest files above `keep_bytes`. Returns the number of deleted files.
-    pub(super) fn tidy(&self, keep_bytes: u64) -> Result<usize> {
-        let wall_ns = now_ns();
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let today = if clock.is_trusted(Instant::now(), wall_ns) { date_of(wall_ns) } else { None };
-        drop(clock);
-        self.tidy_at(today, keep_bytes)
-    }
-
-    /// `today`: `None` while the date is not certain; then nothing is deleted by age.
-    fn tidy_at(&self, today: Option<Date>, keep_bytes: u64) -> Result<usize> {
+    /// Deletes what is too old, and the oldest files above `keep_bytes`. Returns the number of deleted files. `now_ns`:
+    /// the time, in nanoseconds since 1970 UTC. `None`: the clock is in doubt; then nothing ages.
+    pub(super) fn tidy(&self, now_ns: Option<i64>, keep_bytes: u64) -> Result<usize> {
+        let today = now_ns.and_then(date_of);
         let mut deleted = 0;
         let mut kept = Vec::new();
         for folder in self.folders()? {
@@ -154,23 +160,26 @@ impl Quarantine {
                 continue;
             }
             let clips = clips_in(&folder)?;
-            let too_old = today.is_some_and(|today| age_days(&folder, today).is_some_and(|days| days > KEEP_DAYS));
-            if too_old {
+            if clips.is_empty() {
+                remove_if_empty(&folder);
+                continue;
+            }
+            let days = age(&folder, today)?;
+            if days > KEEP_DAYS {
                 for clip in &clips {
                     missing_is_fine(std::fs::remove_file(clip.path()))?;
                     deleted += 1;
                 }
+                remove_if_empty(&folder);
             } else {
                 for clip in &clips {
-                    kept.push((clip.path(), clip.metadata()?.len()));
+                    kept.push((std::cmp::Reverse(days), clip.path(), clip.metadata()?.len()));
                 }
             }
-            // Only an empty folder is removed.
-            let _ = std::fs::remove_dir(&folder);
         }
-        let mut bytes: u64 = kept.iter().map(|(_, bytes)| bytes).sum();
+        let mut bytes: u64 = kept.iter().map(|(_, _, bytes)| bytes).sum();
         kept.sort();
-        for (path, size) in kept {
+        for (_, path, size) in kept {
             if bytes <= keep_bytes {
                 break;
             }
@@ -206,7 +215,10 @@ impl Quarantine {
 
 fn clips_in(folder: &Path) -> Result<Vec<DirEntry>> {
     let mut clips = std::fs::read_dir(folder)?.collect::<Result<Vec<_>>>()?;
-    clips.retain(|entry| entry.file_name().to_str().is_some_and(ClipFormat::is_clip));
+    clips.retain(|entry| {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        !is_folder && entry.file_name().to_str().is_some_and(ClipFormat::is_clip)
+    });
     Ok(clips)
 }
 
@@ -222,16 +234,48 @@ fn date_of(wall_ns: i64) -> Option<Date> {
     Some(moment.to_zoned(jiff::tz::TimeZone::UTC).date())
 }
 
-fn age_days(folder: &Path, today: Date) -> Option<i64> {
-    let date: Date = folder.file_name()?.to_str()?.parse().ok()?;
-    Some(i64::from((today - date).get_days()))
+/// The age of a folder in days. Each date on which the clock is plausible counts as one day, so a clock that jumps adds
+/// one day at most.
+fn age(folder: &Path, today: Option<Date>) -> Result<u32> {
+    let path = folder.join(AGE);
+    let text = match std::fs::read_to_string(&path) {
+        Err(missing) if matches!(missing.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => String::new(),
+        other => other?,
+    };
+    let known = text.split_once(' ').and_then(|(days, last)| Some((days.parse().ok()?, last.parse().ok()?)));
+    let (days, last): (u32, Option<Date>) = known.map_or((0, None), |(days, last)| (days, Some(last)));
+    match today {
+        Some(today) if last != Some(today) => {
+            let days = days.saturating_add(1);
+            private::replace(&path, format!("{days} {today}").as_bytes(), false)?;
+            Ok(days)
+        }
+        _ => Ok(days),
+    }
+}
+
+/// Removes a folder without clips. A folder with other files stays.
+fn remove_if_empty(folder: &Path) {
+    if clips_in(folder).is_ok_and(|clips| clips.is_empty()) {
+        let _ = std::fs::remove_file(folder.join(AGE));
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
+/// The name that a clip had before [`Quarantine::take`] put a number before it.
+pub(super) fn original_name(name: &str) -> &str {
+    match name.split_once('-') {
+        // A boot id has 16 digits.
+        Some((copy, rest)) if copy.len() < 16 && copy.parse::<u32>().is_ok_and(|copy| copy > 1) => rest,
+        _ => name,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use hub_base::time::DAY_NS;
 
-    const DAY_NS: i64 = 86_400 * 1_000_000_000;
+    use super::*;
 
     fn put(root: &Path, date: &str, name: &str, bytes: usize) -> PathBuf {
         let folder = root.join(DIRECTORY).join(date);
@@ -247,31 +291,66 @@ mod tests {
         let old = put(dir.path(), "2026-01-01", "a.wav", 10);
         let waiting = put(dir.path(), "2026-01-02", "b.wav", 1_000);
         std::fs::write(waiting.with_file_name(TO_RECOVER), "").unwrap();
+        for day in 0..30 {
+            assert_eq!(quarantine.tidy(Some(day * DAY_NS), 100).unwrap(), 0, "day {day}");
+            assert_eq!(quarantine.tidy(Some(day * DAY_NS), 100).unwrap(), 0, "the same day counts once");
+        }
         let first = put(dir.path(), "2026-02-01", "c.wav", 10);
-        let second = put(dir.path(), "2026-02-02", "d.flac", 10);
-        assert_eq!(quarantine.tidy_at(None, 100).unwrap(), 0, "the date is not certain");
-        assert_eq!(quarantine.tidy_at(Some("2026-02-01".parse().unwrap()), 100).unwrap(), 1);
-        assert_eq!([&old, &waiting, &first, &second].map(|path| path.exists()), [false, true, true, true]);
+        assert_eq!(quarantine.tidy(None, 100).unwrap(), 0, "the date is not certain");
+        assert_eq!(quarantine.tidy(Some(30 * DAY_NS), 100).unwrap(), 1);
+        assert_eq!([&old, &waiting, &first].map(|path| path.exists()), [false, true, true]);
         assert!(!old.parent().unwrap().exists());
-        assert_eq!(quarantine.tidy_at(None, 10).unwrap(), 1);
+        // By its name, this folder is older.
+        let second = put(dir.path(), "1970-01-01", "d.flac", 10);
+        assert_eq!(quarantine.tidy(None, 10).unwrap(), 1);
         assert_eq!([&waiting, &first, &second].map(|path| path.exists()), [true, false, true]);
-        quarantine.all_recovered().unwrap();
-        assert_eq!(quarantine.tidy_at(None, 10).unwrap(), 1, "the larger, older one");
-        assert!(!waiting.exists() && second.exists());
+        quarantine.recovered(&[]).unwrap();
+        quarantine.tidy(Some(40 * DAY_NS), 2_000).unwrap();
+        assert_eq!(quarantine.tidy(None, 1_000).unwrap(), 1, "the older one");
+        assert!(waiting.exists() && !second.exists());
     }
 
     #[test]
-    fn date_is_certain_after_a_day_without_steps_of_the_clock() {
-        let start = Instant::now();
-        let at = |hours: u64| start + Duration::from_secs(3_600 * hours);
-        let steady = || Steady { since: start, wall_ns: 5 };
-        assert!(steady().is_trusted(at(24), 5 + DAY_NS));
-        assert!(!steady().is_trusted(at(23), 5 + DAY_NS / 24 * 23));
-        assert!(!steady().is_trusted(at(24), 5), "the clock jumped back");
-        let mut jumped = steady();
-        assert!(!jumped.is_trusted(at(24), 5 + 100 * DAY_NS), "the clock jumped ahead");
-        assert!(!jumped.is_trusted(at(47), 5 + 100 * DAY_NS + DAY_NS / 24 * 23));
-        assert!(jumped.is_trusted(at(48), 5 + 101 * DAY_NS), "a day has passed since the jump");
+    fn folders_that_a_lying_clock_named_are_kept_as_long_as_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::new(dir.path());
+        let clips = ["1970-01-01", "2099-01-01", "2026-11-01"].map(|date| put(dir.path(), date, "a.wav", 10));
+        let today = 20_785 * DAY_NS;
+        // A jump of the clock is one day, too.
+        quarantine.tidy(Some(0), 100).unwrap();
+        for day in 0..29 {
+            assert_eq!(quarantine.tidy(Some(today + day * DAY_NS), 100).unwrap(), 0, "day {day}");
+        }
+        assert!(clips.iter().all(|clip| clip.exists()));
+        assert_eq!(quarantine.tidy(Some(today + 29 * DAY_NS), 100).unwrap(), 3);
+        assert_eq!(std::fs::read_dir(dir.path().join(DIRECTORY)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn copies_are_forgotten_with_the_clip() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::new(dir.path());
+        let name = "fffffffffffffffc-000000000000.wav";
+        let copies = [name.to_owned(), format!("2-{name}"), format!("13-{name}")];
+        let copies = copies.map(|name| put(dir.path(), "2026-01-01", &name, 10));
+        let other = put(dir.path(), "2026-01-01", "2-fffffffffffffffc-000000016000.wav", 10);
+        quarantine.forget(name).unwrap();
+        assert_eq!(copies.map(|copy| copy.exists()), [false; 3]);
+        assert!(other.exists());
+    }
+
+    #[test]
+    fn folder_with_a_clip_that_failed_is_recovered_again_some_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::new(dir.path());
+        let folder = quarantine.open_folder(true).unwrap();
+        let clip = put(dir.path(), folder.file_name().unwrap().to_str().unwrap(), "a.wav", 10);
+        for _ in 1..MOST_RECOVERIES {
+            quarantine.recovered(std::slice::from_ref(&clip)).unwrap();
+            assert_eq!(quarantine.to_recover().unwrap(), std::slice::from_ref(&clip));
+        }
+        quarantine.recovered(std::slice::from_ref(&clip)).unwrap();
+        assert!(!quarantine.has_to_recover().unwrap() && clip.exists());
     }
 
     #[test]

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use daemon::cause::cause;
+use daemon::private;
 use sound::SAMPLE_RATE_HZ;
+use tracing::warn;
 
 use super::config::{MAX_LENGTH_S, MAX_ROLL_MS};
+use super::quarantine::original_name;
 use super::story::Story;
 use super::{ClipFormat, Clips, blocking};
 use crate::error::StoreError;
@@ -33,6 +37,8 @@ pub struct LostClip {
     pub samples: Vec<i16>,
     /// The event, as the clip describes it. `None`: an earlier version wrote the clip, without a description.
     pub event: Option<NewEvent>,
+    /// The id that the node had proved, as the clip says.
+    pub node_id: Option<String>,
     /// When the file was written, in nanoseconds since 1970 UTC.
     pub written_at_ns: i64,
 }
@@ -89,7 +95,7 @@ impl Clips {
     /// Stores the event of a lost clip as recovered, and takes the clip out of the quarantine. Nobody is notified.
     ///
     /// # Errors
-    /// See [`StoreError`]. The clip then waits for the next start.
+    /// See [`StoreError`]. The clip then stays in the quarantine.
     pub async fn bring_back(&self, lost: LostClip, event: NewEvent) -> Result<BroughtBack, StoreError> {
         let store = &self.inner.store;
         let failed = |path: &Path| {
@@ -106,18 +112,31 @@ impl Clips {
             RecoveredEvent::Complete => return Ok(BroughtBack::NotNeeded),
             RecoveredEvent::Unknown | RecoveredEvent::WithoutClip(_) => {}
         }
+        let (out, back) = ((from.clone(), to.clone()), (to, from));
         let moved = blocking(move || {
+            let (from, to) = out;
             // Listening may have stored this clip in the meantime.
             if to.try_exists()? {
                 return Ok(false);
             }
-            std::fs::rename(&from, &to).map(|()| true)
+            private::move_file(&from, &to).map(|()| true)
         });
         if !moved.await.map_err(unusable)? {
             return Ok(BroughtBack::NotNeeded);
         }
-        // If this fails, or if listening stored the event just now, the next start sets the file aside again.
-        match store.commit_recovered(event, lost.clip).await? {
+        // If listening stored the event just now, the next start sets the file aside again.
+        let committed = match store.commit_recovered(event, lost.node_id, lost.clip).await {
+            Ok(committed) => committed,
+            Err(error) => {
+                let returned = blocking(move || private::move_file(&back.0, &back.1)).await;
+                if let Err(error) = returned {
+                    let error = cause(&error);
+                    warn!(error, "a clip without an event cannot go back to the quarantine; the next start moves it");
+                }
+                return Err(error);
+            }
+        };
+        match committed {
             Recovered::Event(event) => {
                 self.stored(event.id).await;
                 Ok(BroughtBack::Event(event))
@@ -127,19 +146,23 @@ impl Clips {
         }
     }
 
-    /// Ends the recovery: what is still in the quarantine cannot be recovered, and is deleted later.
+    /// Ends the recovery: what is still in the quarantine cannot be recovered, and is deleted later. `failed`: clips
+    /// that an error kept from being recovered. The next starts try the folders of these again, up to ten times.
     ///
     /// # Errors
     /// If the quarantine cannot be changed.
-    pub async fn end_recovery(&self) -> std::io::Result<()> {
+    pub async fn end_recovery(&self, failed: Vec<PathBuf>) -> std::io::Result<()> {
         let inner = Arc::clone(&self.inner);
-        blocking(move || inner.quarantine.all_recovered()).await
+        blocking(move || inner.quarantine.recovered(&failed)).await
     }
 }
 
 fn examine(path: PathBuf) -> std::io::Result<Option<LostClip>> {
-    let Some((name, (boot_id, start_sample))) =
-        path.file_name().and_then(|name| name.to_str()).and_then(|name| Some((name.to_owned(), named(name)?)))
+    let Some((name, (boot_id, start_sample))) = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .map(original_name)
+        .and_then(|name| Some((name.to_owned(), named(name)?)))
     else {
         return Ok(None);
     };
@@ -162,6 +185,7 @@ fn examine(path: PathBuf) -> std::io::Result<Option<LostClip>> {
         clip: Clip { file: name, bytes: about.len(), start_sample, samples: content.samples.len() as u64 },
         boot_id: story.as_ref().map_or(boot_id, |story| story.event.boot_id),
         samples: content.samples,
+        node_id: story.as_ref().and_then(|story| story.node_id.clone()),
         event: story.map(|story| story.event),
         written_at_ns: i64::try_from(written.as_nanos()).unwrap_or(i64::MAX),
     }))

@@ -2,6 +2,7 @@
 //! `MEOWLINK` of a FLAC file. If the database is lost, the event is recovered from it. The gateway serves clips without
 //! the comment.
 
+use hub_base::text::{MAX_MESSAGE_BYTES, clean};
 use serde::{Deserialize, Serialize};
 use sound::context::Features;
 use sound::detection::{Context, Measurements};
@@ -11,10 +12,16 @@ use crate::events::event::NewEvent;
 /// Version of the comment. A reader ignores other versions.
 const VERSION: u32 = 1;
 
+/// Longest name of a node, a cat or a kind that is read, in bytes. What this program writes is shorter.
+pub(super) const MAX_TEXT_BYTES: usize = MAX_MESSAGE_BYTES;
+
 #[derive(Serialize, Deserialize)]
 struct Comment {
     meowlink_clip: u32,
     node: String,
+    /// The id that the node had proved. Absent in comments of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node_id: Option<String>,
     cat: String,
     /// 16 hexadecimal digits, as in the API: JSON has no integers of 64 bits.
     boot_id: String,
@@ -42,6 +49,8 @@ struct Comment {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Story {
     pub(super) event: NewEvent,
+    /// The id that the node had proved. `None`: it had proved none, or an earlier version wrote the clip.
+    pub(super) node_id: Option<String>,
     /// First sample of the clip, on the node's count.
     pub(super) clip_start_sample: u64,
     samples: u64,
@@ -69,9 +78,19 @@ impl Story {
             context: comment.context,
             measurements: comment.measurements,
         };
-        let sane = event.start_sample < event.end_sample && event.started_at_ns <= event.ended_at_ns;
-        sane.then_some(Self {
+        let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let node_id = comment.node_id.filter(is_id);
+        // Everything that reads an event relies on this. The file may be damaged, or another program may have made it.
+        let most = i64::MAX.cast_unsigned();
+        let is_in_order = event.start_sample < event.end_sample && event.started_at_ns <= event.ended_at_ns;
+        let is_countable =
+            [event.end_sample, event.started_monotonic_ns, comment.clip_start_sample].iter().all(|n| *n <= most);
+        let is_clean = |text: &String| clean(text, MAX_TEXT_BYTES) == *text;
+        let is_credible = (0.0..=1.0).contains(&event.score) && are_finite(&event);
+        let are_texts = is_clean(&event.node) && is_clean(&event.cat) && event.kind.iter().all(is_clean);
+        (is_in_order && is_countable && is_credible && are_texts).then_some(Self {
             event,
+            node_id,
             clip_start_sample: comment.clip_start_sample,
             samples: comment.clip_samples,
             checksum: comment.checksum,
@@ -84,11 +103,33 @@ impl Story {
     }
 }
 
-/// The comment for the clip of an event. `clip_start_sample`: first sample of the clip, on the node's count.
-pub(super) fn write(event: &NewEvent, clip_start_sample: u64, samples: &[i16]) -> String {
+/// Whether all numbers of the context and the measurements are finite.
+fn are_finite(event: &NewEvent) -> bool {
+    let (probable, measured) = (&event.context.probabilities, &event.measurements);
+    let numbers = [
+        probable.waiting_for_food,
+        probable.isolation,
+        probable.brushing,
+        measured.peak_dbfs,
+        measured.rms_dbfs,
+        measured.snr_db,
+        measured.pitch_median_hz,
+        measured.pitch_min_hz,
+        measured.pitch_max_hz,
+        measured.voiced_fraction,
+        measured.spectral_centroid_hz,
+        measured.spectral_flatness,
+    ];
+    numbers.iter().all(|number| number.is_finite())
+}
+
+/// The comment for the clip of an event. `node_id`: the id that the node has proved. `clip_start_sample`: first sample
+/// of the clip, on the node's count.
+pub(super) fn write(event: &NewEvent, node_id: Option<String>, clip_start_sample: u64, samples: &[i16]) -> String {
     let comment = Comment {
         meowlink_clip: VERSION,
         node: event.node.clone(),
+        node_id,
         cat: event.cat.clone(),
         boot_id: format!("{:016x}", event.boot_id),
         start_sample: event.start_sample,
@@ -135,7 +176,12 @@ mod tests {
     #[test]
     fn comment_brings_the_event_back_and_foreign_ones_are_ignored() {
         for found in [event("http://kitchen:1", 16_000), NewEvent { features: None, kind: None, ..event("", 1) }] {
-            let comment = write(&found, 15_000, &[1, -2, 3]);
+            let id = "0123456789abcdef".repeat(4);
+            let comment = write(&found, Some(id.clone()), 15_000, &[1, -2, 3]);
+            assert_eq!(Story::read(&comment).unwrap().node_id, Some(id));
+            for id in [None, Some("'; DROP".to_owned())] {
+                assert_eq!(Story::read(&write(&found, id, 15_000, &[])).unwrap().node_id, None);
+            }
             let story = Story::read(&comment).unwrap();
             assert_eq!((&story.event, story.clip_start_sample), (&found, 15_000));
             assert!(story.is_about(&[1, -2, 3]) && !story.is_about(&[1, -2, 4]) && !story.is_about(&[1, -2]));
@@ -143,5 +189,23 @@ mod tests {
             assert_eq!(Story::read(&comment[..comment.len() - 1]), None);
         }
         assert_eq!(Story::read("recorded with love"), None);
+    }
+
+    #[test]
+    fn comment_that_no_event_can_have_is_ignored() {
+        let found = event("http://kitchen:1", 16_000);
+        let comment = write(&found, None, 15_000, &[1]);
+        assert!(Story::read(&comment).is_some());
+        for (good, bad) in [
+            ("\"end_sample\":24000", "\"end_sample\":9223372036854775808"),
+            ("\"clip_start_sample\":15000", "\"clip_start_sample\":18446744073709551615"),
+            ("\"score\":0.9", "\"score\":1e39"),
+            ("\"score\":0.9", "\"score\":-1"),
+            ("\"snr_db\":30.0", "\"snr_db\":1e39"),
+            ("\"cat\":\"Tom\"", "\"cat\":\"To\\nm\""),
+        ] {
+            assert!(comment.contains(good), "{good} in {comment}");
+            assert_eq!(Story::read(&comment.replace(good, bad)), None, "{bad}");
+        }
     }
 }

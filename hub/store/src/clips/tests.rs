@@ -1,9 +1,9 @@
 use sound::SAMPLE_RATE_HZ;
 
 use super::*;
-use crate::Access;
 use crate::events::{Committed, NewEvent, Watermark};
 use crate::testing::event;
+use crate::{Access, SeenNode};
 
 async fn open(config: ClipsConfig) -> (tempfile::TempDir, Store, Clips) {
     let dir = tempfile::tempdir().unwrap();
@@ -205,7 +205,7 @@ fn quarantined(dir: &tempfile::TempDir) -> Vec<String> {
     let Ok(days) = std::fs::read_dir(dir.path().join("quarantine")) else { return Vec::new() };
     let files = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
     let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| name != ".recover");
+    names.retain(|name| !name.starts_with('.'));
     names.sort();
     names
 }
@@ -282,8 +282,36 @@ async fn recover(clips: &Clips) -> Vec<BroughtBack> {
         });
         done.push(clips.bring_back(lost, found).await.unwrap());
     }
-    clips.end_recovery().await.unwrap();
+    clips.end_recovery(vec![]).await.unwrap();
     done
+}
+
+#[tokio::test]
+async fn recovered_event_belongs_to_the_id_of_its_node_at_once() {
+    let (dir, store, clips) = open(config()).await;
+    let seen = |url: &str, digit: &str, boot_id| SeenNode {
+        url: url.into(),
+        node_id: Some(digit.repeat(64)),
+        claimed_id: None,
+        boot_id,
+        captured_samples: 0,
+    };
+    // One clip names the id; the other is of a boot before the node had one.
+    let (named, unnamed) = (event("http://kitchen:1", 0), event("http://hall:2", 48_000));
+    store.see_node(seen("http://kitchen:1", "a", named.boot_id)).await.unwrap();
+    for found in [&named, &unnamed] {
+        record(&store, &clips, found.clone(), 8_000).await.unwrap();
+    }
+    drop((store, clips));
+    for file in ["hub.sqlite", "hub.sqlite-wal", "hub.sqlite-shm"] {
+        let _ = std::fs::remove_file(dir.path().join(file));
+    }
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let clips = Clips::open(dir.path(), config(), store.clone()).await.unwrap();
+    store.see_node(seen("http://hall:2", "b", 77)).await.unwrap();
+    recover(&clips).await;
+    let ids: Vec<_> = store.events_stored_after(0, 10).await.unwrap().into_iter().map(|event| event.node_id).collect();
+    assert_eq!(ids, [Some("a".repeat(64)), Some("b".repeat(64))]);
 }
 
 #[tokio::test]

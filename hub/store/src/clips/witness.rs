@@ -4,11 +4,12 @@
 use std::io::Result;
 use std::path::{Path, PathBuf};
 
+use daemon::private;
+
 use crate::identity::Identity;
-use crate::private;
 
 /// File name within the data directory.
-const FILE: &str = "clips.json";
+pub(crate) const FILE: &str = "clips.json";
 
 /// The file with the identity of the last database.
 #[derive(Debug)]

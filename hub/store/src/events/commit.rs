@@ -331,12 +331,15 @@ pub(super) fn insert(
     Ok(())
 }
 
+/// Within a boot, a watermark only moves on: what a dismissed node still had under way may come after what its
+/// successor at the same URL has heard.
 fn put_watermark(db: &Transaction<'_>, watermark: &Watermark) -> Result<(), StoreError> {
     let (boot_id, now_ns) = (watermark.boot_id.cast_signed(), now_ns());
     db.prepare_cached(&format!(
         "INSERT INTO watermarks (node, boot_id, resume_sequence, settled_sample, updated_at_ns) \
          VALUES (coalesce({ID_OF_BOOT}, ?1), ?2, ?3, ?4, ?5) \
-         ON CONFLICT (node, boot_id) DO UPDATE SET resume_sequence = ?3, settled_sample = ?4, updated_at_ns = ?5"
+         ON CONFLICT (node, boot_id) DO UPDATE SET resume_sequence = max(resume_sequence, ?3), \
+         settled_sample = max(settled_sample, ?4), updated_at_ns = ?5"
     ))?
     .execute(params![
         watermark.node,

@@ -10,6 +10,7 @@ use super::event::{COLUMNS, Event, OwnerLabel, from_row};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::node_columns::{is_of_node, url_of};
+use crate::notifications::{PutIn, SuppressReason, withdraw};
 use crate::words::word;
 
 /// Which events to return: those that meet all given conditions.
@@ -178,13 +179,15 @@ impl Store {
     }
 
     /// Sets the owner's label of an event, or removes it (`None`). Other events stay as they are; later ones of the cat
-    /// use the label. Returns the event, or `None` if there is no such event.
+    /// use the label. If the label says that it was no cat, notifications about it that were not delivered yet are not
+    /// sent any more. Returns the event, or `None` if there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn label_event(&self, id: i64, label: Option<OwnerLabel>) -> Result<Option<Event>, StoreError> {
         let now_ns = now_ns();
         let labelled = self.write_durably(move |db| {
+            let is_no_cat = label == Some(OwnerLabel::NotACat);
             let label = label.map(OwnerLabel::as_str);
             let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1 AND deleted_at_ns IS NULL";
             if db.execute(sql, params![id, label, label.map(|_| now_ns)])? == 0 {
@@ -192,14 +195,15 @@ impl Store {
             }
             let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
             db.execute(sql, params![id, label, now_ns])?;
+            let withdrawn =
+                if is_no_cat { withdraw(db, id, SuppressReason::NotACat, now_ns)? } else { PutIn::default() };
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-            Ok(Some(db.query_row(&sql, [id], from_row)?))
+            Ok(Some((db.query_row(&sql, [id], from_row)?, withdrawn)))
         });
-        let labelled = labelled.await?;
-        if let Some(event) = &labelled {
-            self.log_label(event, now_ns).await;
-        }
-        Ok(labelled)
+        let Some((event, withdrawn)) = labelled.await? else { return Ok(None) };
+        self.waker().committed(withdrawn);
+        self.log_label(&event, now_ns).await;
+        Ok(Some(event))
     }
 
     /// The latest gaps of a node, or of all nodes, the latest first.

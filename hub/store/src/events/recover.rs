@@ -71,14 +71,23 @@ impl Store {
     }
 
     /// Stores an event that was recovered from its clip, or only the clip if the event misses it. Neither the watermark
-    /// of its node nor the outbox changes.
-    pub(crate) async fn commit_recovered(&self, event: NewEvent, clip: Clip) -> Result<Recovered, StoreError> {
+    /// of its node nor the outbox changes. The event belongs to the id that its node proved in its boot, else to
+    /// `node_id`, which the clip names, else to the only id that was seen at its URL.
+    pub(crate) async fn commit_recovered(
+        &self,
+        event: NewEvent,
+        node_id: Option<String>,
+        clip: Clip,
+    ) -> Result<Recovered, StoreError> {
         self.write_durably(move |db| {
             match how_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
                 RecoveredEvent::Unknown => {
                     insert(db, &event, 0, &Ok(clip))?;
                     let id = db.last_insert_rowid();
-                    db.execute("UPDATE events SET recovered = 1 WHERE id = ?1", [id])?;
+                    let sql = "UPDATE events SET recovered = 1, node_id = coalesce(node_id, ?2, \
+                               (SELECT min(node_id) FROM node_boots WHERE url = ?3 HAVING min(node_id) = max(node_id))) \
+                               WHERE id = ?1";
+                    db.execute(sql, params![id, node_id, event.node])?;
                     let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
                     Ok(Recovered::Event(Box::new(db.query_row(&sql, [id], from_row)?)))
                 }

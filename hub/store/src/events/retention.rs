@@ -3,6 +3,27 @@
 //! A quota removes what was stored first, by row number: a date may come from a clock that lied. Ages are for the
 //! caller to judge, by [`hub_base::clock`].
 //!
+//! What bounds each table:
+//!
+//! | table | bound |
+//! | --- | --- |
+//! | `events` | `events.keep_count`, `events.keep_days` |
+//! | `events` with a label | [`LABELLED_KEEP_EVENTS`] |
+//! | `events` that a person deleted | [`DELETED_EVENTS`], a week |
+//! | `event_labels` | [`LABEL_CHANGES`], and the last change of each event |
+//! | `gaps` | `events.keep_count` and `events.keep_days` |
+//! | `watermarks` | eight a node, [`WATERMARKS`] in all |
+//! | `nodes` | [`NODES`], and those that have events, watermarks or remembered boots |
+//! | `admitted_nodes` | 1,024 ([`MAX_ADMITTED`](crate::MAX_ADMITTED)) |
+//! | `node_boots` | 4,096 (`MAX_BOOTS` in `nodes.rs`) |
+//! | `analyses`, `analysis_detections` | 100,000 analyses (`KEEP_ANALYSES` in `analyses.rs`) |
+//! | `notices` | [`MAX_NOTIFICATIONS`] and `notices.keep_days` |
+//! | `clip_removals` | a name goes with its file |
+//! | `identity` | one row |
+//!
+//! [`LABELLED_KEEP_EVENTS`]: crate::clips::LABELLED_KEEP_EVENTS
+//! [`MAX_NOTIFICATIONS`]: crate::notifications::MAX_NOTIFICATIONS
+//!
 //! The database first drops its reference to a clip, durably. Only then is the file removed. A crash in between leaves
 //! a file without an event, which the next start removes, and never an event that points to a missing file.
 
@@ -12,6 +33,31 @@ use rusqlite::{OptionalExtension, params};
 use super::event::NoClip;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::notifications::{SuppressReason, withdraw};
+
+/// Events that a person deleted and that are remembered, so that they do not come back. The oldest are forgotten.
+pub(crate) const DELETED_EVENTS: u64 = 20_000;
+
+/// Changes of labels that are kept. Above it, the oldest are deleted, but not the last change of an event.
+pub(crate) const LABEL_CHANGES: u64 = 100_000;
+
+/// Watermarks that are kept, of all nodes together. The ones that moved last stay.
+pub(crate) const WATERMARKS: u64 = 4_096;
+
+/// Nodes whose last URL is remembered although nothing is stored of them. The ones seen last stay.
+pub(crate) const NODES: u64 = 4_096;
+
+/// How much is kept of what has no setting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) deleted_events: u64,
+    pub(super) label_changes: u64,
+    pub(super) watermarks: u64,
+    pub(super) nodes: u64,
+}
+
+const BOUNDS: Bounds =
+    Bounds { deleted_events: DELETED_EVENTS, label_changes: LABEL_CHANGES, watermarks: WATERMARKS, nodes: NODES };
 
 /// Number and size of all clips.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,24 +167,27 @@ impl Store {
         .await
     }
 
-    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label. Returns the name of
-    /// the clip file, which the caller removes: `Some(None)` if the event had no clip, and `None` if there is no such
-    /// event.
+    /// Deletes an event for its owner. The classifier of the cat no longer learns from its label, and notifications
+    /// about the event that were not delivered yet are not sent any more. Returns the name of the clip file, which the
+    /// caller removes: `Some(None)` if the event had no clip, and `None` if there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn delete_event(&self, id: i64) -> Result<Option<Option<String>>, StoreError> {
-        self.write_durably(move |db| {
+        let deleted = self.write_durably(move |db| {
             let sql = "SELECT clip_file FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
             let found = db.query_row(sql, [id], |row| row.get::<_, Option<String>>(0)).optional()?;
             let Some(file) = found else { return Ok(None) };
-            db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns()])?;
+            let now_ns = now_ns();
+            db.execute("UPDATE events SET deleted_at_ns = ?2 WHERE id = ?1", params![id, now_ns])?;
             if file.is_some() {
                 db.execute(RELEASE_CLIP, params![id, NoClip::Expired.as_str()])?;
             }
-            Ok(Some(file))
-        })
-        .await
+            Ok(Some((file, withdraw(db, id, SuppressReason::EventDeleted, now_ns)?)))
+        });
+        let Some((file, withdrawn)) = deleted.await? else { return Ok(None) };
+        self.waker().committed(withdrawn);
+        Ok(Some(file))
     }
 
     /// Removes events and gaps by their age, at most `limit` by each rule, and returns the number of removed events. It
@@ -178,24 +227,56 @@ impl Store {
     }
 
     /// Removes the events that were stored first, at most `limit`, as far as there are more than `keep_events`, and
-    /// returns their number. Likewise gaps, all that are too many.
+    /// returns the number of removed rows. Likewise what else is above its bound, and gaps, all that are too many.
     ///
     /// An event that still has a clip stays until its clip is removed.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn forget_surplus_events(&self, keep_events: u64, limit: usize) -> Result<usize, StoreError> {
+        self.forget_surplus(keep_events, BOUNDS, limit).await
+    }
+
+    pub(super) async fn forget_surplus(
+        &self,
+        keep_events: u64,
+        bounds: Bounds,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        let [limit, keep_events, deleted_events, label_changes, watermarks, nodes] =
+            [limit as u64, keep_events, bounds.deleted_events, bounds.label_changes, bounds.watermarks, bounds.nodes]
+                .map(|number| i64::try_from(number).unwrap_or(i64::MAX));
         self.write(move |db| {
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let keep_events = i64::try_from(keep_events).unwrap_or(i64::MAX);
-            let removed = db.execute(
+            let mut removed = db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
-                 AND label IS NULL ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM events) - ?1)))",
-                params![keep_events, limit],
+                 AND label IS NULL ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM events \
+                 WHERE deleted_at_ns IS NULL) - ?1)))",
+                [keep_events, limit],
+            )?;
+            removed += db.execute(
+                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NOT NULL ORDER BY id \
+                 LIMIT min(?2, max(0, (SELECT count(*) FROM events WHERE deleted_at_ns IS NOT NULL) - ?1)))",
+                [deleted_events, limit],
+            )?;
+            removed += db.execute(
+                "DELETE FROM event_labels WHERE id IN (SELECT id FROM event_labels AS old WHERE EXISTS \
+                 (SELECT 1 FROM event_labels AS later WHERE later.event_id = old.event_id AND later.id > old.id) \
+                 ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM event_labels) - ?1)))",
+                [label_changes, limit],
+            )?;
+            db.execute("DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - ?1", [keep_events])?;
+            // These have no row numbers.
+            db.execute(
+                "DELETE FROM watermarks WHERE updated_at_ns < \
+                 (SELECT updated_at_ns FROM watermarks ORDER BY updated_at_ns DESC LIMIT 1 OFFSET ?1 - 1)",
+                [watermarks],
             )?;
             db.execute(
-                "DELETE FROM gaps WHERE id <= (SELECT max(id) FROM gaps) - ?1",
-                params![keep_events],
+                "DELETE FROM nodes WHERE seen_at_ns < \
+                 (SELECT seen_at_ns FROM nodes ORDER BY seen_at_ns DESC LIMIT 1 OFFSET ?1 - 1) \
+                 AND node_id NOT IN (SELECT node_id FROM node_boots) AND node_id NOT IN (SELECT node FROM watermarks) \
+                 AND NOT EXISTS (SELECT 1 FROM events WHERE events.node_id = nodes.node_id)",
+                [nodes],
             )?;
             Ok(removed)
         })

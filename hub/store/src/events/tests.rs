@@ -1,3 +1,4 @@
+use rusqlite::params;
 use sound::detection::ContextLabel;
 use sound::testing::features;
 
@@ -50,6 +51,16 @@ async fn event_that_is_found_again_is_known_and_moves_only_the_watermark() {
     {
         assert!(!store.knows_event(&other).await.unwrap(), "{other:?}");
     }
+}
+
+#[tokio::test]
+async fn watermark_of_a_boot_does_not_move_back() {
+    let (_dir, store) = open();
+    let at = |settled_sample| vec![Progress { watermark: watermark("kitchen", settled_sample), gaps: vec![] }];
+    for settled_sample in [64_000, 32_000] {
+        store.commit_progress(at(settled_sample)).await.unwrap();
+    }
+    assert_eq!(store.watermark("kitchen").await.unwrap(), Some(watermark("kitchen", 64_000)));
 }
 
 #[tokio::test]
@@ -374,4 +385,46 @@ async fn events_that_came_back_are_not_deleted_by_age() {
     assert_eq!(store.retire_clips_before(i64::MAX, 10).await.unwrap().len(), 1);
     assert_eq!(store.forget_old_events(0, i64::MAX, 10).await.unwrap(), 1);
     assert!(store.event(1).await.unwrap().is_some_and(|event| event.clip.is_ok()));
+}
+
+#[tokio::test]
+async fn every_table_has_a_bound() {
+    let (_dir, store) = open();
+    for n in 0..6 {
+        put_with(&store, event("kitchen", n * 16_000), Err(NoClip::Disabled)).await;
+    }
+    for id in 1..=3 {
+        store.delete_event(id).await.unwrap();
+    }
+    for word in ["brushing", "isolation", "not_a_cat"] {
+        store.label_event(4, Some(word.parse().unwrap())).await.unwrap();
+    }
+    store.label_event(5, Some("brushing".parse().unwrap())).await.unwrap();
+    store
+        .write(|db| {
+            for n in 0..5_i64 {
+                let sql = "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, 'http://old:1', ?2)";
+                db.execute(sql, params![format!("id{n}"), n])?;
+                let sql = "INSERT INTO watermarks VALUES (?1, 1, 0, 0, ?2)";
+                db.execute(sql, params![format!("http://old:{n}"), n])?;
+            }
+            Ok(db.execute("INSERT INTO node_boots VALUES ('http://old:1', 1, 'id0', 0)", [])?)
+        })
+        .await
+        .unwrap();
+    let rows = |sql: &'static str| {
+        let store = store.clone();
+        async move { store.read(move |db| Ok(db.query_row(sql, [], |row| row.get::<_, String>(0))?)).await.unwrap() }
+    };
+    let bounds = retention::Bounds { deleted_events: 1, label_changes: 2, watermarks: 3, nodes: 2 };
+    while store.forget_surplus(100, bounds, 1).await.unwrap() > 0 {}
+    assert_eq!(rows("SELECT group_concat(id) FROM events").await, "3,4,5,6", "the last one that was deleted stays");
+    assert_eq!(rows("SELECT group_concat(event_id || label) FROM event_labels").await, "4not_a_cat,5brushing");
+    let nodes = "SELECT group_concat(node) FROM (SELECT node FROM watermarks ORDER BY updated_at_ns DESC)";
+    assert_eq!(rows(nodes).await, "kitchen,http://old:4,http://old:3");
+    assert_eq!(rows("SELECT group_concat(node_id) FROM nodes").await, "id0,id3,id4", "the first has a boot");
+
+    // Deleted events take no room from others.
+    while store.forget_surplus(3, bounds, 1).await.unwrap() > 0 {}
+    assert_eq!(rows("SELECT group_concat(id) FROM events").await, "3,4,5,6");
 }

@@ -106,6 +106,30 @@ fn notices_their_numbers_and_indexes_survive_step_10_and_any_reason_is_stored() 
 }
 
 #[test]
+fn step_12_admits_nodes_that_were_heard_by_id_or_else_by_url() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    migrate_by(&mut connection, &STEPS[..11]).unwrap();
+    let watermark = "INSERT INTO watermarks (node, boot_id, resume_sequence, settled_sample, updated_at_ns) \
+                     VALUES (?1, ?2, 0, 0, 1)";
+    let gap = "INSERT INTO gaps (node, boot_id, first_sequence, reason, detail, noticed_at_ns, node_id) \
+               VALUES (?1, 1, 0, 'tape_overwritten', '', 1, ?2)";
+    // A node with an id, what was heard at its URL before it proved the id, a node without, and one with a gap alone.
+    connection.execute("INSERT INTO nodes VALUES ('id-a', 'http://a.local:1', 1)", []).unwrap();
+    connection.execute("INSERT INTO node_boots VALUES ('http://a-before.local:1', 7, 'id-a', 1)", []).unwrap();
+    connection.execute(watermark, params!["id-a", 7]).unwrap();
+    connection.execute(watermark, params!["http://a-before.local:1", 6]).unwrap();
+    connection.execute(watermark, params!["http://b.local:1", 8]).unwrap();
+    connection.execute(gap, params!["http://c.local:1", None::<&str>]).unwrap();
+    connection.execute(gap, params!["http://d.local:1", "id-d"]).unwrap();
+    migrate(&mut connection).unwrap();
+    let mut statement = connection.prepare("SELECT key, admitted_by FROM admitted_nodes ORDER BY key").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let rows: Vec<(String, String)> = rows.collect::<Result<_, _>>().unwrap();
+    let expected = ["http://b.local:1", "http://c.local:1", "id-a", "id-d"];
+    assert_eq!(rows, expected.map(|key| (key.to_owned(), "update".to_owned())));
+}
+
+#[test]
 fn step_that_fails_leaves_the_version_before_it() {
     let mut connection = Connection::open_in_memory().unwrap();
     let steps = ["CREATE TABLE cats (name TEXT)", "CREATE TABLE dogs (name TEXT); CREATE TABLE cats (name TEXT)"];
@@ -121,4 +145,24 @@ fn database_of_a_later_version_is_refused() {
     let mut connection = Connection::open_in_memory().unwrap();
     connection.pragma_update(None, "user_version", 999).unwrap();
     assert!(matches!(migrate(&mut connection), Err(StoreError::TooNew { version: 999, .. })));
+}
+
+#[test]
+fn nodes_of_earlier_versions_stay_known_by_their_urls() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    let step = STEPS.iter().position(|step| step.contains("device_url")).unwrap();
+    migrate_by(&mut connection, &STEPS[..step]).unwrap();
+    let put = "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, ?2, ?3)";
+    for (id, url, seen_at_ns) in
+        [("a", "http://kitchen:1", 1), ("b", "http://kitchen:1", 2), ("c", "http://attic:1", 1)]
+    {
+        connection.execute(put, params![id, url, seen_at_ns]).unwrap();
+    }
+    migrate(&mut connection).unwrap();
+    let mut statement = connection.prepare("SELECT node_id, device_url FROM nodes ORDER BY node_id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let url = |url: &str| Some(url.to_owned());
+    let expected = [("a", None), ("b", url("http://kitchen:1")), ("c", url("http://attic:1"))];
+    let expected = expected.map(|(id, url)| (id.to_owned(), url));
+    assert_eq!(rows.collect::<Result<Vec<(String, Option<String>)>, _>>().unwrap(), expected);
 }

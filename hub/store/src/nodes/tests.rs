@@ -12,7 +12,7 @@ fn id(digit: char) -> String {
 }
 
 fn seen(url: &str, id: Option<String>) -> SeenNode {
-    SeenNode { url: url.into(), node_id: id, boot_id: BOOT, captured_samples: 100_000 }
+    SeenNode { url: url.into(), node_id: id, claimed_id: None, boot_id: BOOT, captured_samples: 100_000 }
 }
 
 fn open() -> (tempfile::TempDir, Store) {
@@ -114,9 +114,12 @@ async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
     let (_dir, store) = open();
     hear_until(&store, KITCHEN, BOOT, 64_000).await;
     assert_eq!(heard(&store, seen("http://kitchen:1/", None)).await, Some(64_000));
-    // Its own watermark of this boot counts before that of another URL.
+    // Its own watermark of this boot counts before an earlier one of another URL.
     hear_until(&store, ADDRESS, BOOT, 32_000).await;
     assert_eq!(heard(&store, seen(ADDRESS, None)).await, Some(32_000));
+    // It went back to the first URL, and returns.
+    hear_until(&store, KITCHEN, BOOT, 64_320).await;
+    assert_eq!(heard(&store, seen(ADDRESS, None)).await, Some(64_320));
     // Nobody was heard further than it has captured.
     hear_until(&store, "http://liar:1", 5, 1 << 50).await;
     let other = SeenNode { boot_id: 5, ..seen("http://hall:1", None) };
@@ -124,7 +127,21 @@ async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
     // A node that proves an id takes no place from one that does not, nor the other way round.
     assert_eq!(heard(&store, seen("http://cellar:1", Some(id('c')))).await, None);
     hear_until(&store, "http://cellar:1", BOOT, 96_000).await;
-    assert_eq!(heard(&store, seen("http://new:1", None)).await, Some(64_000));
+    assert_eq!(heard(&store, seen("http://new:1", None)).await, Some(64_320));
+}
+
+#[tokio::test]
+async fn node_that_cannot_prove_its_id_goes_on_where_that_id_was_heard() {
+    let (_dir, store) = open();
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, None);
+    hear_until(&store, KITCHEN, BOOT, 64_000).await;
+    let forwarded = SeenNode { claimed_id: Some(id('a')), ..seen(ADDRESS, None) };
+    assert_eq!(heard(&store, forwarded.clone()).await, Some(64_000));
+    hear_until(&store, ADDRESS, BOOT, 96_000).await;
+    assert_eq!(heard(&store, forwarded.clone()).await, Some(96_000));
+    assert_eq!(heard(&store, seen(KITCHEN, Some(id('a')))).await, Some(64_000), "the id itself stays where it was");
+    assert_eq!(heard(&store, SeenNode { claimed_id: Some(id('b')), ..seen("http://new:1", None) }).await, Some(96_000));
+    assert_eq!(heard(&store, SeenNode { boot_id: 5, ..forwarded }).await, Some(96_000), "where its URL was left");
 }
 
 #[tokio::test]
@@ -175,4 +192,28 @@ async fn events_of_a_boot_are_dated_again_under_every_url() {
     assert_eq!(store.date_again(ADDRESS, BOOT, from, to, EventClock::Node, 0).await.unwrap(), 1);
     let after = store.event(before.id).await.unwrap().unwrap();
     assert_eq!(after.found.started_at_ns, before.found.started_at_ns + HOUR_NS);
+}
+
+#[tokio::test]
+async fn node_that_was_heard_before_it_had_an_id_stays_known_by_its_url() {
+    let (_dir, store) = open();
+    let by = async |url: &str, id: Option<&str>| store.known_by(url, id).await.unwrap();
+    let (a, b, c) = (id('a'), id('b'), id('c'));
+    // Heard by its URL alone, then with an id.
+    hear_until(&store, KITCHEN, BOOT, 100).await;
+    assert_eq!(by(KITCHEN, None).await, None);
+    heard(&store, seen(KITCHEN, Some(a.clone()))).await;
+    assert_eq!(by(KITCHEN, Some(&a)).await, Some(KnownBy::Url(KITCHEN.into())));
+    // It moves.
+    heard(&store, seen(ADDRESS, Some(a.clone()))).await;
+    assert_eq!(by(ADDRESS, Some(&a)).await, Some(KnownBy::Url(KITCHEN.into())));
+    assert_eq!(by(ADDRESS, None).await, Some(KnownBy::Url(KITCHEN.into())), "before it has answered");
+    // A new one comes to its first URL, and then one that is heard at the URL of this one.
+    heard(&store, SeenNode { boot_id: 7, ..seen(KITCHEN, Some(b.clone())) }).await;
+    assert_eq!(by(KITCHEN, Some(&b)).await, Some(KnownBy::Id(b.clone())));
+    hear_until(&store, "http://attic:1", 8, 100).await;
+    heard(&store, SeenNode { boot_id: 8, ..seen("http://attic:1", Some(c.clone())) }).await;
+    heard(&store, SeenNode { boot_id: 9, ..seen("http://attic:1", Some(b.clone())) }).await;
+    assert_eq!(by("http://attic:1", Some(&c)).await, Some(KnownBy::Url("http://attic:1".into())));
+    assert_eq!(by("http://attic:1", Some(&b)).await, Some(KnownBy::Id(b)));
 }

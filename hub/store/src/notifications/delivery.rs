@@ -1,11 +1,17 @@
 //! Takes notifications out of the outbox: what is due, and what became of it.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::rows::{COLUMNS, from_row};
 use super::types::Notification;
 use crate::database::Store;
 use crate::error::StoreError;
+
+/// Longest wait for the next delivery of a notification. One that is due later than that got its time from a wall clock
+/// that was ahead, and is due now.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
 
 impl Store {
     /// Notifications of a channel that are due, those that have waited longest first, at most `limit`.
@@ -23,10 +29,12 @@ impl Store {
         self.read(move |db| {
             let sql = format!(
                 "SELECT {COLUMNS} FROM notices WHERE state = 'pending' AND owner = ?1 AND channel = ?2 \
-                 AND due_at_ns <= ?3 ORDER BY due_at_ns, id LIMIT {limit}"
+                 AND (due_at_ns <= ?3 OR due_at_ns > ?4) ORDER BY due_at_ns, id LIMIT {limit}"
             );
             let mut statement = db.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![owner, channel, now_ns], from_row)?;
+            let longest_ns = i64::try_from(LONGEST_WAIT.as_nanos()).unwrap_or(i64::MAX);
+            let parameters = params![owner, channel, now_ns, now_ns.saturating_add(longest_ns)];
+            let rows = statement.query_map(parameters, from_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await

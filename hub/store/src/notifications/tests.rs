@@ -93,6 +93,15 @@ async fn stored_event(store: &Store) -> Event {
 }
 
 #[tokio::test]
+async fn notification_whose_time_comes_from_a_clock_that_was_ahead_is_due() {
+    const HOUR_NS: i64 = 3_600_000_000_000;
+    let (_dir, store) = open();
+    put(&store, "Tom", plan("Anna"), 100 * HOUR_NS).await;
+    assert_eq!(due(&store, "phone", 99 * HOUR_NS).await, [0; 0], "a server may ask for an hour");
+    assert_eq!(due(&store, "phone", 98 * HOUR_NS).await, [1]);
+}
+
+#[tokio::test]
 async fn due_notifications_are_delivered_in_turn_until_given_up() {
     let (_dir, store) = open();
     for (animal, now_ns) in [("Tom", 1), ("Ada", 2)] {
@@ -295,4 +304,74 @@ async fn notification_that_is_queued_again_is_news() {
     assert!(!retried.has_changed().unwrap(), "a new one is not");
     store.retry_notification(1, 4).await.unwrap();
     assert!(retried.has_changed().unwrap());
+}
+
+#[tokio::test]
+async fn undelivered_notifications_of_an_event_that_was_deleted_or_no_cat_are_withdrawn() {
+    for (reason, word) in [(SuppressReason::EventDeleted, "event_deleted"), (SuppressReason::NotACat, "not_a_cat")] {
+        let (_dir, store) = open();
+        let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+        let held =
+            NotificationPlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(1_000), ..plan("Bert") };
+        let carl = NotificationPlan { cooldown_ns: 0, ..plan("Carl") };
+        let plans = vec![plan("Anna"), held.clone(), carl.clone()];
+        let commit = async |n: u64| {
+            let (found, plans) = (event("kitchen", n * 16_000), plans.clone());
+            match store.commit_event(found, Err(NoClip::Disabled), mark.clone(), |_| plans).await.unwrap() {
+                Committed::Stored(event) => event.id,
+                Committed::KnownAlready => panic!("known"),
+            }
+        };
+        let (first, second) = (commit(0).await, commit(1).await);
+        let all = store.notifications(None, None, 20).await.unwrap();
+        let of = |event, owner: &str, channel| {
+            let is = |one: &&Notification| {
+                one.subject.event_id() == Some(event)
+                    && one.owner == owner
+                    && one.channel.as_ref().map(|channel| channel.name.as_str()) == channel
+            };
+            all.iter().find(is).unwrap().id
+        };
+        // One was delivered, one was given up, one waits, and one is held back for a digest.
+        let now_ns = i64::MAX - 1;
+        store.notification_delivered(of(first, "Anna", Some("phone")), now_ns).await.unwrap();
+        store.notification_failed(of(first, "Anna", Some("hook")), "gone".into(), None, now_ns).await.unwrap();
+        let (waits, stays) = (of(first, "Carl", Some("phone")), of(second, "Carl", Some("phone")));
+        let before = store.suppressed_notifications();
+        match reason {
+            SuppressReason::EventDeleted => _ = store.delete_event(first).await.unwrap().unwrap(),
+            _ => _ = store.label_event(first, Some(crate::events::OwnerLabel::NotACat)).await.unwrap().unwrap(),
+        }
+        assert_eq!(store.suppressed_notifications() - before, 3, "{word}");
+        let now = store.notifications(None, None, 20).await.unwrap();
+        let states = |event: i64| -> Vec<_> {
+            let of_event = now.iter().filter(|one| one.subject.event_id() == Some(event));
+            of_event
+                .map(|one| (one.owner.as_str(), one.state.as_str(), one.reason.map(SuppressReason::as_str)))
+                .collect()
+        };
+        let withdrawn = |owner| (owner, "suppressed", Some(word));
+        let expected = [withdrawn("Carl"), withdrawn("Carl"), withdrawn("Bert"), withdrawn("Anna")];
+        assert_eq!(states(first), [&expected[..], &[("Anna", "delivered", None)]].concat());
+        assert_eq!(store.notifications(Some(NotificationState::Dead), None, 9).await.unwrap(), []);
+        assert!(!store.notification_is_pending(waits).await.unwrap());
+        assert!(store.notification_is_pending(stays).await.unwrap(), "the other event is as it was");
+        assert!(!store.retry_notification(waits, now_ns).await.unwrap().unwrap().1, "it is not sent again");
+        // The digest counts the other event alone.
+        let bert = NotificationPlan { cooldown_ns: 0, ..plan("Bert") };
+        store.make_digests(vec![bert], 1_000).await.unwrap();
+        let digest = store.notifications(None, None, 1).await.unwrap().remove(0);
+        let Subject::Digest { counts, .. } = digest.subject else { panic!("{digest:?}") };
+        assert_eq!(counts.values().flat_map(|counts| counts.values()).sum::<u64>(), 1, "{counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn label_that_names_a_context_withdraws_nothing() {
+    let (_dir, store) = open();
+    let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
+    store.commit_event(event("kitchen", 0), Err(NoClip::Disabled), mark, |_| vec![plan("Anna")]).await.unwrap();
+    store.label_event(1, Some("brushing".parse().unwrap())).await.unwrap();
+    store.label_event(1, None).await.unwrap();
+    assert_eq!(store.notifications(Some(NotificationState::Pending), None, 9).await.unwrap().len(), 2);
 }

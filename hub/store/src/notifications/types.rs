@@ -23,6 +23,10 @@ pub enum SuppressReason {
     DigestOnly,
     /// Its channel was down for so long that a digest took its place.
     Backlog,
+    /// A person deleted its event before it was delivered.
+    EventDeleted,
+    /// A person said that its event was no cat before it was delivered.
+    NotACat,
 }
 
 words!(SuppressReason {
@@ -30,6 +34,8 @@ words!(SuppressReason {
     SuppressReason::QuietHours => "quiet_hours" => SuppressReason::QuietHours,
     SuppressReason::DigestOnly => "digest_only" => SuppressReason::DigestOnly,
     SuppressReason::Backlog => "backlog" => SuppressReason::Backlog,
+    SuppressReason::EventDeleted => "event_deleted" => SuppressReason::EventDeleted,
+    SuppressReason::NotACat => "not_a_cat" => SuppressReason::NotACat,
 });
 
 /// State of a notification.

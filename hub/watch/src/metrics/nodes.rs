@@ -18,9 +18,6 @@ const CALLS: CallFamilies = CallFamilies {
     under_way: ("meowlink_hub_node_calls_in_flight", "Calls to nodes under way; a stream counts until it has begun."),
 };
 
-const STATES: [NodeState; 5] =
-    [NodeState::Connecting, NodeState::CatchingUp, NodeState::Live, NodeState::Quiet, NodeState::Away];
-
 const SOURCE_STATES: [SourceState; 6] = [
     SourceState::Unspecified,
     SourceState::Starting,
@@ -42,9 +39,11 @@ pub(super) fn write(page: &mut Page, nodes: &Nodes, live: Option<&Live>, health:
     // At most `MAX_NODES`, which bounds the number of series.
     let shown = &nodes.distinct();
     page.gauge("meowlink_hub_nodes", "Nodes that the hub knows.").value(shown.len() as f64);
+    page.gauge("meowlink_hub_nodes_waiting", "Discovered nodes that wait until somebody admits them.")
+        .value(nodes.waiting().len() as f64);
     page.counter(
         "meowlink_hub_nodes_refused_total",
-        "Discovered nodes that the hub refused because it has the most it can listen to.",
+        "Announced nodes that were turned away: too many nodes, too many waiting, or an id that is not proved.",
     )
     .value(nodes.refused() as f64);
     known(page, shown);
@@ -101,7 +100,7 @@ fn listening(page: &mut Page, heard: &[ListenedNode]) {
     let mut family =
         page.gauge("meowlink_hub_node_state", "1 for the state of live listening to the node, 0 for the others.");
     for ListenedNode { node, report, .. } in heard {
-        family.states(&[("node", node)], &STATES.map(NodeState::as_str), report.state.as_str());
+        family.states(&[("node", node)], &NodeState::ALL.map(NodeState::as_str), report.state.as_str());
     }
     let help = "Time since audio of the node was last analysed; before the first, since the hub has known the node.";
     each(&mut page.gauge("meowlink_hub_node_last_audio_age_seconds", help), heard, |heard| {

@@ -1,5 +1,4 @@
-//! Files and folders in the data directory: only their user can read them, and a file is replaced as a whole or not at
-//! all.
+//! Files and folders that only their user can read. A file is replaced as a whole or not at all.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Result, Write};
@@ -19,14 +18,14 @@ const OTHERS: u32 = 0o077;
 const STICKY: u32 = 0o1000;
 
 /// Suffix of files that are not complete yet.
-pub(crate) const UNFINISHED: &str = ".part";
+pub const UNFINISHED: &str = ".part";
 
 /// Creates a folder and its parents, if they are missing, and takes the permissions of other users away.
 ///
 /// # Errors
 /// If the folder cannot be created.
-pub(crate) fn create_folder(path: &Path) -> Result<()> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
+pub fn create_folder(path: &Path) -> Result<()> {
+    folder_builder().recursive(true).create(path)?;
     tighten(path)
 }
 
@@ -35,7 +34,7 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If the permissions cannot be read or set.
-pub(crate) fn tighten(path: &Path) -> Result<()> {
+pub fn tighten(path: &Path) -> Result<()> {
     let tightened = std::fs::metadata(path).and_then(|found| {
         let mode = found.permissions().mode() & 0o7777;
         let shared = found.is_dir() && mode & STICKY != 0;
@@ -51,10 +50,32 @@ pub(crate) fn tighten(path: &Path) -> Result<()> {
 }
 
 /// Options that create a file which only the user can read.
-pub(crate) fn options() -> OpenOptions {
+pub fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE);
     options
+}
+
+/// Creates a file that only the user can read, or empties it.
+///
+/// # Errors
+/// If the file cannot be created.
+pub fn create(path: &Path) -> Result<File> {
+    options().create(true).truncate(true).read(true).write(true).open(path)
+}
+
+/// Makes folders that only the user can enter.
+pub fn folder_builder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    builder.mode(FOLDER_MODE);
+    builder
+}
+
+/// The name of a file or a folder while it is not complete.
+pub fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    name.into()
 }
 
 /// Writes a file that, even after a crash, has either its old or its new content. `durable`: it survives a power cut
@@ -62,19 +83,28 @@ pub(crate) fn options() -> OpenOptions {
 ///
 /// # Errors
 /// If the file cannot be written. The old file then stays.
-pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(UNFINISHED);
-    let unfinished = PathBuf::from(unfinished);
+pub fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    replace_with(path, durable, |part| part.write_all(bytes))
+}
+
+/// Does what [`replace`] does, with what `write` writes to the new file.
+///
+/// # Errors
+/// If `write` fails, or if the file cannot be written. The old file then stays.
+pub fn replace_with<T>(path: &Path, durable: bool, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    let unfinished = unfinished(path);
     // An unfinished file of an earlier run may have other permissions.
     let _ = std::fs::remove_file(&unfinished);
-    let written = options().write(true).create(true).truncate(true).open(&unfinished).and_then(|mut part| {
-        part.write_all(bytes)?;
+    let written = create(&unfinished).and_then(|mut part| {
+        let done = write(&mut part)?;
         if durable {
             part.sync_all()?;
         }
         std::fs::rename(&unfinished, path)?;
-        if durable { sync_folder_of(path) } else { Ok(()) }
+        if durable {
+            sync_folder_of(path)?;
+        }
+        Ok(done)
     });
     if written.is_err() {
         // If this fails too, the next writer removes the unfinished file.
@@ -83,7 +113,30 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     written
 }
 
-fn sync_folder_of(path: &Path) -> Result<()> {
+/// Moves a file, to another disk if need be. It keeps the time of its last change.
+///
+/// # Errors
+/// If the file cannot be moved. It then stays where it is.
+pub fn move_file(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            let mut source = File::open(from)?;
+            let modified = source.metadata()?.modified()?;
+            replace_with(to, true, |part| {
+                std::io::copy(&mut source, part)?;
+                part.set_modified(modified)
+            })?;
+            std::fs::remove_file(from)
+        }
+        done => done,
+    }
+}
+
+/// Makes the name of a file durable.
+///
+/// # Errors
+/// If its folder cannot be synced.
+pub fn sync_folder_of(path: &Path) -> Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),

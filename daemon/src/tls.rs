@@ -1,0 +1,21 @@
+//! TLS between programs that know each other's keys: version 1.3, both sides show a certificate.
+//!
+//! Nobody signs certificates but their holders. A certificate only carries an Ed25519 key ([`crate::identity`]). Names
+//! and dates in it mean nothing, so neither a name service nor a clock is needed. The handshake proves that the peer
+//! holds the key. A client accepts the keys that it expects and no others. A server accepts any key and passes it on as
+//! [`PeerKey`](crate::opening::PeerKey); whoever answers a request decides what that key may do.
+//!
+//! Sessions are not resumed: each connection proves its key again.
+
+mod certificate;
+mod client;
+mod peer_certificate;
+pub mod rotation;
+mod server;
+
+pub use certificate::TlsError;
+pub use client::{TlsClient, TlsStream};
+pub use server::{HANDSHAKE_TIMEOUT, Policy, TlsOrPlain, TlsServer};
+
+#[cfg(test)]
+mod tests;

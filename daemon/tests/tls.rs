@@ -1,0 +1,167 @@
+//! A gRPC port with TLS, under clients that begin handshakes and do not finish them.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use daemon::descriptors;
+use daemon::grpc;
+use daemon::identity::Key;
+use daemon::metrics::{Calls, Meter};
+use daemon::opening::PeerKey;
+use daemon::shutdown::CancellationToken;
+use daemon::tls::{Policy, TlsClient, TlsServer};
+use http::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::server::health_reporter;
+use tower::ServiceExt;
+
+/// How long a test waits before it fails.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Answers each call with `UNKNOWN` and the fingerprint of the client's key, or with `UNAUTHENTICATED`.
+#[derive(Debug, Clone)]
+struct Who;
+
+impl NamedService for Who {
+    const NAME: &'static str = "grpc.health.v2.Health";
+}
+
+impl Service<Request<Body>> for Who {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let status = match request.extensions().get::<PeerKey>() {
+            Some(PeerKey(key)) => Status::unknown(key.fingerprint().to_string()),
+            None => Status::unauthenticated("no key"),
+        };
+        ready(Ok(status.into_http()))
+    }
+}
+
+async fn start(key: &Arc<Key>, policy: Policy) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_, health) = health_reporter();
+    let meter = Meter::new(
+        Arc::new(Calls::new(["grpc.health.v1.Health/Check"])),
+        Arc::new(|| Box::pin(async { String::new() })),
+    );
+    let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
+    let tls = TlsServer::new(Arc::clone(key), policy).unwrap();
+    tokio::spawn(grpc::serve(Who, health, descriptors, meter, vec![listener], tls, CancellationToken::new()));
+    address
+}
+
+fn key() -> Arc<Key> {
+    Arc::new(Key::generate().unwrap().0)
+}
+
+/// A channel with TLS to a server with the key `node`.
+async fn channel(address: SocketAddr, hub: &Arc<Key>, node: &Key) -> Result<Channel, tonic::transport::Error> {
+    let tls = TlsClient::new(Arc::clone(hub), vec![node.public().fingerprint()]).unwrap();
+    let connect = tower::service_fn(move |_: Uri| {
+        let tls = tls.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(tls.connect(TcpStream::connect(address).await?).await?)) }
+    });
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_with_connector(connect).await
+}
+
+/// What the service says.
+async fn ask(channel: Channel) -> Status {
+    let request = Request::post("/grpc.health.v2.Health/Check").header("content-type", "application/grpc");
+    let answer = channel.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    Status::from_header_map(answer.headers()).unwrap()
+}
+
+#[tokio::test]
+async fn service_learns_the_key_of_its_caller() {
+    let (node, hub) = (key(), key());
+    let address = start(&node, Policy::PlainOnLoopback).await;
+    let said = ask(channel(address, &hub, &node).await.unwrap()).await;
+    assert_eq!((said.code(), said.message()), (Code::Unknown, hub.public().fingerprint().to_string().as_str()));
+    let plain = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    assert_eq!(ask(plain).await.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn port_with_tls_only_answers_no_plain_call() {
+    let (node, hub) = (key(), key());
+    let address = start(&node, Policy::TlsOnly).await;
+    let mut plain = TcpStream::connect(address).await.unwrap();
+    plain.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // A reset ends the connection too.
+    let _ = tokio::time::timeout(SOON, plain.read_to_end(&mut answer)).await.expect("the connection ends");
+    assert_eq!(answer, b"");
+    HealthClient::new(channel(address, &hub, &node).await.unwrap()).check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn channel_to_another_key_makes_no_call() {
+    let (node, stranger, hub) = (key(), key(), key());
+    let address = start(&stranger, Policy::PlainEverywhere).await;
+    assert!(channel(address, &hub, &node).await.is_err());
+}
+
+/// Half-open connections of the attack.
+const HALF_OPEN: usize = 2000;
+
+/// Connections that a port keeps at most (`docs/RELIABILITY.md`).
+const KEPT: usize = 256;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_open_handshakes_keep_nobody_out() {
+    descriptors::raise_limit();
+    let (node, hub) = (key(), key());
+    let address = start(&node, Policy::PlainOnLoopback).await;
+    let mut open = Vec::new();
+    for number in 0..HALF_OPEN {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("127.0.0.{}:0", 2 + number % 50).parse().unwrap()).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        // The start of a ClientHello of 512 bytes, or nothing. The server may have cut the connection already.
+        let sent = if number % 2 == 0 { &[0x16, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..] } else { &[] };
+        let _ = stream.write_all(sent).await;
+        open.push(stream);
+        if number % 100 == 99 {
+            let channel = tokio::time::timeout(SOON, channel(address, &hub, &node)).await.unwrap().unwrap();
+            assert_eq!(ask(channel).await.code(), Code::Unknown, "after {number} half-open handshakes");
+        }
+    }
+    let count = |open: &[TcpStream]| open.iter().filter(|stream| is_open(stream)).count();
+    tokio::time::timeout(SOON, async {
+        while count(&open) > KEPT {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the server keeps few of them");
+    assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::Unknown);
+}
+
+/// Whether the server has not ended this connection.
+fn is_open(stream: &TcpStream) -> bool {
+    matches!(stream.try_read(&mut [0; 16]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}

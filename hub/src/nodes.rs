@@ -1,0 +1,194 @@
+//! `hub nodes`: commands to the running hub about its nodes.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use daemon::config::ConfigError;
+use daemon::{EXIT_FAILURE, EXIT_USAGE};
+use hub_control::client::{ControlError, ask};
+use hub_control::place;
+use hub_control::protocol::{Answer, Command, NodeList};
+
+use crate::cli::{NodesCommand, SocketArgs};
+
+/// The word for all nodes that wait.
+const ALL: &str = "all";
+
+/// Digits of an id that people see.
+const SHORT_ID: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("`all` works with `hub nodes admit` only; {0} one node at a time, by its name in `hub nodes list`")]
+    OneByOne(&'static str),
+    #[error("the answer cannot be printed: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Runs `hub nodes`.
+pub fn run(command: &NodesCommand) -> ExitCode {
+    match try_run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A closed standard error is no reason to fail in another way.
+            let _ = writeln!(io::stderr(), "{error}");
+            let is_usage = matches!(error, Failure::Config(_) | Failure::OneByOne(_));
+            ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILURE })
+        }
+    }
+}
+
+fn try_run(command: &NodesCommand) -> Result<(), Failure> {
+    let (at, request, verb) = match command {
+        NodesCommand::List { at, .. } => (at, Command::ListNodes, ""),
+        NodesCommand::Admit { at, name } if name == ALL => (at, Command::AdmitAllNodes, "admitted"),
+        NodesCommand::Admit { at, name } => (at, Command::AdmitNode { name: name.clone() }, "admitted"),
+        NodesCommand::Refuse { name, .. } if name == ALL => return Err(Failure::OneByOne("refuse")),
+        NodesCommand::Forget { name, .. } if name == ALL => return Err(Failure::OneByOne("forget")),
+        NodesCommand::Refuse { at, name } => (at, Command::RefuseNode { name: name.clone() }, "refused"),
+        NodesCommand::Forget { at, name } => (at, Command::ForgetNode { name: name.clone() }, ""),
+    };
+    let as_json = matches!(command, NodesCommand::List { json: true, .. });
+    let text = match ask(&socket(at)?, request)? {
+        Answer::Nodes(list) if as_json => serde_json::to_string(&list).map_err(io::Error::other)? + "\n",
+        Answer::Nodes(list) => table(&list),
+        Answer::Done(urls) if urls.is_empty() => "no node waits to be admitted\n".to_owned(),
+        Answer::Done(urls) => urls.iter().fold(String::new(), |text, url| text + &format!("{verb}: {url}\n")),
+        Answer::Forgotten { url, until_restart } => forgotten(&url, until_restart),
+        Answer::Error(failure) => return Err(ControlError::Refused(failure).into()),
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn socket(at: &SocketArgs) -> Result<PathBuf, ConfigError> {
+    if let Some(socket) = &at.socket {
+        return Ok(socket.clone());
+    }
+    let settings = at.settings.load()?.settings;
+    Ok(place::of_client(settings.data_dir.as_deref(), settings.data_dir().ok().as_deref()))
+}
+
+fn forgotten(url: &str, until_restart: bool) -> String {
+    let again = if until_restart {
+        "discover = \"admit-all\" admits every node, so the hub listens to this one again after its next start\n"
+    } else {
+        ""
+    };
+    format!("forgotten: {url}\n{again}")
+}
+
+/// The nodes as a table for people.
+fn table(list: &NodeList) -> String {
+    let header = ["STATE", "NODE", "CAT", "ID", "ADDRESS"].map(str::to_owned);
+    let short = |id: &Option<String>| id.as_deref().map_or("-", |id| id.get(..SHORT_ID).unwrap_or(id)).to_owned();
+    let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let known = list.nodes.iter().map(|node| {
+        let state = if node.reachable { "up" } else { "away" };
+        let address = node.addresses.first().cloned();
+        [state.to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
+    });
+    let waiting = list.waiting.iter().map(|node| {
+        let address = node.addresses.first().cloned();
+        ["waiting".to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
+    });
+    let rows: Vec<[String; 5]> = std::iter::once(header).chain(known).chain(waiting).collect();
+    let mut widths = [0; 5];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let line = row.iter().zip(widths).fold(String::new(), |line, (cell, width)| line + &format!("{cell:width$}  "));
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if list.waiting.is_empty() && list.nodes.iter().all(|node| !node.reachable) {
+        text += "\nNo node answers, and none waits to be admitted.\n";
+    }
+    if let Some(first) = list.waiting.first() {
+        let _ = writeln!(text, "\nTo listen to a node that waits: hub nodes admit {}", first.url);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::config::Flags;
+    use hub_control::protocol::{KnownNode, NewNode};
+
+    use super::*;
+
+    #[test]
+    fn table_shows_the_nodes_and_what_to_do() {
+        let id = Some("0123456789abcdef".repeat(4));
+        let known = KnownNode {
+            url: "http://kitchen:1".into(),
+            node_id: None,
+            cat: Some("Tom".into()),
+            discovered: false,
+            reachable: true,
+            condition: "ok".into(),
+            addresses: vec!["192.168.1.5:1".into()],
+        };
+        let new = NewNode {
+            key: "k".into(),
+            url: "http://attic.local:50056".into(),
+            node_id: id,
+            cat: None,
+            version: String::new(),
+            addresses: vec!["192.168.1.7:50056".into()],
+            since: String::new(),
+        };
+        let text = table(&NodeList { nodes: vec![known], waiting: vec![new] });
+        assert_eq!(
+            text,
+            "STATE    NODE                      CAT  ID                ADDRESS\n\
+             up       http://kitchen:1          Tom  -                 192.168.1.5:1\n\
+             waiting  http://attic.local:50056  -    0123456789abcdef  192.168.1.7:50056\n\n\
+             To listen to a node that waits: hub nodes admit http://attic.local:50056\n"
+        );
+    }
+    #[test]
+    fn list_without_a_node_that_answers_says_so() {
+        let away = KnownNode {
+            url: "http://localhost:50056".into(),
+            node_id: None,
+            cat: None,
+            discovered: false,
+            reachable: false,
+            condition: "away".into(),
+            addresses: vec![],
+        };
+        let text = table(&NodeList { nodes: vec![away], waiting: vec![] });
+        assert!(text.contains("away   http://localhost:50056"), "{text}");
+        assert!(text.ends_with("\n\nNo node answers, and none waits to be admitted.\n"), "{text}");
+    }
+
+    #[test]
+    fn all_nodes_are_admitted_at_once_and_not_refused_or_forgotten() {
+        let settings = SocketArgs { socket: Some("/nowhere".into()), settings: Flags::default() };
+        let (name, at) = (ALL.to_owned(), settings);
+        for command in [
+            NodesCommand::Refuse { name: name.clone(), at: at.clone() },
+            NodesCommand::Forget { name: name.clone(), at: at.clone() },
+        ] {
+            let error = try_run(&command).unwrap_err().to_string();
+            assert!(error.contains("one node at a time"), "{error}");
+        }
+        assert!(matches!(try_run(&NodesCommand::Admit { name, at }), Err(Failure::Control(_))));
+    }
+
+    #[test]
+    fn person_hears_that_a_node_is_forgotten_until_the_next_start_only() {
+        assert_eq!(forgotten("http://a.local:1", false), "forgotten: http://a.local:1\n");
+        assert!(forgotten("http://a.local:1", true).ends_with("again after its next start\n"));
+    }
+}

@@ -1,0 +1,547 @@
+//! A person admits discovered nodes, refuses them, or takes an admission back. The store keeps what was decided; the
+//! registry of nodes follows.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::quiet::Quiet;
+use daemon::shutdown::CancellationToken;
+use hub_base::error::{Code, Error};
+use hub_base::time::now_ns;
+use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
+use hub_store::{MAX_ADMITTED, Store, StoreError};
+use tokio::sync::Mutex;
+use tracing::{info, warn};
+
+/// How often the store is read again: another process of the hub may have admitted a node.
+const FOLLOW_PERIOD: Duration = Duration::from_secs(2);
+
+/// A node that was heard within this time before the start of the hub is missed until it is heard again: a week.
+const MISSED_FOR_NS: i64 = 7 * 86_400 * 1_000_000_000;
+
+/// How often the same failure of the store is logged.
+const LOG_PERIOD: Duration = Duration::from_secs(600);
+
+/// Who admits a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Somebody on the page, or a program that uses the API.
+    Page,
+    /// `hub nodes admit`.
+    Command,
+}
+
+impl By {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// A node whose admission was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Its URL, or the key that was admitted.
+    pub url: String,
+    /// The hub admits every node, so it admits this one again after its next start.
+    pub until_restart: bool,
+}
+
+/// Decides which discovered nodes the hub listens to. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    nodes: Nodes,
+    store: Store,
+    /// What the store says and what the registry does change in one order.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Admission {
+    /// Reads who is admitted.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open(nodes: Nodes, store: Store) -> Result<Self, StoreError> {
+        let admission = Self { nodes, store, turn: Arc::default() };
+        admission.read_again().await?;
+        Ok(admission)
+    }
+
+    /// Makes the admitted nodes that were heard lately nodes of the hub before they are announced: one that does not
+    /// come back after a power cut is missed.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn expect_heard(&self) -> Result<(), StoreError> {
+        let since_ns = now_ns().saturating_sub(MISSED_FOR_NS);
+        for (key, url) in self.store.admitted_and_heard(since_ns).await? {
+            self.nodes.expect(&key, &url);
+        }
+        Ok(())
+    }
+
+    /// Reads again and again who is admitted, until `stop`.
+    pub async fn follow(self, stop: CancellationToken) {
+        let mut quiet = Quiet::new(LOG_PERIOD);
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(FOLLOW_PERIOD) => {}
+                () = stop.cancelled() => return,
+            }
+            let _turn = self.turn.lock().await;
+            match self.follow_once().await {
+                Ok(()) => quiet.reset(),
+                Err(error) => {
+                    if let Some(suppressed_lines) = quiet.allow() {
+                        warn!(%error, suppressed_lines, "cannot read which nodes are admitted");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether every discovered node is admitted.
+    pub fn admits_all(&self) -> bool {
+        self.nodes.admits_all()
+    }
+
+    /// Admits a waiting node: the hub listens to it from now on, also after a restart.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if no node with this name waits, [`Code::Conflict`] if several do or the hub has the most
+    /// nodes that it can listen to, and as of the store.
+    pub async fn admit(&self, name: &str, by: By) -> Result<WaitingNode, Error> {
+        let _turn = self.turn.lock().await;
+        let node = self.waiting_named(name)?;
+        let is_at_home = self.nodes.get(&node.url).is_some();
+        if !is_at_home && !self.nodes.has_room() {
+            let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
+            return Err(Error::new(Code::Conflict, message));
+        }
+        let was_admitted = self.store.admitted().await?.keys.contains(&node.key);
+        if !self.store.admit(node.key.clone(), by.as_str()).await? {
+            let message = format!("{MAX_ADMITTED} nodes are admitted already; forget one: hub nodes forget NAME");
+            return Err(Error::new(Code::Conflict, message));
+        }
+        self.nodes.pardon(&node.key);
+        self.read_again().await?;
+        if self.nodes.waiting().iter().any(|waiting| waiting.key == node.key) {
+            if !was_admitted {
+                self.store.forget_admitted(vec![node.key.clone()]).await?;
+                self.read_again().await?;
+            }
+            let url = &node.url;
+            let message = format!(
+                "another node has proved its id at {url}, and this one proves none; if it is to take that node's place, \
+                 forget that one first: hub nodes forget {url}"
+            );
+            return Err(Error::new(Code::Conflict, message));
+        }
+        info!(node = node.url, key = node.key, by = by.as_str(), "node admitted");
+        Ok(node)
+    }
+
+    /// Drops a waiting node, and does not show it again until the hub is restarted.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if no node with this name waits, and [`Code::Conflict`] if several do.
+    pub async fn refuse(&self, name: &str) -> Result<WaitingNode, Error> {
+        let _turn = self.turn.lock().await;
+        let node = self.waiting_named(name)?;
+        self.nodes.refuse(&node.key);
+        info!(node = node.url, key = node.key, "node refused until the hub is restarted");
+        Ok(node)
+    }
+
+    /// Takes an admission back: the hub stops listening to the node at once.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if no admitted node has this name, [`Code::Conflict`] if several have, or the node is
+    /// configured, and as of the store.
+    pub async fn forget(&self, name: &str) -> Result<Forgotten, Error> {
+        let _turn = self.turn.lock().await;
+        let found = self.known_as(name, true);
+        let url = match found.as_slice() {
+            [node] if self.nodes.is_on_this_machine(node) => {
+                let message = format!(
+                    "{} is the node on this machine, which needs no admission; to listen to other nodes only, name \
+                     them in `node` in the config of the hub",
+                    node.url()
+                );
+                return Err(Error::new(Code::Conflict, message));
+            }
+            [node] if !node.is_discovered() => {
+                let message = format!("{} is in the config of the hub: remove it from `node`", node.url());
+                return Err(Error::new(Code::Conflict, message));
+            }
+            [node] => node.url().to_owned(),
+            // A node that has not announced itself since the start.
+            [] => self.admitted_named(name).await?,
+            several => {
+                let names = several.iter().map(|node| (node.url().to_owned(), node.id().map(|id| id.to_string())));
+                return Err(ambiguous(name, &names.collect::<Vec<_>>()));
+            }
+        };
+        let keys = self.nodes.keys_at(&url);
+        self.store.forget_admitted(keys.iter().cloned().collect()).await?;
+        self.nodes.forget(&url);
+        let until_restart = self.nodes.admits_all();
+        if until_restart {
+            keys.iter().for_each(|key| self.nodes.refuse(key));
+        }
+        self.read_again().await?;
+        info!(node = url, "admission of the node taken back");
+        if self.nodes.get(&url).is_some() {
+            return Err(Error::new(Code::Conflict, format!("{url} is still listened to; forget it again")));
+        }
+        Ok(Forgotten { url, until_restart })
+    }
+
+    /// The nodes of the hub that a person may mean by this name. `by_cat`: the name of its cat counts too.
+    fn known_as(&self, name: &str, by_cat: bool) -> Vec<Node> {
+        let is_meant = |node: &Node| {
+            let (id, cat) = (node.id().map(|id| id.to_string()), node.cat().filter(|_| by_cat));
+            is_named(name, node.url(), id.as_deref(), cat.as_deref(), &node.addresses())
+        };
+        self.nodes.iter().filter(is_meant).collect()
+    }
+
+    /// The URL of a node that is admitted or was known, and is not a node of the hub now. Its key if it has no URL of
+    /// its own.
+    async fn admitted_named(&self, name: &str) -> Result<String, Error> {
+        let admitted = self.store.admitted().await?;
+        let is_free = |url: &str| self.nodes.get(url).is_none_or(|node| node.is_discovered());
+        let url_of = |key: &String| {
+            let url = admitted.ids.iter().find(|(url, id)| id == key && is_free(url)).map(|(url, _)| url);
+            url.unwrap_or(key).clone()
+        };
+        let keys = admitted.keys.iter().filter(|key| is_named(name, &url_of(key), Some(key), None, &[])).map(url_of);
+        let known = admitted.ids.iter().filter(|(url, id)| {
+            is_free(url) && self.nodes.ids_at(url).contains(id) && is_named(name, url, Some(id), None, &[])
+        });
+        let urls: BTreeSet<String> = keys.chain(known.map(|(url, _)| url.clone())).collect();
+        let mut several = urls.iter();
+        match (several.next(), several.next()) {
+            (Some(url), None) => Ok(url.clone()),
+            (None, _) => {
+                Err(Error::new(Code::NotFound, format!("no admitted node has the name {name:?}; see hub nodes list")))
+            }
+            _ => Err(ambiguous(name, &urls.iter().map(|url| (url.clone(), None)).collect::<Vec<_>>())),
+        }
+    }
+
+    /// Reads who is admitted, and admits the ids that nodes have proved which were admitted by their URLs, so that such
+    /// a node stays admitted under another URL.
+    async fn follow_once(&self) -> Result<(), StoreError> {
+        let admitted = self.store.admitted().await?;
+        let (keys, has_room) = (admitted.keys.clone(), admitted.keys.len() < MAX_ADMITTED);
+        self.nodes.set_admitted(admitted.keys, admitted.ids);
+        let mut is_changed = false;
+        for node in self.nodes.iter().filter(|node| has_room && node.is_discovered() && keys.contains(node.url())) {
+            let ids = self.nodes.ids_at(node.url());
+            let Some(id) = node.id().map(|id| id.to_string()) else { continue };
+            // With several ids it is not known which of them the person meant.
+            if ids.len() == 1 && ids.contains(&id) && !keys.contains(&id) {
+                self.store.admit_id_of(node.url().to_owned(), id).await?;
+                is_changed = true;
+            }
+        }
+        if is_changed { self.read_again().await } else { Ok(()) }
+    }
+
+    async fn read_again(&self) -> Result<(), StoreError> {
+        let admitted = self.store.admitted().await?;
+        self.nodes.set_admitted(admitted.keys, admitted.ids);
+        Ok(())
+    }
+
+    fn waiting_named(&self, name: &str) -> Result<WaitingNode, Error> {
+        let waiting = self.nodes.waiting();
+        if let Some(node) = waiting.iter().find(|node| node.key == name) {
+            return Ok(node.clone());
+        }
+        // Names that a node gives itself come last: a stranger may call its cat as another node is called.
+        let is_meant = |node: &&WaitingNode| is_named(name, &node.url, node.node_id.as_deref(), None, &node.addresses);
+        let mut meant: Vec<_> = waiting.iter().filter(is_meant).collect();
+        if meant.is_empty() && self.known_as(name, false).is_empty() {
+            let has_cat = |node: &&WaitingNode| node.cat.as_deref().is_some_and(|cat| cat.eq_ignore_ascii_case(name));
+            meant = waiting.iter().filter(has_cat).collect();
+        }
+        match meant.as_slice() {
+            [node] => Ok((*node).clone()),
+            [] => Err(self.why_not_waiting(name)),
+            several => {
+                let names = several.iter().map(|node| (node.url.clone(), node.node_id.clone()));
+                Err(ambiguous(name, &names.collect::<Vec<_>>()))
+            }
+        }
+    }
+
+    /// Why no node waits under this name.
+    fn why_not_waiting(&self, name: &str) -> Error {
+        let (known, refused) = (self.known_as(name, true), self.nodes.refused_nodes());
+        let is_refused =
+            |node: &&WaitingNode| is_named(name, &node.url, Some(&node.key), node.cat.as_deref(), &node.addresses);
+        let message = if let Some(node) = known.first() {
+            let why = if node.is_discovered() { "it is admitted already" } else { "it needs no admission" };
+            format!("{} does not wait: {why}", node.url())
+        } else if let Some(node) = refused.iter().find(is_refused) {
+            format!("{} was refused; it waits again once the hub is restarted", node.url)
+        } else {
+            format!("no node with the name {name:?} waits to be admitted; see hub nodes list")
+        };
+        Error::new(Code::NotFound, message)
+    }
+}
+
+/// Several nodes have a name. Offers their URLs, or their ids if they have one URL. `nodes`: URL and id of each.
+fn ambiguous(name: &str, nodes: &[(String, Option<String>)]) -> Error {
+    let urls: BTreeSet<&String> = nodes.iter().map(|(url, _)| url).collect();
+    let by_url = urls.len() == nodes.len();
+    let names: Vec<&str> =
+        nodes.iter().map(|(url, id)| id.as_deref().filter(|_| !by_url).unwrap_or(url.as_str())).collect();
+    let message = format!("several nodes have the name {name:?}; use one of these: {}", names.join(", "));
+    Error::new(Code::Conflict, message)
+}
+
+/// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local` and the
+/// port, its IP address with or without the port, its id, the first 16 digits of it, or its cat.
+fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>, addresses: &[SocketAddr]) -> bool {
+    let name = name.trim_end_matches('/');
+    let is = |other: &str| other.eq_ignore_ascii_case(name);
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
+    let is_short = |short: &str| is(short) || is(&format!("{short}:{port}"));
+    let is_bare = || host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(is);
+    let is_id = |id: &str| is(id) || id.get(..16).is_some_and(is);
+    let is_address = |address: &SocketAddr| {
+        let ip = address.ip().to_canonical();
+        is(&ip.to_string()) || is(&SocketAddr::new(ip, address.port()).to_string())
+    };
+    is(url.trim_end_matches('/'))
+        || is(authority)
+        || is(host)
+        || is_bare()
+        || host.strip_suffix(".local").is_some_and(is_short)
+        || addresses.iter().any(is_address)
+        || id.is_some_and(is_id)
+        || cat.is_some_and(is)
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::identity::Key;
+    use hub_nodes::testing::{FakeNode, announce};
+    use hub_store::events::{Progress, Watermark};
+    use hub_store::{Access, SeenNode};
+
+    use super::*;
+
+    const KITCHEN: &str = "http://kitchen.local:50056";
+
+    /// A hub without discovered nodes, whose store knows nodes with these ids at [`KITCHEN`].
+    async fn admission(dir: &std::path::Path, ids: &[&str]) -> Admission {
+        let store = Store::open(dir, Access::Keeper).unwrap();
+        for (id, boot_id) in ids.iter().zip(1..) {
+            let (url, node_id) = (KITCHEN.to_owned(), Some(id.repeat(64)));
+            let seen = SeenNode { url, node_id, claimed_id: None, boot_id, captured_samples: 0 };
+            store.see_node(seen).await.unwrap();
+        }
+        let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
+        Admission::open(nodes, store).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn node_that_would_not_be_heard_is_not_said_to_be_admitted() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &["a"]).await;
+        announce(&admission.nodes, KITCHEN, FakeNode::with(vec![]).serve().await).await;
+        let error = admission.admit("kitchen", By::Page).await.unwrap_err();
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.message.contains(&format!("hub nodes forget {KITCHEN}")), "{}", error.message);
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+        assert_eq!(admission.forget(KITCHEN).await.unwrap().url, KITCHEN);
+        admission.admit("kitchen", By::Page).await.unwrap();
+        assert!(admission.nodes.get(KITCHEN).is_some());
+    }
+
+    #[tokio::test]
+    async fn admitted_node_that_was_heard_is_missed_after_a_restart_until_it_comes_back_under_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fake, key) = (FakeNode::with(vec![]), Arc::new(Key::generate().unwrap().0));
+        fake.change(|tape| tape.key = Some(Arc::clone(&key)));
+        let id = key.id().to_string();
+        let before = admission(dir.path(), &[]).await;
+        announce(&before.nodes, KITCHEN, fake.serve().await).await;
+        before.admit("kitchen", By::Page).await.unwrap();
+        let seen = |url: &str, node_id: &str| SeenNode {
+            url: url.to_owned(),
+            node_id: Some(node_id.to_owned()),
+            claimed_id: None,
+            boot_id: 7,
+            captured_samples: 0,
+        };
+        before.store.see_node(seen(KITCHEN, &id)).await.unwrap();
+        let heard = Watermark { node: KITCHEN.into(), boot_id: 7, resume_sequence: 1, settled_sample: 320 };
+        before.store.commit_progress(vec![Progress { watermark: heard, gaps: vec![] }]).await.unwrap();
+        // Heard, and not admitted.
+        before.store.see_node(seen("http://attic.local:50056", &"b".repeat(64))).await.unwrap();
+        drop(before);
+
+        let after = admission(dir.path(), &[]).await;
+        after.expect_heard().await.unwrap();
+        let discovered = || after.nodes.iter().filter(|node| node.is_discovered()).map(|node| node.url().to_owned());
+        assert_eq!(discovered().collect::<Vec<_>>(), [KITCHEN]);
+        after.read_again().await.unwrap();
+        assert_eq!(discovered().collect::<Vec<_>>(), [KITCHEN], "it is still admitted");
+        let cellar = "http://cellar.local:50056";
+        announce(&after.nodes, cellar, fake.serve().await).await;
+        assert_eq!(discovered().collect::<Vec<_>>(), [cellar], "it is not missed under its former name");
+    }
+
+    #[tokio::test]
+    async fn name_of_a_cat_selects_a_node_only_if_no_host_has_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        // The cat of a fake node is Tom.
+        for host in ["stranger", "tom"] {
+            announce(&admission.nodes, &format!("http://{host}.local:1"), FakeNode::with(vec![]).serve().await).await;
+        }
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://tom.local:1");
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap_err().code, Code::NotFound);
+        assert!(admission.nodes.get("http://stranger.local:1").is_none());
+        admission.forget("tom.local").await.unwrap();
+        assert_eq!(admission.admit("tom", By::Page).await.unwrap().url, "http://stranger.local:1");
+    }
+
+    #[tokio::test]
+    async fn node_that_was_admitted_by_its_url_is_admitted_by_the_first_id_that_it_proves() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let fake = FakeNode::with(vec![]);
+        announce(&admission.nodes, KITCHEN, fake.serve().await).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        let node = admission.nodes.get(KITCHEN).unwrap();
+        let mut known = BTreeSet::from([KITCHEN.to_owned()]);
+        for is_first in [true, false] {
+            fake.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+            node.describe().await.unwrap();
+            admission.follow_once().await.unwrap();
+            assert_eq!(admission.store.admitted().await.unwrap().keys, known, "the id is not checked yet");
+            assert_eq!(admission.nodes.may_be_heard(&node), is_first);
+            if is_first {
+                known.insert(node.id().unwrap().to_string());
+            }
+            admission.follow_once().await.unwrap();
+            assert_eq!(admission.store.admitted().await.unwrap().keys, known);
+        }
+    }
+
+    #[tokio::test]
+    async fn node_is_forgotten_whatever_answers_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let fake = FakeNode::with(vec![]);
+        fake.change(|tape| tape.key = Some(Arc::new(Key::generate().unwrap().0)));
+        announce(&admission.nodes, KITCHEN, fake.serve().await).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        let node = admission.nodes.get(KITCHEN).unwrap();
+        assert!(node.id().is_some());
+        fake.change(|tape| tape.key = None);
+        node.describe().await.unwrap();
+        assert!(node.id().is_none());
+        assert_eq!(admission.forget("kitchen").await.unwrap().url, KITCHEN);
+        assert!(admission.nodes.get(KITCHEN).is_none() && node.is_dismissed());
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+    }
+
+    #[tokio::test]
+    async fn forgotten_node_is_not_listened_to_whatever_it_was_admitted_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &["a", "b"]).await;
+        for id in ["a", "b"] {
+            assert!(admission.store.admit(id.repeat(64), "page").await.unwrap());
+        }
+        // Nothing has announced itself. Both ids are the node at this URL.
+        assert_eq!(admission.forget("kitchen").await.unwrap().url, KITCHEN);
+        assert!(admission.store.admitted().await.unwrap().keys.is_empty());
+        assert!(admission.forget("kitchen").await.is_err(), "it is forgotten already");
+        for host in ["attic", "cellar"] {
+            assert!(admission.store.admit(format!("http://{host}:1"), "page").await.unwrap());
+            assert!(admission.store.admit(format!("http://{host}:2"), "page").await.unwrap());
+        }
+        let error = admission.forget("attic").await.unwrap_err();
+        assert_eq!(error.code, Code::Conflict);
+        assert!(error.message.contains("http://attic:1, http://attic:2"), "{}", error.message);
+    }
+
+    #[tokio::test]
+    async fn person_hears_why_a_node_does_not_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let admission = admission(dir.path(), &[]).await;
+        let address = FakeNode::with(vec![]).serve().await;
+        for host in ["kitchen", "attic"] {
+            announce(&admission.nodes, &format!("http://{host}.local:50056"), address).await;
+        }
+        // The cat of both is Tom.
+        let several = admission.admit("Tom", By::Page).await.unwrap_err().message;
+        assert!(
+            several.ends_with("use one of these: http://kitchen.local:50056, http://attic.local:50056"),
+            "{several}"
+        );
+        admission.admit("kitchen.local:50056", By::Page).await.unwrap();
+        admission.refuse("http://attic.local:50056/").await.unwrap();
+        for (name, said) in [
+            ("kitchen", "http://kitchen.local:50056 does not wait: it is admitted already"),
+            ("127.0.0.1:9", "http://127.0.0.1:9 does not wait: it needs no admission"),
+            ("attic", "http://attic.local:50056 was refused; it waits again once the hub is restarted"),
+            ("shed", "no node with the name \"shed\" waits to be admitted; see hub nodes list"),
+        ] {
+            let error = admission.admit(name, By::Command).await.unwrap_err();
+            assert_eq!((error.code, error.message.as_str()), (Code::NotFound, said));
+        }
+    }
+
+    #[tokio::test]
+    async fn person_who_forgets_a_node_hears_how_long_that_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let own = FakeNode::with(vec![]).serve().await;
+        let config = format!("http://{own}").parse().unwrap();
+        let nodes = Nodes::with_default_heard(&config).unwrap();
+        let admission = Admission::open(nodes.clone(), store).await.unwrap();
+        let error = admission.forget(&format!("http://{own}")).await.unwrap_err().message;
+        assert!(error.contains("is the node on this machine"), "{error}");
+        let address = FakeNode::with(vec![]).serve().await;
+        announce(&nodes, KITCHEN, address).await;
+        admission.admit("kitchen", By::Page).await.unwrap();
+        assert!(!admission.forget("kitchen").await.unwrap().until_restart);
+        nodes.admit_all();
+        announce(&nodes, KITCHEN, address).await;
+        assert!(admission.forget("kitchen").await.unwrap().until_restart);
+    }
+
+    #[test]
+    fn node_has_the_names_by_which_people_know_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let addresses = ["192.168.1.7:50056", "[fd00::7]:50056"].map(|address| address.parse().unwrap());
+        let is_meant = |name| is_named(name, "http://kitchen.local:50056", Some(&id), Some("Tom"), &addresses);
+        for name in ["http://kitchen.local:50056", "kitchen.local", "Kitchen", "tom", "0123456789ABCDEF", &id] {
+            assert!(is_meant(name), "{name}");
+        }
+        for name in ["http://kitchen.local:50056/", "kitchen.local:50056", "kitchen:50056"] {
+            assert!(is_meant(name), "{name}");
+        }
+        for name in ["192.168.1.7", "192.168.1.7:50056", "fd00::7", "[fd00::7]:50056"] {
+            assert!(is_meant(name), "{name}");
+        }
+        for name in ["kit", "", "/", "0123456789", "local", "50056", "192.168.1.70", "kitchen:1", "kitchen:"] {
+            assert!(!is_meant(name), "{name}");
+        }
+        assert!(is_named("fd00::7", "http://[fd00::7]:50056", None, None, &[]));
+    }
+}

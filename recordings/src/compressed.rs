@@ -1,0 +1,236 @@
+//! What `symphonia` reads: FLAC, MP3, Ogg Vorbis, AAC, AIFF and CAF.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sound::framer::{FramerError, SOURCE_RATES_HZ};
+use symphonia::core::codecs::audio::{AudioDecoder, AudioDecoderOptions};
+use symphonia::core::common::Limit;
+use symphonia::core::errors::Error;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+
+use crate::error::RecordingError;
+use crate::format::{Format, MAX_CHANNELS};
+use crate::input::Input;
+
+/// Bytes of a tag or a picture that are kept while the header is read.
+const MAX_TAG_BYTES: usize = 64 * 1024;
+
+/// Packets without any sound, one after the other, after which the rest of a file is given up.
+const MAX_EMPTY_PACKETS: u32 = 10_000;
+
+/// Samples of one packet, at most. The largest blocks of all formats are far smaller.
+const MAX_PACKET_SAMPLES: usize = 1 << 22;
+
+/// Seconds that may be missing at the end before it is reported: encoders round to their blocks.
+const CUT_OFF_FROM_S: f64 = 0.2;
+
+/// An open file that `symphonia` reads.
+pub(crate) struct Compressed {
+    name: &'static str,
+    reader: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track: u32,
+    format: Format,
+    /// Frames by the header.
+    frames: Option<u64>,
+    delivered: u64,
+    /// Decoded samples that came while the file was opened.
+    ready: Vec<f32>,
+    packet: Vec<f32>,
+    damaged: u64,
+    ended: bool,
+    warnings: Vec<String>,
+}
+
+impl Compressed {
+    pub(crate) fn open(input: Input, name: &'static str) -> Result<Self, RecordingError> {
+        caught(|| Self::open_unguarded(input, name)).unwrap_or_else(|| Err(RecordingError::Damaged(crashed(name))))
+    }
+
+    fn open_unguarded(mut input: Input, name: &'static str) -> Result<Self, RecordingError> {
+        let fail = |error| failed(name, error);
+        // In a file that is cut off, its reader fails when it looks for the chunks behind the sound.
+        input.forward_only = name == "AIFF";
+        let stream = MediaSourceStream::new(Box::new(input), Default::default());
+        let limits = MetadataOptions::default()
+            .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
+            .limit_visual_bytes(Limit::Maximum(MAX_TAG_BYTES));
+        let reader = symphonia::default::get_probe()
+            .probe(&Hint::new(), stream, FormatOptions::default(), limits)
+            .map_err(fail)?;
+        let silent = || RecordingError::Damaged(format!("this {name} file has no sound that can be decoded"));
+        let track = reader.default_track(TrackType::Audio).ok_or_else(silent)?;
+        let parameters = track.codec_params.as_ref().and_then(|all| all.audio()).ok_or_else(silent)?;
+        let decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
+            .map_err(fail)?;
+        let (track, frames) = (track.id, track.num_frames.filter(|frames| *frames > 0));
+        let format = Format { sample_rate_hz: 0, channels: 0 };
+        let mut this = Self {
+            name,
+            reader,
+            decoder,
+            track,
+            format,
+            frames,
+            delivered: 0,
+            ready: Vec::new(),
+            packet: Vec::new(),
+            damaged: 0,
+            ended: false,
+            warnings: Vec::new(),
+        };
+        // The header may be wrong about the format (AAC with SBR), so the first packet decides.
+        if !this.decode_next()? {
+            return Err(silent());
+        }
+        std::mem::swap(&mut this.ready, &mut this.packet);
+        Ok(this)
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn frames(&self) -> Option<u64> {
+        self.frames.map(|frames| frames.saturating_sub(self.delivered))
+    }
+
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub(crate) fn read(&mut self, out: &mut Vec<f32>) -> Result<usize, RecordingError> {
+        if self.ready.is_empty() {
+            if self.ended {
+                return Ok(0);
+            }
+            let Some(decoded) = caught(|| self.decode_next()) else {
+                self.end_with(crashed(self.name));
+                return Ok(0);
+            };
+            if !decoded? {
+                self.report();
+                return Ok(0);
+            }
+            std::mem::swap(&mut self.ready, &mut self.packet);
+        }
+        let count = self.ready.len();
+        self.delivered += (count / usize::from(self.format.channels)) as u64;
+        out.append(&mut self.ready);
+        Ok(count)
+    }
+
+    /// Decodes packets until one has sound, into `packet`. Returns false at the end.
+    fn decode_next(&mut self) -> Result<bool, RecordingError> {
+        for _ in 0..MAX_EMPTY_PACKETS {
+            let packet = match self.reader.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(false),
+                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+                Err(Error::IoError(error)) => return Err(error.into()),
+                Err(Error::ResetRequired) => {
+                    self.warnings.push("the file has several streams; only the first was read".into());
+                    return Ok(false);
+                }
+                Err(error) => {
+                    self.warnings.push(format!("damaged: the rest of the file cannot be read: {error}"));
+                    return Ok(false);
+                }
+            };
+            if packet.track_id != self.track {
+                continue;
+            }
+            let buffer = match self.decoder.decode(&packet) {
+                Ok(buffer) => buffer,
+                Err(Error::DecodeError(_) | Error::IoError(_)) => {
+                    self.damaged += 1;
+                    continue;
+                }
+                Err(error) => return Err(failed(self.name, error)),
+            };
+            let (rate, channels) = (buffer.spec().rate(), buffer.spec().channels().count());
+            let samples = buffer.samples_interleaved();
+            if samples == 0 || samples > MAX_PACKET_SAMPLES {
+                continue;
+            }
+            let format = checked(rate, channels)?;
+            if self.format.channels == 0 {
+                self.format = format;
+            } else if self.format != format {
+                self.warnings.push("the rate or the channels change within the file; the rest was not read".into());
+                return Ok(false);
+            }
+            self.packet.clear();
+            buffer.copy_to_vec_interleaved(&mut self.packet);
+            for sample in &mut self.packet {
+                *sample = if sample.is_finite() { *sample } else { 0.0 };
+            }
+            return Ok(true);
+        }
+        self.warnings.push("damaged: the rest of the file has no sound that can be decoded".into());
+        Ok(false)
+    }
+
+    /// Says at the end what was missing.
+    fn report(&mut self) {
+        self.ended = true;
+        if self.damaged > 0 {
+            self.warnings.push(format!("damaged: {} packets could not be decoded", self.damaged));
+        }
+        let missing = self.frames().unwrap_or(0) as f64 / f64::from(self.format.sample_rate_hz);
+        if missing > CUT_OFF_FROM_S {
+            self.warnings.push(format!("the file is cut off: by its header, {missing:.1} s are missing at the end"));
+        }
+    }
+
+    fn end_with(&mut self, warning: String) {
+        self.warnings.push(warning);
+        self.report();
+    }
+}
+
+/// Runs code of the library, which must not take the program with it when it panics on a damaged file.
+fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}
+
+fn crashed(name: &str) -> String {
+    format!("damaged: the decoder for {name} failed at this point")
+}
+
+fn failed(name: &str, error: Error) -> RecordingError {
+    match error {
+        Error::IoError(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => incomplete(name),
+        Error::IoError(error) => error.into(),
+        Error::Unsupported("isomp4: missing moov atom") => incomplete(name),
+        Error::Unsupported(what) => {
+            RecordingError::Unsupported { name: format!("this {name} file ({what})"), ending: "x" }
+        }
+        error => RecordingError::Damaged(format!("this {name} file cannot be read: {error}")),
+    }
+}
+
+/// The index of MP4 may be at the end, and the reader of CAF looks there too.
+fn incomplete(name: &str) -> RecordingError {
+    RecordingError::Damaged(format!(
+        "this {name} file is cut off, or comes from a pipe; give the file itself, or try: ffmpeg -i in.x out.flac"
+    ))
+}
+
+fn checked(rate: u32, channels: usize) -> Result<Format, RecordingError> {
+    let channels = u16::try_from(channels).unwrap_or(u16::MAX);
+    if channels == 0 {
+        return Err(FramerError::NoChannels.into());
+    }
+    if channels > MAX_CHANNELS {
+        return Err(RecordingError::Channels(channels));
+    }
+    if !SOURCE_RATES_HZ.contains(&rate) {
+        return Err(FramerError::Rate(rate).into());
+    }
+    Ok(Format { sample_rate_hz: rate, channels })
+}

@@ -1,0 +1,52 @@
+//! Why a recording cannot be read, and what the user can do.
+
+use std::io;
+
+use sound::framer::FramerError;
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// The file cannot be opened or read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// The file has no byte.
+    #[error("the file is empty")]
+    Empty,
+    /// The content is not sound in a container that is known.
+    #[error("not an audio file: {0}")]
+    NotAudio(&'static str),
+    /// The format is known, and this program cannot decode it.
+    #[error("{name} is not supported; convert it: ffmpeg -i in.{ending} out.flac")]
+    Unsupported {
+        /// The format, for people.
+        name: String,
+        /// The usual ending of file names of this format.
+        ending: &'static str,
+    },
+    /// The file is no WAV file, and only those are read here.
+    #[error("{name} cannot be played, only WAV; convert it: ffmpeg -i in.{ending} out.wav")]
+    NotWav {
+        /// The format, for people.
+        name: String,
+        /// The usual ending of file names of this format.
+        ending: &'static str,
+    },
+    /// The header is damaged.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The sample rate or the number of channels is invalid.
+    #[error("{0}")]
+    Format(#[from] FramerError),
+    /// The file has too many channels.
+    #[error("the file has {0} channels; at most {max} are supported", max = crate::MAX_CHANNELS)]
+    Channels(u16),
+    /// The channel that the user chose does not exist.
+    #[error("channel {wanted} does not exist: the file has {available}")]
+    NoSuchChannel {
+        /// The channel that the user chose, from 1.
+        wanted: u16,
+        /// The channels of the file.
+        available: u16,
+    },
+}

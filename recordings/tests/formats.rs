@@ -1,0 +1,221 @@
+//! Reads a file of each format, all of one meow, finds the same meow in each, and compares the table in
+//! `docs/formats.md`. Then reads the same files damaged at random.
+//!
+//! `tests/formats/make` wrote the files. What hound can write is written here.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
+
+use std::fmt::Write as _;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use recordings::{Input, Recording, RecordingError};
+use sound::analysis::Analyzer;
+use sound::detector::DetectorConfig;
+use sound::framer::Framer;
+
+/// Files next to `make`, what they are, and whether the coding changes the samples.
+const FILES: [(&str, &str, bool); 16] = [
+    ("meow-piped.wav", "WAV, 16 bits, from a pipe (without sizes)", false),
+    ("meow-rf64.wav", "RF64, 16 bits", false),
+    ("meow.w64", "Wave64, 16 bits", false),
+    ("meow-alaw.wav", "WAV, A-law", true),
+    ("meow-ulaw.wav", "WAV, µ-law", true),
+    ("meow-ima.wav", "WAV, IMA ADPCM", true),
+    ("meow-ms.wav", "WAV, Microsoft ADPCM", true),
+    ("meow.flac", "FLAC", false),
+    ("meow.oga", "FLAC in Ogg", false),
+    ("meow-alac.m4a", "ALAC in M4A", false),
+    ("meow.aiff", "AIFF, 16 bits", false),
+    ("meow.caf", "CAF, 16 bits", false),
+    ("meow.ogg", "Ogg Vorbis", true),
+    ("meow.mp3", "MP3, 64 kbit/s", true),
+    ("meow.m4a", "AAC in M4A, 64 kbit/s", true),
+    ("meow.aac", "AAC (ADTS), 64 kbit/s", true),
+];
+
+/// Damaged variants of each file that the test reads, unless `RECORDINGS_MUTATIONS` says how many.
+const MUTATIONS: usize = 40;
+
+/// Reads of one file, at most: far more than the largest of the files needs.
+const MAX_READS: usize = 1_000_000;
+
+/// Memory that the process may take while it reads damaged files, in KiB.
+const MAX_MEMORY_KIB: u64 = 512 * 1024;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats")
+}
+
+fn original() -> Vec<u8> {
+    std::fs::read(folder().join("../../../sound/tests/clips/meow_alone.wav")).unwrap()
+}
+
+/// The samples of the meow.
+fn meow() -> Vec<i16> {
+    hound::WavReader::new(Cursor::new(original())).unwrap().into_samples().map(Result::unwrap).collect()
+}
+
+/// The meow as hound writes it.
+fn written(bits: u16, format: hound::SampleFormat) -> Vec<u8> {
+    let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, bits_per_sample: bits, sample_format: format };
+    let mut file = Cursor::new(Vec::new());
+    let mut writer = hound::WavWriter::new(&mut file, spec).unwrap();
+    for sample in meow() {
+        match format {
+            hound::SampleFormat::Float => writer.write_sample(f32::from(sample) / 32_768.0).unwrap(),
+            hound::SampleFormat::Int if bits < 16 => writer.write_sample(i32::from(sample) >> (16 - bits)).unwrap(),
+            hound::SampleFormat::Int => writer.write_sample(i32::from(sample) << (bits - 16)).unwrap(),
+        }
+    }
+    writer.finalize().unwrap();
+    file.into_inner()
+}
+
+/// What a file is, its content, and whether its samples differ from the original ones.
+fn all() -> Vec<(&'static str, Vec<u8>, bool)> {
+    use hound::SampleFormat::{Float, Int};
+    let mut all = vec![
+        ("WAV, 8 bits", written(8, Int), true),
+        ("WAV, 16 bits", written(16, Int), false),
+        ("WAV, 24 bits", written(24, Int), false),
+        ("WAV, 32 bits", written(32, Int), false),
+        ("WAV, floats of 32 bits", written(32, Float), false),
+    ];
+    all.extend(FILES.map(|(name, what, lossy)| (what, std::fs::read(folder().join(name)).unwrap(), lossy)));
+    all
+}
+
+/// All samples of a recording, and its warnings.
+fn read(input: Input) -> Result<(Recording, Vec<f32>), RecordingError> {
+    let mut recording = Recording::read_from(input)?;
+    let mut samples = Vec::new();
+    for _ in 0..MAX_READS {
+        if recording.read(&mut samples)? == 0 {
+            return Ok((recording, samples));
+        }
+    }
+    panic!("the recording does not end");
+}
+
+fn vocalisations(recording: &Recording, samples: &[f32]) -> usize {
+    let format = recording.format();
+    let mut framer = Framer::new(format.sample_rate_hz, format.channels).unwrap();
+    let mut analyzer = Analyzer::new(DetectorConfig::default());
+    framer.push(samples, |frame| analyzer.push(frame));
+    analyzer.finish().detections.len()
+}
+
+#[test]
+fn every_format_has_the_same_meow_and_the_table_says_so() {
+    let mut table =
+        String::from("| format | vocalisations found | samples as in the original |\n| --- | --- | --- |\n");
+    let wanted: Vec<f32> = meow().iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+    for (what, bytes, lossy) in all() {
+        let (recording, samples) = read(Input::memory(bytes.clone())).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(recording.warnings(), &[] as &[String], "{what}");
+        // ffmpeg counts the padding of Wave64 as sound.
+        let same = samples.starts_with(&wanted) && samples[wanted.len()..].iter().all(|sample| *sample == 0.0);
+        assert_eq!(same, !lossy, "{what}: {} of {} samples", samples.len(), wanted.len());
+        let found = vocalisations(&recording, &samples);
+        assert_eq!(found, 1, "{what}");
+        writeln!(table, "| {what} | {found} | {} |", if lossy { "nearly" } else { "exactly" }).unwrap();
+        // From a pipe, which cannot go back.
+        match read(Input::stream(Cursor::new(bytes))) {
+            Ok((_, piped)) => assert!(piped == samples, "{what}: a pipe gives other samples"),
+            // Their readers must be able to go back.
+            Err(error) if ["CAF", "M4A"].iter().any(|word| what.contains(word)) => {
+                assert!(error.to_string().contains("comes from a pipe"), "{what}: {error}");
+            }
+            Err(error) => panic!("{what}, from a pipe: {error}"),
+        }
+    }
+    let page = std::fs::read_to_string(folder().join("../../../docs/formats.md")).unwrap();
+    assert!(page.contains(&table), "docs/formats.md must have this table:\n{table}");
+    let opus = read(Input::memory(std::fs::read(folder().join("meow.opus")).unwrap())).err().unwrap().to_string();
+    assert_eq!(opus, "Opus is not supported; convert it: ffmpeg -i in.opus out.flac");
+}
+
+#[test]
+fn a_file_that_is_cut_off_gives_what_it_has_and_says_so() {
+    for (what, bytes, _) in all() {
+        // M4A has its index at the end, and the reader of CAF looks there. A pipe's WAV or ADTS does not say how long
+        // it is.
+        if ["M4A", "CAF", "pipe", "ADTS"].iter().any(|word| what.contains(word)) {
+            continue;
+        }
+        let whole = read(Input::memory(bytes.clone())).unwrap().1.len();
+        let cut = Input::memory(bytes[..bytes.len() * 2 / 3].to_vec());
+        let (recording, samples) = read(cut).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(samples.len() > whole / 3 && samples.len() < whole, "{what}: {} of {whole}", samples.len());
+        // Neither does an MP3 without a Xing header, or an Ogg whose last page is gone.
+        if !["MP3", "Ogg"].iter().any(|word| what.contains(word)) {
+            let said = recording.warnings().iter().any(|warning| warning.contains("cut off"));
+            assert!(said, "{what}: {:?}", recording.warnings());
+        }
+    }
+}
+
+/// Damages a valid file at random: a byte, a field of four, a stretch, the end.
+fn damaged(bytes: &[u8], random: &mut StdRng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..random.random_range(1..6) {
+        if bytes.len() < 128 {
+            break;
+        }
+        let header = bytes.len().min(600);
+        match random.random_range(0..5) {
+            0 => bytes.truncate(random.random_range(64..=bytes.len())),
+            1 => {
+                let place = random.random_range(0..header - 4);
+                let value = [0, 1, 0x7fff_ffff, u32::MAX, random.random()][random.random_range(0..5)];
+                bytes[place..place + 4].copy_from_slice(&u32::to_le_bytes(value));
+            }
+            2 => {
+                let from = random.random_range(0..bytes.len());
+                let to = (from + random.random_range(1..100)).min(bytes.len());
+                bytes[from..to].fill_with(|| random.random());
+            }
+            3 => {
+                let place = random.random_range(0..bytes.len());
+                bytes[place] ^= 1 << random.random_range(0..8);
+            }
+            _ => {
+                let place = random.random_range(0..header);
+                bytes[place] = random.random();
+            }
+        }
+    }
+    bytes
+}
+
+/// The most memory that this process had, in KiB.
+fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn damaged_files_are_errors_or_recordings_in_bounded_memory() {
+    let rounds = std::env::var("RECORDINGS_MUTATIONS").map_or(MUTATIONS, |rounds| rounds.parse().unwrap());
+    let mut random = StdRng::seed_from_u64(20_261_128);
+    for (what, bytes, _) in all() {
+        let (mut failed, mut heard) = (0, 0);
+        for round in 0..rounds {
+            let bytes = damaged(&bytes, &mut random);
+            match read(Input::memory(bytes)) {
+                Ok((_, samples)) => {
+                    heard += 1;
+                    assert!(samples.iter().all(|sample| sample.is_finite()), "{what}, round {round}");
+                }
+                Err(_) => failed += 1,
+            }
+        }
+        println!("{what}: {heard} recordings, {failed} errors");
+        assert!(heard > 0, "{what}: nothing was read, so nothing was tested");
+    }
+    assert!(peak_memory_kib() < MAX_MEMORY_KIB, "{} KiB", peak_memory_kib());
+}
