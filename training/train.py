@@ -104,8 +104,20 @@ def train(arguments, parts):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, steps, pct_start=0.15)
     average = torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     averaged = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+    stateful = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     began = time.monotonic()
-    for epoch in range(arguments.epochs):
+    first = 0
+    if arguments.resume:
+        saved = torch.load(arguments.resume, weights_only=True)
+        if saved["epochs"] != arguments.epochs:
+            raise SystemExit(f"{arguments.resume} was made with --epochs {saved['epochs']}: the schedule of the learning rate depends on it")
+        first = saved["epoch"]
+        for name, part in stateful.items():
+            part.load_state_dict(saved[name])
+        generator.set_state(saved["generator"])
+        torch.set_rng_state(saved["dropout"])
+        print(f"resuming after epoch {first}", flush=True)
+    for epoch in range(first, arguments.epochs):
         net.train()
         totals = torch.zeros(4)
         order = torch.randperm(len(frames), generator=generator)
@@ -126,6 +138,13 @@ def train(arguments, parts):
         frame, clip, imitation, scored = (totals / len(batches)).tolist()
         print(f"epoch {epoch + 1}: frame {frame:.4f} clip {clip:.4f} imitation {imitation:.3f} cat {scored:.3f} after {time.monotonic() - began:.0f} s", flush=True)
         torch.save(averaged.module.state_dict(), arguments.out)
+        if arguments.checkpoint:
+            saved = {name: part.state_dict() for name, part in stateful.items()}
+            saved |= {"epoch": epoch + 1, "epochs": arguments.epochs, "generator": generator.get_state(), "dropout": torch.get_rng_state()}
+            # The file gets its name when it is complete.
+            unfinished = arguments.checkpoint.with_suffix(".unfinished")
+            torch.save(saved, unfinished)
+            unfinished.rename(arguments.checkpoint)
 
 
 def main():
@@ -134,6 +153,8 @@ def main():
     parser.add_argument("--pool", type=pathlib.Path, default=here / "../target/training")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--hold-out", type=int, choices=range(corpus.PARTS), help="train without this part")
+    parser.add_argument("--checkpoint", type=pathlib.Path, help="write all that is needed to go on to this file after each epoch")
+    parser.add_argument("--resume", type=pathlib.Path, metavar="FILE", help="go on from this file, which --checkpoint wrote")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-3)
