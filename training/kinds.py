@@ -6,6 +6,7 @@ see evaluate.py. Intervals are 95 %, over sources.
 
 import argparse
 import collections
+import json
 import pathlib
 
 import numpy as np
@@ -36,6 +37,8 @@ CATS = {
 QUIET_S = 1.0
 # Long recordings count once for each piece of this length.
 PIECE_S = 5.0
+# False alarms are rare, so those that --events writes go down to this score.
+KEEN_SCORE = "0.05"
 
 
 def kind_of(clip, kinds):
@@ -79,22 +82,31 @@ def main():
     parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
     parser.add_argument("--yamnet", type=float, metavar="SCORE", help="count for YAMNet too, at this score")
+    parser.add_argument("--events", type=pathlib.Path, metavar="FILE", help="also write all events, for sound/examples/rejector.rs: a line of JSON for each")
     parser.add_argument("weights", nargs="*", metavar="PART:FILE", help="weights trained without that part; default: the shipped ones for all")
     arguments = parser.parse_args()
     folder = arguments.manifest.parent
     clips = [clip for clip in corpus.read_manifest(arguments.manifest) if clip.dataset in corpus.TRAINING_DATASETS]
     part_of = corpus.split(clips)
     yamnet = Yamnet(folder / "teacher/yamnet.tflite", arguments.yamnet) if arguments.yamnet else None
-    rows = collections.defaultdict(list)
+    rows, written = collections.defaultdict(list), open(arguments.events, "w") if arguments.events else None
     for argument in arguments.weights or [":"]:
         part, weights = argument.split(":", 1)
-        listener = listen.Listener(arguments.hear, *(["--weights", weights] if weights else []))
+        chosen = ["--weights", weights] if weights else []
+        listener = listen.Listener(arguments.hear, *chosen)
+        keen = listen.Listener(arguments.hear, "--min-score", KEEN_SCORE, *chosen) if written else None
         for clip in clips:
             if (part and part_of[clip.path] != int(part)) or clip.dataset in ("catmeows_sequence", "catmeows_other_voc"):
                 continue
             source = clip.group.split("|")[0] if clip.dataset == "donateacry" else clip.group.split("|")[-1]
             for samples in pieces(corpus.load(folder, clip)):
-                heard = {"product": len(listener(frontend.to_i16(samples))["events"])}
+                events = listener(frontend.to_i16(samples))["events"]
+                heard = {"product": len(events)}
+                if written:
+                    found = events if clip.is_cat else keen(frontend.to_i16(samples))["events"]
+                    for event in found:
+                        row = {"source": source, "is_cat": clip.is_cat, "label": clip.label, "score": event["score"], "embedding": event["embedding"]}
+                        written.write(json.dumps(row) + "\n")
                 if yamnet:
                     heard["YAMNet"] = yamnet(samples)
                 hours = len(samples) / corpus.RATE_HZ / 3_600

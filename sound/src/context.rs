@@ -154,11 +154,17 @@ impl ContextModel {
         self.prosody.standardised(&features.prosody)
     }
 
+    /// How an embedding differs from that of the mean meow.
+    #[must_use]
+    pub fn difference(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
+        std::array::from_fn(|n| embedding[n] - self.embedding.mean[n])
+    }
+
     /// The direction in which an embedding differs from that of the mean meow, as a vector of length 1. The length of
     /// the difference is left out: it depends mostly on how loud and clear the meow was.
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
-        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.embedding.mean[n]);
+        let difference = self.difference(embedding);
         let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
         difference.map(|value| value / length)
     }
