@@ -72,7 +72,7 @@ def patches_of(embedding, count):
     return torch.stack([embedding[:, start:start + network.PATCH_STEPS].mean(1) for start in starts], 1)
 
 
-def losses(net, frames, labels, teacher, imitate, half):
+def losses(net, frames, labels, teacher, imitate, half, ceiling=None):
     """Returns the losses of a batch: by frame, by clip, of imitation, and of imitation over the scored classes alone.
 
     The convolutions run in bfloat16 if `half`.
@@ -90,6 +90,11 @@ def losses(net, frames, labels, teacher, imitate, half):
     # The teacher works on patches, so its logits are imitated from the mean embedding over the same time.
     patches = patches_of(embedding, teacher.shape[1])[imitate]
     wanted = teacher[imitate].clamp(-9, 5)
+    if ceiling is not None:
+        # The teacher takes many babies for cats. Where the labels know that there is no cat, it must not be so sure.
+        columns = list(network.SCORED)
+        sure = (labels == mixes.OTHER).all(1)[imitate][:, None, None]
+        wanted[..., columns] = torch.where(sure, wanted[..., columns].clamp(max=ceiling), wanted[..., columns])
     error = (net.mimic(patches) - wanted) ** 2
     # The classes that the teacher is fairly sure of count most.
     weight = 0.3 + torch.sigmoid(wanted + 2) * 3
@@ -166,9 +171,9 @@ def train(arguments, parts):
         for number, batch in enumerate(batches, 1):
             partners = no_cat[torch.randint(0, len(no_cat), (len(batch),), generator=generator)]
             heard, company = augmented(frames[batch].float(), frames[partners].float(), generator)
-            parts_of_loss = torch.stack(losses(net, heard, labels[batch], teacher[batch].float() / 4, ~company, half))
+            parts_of_loss = torch.stack(losses(net, heard, labels[batch], teacher[batch].float() / 4, ~company, half, arguments.ceiling))
             # The teacher was trained on thousands of cats, the labels are from thirty, so imitation weighs most.
-            loss = (parts_of_loss * torch.tensor([0.2, 0.1, 0.5, 0.1])).sum()
+            loss = (parts_of_loss * torch.tensor([0.2 * arguments.labels, 0.1 * arguments.labels, 0.5, 0.1])).sum()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5)
@@ -201,6 +206,8 @@ def main():
     parser.add_argument("--resume", type=pathlib.Path, metavar="FILE", help="go on from this file, which --checkpoint wrote")
     parser.add_argument("--start", type=pathlib.Path, metavar="WEIGHTS", help="start from this weights file: fewer epochs and a lower rate do then")
     parser.add_argument("--epochs", type=float, default=8, help="passes over the mixes; the last may be a part of one")
+    parser.add_argument("--labels", type=float, default=1, metavar="FACTOR", help="let the labels weigh this much more against the teacher")
+    parser.add_argument("--ceiling", type=float, help="highest logit of a cat that the network learns from the teacher where the labels say that there is none")
     parser.add_argument("--average", type=float, default=0.998, help="the running mean of the weights, which is saved, decays by this a batch")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-3)
