@@ -1,8 +1,8 @@
 //! Classifies the context of a vocalisation (waiting for food, isolation, brushing) from its prosody and its embedding.
 //!
-//! The classifier is a multinomial logistic regression on the length of the vocalisation and its embedding. All contexts
-//! weighed alike in its training. The probabilities are calibrated on cats that the classifier was not trained on. If
-//! none reaches 0.5, the answer is [`ContextLabel::Uncertain`]. `training/context.py` trains the classifier.
+//! The classifier is a multinomial logistic regression on the length of the vocalisation and its embedding. All
+//! contexts weighed alike in its training. The probabilities are calibrated on cats that the classifier was not trained
+//! on. If none reaches 0.5, the answer is [`ContextLabel::Uncertain`]. `training/context.py` trains the classifier.
 
 use std::sync::OnceLock;
 
@@ -213,8 +213,8 @@ mod tests {
         Features { prosody: [value; PROSODY], embedding: [value; EMBEDDING] }
     }
 
-    /// A weights file: means of 1, these deviations, and a weight of 2 from the length to the first context and from the
-    /// last number of the embedding to the last context.
+    /// A weights file: means of 1, these deviations, and a weight of 2 from the length to the first context and from
+    /// the last number of the embedding to the last context.
     fn file(deviation: f32) -> Vec<u8> {
         let mut numbers = Vec::new();
         for length in [PROSODY, EMBEDDING] {

@@ -172,10 +172,9 @@ const LOGIT_LIMIT: f32 = 8.0;
 /// "purr" and "crying baby".
 const NAMED_WINDOW: usize = SCORE_WINDOWS[0];
 
-/// Turn the two parts of a score into its log-odds: the network's own logit, and [`named_logit`]. Their sum was 1.4
-/// before, from logistic regression on recordings that the weights were not trained on. The shares, the share of the
-/// baby and the offset were chosen by false alarms an hour and recall by kind of sound (`training/kinds.py`): with these
-/// weights babies make half of the false alarms that they made with equal shares, at the same recall of meows.
+/// Turn the two parts of a score into its log-odds: the network's own logit, and [`named_logit`]. That the slopes add
+/// up to 1.4 comes from logistic regression on recordings that the weights were not trained on. Their shares, the share
+/// of the baby and the offset were chosen by false alarms an hour and recall by kind of sound (`training/kinds.py`).
 const OWN_SLOPE: f32 = 0.8;
 const NAMED_SLOPE: f32 = 0.6;
 const SCORE_OFFSET: f32 = 0.4;

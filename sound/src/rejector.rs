@@ -1,4 +1,5 @@
-//! Recognises sounds like those that the owner labelled "not a cat": a neighbour's baby, a squeaky door, the television.
+//! Recognises sounds like those that the owner labelled "not a cat": a neighbour's baby, a squeaky door, the
+//! television.
 //!
 //! All embeddings are taken as differences from the embedding of the mean meow. Two sounds are alike by the cosine of
 //! the angle between their differences. A sound is rejected if it is like two taught false alarms or more, and lies
