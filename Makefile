@@ -2,7 +2,7 @@
 # find, through sudo. When nothing is missing, nothing needs root. `make setup` installs nearly everything.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build check test fuzz lint docs deb cross-aarch64 test-arm test-microphone test-page screenshots test-device bench torture soak evaluate clean
+.PHONY: help setup demo build check test fuzz lint docs deb cross-aarch64 test-arm test-microphone test-network test-page screenshots test-device bench torture soak evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
@@ -64,6 +64,10 @@ cross-aarch64: ## Build both daemons and their packages for 64-bit ARM
 test-arm: ## Run the tests as 64-bit ARM programs, emulated
 	@scripts/setup build arm
 	scripts/test-arm
+
+test-network: ## Test cameras as sources, with a real RTSP server that is stopped and restarted
+	@scripts/setup build test network
+	e2e/network/run
 
 test-microphone: ## Test the capture from a real sound server that is stopped and restarted
 	@scripts/setup build test microphone

@@ -45,6 +45,9 @@ const NO_FRAMES_LIMIT: Duration = Duration::from_millis(1500);
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
 
+/// Wait before a source that refused is opened again. Cameras lock out who tries a wrong password often.
+const REFUSED_RETRY: Duration = Duration::from_secs(60);
+
 /// A source that has delivered frames for this long is healthy: its next failure is retried quickly again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(5);
 
@@ -198,6 +201,7 @@ where
                 Ok(mut source) => (self.capture(source.as_mut()), Some(source)),
                 Err(error) => (End::Failed(error), None),
             };
+            let refused = matches!(end, End::Failed(SourceError::Refused(_)));
             match end {
                 End::Stopped => return,
                 End::Ended => {
@@ -216,7 +220,7 @@ where
                     }
                     self.on_failure(&why);
                 }
-                End::Failed(SourceError::Reopen(why)) => {
+                End::Failed(SourceError::Reopen(why) | SourceError::Refused(why)) => {
                     if let Some(suppressed_lines) = self.outage_log.allow() {
                         warn!(error = %why, suppressed_lines, "no audio; retrying the source");
                     }
@@ -225,7 +229,7 @@ where
             }
             // Closing may take a while, so it comes after the status and the log.
             drop(source);
-            let wait = self.backoff.next_wait();
+            let wait = if refused { REFUSED_RETRY } else { self.backoff.next_wait() };
             self.wait_to_retry(wait);
         }
     }
@@ -246,6 +250,7 @@ where
             info!(device = source.device(), sample_rate_hz, channels, "source opened");
         }
         self.timeline.opened(format.sample_rate_hz);
+        self.timeline.tolerate(source.drift_ppm());
         self.zero_ns = 0;
 
         let opened_ns = self.time.now_ns();

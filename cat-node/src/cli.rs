@@ -46,12 +46,44 @@ enum SubCommand {
     Devices(DevicesArgs),
     /// Record what the node would hear into a WAV file
     Record(RecordArgs),
+    /// Show how loud it is, to find a place for a microphone
+    Listen(ListenArgs),
     /// Show the node's id, or keep the id of a board that this one replaces
     #[command(subcommand)]
     Identity(IdentityCommand),
+    /// Open a one-time code for a hub: run `hub pair CODE HOST` there within ten minutes
+    Pair(SocketArgs),
+    /// List the hubs that this node is paired with
+    Hubs(SocketArgs),
+    /// Forget a paired hub: its streams end at once
+    Forget(ForgetArgs),
     /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
+}
+
+/// Where the running node is.
+#[derive(Debug, Clone, Args)]
+pub struct SocketArgs {
+    /// Socket of the running node [default: control.sock in the runtime folder of the service, or in the state folder]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// The state folder, over the config file.
+    #[command(flatten)]
+    pub settings: Flags<NodeSettings, StateFlags>,
+}
+
+/// Options of `cat-node forget`.
+#[derive(Debug, Clone, Args)]
+pub struct ForgetArgs {
+    /// Name or key of the hub, as `cat-node hubs` shows it; 16 digits of the key are enough
+    #[arg(value_name = "HUB")]
+    pub name: String,
+
+    /// Where the running node is.
+    #[command(flatten)]
+    pub at: SocketArgs,
 }
 
 /// Commands of `cat-node identity`.
@@ -72,8 +104,16 @@ pub enum Command {
     Devices(DevicesArgs),
     /// Record into a WAV file.
     Record(RecordArgs),
+    /// Show how loud it is.
+    Listen(ListenArgs),
     /// Show or keep the node's id.
     Identity(IdentityCommand),
+    /// Open a pairing code.
+    Pair(SocketArgs),
+    /// List the paired hubs.
+    Hubs(SocketArgs),
+    /// Forget a paired hub.
+    Forget(ForgetArgs),
     /// Print the settings, or their schema.
     Config(ConfigCommand<NodeSettings>),
 }
@@ -102,6 +142,18 @@ pub struct RecordArgs {
     pub settings: Flags<NodeSettings, SourceFlags>,
 }
 
+/// Options of `cat-node listen`.
+#[derive(Debug, Clone, Args)]
+pub struct ListenArgs {
+    /// Show a level meter, until Ctrl-C (the default)
+    #[arg(long)]
+    pub level: bool,
+
+    /// What to listen to, over the config file.
+    #[command(flatten)]
+    pub settings: Flags<NodeSettings, SourceFlags>,
+}
+
 impl Cli {
     /// What is asked for: without a word, to serve.
     pub fn command(self) -> Command {
@@ -110,7 +162,11 @@ impl Cli {
             Some(SubCommand::Serve(args)) => Command::Serve(args),
             Some(SubCommand::Devices(args)) => Command::Devices(args),
             Some(SubCommand::Record(args)) => Command::Record(args),
+            Some(SubCommand::Listen(args)) => Command::Listen(args),
             Some(SubCommand::Identity(command)) => Command::Identity(command),
+            Some(SubCommand::Pair(args)) => Command::Pair(args),
+            Some(SubCommand::Hubs(args)) => Command::Hubs(args),
+            Some(SubCommand::Forget(args)) => Command::Forget(args),
             Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }
@@ -153,6 +209,15 @@ mod tests {
         assert_eq!((args.path.to_str(), args.seconds), (Some("a.wav"), 3));
         let settings = args.settings.load_with(&Variables::default()).unwrap().settings;
         assert_eq!(settings.source.to_string(), "wav:x");
+    }
+
+    #[test]
+    fn listen_takes_a_source() {
+        for line in ["cat-node listen --level --source wav:x", "cat-node listen --source wav:x"] {
+            let Command::Listen(args) = parse(line).unwrap() else { panic!("not listen") };
+            let settings = args.settings.load_with(&Variables::default()).unwrap().settings;
+            assert_eq!(settings.source.to_string(), "wav:x");
+        }
     }
 
     #[test]

@@ -71,8 +71,9 @@ pub struct NodeSettings {
     #[arg(long, value_name = "NAME")]
     pub cat: String,
 
-    /// Where the sound comes from: microphone, microphone:ID (`cat-node devices` lists the ids), synthetic (a made-up
-    /// cat), synthetic:silence (room noise alone), or wav:PATH (a WAV file, or a folder of them)
+    /// Where the sound comes from: microphone, microphone:ID (`cat-node devices` lists the ids), rtsp://... (a camera),
+    /// http://... (a stream), synthetic (a made-up cat), synthetic:silence (room noise alone), or wav:PATH (a WAV file,
+    /// or a folder of them)
     #[arg(long, value_name = "SOURCE")]
     #[serde(serialize_with = "as_text")]
     #[schemars(with = "String")]
@@ -127,7 +128,8 @@ pub struct NodeSettings {
     #[arg(long)]
     pub announce: bool,
 
-    /// Allow addresses other than loopback, where traffic is unencrypted and clients are not authenticated
+    /// Serve other machines without TLS too, where traffic is unencrypted and clients are not authenticated. Hubs that
+    /// are paired (`cat-node pair`) do not need it
     #[arg(long)]
     pub insecure: bool,
 
@@ -166,8 +168,10 @@ impl Settings for NodeSettings {
     const PREFIX: &'static str = "MEOWLINK_NODE_";
     const OLD_PREFIX: &'static str = "CAT_NODE_";
 
-    fn check(&self, _: &Variables) -> Result<(), ConfigError> {
-        self.addresses().check("listen", self.insecure)?;
+    fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
+        let has_key = self.state_dir.is_some() || systemd::state_folder(variables).is_some();
+        // With a key, whoever comes from another machine needs TLS and a pairing.
+        self.addresses().check("listen", self.insecure || has_key)?;
         check_source(&self.source)
     }
 

@@ -1,20 +1,25 @@
 //! The `cat-node` program: reads the command line, and starts what it asks for.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, RecordArgs};
+use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, ListenArgs, RecordArgs, SocketArgs};
 use cat_node::config::NodeSettings;
+use cat_node::control::{self, Answer, Command as ControlCommand};
+use cat_node::hubs::PairedHub;
+use cat_node::listen::show_level;
 use cat_node::record::record;
 use cat_node::run::run;
 use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::identity::{Identity, Machine, NodeId};
+use daemon::terminal::escape;
 use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
+use qrcode::render::unicode::Dense1x2;
 use tracing::error;
 
 /// How long a lookup of a name that hangs may keep the process at its end.
@@ -32,7 +37,11 @@ fn main() -> ExitCode {
         Command::Serve(flags) => serve(flags.settings()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
+        Command::Listen(args) => show(&args),
         Command::Identity(command) => identity(&command),
+        Command::Pair(at) => command(&at, ControlCommand::Pair),
+        Command::Hubs(at) => command(&at, ControlCommand::ListHubs),
+        Command::Forget(args) => command(&args.at, ControlCommand::ForgetHub { name: args.name }),
         Command::Config(command) => print_config(&command),
     }
 }
@@ -40,9 +49,11 @@ fn main() -> ExitCode {
 fn serve(config: Result<NodeSettings, ConfigError>) -> ExitCode {
     with_config(config, async |config| {
         let stop = shutdown::on_signal()?;
-        // Checked already, before there was a log: this says there which addresses are not loopback.
         let addresses = config.addresses();
-        let _ = addresses.check("listen", true);
+        if config.insecure {
+            // Checked already, before there was a log: this says there which addresses are not loopback.
+            let _ = addresses.check("listen", true);
+        }
         let listeners = addresses.bind("listen").await?;
         run(config, listeners, stop).await?;
         Ok(())
@@ -53,6 +64,13 @@ fn record_wav(args: &RecordArgs) -> ExitCode {
     with_config(args.settings.settings(), async |config| {
         let stop = shutdown::on_signal()?;
         record(config, &args.path, args.seconds, stop).await
+    })
+}
+
+fn show(args: &ListenArgs) -> ExitCode {
+    with_config(args.settings.settings(), async |config| {
+        let stop = shutdown::on_signal()?;
+        show_level(config, stop).await
     })
 }
 
@@ -99,6 +117,48 @@ fn id_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<N
         IdentityCommand::Keep(_) => Identity::keep(&folder, &Machine::this())?,
     };
     Ok(key.id())
+}
+
+/// Gives the running node a command.
+fn command(at: &SocketArgs, command: ControlCommand) -> ExitCode {
+    let socket = match &at.socket {
+        Some(socket) => socket.clone(),
+        None => match at.settings.settings() {
+            Ok(config) => control::place_of_client(config.state_dir.as_deref()),
+            Err(error) => return bad_config(&error),
+        },
+    };
+    finish(control::ask(&socket, command).map_err(anyhow::Error::from).and_then(|answer| print(&words(&answer))))
+}
+
+/// An answer of the node for people.
+fn words(answer: &Answer) -> String {
+    let line = |hub: &PairedHub| format!("{}  {}\n", hub.key, escape(&hub.name));
+    match answer {
+        Answer::Code(code) => {
+            let picture = if std::io::stdout().is_terminal() { qr_code(code) } else { String::new() };
+            format!("{code}\n{picture}\nOn the hub, within ten minutes: hub pair {code} {}\n", host_name())
+        }
+        Answer::Hubs(hubs) if hubs.is_empty() => "paired with no hub\n".into(),
+        Answer::Hubs(hubs) => hubs.iter().map(line).collect(),
+        Answer::Forgotten(hub) => format!("forgotten: {}", line(hub)),
+        Answer::Error(message) => format!("{message}\n"),
+    }
+}
+
+/// A picture of a code for a terminal, dark on light whatever the terminal's colours are. Empty: it cannot be drawn.
+fn qr_code(code: &str) -> String {
+    let Ok(drawn) = qrcode::QrCode::new(code) else { return String::new() };
+    let picture = drawn.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    let lines = picture.lines().map(|line| format!("\u{1b}[97;40m{line}\u{1b}[0m\n"));
+    format!("\n{}", lines.collect::<String>())
+}
+
+/// The name by which other machines of the home reach this one.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim().split('.').next().unwrap_or_default();
+    if name.is_empty() { "HOST".into() } else { format!("{name}.local") }
 }
 
 fn bad_config(error: &ConfigError) -> ExitCode {

@@ -15,7 +15,7 @@ pub struct Node {
     /// The cat that the node listens to. Empty: none.
     pub cat: String,
     /// The key that its id is made from. `None`: it has no state folder to keep one in.
-    pub key: Option<Key>,
+    pub key: Option<Arc<Key>>,
     /// Whom `CallCat` notifies.
     pub owner: Owner,
     /// The captured audio.

@@ -6,25 +6,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::cause::{cause, without_number};
-use daemon::grpc;
+use daemon::config::Variables;
+use daemon::control::Socket;
+use daemon::grpc::{self, Services};
 use daemon::identity::{Identity, Key, Machine, Origin};
-use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
+use daemon::tls::{Keyring, Policy, Rights, TlsError, TlsServer};
 use proto::cat_server::CatServer;
+use proto::pairing_server::PairingServer;
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tonic::codec::CompressionEncoding;
 use tonic_health::server::health_reporter;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::announce::announce;
 use crate::capture;
 use crate::clock::NodeClock;
 use crate::config::NodeSettings;
+use crate::control;
+use crate::hubs::Hubs;
 use crate::metrics;
 use crate::node::Node;
 use crate::owner::Owner;
+use crate::pairing::{Pairing, SERVICE_PATH};
 use crate::service::CatService;
 use crate::status::Status;
 use crate::tape::Tape;
@@ -49,6 +56,12 @@ pub enum RunError {
     /// The URL of the owner cannot be used.
     #[error("the owner's URL cannot be used: {}", cause(.0))]
     Owner(tonic::transport::Error),
+    /// The node would listen beyond loopback, and has no key to encrypt with.
+    #[error("the node has no key, so it cannot listen beyond loopback: the log says why; or set `insecure`")]
+    NoKey,
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The system cannot start the capture thread.
     #[error("cannot start the capture thread: {}", without_number(.0))]
     Capture(std::io::Error),
@@ -70,11 +83,20 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let source = config.audio_source();
     let status = Arc::new(Status::new(source.kind()));
     let owner = Owner::new(config.owner.clone(), config.owner_timeout()).map_err(RunError::Owner)?;
-    let key = config.state_folder().as_deref().and_then(key);
-    let id = key.as_ref().map(Key::id);
+    let state_folder = config.state_folder();
+    let key = state_folder.as_deref().and_then(key).map(Arc::new);
+    let id = key.as_ref().map(|key| key.id());
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let boot_id = format!("{:016x}", tape.boot_id());
     info!(?addresses, cat = config.cat, %source, boot_id, "cat-node starts");
+
+    let pairing =
+        key.as_deref().zip(state_folder.as_deref()).and_then(|(key, folder)| pairing(key, folder, &config.cat));
+    let owner = match key.clone().zip(pairing.clone()) {
+        Some((key, pairing)) => owner.with_paired(key, pairing),
+        None => owner,
+    };
+    let opening = opening(key.as_ref(), pairing.as_ref(), config.insecure, &addresses)?;
 
     // A token of its own: capture stops after the streams have ended, so that they get all audio until then.
     let stop_capture = CancellationToken::new();
@@ -83,6 +105,8 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
         capture::spawn(source, Arc::clone(&tape), Arc::clone(&status), config.capture(), stop_capture.clone())
             .map_err(RunError::Capture)?;
 
+    let commands = state_folder.as_deref().zip(pairing.clone());
+    let commands = commands.and_then(|(folder, pairing)| accept_commands(folder, pairing, stop.clone()));
     let (health, health_service) = health_reporter();
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
     let node = Arc::new(Node { cat: config.cat.clone(), key, owner, tape, status, stop: stop.clone() });
@@ -90,8 +114,16 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let service = CatServer::new(CatService::new(node))
         .max_decoding_message_size(grpc::MAX_REQUEST_BYTES)
         .accept_compressed(CompressionEncoding::Gzip);
+    let mut services = Services::only(service);
+    if let Some(pairing) = pairing {
+        services.others = services.others.add_service(
+            PairingServer::new(pairing)
+                .max_decoding_message_size(grpc::MAX_REQUEST_BYTES)
+                .accept_compressed(CompressionEncoding::Gzip),
+        );
+    }
     let descriptors = proto::FILE_DESCRIPTOR_SET;
-    let served = grpc::serve(service, health_service, descriptors, meter, listeners, Plain, stop.clone());
+    let served = grpc::serve(services, health_service, descriptors, meter, listeners, opening, stop.clone());
     let mut server = tokio::spawn(served);
     let announcement = if config.announce { announce(&config.cat, id, &addresses) } else { None };
     systemd::ready("listening");
@@ -99,6 +131,10 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     stop.cancelled().await;
     systemd::stopping();
     drop(announcement);
+    if let Some(commands) = commands {
+        // It ends with the stop, and removes its socket.
+        let _ = commands.await;
+    }
     if timeout(DRAIN_DEADLINE, &mut server).await.is_err() {
         warn!("calls in flight did not finish in time and were aborted");
         server.abort();
@@ -117,6 +153,51 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
         Err(_) => warn!("the capture thread did not end in time"),
     }
     Ok(())
+}
+
+/// How connections begin: with TLS if the node has a key. Programs of this machine may do without.
+fn opening(
+    key: Option<&Arc<Key>>,
+    pairing: Option<&Pairing>,
+    insecure: bool,
+    addresses: &[SocketAddr],
+) -> Result<Option<TlsServer>, RunError> {
+    let Some(key) = key else {
+        let is_reachable = addresses.iter().any(|address| !address.ip().to_canonical().is_loopback());
+        return if is_reachable && !insecure { Err(RunError::NoKey) } else { Ok(None) };
+    };
+    let policy = if insecure { Policy::PlainEverywhere } else { Policy::PlainOnLoopback };
+    // Without a list of hubs, no hub is known.
+    let keyring = pairing.map_or_else(Keyring::default, |pairing| pairing.hubs().keyring().clone());
+    let rights = Rights { keyring, for_strangers: &[SERVICE_PATH] };
+    Ok(Some(TlsServer::new(Arc::clone(key), policy)?.with_rights(rights)))
+}
+
+/// The hubs of the node, and its pairing. `None`: their list cannot be used, which is logged. The node then records and
+/// serves this machine.
+fn pairing(key: &Key, folder: &Path, cat: &str) -> Option<Pairing> {
+    match Hubs::open(folder) {
+        Ok(hubs) => Some(Pairing::new(key, cat.to_owned(), hubs)),
+        Err(error) => {
+            error!(%error, "paired hubs are turned away");
+            None
+        }
+    }
+}
+
+/// Starts the socket for commands. Without it the node works too, so a failure is logged.
+fn accept_commands(folder: &Path, pairing: Pairing, stop: CancellationToken) -> Option<JoinHandle<()>> {
+    let path = control::place_of_node(&Variables::of_process(), folder);
+    match Socket::bind(&path) {
+        Ok(socket) => {
+            let answer = move |line| control::answer(pairing.clone(), line);
+            Some(tokio::spawn(socket.serve(answer, stop)))
+        }
+        Err(error) => {
+            warn!(socket = %path.display(), error = cause(&error), "commands such as `cat-node pair` are not accepted");
+            None
+        }
+    }
 }
 
 /// The key in a state folder. `None`: it can neither be read nor made, which is logged once.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use daemon::call::patience_of;
+use daemon::opening::PeerKey;
 use daemon::quota::{Full, Permit, Quota};
 use proto::cat_server::Cat;
 use proto::{
@@ -86,6 +87,10 @@ impl Cat for CatService {
 
     async fn describe(&self, request: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {
         let address = request.local_addr();
+        // Only paired hubs get here with a key.
+        if let Some((PeerKey(hub), peer)) = request.extensions().get().zip(request.remote_addr()) {
+            self.node.owner.note_hub(hub.fingerprint(), peer.ip());
+        }
         describe::description(&self.node, &request.get_ref().challenge, address).map(Response::new)
     }
 }

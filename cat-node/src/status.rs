@@ -29,7 +29,7 @@ pub struct Status {
 /// The state of the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceStatus {
-    /// "synthetic", "wav" or "microphone".
+    /// "synthetic", "wav", "microphone", "rtsp" or "http".
     pub kind: &'static str,
     /// Stable id of the device, or path of the recording. Empty: there is none, or it is not open yet.
     pub device: String,

@@ -285,3 +285,65 @@ fn record_that_is_stopped_before_there_is_audio_leaves_nothing_and_says_so() {
     assert!(said.contains("nothing is recorded"), "{said}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn password_of_a_camera_is_shown_neither_among_the_settings_nor_in_errors() {
+    let source = "rtsp://anna:s3cret@camera/stream?token=s3cret&rate=1";
+    let output = with_variables(&[], &["config", "show", "--source", source]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("rtsp://anna:***@camera/stream?token=***&rate=1"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    let in_path = "rtsp://camera/user=anna&password=s3cret&channel=1";
+    let output = with_variables(&[], &["config", "show", "--source", in_path]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("user=anna&password=***&channel=1") && !said.contains("s3cret"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.toml");
+    for source in [
+        "rtsp://anna:s3cret@camera:99999/",
+        "rtsp://anna:s3cret/x@camera",
+        "rstp://anna:s3cret@camera/",
+        "rtsp://camera:99999/password=s3cret",
+        "RTSP://camera/password=s3cret",
+    ] {
+        std::fs::write(&path, format!("source = \"{source}\"")).unwrap();
+        for args in [["--source", source], ["--config", path.to_str().unwrap()]] {
+            let output = cat_node(&args);
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(64), "{args:?}: {said}");
+            assert!(said.contains("***") && !said.contains("s3cret"), "{args:?} says {said}");
+        }
+    }
+}
+
+#[test]
+fn level_of_a_source_is_shown_until_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("half.wav");
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 16_000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+    for sample in [16_384_i16, -16_384].repeat(16_000) {
+        writer.write_sample(sample).unwrap();
+    }
+    writer.finalize().unwrap();
+    let output = cat_node(&["listen", "--level", "--once", "--source", &format!("wav:{}", path.display())]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("#|") && said.contains("  -6.0 dBFS, peak   -6.0"), "{said}");
+}
+
+#[test]
+fn level_of_a_source_that_gives_nothing_ends_with_the_reason() {
+    // The port was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let source = format!("http://127.0.0.1:{port}/audio?rate=16000&format=s16");
+    let output = cat_node(&["listen", "--level", "--source", &source]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no sound within 10 s") && said.contains("refused"), "{said}");
+}

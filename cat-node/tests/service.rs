@@ -86,7 +86,7 @@ fn config(owner: &str, source: SourceSpec) -> NodeSettings {
     let (seed, wav_once) = match &source {
         SourceSpec::Synthetic { seed, .. } => (*seed, false),
         SourceSpec::Wav { once, .. } => (1, *once),
-        SourceSpec::Microphone { .. } => (1, false),
+        SourceSpec::Microphone { .. } | SourceSpec::Stream { .. } => (1, false),
     };
     let owner = owner.parse().unwrap();
     NodeSettings { owner, source, seed, wav_once, cat: "Tom".into(), ..NodeSettings::default() }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use daemon::grpc;
+use daemon::grpc::{self, Services};
 use daemon::identity::Key;
 use daemon::metrics::{Calls, Meter};
 use daemon::opening::{Opening, Plain};
@@ -93,7 +93,15 @@ async fn serve(opening: impl Opening) -> (SocketAddr, mpsc::Sender<Bytes>, Cance
     );
     let service = Streams(Arc::new(Mutex::new(Some(receiver))));
     let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    tokio::spawn(grpc::serve(service, health, descriptors, meter, vec![listener], opening, stop.clone()));
+    tokio::spawn(grpc::serve(
+        Services::only(service),
+        health,
+        descriptors,
+        meter,
+        vec![listener],
+        opening,
+        stop.clone(),
+    ));
     (address, sender, stop)
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use hyper_util::server::graceful::GracefulConnection;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::cause::cause;
 use crate::connections::{Caps, Connections, Place};
@@ -27,6 +28,9 @@ const LOG_PERIOD: Duration = Duration::from_secs(30);
 
 /// How long an idle connection may take to end after the server has asked it to.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most connections at a time of clients whose keys are not trusted, such as hubs that are about to be paired.
+const MAX_STRANGERS: usize = 16;
 
 /// What a server grants its clients.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +63,14 @@ where
     C: GracefulConnection<Error: Display + Send> + Send + 'static,
 {
     let (connections, tasks) = (Connections::new(limits.connections), TaskTracker::new());
+    let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     for listener in listeners {
         let port = Port {
             limits,
             opening: opening.clone(),
             serve: serve.clone(),
             connections: connections.clone(),
+            strangers: Arc::clone(&strangers),
             stop: stop.clone(),
         };
         tasks.spawn(port.accept(listener, tasks.clone()));
@@ -80,6 +86,7 @@ struct Port<O, F> {
     opening: O,
     serve: F,
     connections: Connections,
+    strangers: Arc<Semaphore>,
     stop: CancellationToken,
 }
 
@@ -135,9 +142,23 @@ where
             Ok(opened) => opened,
             Err(error) => return log_end(peer, Err(cause(&error))),
         };
+        let stranger = key.filter(|key| self.opening.is_stranger(*key));
+        let _stranger = match stranger.map(|_| self.strangers.try_acquire()).transpose() {
+            Ok(permit) => permit,
+            Err(_) => return debug!(%peer, "connection ended: too many clients have keys that are not trusted"),
+        };
         let client = Client { peer, local, key, place: Arc::clone(&place) };
         let mut connection = pin!((self.serve)(stream, client));
+        let mut revoked = pin!(async {
+            match key {
+                Some(key) => self.opening.revoked(key).await,
+                None => std::future::pending().await,
+            }
+        });
         tokio::select! {
+            // Asked in this order: the key is watched before a request of it is answered.
+            biased;
+            () = &mut revoked => return info!(%peer, "connection ended: its key is trusted no longer"),
             ended = &mut connection => return log_end(peer, ended),
             () = place.taken_over() => return debug!(%peer, "connection ended: another one needed its place"),
             () = place.idle_for_too_long() => {
@@ -152,6 +173,7 @@ where
         }
         tokio::select! {
             ended = connection => log_end(peer, ended),
+            () = revoked => {}
             () = place.taken_over() => {}
             () = place.idle_for_too_long() => {}
         }
@@ -177,6 +199,7 @@ fn log_end(peer: SocketAddr, ended: Result<(), impl Display>) {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::io;
 
     use http::{Request, Response};
     use hyper::body::Incoming;
@@ -188,6 +211,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::identity::{Key, PublicKey};
     use crate::opening::Plain;
 
     /// How long a test waits before it fails.
@@ -246,6 +270,46 @@ mod tests {
         assert_eq!(rest(silent).await, "");
         server.release.send(true).unwrap();
         assert!(rest(busy).await.ends_with("meow"));
+    }
+
+    /// All clients have a key that is trusted no longer.
+    #[derive(Clone)]
+    struct Revoked(PublicKey);
+
+    impl Opening for Revoked {
+        type Stream = TcpStream;
+
+        async fn open(&self, stream: TcpStream, _: SocketAddr) -> io::Result<(TcpStream, Option<PeerKey>)> {
+            // The request is there before the connection is served.
+            stream.peek(&mut [0]).await?;
+            Ok((stream, Some(PeerKey(self.0))))
+        }
+
+        async fn revoked(&self, _: PeerKey) {}
+    }
+
+    #[tokio::test]
+    async fn key_that_is_trusted_no_longer_gets_no_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let serve = |stream, _: Client| {
+            let service =
+                service_fn(async |_: Request<Incoming>| Ok::<_, Infallible>(Response::new("meow".to_owned())));
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service)
+        };
+        let connections = Caps { all: 8, per_address: 8, first_request: SOON, idle: SOON };
+        let opening = Revoked(Key::generate().unwrap().0.public());
+        let limits = Limits { connections, stall: SOON };
+        tokio::spawn(accept(limits, vec![listener], opening, serve, stop.clone()));
+        for _ in 0..32 {
+            let mut client = TcpStream::connect(address).await.unwrap();
+            client.write_all(REQUEST).await.unwrap();
+            let mut answer = Vec::new();
+            // A connection that ends with an unread request is reset.
+            let _ = tokio::time::timeout(SOON, client.read_to_end(&mut answer)).await.expect("the connection ends");
+            assert_eq!(String::from_utf8(answer).unwrap(), "");
+        }
+        stop.cancel();
     }
 
     #[tokio::test]

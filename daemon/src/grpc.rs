@@ -5,9 +5,11 @@ mod intake;
 mod limits;
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 
-use http::{Request, Response, Version};
+use futures_util::future::Either;
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -16,6 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
 use tonic::codegen::Service;
@@ -39,11 +42,27 @@ use limits::{
     WINDOW_BYTES,
 };
 
-/// Serves one service on its addresses until `stop`, then finishes the calls that are in flight and returns.
+/// What a port serves.
+#[derive(Debug, Clone)]
+pub struct Services<S> {
+    /// The service that the port is for. Reflection shows it.
+    pub main: S,
+    /// Further services.
+    pub others: Routes,
+}
+
+impl<S> Services<S> {
+    /// One service and no others.
+    pub fn only(main: S) -> Self {
+        Self { main, others: Routes::default() }
+    }
+}
+
+/// Serves services on their addresses until `stop`, then finishes the calls that are in flight and returns.
 /// `descriptors` is the encoded `FileDescriptorSet` that reflection shows. `opening` begins the connections,
 /// without TLS ([`Plain`](crate::opening::Plain)) or with it ([`TlsServer`](crate::tls::TlsServer)).
 pub async fn serve<S>(
-    service: S,
+    services: Services<S>,
     health: HealthServer<impl Health>,
     descriptors: &'static [u8],
     meter: Meter,
@@ -60,7 +79,7 @@ pub async fn serve<S>(
     S::Future: Send + 'static,
 {
     let health = health.max_decoding_message_size(MAX_REQUEST_BYTES).accept_compressed(CompressionEncoding::Gzip);
-    let mut routes = Routes::new(service).add_service(health);
+    let mut routes = services.others.add_service(services.main).add_service(health);
     let reflection = || reflection(S::NAME, descriptors);
     // Both versions: grpcurl of Debian 12 knows only the older one.
     match (reflection().build_v1(), reflection().build_v1alpha()) {
@@ -81,7 +100,8 @@ pub async fn serve<S>(
         },
         stall: STALL_TIMEOUT,
     };
-    let serve = move |stream, client| connection(stream, client, service.clone());
+    let guard = opening.clone();
+    let serve = move |stream, client| connection(stream, client, guard.clone(), service.clone());
     accept(limits, listeners, opening, serve, stop).await;
 }
 
@@ -99,6 +119,7 @@ fn reflection(service: &'static str, descriptors: &'static [u8]) -> tonic_reflec
 fn connection<S, I>(
     stream: I,
     client: Client,
+    guard: impl Opening,
     service: S,
 ) -> impl GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + Send
 where
@@ -108,7 +129,10 @@ where
 {
     let Client { peer, local, key, place } = client;
     let addresses = TcpConnectInfo { local_addr: local, remote_addr: Some(peer) };
-    let service = TowerToHyperService::new(service.map_request(move |request: Request<Incoming>| {
+    let service = TowerToHyperService::new(tower::service_fn(move |request: Request<Incoming>| {
+        if !guard.allows(key.as_ref(), request.uri().path()) {
+            return Either::Left(ready(Ok(refusal(request.version()))));
+        }
         if request.version() != Version::HTTP_2 {
             // `/metrics`, answered at once. Calls of gRPC count from when they have arrived.
             drop(place.begin());
@@ -119,9 +143,20 @@ where
         if let Some(key) = key {
             request.extensions_mut().insert(key);
         }
-        request
+        Either::Right(service.clone().oneshot(request))
     }));
     builder().serve_connection(TokioIo::new(stream), service).into_owned()
+}
+
+/// The answer to a client whose key is not trusted.
+fn refusal(version: Version) -> Response<Counted> {
+    if version == Version::HTTP_2 {
+        let why = "this hub and this node are not paired; run `cat-node pair` on the node, then `hub pair CODE HOST`";
+        return Status::permission_denied(why).into_http::<Body>().map(Counted::from);
+    }
+    let mut answer = Response::new(Counted::from(Body::empty()));
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -7,6 +7,7 @@ pub mod call;
 pub mod cause;
 pub mod config;
 pub mod connections;
+pub mod control;
 pub mod descriptors;
 #[cfg(feature = "develop")]
 pub mod develop;
@@ -16,6 +17,7 @@ pub mod listen;
 pub mod logs;
 pub mod metrics;
 pub mod opening;
+pub mod pairing;
 pub mod private;
 pub mod quiet;
 pub mod quota;

@@ -27,6 +27,21 @@ pub trait Opening: Clone + Send + Sync + 'static {
         stream: TcpStream,
         peer: SocketAddr,
     ) -> impl Future<Output = io::Result<(Self::Stream, Option<PeerKey>)>> + Send;
+
+    /// Whether a client with this key, or with none, may make the call with this path.
+    fn allows(&self, _key: Option<&PeerKey>, _path: &str) -> bool {
+        true
+    }
+
+    /// Whether a client with this key may only do what every client may. Few of them are served at a time.
+    fn is_stranger(&self, _key: PeerKey) -> bool {
+        false
+    }
+
+    /// Waits until the connections of this key must end, because it is trusted no longer, or never was.
+    fn revoked(&self, _key: PeerKey) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
 }
 
 /// Connections begin with the first request.

@@ -9,12 +9,14 @@
 
 mod certificate;
 mod client;
+mod keyring;
 mod peer_certificate;
 pub mod rotation;
 mod server;
 
 pub use certificate::TlsError;
-pub use client::{TlsClient, TlsStream};
+pub use client::{TlsClient, TlsStream, server_key};
+pub use keyring::{Keyring, Rights};
 pub use server::{HANDSHAKE_TIMEOUT, Policy, TlsOrPlain, TlsServer};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use daemon::grpc;
+use daemon::grpc::{self, Services};
 use daemon::metrics::{Calls, Meter};
 use daemon::opening::Plain;
 use daemon::shutdown::CancellationToken;
@@ -72,7 +72,15 @@ async fn start() -> (SocketAddr, Channel) {
         Arc::new(|| Box::pin(async { String::new() })),
     );
     let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    tokio::spawn(grpc::serve(Hangs, health, descriptors, meter, vec![listener], Plain, CancellationToken::new()));
+    tokio::spawn(grpc::serve(
+        Services::only(Hangs),
+        health,
+        descriptors,
+        meter,
+        vec![listener],
+        Plain,
+        CancellationToken::new(),
+    ));
     (address, Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap())
 }
 

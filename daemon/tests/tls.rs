@@ -11,12 +11,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use daemon::descriptors;
-use daemon::grpc;
+use daemon::grpc::{self, Services};
 use daemon::identity::Key;
 use daemon::metrics::{Calls, Meter};
 use daemon::opening::PeerKey;
 use daemon::shutdown::CancellationToken;
-use daemon::tls::{Policy, TlsClient, TlsServer};
+use daemon::tls::{Keyring, Policy, Rights, TlsClient, TlsServer};
 use http::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -61,6 +61,10 @@ impl Service<Request<Body>> for Who {
 }
 
 async fn start(key: &Arc<Key>, policy: Policy) -> SocketAddr {
+    serve(TlsServer::new(Arc::clone(key), policy).unwrap()).await
+}
+
+async fn serve(tls: TlsServer) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_, health) = health_reporter();
@@ -69,8 +73,15 @@ async fn start(key: &Arc<Key>, policy: Policy) -> SocketAddr {
         Arc::new(|| Box::pin(async { String::new() })),
     );
     let descriptors = tonic_health::pb::FILE_DESCRIPTOR_SET;
-    let tls = TlsServer::new(Arc::clone(key), policy).unwrap();
-    tokio::spawn(grpc::serve(Who, health, descriptors, meter, vec![listener], tls, CancellationToken::new()));
+    tokio::spawn(grpc::serve(
+        Services::only(Who),
+        health,
+        descriptors,
+        meter,
+        vec![listener],
+        tls,
+        CancellationToken::new(),
+    ));
     address
 }
 
@@ -123,6 +134,69 @@ async fn channel_to_another_key_makes_no_call() {
     let (node, stranger, hub) = (key(), key(), key());
     let address = start(&stranger, Policy::PlainEverywhere).await;
     assert!(channel(address, &hub, &node).await.is_err());
+}
+
+#[tokio::test]
+async fn unknown_key_calls_only_what_is_for_strangers_and_a_revoked_key_is_cut_off() {
+    let (node, hub) = (key(), key());
+    let rights = Rights { keyring: Keyring::default(), for_strangers: &["/for.Strangers/"] };
+    let keyring = rights.keyring.clone();
+    let tls = TlsServer::new(Arc::clone(&node), Policy::PlainOnLoopback).unwrap().with_rights(rights);
+    let address = serve(tls).await;
+    let strange = channel(address, &hub, &node).await.unwrap();
+    assert_eq!(ask(strange.clone()).await.code(), Code::PermissionDenied);
+    let refused = HealthClient::new(strange.clone()).check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let request = Request::post("/for.Strangers/Call").header("content-type", "application/grpc");
+    let answer = strange.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::Unimplemented, "it was let through");
+
+    // `/metrics` is no gRPC, and refused too.
+    let tls = TlsClient::new(Arc::clone(&hub), vec![node.public().fingerprint()]).unwrap();
+    let mut stream = tls.connect(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // A connection may end without the farewell of TLS.
+    let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("the connection ends");
+    assert!(answer.starts_with(b"HTTP/1.1 403"), "{}", String::from_utf8_lossy(&answer));
+
+    // The connection stays, and may do more once the key is known.
+    keyring.set([hub.public().fingerprint()]);
+    assert_eq!(ask(strange.clone()).await.code(), Code::Unknown);
+    let mut watch = HealthClient::new(strange).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    keyring.set([]);
+    let ended = tokio::time::timeout(SOON, watch.message()).await.expect("the stream ends");
+    assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
+    assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::PermissionDenied);
+}
+
+/// Connections of strangers that a port serves at a time.
+const STRANGERS: usize = 16;
+
+#[tokio::test]
+async fn strangers_keep_no_trusted_key_out() {
+    let (node, hub) = (key(), key());
+    let rights = Rights { keyring: Keyring::default(), for_strangers: &["/for.Strangers/"] };
+    rights.keyring.set([hub.public().fingerprint()]);
+    let tls = TlsServer::new(Arc::clone(&node), Policy::PlainOnLoopback).unwrap().with_rights(rights);
+    let address = serve(tls).await;
+    let mut strangers = Vec::new();
+    for _ in 0..300 {
+        let tls = TlsClient::new(key(), vec![node.public().fingerprint()]).unwrap();
+        let Ok(stream) = TcpStream::connect(address).await else { continue };
+        let Ok(stream) = tls.connect(stream).await else { continue };
+        strangers.push(stream);
+    }
+    // A stranger that is one too many is cut off without an answer.
+    let read = strangers.iter_mut().map(|stream| async {
+        let mut byte = [0];
+        let cut = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut byte)).await;
+        cut.is_err()
+    });
+    let open = futures_util::future::join_all(read).await.into_iter().filter(|open| *open).count();
+    assert!(open <= STRANGERS, "{open} strangers are served");
+    assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::Unknown, "the hub is served");
 }
 
 /// Half-open connections of the attack.

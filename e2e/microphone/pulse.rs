@@ -29,6 +29,7 @@ impl Pulse {
         let script = format!(
             "load-module module-native-protocol-unix socket={} auth-anonymous=1\n\
              load-module module-null-sink sink_name=room rate=48000 channels=1 norewinds=1\n\
+             load-module module-rescue-streams\n\
              set-default-sink room\nset-default-source room.monitor\n",
             socket.display()
         );
@@ -76,6 +77,18 @@ impl Drop for Pulse {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Asks the server for something. Returns what it answers.
+pub(crate) fn pactl(arguments: &[&str]) -> String {
+    let asked = Command::new("pactl").args(arguments).output().expect("pactl starts");
+    assert!(asked.status.success(), "pactl {arguments:?}: {}", String::from_utf8_lossy(&asked.stderr));
+    String::from_utf8(asked.stdout).expect("pactl writes text").trim().to_owned()
+}
+
+/// Plugs in a microphone that records the room. Returns the number by which `pactl unload-module` unplugs it.
+pub(crate) fn plug_in(name: &str) -> String {
+    pactl(&["load-module", "module-remap-source", "master=room.monitor", &format!("source_name={name}")])
 }
 
 /// Sets whether clients and server share memory from now on. If they do, the clients of a killed server get no error.

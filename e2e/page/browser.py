@@ -55,10 +55,14 @@ class MeowingNode(meowlink.Daemon):
 class Hub(meowlink.Daemon):
     """A hub that asks its nodes for the names of their cats."""
 
-    def __init__(self, folder, *nodes, http=None, config=None, discover=False):
+    def __init__(self, folder, *nodes, http=None, config=None, discover=False, beyond=None):
         self.http = http or meowlink.free_port()
         self.url = f"http://127.0.0.1:{self.http}"
         arguments = ["--http", f"127.0.0.1:{self.http}"]
+        # An address of this machine that is not loopback: the hub has HTTPS there.
+        if beyond:
+            self.url = f"https://{beyond}:{self.http}"
+            arguments = ["--http", f"0.0.0.0:{self.http}"]
         for role in ("owner", "dog", "analysis"):
             arguments += [f"--{role}", f"127.0.0.1:{meowlink.free_port()}"]
         if config:

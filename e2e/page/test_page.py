@@ -3,10 +3,12 @@
 import collections
 import concurrent.futures
 import contextlib
+import csv
 import datetime
 import pathlib
 import re
 import urllib.request
+import zipfile
 import zoneinfo
 
 import axe_playwright_python
@@ -22,7 +24,7 @@ from meowlink import until
 AXE = pathlib.Path(axe_playwright_python.__file__).parent / "axe.min.js"
 
 # Each view, and an element that is there once it has been drawn.
-VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img"}
+VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/events/1": ".sound img", "#/privacy": ".scrolls td"}
 
 
 def shown(page):
@@ -132,6 +134,27 @@ def test_filters_show_what_the_api_says(settled, open_page):
     expect_events(page, events)
 
 
+def test_downloads_have_the_filters_of_the_list(settled, open_page, tmp_path):
+    wanted = settled.events()[0]["counts_as"]
+    page = open_page(f"{settled.url}/#/events?context={wanted}")
+    count = sum(event["counts_as"] == wanted for event in settled.events())
+    until("the list is filtered", lambda: len(shown(page)) == count)
+    page.get_by_text("Download", exact=True).click()
+    files = {}
+    for name in ["as CSV", "as JSON Lines", "as ZIP"]:
+        with page.expect_download() as download:
+            page.locator(".downloads a", has_text=name).first.click()
+        files[name] = tmp_path / download.value.suggested_filename
+        download.value.save_as(files[name])
+    assert {file.name for file in files.values()} == {"events.csv", "events.jsonl", "events.zip"}
+    assert len(files["as JSON Lines"].read_text().splitlines()) == count
+    with files["as CSV"].open(newline="") as table:
+        assert len(list(csv.DictReader(table))) == count
+    with zipfile.ZipFile(files["as ZIP"]) as archive:
+        assert archive.testzip() is None
+        assert sum(name.endswith(".wav") for name in archive.namelist()) == count
+
+
 def test_owner_labels_an_event_and_removes_the_label(settled, open_page):
     event = settled.events("limit=1")[0]["id"]
     page = open_page(f"{settled.url}/#/events/{event}")
@@ -165,6 +188,42 @@ def test_event_is_deleted_after_a_question(settled, open_page):
     page.wait_for_url("**/#/events")
     expect_events(page, settled.events())
     assert event not in shown(page)
+
+
+def test_privacy_shows_the_settings_and_asks_before_it_deletes(settled, open_page):
+    page = open_page(f"{settled.url}/#/privacy")
+    expect(page.locator("h1")).to_have_text("Privacy")
+    said = settled.get("/api/v1/privacy")
+    expect(page.get_by_role("main")).to_contain_text(said["data_dir"])
+    expect(page.get_by_role("row").filter(has_text="Recordings").first).to_contain_text("90 days")
+    before = settled.events()
+
+    def asked(accept):
+        questions = []
+
+        def answer(dialog):
+            questions.append(dialog.message)
+            dialog.accept() if accept else dialog.dismiss()
+
+        page.once("dialog", answer)
+        page.get_by_role("button", name="Delete…").click()
+        # Questions arrive only while the page is waited for.
+        until("the page asks", lambda: page.wait_for_timeout(20) or questions)
+        return questions[0]
+
+    # The question names the cat as text and counts. Without a yes, nothing happens.
+    page.get_by_label("About this cat").fill(EVIL)
+    question = asked(accept=False)
+    assert question.startswith(f"Delete everything about {EVIL}? {len(before)} events, "), question
+    assert settled.events() == before and settled.get("/api/v1/privacy")["deletions"] == []
+
+    page.get_by_label("About this cat").fill("")
+    page.get_by_label("Before this day").fill("2001-01-01")
+    assert "Delete everything before" in asked(accept=True)
+    expect(page.get_by_role("listitem")).to_contain_text("Deleted: 0 events")
+    assert settled.events() == before
+    done = settled.get("/api/v1/privacy")["deletions"][0]
+    assert done["state"] == "done" and done["before"] == "2000-12-31T18:15:00Z", "midnight by the viewer's clock"
 
 
 def test_keyboard_alone_is_enough(settled, open_page):

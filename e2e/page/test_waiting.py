@@ -41,7 +41,7 @@ def test_waiting_nodes_on_a_network_of_their_own():
     done = subprocess.run(
         [*unshare, f'{NETWORK} && exec "$@"', "sh", *tests], env={**os.environ, INSIDE: "1"}, capture_output=True, text=True
     )
-    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -121,4 +121,35 @@ def test_node_is_refused_after_a_question(node, open_page, tmp_path):
         expect(page.locator(".help")).to_be_visible()
         expect(card).to_be_hidden()
         assert all(not one["discovered"] for one in hub.get("/api/v1/nodes")["nodes"])
+        page.context.close()
+
+
+@inside
+def test_closed_node_is_paired_by_the_code_that_it_shows(open_page, tmp_path):
+    state = tmp_path / "node"
+    closed = stage.MeowingNode("Tom", host="0.0.0.0", more=["--state-dir", state])
+    with closed as node, stage.Hub(tmp_path / "hub", discover=True) as hub:
+        page = open_page(f"{hub.url}/", reduced_motion="reduce")
+        card = card_of(page)
+        expect(card.get_by_role("heading", name=f"attic.local:{node.port} wants to join")).to_be_visible()
+        expect(card.get_by_role("button", name="Admit")).to_have_count(0)
+        page.evaluate(AXE.read_text())
+        wrong = page.evaluate("axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'best-practice'] })")["violations"]
+        assert [(rule["id"], [one["html"] for one in rule["nodes"]]) for rule in wrong] == []
+        page.set_viewport_size(stage.PHONE)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        field = card.get_by_label("Code")
+        field.fill("0000-0000")
+        card.get_by_role("button", name="Pair with").click()
+        expect(card.get_by_role("alert")).to_contain_text("no pairing code is open")
+        expect(field).to_be_focused()
+        assert any("409" in text for text in open_page.wrong)
+        open_page.wrong.clear()
+        shown = subprocess.run([BINARIES / "cat-node", "pair", "--state-dir", state], capture_output=True, text=True, check=True)
+        field.fill(shown.stdout.splitlines()[0].lower())
+        page.keyboard.press("Enter")
+        expect(card).to_be_hidden()
+        assert page.evaluate("document.activeElement.id") == "main", "the focus is not lost"
+        expect(page.locator("#say")).to_contain_text("Paired: attic.local")
+        expect(page.locator("article.node .state")).to_have_text("Live")
         page.context.close()

@@ -11,11 +11,12 @@ use e2e::binaries::workspace;
 use serde_json::Value;
 
 /// The crates of the hub and the floor that each is on. A crate may use crates of lower floors alone.
-const FLOORS: [(&str, u32); 9] = [
+const FLOORS: [(&str, u32); 10] = [
     ("hub-base", 1),
     ("hub-store", 2),
     ("hub-nodes", 2),
     ("hub-owner", 3),
+    ("hub-people", 3),
     ("hub-listen", 4),
     ("hub-watch", 5),
     ("hub-control", 6),
@@ -27,7 +28,8 @@ const FLOORS: [(&str, u32); 9] = [
 const FORBIDDEN: [(&str, &str); 2] = [("hub-owner", "hub-nodes"), ("hub", "cat-node")];
 
 /// Libraries, and the only crates that may know them.
-const KNOWN_BY: [(&str, &[&str]); 8] = [
+const KNOWN_BY: [(&str, &[&str]); 9] = [
+    ("argon2", &["hub-people"]),
     ("axum", &["hub-gateway"]),
     ("utoipa", &["hub-gateway"]),
     ("utoipa-axum", &["hub-gateway"]),

@@ -11,11 +11,15 @@ use std::time::Duration;
 use e2e::binaries::binaries;
 use e2e::daemon::{Daemon, Signal};
 use e2e::http;
-use e2e::hub::Hub;
+use e2e::hub::{Addresses, Hub, Surroundings};
 use e2e::ports;
 use e2e::wait::until;
 use mdns_sd::{ServiceDaemon, ServiceInfo};
+use proto::cat_client::CatClient;
+use proto::owner_client::OwnerClient;
+use proto::{CatRequest, NotifyRequest};
 use serde_json::Value;
+use tonic::transport::Channel;
 
 /// Set in the second process.
 const INSIDE: &str = "MEOWLINK_TEST_NETWORK";
@@ -37,6 +41,11 @@ fn hub_finds_a_node_that_announces_itself_and_follows_it() {
 #[test]
 fn strangers_that_announce_nodes_get_nothing() {
     on_own_network("strangers_that_announce_nodes_get_nothing", strangers);
+}
+
+#[test]
+fn closed_node_waits_for_its_code_and_is_paired() {
+    on_own_network("closed_node_waits_for_its_code_and_is_paired", pair_a_closed_node);
 }
 
 /// Runs a test in a process of its own, in new namespaces. `name` is the name of the test.
@@ -223,6 +232,79 @@ async fn find_and_follow() {
         frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
     })
     .await;
+}
+
+/// The node listens beyond loopback without `insecure`, so it answers others by TLS only.
+async fn pair_a_closed_node() {
+    shell(NETWORK);
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().to_str().unwrap();
+    let (listen, port) = ("10.99.0.5", ports::free().port());
+    let url = format!("http://attic.local:{port}");
+    // The hub's owner service listens beyond loopback, without `insecure` too.
+    let at = Addresses { owner: format!("10.99.0.5:{}", ports::free().port()).parse().unwrap(), ..Addresses::free() };
+    let surroundings = Surroundings { discover: true, ..Surroundings::default() };
+    let hub = Hub::start_in(surroundings, at, &[], "").await;
+    let (listen, local) = (format!("{listen}:{port}"), format!("127.0.0.1:{port}"));
+    let arguments = ["serve", "--listen", &listen, "--listen", &local, "--cat", "Tom", "--source", "synthetic"];
+    let arguments = [&arguments[..], &["--state-dir", state]].concat();
+    let _node = Daemon::start("cat-node", &binaries().cat_node, &arguments);
+
+    let id = waiting(&hub, &url).await;
+    let answer = hub.get("/api/v1/nodes").await.json();
+    let waits = &answer["waiting"][0];
+    assert_eq!((&waits["needs_code"], &waits["node_id"]), (&true.into(), &id.as_str().into()));
+    assert_eq!(waits["addresses"], serde_json::json!([listen]));
+    let said = hub.daemon.log();
+    assert!(said.contains("waits for its pairing code") && !said.contains("announced node does not answer"), "{said}");
+    let listed = hub_nodes(&hub, &["list"]);
+    assert!(listed.contains("hub pair CODE") && !listed.contains("hub nodes admit"), "{listed}");
+
+    // It cannot be admitted, and no code is tried while it shows none.
+    let pair = |code: &str, more: &[&str]| {
+        let mut command = Command::new(&binaries().hub);
+        let done = command.args(["pair", code]).args(more).arg("--data-dir").arg(hub.data_folder()).output().unwrap();
+        let text = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8(text).unwrap())
+    };
+    let admitted = http::exchange(hub.at.http, "POST", &format!("/api/v1/nodes/waiting/{id}/admit")).await;
+    assert_eq!((admitted.status, admitted.text().contains("hub pair CODE")), (409, true), "{}", admitted.text());
+    let (paired, said) = pair("0000-0000", &[]);
+    assert!(!paired && said.contains("no waiting node shows a pairing code"), "{said}");
+
+    let shown = Command::new(&binaries().cat_node).args(["pair", "--state-dir", state]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let code = shown.lines().next().unwrap();
+    let (paired, said) = pair("0000-0000", &[]);
+    assert!(!paired && said.contains("the code is wrong"), "{said}");
+    assert_eq!(pair(code, &[]), (true, format!("paired: {url}\n")));
+    assert_eq!(hub.get("/api/v1/nodes").await.json()["waiting"], serde_json::json!([]));
+    until(SOON, "the paired node is heard", || async { frames(&hub, &url, "live").await.filter(|frames| *frames > 0) })
+        .await;
+
+    // A program that calls the cat at the node itself: the node notifies the hub, over TLS. Nothing else was set.
+    let channel = Channel::from_shared(format!("http://{local}")).unwrap().connect_lazy();
+    let mut cat = CatClient::new(channel);
+    let request = || CatRequest { cat_name: "Tom".into(), caller_tells_owner: false };
+    assert_eq!(cat.call_cat(request()).await.unwrap().into_inner().cat_meaw, "Tom: MEEEWWWWW");
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+
+    // Without a name server for .local, it is found again by its announcement.
+    let hub = hub.restart().await;
+    until(SOON, "it is heard after a restart", || async { frames(&hub, &url, "live").await.filter(|n| *n > 0) }).await;
+
+    // Removed, it is not heard a second later, and waits for another code.
+    hub_nodes(&hub, &["remove", "attic"]);
+    until(Duration::from_secs(1), "it is not listened to", || async {
+        frames_of_any(&hub, &url).await.is_none().then_some(())
+    })
+    .await;
+    assert_eq!(waiting(&hub, &url).await, id);
+    // Nor may it notify the hub: neither with its key nor without TLS.
+    let refused = cat.call_cat(request()).await.unwrap_err();
+    assert!(refused.message().contains("not paired"), "{refused:?}");
+    let plain = Channel::from_shared(hub.owner_url()).unwrap().connect_lazy();
+    OwnerClient::new(plain).notify(NotifyRequest::default()).await.unwrap_err();
 }
 
 /// The key of the node with this URL, once it waits to be admitted.

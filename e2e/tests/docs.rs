@@ -170,6 +170,8 @@ fn every_file_and_make_target_that_is_named_is_there() {
 /// The file in which an example of a config stands, by its first line.
 const NODE_CONFIG: &str = "# /etc/meowlink/cat-node.toml";
 const HUB_CONFIG: &str = "# /etc/meowlink/hub.toml";
+/// How the first line begins if it is one of several nodes.
+const NODE_OF_SEVERAL: &str = "# /etc/meowlink/cat-node-";
 
 /// Has a program read a config and fail right after that. Returns what was wrong with the config, if anything was.
 fn refusal(first_line: &str, toml: &str) -> Option<String> {
@@ -178,9 +180,10 @@ fn refusal(first_line: &str, toml: &str) -> Option<String> {
     std::fs::write(&config, toml).unwrap();
     let config = config.to_str().unwrap();
     let done = match first_line {
-        NODE_CONFIG => {
+        line if line == NODE_CONFIG || line.starts_with(NODE_OF_SEVERAL) => {
             let arguments = ["record", NOWHERE, "--seconds", "1", "--config", config];
-            run(&binaries().cat_node, &arguments, &[])
+            // The service has a state folder, so its node may listen on all addresses.
+            run(&binaries().cat_node, &arguments, &[("STATE_DIRECTORY", NOWHERE)])
         }
         HUB_CONFIG => {
             // One role is enough: all settings are checked, and no port of this machine is taken.

@@ -246,7 +246,7 @@ async fn two_requests_on_one_connection_are_both_answered() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (hub, _node, _owner) = start().await;
     let mut stream = tokio::net::TcpStream::connect(hub.at.http).await.unwrap();
-    let requests = "GET /dog/A HTTP/1.1\r\nHost: x\r\n\r\nGET /dog/B HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let requests = "GET /dog/A HTTP/1.1\r\nHost: localhost\r\n\r\nGET /dog/B HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(requests.as_bytes()).await.unwrap();
     let mut text = String::new();
     e2e::wait::within(e2e::wait::SOON, "both answers", stream.read_to_string(&mut text)).await.unwrap();

@@ -64,7 +64,8 @@ fn fingerprint(der: &[u8]) -> String {
 async fn other_machines_use_https_and_this_one_need_not() {
     let (hub, beyond) = start("", &[]).await;
     let folder = tempfile::tempdir().unwrap();
-    assert_eq!(hub.get("/dog/Rex").await.text(), "{\"dogBark\":\"Rex is going to bark!\"}\n");
+    let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), beyond.port());
+    assert_eq!(get(here, "/dog/Rex").await.text(), "{\"dogBark\":\"Rex is going to bark!\"}\n");
     let answer = get(beyond, "/dog/Rex?x=1").await;
     let to = format!("https://{beyond}/dog/Rex?x=1");
     assert_eq!((answer.status, answer.header("location")), (308, Some(to.as_str())));
@@ -82,10 +83,29 @@ async fn other_machines_use_https_and_this_one_need_not() {
         format!("https://localhost:{}/dog/Rex", beyond.port()),
         format!("https://localhost:{}/healthz", beyond.port()),
     );
+    // Encrypted is not enough: the hub has no users yet.
+    let told = ["--cacert", &ca, "--connect-to", &there, "-w", "%{http_code}", &dog];
+    let (_, refused) = curl(&told);
+    assert!(refused.ends_with("401") && refused.contains("hub user add"), "{refused}");
+    let made = run(&binaries().hub, &["token", "add", "curl", "--role", "owner", "--data-dir", &data], &[]);
+    let token = format!("Authorization: Bearer {}", made.stdout.trim());
     for (version, http) in [("1.2", "--http1.1"), ("1.3", "--http2")] {
         let format = "%{http_code} %{http_version} %header{strict-transport-security}";
-        let arguments =
-            ["--cacert", &ca, "--connect-to", &there, "--tlsv1.2", "--tls-max", version, http, "-w", format, &dog];
+        let arguments = [
+            "--cacert",
+            &ca,
+            "--connect-to",
+            &there,
+            "--tlsv1.2",
+            "--tls-max",
+            version,
+            http,
+            "-H",
+            &token,
+            "-w",
+            format,
+            &dog,
+        ];
         let protocol = if http == "--http2" { "2" } else { "1.1" };
         let said = format!("{{\"dogBark\":\"Rex is going to bark!\"}}\n200 {protocol} ");
         assert_eq!(curl(&arguments), (Some(0), said), "{version}");
@@ -123,6 +143,46 @@ async fn insecure_serves_plain_http_as_before_there_was_tls() {
     let (_, ca) = authority(beyond, folder.path()).await;
     let (there, url) = (format!("::{beyond}"), format!("https://localhost:{}/healthz", beyond.port()));
     assert_eq!(curl(&["--cacert", &ca, "--connect-to", &there, &url]).0, Some(0), "TLS is there as well");
+}
+
+#[tokio::test]
+async fn no_password_and_no_session_goes_by_plain_http_although_insecure() {
+    let (hub, beyond) = start("insecure = true\n", &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (_, ca) = authority(beyond, folder.path()).await;
+    let log = until(SOON, "the set-up link is printed", async || {
+        Some(hub.daemon.log()).filter(|log| log.contains("#/setup/"))
+    })
+    .await;
+    let link = log.split_whitespace().find(|word| word.contains("#/setup/")).unwrap();
+    assert!(link.starts_with("https://"), "{link}");
+    let secret = link.rsplit('/').next().unwrap();
+    let (there, https) = (format!("::{beyond}"), format!("https://localhost:{}", beyond.port()));
+    let who = "\"name\":\"anna\",\"password\":\"correct horse\"";
+    let set_up = format!("{{\"secret\":\"{secret}\",{who}}}");
+    let log_in = format!("{{{who}}}");
+    let send = |url: &str, path: &str, body: &str| {
+        let (url, format) = (format!("{url}{path}"), "%{http_code} %header{set-cookie}");
+        let json = "content-type: application/json";
+        curl(&["--cacert", &ca, "--connect-to", &there, "-H", json, "-w", format, "-d", body, &url]).1
+    };
+    let plain = format!("http://{beyond}");
+    for (path, body) in [("/api/v1/setup", &set_up), ("/api/v1/session", &log_in)] {
+        let refused = send(&plain, path, body);
+        assert!(refused.contains("403") && refused.contains(&format!("use https://{beyond}")), "{refused}");
+    }
+    assert_eq!(get(beyond, "/").await.status, 200, "as before, until there is a user");
+    assert!(send(&https, "/api/v1/setup", &set_up).starts_with("204"));
+    let logged_in = send(&https, "/api/v1/session", &log_in);
+    assert!(logged_in.contains("; Secure"), "{logged_in}");
+    let cookie = logged_in.rsplit(' ').find(|word| word.starts_with("meowlink_session=")).unwrap();
+    let cookie = format!("cookie: {}", cookie.trim_end_matches(';'));
+    let nodes =
+        |url: &str| curl(&["--cacert", &ca, "--connect-to", &there, "-H", &cookie, &format!("{url}/api/v1/nodes")]).1;
+    assert!(nodes(&https).contains("\"nodes\""));
+    assert!(nodes(&plain).contains("forbidden"), "a session by plain HTTP");
+    assert_eq!(get(beyond, "/").await.status, 308, "the page is for HTTPS now");
+    assert_eq!(get(beyond, "/dog/Rex").await.text(), "{\"dogBark\":\"Rex is going to bark!\"}\n");
 }
 
 #[tokio::test]
@@ -270,6 +330,10 @@ async fn proxies_are_noticed_and_trusted_ones_say_who_the_client_is() {
     // Whoever is not trusted says nothing of the client, and is sent to HTTPS.
     assert_eq!(ask(beyond, "stranger", &[forged, "X-Forwarded-Proto: https"]), "308");
     assert_logged(&hub, "stranger", &beyond.ip().to_string(), true).await;
+
+    // A page that rebinds its name to the proxy can send one of the hub's names along.
+    let rebound = ["Host: evil.example", "X-Forwarded-Host: cats.example.org"];
+    assert_eq!(ask(from(full), "rebound", &rebound), "421");
 
     // Links have the scheme and the host that the browser uses.
     let index = |port: u16, headers: &[&str]| {

@@ -114,6 +114,7 @@ async fn silence_gives_no_detection_and_smelly() {
     let analysis = analyze("Tom", "synthetic:silence", 7).await;
     assert_eq!(analysis["detections"].as_array().map(Vec::len), Some(0), "{analysis}");
     assert_eq!(analysis["verdict"], "Smelly", "{analysis}");
+    assert_eq!(analysis["finding"], "no_cat", "{analysis}");
     assert_eq!(analysis["result"], "Tom is Smelly Cat");
     let level = &analysis["level"];
     assert!(level["rms_dbfs"].as_f64().unwrap() < -40.0, "{analysis}");

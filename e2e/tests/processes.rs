@@ -130,7 +130,7 @@ fn wrong_usage_is_64_and_names_the_argument() {
         (&["--http", "nowhere"], &["--http", "nowhere"]),
         (&["--only", "fish"], &["--only", "fish"]),
         (&["--node", "Tom"], &["node", "Tom"]),
-        (&["--owner", "0.0.0.0:0"], &["owner", "0.0.0.0:0", "--insecure"]),
+        (&["--dog", "0.0.0.0:0"], &["dog", "0.0.0.0:0", "--insecure"]),
         (&["analyze"], &["FILE"]),
     ] {
         assert_usage(&run(&programs.hub, arguments, &[]), words);

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use daemon::config::{ConfigCommand, ConfigError, Flags, Selection};
+use hub_base::time::MOST_DAYS;
 use hub_nodes::Discover;
+use hub_people::UserRole;
 use jiff::tz::TimeZone;
 use recordings::Channel;
 use sound::detector::DetectorConfig;
@@ -70,8 +72,154 @@ enum SubCommand {
     /// List the nodes of the running hub, and admit those that wait
     #[command(subcommand)]
     Nodes(NodesCommand),
+    /// Pair the running hub with a node: `cat-node pair` on the node shows the code
+    Pair(PairArgs),
     /// Show the certificate of the gateway and the CA that phones and computers need
     Cert(CertArgs),
+    /// Add, list and remove the people who log in to the page
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Make, list and remove the tokens of programs
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+/// Options of `hub pair`.
+#[derive(Debug, Clone, Args)]
+pub struct PairArgs {
+    /// The code that `cat-node pair` shows, such as 7K3M-Q9TX
+    #[arg(value_name = "CODE")]
+    pub code: String,
+
+    /// Host name or address of the node, with `:PORT` if that is not 50056. Without it, the hub tries the code at the
+    /// waiting nodes that show one; a wrong code then uses one of the five tries at each
+    #[arg(value_name = "HOST")]
+    pub host: Option<String>,
+
+    /// Where the hub is.
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+/// What to do about users. It works while the hub runs and while it does not.
+///
+/// Roles: a viewer sees the page and plays clips; a listener also hears live audio; an owner also labels, deletes and
+/// calls animals; an admin also changes nodes, users and tokens. Once there is a user, the page and the API ask for a
+/// log-in, on this machine too. A password is asked for on the terminal, or read as the first line of standard input.
+#[derive(Debug, Clone, Subcommand)]
+pub enum UserCommand {
+    /// Add a user
+    Add {
+        /// Name to log in with: letters, digits and - _ . @
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// viewer, listener, owner or admin [default: admin for the first user, else viewer]
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: Option<UserRole>,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Change a password, and end all sessions of the user
+    Passwd {
+        /// The user
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Change what a user may do
+    Role {
+        /// The user
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// viewer, listener, owner or admin
+        #[arg(value_name = "ROLE", value_parser = role)]
+        role: UserRole,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// List the users
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Remove a user, and end all sessions of the user; without users, nobody is asked to log in
+    Remove {
+        /// The user
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+}
+
+/// What to do about the tokens of programs, which send them as `Authorization: Bearer TOKEN`. It works while the hub
+/// runs and while it does not.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it; the hub does not keep its text
+    Add {
+        /// Name of the token: letters, digits and - _ . @
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// What the token allows: viewer, listener, owner or admin
+        #[arg(long, value_name = "ROLE", value_parser = role)]
+        role: UserRole,
+
+        /// When it expires, in days, as in 90d [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = days)]
+        expires: Option<u32>,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// List the tokens, without their texts
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+    /// Remove a token: the hub refuses it from now on
+    Remove {
+        /// The token
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
+}
+
+fn role(word: &str) -> Result<UserRole, String> {
+    word.parse()
+}
+
+/// A number of days: `90d`, or `90`.
+fn days(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=MOST_DAYS).contains(days));
+    number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {MOST_DAYS}d"))
 }
 
 /// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.
@@ -107,8 +255,9 @@ pub enum NodesCommand {
         #[command(flatten)]
         at: SocketArgs,
     },
-    /// Take an admission back: the hub stops listening to the node, which waits again when it announces itself. With
-    /// discover = "admit-all", the hub does not listen to it until it is restarted
+    /// Take an admission or a pairing back: the hub stops listening to the node, which waits again when it announces
+    /// itself. With discover = "admit-all", the hub does not listen to it until it is restarted
+    #[command(visible_alias = "remove")]
     Forget {
         /// Host name, URL, IP address, id or cat of the node
         #[arg(value_name = "NAME")]
@@ -167,8 +316,14 @@ pub enum Command {
     Clock(ClockCommand),
     /// Do something about the nodes of the running hub.
     Nodes(NodesCommand),
+    /// Pair the running hub with a node.
+    Pair(PairArgs),
     /// Print the fingerprints and the names of the certificates.
     Cert(CertArgs),
+    /// Do something about the users.
+    User(UserCommand),
+    /// Do something about the tokens of programs.
+    Token(TokenCommand),
 }
 
 /// Options of `hub serve`.
@@ -243,14 +398,31 @@ pub struct AnalyzeArgs {
     #[arg(long, value_name = "ZONE", value_parser = time_zone)]
     pub tz: Option<TimeZone>,
 
-    /// Print JSON, one line per file
+    /// Format of the results [default: text for people]
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["json", "csv"])]
+    pub format: Option<ResultFormat>,
+
+    /// The same as --format jsonl
     #[arg(long)]
     pub json: bool,
 
-    /// Print CSV, one row per detection; with --csv=files one row per file
+    /// The same as --format csv; with --csv=files one row per file
     #[arg(long, value_enum, value_name = "ROWS", num_args = 0..=1, require_equals = true, default_missing_value = "detections",
         conflicts_with = "json")]
     pub csv: Option<Rows>,
+
+    /// Folder for the tables of raven and audacity [default: next to each recording]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Overwrite tables that have other content
+    #[arg(long)]
+    pub force: bool,
+
+    /// Go on where an interrupted analysis stopped: leave out the recordings that FILE has, and write the results of
+    /// the others behind them, as lines of JSON with full names. FILE is made if it is not there
+    #[arg(long, value_name = "FILE", conflicts_with = "csv")]
+    pub resume: Option<PathBuf>,
 
     /// Files analysed at the same time, 1 to 64 [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -285,6 +457,19 @@ impl FromStr for Channels {
 
 fn time_zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| format!("\"{name}\" is not a time zone; give a name like Europe/Rome or UTC"))
+}
+
+/// What the results are written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResultFormat {
+    /// JSON, one line per file
+    Jsonl,
+    /// CSV, one row per detection
+    Csv,
+    /// One selection table per recording, for Raven
+    Raven,
+    /// One label track per recording, for Audacity
+    Audacity,
 }
 
 /// The rows of the CSV.
@@ -324,6 +509,30 @@ pub struct DetectorArgs {
     max_ms: Option<u32>,
 }
 
+impl AnalyzeArgs {
+    /// The format of the results. `None`: text for people.
+    ///
+    /// # Errors
+    /// Names a flag that does not go with the format.
+    pub fn result_format(&self) -> Result<Option<ResultFormat>, String> {
+        let format = match self.format {
+            None if self.csv.is_some() => Some(ResultFormat::Csv),
+            None if self.json || self.resume.is_some() => Some(ResultFormat::Jsonl),
+            format => format,
+        };
+        let is_table = matches!(format, Some(ResultFormat::Raven | ResultFormat::Audacity));
+        let tables_only = "only --format raven and --format audacity write files";
+        match () {
+            () if self.out.is_some() && !is_table => Err(format!("--out: {tables_only}")),
+            () if self.force && !is_table => Err(format!("--force: {tables_only}")),
+            () if self.resume.is_some() && format != Some(ResultFormat::Jsonl) => {
+                Err("--resume: only results in the format jsonl can be continued".into())
+            }
+            () => Ok(format),
+        }
+    }
+}
+
 impl DetectorArgs {
     /// The config, what is not said by default.
     ///
@@ -358,7 +567,10 @@ impl Cli {
             Some(SubCommand::Config(command)) => Command::Config(command),
             Some(SubCommand::Clock(command)) => Command::Clock(command),
             Some(SubCommand::Nodes(command)) => Command::Nodes(command),
+            Some(SubCommand::Pair(args)) => Command::Pair(args),
             Some(SubCommand::Cert(args)) => Command::Cert(args),
+            Some(SubCommand::User(command)) => Command::User(command),
+            Some(SubCommand::Token(command)) => Command::Token(command),
         }
     }
 }
@@ -424,12 +636,14 @@ mod tests {
 
     #[test]
     fn other_addresses_need_insecure() {
-        let args = ["--owner", "0.0.0.0:5000", "--data-dir", "/d"];
+        let args = ["--dog", "0.0.0.0:5000", "--data-dir", "/d"];
         assert!(config(&args).is_err());
         assert!(config(&[&args[..], &["--insecure"]].concat()).is_ok());
         assert!(config(&[&args[..], &["--insecure=false"]].concat()).is_err());
-        // The gateway has TLS there.
-        assert!(config(&["--http", "0.0.0.0:5000", "--data-dir", "/d"]).is_ok());
+        // The gateway has TLS there, and the owner service too, for paired nodes.
+        for key in ["--http", "--owner"] {
+            assert!(config(&[key, "0.0.0.0:5000", "--data-dir", "/d"]).is_ok());
+        }
     }
 
     #[test]
@@ -438,6 +652,34 @@ mod tests {
         let cli = Cli::try_parse_from(["hub", "analyze", "--json", "a.wav", "b.wav"]).unwrap();
         let Command::Analyze(analyze) = cli.command() else { panic!("not analyze") };
         assert!(analyze.json && analyze.files.len() == 2);
+    }
+
+    #[test]
+    fn format_of_the_results_and_flags_that_do_not_go_with_it() {
+        let format = |args: &[&str]| -> Result<Option<ResultFormat>, String> {
+            let cli = Cli::try_parse_from([&["hub", "analyze", "a.wav"], args].concat());
+            match cli.map_err(|error| error.to_string())?.command() {
+                Command::Analyze(analyze) => analyze.result_format(),
+                other => panic!("not analyze: {other:?}"),
+            }
+        };
+        assert_eq!(format(&[]), Ok(None));
+        for args in [&["--json"][..], &["--format", "jsonl"], &["--resume", "r"], &["--json", "--resume", "r"]] {
+            assert_eq!(format(args), Ok(Some(ResultFormat::Jsonl)), "{args:?}");
+        }
+        for args in [&["--csv"][..], &["--csv=files"], &["--format", "csv"]] {
+            assert_eq!(format(args), Ok(Some(ResultFormat::Csv)), "{args:?}");
+        }
+        assert_eq!(format(&["--format", "raven", "--out", "d", "--force"]), Ok(Some(ResultFormat::Raven)));
+        for args in [
+            &["--out", "d"][..],
+            &["--json", "--force"],
+            &["--format", "csv", "--resume", "r"],
+            &["--csv", "--resume", "r"],
+            &["--format", "csv", "--json"],
+        ] {
+            assert!(format(args).is_err(), "{args:?}");
+        }
     }
 
     #[test]
@@ -495,6 +737,17 @@ mod tests {
         let settings = at.settings.load_with(&Variables::default()).unwrap().settings;
         assert!(json && settings.data_dir.as_deref() == Some(Path::new("/d")));
         assert!(nodes(&["admit"]).is_err() && nodes(&["refuse"]).is_err() && nodes(&["forget"]).is_err());
+    }
+
+    #[test]
+    fn roles_and_days_of_tokens_are_checked() {
+        let token = |args: &[&str]| Cli::try_parse_from([&["hub", "token", "add", "grafana"], args].concat());
+        let cli = token(&["--role", "viewer", "--expires", "90d"]).unwrap();
+        let Command::Token(TokenCommand::Add { role, expires, .. }) = cli.command() else { panic!("not a token") };
+        assert_eq!((role, expires), (UserRole::Viewer, Some(90)));
+        for bad in [&["--role", "king"][..], &[], &["--role", "viewer", "--expires", "0d"]] {
+            assert!(token(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

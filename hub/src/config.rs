@@ -202,8 +202,9 @@ impl Settings for HubSettings {
     const OLD_PREFIX: &'static str = "HUB_";
 
     fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
-        // The gateway has TLS beyond loopback.
-        for (role, key) in ADDRESS_KEYS.into_iter().filter(|(role, _)| *role != Role::Gateway) {
+        // The gateway and the owner service have TLS beyond loopback.
+        let is_plain = |(role, _): &(Role, &str)| !matches!(role, Role::Gateway | Role::Owner);
+        for (role, key) in ADDRESS_KEYS.into_iter().filter(is_plain) {
             self.addresses(role).check(key, self.insecure)?;
         }
         if self.only.is_empty() {
@@ -238,9 +239,12 @@ impl Settings for HubSettings {
 /// The key of the addresses of the gateway.
 pub(crate) const GATEWAY_KEY: &str = "http";
 
+/// The key of the addresses of the owner service.
+pub(crate) const OWNER_KEY: &str = "owner";
+
 /// The keys of the addresses of each role.
 pub(crate) const ADDRESS_KEYS: [(Role, &str); 4] =
-    [(Role::Gateway, GATEWAY_KEY), (Role::Owner, "owner"), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
+    [(Role::Gateway, GATEWAY_KEY), (Role::Owner, OWNER_KEY), (Role::Dog, "dog"), (Role::Analysis, "analysis")];
 
 impl HubSettings {
     /// The roles of this process, each once.
@@ -567,7 +571,7 @@ mod tests {
             ("[backup]\nto = \"backups\"", "backup.to: "),
             ("[detector]\noff_probability = 0.6", "detector.off_probability: 0.6 is not within 0.01 to 0.5"),
             ("[page]\nhosts = [\"hub.example.org:80\"]", "page.hosts: "),
-            ("owner = [\"0.0.0.0:5000\"]", "owner: 0.0.0.0:5000"),
+            ("dog = [\"0.0.0.0:5000\"]", "dog: 0.0.0.0:5000"),
             ("[gateway]\ncert = \"/c.pem\"", "gateway.key: "),
             ("[gateway]\nkey = \"/k.pem\"", "gateway.cert: "),
             ("[gateway]\ntrusted_proxies = [\"nginx\"]", "gateway.trusted_proxies: \"nginx\""),

@@ -1,33 +1,37 @@
 //! `hub analyze`: analyses recordings, without starting a server.
 
 use std::collections::HashSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use daemon::cause::cause;
 use daemon::terminal::escape;
-use daemon::{EXIT_USAGE, shutdown};
+use daemon::{EXIT_FAILURE, EXIT_USAGE, shutdown};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::AnalyzeArgs;
+use crate::cli::{AnalyzeArgs, Channels, ResultFormat, Rows};
 
 mod folder;
 mod output;
+mod progress;
 mod recording;
+mod resume;
+mod tables;
 
 pub use recording::{FileError, Options, Report, analyze_file};
 
 use output::{Format, Output};
+use progress::{Progress, bytes_of};
+use recording::STDIN;
+use resume::{Results, ResumeError, full_name};
+use tables::{Editor, Tables};
 
 /// Results of each thread that may wait in memory to be printed. A thread that has more waits.
 const AHEAD: usize = 8;
-
-/// How often the progress line is updated.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
 
 /// Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -46,25 +50,57 @@ type Outcome = Result<Vec<Report>, FileError>;
 /// reported on standard error and does not stop the rest; the exit code is then 1. On a terminal, standard error shows
 /// the progress. Ctrl-C ends with a summary of what was analysed.
 pub fn analyze(args: &AnalyzeArgs) -> ExitCode {
-    let detector = match args.detector.config() {
-        Ok(config) => config,
-        Err(error) => {
+    let planned = args.detector.config().map_err(|error| error.to_string());
+    let (detector, format) = match planned.and_then(|detector| Ok((detector, args.result_format()?))) {
+        Ok(planned) => planned,
+        Err(why) => {
             // A closed standard error is no reason to fail.
-            let _ = writeln!(io::stderr(), "{}", escape(&error.to_string()));
+            let _ = writeln!(io::stderr(), "{}", escape(&why));
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    let format = match (args.json, args.csv) {
-        (true, _) => Format::Json,
-        (false, Some(rows)) => Format::Csv(rows),
-        (false, None) => Format::Table,
+    let results = match args.resume.as_deref().map(|path| Results::open(path, args.channel == Some(Channels::Each))) {
+        None => None,
+        Some(Ok(results)) => Some(results),
+        Some(Err(why)) => {
+            // As above.
+            let _ = writeln!(io::stderr(), "{}", escape(&why.to_string()));
+            return ExitCode::from(if matches!(why, ResumeError::Foreign { .. } | ResumeError::Relative { .. }) {
+                EXIT_USAGE
+            } else {
+                EXIT_FAILURE
+            });
+        }
     };
-    let files = expand_all(&args.files);
+    let mut files = expand_all(&args.files);
+    if let Some(results) = &results {
+        let all = files.len();
+        files.retain(|file| !file.as_ref().is_ok_and(|path| results.has(path)));
+        if files.len() < all {
+            // As above.
+            let _ = writeln!(io::stderr(), "{} of {all} files were analysed before", all - files.len());
+        }
+    }
+    let tables = |editor| Tables::new(editor, args.out.clone(), args.force, args.files.clone());
+    let (format, tables) = match format {
+        None => (Format::Table, None),
+        Some(ResultFormat::Jsonl) => (Format::Json, None),
+        Some(ResultFormat::Csv) => (Format::Csv(args.csv.unwrap_or(Rows::Detections)), None),
+        Some(ResultFormat::Raven) => (Format::Summary, Some(tables(Editor::Raven))),
+        Some(ResultFormat::Audacity) => (Format::Summary, Some(tables(Editor::Audacity))),
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.map_or(cores, usize::from).min(files.len());
-    let options = Options { detector, channels: args.channel, stop: interrupted() };
+    let progress = Progress::new(files.len(), files.iter().flatten().map(|path| bytes_of(path)).sum());
+    let bar = Some(progress.bar().clone());
+    let options = Options { detector, channels: args.channel, stop: interrupted(), progress: bar };
     let output = Output { format, zone: args.tz.clone() };
-    match print_all(files, threads, &options, &output) {
+    let full_names = results.is_some();
+    let out: Box<dyn Write> = match results {
+        Some(results) => Box::new(BufWriter::new(results.file)),
+        None => Box::new(io::stdout().lock()),
+    };
+    match print_all(Printer { out, output, full_names, tables, progress }, files, threads, &options) {
         _ if options.stop.is_cancelled() => ExitCode::from(EXIT_INTERRUPTED),
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -104,33 +140,62 @@ fn interrupted() -> CancellationToken {
 }
 
 /// Prints the results of all files. Returns how many files could not be analysed.
-fn print_all(files: Expanded, threads: usize, options: &Options, output: &Output) -> io::Result<usize> {
-    let mut out = io::stdout().lock();
-    let mut progress = Progress::new(files.len());
-    output.begin(&mut out)?;
+fn print_all(mut printer: Printer, files: Expanded, threads: usize, options: &Options) -> io::Result<usize> {
+    printer.output.begin(&mut printer.out)?;
     for (path, outcome) in outcomes(files, threads, options) {
-        progress.clear()?;
+        if matches!(outcome, Err(FileError::Stopped)) {
+            break;
+        }
+        let bar = printer.progress.bar().clone();
+        bar.suspend(|| printer.print(&path, outcome))?;
+        printer.progress.step();
+    }
+    printer.progress.end(options.stop.is_cancelled())?;
+    Ok(printer.progress.failed)
+}
+
+/// Prints results, and writes tables.
+struct Printer {
+    out: Box<dyn Write>,
+    output: Output,
+    /// Whether the results have the full names of the recordings, not the ones that the user typed.
+    full_names: bool,
+    tables: Option<Tables>,
+    progress: Progress,
+}
+
+impl Printer {
+    /// Prints the outcome of a file, all of it at once.
+    fn print(&mut self, path: &Path, outcome: Outcome) -> io::Result<()> {
+        let Self { out, output, full_names, tables, progress } = self;
+        let name = if *full_names { full_name(path) } else { path.to_path_buf() };
         match outcome {
             Ok(reports) => {
-                for report in &reports {
-                    output.found(&mut out, &path, report)?;
-                    for warning in &report.warnings {
-                        writeln!(io::stderr(), "{}", escape(&format!("{}: warning: {warning}", path.display())))?;
-                    }
-                }
                 progress.sound_s += reports.first().map_or(0.0, |report| report.analysis.duration_s);
+                for warning in reports.iter().flat_map(|report| &report.warnings) {
+                    writeln!(io::stderr(), "{}", escape(&format!("{}: warning: {warning}", path.display())))?;
+                }
+                match tables {
+                    Some(tables) if path == Path::new(STDIN) => {
+                        out.write_all(tables.editor.table(&reports).as_bytes())?;
+                    }
+                    Some(tables) => match tables.write(path, &reports) {
+                        Ok(table) => {
+                            reports.iter().try_for_each(|report| output.found(out, path, report))?;
+                            writeln!(out, "  written to {}", escape(&table.display().to_string()))?;
+                        }
+                        Err(why) => progress.fail(path, &why.to_string())?,
+                    },
+                    None => reports.iter().try_for_each(|report| output.found(out, &name, report))?,
+                }
             }
-            Err(FileError::Stopped) => break,
             Err(why) => {
-                progress.failed += 1;
-                writeln!(io::stderr(), "{}", escape(&format!("{}: {why}", path.display())))?;
-                output.failed(&mut out, &path, &why)?;
+                progress.fail(path, &why.to_string())?;
+                output.failed(out, &name, &why)?;
             }
         }
-        progress.step()?;
+        out.flush()
     }
-    progress.end(options.stop.is_cancelled())?;
-    Ok(progress.failed)
 }
 
 /// The outcomes in the order of the files. Thread `k` of `n` analyses the files `k`, `k + n` and so on, and sends the
@@ -202,70 +267,6 @@ fn expand(path: &Path) -> Expanded {
         return fail(FileError::EmptyFolder);
     }
     files.into_iter().map(|file| file.map_err(|(path, why)| (path, why.into()))).collect()
-}
-
-/// The progress line, on standard error if that is a terminal and there is more than one file.
-struct Progress {
-    files: usize,
-    done: usize,
-    failed: usize,
-    sound_s: f64,
-    began: Instant,
-    shown: Instant,
-    visible: bool,
-}
-
-impl Progress {
-    fn new(files: usize) -> Self {
-        let now = Instant::now();
-        Self {
-            files,
-            done: 0,
-            failed: 0,
-            sound_s: 0.0,
-            began: now,
-            shown: now,
-            visible: files > 1 && io::stderr().is_terminal(),
-        }
-    }
-
-    /// Clears the line, so that something else can be printed.
-    fn clear(&self) -> io::Result<()> {
-        if self.visible { write!(io::stderr(), "\r\x1b[K") } else { Ok(()) }
-    }
-
-    fn step(&mut self) -> io::Result<()> {
-        self.done += 1;
-        if self.visible && self.shown.elapsed() >= PROGRESS_PERIOD {
-            self.shown = Instant::now();
-            let speed = self.files_a_second();
-            let left_s = (self.files - self.done) as f64 / speed.max(1e-3);
-            let left = format!("{:.0}:{:02.0} left", (left_s / 60.0).floor(), (left_s % 60.0).floor());
-            write!(io::stderr(), "\r{} of {} files, {speed:.1} files/s, {left}", self.done, self.files)?;
-        }
-        Ok(())
-    }
-
-    /// Says how many of how many files were analysed: on a terminal, and wherever some were not.
-    fn end(&self, stopped: bool) -> io::Result<()> {
-        self.clear()?;
-        let analysed = self.done - self.failed;
-        if self.visible || stopped || (self.files > 1 && self.failed > 0) {
-            let (minutes, seconds) = (self.sound_s / 60.0, self.began.elapsed().as_secs_f64());
-            let interrupted = if stopped { "interrupted: " } else { "" };
-            writeln!(
-                io::stderr(),
-                "{interrupted}{analysed} of {} files analysed, {} failed; {minutes:.1} min of audio in {seconds:.1} s",
-                self.files,
-                self.failed
-            )?;
-        }
-        Ok(())
-    }
-
-    fn files_a_second(&self) -> f64 {
-        self.done as f64 / self.began.elapsed().as_secs_f64().max(1e-3)
-    }
 }
 
 #[cfg(test)]

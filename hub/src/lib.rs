@@ -8,4 +8,5 @@ pub mod dog;
 pub mod files;
 pub mod homeassistant;
 pub mod nodes;
+pub mod people;
 pub mod run;

@@ -42,7 +42,10 @@ fn main() -> ExitCode {
         Command::Config(command) => print_config(&command),
         Command::Clock(command) => clock(&command),
         Command::Nodes(command) => hub::nodes::run(&command),
+        Command::Pair(args) => hub::nodes::pair(&args),
         Command::Cert(args) => hub::cert::show(&args),
+        Command::User(command) => hub::people::run_user(&command),
+        Command::Token(command) => hub::people::run_token(&command),
     }
 }
 

@@ -11,7 +11,7 @@ use hub_control::client::{ControlError, ask};
 use hub_control::place;
 use hub_control::protocol::{Answer, Command, NodeList};
 
-use crate::cli::{NodesCommand, SocketArgs};
+use crate::cli::{NodesCommand, PairArgs, SocketArgs};
 
 /// The word for all nodes that wait.
 const ALL: &str = "all";
@@ -33,7 +33,25 @@ enum Failure {
 
 /// Runs `hub nodes`.
 pub fn run(command: &NodesCommand) -> ExitCode {
-    match try_run(command) {
+    exit_code(try_run(command))
+}
+
+/// Runs `hub pair`.
+pub fn pair(args: &PairArgs) -> ExitCode {
+    exit_code(try_pair(args))
+}
+
+fn try_pair(args: &PairArgs) -> Result<(), Failure> {
+    let request = Command::PairNode { code: args.code.clone(), host: args.host.clone() };
+    if let Answer::Done(urls) = ask(&socket(&args.at)?, request)? {
+        let lines = urls.iter().fold(String::new(), |text, url| text + &format!("paired: {url}\n"));
+        io::stdout().lock().write_all(lines.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn exit_code(done: Result<(), Failure>) -> ExitCode {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // A closed standard error is no reason to fail in another way.
@@ -62,12 +80,14 @@ fn try_run(command: &NodesCommand) -> Result<(), Failure> {
         Answer::Done(urls) => urls.iter().fold(String::new(), |text, url| text + &format!("{verb}: {url}\n")),
         Answer::Forgotten { url, until_restart } => forgotten(&url, until_restart),
         Answer::Error(failure) => return Err(ControlError::Refused(failure).into()),
+        _ => return Err(io::Error::other("the hub answered something else").into()),
     };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-fn socket(at: &SocketArgs) -> Result<PathBuf, ConfigError> {
+/// The socket of the running hub.
+pub(crate) fn socket(at: &SocketArgs) -> Result<PathBuf, ConfigError> {
     if let Some(socket) = &at.socket {
         return Ok(socket.clone());
     }
@@ -96,7 +116,8 @@ fn table(list: &NodeList) -> String {
     });
     let waiting = list.waiting.iter().map(|node| {
         let address = node.addresses.first().cloned();
-        ["waiting".to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
+        let state = if node.needs_code { "code" } else { "waiting" };
+        [state.to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
     });
     let rows: Vec<[String; 5]> = std::iter::once(header).chain(known).chain(waiting).collect();
     let mut widths = [0; 5];
@@ -113,8 +134,11 @@ fn table(list: &NodeList) -> String {
     if list.waiting.is_empty() && list.nodes.iter().all(|node| !node.reachable) {
         text += "\nNo node answers, and none waits to be admitted.\n";
     }
-    if let Some(first) = list.waiting.first() {
+    if let Some(first) = list.waiting.iter().find(|node| !node.needs_code) {
         let _ = writeln!(text, "\nTo listen to a node that waits: hub nodes admit {}", first.url);
+    }
+    if list.waiting.iter().any(|node| node.needs_code) {
+        text += "\nTo pair with a node that waits for its code: run cat-node pair on it, then hub pair CODE\n";
     }
     text
 }
@@ -146,14 +170,18 @@ mod tests {
             version: String::new(),
             addresses: vec!["192.168.1.7:50056".into()],
             since: String::new(),
+            needs_code: false,
         };
-        let text = table(&NodeList { nodes: vec![known], waiting: vec![new] });
+        let closed = NewNode { url: "http://shed.local:50056".into(), needs_code: true, ..new.clone() };
+        let text = table(&NodeList { nodes: vec![known], waiting: vec![new, closed] });
         assert_eq!(
             text,
             "STATE    NODE                      CAT  ID                ADDRESS\n\
              up       http://kitchen:1          Tom  -                 192.168.1.5:1\n\
-             waiting  http://attic.local:50056  -    0123456789abcdef  192.168.1.7:50056\n\n\
-             To listen to a node that waits: hub nodes admit http://attic.local:50056\n"
+             waiting  http://attic.local:50056  -    0123456789abcdef  192.168.1.7:50056\n\
+             code     http://shed.local:50056   -    0123456789abcdef  192.168.1.7:50056\n\n\
+             To listen to a node that waits: hub nodes admit http://attic.local:50056\n\n\
+             To pair with a node that waits for its code: run cat-node pair on it, then hub pair CODE\n"
         );
     }
     #[test]

@@ -7,6 +7,7 @@ use daemon::cause::cause;
 use daemon::config::ConfigError;
 use daemon::shutdown::{CancellationToken, STOP_DEADLINE};
 use daemon::systemd;
+use daemon::tls::TlsError;
 use hub_base::role::Role;
 use hub_gateway::tls::CertificateError;
 use hub_store::StoreError;
@@ -23,6 +24,7 @@ mod listeners;
 mod listening;
 mod owner;
 mod shared;
+mod tokens;
 mod watch;
 mod welcome;
 
@@ -46,6 +48,12 @@ pub enum RunError {
     /// The gateway's certificate cannot be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The owner service would listen beyond loopback, and there is no key to encrypt with.
+    #[error("owner: the hub has no key, so its owner service cannot listen beyond loopback: the log says why")]
+    NoKey,
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A URL of the config cannot be used.
     #[error("{key}: {}", cause(error))]
     Url {
@@ -70,23 +78,31 @@ impl RunError {
 pub async fn run(config: HubSettings, listeners: Listeners, stop: CancellationToken) -> Result<(), RunError> {
     let roles = config.roles().iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
     let page_url = welcome::page_url(&listeners.http, config.insecure);
-    let shared = Shared::open(config, stop).await?;
+    let secure_url = welcome::page_url(&listeners.http, false);
+    let is_beyond_loopback = welcome::is_beyond_loopback(&listeners.http);
+    let owner_port = owner::port_beyond_loopback(&listeners.owner);
+    let shared = Shared::open(config, owner_port, stop).await?;
     let owner = owner::start(&shared, listeners.owner)?;
     let dog = dog::start(&shared, owner.clone(), listeners.dog)?;
     let analysis = analysis::start(&shared, listeners.analysis).await?;
     let listening = listening::start(&shared).await?;
     let backups = backup::start(&shared)?;
+    listening.start_eraser(&shared, backups.clone());
     watch::start(&shared, &analysis, &listening, backups.clone());
     control::start(&shared, &listening);
+    let mut has_tls = false;
     if shared.config.has(Role::Gateway) {
         let peers = Peers { owner, dog, analysis: analysis.peer.clone() };
-        gateway::start(&shared, peers, &listening, backups, listeners.http).await?;
+        has_tls = gateway::start(&shared, peers, &listening, backups, listeners.http).await?;
     }
     shared.tasks.close();
 
     info!(roles, version = env!("CARGO_PKG_VERSION"), "hub runs");
     if let Some(page_url) = page_url {
         welcome::log(&page_url, &shared);
+        // Its secret and the password that is entered there are not for plain HTTP.
+        let setup_url = secure_url.filter(|_| has_tls).unwrap_or(page_url);
+        welcome::log_setup_link(&setup_url, is_beyond_loopback, shared.people.as_ref()).await;
     }
     systemd::ready(&format!("serving {roles}"));
     shared.stop.cancelled().await;

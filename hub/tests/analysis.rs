@@ -5,6 +5,8 @@
 mod common;
 
 use common::{BOOT_ID, FIRST_SEQUENCE, Hub, Node, NodeScript, Script, Then, nobody, rebind, url};
+use hub_people::{People, UserRole};
+use hub_store::{Access, Store};
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::{AnalysisRequest, SourceState};
 use tonic::metadata::MetadataValue;
@@ -39,6 +41,7 @@ async fn whole_stream_is_a_complete_analysis() {
     assert!((rms_dbfs - -43.78).abs() < 0.1, "{rms_dbfs}");
     let verdict = analysis["verdict"].as_str().unwrap();
     assert_eq!(analysis["result"], format!("Tom is {verdict} Cat"));
+    assert_eq!(analysis["finding"], "no_cat");
     assert_eq!(hub.json("/api/v1/analyses").await["analyses"][0]["id"], analysis["id"]);
 }
 
@@ -91,6 +94,8 @@ async fn words_without_audio_are_partial_and_smelly() {
     let path = hub.analyze("Tom").await;
     let analysis = hub.ended(&path).await;
     assert_eq!((&analysis["status"], &analysis["verdict"]), (&"partial".into(), &"Smelly".into()));
+    // No audio came, so nobody knows whether there was a cat.
+    assert_eq!(analysis["finding"], serde_json::Value::Null);
     assert!(analysis["reason"].as_str().unwrap().starts_with("the node sent no audio"), "{analysis}");
     assert_eq!((&analysis["heard_s"], &analysis["first_sample"]), (&0.0.into(), &serde_json::Value::Null));
 }
@@ -189,6 +194,33 @@ async fn callers_metadata_reaches_the_node() {
     assert_eq!(metadata.get("x-request-id").unwrap(), "42");
     assert_eq!(metadata.get_bin("x-token-bin").unwrap().to_bytes().unwrap().as_ref(), b"\0\x80\xff");
     assert!(metadata.get("grpc-timeout").is_none(), "{metadata:?}");
+}
+
+#[tokio::test]
+async fn tokens_of_the_hub_and_cookies_do_not_reach_the_node_and_other_credentials_do() {
+    let (hub, node, dir) = hub_with(Script { messages: 30, audio: true, then: Then::End }).await;
+    let people = People::new(Store::open(dir.path(), Access::Guest).unwrap());
+    let token = people.add_token("grafana", UserRole::Viewer, None).await.unwrap();
+    let mut client = CatAnalysisClient::new(hub_base::peer::channel(&url(hub.analysis)).unwrap());
+    let ours = MetadataValue::try_from(format!("Bearer {}", token.expose())).unwrap();
+    let request = || {
+        let mut request = Request::new(AnalysisRequest { cat_name: "Tom".into() });
+        request.metadata_mut().append("authorization", ours.clone());
+        for other in ["Basic dG9tOmNhdA==", "Bearer of-somebody-else"] {
+            request.metadata_mut().append("authorization", MetadataValue::from_static(other));
+        }
+        request.metadata_mut().insert("cookie", MetadataValue::from_static("meowlink_session=x"));
+        request
+    };
+    let answer = client.analyze_sound(request()).await.unwrap().into_inner();
+    hub.ended(&format!("/api/v1/analyses/{}", answer.analysis_id)).await;
+    let metadata = node.metadata().pop().unwrap();
+    let values: Vec<_> = metadata.get_all("authorization").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(values, ["Basic dG9tOmNhdA==", "Bearer of-somebody-else"]);
+    assert!(metadata.get("cookie").is_none(), "{metadata:?}");
+    people.remove_token("grafana").await.unwrap();
+    let refused = client.analyze_sound(request()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

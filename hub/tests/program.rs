@@ -183,6 +183,95 @@ fn one_bad_recording_does_not_stop_the_rest() {
 }
 
 #[test]
+fn interrupted_analysis_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["1.wav", "2.wav", "3.wav"] {
+        wav(&dir.path().join(name), 1);
+    }
+    let results = dir.path().join("results.jsonl");
+    let analyze = || {
+        let mut command = hub();
+        command.args(["analyze", "--resume"]).arg(&results).arg(dir.path());
+        let (code, out, err) = text(&command.output().unwrap());
+        assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+        err
+    };
+    assert_eq!(analyze(), "");
+    let whole = std::fs::read_to_string(&results).unwrap();
+    assert_eq!(whole.lines().count(), 3);
+    // As after `kill -9` while the second line was written.
+    let second = whole.match_indices('\n').next().unwrap().0 + 1;
+    std::fs::write(&results, &whole[..second + 20]).unwrap();
+    assert_eq!(analyze(), "1 of 3 files were analysed before\n");
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), whole);
+    assert_eq!(analyze(), "3 of 3 files were analysed before\n");
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), whole);
+
+    let recording = dir.path().join("1.wav");
+    let before = std::fs::read(&recording).unwrap();
+    let (code, _, err) = text(&hub().args(["analyze", "--resume"]).args([&recording, &recording]).output().unwrap());
+    assert_eq!(code, Some(64), "{err}");
+    assert_eq!(std::fs::read(&recording).unwrap(), before, "a recording in place of the results is not touched");
+}
+
+#[test]
+fn recordings_of_one_name_in_two_folders_are_both_analysed_into_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let results = root.join("all.jsonl");
+    let analyze = |folder: &str, recording: &str| {
+        let mut command = hub();
+        command.args(["analyze", "--resume", "../all.jsonl", recording]).current_dir(root.join(folder));
+        text(&command.output().unwrap())
+    };
+    for folder in ["n1", "n2"] {
+        std::fs::create_dir(root.join(folder)).unwrap();
+        wav(&root.join(folder).join("REC1.wav"), 1);
+        assert_eq!(analyze(folder, "REC1.wav"), (Some(0), String::new(), String::new()), "{folder}");
+    }
+    assert_eq!(analyze("n1", "../n2/REC1.wav").2, "1 of 1 files were analysed before\n");
+    let names = || -> Vec<String> {
+        let lines = std::fs::read_to_string(&results).unwrap();
+        let name = |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["file"].as_str().unwrap().to_owned();
+        lines.lines().map(name).collect()
+    };
+    assert_eq!(names(), ["n1", "n2"].map(|folder| root.join(folder).join("REC1.wav").display().to_string()));
+
+    // As `hub analyze --json REC1.wav > ../all.jsonl` wrote it in one of the folders.
+    let typed = "{\"file\":\"REC1.wav\",\"duration_s\":1.0}\n";
+    std::fs::write(&results, typed).unwrap();
+    let (code, _, err) = analyze("n2", "REC1.wav");
+    assert_eq!(code, Some(64), "{err}");
+    assert!(err.contains("line 1: \"REC1.wav\" has no folder"), "{err}");
+    assert_eq!(std::fs::read_to_string(&results).unwrap(), typed);
+}
+
+#[test]
+fn tables_for_editors_are_written_and_never_over_other_files() {
+    let dir = tempfile::tempdir().unwrap();
+    wav(&dir.path().join("1.wav"), 1);
+    let table = dir.path().join("1.wav.labels.txt");
+    std::fs::write(&table, "edited by hand\n").unwrap();
+    let analyze = |args: &[&str]| {
+        let mut command = hub();
+        command.args(["analyze", "--format"]).args(args).arg(dir.path());
+        text(&command.output().unwrap())
+    };
+    let (code, _, err) = analyze(&["audacity"]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("1.wav.labels.txt exists and has other content; --force overwrites it"), "{err}");
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), "edited by hand\n");
+    let (code, out, err) = analyze(&["audacity", "--force"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("1.wav: 1.00 s") && out.contains("written to"), "{out}");
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), "", "no cat, no label");
+    let elsewhere = dir.path().join("out");
+    assert_eq!(analyze(&["raven", "--out", elsewhere.to_str().unwrap()]).0, Some(0));
+    let raven = std::fs::read_to_string(elsewhere.join("1.Table.1.selections.txt")).unwrap();
+    assert!(raven.starts_with("Selection\tView\tChannel\tBegin Time (s)\t"), "{raven}");
+}
+
+#[test]
 fn analysis_of_a_pipe_without_data_can_be_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a.wav");

@@ -1,4 +1,4 @@
-//! The wire contract of Meowlink: messages, clients and servers, generated from the four `.proto` files of this crate.
+//! The wire contract of Meowlink: messages, clients and servers, generated from the five `.proto` files of this crate.
 //!
 //! The generated code is committed, so that a build needs neither `protoc` nor a build script. `tests/regenerate.rs`
 //! generates it again from the `.proto` files and compares byte for byte. To change the contract, edit a `.proto` file
@@ -17,7 +17,7 @@ pub mod generated {
 
 pub use generated::*;
 
-/// The four `.proto` files, comments included, as an encoded `FileDescriptorSet` for gRPC reflection.
+/// The five `.proto` files, comments included, as an encoded `FileDescriptorSet` for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("generated/descriptors.bin");
 
 /// Duration of a frame, which sequence numbers count, in milliseconds.

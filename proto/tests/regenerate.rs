@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 4] = ["cat.proto", "catAnalysis.proto", "dog.proto", "owner.proto"];
+const FILES: [&str; 5] = ["cat.proto", "catAnalysis.proto", "dog.proto", "owner.proto", "pairing.proto"];
 
 #[test]
 fn generated_code_is_what_the_proto_files_give() {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::caf;
 use crate::error::RecordingError;
 use crate::input::Input;
 
@@ -16,8 +17,12 @@ const MAX_TAG_BYTES: usize = 16 << 20;
 pub(crate) enum Container {
     /// RIFF, RF64 or BW64.
     Riff,
+    /// RIFF with the highest byte of each number first.
+    Rifx,
     /// Sony's Wave64.
     Wave64,
+    /// Apple's Core Audio Format with samples that are not compressed.
+    Caf,
     /// What `symphonia` reads: the words for people, and the usual ending of file names.
     Compressed(&'static str, &'static str),
 }
@@ -36,8 +41,8 @@ pub(crate) fn tell(input: &mut Input) -> Result<Container, RecordingError> {
     if at(0, b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0") {
         return Ok(Container::Wave64);
     }
-    if at(0, b"RIFX") {
-        return unsupported("WAV with big-endian samples (RIFX)", "wav");
+    if at(0, b"RIFX") && at(8, b"WAVE") {
+        return Ok(Container::Rifx);
     }
     if at(0, b"RIFF") && at(8, b"AVI ") {
         return unsupported("AVI video", "avi");
@@ -50,6 +55,9 @@ pub(crate) fn tell(input: &mut Input) -> Result<Container, RecordingError> {
     }
     if at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC")) {
         return Ok(Container::Compressed("AIFF", "aiff"));
+    }
+    if at(0, b"caff") && at(8, b"desc") && head.get(20..).and_then(caf::header).is_some() {
+        return Ok(Container::Caf);
     }
     if at(0, b"caff") {
         return Ok(Container::Compressed("CAF", "caf"));

@@ -1,18 +1,21 @@
 //! Reads audio files as recorders and programs write them, in pieces, as numbers from -1 to 1.
 //!
 //! [`Wave`] reads WAV and its relatives by a walk of this crate, which tolerates what recorders leave behind. With the
-//! feature `compressed`, `Recording` also reads FLAC, MP3, Ogg Vorbis, AAC, AIFF and CAF, by `symphonia`. Both tell the
-//! container by the content of the file. They are two types so that a program that uses only the first stays small even
-//! if it is built together with one that uses the second.
+//! feature `compressed`, `Recording` also reads FLAC, MP3, Ogg Vorbis, AAC, AIFF and other CAF, by `symphonia`. Both
+//! tell the container by the content of the file. They are two types so that a program that uses only the first stays
+//! small even if it is built together with one that uses the second.
 
 mod adpcm;
 mod balance;
+mod caf;
 mod channel;
 #[cfg(feature = "compressed")]
 mod compressed;
 mod container;
 mod error;
 mod format;
+#[cfg(feature = "compressed")]
+mod frames;
 mod input;
 mod note;
 #[cfg(feature = "compressed")]
@@ -26,8 +29,11 @@ pub use balance::Balance;
 pub use channel::Channel;
 pub use error::RecordingError;
 pub use format::{Format, MAX_CHANNELS};
+#[cfg(feature = "compressed")]
+pub use frames::AacDecoder;
 pub use input::Input;
 pub use note::Note;
 #[cfg(feature = "compressed")]
 pub use recording::Recording;
+pub use samples::{a_law, mu_law};
 pub use wave::Wave;

@@ -35,10 +35,8 @@ impl Recording {
     /// See [`RecordingError`].
     pub fn read_from(mut input: Input) -> Result<Self, RecordingError> {
         let reader = match container::tell(&mut input)? {
-            container @ (Container::Riff | Container::Wave64) => {
-                Reader::Wave(Box::new(Wave::walk(input, container == Container::Wave64)?))
-            }
             Container::Compressed(name, _) => Reader::Compressed(Box::new(Compressed::open(input, name)?)),
+            container => Reader::Wave(Box::new(Wave::walk(input, container)?)),
         };
         Ok(Self { reader })
     }

@@ -108,8 +108,8 @@ fn which_end(bytes: &[u8]) -> Option<End> {
     }
 }
 
-/// ITU-T G.711, A-law.
-fn a_law(byte: u8) -> f32 {
+/// One sample of ITU-T G.711, A-law, -1 to 1.
+pub fn a_law(byte: u8) -> f32 {
     let byte = byte ^ 0x55;
     let (exponent, mantissa) = (byte >> 4 & 7, i32::from(byte & 15));
     let size = if exponent == 0 { mantissa * 2 + 1 } else { (mantissa * 2 + 33) << (exponent - 1) };
@@ -117,8 +117,8 @@ fn a_law(byte: u8) -> f32 {
     if byte & 0x80 != 0 { size } else { -size }
 }
 
-/// ITU-T G.711, µ-law.
-fn mu_law(byte: u8) -> f32 {
+/// One sample of ITU-T G.711, µ-law, -1 to 1.
+pub fn mu_law(byte: u8) -> f32 {
     let byte = !byte;
     let (exponent, mantissa) = (byte >> 4 & 7, i32::from(byte & 15));
     let size = (((mantissa * 2 + 33) << exponent) - 33) * 4;

@@ -1,4 +1,4 @@
-//! WAV and its relatives RF64, BW64 and Wave64, read with the patience that recorders need.
+//! WAV and its relatives RF64, BW64, RIFX, Wave64 and CAF, read with the patience that recorders need.
 //!
 //! A header is written before the sound, so its sizes are what the recorder expected. A recorder that lost power, a
 //! pipe, or a file beyond 4 GiB leaves sizes that are 0, all ones, too small or too large. This walk compares them with
@@ -9,6 +9,7 @@ use std::path::Path;
 
 use sound::framer::{FramerError, SOURCE_RATES_HZ};
 
+use crate::caf;
 use crate::container::{self, Container};
 use crate::error::RecordingError;
 use crate::format::{Format, MAX_CHANNELS};
@@ -18,6 +19,9 @@ use crate::samples::{Blocks, Coding};
 
 /// Bytes of the file that are decoded at a time, rounded down to whole blocks.
 const PIECE_BYTES: usize = 16 * 1024;
+
+/// The same of a pipe, whose other end may write as slowly as sound comes: 64 ms of 8 kHz, 16 bits.
+const PIPE_PIECE_BYTES: usize = 1024;
 
 /// Most chunks of a file that are looked at.
 const MAX_CHUNKS: usize = 4_096;
@@ -34,7 +38,10 @@ const SOUND_BEHIND_BYTES: u64 = 32_000;
 
 /// What the walk over the chunks found.
 struct Found {
+    /// The content of the `fmt ` chunk, with the lowest byte of each number first.
     format: Option<Vec<u8>>,
+    /// Whether the highest byte of a sample comes first.
+    big_endian: bool,
     /// Frames that the file has by its `fact` chunk.
     frames: Option<u64>,
     /// Position of the sound, and its bytes. `None`: to the end of the pipe.
@@ -45,10 +52,11 @@ struct Found {
     warnings: Vec<String>,
 }
 
-/// An open file of the WAV family: RIFF, RF64, BW64 or Wave64.
+/// An open file of the WAV family: RIFF, RF64, BW64, RIFX, Wave64 or CAF.
 pub struct Wave {
     input: Input,
     blocks: Blocks,
+    big_endian: bool,
     format: Format,
     /// Bytes of sound still to read. `None`: to the end of the pipe.
     left: Option<u64>,
@@ -76,21 +84,28 @@ impl Wave {
         match container::tell(&mut input) {
             Ok(Container::Compressed(name, ending)) => Err(RecordingError::NotWav { name: name.into(), ending }),
             Err(RecordingError::Unsupported { name, ending }) => Err(RecordingError::NotWav { name, ending }),
-            Ok(container) => Self::walk(input, container == Container::Wave64),
+            Ok(container) => Self::walk(input, container),
             Err(error) => Err(error),
         }
     }
 
     /// Reads the header, and in a file that can go back the chunks behind the sound.
-    pub(crate) fn walk(mut input: Input, long: bool) -> Result<Self, RecordingError> {
-        input.skip(if long { 40 } else { 12 })?;
-        let mut found = Walk { input: &mut input, long }.run()?;
+    pub(crate) fn walk(mut input: Input, container: Container) -> Result<Self, RecordingError> {
+        input.skip(match container {
+            Container::Wave64 => 40,
+            Container::Caf => 8,
+            _ => 12,
+        })?;
+        let mut found = Walk { input: &mut input, container }.run()?;
         let Some(head) = found.format else {
             return Err(RecordingError::Damaged(
                 "the header does not say how the sound is coded (no fmt chunk)".into(),
             ));
         };
         let (blocks, rate) = blocks(&head)?;
+        if found.big_endian && blocks.can_be_cut() {
+            return Err(RecordingError::Unsupported { name: "ADPCM in RIFX".into(), ending: "wav" });
+        }
         let Some((start, left)) = found.data else {
             return Err(RecordingError::Damaged("the file has no sound (no data chunk)".into()));
         };
@@ -103,8 +118,8 @@ impl Wave {
         let format = Format { sample_rate_hz: rate, channels: blocks.channels };
         // Only a block of ADPCM can have more frames than belong to the sound.
         let frames_left = found.frames.filter(|frames| blocks.can_be_cut() && *frames > 0);
-        let (notes, warnings) = (found.notes, found.warnings);
-        Ok(Self { input, blocks, format, left, frames_left, notes, warnings, pieces: Vec::new() })
+        let (notes, warnings, big_endian) = (found.notes, found.warnings, found.big_endian);
+        Ok(Self { input, blocks, big_endian, format, left, frames_left, notes, warnings, pieces: Vec::new() })
     }
 
     /// The rate and the channels.
@@ -139,7 +154,8 @@ impl Wave {
     /// If the file cannot be read on. The samples before are valid.
     pub fn read(&mut self, out: &mut Vec<f32>) -> Result<usize, RecordingError> {
         let block = self.blocks.bytes;
-        let most = (PIECE_BYTES / block).max(1) * block;
+        let piece = if self.input.left().is_some() { PIECE_BYTES } else { PIPE_PIECE_BYTES };
+        let most = (piece / block).max(1) * block;
         let most = self.left.map_or(most, |left| usize::try_from(left).unwrap_or(usize::MAX).min(most));
         if most == 0 || self.frames_left == Some(0) {
             return Ok(0);
@@ -150,6 +166,10 @@ impl Wave {
         let whole = if self.blocks.can_be_cut() { got } else { got / block * block };
         self.pieces.clear();
         self.pieces.extend_from_slice(&ready[..whole]);
+        if self.big_endian {
+            let width = self.blocks.bytes / usize::from(self.format.channels);
+            self.pieces.chunks_exact_mut(width).for_each(<[u8]>::reverse);
+        }
         self.input.advance(got);
         if cut {
             if let Some(left) = self.left {
@@ -185,21 +205,49 @@ fn cut_off(seconds: f64) -> String {
 /// The walk over the chunks.
 struct Walk<'a> {
     input: &'a mut Input,
-    /// Whether this is Wave64, with ids of 16 bytes and sizes of 64 bits.
-    long: bool,
+    container: Container,
 }
 
 impl Walk<'_> {
     fn run(&mut self) -> Result<Found, RecordingError> {
-        let mut found =
-            Found { format: None, frames: None, data: None, long_data: None, notes: Vec::new(), warnings: Vec::new() };
+        let mut found = Found {
+            format: None,
+            big_endian: false,
+            frames: None,
+            data: None,
+            long_data: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        };
         for _ in 0..MAX_CHUNKS {
             let Some((id, size)) = self.chunk()? else { break };
             match &id {
-                b"fmt " if found.format.is_none() => found.format = Some(self.content(size, MAX_FORMAT_BYTES)?),
-                b"fact" => found.frames = number(&self.content(size, 4)?, 0, 4),
+                b"fmt " if found.format.is_none() => {
+                    let mut content = self.content(size, MAX_FORMAT_BYTES)?;
+                    if self.container == Container::Rifx {
+                        swap_fields(&mut content);
+                        found.big_endian = true;
+                    }
+                    found.format = Some(content);
+                }
+                b"desc" if self.container == Container::Caf && found.format.is_none() => {
+                    if let Some(header) = caf::header(&self.content(size, MAX_FORMAT_BYTES)?) {
+                        found.format = Some(header.format);
+                        found.big_endian = header.big_endian;
+                    }
+                }
+                b"fact" if self.container != Container::Caf => {
+                    let content = self.content(size, 4)?;
+                    found.frames = self.number(&content, 0, 4);
+                }
                 b"ds64" => found.long_data = number(&self.content(size, 24)?, 8, 8),
                 b"data" if found.data.is_none() => {
+                    let mut size = size;
+                    if self.container == Container::Caf {
+                        // The number of edits.
+                        let edits = self.input.take_up_to(4)?.len() as u64;
+                        size = if size == u64::MAX { size } else { size.saturating_sub(edits) };
+                    }
                     let start = self.input.position();
                     let bytes = self.sound_bytes(size, &mut found)?;
                     found.data = Some((start, bytes));
@@ -227,15 +275,28 @@ impl Walk<'_> {
 
     /// The name and the size of the next chunk. `None`: the file ends.
     fn chunk(&mut self) -> io::Result<Option<([u8; 4], u64)>> {
-        let length = if self.long { 24 } else { 8 };
+        let length = match self.container {
+            Container::Wave64 => 24,
+            Container::Caf => 12,
+            _ => 8,
+        };
         let head = self.input.take_up_to(length)?;
         let Some(id) = head.first_chunk().filter(|_| head.len() == length) else { return Ok(None) };
-        let size = if self.long {
-            number(&head, 16, 8).unwrap_or(0).saturating_sub(24)
-        } else {
-            number(&head, 4, 4).unwrap_or(0)
+        let size = match self.container {
+            Container::Wave64 => number(&head, 16, 8).unwrap_or(0).saturating_sub(24),
+            Container::Caf => self.number(&head, 4, 8).unwrap_or(0),
+            _ => self.number(&head, 4, 4).unwrap_or(0),
         };
         Ok(Some((*id, size)))
+    }
+
+    /// A number of up to 8 bytes in the order of this container.
+    fn number(&self, bytes: &[u8], at: usize, length: usize) -> Option<u64> {
+        let mut bytes = bytes.get(at..at + length)?.to_vec();
+        if matches!(self.container, Container::Rifx | Container::Caf) {
+            bytes.reverse();
+        }
+        number(&bytes, 0, length)
     }
 
     /// The first bytes of the content of a chunk. The rest is skipped.
@@ -253,8 +314,10 @@ impl Walk<'_> {
 
     fn skip_from(&mut self, size: u64, taken: u64) -> io::Result<()> {
         self.input.skip(size - taken.min(size))?;
-        if self.long {
-            return self.input.skip(size.wrapping_neg() % 8);
+        match self.container {
+            Container::Wave64 => return self.input.skip(size.wrapping_neg() % 8),
+            Container::Caf => return Ok(()),
+            _ => {}
         }
         if size % 2 == 1 {
             // Some programs forget to pad. Then the next name begins at once.
@@ -271,7 +334,11 @@ impl Walk<'_> {
             Some(long) if told == u64::from(u32::MAX) && long > 0 => long,
             _ => told,
         };
-        let open = !self.long && found.long_data.is_none_or(|long| long == 0) && is_open(size);
+        let open = match self.container {
+            Container::Wave64 => false,
+            Container::Caf => size == u64::MAX,
+            _ => found.long_data.is_none_or(|long| long == 0) && is_open(size),
+        };
         let Some(rest) = self.input.left() else {
             return Ok(if open || size == 0 { None } else { Some(size) });
         };
@@ -285,7 +352,7 @@ impl Walk<'_> {
             return Ok(Some(rest));
         }
         let behind = rest - size;
-        if behind < 2 || (self.long && behind < 24) {
+        if behind < 2 || (self.container == Container::Wave64 && behind < 24) {
             return Ok(Some(if size == 0 { rest } else { size }));
         }
         if self.a_chunk_follows(size)? {
@@ -311,12 +378,10 @@ impl Walk<'_> {
     fn a_chunk_follows(&mut self, size: u64) -> io::Result<bool> {
         let start = self.input.position();
         let mut follows = false;
-        let pads: &[u64] = if self.long {
-            &[size.wrapping_neg() % 8]
-        } else if size % 2 == 1 {
-            &[1, 0]
-        } else {
-            &[0]
+        let pads: &[u64] = match self.container {
+            Container::Wave64 => &[size.wrapping_neg() % 8],
+            Container::Riff | Container::Rifx if size % 2 == 1 => &[1, 0],
+            _ => &[0],
         };
         for &pad in pads {
             self.input.go_to(start + size + pad)?;
@@ -338,6 +403,17 @@ fn is_open(size: u64) -> bool {
 /// Whether four bytes can be the name of a chunk.
 fn is_name(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) && bytes.iter().any(u8::is_ascii_alphanumeric)
+}
+
+/// Turns the content of the `fmt ` chunk of a RIFX file into that of a RIFF file.
+fn swap_fields(content: &mut [u8]) {
+    let mut rest = content;
+    // Tag, channels, rate, bytes a second, block, bits, length of the rest, valid bits, speakers, tag.
+    for width in [2, 2, 4, 4, 2, 2, 2, 2, 4, 2] {
+        let Some((field, after)) = rest.split_at_mut_checked(width) else { return };
+        field.reverse();
+        rest = after;
+    }
 }
 
 /// A little-endian number of up to 8 bytes.

@@ -1,4 +1,5 @@
-//! Measures how fast one core analyses audio: CPU time of the front end, of the network and of both.
+//! Measures how fast one core analyses audio: CPU time of the front end, of the network, of both, of the whole
+//! analysis, and of the framer at the usual rates.
 //!
 //! `cargo run --release -p sound --example speed [seconds of audio]`
 
@@ -8,6 +9,9 @@
 use std::time::{Duration, Instant};
 
 use sound::SAMPLE_RATE_HZ;
+use sound::analysis::Analyzer;
+use sound::detector::DetectorConfig;
+use sound::framer::Framer;
 use sound::logmel::LogMel;
 use sound::model::{Hearing, Model};
 
@@ -42,6 +46,22 @@ fn main() {
         }
         heard
     });
+    report("whole analysis", seconds, || {
+        let mut analyzer = Analyzer::new(DetectorConfig::default());
+        samples.chunks(320).for_each(|chunk| analyzer.push(chunk));
+        analyzer.finish().cat_score
+    });
+    for rate_hz in [8_000, 16_000, 22_050, 32_000, 44_100, 48_000, 96_000] {
+        let second: Vec<f32> = noise(rate_hz as usize).iter().map(|sample| f32::from(*sample) / 32_768.0).collect();
+        report(&format!("framer at {rate_hz} Hz"), seconds, || {
+            let mut framer = Framer::new(rate_hz, 1).expect("the rate is supported");
+            let mut heard = 0.0;
+            for _ in 0..seconds {
+                framer.push(&second, |frame| heard += f32::from(frame[0]));
+            }
+            heard
+        });
+    }
 }
 
 /// Runs and prints one measurement.

@@ -1,4 +1,9 @@
 //! Turns the samples of any source into frames of canonical audio: mixes channels down, resamples, cuts.
+//!
+//! The usual rates are resampled by [`polyphase`]. What its banks cannot do is left to `rubato`, which interpolates
+//! between filters and takes several times as long.
+
+mod polyphase;
 
 use rubato::audioadapter_buffers::direct::InterleavedSlice;
 use rubato::{
@@ -7,6 +12,7 @@ use rubato::{
 };
 
 use crate::SAMPLE_RATE_HZ;
+use polyphase::Polyphase;
 
 /// Samples of a frame: 20 ms at 16 kHz.
 pub const FRAME_SAMPLES: usize = 320;
@@ -14,19 +20,17 @@ pub const FRAME_SAMPLES: usize = 320;
 /// The sample rates that a source may have, in hertz.
 pub const SOURCE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 
-/// The resampler works on pieces of 1 / 200 s = 5 ms.
+/// The interpolating resampler works on pieces of 1 / 200 s = 5 ms.
 const CHUNKS_PER_S: u32 = 200;
 
-/// The anti-aliasing filter is 1 / 125 s = 8 ms long, and delays the sound by half of that. At the usual rates it
-/// passes 7 kHz and attenuates 8.8 kHz by 80 dB.
+/// Its filter is 1 / 125 s = 8 ms long, and delays the sound by half of that. It passes 7 kHz and attenuates 8.8 kHz by
+/// 80 dB.
 const FILTERS_PER_S: u32 = 125;
 
-/// Fewest taps of the filter, for low rates. The number of taps is a multiple of 8.
+/// Fewest taps of this filter, for low rates. The number of taps is a multiple of 8.
 const MIN_TAPS: u32 = 128;
 
-/// If 16 kHz = rate * L / M in lowest terms, a bank of L filters computes every output exactly. Where L is larger than
-/// this (for rates like 44,101 Hz), a bank of [`INTERPOLATED_FILTERS`] is used and interpolated by cubic polynomials.
-const MAX_EXACT_FILTERS: u32 = 640;
+/// Filters of its bank, between which cubic polynomials interpolate.
 const INTERPOLATED_FILTERS: usize = 128;
 
 /// Outputs that are searched for one that falls on an input sample, from which time is then counted.
@@ -50,9 +54,16 @@ pub enum FramerError {
 /// moment of the first sample pushed. Only [`Framer::new`] allocates memory.
 pub struct Framer {
     channels: usize,
-    resampling: Option<Resampling>,
-    frame: [i16; FRAME_SAMPLES],
-    filled: usize,
+    resampling: Way,
+    frame: Partial,
+}
+
+/// How the rate of the source becomes 16 kHz.
+enum Way {
+    /// It is 16 kHz.
+    Direct,
+    Polyphase(Polyphase),
+    Interpolated(Resampling),
 }
 
 impl Framer {
@@ -67,35 +78,86 @@ impl Framer {
         if !SOURCE_RATES_HZ.contains(&sample_rate_hz) {
             return Err(FramerError::Rate(sample_rate_hz));
         }
-        let resampling = if sample_rate_hz == SAMPLE_RATE_HZ { None } else { Some(Resampling::new(sample_rate_hz)?) };
-        Ok(Self { channels: usize::from(channels), resampling, frame: [0; FRAME_SAMPLES], filled: 0 })
+        let resampling = if sample_rate_hz == SAMPLE_RATE_HZ {
+            Way::Direct
+        } else if let Some(polyphase) = Polyphase::new(sample_rate_hz) {
+            Way::Polyphase(polyphase)
+        } else {
+            Way::Interpolated(Resampling::new(sample_rate_hz)?)
+        };
+        let frame = Partial { samples: [0; FRAME_SAMPLES], filled: 0 };
+        Ok(Self { channels: usize::from(channels), resampling, frame })
     }
 
     /// Takes the next interleaved samples and passes each frame that they complete to `emit`. Samples are -1 to 1;
     /// values beyond are clipped and NaN becomes 0. Their number must be a multiple of the number of channels.
     pub fn push(&mut self, samples: &[f32], mut emit: impl FnMut(&[i16; FRAME_SAMPLES])) {
-        let Self { channels, resampling, frame, filled } = self;
-        let scale = 1.0 / *channels as f32;
-        let mut cut = |sample: f32| {
-            frame[*filled] = to_s16(sample);
-            *filled += 1;
-            if *filled == FRAME_SAMPLES {
-                *filled = 0;
-                emit(frame);
+        let Self { channels, resampling, frame } = self;
+        let mut take = |mono: &[f32]| match resampling {
+            Way::Direct => frame.push(mono, &mut emit),
+            Way::Polyphase(polyphase) => polyphase.push(mono, |outputs| frame.push(outputs, &mut emit)),
+            Way::Interpolated(resampling) => {
+                mono.iter().for_each(|sample| resampling.push(*sample, |output| frame.push(&[output], &mut emit)));
             }
         };
-        let mono = samples.chunks_exact(*channels).map(|group| group.iter().sum::<f32>() * scale);
-        match resampling {
-            None => mono.for_each(cut),
-            Some(resampling) => mono.for_each(|sample| resampling.push(sample, &mut cut)),
+        if *channels == 1 {
+            return take(samples);
+        }
+        let mut mixed = [0.0; MIXED];
+        for piece in samples.chunks(*channels * MIXED) {
+            let groups = piece.len() / *channels;
+            mix(piece, *channels, &mut mixed[..groups]);
+            take(&mixed[..groups]);
         }
     }
 
     /// Drops the unfinished frame and the state of the resampler, for samples that do not continue the earlier ones.
     pub fn reset(&mut self) {
-        self.filled = 0;
-        if let Some(resampling) = &mut self.resampling {
-            resampling.reset();
+        self.frame.filled = 0;
+        match &mut self.resampling {
+            Way::Direct => {}
+            Way::Polyphase(polyphase) => polyphase.reset(),
+            Way::Interpolated(resampling) => resampling.reset(),
+        }
+    }
+}
+
+/// Samples of the mix that are made at a time.
+const MIXED: usize = 2_048;
+
+/// Averages the channels of interleaved samples.
+fn mix(samples: &[f32], channels: usize, mixed: &mut [f32]) {
+    let scale = 1.0 / channels as f32;
+    if channels == 2 {
+        for (out, [left, right]) in mixed.iter_mut().zip(samples.as_chunks().0) {
+            *out = (left + right) * scale;
+        }
+    } else {
+        for (out, group) in mixed.iter_mut().zip(samples.chunks_exact(channels)) {
+            *out = group.iter().sum::<f32>() * scale;
+        }
+    }
+}
+
+/// A frame that is being filled.
+struct Partial {
+    samples: [i16; FRAME_SAMPLES],
+    filled: usize,
+}
+
+impl Partial {
+    fn push(&mut self, mut samples: &[f32], emit: &mut impl FnMut(&[i16; FRAME_SAMPLES])) {
+        while !samples.is_empty() {
+            let (now, later) = samples.split_at(samples.len().min(FRAME_SAMPLES - self.filled));
+            for (out, sample) in self.samples[self.filled..].iter_mut().zip(now) {
+                *out = to_s16(*sample);
+            }
+            self.filled += now.len();
+            samples = later;
+            if self.filled == FRAME_SAMPLES {
+                self.filled = 0;
+                emit(&self.samples);
+            }
         }
     }
 }
@@ -104,7 +166,7 @@ impl std::fmt::Debug for Framer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Framer")
             .field("channels", &self.channels)
-            .field("filled", &self.filled)
+            .field("filled", &self.frame.filled)
             .finish_non_exhaustive()
     }
 }
@@ -171,23 +233,16 @@ impl Resampling {
 
 fn resampler(from_hz: u32) -> Result<(Async<f32>, Start), ResamplerConstructionError> {
     let taps = (from_hz / FILTERS_PER_S).max(MIN_TAPS).next_multiple_of(8) as usize;
-    let exact_filters = SAMPLE_RATE_HZ / greatest_common_divisor(from_hz, SAMPLE_RATE_HZ);
-    let (filters, interpolation) = if exact_filters <= MAX_EXACT_FILTERS {
-        (exact_filters as usize, SincInterpolationType::Nearest)
-    } else {
-        (INTERPOLATED_FILTERS, SincInterpolationType::Cubic)
-    };
     let filter = SincInterpolationParameters::new(taps, WindowFunction::BlackmanHarris)
-        .oversampling_factor(filters)
-        .interpolation(interpolation);
+        .oversampling_factor(INTERPOLATED_FILTERS)
+        .interpolation(SincInterpolationType::Cubic);
     let ratio = f64::from(SAMPLE_RATE_HZ) / f64::from(from_hz);
     let chunk = (from_hz / CHUNKS_PER_S) as usize;
     let resampler = Async::new_sinc(ratio, 1.0, &filter, chunk, 1, FixedAsync::Input)?;
-    Ok((resampler, start(taps, filters, 1.0 / ratio)))
+    Ok((resampler, start(taps, INTERPOLATED_FILTERS, 1.0 / ratio)))
 }
 
-/// Chooses a start at which an output falls on an input sample: exactly with an exact bank of filters, else as nearly
-/// as possible.
+/// Chooses a start at which an output falls on an input sample as nearly as possible.
 ///
 /// Output number n of the resampler belongs to the input time (n + 1) * step - taps / 2 + 1 / filters, in samples,
 /// because rubato begins one step after its first filter, and its bank of filters begins one filter after the middle
@@ -201,14 +256,12 @@ fn start(taps: usize, filters: usize, step: f64) -> Start {
     Start { zeros: time_of(outputs_to_drop).round().max(0.0) as usize, outputs_to_drop }
 }
 
-fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
-}
-
 /// Rounds to 16 bits: n / 32768 becomes n.
 fn to_s16(sample: f32) -> i16 {
-    // The cast clips values out of range and turns NaN into 0.
-    (sample * 32768.0).round() as i16
+    let scaled = sample * 32768.0;
+    // The cast drops the fraction, clips values out of range and turns NaN into 0. With the number below one half,
+    // values that are just below one half are not rounded up. `round` is slow where it is no instruction.
+    (scaled + 0.5_f32.next_down().copysign(scaled)) as i16
 }
 
 #[cfg(test)]

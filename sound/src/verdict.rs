@@ -11,6 +11,8 @@
 //! | `isolation`        | `Bad`    |
 //!
 //! Without a confident detection (no cat was heard, or nothing it said was clear) the word is `Smelly`.
+//!
+//! [`Finding`] says the same and tells silence from a cat whose context is unclear. It is what people read.
 
 use crate::SAMPLE_RATE_HZ;
 use crate::detection::{ContextLabel, Detection};
@@ -65,6 +67,66 @@ impl Verdict {
     /// The sentence of the original: `Tom is Hungry Cat`.
     pub fn sentence(self, cat: &str) -> String {
         format!("{cat} is {} Cat", self.as_str())
+    }
+}
+
+/// What was found in a piece of audio, for people and for programs that count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// No cat was heard.
+    NoCat,
+    /// A cat was heard, and no context stood out.
+    Uncertain,
+    /// The context that won the vote. Never [`ContextLabel::Uncertain`].
+    Context(ContextLabel),
+}
+
+impl Finding {
+    /// The finding behind a verdict on this many detections.
+    pub fn new(verdict: Verdict, detections: usize) -> Self {
+        match verdict {
+            _ if detections == 0 => Self::NoCat,
+            Verdict::Smelly => Self::Uncertain,
+            Verdict::Good => Self::Context(ContextLabel::Brushing),
+            Verdict::Bad => Self::Context(ContextLabel::Isolation),
+            Verdict::Hungry => Self::Context(ContextLabel::WaitingForFood),
+        }
+    }
+
+    /// The finding on these detections, by the rule of this module.
+    pub fn of(detections: &[Detection]) -> Self {
+        Self::new(Verdict::of(detections), detections.len())
+    }
+
+    /// The word for programs: `no_cat`, or a context as [`ContextLabel::as_str`] has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCat => "no_cat",
+            Self::Uncertain => ContextLabel::Uncertain.as_str(),
+            Self::Context(label) => label.as_str(),
+        }
+    }
+
+    /// The words for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoCat => "no cat",
+            Self::Context(ContextLabel::WaitingForFood) => "cat, hungry",
+            Self::Context(ContextLabel::Brushing) => "cat, content",
+            Self::Context(ContextLabel::Isolation) => "cat, distressed",
+            Self::Uncertain | Self::Context(ContextLabel::Uncertain) => "cat, context unsure",
+        }
+    }
+
+    /// A sentence about a cat, for people.
+    pub fn sentence(self, cat: &str) -> String {
+        match self {
+            Self::NoCat => format!("{cat} was not heard"),
+            Self::Context(ContextLabel::WaitingForFood) => format!("{cat} sounds hungry"),
+            Self::Context(ContextLabel::Brushing) => format!("{cat} sounds content"),
+            Self::Context(ContextLabel::Isolation) => format!("{cat} sounds distressed"),
+            Self::Uncertain | Self::Context(ContextLabel::Uncertain) => format!("it is unclear what {cat} wants"),
+        }
     }
 }
 
@@ -154,6 +216,29 @@ mod tests {
         ] {
             assert_eq!(Verdict::of(&[base.clone(), stronger.clone()]), Verdict::Good);
             assert_eq!(Verdict::of(&[stronger, base.clone()]), Verdict::Good);
+        }
+    }
+
+    #[test]
+    fn finding_tells_silence_from_an_unclear_cat() {
+        let found = |detections: &[Detection]| {
+            let finding = Finding::of(detections);
+            (finding.as_str(), finding.words(), finding.sentence("Tom"))
+        };
+        assert_eq!(found(&[]), ("no_cat", "no cat", "Tom was not heard".into()));
+        let unclear = detection(ContextLabel::Uncertain, 1.0, 2000, 0.4);
+        assert_eq!(
+            found(std::slice::from_ref(&unclear)),
+            ("uncertain", "cat, context unsure", "it is unclear what Tom wants".into())
+        );
+        for (label, words) in [
+            (ContextLabel::WaitingForFood, "cat, hungry"),
+            (ContextLabel::Brushing, "cat, content"),
+            (ContextLabel::Isolation, "cat, distressed"),
+        ] {
+            let clear = detection(label, 0.9, 500, 0.8);
+            let (word, for_people, _) = found(&[clear, unclear.clone()]);
+            assert_eq!((word, for_people), (label.as_str(), words));
         }
     }
 

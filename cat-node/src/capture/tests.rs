@@ -41,6 +41,8 @@ enum Life {
     Source(Vec<Step>),
     /// Too many threads hang, at this many attempts.
     Stuck(u32),
+    /// A server refuses until this time since the start.
+    RefusedUntil(u64),
     /// A path that does not exist.
     Fatal,
     /// A recording that is already at its end.
@@ -91,7 +93,10 @@ impl World {
                 Some(Life::AbsentUntil(until_ms)) if self.now_ns() < *until_ms * MS => {
                     return Err(SourceError::Reopen("no capture device found".into()));
                 }
-                Some(Life::AbsentUntil(_)) => {}
+                Some(Life::RefusedUntil(until_ms)) if self.now_ns() < *until_ms * MS => {
+                    return Err(SourceError::Refused("wrong password".into()));
+                }
+                Some(Life::AbsentUntil(_) | Life::RefusedUntil(_)) => {}
                 Some(Life::OpenHangs(ms)) => {
                     let ms = *ms;
                     script.pop_front();
@@ -396,6 +401,14 @@ fn flood_of_failures_is_retried_ever_more_slowly() {
     assert!(waits.iter().all(|&wait| wait <= 2_100), "{waits:?}");
     assert!(waits[10..].iter().all(|&wait| wait >= 1_000), "{waits:?}");
     assert!(waits[0] <= 300);
+}
+
+#[test]
+fn server_that_refuses_is_asked_once_a_minute_until_it_does_not() {
+    let outcome = run(vec![Life::RefusedUntil(100_000), Life::Source(vec![Step::Play(2000)])], defaults());
+    let opened_at_ms = &outcome.opened_at_ms;
+    assert!(opened_at_ms[..3].windows(2).all(|pair| pair[1] - pair[0] >= 60_000), "{opened_at_ms:?}");
+    assert!(outcome.reached_ms(SourceState::Capturing, 0) < 125_000);
 }
 
 #[test]

@@ -8,13 +8,10 @@
 use proto::{FRAME_SAMPLES, GapReason};
 use sound::SAMPLE_RATE_HZ;
 
+use crate::source::CARD_DRIFT_PPM;
+
 /// Length of a frame, in nanoseconds.
 pub(super) const FRAME_NS: u64 = 20_000_000;
-
-/// How far the crystal of a sound card may drift from the node's clock, in parts per million. The estimate of the
-/// capture time follows late arrivals no faster than this. Cards are within 100 ppm, and the drift of a cheap USB card
-/// and that of a cheap board can add up.
-const MAX_DRIFT_PPM: u64 = 500;
 
 /// Samples that arrive later than this, by the sample count, for [`LATE_FOR_NS`] without a break will not catch up: the
 /// device has dropped some and did not report it (a suspended machine or sound server).
@@ -64,6 +61,9 @@ enum Break {
 pub(super) struct Timeline {
     /// Samples per second and channel of the source that is open.
     rate_hz: u64,
+    /// How far the clock of the source may drift from the node's, in parts per million. The estimate of the capture
+    /// time follows late arrivals no faster than this.
+    drift_ppm: u64,
     /// Estimated capture time of the end of the newest sample.
     head_ns: u64,
     /// Samples per channel since the last break, without skipped ones.
@@ -89,6 +89,7 @@ impl Timeline {
     pub(super) fn new(start_ns: u64) -> Self {
         Self {
             rate_hz: u64::from(SAMPLE_RATE_HZ),
+            drift_ppm: CARD_DRIFT_PPM,
             head_ns: start_ns,
             fed: 0,
             framed: 0,
@@ -108,6 +109,11 @@ impl Timeline {
         self.head_ns = self.unframed_ns();
         (self.fed, self.framed, self.skip) = (0, 0, 0);
         self.rate_hz = u64::from(rate_hz.max(1));
+    }
+
+    /// The clock of the source may drift this much, in parts per million.
+    pub(super) fn tolerate(&mut self, drift_ppm: u64) {
+        self.drift_ppm = drift_ppm;
     }
 
     /// The source failed: there is a break before the next samples.
@@ -204,7 +210,7 @@ impl Timeline {
             self.break_by_clock(GapReason::Overrun);
             return;
         }
-        let creep_ns = span_ns * MAX_DRIFT_PPM / 1_000_000;
+        let creep_ns = span_ns * self.drift_ppm / 1_000_000;
         self.head_ns = (expected_ns + creep_ns).min(now_ns);
     }
 

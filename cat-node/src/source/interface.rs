@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// How far the crystal of a sound card may drift from the node's clock, in parts per million. Cards are within 100 ppm,
+/// and the drift of a cheap USB card and that of a cheap board can add up.
+pub const CARD_DRIFT_PPM: u64 = 500;
+
 /// The format that a source delivers, before the framer turns it into canonical audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceFormat {
@@ -33,6 +37,10 @@ pub enum SourceError {
     /// Reopen it after a while: the device is not there, was unplugged, or its sound server is gone.
     #[error("{0}")]
     Reopen(String),
+    /// Reopen it after a longer while: a server refuses, and asking it often would lock the user out. Somebody must
+    /// change a setting there.
+    #[error("{0}")]
+    Refused(String),
     /// A retry cannot help: the path does not exist, or the id is malformed.
     #[error("{0}")]
     Fatal(String),
@@ -48,6 +56,11 @@ pub trait Source: Send {
 
     /// Stable id of the device, or the path of the recording; empty when there is none.
     fn device(&self) -> &str;
+
+    /// How far its clock may drift from the node's, in parts per million. Sound that comes later than that was lost.
+    fn drift_ppm(&self) -> u64 {
+        CARD_DRIFT_PPM
+    }
 
     /// Appends interleaved samples, -1 to 1, to `samples`. Waits for them at most `max_wait`. A source that has no real
     /// time of its own (synthetic, WAV) is paced by the clock, within this wait.

@@ -1,19 +1,19 @@
-//! The microphone: ALSA through cpal.
+//! The microphone: a sound server ([`pulse`]), or ALSA through cpal.
 //!
-//! A stream is opened and dropped on a thread of its own (a keeper), because both may hang: dropping the stream of a
-//! sound server that was killed never returns if the two shared memory. A thread that hangs is abandoned. After eight
-//! of them nothing more is opened, and [`SourceError::Stuck`] says that only a restart of the process can help.
+//! A stream of ALSA is opened and dropped on a thread of its own (a keeper), because both may hang: dropping the stream
+//! of a sound server that was killed never returns if the two shared memory. A thread that hangs is abandoned. After
+//! eight of them nothing more is opened, and [`SourceError::Stuck`] says that only a restart of the process can help.
 //!
-//! Behind a sound server, cpal's thread uses more of the processor than with a card, 2 to 20 % of a core. ALSA's device
-//! for PulseAudio reports that it is ready at the first sample, while cpal waits for a whole period, so cpal polls
-//! without pause until the period is complete. Sleeping in the callback would prevent that, but loses samples, because
-//! the buffer holds only two periods.
+//! A sound server is not opened through ALSA's plug-in for it. That device reports that it is ready at the first
+//! sample, while cpal waits for a whole period, so cpal polls without pause until the period is complete: 2 to 20 % of
+//! a core.
 
 mod cards;
 mod devices;
 mod keeper;
 mod lookup;
 mod negotiate;
+mod pulse;
 mod ring;
 mod stream;
 
@@ -29,8 +29,9 @@ use crate::source::interface::{Read, Source, SourceError, SourceFormat};
 use cards::Meaning;
 pub use devices::{DeviceEntry, devices};
 use keeper::{Abandoned, KeepError, Keeper, keep};
-use lookup::{ADVICE, DEFAULT_DEVICE, card_devices, explain, find, not_found};
+use lookup::{ADVICE, BOTH_WAYS, DEFAULT_DEVICE, card_devices, explain, find, not_found};
 use negotiate::choices;
+use pulse::{NoAudio, PULSE};
 use ring::RingReader;
 use stream::{Realtime, Started, start};
 
@@ -53,6 +54,9 @@ pub fn check_id(id: &str) -> Result<(), String> {
     if id.trim().is_empty() {
         return Err("the id of the microphone is empty".into());
     }
+    if id.strip_prefix(PULSE) == Some(":") {
+        return Err("the name after microphone:pulse: is empty; give one that `cat-node devices` lists".into());
+    }
     if id.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!(
             "{id} is a card number, and card numbers change from boot to boot; give an id that `cat-node devices` lists"
@@ -61,12 +65,14 @@ pub fn check_id(id: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens the microphone with this id. `None`: the system's default. An id is one of
+/// Opens the microphone with this id. `None`: that of the sound server if there is one, otherwise ALSA's default. An id
+/// is one of
 ///
+/// - `pulse`, the default of the sound server (PulseAudio or PipeWire), or `pulse:NAME`, one of its other sources,
 /// - the short id or the name of a card: `Mic`, `USB PnP Sound Device`,
 /// - vendor and product of a USB device, and its serial number if it matters: `0d8c:013c`, `046d:0825:5B97E0A0`,
 /// - a USB port: `usb-0000:01:00.0-1.3` or `1-1.3`,
-/// - the name of any ALSA device: `default`, `pulse`, `hw:CARD=Mic,DEV=0`, `plughw:CARD=Mic`.
+/// - the name of any other ALSA device: `default`, `hw:CARD=Mic,DEV=0`, `plughw:CARD=Mic`.
 ///
 /// Every call looks the card up by its id, because its number may have changed.
 ///
@@ -74,23 +80,76 @@ pub fn check_id(id: &str) -> Result<(), String> {
 /// [`SourceError::Fatal`] if [`check_id`] rejects the id, [`SourceError::Stuck`] if too many threads hang in the sound
 /// system, otherwise [`SourceError::Reopen`].
 pub fn open(id: Option<&str>) -> Result<Box<dyn Source>, SourceError> {
-    let id = id.unwrap_or(DEFAULT_DEVICE).to_owned();
-    check_id(&id).map_err(SourceError::Fatal)?;
+    if let Some(id) = id {
+        check_id(id).map_err(SourceError::Fatal)?;
+    }
+    match id {
+        None => open_default(),
+        Some(PULSE) => open_pulse(None)?.map_err(no_audio),
+        Some(id) => match id.strip_prefix(PULSE).and_then(|rest| rest.strip_prefix(':')) {
+            Some(name) => open_pulse(Some(name))?.map_err(no_audio),
+            None => open_alsa(id),
+        },
+    }
+}
+
+/// The sound server's default, or ALSA's where there is no sound server. A server of a session that has left its
+/// socket, or that `PULSE_SERVER` names, is waited for: with its card in the node's hands it could not start again.
+fn open_default() -> Result<Box<dyn Source>, SourceError> {
+    match open_pulse(None)? {
+        Err(NoAudio::NoServer | NoAudio::NoMicrophone) => open_alsa(DEFAULT_DEVICE),
+        Err(NoAudio::NotOurs(why)) => {
+            debug!(%why, "the sound server is not used");
+            open_alsa(DEFAULT_DEVICE)
+        }
+        opened => opened.map_err(no_audio),
+    }
+}
+
+fn open_pulse(name: Option<&str>) -> Result<Result<Box<dyn Source>, NoAudio>, SourceError> {
+    let name = name.map(str::to_owned);
+    // On a thread, because looking up the name of a host may take long. The thread ends at once afterwards.
+    let opened = on_keeper("sound-server", move || pulse::open(name.as_deref()).map(|pulse| (pulse, ())))?;
+    Ok(opened.map(|(pulse, _keeper)| Box::new(pulse) as Box<dyn Source>))
+}
+
+fn no_audio(why: NoAudio) -> SourceError {
+    SourceError::Reopen(match why {
+        NoAudio::NoServer => format!("no sound server found; {BOTH_WAYS}"),
+        NoAudio::NoMicrophone => format!("the sound server has no microphone; {ADVICE}"),
+        NoAudio::NotOurs(why) | NoAudio::Other(why) => why,
+    })
+}
+
+fn open_alsa(id: &str) -> Result<Box<dyn Source>, SourceError> {
+    let id = id.to_owned();
+    let (opened, keeper) = on_keeper("microphone", move || open_here(&id))?.map_err(SourceError::Reopen)?;
+    let Opened { reader, realtime, format, device } = opened;
+    Ok(Box::new(Microphone { reader, realtime, format, device, _keeper: keeper }))
+}
+
+/// Opens something on a thread of its own. The inner error is that of `open`.
+fn on_keeper<Info, Kept, E>(
+    name: &str,
+    open: impl FnOnce() -> Result<(Info, Kept), E> + Send + 'static,
+) -> Result<Result<(Info, Keeper), E>, SourceError>
+where
+    Info: Send + 'static,
+    E: Send + 'static,
+{
     if ABANDONED.load(Ordering::Acquire) >= MOST_ABANDONED {
         let why =
             format!("{MOST_ABANDONED} threads hang in the sound system, so no microphone is opened; restart cat-node");
         return Err(SourceError::Stuck(why));
     }
-    let (opened, keeper) = keep("microphone", &ABANDONED, OPEN_DEADLINE, CLOSE_DEADLINE, move || open_here(&id))
-        .map_err(|error| {
-            SourceError::Reopen(match error {
-                KeepError::Open(why) => why,
-                KeepError::TimedOut => format!("the microphone did not open within {} s", OPEN_DEADLINE.as_secs()),
-                KeepError::Thread(why) => format!("the microphone cannot be opened: {why}"),
-            })
-        })?;
-    let Opened { reader, realtime, format, device } = opened;
-    Ok(Box::new(Microphone { reader, realtime, format, device, _keeper: keeper }))
+    match keep(name, &ABANDONED, OPEN_DEADLINE, CLOSE_DEADLINE, open) {
+        Ok(opened) => Ok(Ok(opened)),
+        Err(KeepError::Open(error)) => Ok(Err(error)),
+        Err(KeepError::TimedOut) => {
+            Err(SourceError::Reopen(format!("the microphone did not open within {} s", OPEN_DEADLINE.as_secs())))
+        }
+        Err(KeepError::Thread(why)) => Err(SourceError::Reopen(format!("the microphone cannot be opened: {why}"))),
+    }
 }
 
 struct Microphone {
@@ -180,12 +239,21 @@ mod tests {
             assert!(check_id(id).unwrap_err().contains("cat-node devices"));
             assert!(matches!(open(Some(id)), Err(SourceError::Fatal(_))));
         }
-        assert!(check_id(" ").is_err());
+        assert!(check_id(" ").is_err() && check_id("pulse:").is_err());
     }
 
     #[test]
     fn ids_of_all_kinds_are_accepted() {
-        for id in ["default", "Mic", "0d8c:013c", "1-1.3", "hw:CARD=Mic,DEV=0", "USB PnP Sound Device"] {
+        for id in [
+            "default",
+            "pulse",
+            "pulse:room.monitor",
+            "Mic",
+            "0d8c:013c",
+            "1-1.3",
+            "hw:CARD=Mic,DEV=0",
+            "USB PnP Sound Device",
+        ] {
             assert_eq!(check_id(id), Ok(()));
         }
     }

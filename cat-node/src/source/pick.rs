@@ -42,6 +42,10 @@ impl Source for Picked {
         self.source.device()
     }
 
+    fn drift_ppm(&self) -> u64 {
+        self.source.drift_ppm()
+    }
+
     fn read(&mut self, samples: &mut Vec<f32>, max_wait: Duration) -> Result<Read, SourceError> {
         let before = samples.len();
         let read = self.source.read(samples, max_wait)?;

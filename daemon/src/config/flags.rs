@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use clap::builder::Resettable;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
@@ -14,7 +14,7 @@ use super::environment::Variables;
 use super::kind::Kind;
 use super::layers::{self, Loaded};
 use super::value::{Assignment, Given};
-use super::{ConfigError, Key, Origin, Settings, keys, mask_passwords};
+use super::{ConfigError, Key, Origin, Settings, keys, mask_passwords, mask_url};
 
 /// Selects the settings that are flags of a command.
 pub trait Selection: 'static {
@@ -162,8 +162,25 @@ pub fn print_line_error(error: &clap::Error) {
 /// The text of an error, if it has a password to mask.
 fn without_passwords(error: &clap::Error) -> Option<String> {
     let text = error.to_string();
-    let masked = mask_passwords(&text);
+    let masked = match (error.kind(), error.get(ContextKind::InvalidValue)) {
+        // The reason quotes what may be shown of it. Its path may be a secret.
+        (ErrorKind::ValueValidation, Some(ContextValue::String(value))) => {
+            text.replace(&format!("'{value}'"), &format!("'{}'", without_path(value)))
+        }
+        _ => text.clone(),
+    };
+    let masked = mask_passwords(&masked);
     (masked != text).then(|| masked.into_owned())
+}
+
+/// A URL that cannot be used, with `***` for its path and what follows it. Other texts stay.
+fn without_path(text: &str) -> String {
+    let masked = mask_url(text);
+    let path = masked.find("://").and_then(|scheme| Some(scheme + 3 + masked[scheme + 3..].find(['/', '?', '#'])? + 1));
+    match path {
+        Some(path) if path < masked.len() => format!("{}***", &masked[..path]),
+        _ => masked.into_owned(),
+    }
 }
 
 /// The flag for the config file.
@@ -217,5 +234,8 @@ mod tests {
         let text = without_passwords(&line("ftp://anna:98765@host")).unwrap();
         assert!(text.contains("ftp://anna:***@host") && !text.contains("98765"), "{text}");
         assert_eq!(without_passwords(&line("ftp://host")), None);
+        let path = line("ftp://host/password=98765");
+        let text = without_passwords(&path).unwrap();
+        assert!(text.contains("invalid value 'ftp://host/***' for"), "{text}");
     }
 }

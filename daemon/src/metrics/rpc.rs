@@ -158,6 +158,13 @@ pub struct Counted {
     call: Option<Call>,
 }
 
+/// A body that belongs to no counted call.
+impl From<Body> for Counted {
+    fn from(body: Body) -> Self {
+        Self { body, call: None }
+    }
+}
+
 impl HttpBody for Counted {
     type Data = Bytes;
     type Error = Status;

@@ -13,12 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use super::certificate::{NoClock, TlsError, credentials, provider};
-use super::peer_certificate::Expected;
+use super::peer_certificate::{Expected, key_in};
 use super::server::HANDSHAKE_TIMEOUT;
-use crate::identity::{Fingerprint, Key};
+use crate::identity::{Fingerprint, Key, PublicKey};
 
 /// A connection of a client with TLS.
 pub type TlsStream<S> = tokio_rustls::client::TlsStream<S>;
+
+/// The key that the server has proved to hold.
+///
+/// # Errors
+/// If the handshake is not complete.
+pub fn server_key<S>(stream: &TlsStream<S>) -> io::Result<PublicKey> {
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = certificate.ok_or_else(|| io::Error::other("the server has shown no certificate"))?;
+    key_in(certificate).map_err(io::Error::other)
+}
 
 /// Makes connections to servers with expected keys. Clones share the configuration.
 #[derive(Clone)]
@@ -38,6 +48,19 @@ impl TlsClient {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(key: Arc<Key>, expected: Vec<Fingerprint>) -> Result<Self, TlsError> {
+        Self::with(key, Some(expected))
+    }
+
+    /// Shows `key` to servers, and accepts any key. For pairing alone: [`server_key`] then says which key it is, and
+    /// nothing may be believed until the pairing has proved it.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn to_anybody(key: Arc<Key>) -> Result<Self, TlsError> {
+        Self::with(key, None)
+    }
+
+    fn with(key: Arc<Key>, expected: Option<Vec<Fingerprint>>) -> Result<Self, TlsError> {
         let provider = provider();
         let expected = Expected { fingerprints: expected, algorithms: provider.signature_verification_algorithms };
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(NoClock))

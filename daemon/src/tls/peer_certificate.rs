@@ -47,7 +47,8 @@ fn refusal(why: Refused) -> Error {
 /// Accepts servers with one of the expected keys.
 #[derive(Debug)]
 pub(super) struct Expected {
-    pub(super) fingerprints: Vec<Fingerprint>,
+    /// `None`: any key.
+    pub(super) fingerprints: Option<Vec<Fingerprint>>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -61,7 +62,7 @@ impl ServerCertVerifier for Expected {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let fingerprint = key_in(certificate)?.fingerprint();
-        if self.fingerprints.contains(&fingerprint) {
+        if self.fingerprints.as_ref().is_none_or(|expected| expected.contains(&fingerprint)) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(refusal(Refused::Unexpected(fingerprint)))

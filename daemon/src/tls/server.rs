@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use super::certificate::{NoClock, TlsError, credentials, provider};
+use super::keyring::Rights;
 use super::peer_certificate::{Any, key_in};
 use crate::identity::Key;
 use crate::opening::{Opening, PeerKey};
@@ -52,6 +53,8 @@ impl Policy {
 pub struct TlsServer {
     acceptor: TlsAcceptor,
     policy: Policy,
+    /// `None`: any key may call everything.
+    rights: Option<Rights>,
 }
 
 impl std::fmt::Debug for TlsServer {
@@ -75,7 +78,13 @@ impl TlsServer {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), policy })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), policy, rights: None })
+    }
+
+    /// Limits what clients may call by their keys.
+    #[must_use]
+    pub fn with_rights(self, rights: Rights) -> Self {
+        Self { rights: Some(rights), ..self }
     }
 
     async fn begin(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<(TlsOrPlain, Option<PeerKey>)> {
@@ -107,5 +116,47 @@ impl Opening for TlsServer {
     async fn open(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<(TlsOrPlain, Option<PeerKey>)> {
         let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.begin(stream, peer));
         begun.await.unwrap_or_else(|late| Err(late.into()))
+    }
+
+    fn allows(&self, key: Option<&PeerKey>, path: &str) -> bool {
+        self.rights.as_ref().zip(key).is_none_or(|(rights, PeerKey(key))| rights.allow(key.fingerprint(), path))
+    }
+
+    fn is_stranger(&self, PeerKey(key): PeerKey) -> bool {
+        self.rights.as_ref().is_some_and(|rights| !rights.keyring.trusts(key.fingerprint()))
+    }
+
+    async fn revoked(&self, PeerKey(key): PeerKey) {
+        match &self.rights {
+            Some(rights) => rights.keyring.revoked(key.fingerprint()).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// With TLS, or without: a program that has no key yet.
+impl Opening for Option<TlsServer> {
+    type Stream = TlsOrPlain;
+
+    async fn open(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<(TlsOrPlain, Option<PeerKey>)> {
+        match self {
+            Some(tls) => tls.open(stream, peer).await,
+            None => Ok((TlsOrPlain::Left(stream), None)),
+        }
+    }
+
+    fn allows(&self, key: Option<&PeerKey>, path: &str) -> bool {
+        self.as_ref().is_none_or(|tls| tls.allows(key, path))
+    }
+
+    fn is_stranger(&self, key: PeerKey) -> bool {
+        self.as_ref().is_some_and(|tls| tls.is_stranger(key))
+    }
+
+    async fn revoked(&self, key: PeerKey) {
+        match self {
+            Some(tls) => tls.revoked(key).await,
+            None => std::future::pending().await,
+        }
     }
 }

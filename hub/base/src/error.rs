@@ -52,8 +52,16 @@ pub enum Code {
     TooManyAnalyses,
     /// The maximum number of live audio streams is open: try again later.
     TooManyLiveStreams,
+    /// The maximum number of archives is being written: try again later.
+    TooManyArchives,
     /// The hub's config disables it.
     SwitchedOff,
+    /// The request needs a log-in or a token.
+    Unauthenticated,
+    /// The role of the user or token does not allow the request.
+    Forbidden,
+    /// Too many log-ins failed, or too many are being checked: try again later.
+    TooManyAttempts,
     /// A page of another site tried to change something.
     ForeignOrigin,
     /// The request names a host that the hub does not know: add the name to `[page] hosts`.
@@ -89,7 +97,11 @@ const ALL: &[Code] = {
         TooManyUpdateStreams,
         TooManyAnalyses,
         TooManyLiveStreams,
+        TooManyArchives,
         SwitchedOff,
+        Unauthenticated,
+        Forbidden,
+        TooManyAttempts,
         ForeignOrigin,
         UnknownHost,
         Unavailable(Node),
@@ -146,7 +158,11 @@ impl Code {
             Self::TooManyLiveStreams => {
                 ("too_many_listeners", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted)
             }
+            Self::TooManyArchives => ("too_many_archives", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::SwitchedOff => ("switched_off", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
+            Self::Unauthenticated => ("unauthenticated", StatusCode::UNAUTHORIZED, GrpcCode::Unauthenticated),
+            Self::Forbidden => ("forbidden", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
+            Self::TooManyAttempts => ("too_many_attempts", StatusCode::TOO_MANY_REQUESTS, GrpcCode::ResourceExhausted),
             Self::ForeignOrigin => ("foreign_origin", StatusCode::FORBIDDEN, GrpcCode::PermissionDenied),
             Self::UnknownHost => ("unknown_host", StatusCode::MISDIRECTED_REQUEST, GrpcCode::PermissionDenied),
             Self::Unavailable(who) => {

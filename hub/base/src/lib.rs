@@ -1,10 +1,12 @@
 //! What every crate of the hub shares. This crate depends on no other crate of the hub.
 
+pub mod allowance;
 pub mod clock;
 pub mod error;
 pub mod links;
 pub mod peer;
 pub mod places;
+pub mod raven;
 pub mod role;
 pub mod route;
 pub mod table;

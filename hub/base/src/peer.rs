@@ -1,9 +1,12 @@
 //! How one role of the hub calls another: over gRPC, or by a function call if both run in this process.
 
+use std::io;
 use std::time::Duration;
 
 use daemon::tls::TlsClient;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, StdError};
@@ -73,6 +76,24 @@ pub fn channel(url: &str) -> Result<Channel, tonic::transport::Error> {
 /// If `url` is not a valid URL.
 pub fn channel_along(url: &str, route: &Route, tls: Option<TlsClient>) -> Result<Channel, tonic::transport::Error> {
     Ok(route.channel(&endpoint(url)?, tls))
+}
+
+/// A channel over the one connection that `take` gives, for a peer that must not change. It fails once that is gone.
+///
+/// # Errors
+/// If `url` is not a valid URL, or the connection does not speak HTTP/2.
+pub async fn connected<S>(
+    url: &str,
+    take: impl Fn() -> Option<S> + Send + Sync + 'static,
+) -> Result<Channel, tonic::transport::Error>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let connect = tower::service_fn(move |_: Uri| {
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the connection is gone");
+        std::future::ready(take().map(TokioIo::new).ok_or_else(gone))
+    });
+    endpoint(url)?.connect_with_connector(connect).await
 }
 
 fn endpoint(url: &str) -> Result<Endpoint, tonic::transport::Error> {

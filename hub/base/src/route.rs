@@ -176,11 +176,16 @@ impl Route {
         endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
             let (route, tls) = (route.clone(), tls.clone());
             async move {
-                let line = route.dial(uri).await?;
-                Ok::<_, io::Error>(TokioIo::new(match tls {
-                    None => Either::Left(line),
-                    Some(tls) => Either::Right(Box::new(tls.connect(line).await?)),
-                }))
+                let line = route.clone().dial(uri).await?;
+                let Some(tls) = tls else { return Ok(TokioIo::new(Either::Left(line))) };
+                match tls.connect(line).await {
+                    Ok(stream) => Ok::<_, io::Error>(TokioIo::new(Either::Right(Box::new(stream)))),
+                    Err(error) => {
+                        // Another key, or none: the peer may be at another address.
+                        route.leave();
+                        Err(error)
+                    }
+                }
             }
         }))
     }

@@ -1,16 +1,12 @@
 //! The end of the socket of a command such as `hub nodes`.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use daemon::cause::cause;
+use daemon::control;
 
-use crate::protocol::{Answer, Command, Failure, MAX_ANSWER_BYTES, Request, VERSION};
-
-/// How long the hub may be silent. The hub itself gives up earlier.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::protocol::{Answer, Command, Failure, Request, VERSION};
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -34,24 +30,15 @@ pub enum ControlError {
 /// # Errors
 /// See [`ControlError`].
 pub fn ask(socket: &Path, command: Command) -> Result<Answer, ControlError> {
-    let stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+    let broken = |error| ControlError::Broken(socket.to_owned(), error);
+    let line = serde_json::to_vec(&Request { version: VERSION, command }).map_err(|error| broken(error.into()))?;
+    let answer = control::ask(socket, line).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NoHub(socket.to_owned()),
         io::ErrorKind::PermissionDenied => ControlError::Denied(socket.to_owned()),
-        _ => ControlError::Broken(socket.to_owned(), error),
+        _ => broken(error),
     })?;
-    match exchange(&stream, command).map_err(|error| ControlError::Broken(socket.to_owned(), error))? {
+    match serde_json::from_str(&answer).map_err(|error| broken(error.into()))? {
         Answer::Error(failure) => Err(ControlError::Refused(failure)),
         answer => Ok(answer),
     }
-}
-
-fn exchange(mut stream: &UnixStream, command: Command) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(DEADLINE))?;
-    stream.set_write_timeout(Some(DEADLINE))?;
-    let mut line = serde_json::to_vec(&Request { version: VERSION, command }).map_err(io::Error::other)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MAX_ANSWER_BYTES)).read_line(&mut answer)?;
-    serde_json::from_str(&answer).map_err(io::Error::other)
 }

@@ -3,12 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use daemon::config::Variables;
-
-/// Name of the socket in its folder.
-const SOCKET: &str = "control.sock";
-
-/// The variable by which systemd names the runtime folder of a service.
-const RUNTIME: &str = "RUNTIME_DIRECTORY";
+use daemon::control::{self, SOCKET};
 
 /// The runtime folder of the service of the Debian package.
 const SERVICE_FOLDER: &str = "/run/meowlink-hub";
@@ -18,9 +13,7 @@ pub const SERVICE_DATA: &str = "/var/lib/meowlink-hub";
 
 /// Where a hub makes its socket: in systemd's `$RUNTIME_DIRECTORY`, else in its data folder.
 pub fn of_hub(variables: &Variables, data_dir: &Path) -> PathBuf {
-    let runtime = variables.get(RUNTIME).and_then(|folders| folders.to_str());
-    let runtime = runtime.and_then(|folders| folders.split(':').next()).map(PathBuf::from);
-    runtime.filter(|folder| folder.is_absolute()).unwrap_or_else(|| data_dir.to_owned()).join(SOCKET)
+    control::place(variables, data_dir)
 }
 
 /// Where a command looks for the socket: in the given data folder, else in the runtime folder of the service, else in
@@ -48,7 +41,7 @@ mod tests {
 
     #[test]
     fn socket_is_in_the_runtime_folder_or_else_with_the_data() {
-        let with = |folder: &str| [(RUNTIME, folder)].into_iter().collect::<Variables>();
+        let with = |folder: &str| [("RUNTIME_DIRECTORY", folder)].into_iter().collect::<Variables>();
         assert_eq!(of_hub(&with("/run/a:/run/b"), Path::new("/d")), Path::new("/run/a/control.sock"));
         assert_eq!(of_hub(&with("relative"), Path::new("/d")), Path::new("/d/control.sock"));
         assert_eq!(of_hub(&Variables::default(), Path::new("/d")), Path::new("/d/control.sock"));

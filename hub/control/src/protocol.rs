@@ -5,12 +5,6 @@ use serde::{Deserialize, Serialize};
 /// Version of the lines. A hub that knows another version answers with an error.
 pub const VERSION: u32 = 1;
 
-/// Longest line of a client, in bytes.
-pub const MAX_REQUEST_BYTES: u64 = 4 << 10;
-
-/// Longest line of the hub, in bytes: the answer about 128 nodes has about 100 KB.
-pub const MAX_ANSWER_BYTES: u64 = 1 << 20;
-
 /// What a client sends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
@@ -39,11 +33,80 @@ pub enum Command {
         /// The node.
         name: String,
     },
-    /// Take an admission back.
+    /// Pair with a node.
+    PairNode {
+        /// The code that the node shows.
+        code: String,
+        /// Where the node is: `HOST` or `HOST:PORT`. `None`: the waiting nodes that show a code are tried.
+        #[serde(default)]
+        host: Option<String>,
+    },
+    /// Take an admission or a pairing back.
     ForgetNode {
         /// The node.
         name: String,
     },
+    /// Something about users and tokens.
+    People(PeopleCommand),
+}
+
+/// A command about users and tokens of programs. Roles are words: `viewer`, `listener`, `owner`, `admin`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum PeopleCommand {
+    /// List the users.
+    ListUsers,
+    /// Add a user.
+    AddUser {
+        /// The name to log in with.
+        name: String,
+        /// The role. `None`: admin for the first user, viewer for others.
+        role: Option<String>,
+        /// The password.
+        password: String,
+    },
+    /// Change the password of a user, and end the user's sessions.
+    SetPassword {
+        /// The user.
+        name: String,
+        /// The password.
+        password: String,
+    },
+    /// Change the role of a user.
+    SetRole {
+        /// The user.
+        name: String,
+        /// The role.
+        role: String,
+    },
+    /// Remove a user.
+    RemoveUser {
+        /// The user.
+        name: String,
+    },
+    /// List the tokens.
+    ListTokens,
+    /// Make a token.
+    AddToken {
+        /// The name of the token.
+        name: String,
+        /// The role.
+        role: String,
+        /// After how many days it expires. `None`: never.
+        days: Option<u32>,
+    },
+    /// Remove a token.
+    RemoveToken {
+        /// The token.
+        name: String,
+    },
+}
+
+impl std::fmt::Debug for PeopleCommand {
+    /// Without names and passwords.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("PeopleCommand")
+    }
 }
 
 /// What the hub answers.
@@ -52,7 +115,7 @@ pub enum Command {
 pub enum Answer {
     /// All nodes.
     Nodes(NodeList),
-    /// The URLs of the nodes that the command was about.
+    /// The URLs of the nodes, or the users or tokens, that the command was about.
     Done(Vec<String>),
     /// The admission of a node was taken back.
     Forgotten {
@@ -61,8 +124,42 @@ pub enum Answer {
         /// The hub admits every node, so it admits this one again after its next start.
         until_restart: bool,
     },
+    /// All users.
+    Users(Vec<UserLine>),
+    /// All tokens.
+    Tokens(Vec<TokenLine>),
+    /// The text of a new token. The hub does not keep it.
+    Token(String),
     /// The command failed.
     Error(Failure),
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserLine {
+    /// The name to log in with.
+    pub name: String,
+    /// The role.
+    pub role: String,
+    /// When the user was added, RFC 3339 in UTC.
+    pub created_at: String,
+    /// Last use of a session, RFC 3339 in UTC, to ten minutes.
+    pub used_at: Option<String>,
+}
+
+/// A token of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLine {
+    /// The name of the token.
+    pub name: String,
+    /// The role.
+    pub role: String,
+    /// When it was made, RFC 3339 in UTC.
+    pub created_at: String,
+    /// When it expires, RFC 3339 in UTC. `None`: never.
+    pub expires_at: Option<String>,
+    /// Last use, RFC 3339 in UTC, to ten minutes.
+    pub used_at: Option<String>,
 }
 
 /// Why a command failed.
@@ -121,4 +218,7 @@ pub struct NewNode {
     pub addresses: Vec<String>,
     /// Since when it waits, RFC 3339 in UTC.
     pub since: String,
+    /// It answers only after it is paired: `hub pair`.
+    #[serde(default)]
+    pub needs_code: bool,
 }

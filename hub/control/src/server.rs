@@ -1,113 +1,46 @@
 //! The hub's end of the socket.
 
-use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use daemon::quiet::Quiet;
+use daemon::control::Socket;
 use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
 use hub_nodes::{Node, Nodes, WaitingNode};
+use hub_people::People;
 use hub_watch::admission::{Admission, By, Forgotten};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tracing::warn;
 
-use crate::protocol::{Answer, Command, Failure, KnownNode, MAX_REQUEST_BYTES, NewNode, NodeList, Request, VERSION};
-
-/// Most connections at a time. Others wait in the queue of the system.
-const MAX_CONNECTIONS: usize = 8;
-
-/// Time for a whole exchange, from the connection to the last byte of the answer.
-const EXCHANGE_DEADLINE: Duration = Duration::from_secs(15);
-
-/// Wait after a connection could not be accepted.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
-
-/// How often the same failure is logged.
-const LOG_PERIOD: Duration = Duration::from_secs(600);
-
-/// Rights of the socket: its owner and the group of the service may give commands.
-const MODE: u32 = 0o660;
+use crate::protocol::{Answer, Command, Failure, KnownNode, NewNode, NodeList, Request, VERSION};
 
 /// Tells the condition of a node, as in `/readyz`.
 pub type ConditionOf = Arc<dyn Fn(&Node) -> &'static str + Send + Sync>;
 
-/// The socket of a hub. The file is removed when this is dropped.
-#[derive(Debug)]
-pub struct Socket {
-    listener: UnixListener,
-    path: PathBuf,
+/// What the commands are about.
+#[derive(Clone)]
+pub struct Running {
+    /// The nodes of the hub.
+    pub nodes: Nodes,
+    /// Which discovered nodes are admitted.
+    pub admission: Admission,
+    /// Users and tokens.
+    pub people: People,
+    /// Tells the condition of a node.
+    pub condition: ConditionOf,
 }
 
-impl Socket {
-    /// Makes the socket. One that an earlier hub left behind is replaced.
-    ///
-    /// # Errors
-    /// If the path has another kind of file, or the folder cannot be written.
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        match std::fs::symlink_metadata(path) {
-            Ok(file) if file.file_type().is_socket() => std::fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is no socket")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE))?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
-    /// Answers commands until `stop`.
-    pub async fn serve(self, nodes: Nodes, admission: Admission, condition: ConditionOf, stop: CancellationToken) {
-        let mut exchanges = JoinSet::new();
-        let mut quiet = Quiet::new(LOG_PERIOD);
-        loop {
-            tokio::select! {
-                accepted = self.listener.accept(), if exchanges.len() < MAX_CONNECTIONS => match accepted {
-                    Ok((stream, _)) => {
-                        let (nodes, admission, condition) = (nodes.clone(), admission.clone(), condition.clone());
-                        exchanges.spawn(async move {
-                            let done = exchange(stream, &nodes, &admission, &condition);
-                            // A client that is too slow or gone gets no answer.
-                            let _ = tokio::time::timeout(EXCHANGE_DEADLINE, done).await;
-                        });
-                    }
-                    Err(error) => {
-                        if let Some(suppressed_lines) = quiet.allow() {
-                            warn!(%error, suppressed_lines, "cannot accept a command");
-                        }
-                        tokio::time::sleep(ACCEPT_AGAIN).await;
-                    }
-                },
-                Some(_) = exchanges.join_next() => {}
-                () = stop.cancelled() => return,
-            }
-        }
-    }
+/// Answers commands on a socket until `stop`.
+pub async fn serve(socket: Socket, running: Running, stop: CancellationToken) {
+    let answer = move |line: String| {
+        let running = running.clone();
+        async move { answer(&line, &running).await }
+    };
+    socket.serve(answer, stop).await;
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
-        // A socket that stays is replaced at the next start.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-async fn exchange(
-    mut stream: UnixStream,
-    nodes: &Nodes,
-    admission: &Admission,
-    condition: &ConditionOf,
-) -> io::Result<()> {
-    let mut line = String::new();
-    let (read, mut write) = stream.split();
-    BufReader::new(read.take(MAX_REQUEST_BYTES)).read_line(&mut line).await?;
-    let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(Request { version: VERSION, command }) => run(command, nodes, admission, condition).await,
+async fn answer(line: &str, running: &Running) -> Vec<u8> {
+    let answer = match serde_json::from_str::<Request>(line) {
+        Ok(Request { version: VERSION, command }) => run(command, running).await,
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
         }
@@ -115,20 +48,18 @@ async fn exchange(
     };
     let answer = answer
         .unwrap_or_else(|Error { code, message }| Answer::Error(Failure { code: code.as_str().to_owned(), message }));
-    let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
-    bytes.push(b'\n');
-    write.write_all(&bytes).await?;
-    write.shutdown().await
+    serde_json::to_vec(&answer).unwrap_or_default()
 }
 
-async fn run(command: Command, nodes: &Nodes, admission: &Admission, condition: &ConditionOf) -> Result<Answer, Error> {
+async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
+    let Running { nodes, admission, people, condition } = running;
     let done = |url: String| Answer::Done(vec![url]);
     Ok(match command {
         Command::ListNodes => Answer::Nodes(list(nodes, condition)),
         Command::AdmitNode { name } => done(admission.admit(&name, By::Command).await?.url),
         Command::AdmitAllNodes => {
             let mut admitted = Vec::new();
-            for node in nodes.waiting() {
+            for node in nodes.waiting().into_iter().filter(|node| !node.needs_code) {
                 match admission.admit(&node.key, By::Command).await {
                     Ok(node) => admitted.push(node.url),
                     // It was withdrawn meanwhile, or cannot be admitted: the others can.
@@ -138,10 +69,12 @@ async fn run(command: Command, nodes: &Nodes, admission: &Admission, condition: 
             Answer::Done(admitted)
         }
         Command::RefuseNode { name } => done(admission.refuse(&name).await?.url),
+        Command::PairNode { code, host } => done(admission.pair(&code, host.as_deref()).await?),
         Command::ForgetNode { name } => {
             let Forgotten { url, until_restart } = admission.forget(&name).await?;
             Answer::Forgotten { url, until_restart }
         }
+        Command::People(command) => crate::people::run(command, people).await?,
     })
 }
 
@@ -156,9 +89,9 @@ fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
         addresses: node.addresses().iter().map(ToString::to_string).collect(),
     });
     let waiting = nodes.waiting().into_iter().map(|node| {
-        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
+        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns, needs_code } = node;
         let addresses = addresses.iter().map(ToString::to_string).collect();
-        NewNode { key, url, node_id, cat, version, addresses, since: rfc3339(since_ns) }
+        NewNode { key, url, node_id, cat, version, addresses, since: rfc3339(since_ns), needs_code }
     });
     NodeList { nodes: known.collect(), waiting: waiting.collect() }
 }
@@ -166,23 +99,31 @@ fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+    use std::path::Path;
+    use std::time::Duration;
 
     use hub_nodes::testing::{FakeNode, announce};
     use hub_store::{Access, Store};
 
     use super::*;
     use crate::client::{self, ControlError};
+    use crate::protocol::PeopleCommand;
 
     async fn serving(path: &Path, dir: &Path) -> CancellationToken {
         let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
-        let admission = Admission::open(nodes.clone(), Store::open(dir, Access::Keeper).unwrap()).await.unwrap();
+        let store = Store::open(dir, Access::Keeper).unwrap();
+        let people = People::new(store.clone());
+        let admission = Admission::open(nodes.clone(), store).await.unwrap();
         let address = FakeNode::with(vec![]).serve().await;
         for host in ["attic", "cellar", "shed"] {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
         let stop = CancellationToken::new();
-        tokio::spawn(Socket::bind(path).unwrap().serve(nodes, admission, Arc::new(|_: &Node| "ok"), stop.clone()));
+        let condition: ConditionOf = Arc::new(|_: &Node| "ok");
+        let running = Running { nodes, admission, people, condition };
+        tokio::spawn(serve(Socket::bind(path).unwrap(), running, stop.clone()));
         stop
     }
 
@@ -202,7 +143,7 @@ mod tests {
         // Left behind by a hub that was killed.
         drop(StdListener::bind(&path).unwrap());
         let _stop = serving(&path, dir.path()).await;
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
 
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (1, 3));
@@ -222,6 +163,38 @@ mod tests {
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (2, 0));
         assert_eq!((list.nodes[1].condition.as_str(), list.nodes[1].addresses.len()), ("ok", 1));
+    }
+
+    #[tokio::test]
+    async fn commands_add_and_remove_users_and_tokens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let _stop = serving(&path, dir.path()).await;
+        let people = |command| ask(&path, Command::People(command));
+        for (user, added) in [("anna", "anna (admin)"), ("ben", "ben (viewer)")] {
+            let add = PeopleCommand::AddUser { name: name(user), role: None, password: name("correct horse") };
+            assert_eq!(people(add).await.unwrap(), Answer::Done(vec![name(added)]));
+        }
+        let role = PeopleCommand::SetRole { name: name("ben"), role: name("king") };
+        assert!(people(role).await.unwrap_err().to_string().contains("unknown role \"king\""));
+        let Answer::Users(users) = people(PeopleCommand::ListUsers).await.unwrap() else { panic!("no users") };
+        assert_eq!(users.iter().map(|user| user.role.as_str()).collect::<Vec<_>>(), ["admin", "viewer"]);
+        for user in ["ben", "anna"] {
+            people(PeopleCommand::RemoveUser { name: name(user) }).await.unwrap();
+        }
+        // The mark of users that were lost with the database: the next one is the first again.
+        std::fs::write(dir.path().join("users-exist"), "").unwrap();
+        let add = PeopleCommand::AddUser { name: name("carla"), role: None, password: name("correct horse") };
+        assert_eq!(people(add).await.unwrap(), Answer::Done(vec![name("carla (admin)")]));
+        people(PeopleCommand::RemoveUser { name: name("carla") }).await.unwrap();
+        let add = PeopleCommand::AddToken { name: name("grafana"), role: name("viewer"), days: Some(90) };
+        let Answer::Token(token) = people(add).await.unwrap() else { panic!("no token") };
+        assert!(token.starts_with("meowlink_"));
+        let Answer::Tokens(tokens) = people(PeopleCommand::ListTokens).await.unwrap() else { panic!("no tokens") };
+        assert!(tokens.len() == 1 && tokens[0].expires_at.is_some());
+        let remove = || PeopleCommand::RemoveToken { name: name("grafana") };
+        people(remove()).await.unwrap();
+        assert!(people(remove()).await.unwrap_err().to_string().contains("there is no token"));
     }
 
     #[tokio::test]

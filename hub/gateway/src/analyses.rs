@@ -11,6 +11,7 @@ use hub_store::analyses::{AnalysisFilter, AnalysisStatus, StoredAnalysis};
 use serde::{Deserialize, Serialize};
 use sound::SAMPLE_RATE_HZ;
 use sound::detection::Detection;
+use sound::verdict::Finding;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -76,6 +77,9 @@ struct AnalysisAnswer {
     /// The verdict as a sentence.
     #[schema(example = "Tom is Hungry Cat")]
     result: Option<String>,
+    /// What was found: `no_cat`, `uncertain` (a cat whose context is unclear), `waiting_for_food`, `isolation` or
+    /// `brushing`. Null while the analysis runs, or if no audio was received.
+    finding: Option<&'static str>,
     /// Highest detection score, 0 to 1: how likely the audio contains a cat.
     cat_score: Option<f32>,
     /// Messages received from the node, at most 30.
@@ -191,6 +195,11 @@ impl From<StoredAnalysis> for AnalysisAnswer {
             ended_at: stored.ended_at_ns.map(time::rfc3339),
             verdict: stored.verdict.map(|verdict| verdict.as_str()),
             result: stored.verdict.map(|verdict| verdict.sentence(&stored.cat)),
+            // Of a node that sent no sound, nobody can say whether there was a cat.
+            finding: stored
+                .verdict
+                .filter(|_| stored.heard_samples > 0)
+                .map(|verdict| Finding::new(verdict, stored.detection_count as usize).as_str()),
             cat: stored.cat,
             node: stored.node,
             cat_score: stored.cat_score,

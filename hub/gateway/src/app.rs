@@ -9,6 +9,7 @@ use hub_listen::Live;
 use hub_nodes::{Node, Nodes};
 use hub_owner::client::OwnerCaller;
 use hub_owner::mqtt::Mqtt;
+use hub_people::People;
 use hub_store::Store;
 use hub_store::backup::Backups;
 use hub_store::clips::Clips;
@@ -18,9 +19,10 @@ use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
 
-use crate::config::PageConfig;
+use crate::config::{Loopback, PageConfig};
 use crate::limits::Limits;
 use crate::origin::Hosts;
+use crate::privacy_settings::PrivacySettings;
 use crate::proxies::Proxies;
 use crate::tls::Certificates;
 
@@ -48,10 +50,18 @@ pub struct App {
     pub live: Option<Live>,
     /// The connection to the broker. `None`: this process has none.
     pub mqtt: Option<Mqtt>,
+    /// Users, their sessions, and tokens.
+    pub people: People,
+    /// `insecure` of the config: without users, the network may do everything but change users.
+    pub insecure: bool,
     /// Cancelled when the hub stops. Ends streams.
     pub stop: CancellationToken,
+    /// `[gateway] loopback` of the config.
+    pub loopback: Loopback,
     /// `[page]` of the config.
     pub page: PageConfig,
+    /// Settings that say what is stored, where and how long.
+    pub privacy: PrivacySettings,
     /// Names by which clients may address the hub.
     pub hosts: Hosts,
     /// Proxies whose headers are believed.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, LOCATION};
 use axum::http::uri::{Authority, PathAndQuery};
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hub_base::error::{Code, Error};
@@ -41,6 +41,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// A client whose connection is served as it is.
+    pub const fn new(address: IpAddr, https: bool, through_proxy: bool) -> Self {
+        Self { address, https, through_proxy, must_use_tls: false }
+    }
+
     /// Whether the request came from this machine, and through no proxy.
     pub fn is_local(&self) -> bool {
         self.address.to_canonical().is_loopback() && !self.through_proxy
@@ -48,11 +53,12 @@ impl Caller {
 }
 
 /// Whether a request came through a proxy on this machine, although its connection comes from loopback: it has a header
-/// that a proxy adds (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`, `Via`), or its `Host` is not a loopback name. A
+/// that a proxy adds (`Forwarded`, `X-Forwarded-...`, `X-Real-IP`, `Via`), or a `Host` that is not a loopback name. A
 /// proxy that adds none of them and calls the hub `localhost` cannot be told from a program of this machine.
 pub fn came_through_proxy<B>(request: &axum::http::Request<B>) -> bool {
-    let host = host_in(request.headers(), request.uri());
-    name_a_proxy(request.headers()) || host.is_some_and(|host| !is_loopback_host(host))
+    let named = request.headers().get_all(HOST).iter().map(HeaderValue::as_bytes).filter(|host| !host.is_empty());
+    let mut hosts = named.chain(request.uri().authority().map(|host| host.as_str().as_bytes()));
+    name_a_proxy(request.headers()) || hosts.any(|host| !is_loopback_host(host))
 }
 
 /// Adds the [`Caller`] to a request. What a trusted proxy says of the host stands in for `Host`.
@@ -96,7 +102,8 @@ fn take_host(request: &mut Request) {
     request.headers_mut().insert(HOST, host);
 }
 
-/// Sends clients that have to use HTTPS there: to the same host and path. The certificate of the CA can be had without.
+/// Sends clients that have to use HTTPS there: to the same host and path. The certificate of the CA is served over
+/// plain HTTP too.
 ///
 /// # Errors
 /// [`Code::BadRequest`] if the request names no host.
@@ -105,15 +112,21 @@ pub(super) async fn redirect(request: Request, next: Next) -> Result<Response, F
     if !must || request.uri().path() == AUTHORITY_PATH {
         return Ok(next.run(request).await);
     }
-    let location = secure_url(&request).and_then(|url| HeaderValue::try_from(url).ok());
-    let location = location.ok_or_else(|| Error::new(Code::BadRequest, "this address needs https"))?;
-    Ok((StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response())
+    let url = secure_url(request.headers(), request.uri());
+    Ok(to_https(&url.ok_or_else(|| Error::new(Code::BadRequest, "this address needs https"))?))
 }
 
-fn secure_url(request: &Request) -> Option<String> {
-    let host = Authority::try_from(host_in(request.headers(), request.uri())?).ok()?;
+/// Sends a client to this URL, with the same method.
+pub(super) fn to_https(url: &str) -> Response {
+    let location = HeaderValue::try_from(url).unwrap_or_else(|_| HeaderValue::from_static("/"));
+    (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response()
+}
+
+/// The URL of a request with `https`. `None` if the request names no host.
+pub(super) fn secure_url(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let host = Authority::try_from(host_in(headers, uri)?).ok()?;
     let port = host.port().map(|port| format!(":{port}")).unwrap_or_default();
-    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     Some(format!("https://{}{port}{path}", host.host()))
 }
 
@@ -154,6 +167,7 @@ mod tests {
             &[("host", "localhost"), ("x-real-ip", "127.0.0.1")],
             &[("host", "localhost"), ("forwarded", "for=127.0.0.1")],
             &[("host", "localhost"), ("via", "1.1 proxy")],
+            &[("host", "localhost"), ("host", "cats.example.org")],
         ] {
             assert!(came_through_proxy(&request(through)), "{through:?}");
         }
@@ -187,12 +201,13 @@ mod tests {
 
     #[test]
     fn redirect_keeps_host_port_and_path() {
-        let url = |host: &str| secure_url(&request(&[("host", host)]));
+        let of = |request: Request| secure_url(request.headers(), request.uri());
+        let url = |host: &str| of(request(&[("host", host)]));
         assert_eq!(url("hub.local:5000").as_deref(), Some("https://hub.local:5000/cat/Tom?x=1"));
         assert_eq!(url("[fd00::1]:5000").as_deref(), Some("https://[fd00::1]:5000/cat/Tom?x=1"));
         assert_eq!(url("hub").as_deref(), Some("https://hub/cat/Tom?x=1"));
         assert_eq!(url("a b"), None);
-        assert_eq!(secure_url(&request(&[])), None);
+        assert_eq!(of(request(&[])), None);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use daemon::config::ConfigError;
 use crate::origin::is_host_name;
 use crate::proxies::Proxies;
 
-/// `[gateway]` of the config file: TLS, and proxies before the gateway.
+/// `[gateway]` of the config file: TLS, proxies before the gateway, and who needs no log-in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
@@ -20,6 +20,8 @@ pub struct GatewayConfig {
     /// Addresses and networks of proxies, such as `127.0.0.1` or `172.18.0.0/16`. The hub believes the headers
     /// `X-Forwarded-For`, `-Proto` and `-Host` of these alone, and talks plain HTTP with them.
     pub trusted_proxies: Vec<String>,
+    /// Who may use the page and the API from this machine once there are users.
+    pub loopback: Loopback,
 }
 
 impl GatewayConfig {
@@ -53,6 +55,17 @@ pub struct PageConfig {
     /// names without a dot, names of home networks (`.local`, `.home.arpa`, `.lan`, ...) and the name in
     /// `notices.public_url` are always allowed.
     pub hosts: Vec<String>,
+}
+
+/// Who may use the page and the API from this machine, without a proxy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Loopback {
+    /// Everyone until there is a user; then those who log in, and programs with a token.
+    #[default]
+    UntilFirstUser,
+    /// Everyone, always.
+    Open,
 }
 
 impl PageConfig {

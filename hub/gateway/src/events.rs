@@ -22,15 +22,18 @@ use crate::json::{Failure, Line, Problem};
 use crate::params::{Body, Id, Params, bad_cursor, bad_word, page_limit};
 
 mod answer;
+mod archive;
 mod clip;
 mod counts;
 mod csv;
+mod export;
 mod filter;
 mod labels;
 mod picture;
 mod range;
 
 pub(super) use answer::EventAnswer;
+use export::Format;
 use filter::{find, no_event, params_with_filter};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -39,6 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(export))
         .routes(routes!(one, delete))
         .routes(routes!(label))
+        .merge(archive::routes())
         .merge(clip::routes())
         .merge(counts::routes())
         .merge(labels::routes())
@@ -47,12 +51,13 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 params_with_filter! {
     /// Filters of events. An event must match all that are given.
     struct ListParams {
-        /// Most events in a page, 1 to 500. CSV has no pages.
+        /// Most events in a page, 1 to 500. CSV and JSON Lines have no pages.
         #[param(default = 50)]
         limit: Option<u32>,
         /// `next_cursor` of the previous page.
         cursor: Option<String>,
-        /// `json` or `csv`. Without it, the header `Accept: text/csv` selects CSV.
+        /// `json`, `jsonl` (JSON Lines: one event in each line) or `csv`. Without it the header `Accept` selects one:
+        /// `application/json`, `application/x-ndjson` or `text/csv`.
         #[param(default = "json")]
         format: Option<String>,
     }
@@ -85,7 +90,9 @@ struct LabelBody {
 #[utoipa::path(
     get, path = "/api/v1/events", operation_id = "list_events", tag = "events", params(ListParams),
     responses(
-        (status = 200, content((EventsAnswer = "application/json"), (String = "text/csv"))),
+        (status = 200, content(
+            (EventsAnswer = "application/json"), (String = "application/x-ndjson"), (String = "text/csv"),
+        )),
         (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
@@ -95,15 +102,16 @@ async fn list(
     headers: HeaderMap,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Failure> {
-    let wants_csv = match params.format.as_deref() {
-        Some("csv") => true,
-        Some("json") => false,
-        Some(other) => return Err(bad_word("format", other, "json or csv").into()),
-        None => accepts_csv(&headers),
+    let whole = match params.format.as_deref() {
+        Some("csv") => Some(Format::Csv),
+        Some("jsonl") => Some(Format::JsonLines),
+        Some("json") => None,
+        Some(other) => return Err(bad_word("format", other, "json, jsonl or csv").into()),
+        None => accepted(&headers),
     };
     let filter = params.filter()?;
-    if wants_csv {
-        return Ok(csv::answer(app.store.clone(), filter).await?);
+    if let Some(format) = whole {
+        return Ok(export::answer(app.store.clone(), filter, format).await?);
     }
     let limit = page_limit(params.limit)?;
     let cursor = |text: String| text.parse::<PageCursor>().map_err(|()| bad_cursor(&text));
@@ -126,7 +134,7 @@ async fn list(
     )
 )]
 async fn export(State(app): State<Arc<App>>, Params(params): Params<ExportParams>) -> Result<Response, Failure> {
-    Ok(csv::answer(app.store.clone(), params.filter()?).await?)
+    Ok(export::answer(app.store.clone(), params.filter()?, Format::Csv).await?)
 }
 
 /// Returns one event.
@@ -199,7 +207,15 @@ async fn delete(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, F
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn accepts_csv(headers: &HeaderMap) -> bool {
+/// The format that `Accept` selects: the first that the hub has. `None`: pages of JSON.
+fn accepted(headers: &HeaderMap) -> Option<Format> {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/csv"))
+    let mut kinds = accepted.flat_map(|value| value.split(',')).map(|kind| kind.split(';').next().unwrap_or("").trim());
+    let known = kinds.find_map(|kind| match kind {
+        "text/csv" => Some(Some(Format::Csv)),
+        "application/x-ndjson" | "application/jsonl" => Some(Some(Format::JsonLines)),
+        "application/json" => Some(None),
+        _ => None,
+    });
+    known.flatten()
 }

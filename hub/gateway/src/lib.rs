@@ -18,11 +18,13 @@ mod caller;
 mod config;
 mod contract;
 mod events;
+mod gate;
 mod headers;
 mod index;
 mod json;
 mod level;
 mod limits;
+mod listeners;
 mod listening;
 mod live_audio;
 mod metrics;
@@ -32,6 +34,9 @@ mod openapi;
 mod origin;
 mod page;
 mod params;
+mod people;
+mod privacy;
+mod privacy_settings;
 mod probes;
 mod proxies;
 mod search;
@@ -42,9 +47,10 @@ mod vocalisation;
 
 pub use app::App;
 pub use caller::{Caller, came_through_proxy};
-pub use config::{GatewayConfig, PageConfig};
+pub use config::{GatewayConfig, Loopback, PageConfig};
 pub use limits::Limits;
 pub use origin::Hosts;
+pub use privacy_settings::PrivacySettings;
 pub use proxies::Proxies;
 pub use server::{Entrance, serve};
 
@@ -54,11 +60,13 @@ const UNDOCUMENTED_ROUTES: [&str; 5] =
 
 /// The gateway with all its routes.
 pub fn router(app: App) -> Router {
-    let (routes, api) = api().split_for_parts();
+    let (routes, mut api) = api().split_for_parts();
+    openapi::describe_answers(&mut api);
     let documented = api.paths.paths.keys().cloned();
     let streams = vec![("news", app.limits.updates.clone()), ("sound", app.limits.live_audio.clone())];
     app.metrics.set_gateway(documented.chain(UNDOCUMENTED_ROUTES.map(str::to_owned)), streams);
     let count = metrics::Count::new(app.metrics.clone());
+    let app = Arc::new(app);
     routes
         .merge(index::routes())
         .merge(ca::routes())
@@ -67,13 +75,17 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), gate::check))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check))
         .layer(axum::middleware::from_fn(caller::redirect))
         .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(axum::middleware::from_fn_with_state(app.proxies.clone(), caller::identify))
+        // A page that lets its name resolve to the hub can send `X-Forwarded-Host` through a proxy: its `Host` counts
+        // too.
+        .layer(axum::middleware::from_fn_with_state(app.hosts.clone(), origin::check_host))
         .layer(count)
         .layer(axum::middleware::map_response(json::with_nosniff))
-        .with_state(Arc::new(app))
+        .with_state(app)
 }
 
 /// The routes that the OpenAPI document describes.
@@ -88,6 +100,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(notices::routes())
         .merge(backup::routes())
         .merge(live_audio::routes())
+        .merge(people::routes())
+        .merge(privacy::routes())
         .merge(probes::routes())
         .merge(metrics::routes())
 }

@@ -2,6 +2,8 @@
 
 use hub_base::places::Places;
 
+use crate::listeners::Listeners;
+
 /// Longest accepted body of a request, in bytes. Longer ones are answered with 413.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 10;
 
@@ -16,12 +18,23 @@ pub(super) const MAX_LIVE_STREAMS: usize = 8;
 /// milliseconds.
 pub(super) const MAX_DRAWINGS: usize = 2;
 
+/// Most archives of clips that are sent at the same time. Further requests are answered with 429: each one reads and
+/// compresses all its clips.
+pub(super) const MAX_ARCHIVES: usize = 2;
+
+/// Most events in an archive of clips. A request for more is answered with 400. The table of an archive is held in
+/// memory until its end: 5 MB for this many events.
+pub(super) const MAX_ARCHIVE_EVENTS: usize = 10_000;
+
 /// Places for requests that take long. Clones share the places.
 #[derive(Debug, Clone)]
 pub struct Limits {
     pub(super) updates: Places,
     pub(super) live_audio: Places,
+    /// Those who have the places for live audio.
+    pub(super) listeners: Listeners,
     pub(super) drawings: Places,
+    pub(super) archives: Places,
 }
 
 impl Default for Limits {
@@ -29,7 +42,9 @@ impl Default for Limits {
         Self {
             updates: Places::new(MAX_UPDATE_STREAMS),
             live_audio: Places::new(MAX_LIVE_STREAMS),
+            listeners: Listeners::default(),
             drawings: Places::new(MAX_DRAWINGS),
+            archives: Places::new(MAX_ARCHIVES),
         }
     }
 }

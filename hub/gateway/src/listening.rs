@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
 use crate::level::LiveLevelAnswer;
+use crate::listeners::Listener;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(listening))
@@ -28,11 +29,24 @@ struct ListeningAnswer {
     nodes: Vec<NodeListening>,
     /// Counts of clips since the hub's start.
     clips: ClipCountsAnswer,
+    /// Who hears live audio through this hub now, at most 8.
+    live_listeners: Vec<LiveListener>,
     /// Why nothing that is heard can be stored now. Null: it is stored.
     not_stored: Option<String>,
     /// Since when nothing is deleted by age, because the hub's clock is in doubt, RFC 3339 in UTC by that clock. Null:
     /// deletion by age is not paused.
     age_deletion_paused_since: Option<String>,
+}
+
+/// Somebody who hears live audio.
+#[derive(Debug, Serialize, ToSchema)]
+struct LiveListener {
+    /// A user, `token NAME`, `this machine` or `anyone`.
+    who: String,
+    /// URL of the node.
+    node: String,
+    /// Since when, RFC 3339 in UTC.
+    since: String,
 }
 
 /// State of listening to a node. Counts are since the hub's start. A frame is 20 ms long.
@@ -110,9 +124,16 @@ async fn listening(State(app): State<Arc<App>>) -> Result<Line<ListeningAnswer>,
             kept: kept.count,
             kept_bytes: kept.bytes,
         },
+        live_listeners: app.limits.listeners.list().into_iter().map(Into::into).collect(),
         not_stored,
         age_deletion_paused_since: paused_since(&app),
     }))
+}
+
+impl From<Listener> for LiveListener {
+    fn from(Listener { who, node, since_ns }: Listener) -> Self {
+        Self { who, node, since: time::rfc3339(since_ns) }
+    }
 }
 
 fn paused_since(app: &App) -> Option<String> {

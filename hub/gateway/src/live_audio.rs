@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -14,13 +15,16 @@ use hub_base::error::{Code, Error};
 use hub_listen::monitor;
 use serde::Deserialize;
 use sound::SAMPLE_RATE_HZ;
+use tracing::info;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::gate::Asker;
 use crate::json::{Failure, Problem};
 use crate::limits::MAX_LIVE_STREAMS;
+use crate::openapi::Binary;
 use crate::params::Params;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
@@ -43,7 +47,7 @@ struct LiveParams {
 #[utoipa::path(
     get, path = "/api/v1/nodes/live.wav", operation_id = "stream_live_audio", tag = "live", params(LiveParams),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "audio/wav"),
+        (status = 200, body = Binary, content_type = "audio/wav"),
         (status = 400, body = Problem, description = "`bad_request`: the parameter `node` is missing"),
         (status = 403, body = Problem, description = "`switched_off`: `[page] live_audio` is false in the config. \
             `foreign_origin`: the request came from a page of another site"),
@@ -53,7 +57,11 @@ struct LiveParams {
         (status = 504, body = Problem, description = "`node_too_slow`"),
     )
 )]
-async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -> Result<Response, Failure> {
+async fn live(
+    State(app): State<Arc<App>>,
+    Extension(asker): Extension<Asker>,
+    Params(params): Params<LiveParams>,
+) -> Result<Response, Failure> {
     if !app.page.live_audio {
         return Err(Error::new(
             Code::SwitchedOff,
@@ -67,6 +75,9 @@ async fn live(State(app): State<Arc<App>>, Params(params): Params<LiveParams>) -
         Error::new(Code::TooManyLiveStreams, message)
     })?;
     let audio = monitor::open(&node, app.stop.clone()).await?;
+    let who = asker.name();
+    info!(who, node = node.url(), "live listening has begun");
+    let place = (place, app.limits.listeners.add(who, node.url().to_owned()));
     let pieces = futures_util::stream::unfold((Some(head()), audio, place), |(head, mut audio, place)| async move {
         let piece = match head {
             Some(head) => head,

@@ -9,16 +9,17 @@ use hub_base::time;
 use hub_nodes::{Node, WaitingNode, state_word};
 use hub_watch::admission::By;
 use proto::DescribeResponse;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
+use crate::params::Body;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(nodes)).routes(routes!(admit)).routes(routes!(refuse))
+    OpenApiRouter::new().routes(routes!(nodes)).routes(routes!(admit)).routes(routes!(refuse)).routes(routes!(pair))
 }
 
 /// The nodes.
@@ -77,11 +78,13 @@ struct WaitingAnswer {
     addresses: Vec<String>,
     /// Since when the node waits, RFC 3339 in UTC.
     since: String,
+    /// Whether the node answers only after it is paired: `POST /api/v1/nodes/pair`. It cannot be admitted.
+    needs_code: bool,
 }
 
 impl From<WaitingNode> for WaitingAnswer {
     fn from(node: WaitingNode) -> Self {
-        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns } = node;
+        let WaitingNode { key, url, node_id, cat, version, addresses, since_ns, needs_code } = node;
         Self {
             key,
             url,
@@ -90,6 +93,7 @@ impl From<WaitingNode> for WaitingAnswer {
             version: Some(version).filter(|version| !version.is_empty()),
             addresses: addresses.iter().map(ToString::to_string).collect(),
             since: time::rfc3339(since_ns),
+            needs_code,
         }
     }
 }
@@ -248,6 +252,50 @@ async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<S
 async fn refuse(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<StatusCode, Failure> {
     app.admission.refuse(&key).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A pairing code that a person has typed.
+#[derive(Deserialize, ToSchema)]
+struct PairingCode {
+    /// The code that `cat-node pair` shows on the node.
+    #[schema(example = "7K3M-Q9TX")]
+    code: String,
+    /// Host name or address of the node, with `:PORT` if that is not 50056. Null or absent: the waiting nodes that show
+    /// a code are tried, at most 4; a wrong code then uses one of the five tries at each.
+    #[schema(example = "kitchen-pi.local")]
+    host: Option<String>,
+}
+
+/// A node that was paired.
+#[derive(Debug, Serialize, ToSchema)]
+struct PairedAnswer {
+    /// URL of the node.
+    #[schema(example = "http://kitchen-pi.local:50056")]
+    url: String,
+}
+
+/// Pairs with a node that shows a code: hub and node learn each other's keys, and the hub listens to the node over TLS
+/// from now on, also after a restart.
+#[utoipa::path(
+    post, path = "/api/v1/nodes/pair", operation_id = "pair_node", tag = "nodes", request_body = PairingCode,
+    responses(
+        (status = 200, body = PairedAnswer),
+        (status = 400, body = Problem, description = "`bad_request`: the code or the host is not of the form of one"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
+        (status = 404, body = Problem, description = "`not_found`: no waiting node shows a code"),
+        (status = 409, body = Problem, description = "`conflict`: the code is wrong, too many nodes show one, another \
+            pairing is under way, or the hub has no place or key"),
+        (status = 503, body = Problem, description = "`node_unavailable` or `store_unavailable`"),
+        (status = 504, body = Problem, description = "`node_too_slow`"),
+    )
+)]
+async fn pair(
+    State(app): State<Arc<App>>,
+    Body(PairingCode { code, host }): Body<PairingCode>,
+) -> Result<Line<PairedAnswer>, Failure> {
+    let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
+    let url = app.admission.pair(&code, host).await?;
+    Ok(Line(PairedAnswer { url }))
 }
 
 impl NodeAnswer {

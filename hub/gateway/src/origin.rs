@@ -19,9 +19,9 @@ use crate::json::Failure;
 use crate::search::{HOME_ENDINGS, SearchDomains};
 
 /// Routes whose GET requests do something: they call an animal, start an analysis, or open the microphone or one of the
-/// few update streams. Clients of the original system are programs.
-pub(super) const ACTS: [&str; 5] =
-    ["/cat/{name}", "/dog/{name}", "/analyze/{name}", "/api/v1/nodes/live.wav", "/api/v1/stream"];
+/// few update streams, or take one of the few places for archives. Clients of the original system are programs.
+pub(super) const ACTS: [&str; 6] =
+    ["/cat/{name}", "/dog/{name}", "/analyze/{name}", "/api/v1/nodes/live.wav", "/api/v1/stream", "/api/v1/events.zip"];
 
 /// Browsers send this header over trusted connections to say where a request comes from. A page cannot set it.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");

@@ -4,20 +4,21 @@
 
 use std::collections::HashSet;
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
+use axum::{Extension, Router};
 use bytes::Bytes;
 use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::error::Code;
 use hub_base::peer;
-use hub_gateway::{App, Hosts, Limits, PageConfig, Proxies, router};
+use hub_gateway::{App, Caller, Hosts, Limits, Loopback, PageConfig, PrivacySettings, Proxies, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
 use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::{FakeNode, announce};
+use hub_people::People;
 use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
 use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
@@ -32,6 +33,11 @@ use serde_json::Value;
 use sound::testing::features;
 use tower::ServiceExt;
 
+#[path = "api/people.rs"]
+mod people;
+#[path = "api/privacy.rs"]
+mod privacy;
+
 /// A gateway over a store that the test fills.
 struct Gateway {
     dir: tempfile::TempDir,
@@ -39,9 +45,14 @@ struct Gateway {
     nodes: Nodes,
     admission: Admission,
     clips: Clips,
+    backups: Backups,
     live: Live,
+    people: People,
     stop: CancellationToken,
+    /// For requests from this machine.
     router: Router,
+    /// For requests that say themselves where they come from.
+    bare: Router,
 }
 
 struct Answer {
@@ -60,17 +71,33 @@ impl Answer {
     }
 }
 
+/// What tests set of a gateway.
+struct Setting {
+    page: PageConfig,
+    nodes: Nodes,
+    insecure: bool,
+    loopback: Loopback,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        let kitchen = NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() };
+        let nodes = Nodes::new(&[kitchen]).unwrap();
+        Self { page: PageConfig::default(), nodes, insecure: false, loopback: Loopback::default() }
+    }
+}
+
 impl Gateway {
     async fn new() -> Self {
         Self::with(PageConfig::default()).await
     }
 
     async fn with(page: PageConfig) -> Self {
-        let nodes = Nodes::new(&[NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap() }]).unwrap();
-        Self::with_nodes(page, nodes).await
+        Self::build(Setting { page, ..Setting::default() }).await
     }
 
-    async fn with_nodes(page: PageConfig, nodes: Nodes) -> Self {
+    async fn build(setting: Setting) -> Self {
+        let Setting { page, nodes, insecure, loopback } = setting;
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let config = ClipsConfig { reserve_mb: 0, ..ClipsConfig::default() };
@@ -79,7 +106,9 @@ impl Gateway {
         let nobody = || peer::remote("http://127.0.0.1:9").unwrap();
         let source = Source { data_dir: dir.path().to_path_buf(), config: vec![], with_secrets: false };
         let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
-        let router = router(App {
+        let people = People::new(store.clone());
+        let backups = Backups::new(source, BackupConfig::default());
+        let bare = router(App {
             admission: admission.clone(),
             nodes: nodes.clone(),
             owner: None,
@@ -87,11 +116,15 @@ impl Gateway {
             analysis: CatAnalysisClient::new(nobody()),
             store: store.clone(),
             clips: clips.clone(),
-            backups: Some(Backups::new(source, BackupConfig::default())),
+            backups: Some(backups.clone()),
             live: Some(live.clone()),
             mqtt: None,
+            people: people.clone(),
+            insecure,
             stop: stop.clone(),
+            loopback,
             page,
+            privacy: PrivacySettings { data_dir: dir.path().to_path_buf(), ..PrivacySettings::default() },
             hosts: Hosts::default(),
             proxies: Proxies::default(),
             certificates: None,
@@ -100,7 +133,9 @@ impl Gateway {
             metrics: Metrics::default(),
             limits: Limits::default(),
         });
-        Self { dir, store, nodes, admission, clips, live, stop, router }
+        let here = Caller::new(std::net::Ipv4Addr::LOCALHOST.into(), false, false);
+        let router = bare.clone().layer(Extension(here));
+        Self { dir, store, nodes, admission, clips, backups, live, people, stop, router, bare }
     }
 
     /// Stores an event with half a second of sound, or none.
@@ -179,7 +214,7 @@ async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
 #[tokio::test]
 async fn nodes_that_wait_stand_for_the_node_on_this_machine_that_does_not_answer() {
     let default = NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap() };
-    let gateway = Gateway::with_nodes(PageConfig::default(), Nodes::with_default(&default).unwrap()).await;
+    let gateway = Gateway::build(Setting { nodes: Nodes::with_default(&default).unwrap(), ..Setting::default() }).await;
     let nodes = async || gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len();
     let message = async || gateway.get("/cat/Tom").await.json()["error"]["message"].as_str().unwrap().to_owned();
     assert_eq!(nodes().await, 1);
@@ -202,6 +237,7 @@ async fn waiting_node_is_admitted_or_refused_by_its_key() {
     let waits = &answer["waiting"][0];
     assert_eq!((&waits["key"], &waits["url"]), (&waits["url"], &"http://attic.local:50056".into()));
     assert_eq!((&waits["node_id"], &waits["cat"]), (&Value::Null, &"Tom".into()));
+    assert_eq!(waits["needs_code"], false);
     assert_eq!(waits["addresses"], serde_json::json!([address.to_string()]));
     assert!(waits["since"].as_str().unwrap().ends_with('Z') && waits["version"].is_null(), "{waits}");
 
@@ -227,6 +263,23 @@ async fn waiting_node_is_admitted_or_refused_by_its_key() {
     assert_eq!(gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len(), 1);
     assert!(gateway.store.admitted().await.unwrap().keys.is_empty());
     assert_eq!(gateway.admission.forget("attic").await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn pairing_says_what_is_wrong() {
+    let gateway = Gateway::new().await;
+    let json = [("content-type", "application/json")];
+    for (body, status, code, words) in [
+        ("{\"code\":\"meow\"}", 400, "bad_request", "eight letters and digits"),
+        ("{\"code\":\"7K3M-Q9TX\",\"host\":\"a b\"}", 400, "bad_request", "HOST or HOST:PORT"),
+        ("{\"host\":\"kitchen\"}", 400, "bad_request", "code"),
+        ("{\"code\":\"7K3M-Q9TX\"}", 409, "conflict", "the hub has no key"),
+    ] {
+        let answer = gateway.ask("POST", "/api/v1/nodes/pair", &json, body).await;
+        let error = answer.json()["error"].clone();
+        assert_eq!((answer.status.as_u16(), &error["code"]), (status, &code.into()), "{body}");
+        assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+    }
 }
 
 #[tokio::test]
@@ -303,6 +356,107 @@ async fn csv_is_asked_for_in_three_ways() {
         gateway.get("/api/v1/events.csv?cat=Nobody").await.body.iter().filter(|byte| **byte == b'\n').count(),
         1
     );
+}
+
+#[tokio::test]
+async fn json_lines_are_asked_for_in_two_ways() {
+    let gateway = Gateway::new().await;
+    for n in 0..3 {
+        gateway.put(event("http://kitchen:1", n * 16_000), false).await;
+    }
+    let accept = |kinds| [("accept", kinds)];
+    let lines = [
+        gateway.get("/api/v1/events?format=jsonl&cat=Tom&limit=1").await,
+        gateway.ask("GET", "/api/v1/events", &accept("application/x-ndjson"), "").await,
+        gateway.ask("GET", "/api/v1/events", &accept("text/html, application/jsonl;q=0.9, text/csv"), "").await,
+    ];
+    let one = gateway.get("/api/v1/events/3").await.json();
+    for answer in lines {
+        assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/x-ndjson"));
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((events.len(), &events[0]), (3, &one));
+    }
+    let json = gateway.ask("GET", "/api/v1/events", &accept("application/json, text/csv;q=0.5"), "").await;
+    assert_eq!(json.json()["events"].as_array().unwrap().len(), 3);
+    assert_eq!(gateway.get("/api/v1/events?format=jsonl&cat=Nobody").await.body.len(), 0);
+}
+
+#[tokio::test]
+async fn archive_has_every_clip_with_its_table_and_names_the_missing_ones() {
+    use std::io::Read;
+
+    let gateway = Gateway::new().await;
+    for n in 1..=3 {
+        let found = NewEvent { cat: "=Tom".into(), ..event("http://kitchen:1", n * 160_000) };
+        gateway.put(found, true).await;
+    }
+    gateway.put(event("http://kitchen:1", 800_000), false).await;
+    gateway.put(NewEvent { cat: "Kim".into(), ..event("http://kitchen:1", 960_000) }, true).await;
+    let second = gateway.store.event(2).await.unwrap().unwrap().clip.unwrap();
+    std::fs::remove_file(gateway.dir.path().join("clips").join(&second.file)).unwrap();
+    let third = gateway.store.event(3).await.unwrap().unwrap().clip.unwrap();
+    std::fs::write(gateway.dir.path().join("clips").join(&third.file), b"noise").unwrap();
+
+    let answer = gateway.get("/api/v1/events.zip?to=2023-11-14T22:14:15Z").await;
+    assert_eq!((answer.status, answer.header("content-type")), (StatusCode::OK, "application/zip"));
+    assert_eq!(answer.header("content-disposition"), "attachment; filename=\"events.zip\"");
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(answer.body)).unwrap();
+    let names: Vec<String> = archive.file_names().map(|name| name.unwrap().into_owned()).collect();
+    assert_eq!(names, ["clips/event-1.wav", "clips/event-1.Table.1.selections.txt", "events.csv"]);
+    let mut file = |name: &str| {
+        let mut content = Vec::new();
+        archive.by_name(name).unwrap().read_to_end(&mut content).unwrap();
+        content
+    };
+    assert_eq!(file("clips/event-1.wav"), gateway.get("/api/v1/events/1/clip.wav").await.body);
+    let table = String::from_utf8(file("clips/event-1.Table.1.selections.txt")).unwrap();
+    let cells: Vec<&str> = table.lines().nth(1).unwrap().split('\t').collect();
+    assert_eq!((cells[3], cells[4], cells[7]), ("0.000000", "0.500000", "isolation"));
+    let header: Vec<&str> = table.lines().next().unwrap().split('\t').collect();
+    assert_eq!((header.len(), header[10], cells[10], header[11]), (cells.len(), "Context", "isolation", "Pitch (Hz)"));
+    let csv = file("events.csv");
+    let mut reader = csv::Reader::from_reader(&csv[..]);
+    let header = reader.headers().unwrap().clone();
+    let place = |name: &str| header.iter().position(|column| column == name).unwrap();
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let clips: Vec<[&str; 4]> =
+        rows.iter().map(|row| ["id", "cat", "clip", "no_clip_reason"].map(|name| &row[place(name)])).collect();
+    let expected = [
+        ["4", "Tom", "", "disk_full"],
+        ["3", "'=Tom", "", "damaged"],
+        ["2", "'=Tom", "", "missing"],
+        ["1", "'=Tom", "clips/event-1.wav", ""],
+    ];
+    assert_eq!(clips, expected);
+
+    let none = gateway.get("/api/v1/events.zip?cat=Nobody").await;
+    let archive = zip::ZipArchive::new(std::io::Cursor::new(none.body)).unwrap();
+    assert_eq!(archive.file_names().map(Result::unwrap).collect::<Vec<_>>(), ["events.csv"]);
+    let foreign = gateway.ask("GET", "/api/v1/events.zip", &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+}
+
+#[tokio::test]
+async fn archives_have_places_that_are_free_again_when_a_client_leaves() {
+    let gateway = Gateway::new().await;
+    for n in 1..=3 {
+        gateway.put(event("http://kitchen:1", n * 160_000), true).await;
+    }
+    let ask = || {
+        let request = Request::builder().uri("/api/v1/events.zip").body(Body::empty()).unwrap();
+        gateway.router.clone().oneshot(request)
+    };
+    let (first, second) = (ask().await.unwrap(), ask().await.unwrap());
+    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
+    let refused = gateway.get("/api/v1/events.zip").await;
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.json()["error"]["code"], "too_many_archives");
+    drop(first);
+    assert_eq!(gateway.get("/api/v1/events.zip").await.status, StatusCode::OK);
+    // An archive that is read to its end has every clip, whatever happens to the others.
+    let body = axum::body::to_bytes(second.into_body(), usize::MAX).await.unwrap();
+    assert_eq!(zip::ZipArchive::new(std::io::Cursor::new(body)).unwrap().len(), 7);
 }
 
 #[tokio::test]
@@ -661,6 +815,31 @@ async fn every_operation_has_an_id_of_its_own() {
     assert!(ids.contains("list_events") && ids.contains("list_analyses"), "{ids:?}");
 }
 
+#[tokio::test]
+async fn every_answer_is_described_and_files_are_binary() {
+    let gateway = Gateway::new().await;
+    let document = gateway.get("/api/v1/openapi.json").await.json();
+    let mut files = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                let description = answer["description"].as_str().unwrap_or_default();
+                assert!(!description.is_empty(), "{method} {path}: {status} has no description");
+                for (kind, content) in answer["content"].as_object().into_iter().flatten() {
+                    if kind.starts_with("text/") || kind == "application/json" || kind == "application/x-ndjson" {
+                        continue;
+                    }
+                    files += 1;
+                    assert_eq!(content["schema"]["$ref"], "#/components/schemas/Binary", "{method} {path}: {kind}");
+                }
+            }
+        }
+    }
+    let binary = &document["components"]["schemas"]["Binary"];
+    assert_eq!((&binary["type"], &binary["format"]), (&"string".into(), &"binary".into()));
+    assert!(files >= 4, "{files} files");
+}
+
 mod fuzz {
     use std::time::Duration;
 
@@ -674,11 +853,13 @@ mod fuzz {
     const SOON: Duration = Duration::from_secs(60);
 
     /// Requests of what reads from the store. None opens a stream, and none calls another machine.
-    const READS: [&str; 12] = [
+    const READS: [&str; 14] = [
         "/api/v1/events?limit=50&cursor=1700000001000000000-1&format=json",
         "/api/v1/events?cat=Tom&node=http%3A%2F%2Fkitchen%3A1&from=2023-11-14T22:13:20Z&to=2024-01-01T00:00:00%2B01:00",
         "/api/v1/events?context=isolation&min_score=0.5&limit=1",
         "/api/v1/events.csv?cat=Tom&context=not_a_cat",
+        "/api/v1/events.zip?cat=Tom&min_score=0.5",
+        "/api/v1/events?format=jsonl&context=isolation",
         "/api/v1/events/1",
         "/api/v1/events/1/clip.wav",
         "/api/v1/events/1/spectrogram.png?width=300&height=100",

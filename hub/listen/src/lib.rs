@@ -31,3 +31,4 @@ mod worker;
 pub use config::{AudioEncoding, EventsConfig, ListenConfig, Settings};
 pub use listening::Listening;
 pub use live::Live;
+pub use recorder::REMEMBER_DELETED_DAYS;

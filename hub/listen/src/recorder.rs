@@ -50,8 +50,8 @@ const STEP_PERIOD: Duration = Duration::from_secs(10);
 const FORGET_BATCH: usize = 1_000;
 
 /// How long the deletion of an event is remembered, so that analysing its audio again does not bring it back. This is
-/// far longer than any tape.
-const REMEMBER_DELETED_NS: i64 = 7 * DAY_NS;
+/// far longer than any tape. In days.
+pub const REMEMBER_DELETED_DAYS: i64 = 7;
 
 /// Stores findings in the order in which they come.
 pub(super) struct Recorder {
@@ -295,7 +295,7 @@ impl Recorder {
             if let Some(now_ns) = now_ns {
                 let keep_days = self.events.keep_days;
                 let began_before_ns = if keep_days > 0 { days_before(now_ns, keep_days) } else { i64::MIN };
-                let deleted_before_ns = now_ns.saturating_sub(REMEMBER_DELETED_NS);
+                let deleted_before_ns = now_ns.saturating_sub(REMEMBER_DELETED_DAYS * DAY_NS);
                 self.store.forget_old_events(deleted_before_ns, began_before_ns, FORGET_BATCH).await?;
             }
             while self.store.forget_surplus_events(self.events.keep_count, FORGET_BATCH).await? > 0 {}

@@ -7,6 +7,7 @@ use daemon::backoff::Backoff;
 use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::allowance::Allowance;
 use hub_base::clock::steady_ns;
 use hub_base::error::{Code, Error, Who};
 use hub_base::time::now_ns;
@@ -109,7 +110,7 @@ impl Subscriber {
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
         let mut quiet = Quiet::new(LOG_PERIOD);
         let mut has_audio = true;
-        let mut gaps = Allowance::new(Instant::now());
+        let mut gaps = Allowance::new(MOST_GAPS, GAPS_A_SECOND, Instant::now());
         loop {
             let ended = self.session(&mut gaps).await;
             let had_audio = std::mem::replace(&mut has_audio, !matches!(ended, Ended::NoAudio));
@@ -369,30 +370,6 @@ impl Subscriber {
     }
 }
 
-/// How many gaps a node may still send.
-#[derive(Debug)]
-struct Allowance {
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self { left: MOST_GAPS, at: now }
-    }
-
-    /// Takes one. `false`: none is left.
-    fn take(&mut self, now: Instant) -> bool {
-        let grown = now.duration_since(self.at).as_secs_f64() * GAPS_A_SECOND;
-        (self.left, self.at) = ((self.left + grown).min(MOST_GAPS), now);
-        let taken = self.left >= 1.0;
-        if taken {
-            self.left -= 1.0;
-        }
-        taken
-    }
-}
-
 /// The next message of a stream. `None`: none has come for [`QUIET_AFTER`].
 ///
 /// # Errors
@@ -449,7 +426,7 @@ mod tests {
     #[test]
     fn gaps_are_bounded_at_once_and_in_the_long_run() {
         let start = Instant::now();
-        let mut gaps = Allowance::new(start);
+        let mut gaps = Allowance::new(MOST_GAPS, GAPS_A_SECOND, start);
         assert_eq!((0..10_000).filter(|_| gaps.take(start)).count(), 5000);
         let later = start + Duration::from_secs(60);
         assert_eq!((0..10_000).filter(|_| gaps.take(later)).count(), 600);

@@ -7,7 +7,8 @@
 //! An announced node that answers is asked once to describe itself. If a person has admitted it, it becomes a node of
 //! the hub; else it waits in the registry, and is neither listened to nor called. It is dropped if its boot id shows
 //! that the hub knows it already under another name. A node of the hub that withdraws its announcement, or does not
-//! renew it, still counts as up as long as it answers.
+//! renew it, still counts as up as long as it answers. A node that is closed to all but paired hubs waits too, until it
+//! is paired: a handshake shows its key.
 //!
 //! Anybody on the network can announce anything. So only addresses of the networks of this machine are dialled. Each
 //! announced address is asked for itself, and once an id is known at a URL, only addresses that prove this id, or that
@@ -23,6 +24,7 @@ use daemon::backoff::Backoff;
 use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use hub_base::allowance::Allowance;
 use hub_base::error::{Code, Error, Who};
 use hub_base::route::MAX_ADDRESSES;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};
@@ -35,6 +37,7 @@ use tracing::{info, warn};
 use crate::lobby::{MAX_PER_ADDRESS, key_of};
 use crate::networks::Networks;
 use crate::node::Node;
+use crate::pairing::closed_node;
 use crate::registry::{MAX_NODES, Nodes, Received};
 
 /// First and longest wait before browsing is tried again. The network may not be up yet.
@@ -175,6 +178,7 @@ struct Finder {
     proved: BTreeMap<String, Vec<SocketAddr>>,
     asking: JoinSet<Answered>,
     turns: Arc<Semaphore>,
+    /// How many new announcements are followed yet.
     allowance: Allowance,
     /// Whether an announcement is to be looked at again, for example because there was no place for it.
     turned_away: bool,
@@ -201,7 +205,7 @@ impl Finder {
             proved: BTreeMap::new(),
             asking: JoinSet::new(),
             turns: Arc::new(Semaphore::new(MAX_ASKED_AT_ONCE)),
-            allowance: Allowance::new(Instant::now()),
+            allowance: Allowance::new(NEW_AT_ONCE, NEW_A_SECOND, Instant::now().into_std()),
             turned_away: false,
             full_log: quiet(),
             odd_log: quiet(),
@@ -286,13 +290,21 @@ impl Finder {
         if self.followed.get(url) == Some(&announcement) {
             return;
         }
+        // Whatever answers at the addresses of a paired node, only what holds its key is talked to.
         if let Some(entry) = self.nodes.get(url)
-            && !self.nodes.knows_id_at(&entry)
+            && (entry.is_paired() || !self.nodes.knows_id_at(&entry))
         {
             if entry.set_addresses(addresses.clone()) {
                 info!(node = url, ?addresses, "node announced");
             }
-            return;
+            // If it does not answer, another node may have taken its place, which waits for its code.
+            if !entry.is_paired() {
+                return;
+            }
+            if entry.recent_description().is_some() {
+                self.settle(announcement);
+                return;
+            }
         }
         if let Some(candidate) = self.candidates.get(url) {
             if candidate.announcement == announcement {
@@ -319,7 +331,7 @@ impl Finder {
             let most = MAX_CANDIDATES + KNOWN_RESERVE;
             return self.candidates.len() < most || self.drop_one_that_failed(|_| true);
         }
-        if !self.allowance.take(Instant::now()) {
+        if !self.allowance.take(Instant::now().into_std()) {
             return false;
         }
         let shares_address = |candidate: &Candidate| {
@@ -393,11 +405,16 @@ impl Finder {
             (is_settled, self.turned_away) = (false, true);
         }
         if is_settled {
-            if self.followed.len() >= MAX_FOLLOWED {
-                self.followed.clear();
-            }
-            self.followed.insert(announcement.url.clone(), announcement);
+            self.settle(announcement);
         }
+    }
+
+    /// The announcement led to something that need not be asked again.
+    fn settle(&mut self, announcement: Announcement) {
+        if self.followed.len() >= MAX_FOLLOWED {
+            self.followed.clear();
+        }
+        self.followed.insert(announcement.url.clone(), announcement);
     }
 
     /// Whether the addresses of an announcement that did not answer are to be asked again.
@@ -438,7 +455,7 @@ impl Finder {
     /// node is.
     fn receive(&mut self, node: Node, service: &str, home: &mut Vec<SocketAddr>) -> bool {
         let (url, key, addresses) = (node.url().to_owned(), key_of(&node), node.addresses());
-        let cat = node.cat().unwrap_or_default();
+        let (cat, needs_code) = (node.cat().unwrap_or_default(), node.needs_code());
         match self.nodes.receive(node, service) {
             Received::Joined | Received::AtHome => home.extend(addresses),
             Received::Waits(false) | Received::Refused => {}
@@ -454,7 +471,12 @@ impl Finder {
                 if !self.told.insert(key.clone()) {
                     return true;
                 }
-                info!(url, cat, key, ?addresses, "a node waits to be admitted: hub nodes admit {}", name_of(&url));
+                if needs_code {
+                    let what = "a node waits for its pairing code: run `cat-node pair` on it, then hub pair CODE";
+                    info!(url, key, ?addresses, "{what}");
+                } else {
+                    info!(url, cat, key, ?addresses, "a node waits to be admitted: hub nodes admit {}", name_of(&url));
+                }
             }
             Received::Impostor => {
                 self.nodes.count_refused();
@@ -488,29 +510,6 @@ impl Finder {
 fn name_of(url: &str) -> &str {
     let host = url.strip_prefix("http://").unwrap_or(url);
     host.split_once(".local:").map_or(host, |(name, _)| name)
-}
-
-/// How many new announcements are followed yet.
-#[derive(Debug)]
-struct Allowance {
-    left: f64,
-    at: Instant,
-}
-
-impl Allowance {
-    fn new(now: Instant) -> Self {
-        Self { left: NEW_AT_ONCE, at: now }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        let grown = now.duration_since(self.at).as_secs_f64() * NEW_A_SECOND;
-        (self.left, self.at) = ((self.left + grown).min(NEW_AT_ONCE), now);
-        let is_left = self.left >= 1.0;
-        if is_left {
-            self.left -= 1.0;
-        }
-        is_left
-    }
 }
 
 /// Asks at the addresses of an announcement until a node answers. Then asks the nodes that the hub knows, so that their
@@ -559,12 +558,20 @@ async fn ask_addresses(announcement: &Announcement) -> Result<Vec<Node>, Error> 
         let node =
             Node::discovered(announcement.url.clone()).map_err(|error| Error::new(Code::BadRequest, cause(&error)))?;
         node.set_addresses(vec![*address]);
-        node.describe().await?;
+        let Err(error) = node.describe().await else { return Ok(node) };
+        // It may be closed to everybody without TLS.
+        let Some(id) = closed_node(*address).await else { return Err(error) };
+        let closed = Node::needing_code(announcement.url.clone(), id);
+        let node = closed.map_err(|error| Error::new(Code::BadRequest, cause(&error)))?;
+        node.set_addresses(vec![*address]);
         Ok(node)
     });
     let mut found: Vec<Node> = Vec::new();
     let mut failure = Error::new(Code::Unavailable(Who::Node), "no address is announced");
-    for answer in futures_util::future::join_all(asked).await {
+    let mut answers = futures_util::future::join_all(asked).await;
+    // A node that is open at one of its addresses needs no code.
+    answers.sort_by_key(|answer| answer.as_ref().is_ok_and(Node::needs_code));
+    for answer in answers {
         match answer {
             Ok(node) => match found.iter().find(|other| is_same(other, &node)) {
                 Some(other) => {

@@ -5,6 +5,7 @@ pub mod discover;
 mod lobby;
 mod networks;
 mod node;
+pub mod pairing;
 mod registry;
 mod setting;
 #[cfg(any(test, feature = "testing"))]

@@ -34,6 +34,8 @@ pub struct WaitingNode {
     pub addresses: Vec<SocketAddr>,
     /// Since when it waits, in nanoseconds since 1970 UTC.
     pub since_ns: i64,
+    /// It answers only after it is paired, so it cannot be admitted: `cat-node pair` on it shows a code.
+    pub needs_code: bool,
 }
 
 /// A node in the lobby.
@@ -131,9 +133,11 @@ impl Lobby {
         self.admits_all || self.admitted.contains(&key) && node.id().is_some() || is_admitted_by_url()
     }
 
-    /// Whether a node of the hub may stay one. Those that were not discovered may.
+    /// Whether a node of the hub may stay one. Those that were not discovered may, and so do those that are paired:
+    /// they leave when the pairing ends.
     pub(crate) fn keeps(&self, node: &Node) -> bool {
-        let Some(key) = self.joined.get(node.url()).filter(|_| node.is_discovered()) else { return true };
+        let is_admitted_here = node.is_discovered() && !node.is_paired();
+        let Some(key) = self.joined.get(node.url()).filter(|_| is_admitted_here) else { return true };
         let is_admitted = || self.admitted.contains(key) || self.admitted.contains(node.url());
         !self.refused.contains_key(key) && (self.admits_all || is_admitted())
     }
@@ -227,7 +231,8 @@ impl Lobby {
         }
         // Looked at once: the node may describe itself again at any time.
         let id = node.id();
-        let may = self.may_stand_for(node, node, all) && node.id() == id;
+        // A paired node has proved its key before it said anything.
+        let may = node.is_paired() || self.may_stand_for(node, node, all) && node.id() == id;
         if let Some(id) = id.filter(|_| may) {
             self.note_id(node.url(), id.to_string());
         }
@@ -270,7 +275,8 @@ impl Lobby {
     /// Takes the nodes out that are admitted by now.
     pub(crate) fn take_admitted(&mut self) -> Vec<(Node, String)> {
         let all = std::mem::take(&mut self.waiting);
-        let (admitted, waiting) = all.into_iter().partition(|known| self.admits(&known.node));
+        let joins = |known: &Newcomer| !known.node.needs_code() && self.admits(&known.node);
+        let (admitted, waiting) = all.into_iter().partition(joins);
         self.waiting = waiting;
         Vec::<Newcomer>::into_iter(admitted).map(|known| (known.node, known.service)).collect()
     }
@@ -295,6 +301,15 @@ impl Lobby {
         self.refused.remove(key);
     }
 
+    /// Where the waiting node with this URL was announced. Empty: none waits.
+    pub(crate) fn addresses_at(&self, url: &str) -> Vec<SocketAddr> {
+        self.waiting
+            .iter()
+            .find(|known| known.node.url() == url)
+            .map(|known| known.node.addresses())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn waiting(&self) -> Vec<WaitingNode> {
         self.waiting.iter().map(Newcomer::shown).collect()
     }
@@ -311,6 +326,7 @@ impl Newcomer {
             version: described.map(|described| described.version).unwrap_or_default(),
             addresses: self.node.addresses(),
             since_ns: self.since_ns,
+            needs_code: self.node.needs_code(),
         }
     }
 }

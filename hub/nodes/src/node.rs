@@ -14,6 +14,7 @@ use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::TlsClient;
 use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who, within};
 use hub_base::peer;
@@ -77,8 +78,7 @@ struct Inner {
     lent_cat: Mutex<Option<(String, Instant)>>,
     /// The cats of the last [`MAX_BOOTS`] boots that have answered at its URL, each by its own word, the latest last.
     cats: Mutex<VecDeque<(u64, String)>>,
-    /// It was discovered, not configured.
-    discovered: bool,
+    kind: Kind,
     /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
     route: Route,
     /// `None`: it has never answered.
@@ -89,6 +89,19 @@ struct Inner {
     client: CatClient<Channel>,
     /// Cancelled when the hub stops using the node.
     dismissed: CancellationToken,
+}
+
+/// How the hub knows a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// By the config.
+    Configured,
+    /// By its announcement.
+    Discovered,
+    /// By its announcement. It answers only after it is paired.
+    NeedsCode,
+    /// The hub is paired with the node that has this key, and calls it over TLS.
+    Paired(NodeId),
 }
 
 /// Calls that a node does not know.
@@ -131,7 +144,7 @@ impl Default for Description {
 
 impl Node {
     pub(crate) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
-        Self::with(config.url.expose().to_owned(), config.cat.clone(), false)
+        Self::over(config.url.expose().to_owned(), config.cat.clone(), Kind::Configured, None)
     }
 
     /// A discovered node under its permanent name. Nothing is connected yet.
@@ -139,12 +152,42 @@ impl Node {
     /// # Errors
     /// If `url` is not valid.
     pub fn discovered(url: String) -> Result<Self, tonic::transport::Error> {
-        Self::with(url, None, true)
+        Self::over(url, None, Kind::Discovered, None)
     }
 
-    fn with(url: String, configured_cat: Option<String>, discovered: bool) -> Result<Self, tonic::transport::Error> {
+    /// A discovered node that answers only after it is paired. It has shown the key with this id in a handshake.
+    ///
+    /// # Errors
+    /// If `url` is not valid.
+    pub(crate) fn needing_code(url: String, id: NodeId) -> Result<Self, tonic::transport::Error> {
+        let node = Self::over(url, None, Kind::NeedsCode, None)?;
+        let (cat_name, version, detail) = Default::default();
+        let (at, state, id) = (Instant::now(), SourceState::Unspecified, Some(id));
+        node.set_description(Description { at, cat_name, boot_id: 0, version, state, detail, id, claimed_id: id });
+        Ok(node)
+    }
+
+    /// A node that the hub is paired with. Only what holds its key, which has this id, is connected to.
+    ///
+    /// # Errors
+    /// If `url` is not valid.
+    pub fn paired(
+        url: String,
+        configured_cat: Option<&str>,
+        key: NodeId,
+        tls: TlsClient,
+    ) -> Result<Self, tonic::transport::Error> {
+        Self::over(url, configured_cat.map(str::to_owned), Kind::Paired(key), Some(tls))
+    }
+
+    fn over(
+        url: String,
+        configured_cat: Option<String>,
+        kind: Kind,
+        tls: Option<TlsClient>,
+    ) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let channel = peer::channel_along(&url, &route, None)?;
+        let channel = peer::channel_along(&url, &route, tls)?;
         // Only the channel knows the password.
         let url = match mask_passwords(&url) {
             Cow::Owned(masked) => masked,
@@ -153,25 +196,32 @@ impl Node {
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
         let (lent_cat, cats, dismissed) = (Mutex::default(), Mutex::default(), CancellationToken::new());
-        let inner = Inner {
-            url,
-            configured_cat,
-            lent_cat,
-            cats,
-            discovered,
-            route,
-            description,
-            lacks,
-            calls,
-            client,
-            dismissed,
-        };
+        let inner =
+            Inner { url, configured_cat, lent_cat, cats, kind, route, description, lacks, calls, client, dismissed };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Whether it was discovered rather than configured.
+    /// Whether the hub is paired with it: calls to it are encrypted, and reach only what holds its key.
+    pub fn is_paired(&self) -> bool {
+        self.paired_key().is_some()
+    }
+
+    /// The id of the key that a paired node must have. `None`: it is not paired.
+    pub(crate) fn paired_key(&self) -> Option<NodeId> {
+        match self.inner.kind {
+            Kind::Paired(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Whether it answers only after it is paired.
+    pub(crate) fn needs_code(&self) -> bool {
+        self.inner.kind == Kind::NeedsCode
+    }
+
+    /// Whether it was discovered rather than configured. A paired node counts as discovered.
     pub fn is_discovered(&self) -> bool {
-        self.inner.discovered
+        self.inner.kind != Kind::Configured
     }
 
     /// Sets the addresses that it announces. A connection to another address is cut. Returns whether they changed.
@@ -413,7 +463,8 @@ impl Node {
             version: answer.version.clone(),
             state: source.state(),
             detail: source.detail,
-            id: self.proved_id(&answer, &challenge),
+            // TLS has proved the key of a paired node.
+            id: self.paired_key().or_else(|| self.proved_id(&answer, &challenge)),
             claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).map(|key| NodeId::of_spki(key)),
         });
         Ok(answer)

@@ -202,6 +202,60 @@ impl Nodes {
         self.get(name).or_else(|| self.iter().find(has_id))
     }
 
+    /// Makes the paired nodes those with these URLs, which `make` makes with their
+    /// configured cats. Another node at such a URL gives way; the cat of
+    /// a configured one stays. Paired nodes that are not among the URLs are dismissed. A node that waited for its code
+    /// is dialled where it was announced.
+    ///
+    /// # Errors
+    /// If there are [`MAX_NODES`] already. The nodes that fit are added.
+    pub fn set_paired(&self, urls: &[String], make: impl Fn(&str, Option<&str>) -> Option<Node>) -> Result<(), Full> {
+        let mut lobby = self.lobby();
+        for node in self.iter().filter(|node| node.is_paired() && !urls.iter().any(|url| url == node.url())) {
+            self.dismiss(&node);
+            info!(node = node.url(), "node removed: it is not listened to any more");
+        }
+        let mut all_fit = Ok(());
+        for url in urls {
+            let mut addresses = lobby.addresses_at(url);
+            match self.get(url) {
+                Some(node) if node.is_paired() => continue,
+                Some(node) => {
+                    let Some(paired) = make(url, node.configured_cat()) else { continue };
+                    if addresses.is_empty() {
+                        addresses = node.addresses();
+                    }
+                    paired.set_addresses(addresses);
+                    self.replace(&node, paired);
+                }
+                None => {
+                    let Some(node) = make(url, None) else { continue };
+                    node.set_addresses(addresses);
+                    all_fit = all_fit.and(self.add(node));
+                }
+            }
+        }
+        let keys: Vec<_> = self.iter().filter_map(|node| node.paired_key()).collect();
+        lobby.unseat(|node| node.needs_code() && node.id().is_some_and(|id| keys.contains(&id)));
+        all_fit
+    }
+
+    /// Stops using the paired node with this URL, for a new pairing with another key.
+    pub fn dismiss_paired(&self, url: &str) {
+        if let Some(node) = self.get(url).filter(Node::is_paired) {
+            self.dismiss(&node);
+        }
+    }
+
+    /// Uses another node in the place of this one, which is not used any more.
+    fn replace(&self, old: &Node, new: Node) {
+        self.shared.nodes.send_modify(|nodes| match nodes.iter_mut().find(|node| node.url() == old.url()) {
+            Some(place) => *place = new,
+            None => nodes.push(new),
+        });
+        self.dismiss(old);
+    }
+
     /// Adds a node at the end.
     ///
     /// # Errors
@@ -302,8 +356,18 @@ impl Nodes {
     /// Decides about a discovered node that has answered, and was announced as this service.
     pub(crate) fn receive(&self, node: Node, service: &str) -> Received {
         let mut lobby = self.lobby();
-        if let Some(entry) = self.get(node.url()) {
-            if lobby.may_stand_for(&entry, &node, &self.known()) {
+        if node.needs_code() {
+            if let Some(known) = self.known_as_closed(&node) {
+                // What is configured is dialled where it was, whoever announces its name.
+                let is_at_home = known.url() == node.url() && known.is_paired();
+                return if is_at_home { Received::AtHome } else { Received::Known(known) };
+            }
+        } else if let Some(entry) = self.get(node.url()) {
+            // What answers without TLS in the place of a paired node is that node only if it proves the same key.
+            if entry.is_paired() && entry.paired_key() == node.id() {
+                return Received::AtHome;
+            }
+            if !entry.is_paired() && lobby.may_stand_for(&entry, &node, &self.known()) {
                 lobby.learn(&node);
                 return Received::AtHome;
             }
@@ -323,6 +387,15 @@ impl Nodes {
             Seated::Refused => Received::Refused,
             Seated::Full => Received::Crowded,
         }
+    }
+
+    /// The node of the hub that a node which answers only after it is paired is already: a paired one with its key, or
+    /// a configured one at its URL.
+    fn known_as_closed(&self, node: &Node) -> Option<Node> {
+        let is_at_home = |entry: &Node| entry.url() == node.url();
+        let has_key = |entry: &Node| entry.paired_key().is_some() && entry.paired_key() == node.id();
+        let answers = |entry: &Node| is_at_home(entry) || entry.recent_description().is_some();
+        self.iter().find(|entry| has_key(entry) && answers(entry) || is_at_home(entry) && !entry.is_discovered())
     }
 
     /// Of the waiting nodes that were announced as `service`, only those with these keys are there still.
@@ -422,12 +495,23 @@ impl Nodes {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
-    /// The same node under another name, if there is one: an entry that has recently answered with the same boot id. Of
-    /// two that have proved the same id, the earlier one counts. A node that proves no id gives way to one that does,
-    /// since it may only repeat what the other says; a configured one only if it claims that id itself, so that nobody
-    /// else can silence it. Of two that prove none, the earlier one counts, unless the later one is configured: then it
-    /// is so on purpose.
+    /// The same node under another name, if there is one. What proves or claims the key of a paired node is that node,
+    /// whether it answers over TLS or not: nobody gets the hub to call it in plain. A paired node is no other's twin.
+    /// Else it is an entry that has recently answered with the same boot id. Of two that have proved the same id, the
+    /// earlier one counts. A node that proves no id gives way to one that does, since it may only repeat what the other
+    /// says; a configured one only if it claims that id itself, so that nobody else can silence it. Of two that prove
+    /// none, the earlier one counts, unless the later one is configured: then it is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
+        let pairings = || self.iter().filter(|other| other.is_paired());
+        if let Some(key) = node.paired_key() {
+            let first = pairings().find(|other| other.paired_key() == Some(key));
+            return first.filter(|first| first.url() != node.url());
+        }
+        let said = node.recent_description();
+        let keys = said.as_ref().map(|said| [said.id, said.claimed_id]).unwrap_or_default();
+        if let Some(paired) = pairings().find(|other| keys.contains(&other.paired_key())) {
+            return Some(paired);
+        }
         let mine = node.recent_description().filter(|description| description.boot_id != 0)?;
         let mut is_earlier = true;
         self.iter().find(|other| {

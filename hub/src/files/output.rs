@@ -12,7 +12,7 @@ use serde::Serialize;
 use sound::SAMPLE_RATE_HZ;
 use sound::analysis::Vocalisation;
 use sound::detection::{Context, Detection};
-use sound::verdict::Verdict;
+use sound::verdict::{Finding, Verdict};
 
 use super::{FileError, Report};
 use crate::cli::Rows;
@@ -21,6 +21,8 @@ use crate::cli::Rows;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Table,
+    /// The first line of each table.
+    Summary,
     Json,
     Csv(Rows),
 }
@@ -32,10 +34,10 @@ const SAMPLES_PER_S: u64 = SAMPLE_RATE_HZ as u64;
 const DETECTION_COLUMNS: [&str; 6] = ["file", "start_s", "end_s", "duration_s", "score", "kind"];
 
 /// Columns of a detection after the ones that all tables of detections share.
-const LAST_DETECTION_COLUMNS: [&str; 2] = ["at", "channel"];
+const LAST_DETECTION_COLUMNS: [&str; 3] = ["at", "channel", "at_local"];
 
 /// Columns of a file.
-const FILE_COLUMNS: [&str; 13] = [
+const FILE_COLUMNS: [&str; 15] = [
     "file",
     "duration_s",
     "cat_score",
@@ -49,6 +51,8 @@ const FILE_COLUMNS: [&str; 13] = [
     "warning",
     "recorded_at",
     "channel",
+    "finding",
+    "recorded_at_local",
 ];
 
 /// The place of the error in [`FILE_COLUMNS`].
@@ -66,7 +70,7 @@ impl Output {
     /// Writes what comes before the first file.
     pub(super) fn begin(&self, out: &mut impl Write) -> io::Result<()> {
         match self.format {
-            Format::Table | Format::Json => Ok(()),
+            Format::Table | Format::Summary | Format::Json => Ok(()),
             Format::Csv(Rows::Detections) => out.write_all(&records([detection_columns()])),
             Format::Csv(Rows::Files) => out.write_all(&records([FILE_COLUMNS])),
         }
@@ -76,13 +80,13 @@ impl Output {
     pub(super) fn found(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
         match self.format {
             Format::Table => self.table(out, path, report),
+            Format::Summary => self.summary(out, path, report),
             Format::Json => self.json(out, path, report),
             Format::Csv(Rows::Detections) => {
                 out.write_all(&records(report.heard.iter().map(|heard| self.detection_row(path, report, heard))))
             }
             Format::Csv(Rows::Files) => out.write_all(&records([self.file_row(path, report)])),
-        }?;
-        out.flush()
+        }
     }
 
     /// Writes a file that could not be analysed, if the format has a row or a line for it.
@@ -97,7 +101,7 @@ impl Output {
             serde_json::to_writer(&mut *out, &line).map_err(io::Error::from)?;
             out.write_all(b"\n")?;
         }
-        out.flush()
+        Ok(())
     }
 
     /// The moment of a sample, in the zone of the user or else of the recorder. Without either it is what the
@@ -111,6 +115,12 @@ impl Output {
         }
     }
 
+    /// The same moment in whole seconds and without an offset, as spreadsheets read it.
+    fn local_moment(&self, start: Option<&Start>, sample: u64) -> Option<String> {
+        let moment = self.moment(start, sample)?;
+        Some(moment.get(.."2026-07-25T23:30:00".len())?.replace('T', " "))
+    }
+
     fn detection_row(&self, path: &Path, report: &Report, heard: &Vocalisation) -> impl Iterator<Item = String> {
         let found = &heard.detection;
         let fields: [String; DETECTION_COLUMNS.len()] = [
@@ -121,8 +131,11 @@ impl Output {
             found.score.to_string(),
             heard.kind.as_str().into(),
         ];
-        let last: [String; LAST_DETECTION_COLUMNS.len()] =
-            [self.moment(report.start.as_ref(), found.start_sample).unwrap_or_default(), channel_text(report.channel)];
+        let last: [String; LAST_DETECTION_COLUMNS.len()] = [
+            self.moment(report.start.as_ref(), found.start_sample).unwrap_or_default(),
+            channel_text(report.channel),
+            self.local_moment(report.start.as_ref(), found.start_sample).unwrap_or_default(),
+        ];
         let shared = context_fields(&found.context).into_iter().chain(measured_fields(&found.measurements));
         fields.into_iter().chain(shared).chain(last)
     }
@@ -136,7 +149,7 @@ impl Output {
             analysis.cat_score.to_string(),
             heard.len().to_string(),
             seconds(samples).to_string(),
-            verdict(heard).into(),
+            Verdict::of(&detections(heard)).as_str().into(),
             analysis.level.rms_dbfs.to_string(),
             analysis.level.peak_dbfs.to_string(),
             analysis.level.clipped_fraction.to_string(),
@@ -144,6 +157,8 @@ impl Output {
             report.warnings.join("; "),
             self.moment(report.start.as_ref(), 0).unwrap_or_default(),
             channel_text(report.channel),
+            Finding::of(&detections(heard)).as_str().into(),
+            self.local_moment(report.start.as_ref(), 0).unwrap_or_default(),
         ]
     }
 
@@ -164,6 +179,7 @@ impl Output {
                     at: self.moment(start, heard.detection.start_sample),
                 })
                 .collect(),
+            finding: Finding::of(&detections(&report.heard)).as_str(),
             channel: report.channel.map(|channel| channel.to_string()),
             recorded_at: self.moment(start, 0),
             recorded_at_from: start.map(|start| start.from),
@@ -173,7 +189,7 @@ impl Output {
         out.write_all(b"\n")
     }
 
-    fn table(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
+    fn summary(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
         let Report { analysis, heard, .. } = report;
         let count = heard.len();
         let channel = report.channel.map_or_else(String::new, |channel| format!(" (channel {channel})"));
@@ -185,9 +201,14 @@ impl Output {
             analysis.duration_s,
             analysis.cat_score,
             if count == 1 { "1 vocalisation".to_owned() } else { format!("{count} vocalisations") },
-            verdict(heard),
-        )?;
-        if count > 0 {
+            Finding::of(&detections(heard)).words(),
+        )
+    }
+
+    fn table(&self, out: &mut impl Write, path: &Path, report: &Report) -> io::Result<()> {
+        self.summary(out, path, report)?;
+        let heard = &report.heard;
+        if !heard.is_empty() {
             writeln!(out, "     from s      to s  score  context            food  isol. brush  pitch Hz")?;
         }
         for heard in heard {
@@ -218,9 +239,8 @@ fn detection_columns() -> impl Iterator<Item = &'static str> {
     DETECTION_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(MEASURED_COLUMNS).chain(LAST_DETECTION_COLUMNS)
 }
 
-fn verdict(heard: &[Vocalisation]) -> &'static str {
-    let detections: Vec<Detection> = heard.iter().map(|heard| heard.detection.clone()).collect();
-    Verdict::of(&detections).as_str()
+fn detections(heard: &[Vocalisation]) -> Vec<Detection> {
+    heard.iter().map(|heard| heard.detection.clone()).collect()
 }
 
 #[derive(Serialize)]
@@ -229,6 +249,7 @@ struct FileLine<'a> {
     duration_s: f64,
     cat_score: f32,
     detections: Vec<DetectionLine<'a>>,
+    finding: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -288,7 +309,8 @@ mod tests {
         let line = written(Format::Json, &path);
         let score = serde_json::from_str::<serde_json::Value>(&line).unwrap()["cat_score"].to_string();
         let documented = format!(
-            "{{\"file\":{:?},\"duration_s\":0.5,\"cat_score\":{score},\"detections\":[]}}\n",
+            "{{\"file\":{:?},\"duration_s\":0.5,\"cat_score\":{score},\"detections\":[],\
+             \"finding\":\"no_cat\"}}\n",
             path.display().to_string()
         );
         assert_eq!(line, documented);
@@ -328,7 +350,7 @@ mod tests {
         let (header, detections) = rows(Rows::Detections);
         let expected = "file start_s end_s duration_s score kind context p_waiting_for_food p_isolation p_brushing peak_dbfs \
                         rms_dbfs snr_db pitch_median_hz pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz \
-                        spectral_flatness at channel";
+                        spectral_flatness at channel at_local";
         assert_eq!(header, csv::StringRecord::from_iter(expected.split_whitespace()));
         assert_eq!(detections.len(), 1);
         let column = |row: &csv::StringRecord, name: &str| {
@@ -346,7 +368,7 @@ mod tests {
         let mut out = Vec::new();
         let output = Output { format: Format::Csv(Rows::Files), zone: None };
         output.failed(&mut out, Path::new("a,b.wav"), &FileError::EmptyFolder).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b.wav\",,,,,,,,,no recording in this folder,,,\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b.wav\",,,,,,,,,no recording in this folder,,,,,\n");
     }
 
     #[test]
@@ -367,5 +389,11 @@ mod tests {
         let since = at - "2026-07-25T21:30:00Z".parse::<jiff::Timestamp>().unwrap();
         let start_s = rome["detections"][0]["start_s"].as_f64().unwrap();
         assert!((since.total(jiff::Unit::Second).unwrap() - start_s).abs() < 0.002, "{since} and {start_s}");
+        // What LibreOffice reads as a time, in any language.
+        let zone = Some(TimeZone::get("America/New_York").unwrap());
+        let csv = written_in(&Output { format: Format::Csv(Rows::Files), zone }, &path);
+        assert!(csv.trim_end().ends_with(",2026-07-25 23:30:00"), "{csv}");
+        let csv = written_in(&Output { format: Format::Csv(Rows::Detections), zone: None }, &path);
+        assert!(csv.trim_end().rsplit(',').next().unwrap().starts_with("2026-07-25 23:30:0"), "{csv}");
     }
 }

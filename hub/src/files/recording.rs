@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use daemon::cause::cause;
+use indicatif::ProgressBar;
 use recordings::start::{self, Start};
 use recordings::{Balance, Channel, Format, Input, Recording, RecordingError};
 use sound::SAMPLE_RATE_HZ;
@@ -12,6 +13,7 @@ use sound::detector::DetectorConfig;
 use sound::framer::{Framer, FramerError};
 use tokio_util::sync::CancellationToken;
 
+use super::progress::{Share, bytes_of};
 use crate::cli::Channels;
 
 /// The path that stands for standard input.
@@ -63,6 +65,8 @@ pub struct Options {
     pub channels: Option<Channels>,
     /// Ends the analysis before its end.
     pub stop: CancellationToken,
+    /// Counts the bytes of the files as they are read.
+    pub progress: Option<ProgressBar>,
 }
 
 /// The result for a recording, or for one of its channels.
@@ -74,6 +78,8 @@ pub struct Report {
     pub analysis: Analysis,
     /// What was found in it.
     pub heard: Vec<Vocalisation>,
+    /// The sample rate of the recording.
+    pub sample_rate_hz: u32,
     /// When the recording began.
     pub start: Option<Start>,
     /// What is odd about the recording, in words for people.
@@ -89,7 +95,8 @@ pub fn analyze_file(path: &Path, options: &Options) -> Result<Vec<Report>, FileE
     let open =
         || if is_stdin { Ok(Input::stream(io::stdin())) } else { Input::open(path).map_err(RecordingError::from) };
     let name = path.file_name().and_then(|name| name.to_str()).filter(|_| !is_stdin);
-    let (mut reports, balance) = analyze_input(open()?, name, options)?;
+    let mut share = Share::new(options.progress.clone(), if is_stdin { 0 } else { bytes_of(path) });
+    let (mut reports, balance) = analyze_input(open()?, name, options, |fraction| share.read(fraction))?;
     let is_default = options.channels.is_none();
     if let (Some(fault), [mix]) = (balance.fault(), &mut reports[..])
         && options.channels.is_none_or(|channels| channels == Channels::Only(Channel::Mix))
@@ -99,7 +106,7 @@ pub fn analyze_file(path: &Path, options: &Options) -> Result<Vec<Report>, FileE
             mix.warnings.push(format!("{words}; --channel {channel} analyses that channel alone"));
         } else {
             let only = Options { channels: Some(Channels::Only(channel)), ..options.clone() };
-            let (alone, _) = analyze_input(open()?, name, &only)?;
+            let (alone, _) = analyze_input(open()?, name, &only, |_| ())?;
             let weight = |report: &Report| (report.heard.len(), (report.analysis.cat_score * 1e6) as u64);
             if let Some(alone) = alone.into_iter().next().filter(|alone| weight(alone) > weight(mix)) {
                 *mix = alone;
@@ -113,8 +120,14 @@ pub fn analyze_file(path: &Path, options: &Options) -> Result<Vec<Report>, FileE
     Ok(reports)
 }
 
-/// Does what [`analyze_file`] does once, and measures the balance of the channels.
-fn analyze_input(input: Input, name: Option<&str>, options: &Options) -> Result<(Vec<Report>, Balance), FileError> {
+/// Does what [`analyze_file`] does once, and measures the balance of the channels. If the length of the recording is
+/// known, `progress` gets the share of it that is read, 0 to 1.
+fn analyze_input(
+    input: Input,
+    name: Option<&str>,
+    options: &Options,
+    mut progress: impl FnMut(f64),
+) -> Result<(Vec<Report>, Balance), FileError> {
     let mut recording = Recording::read_from(input)?;
     let format = recording.format();
     let channels: Vec<Channel> = match options.channels {
@@ -138,6 +151,9 @@ fn analyze_input(input: Input, name: Option<&str>, options: &Options) -> Result<
             break;
         }
         frames += (samples.len() / usize::from(format.channels)) as u64;
+        if let Some(left) = recording.frames() {
+            progress(frames as f64 / (frames + left) as f64);
+        }
         peak = samples.iter().fold(peak, |peak, sample| peak.max(sample.abs()));
         balance.push(&samples);
         hearings.iter_mut().for_each(|hearing| hearing.push(&samples));
@@ -150,7 +166,7 @@ fn analyze_input(input: Input, name: Option<&str>, options: &Options) -> Result<
     let reports = hearings.into_iter().map(|hearing| {
         let channel = if format.channels > 1 && hearing.channel != Channel::Mix { Some(hearing.channel) } else { None };
         let (analysis, heard) = hearing.finish(frames);
-        Report { channel, analysis, heard, start, warnings: warnings.clone() }
+        Report { channel, analysis, heard, sample_rate_hz: format.sample_rate_hz, start, warnings: warnings.clone() }
     });
     Ok((reports.collect(), balance))
 }

@@ -39,6 +39,6 @@ pub(super) async fn start(shared: &Shared, listeners: Vec<TcpListener>) -> Resul
     let server = CatAnalysisServer::new(service.clone())
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .accept_compressed(CompressionEncoding::Gzip);
-    shared.serve(server.clone(), listeners);
+    shared.serve(server.clone(), listeners, None);
     Ok(Analysis { peer: peer::local(server), service: Some(service) })
 }

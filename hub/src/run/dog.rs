@@ -29,6 +29,6 @@ pub(super) fn start(
     let dog = DogServer::new(DogService::new(owner))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
         .accept_compressed(CompressionEncoding::Gzip);
-    shared.serve(dog.clone(), listeners);
+    shared.serve(dog.clone(), listeners, None);
     Ok(peer::local(dog))
 }

@@ -6,7 +6,7 @@ use daemon::config::ConfigError;
 use hub_base::peer::{MAX_ANSWER_BYTES, Peer};
 use hub_base::role::Role;
 use hub_gateway::tls::{Authority, CertificateError, Certificates, Names};
-use hub_gateway::{App, Entrance, Hosts, Limits, Proxies};
+use hub_gateway::{App, Entrance, Hosts, Limits, PrivacySettings, Proxies};
 use hub_owner::client::OwnerCaller;
 use hub_store::backup::Backups;
 use hub_watch::readiness::Checks;
@@ -28,16 +28,17 @@ pub(super) struct Peers {
     pub(super) analysis: Peer,
 }
 
-/// Starts the gateway.
+/// Starts the gateway. Returns whether it has TLS.
 pub(super) async fn start(
     shared: &Shared,
     peers: Peers,
     audio: &Audio,
     backups: Option<Backups>,
     listeners: Vec<TcpListener>,
-) -> Result<(), RunError> {
-    let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(()) };
-    let Some(admission) = shared.admission.clone() else { return Ok(()) };
+) -> Result<bool, RunError> {
+    let (Some(store), Some(clips)) = (shared.store.clone(), audio.clips.clone()) else { return Ok(false) };
+    let Some(admission) = shared.admission.clone() else { return Ok(false) };
+    let Some(people) = shared.people.clone() else { return Ok(false) };
     let config = &shared.config;
     let certificates = certificates(shared, &listeners).await?;
     let proxies = Proxies::new(&config.gateway.trusted_proxies)
@@ -53,9 +54,18 @@ pub(super) async fn start(
         backups,
         live: audio.live(),
         mqtt: shared.mqtt.clone(),
+        people,
+        insecure: config.insecure,
         stop: shared.stop.clone(),
         hosts: Hosts::new(&config.page.hosts, config.notices.public_url.as_deref()),
+        loopback: config.gateway.loopback,
         page: config.page.clone(),
+        privacy: PrivacySettings {
+            data_dir: shared.data_dir.clone(),
+            events: config.events.clone(),
+            notices_keep_days: config.notices.keep_days,
+            backup: config.backup.clone(),
+        },
         proxies,
         certificates: certificates.clone(),
         machine: machine(),
@@ -63,10 +73,17 @@ pub(super) async fn start(
         metrics: shared.metrics.clone(),
         limits: Limits::default(),
     };
+    let has_tls = certificates.is_some();
+    if has_tls && config.insecure {
+        info!(
+            "insecure: other machines may use plain HTTP too. The page has HTTPS at the same addresses: remove `insecure` \
+             once all programs use it, and add users with `hub user add`"
+        );
+    }
     let entrance = Entrance { certificates, plain_everywhere: config.insecure };
     let served = hub_gateway::serve(listeners, hub_gateway::router(app), entrance, shared.stop.clone())?;
     shared.tasks.spawn(served);
-    Ok(())
+    Ok(has_tls)
 }
 
 /// The certificate in the configured files, or else one of the hub's own CA, if the gateway listens beyond loopback.
@@ -88,9 +105,6 @@ async fn certificates(shared: &Shared, listeners: &[TcpListener]) -> Result<Opti
         Ok(certificates) => {
             let fingerprint = certificates.authority().map(Authority::fingerprint).unwrap_or_default();
             info!(%address, %fingerprint, "other machines reach the gateway by https; `hub cert` shows the CA");
-            if !config.insecure {
-                warn!(%address, "clients of the gateway are not authenticated: anybody who reaches it can use it");
-            }
             Ok(Some(Arc::new(certificates)))
         }
         // Before there was TLS, such a hub ran.

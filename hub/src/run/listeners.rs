@@ -3,7 +3,7 @@
 use daemon::listen::{BindError, Listen};
 use tokio::net::TcpListener;
 
-use crate::config::{ADDRESS_KEYS, GATEWAY_KEY, HubSettings};
+use crate::config::{ADDRESS_KEYS, GATEWAY_KEY, HubSettings, OWNER_KEY};
 
 /// The listening sockets of a hub. A role that this process does not have has none.
 #[derive(Debug, Default)]
@@ -27,8 +27,8 @@ impl Listeners {
         // The first check of the addresses ran before the log was open. This second one logs the addresses that are not
         // loopback, before any of them is bound.
         let opened = ADDRESS_KEYS.map(|(role, key)| (config.has(role), key, config.addresses(role)));
-        // Without `insecure`, the gateway is encrypted there.
-        let is_open = |key: &str| config.insecure || key != GATEWAY_KEY;
+        // Without `insecure`, the gateway and the owner service are encrypted there.
+        let is_open = |key: &str| config.insecure || ![GATEWAY_KEY, OWNER_KEY].contains(&key);
         for (_, key, addresses) in opened.iter().filter(|(opens, key, _)| *opens && is_open(key)) {
             let _ = addresses.check(key, true);
         }

@@ -1,11 +1,13 @@
 //! Starts live listening, and opens the clips.
 
 use hub_base::role::Role;
+use hub_listen::live::News;
 use hub_listen::recover::recover;
 use hub_listen::rehear::rehear;
 use hub_listen::{Listening, Live, Settings};
-use hub_store::Store;
+use hub_store::backup::Backups;
 use hub_store::clips::Clips;
+use hub_store::{Eraser, Store};
 
 use super::RunError;
 use super::shared::Shared;
@@ -23,6 +25,20 @@ impl Audio {
     /// The live state of the nodes. `None` if this process does not listen.
     pub(super) fn live(&self) -> Option<Live> {
         self.listening.as_ref().map(|listening| listening.live().clone())
+    }
+
+    /// Starts to work off what people want deleted, in the process that owns the store and its snapshots.
+    pub(super) fn start_eraser(&self, shared: &Shared, backups: Option<Backups>) {
+        let (Some(clips), Some(backups)) = (self.clips.clone(), backups) else { return };
+        let live = self.live();
+        let on_erased = move |ids: &[i64]| {
+            for id in ids {
+                if let Some(live) = &live {
+                    live.tell(News::Deleted { id: *id });
+                }
+            }
+        };
+        shared.tasks.spawn(Eraser::new(clips, backups, on_erased).run(shared.stop.clone()));
     }
 
     /// After the stop, waits until all received audio is analysed and stored.

@@ -1,11 +1,12 @@
 //! The line of the log that says, after the start, where the page is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use hub_nodes::address::NodeConfig;
 use hub_nodes::{Discover, Node};
+use hub_people::People;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::shared::Shared;
 
@@ -16,8 +17,16 @@ const MOST_NAMED_NODES: usize = 4;
 /// first. `None` if there are no listeners. Other machines need HTTPS, unless `insecure`.
 pub(super) fn page_url(listeners: &[TcpListener], insecure: bool) -> Option<String> {
     let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    // The gateway accepts every name without a dot, and other names only if they are configured.
-    url_of(&addresses, insecure, machine)
+    // A phone often cannot resolve the name of a machine. The gateway accepts every address.
+    url_of(&addresses, insecure, || outward_address().map_or_else(machine, |address| address.to_string()))
+}
+
+/// The IPv4 address that this machine has towards others. To ask the system for the way to an address of the block for
+/// documentation sends nothing.
+fn outward_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_unspecified())
 }
 
 /// The name of this machine, without a domain.
@@ -40,13 +49,33 @@ pub(super) fn log(page_url: &str, shared: &Shared) {
     info!(nodes, %discovery, data_dir = %shared.data_dir.display(), "the page is at {page_url}");
 }
 
-/// `host_name` gives the name of this machine: it stands for an address that means all addresses, such as 0.0.0.0.
-fn url_of(addresses: &[SocketAddr], insecure: bool, host_name: impl FnOnce() -> String) -> Option<String> {
+/// Logs the set-up link, with which the first user is added from another machine. It is printed if other machines reach
+/// the page and there are no users, and it is good once.
+pub(super) async fn log_setup_link(page_url: &str, listeners_beyond_loopback: bool, people: Option<&People>) {
+    let Some(people) = people.filter(|_| listeners_beyond_loopback) else { return };
+    match people.begin_setup().await {
+        Ok(Some(secret)) => {
+            info!("no users yet: add the first at {page_url}#/setup/{} (good once)", secret.expose());
+        }
+        Ok(None) => {}
+        Err(error) => warn!(%error, "there is no set-up link; `hub user add` adds the first user"),
+    }
+}
+
+/// Whether other machines reach one of these sockets.
+pub(super) fn is_beyond_loopback(listeners: &[TcpListener]) -> bool {
+    let mut addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    addresses.any(|address| !address.ip().to_canonical().is_loopback())
+}
+
+/// `host` gives the name or address of this machine: it stands for an address that means all addresses, such as
+/// 0.0.0.0.
+fn url_of(addresses: &[SocketAddr], insecure: bool, host: impl FnOnce() -> String) -> Option<String> {
     let reachable = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
     let address = reachable.or(addresses.first())?;
     let scheme = if insecure || reachable.is_none() { "http" } else { "https" };
     Some(if address.ip().is_unspecified() {
-        format!("{scheme}://{}:{}/", host_name(), address.port())
+        format!("{scheme}://{}:{}/", host(), address.port())
     } else {
         format!("{scheme}://{address}/")
     })

@@ -36,8 +36,8 @@ pub use error::BackupError;
 pub use folder::{BackedUp, back_up_to_folder};
 pub use keeper::{BackupState, Backups, Check, Failure};
 pub use manifest::{ConfigFile, Counts, FileEntry, Manifest, Source};
-pub use restore::{RestoreFrom, Restored, restore};
-pub use snapshots::keep_before_upgrade;
+pub use restore::{RestoreFrom, Restored, copies_aside, restore};
+pub use snapshots::{KEEP as SNAPSHOTS_KEPT, keep_before_upgrade};
 pub use state::{LastBackup, remember};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use daemon::metrics::Calls;
 use daemon::private;
 use hub_base::clock::Clock;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tracing::{error, info, warn};
 
 use crate::error::{StoreError, TURN_TIMEOUT, Trouble};
@@ -61,6 +61,10 @@ struct Inner {
     reader_turns: Arc<Semaphore>,
     operations: Calls,
     outbox: Waker,
+    /// Somebody wants something deleted.
+    deletion_wish: Notify,
+    /// Held while the log of labels is changed.
+    label_log: Mutex<()>,
     health: Health,
     clock: Clock,
     /// Held for its lock.
@@ -118,6 +122,8 @@ impl Store {
                 reader_turns: Arc::new(Semaphore::new(READERS)),
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 outbox: Waker::default(),
+                deletion_wish: Notify::new(),
+                label_log: Mutex::new(()),
                 health,
                 clock,
                 _lock: lock,
@@ -142,6 +148,24 @@ impl Store {
 
     pub(crate) fn waker(&self) -> &Waker {
         &self.inner.outbox
+    }
+
+    pub(crate) fn deletion_wish(&self) -> &Notify {
+        &self.inner.deletion_wish
+    }
+
+    /// Does something to the log of labels, while nobody else in this process changes it. Blocks the thread.
+    pub(crate) fn with_label_log<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.inner.label_log.lock().unwrap_or_else(PoisonError::into_inner);
+        work()
+    }
+
+    /// Moves what was committed from the log of the database into its file, and empties the log, so that it no longer
+    /// holds what was deleted. If readers keep the log busy, it stays as it is.
+    pub(crate) async fn empty_log(&self) -> Result<(), StoreError> {
+        let turn = Arc::clone(&self.inner.writer).lock_owned();
+        let connection = tokio::time::timeout(TURN_TIMEOUT, turn).await.map_err(|_| StoreError::Busy)?;
+        blocking(move || Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)).await
     }
 
     /// Checks whether something can be stored now: something was stored a moment ago, or a probe writes to the data
@@ -282,6 +306,7 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     switch_to_wal(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    overwrite_deleted(&connection, false)?;
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
         let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
@@ -289,6 +314,12 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     }
     migrations::migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Makes this connection overwrite what it deletes. `thoroughly`: in pages that become free, too, which costs more
+/// writes. Otherwise only in pages that are written anyway.
+pub(crate) fn overwrite_deleted(connection: &Connection, thoroughly: bool) -> Result<(), StoreError> {
+    Ok(connection.pragma_update(None, "secure_delete", if thoroughly { "ON" } else { "FAST" })?)
 }
 
 /// Creates the file if it is missing, because SQLite would create it with permissions for others. SQLite gives its

@@ -5,7 +5,7 @@
 //! that. A label that its owner took back stays in it as such, because an older copy of the database may have the
 //! label.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::database::Store;
+use crate::deletions::{Deletion, Fate};
 use crate::error::StoreError;
 use crate::events::LoggedLabel;
 use crate::events::event::Event;
@@ -26,6 +27,9 @@ const MOST_BYTES: u64 = 4_000_000;
 
 /// Labels that are restored in one transaction, at most.
 const RESTORE_BATCH: usize = 100;
+
+/// Lines that are looked up in the database at a time.
+const LOOKED_UP: usize = 500;
 
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -50,11 +54,51 @@ impl Store {
             label: event.label,
             at_ns,
         };
-        let path = log_of(self.path());
-        let appended = tokio::task::spawn_blocking(move || append(&path, &logged, MOST_BYTES)).await;
+        let (path, store) = (log_of(self.path()), self.clone());
+        let append = move || store.with_label_log(|| append(&path, &logged, MOST_BYTES));
+        let appended = tokio::task::spawn_blocking(append).await;
         if let Err(error) = appended.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
             warn!(%error, "a label is in the database, but not in the log of labels");
         }
+    }
+
+    /// Removes the lines about events that this deletion is about, or that a person has deleted, from the log. Returns
+    /// how many. A line about an event that is not stored is removed if the deletion is about all cats and the label is
+    /// older: then the event is older, too.
+    pub(crate) async fn erase_logged_labels(&self, wanted: &Deletion) -> std::result::Result<usize, StoreError> {
+        let path = log_of(self.path());
+        let failed = |error| StoreError::Directory { path: log_of(self.path()), error };
+        let of_all_cats_before = wanted.scope.before_ns.filter(|_| !wanted.of_cat);
+        let from = path.clone();
+        let read = tokio::task::spawn_blocking(move || read(&from)).await;
+        let logged = read.unwrap_or_else(|crash| Err(std::io::Error::other(crash))).map_err(failed)?;
+        let mut gone = HashSet::new();
+        for some in logged.chunks(LOOKED_UP) {
+            let found = self.fates(wanted, some.iter().map(|one| (one.boot_id, one.start_sample)).collect()).await?;
+            for (one, fate) in some.iter().zip(found) {
+                let is_older = of_all_cats_before.is_some_and(|before_ns| one.at_ns < before_ns);
+                if fate == Fate::Erased || fate == Fate::Unknown && is_older {
+                    gone.insert((one.boot_id, one.start_sample));
+                }
+            }
+        }
+        if gone.is_empty() {
+            return Ok(0);
+        }
+        let store = self.clone();
+        // Lines that were added meanwhile are read too.
+        let rewrite = move || {
+            store.with_label_log(|| {
+                let all = self::read(&path)?;
+                let before = all.len();
+                let kept: Vec<_> =
+                    all.into_iter().filter(|one| !gone.contains(&(one.boot_id, one.start_sample))).collect();
+                private::replace(&path, &text_of(&kept), true)?;
+                Ok(before - kept.len())
+            })
+        };
+        let done = tokio::task::spawn_blocking(rewrite).await;
+        done.unwrap_or_else(|crash| Err(std::io::Error::other(crash))).map_err(failed)
     }
 
     /// Whether there is a log with labels.

@@ -16,6 +16,8 @@ pub mod backup;
 pub mod clips;
 mod columns;
 mod database;
+pub mod deletions;
+mod eraser;
 mod error;
 pub mod events;
 pub mod flac;
@@ -26,6 +28,9 @@ mod migrations;
 mod node_columns;
 mod nodes;
 pub mod notifications;
+mod paired;
+pub mod people;
+mod people_mark;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -34,6 +39,8 @@ mod words;
 
 pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
+pub use eraser::Eraser;
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};
+pub use paired::{MAX_PAIRED, PairedNode};
 pub use words::UnknownWord;

@@ -19,6 +19,9 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0011_indexes.sql"),
     include_str!("migrations/0012_admitted_nodes.sql"),
     include_str!("migrations/0013_device_urls.sql"),
+    include_str!("migrations/0014_paired_nodes.sql"),
+    include_str!("migrations/0015_people.sql"),
+    include_str!("migrations/0016_deletions.sql"),
 ];
 
 /// The schema version that this program makes, and the latest that it supports.

@@ -6,12 +6,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::identity::{Fingerprint, Key};
+use daemon::pairing::{Code as PairingCode, NotACode};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use daemon::tls::{Keyring, TlsClient};
 use hub_base::error::{Code, Error};
 use hub_base::time::now_ns;
+use hub_nodes::pairing::{self, HubCard, Place};
 use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
-use hub_store::{MAX_ADMITTED, Store, StoreError};
+use hub_store::{MAX_ADMITTED, MAX_PAIRED, PairedNode, Store, StoreError};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -23,6 +27,15 @@ const MISSED_FOR_NS: i64 = 7 * 86_400 * 1_000_000_000;
 
 /// How often the same failure of the store is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(600);
+
+/// Most nodes at which a code is tried that comes without the name of a node.
+pub const MAX_TRIED: usize = 4;
+
+/// Time for a pairing with one node. A command waits longer.
+const PAIR_DEADLINE: Duration = Duration::from_secs(11);
+
+/// Time for all tries of a code that comes without the name of a node, after the nodes have said whether they show one.
+const TRY_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Who admits a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +55,26 @@ impl By {
     }
 }
 
+/// By what nodes know the hub.
+#[derive(Debug)]
+pub struct HubPairing {
+    /// Its key.
+    pub key: Arc<Key>,
+    /// What it tells nodes about itself.
+    pub card: HubCard,
+    /// One pairing at a time: what people type is tried in one order, and strangers cause no crowd.
+    turn: Mutex<()>,
+    /// The keys of the paired nodes, which may call the hub.
+    keyring: Keyring,
+}
+
+impl HubPairing {
+    /// With this key, and this to tell nodes.
+    pub fn new(key: Arc<Key>, card: HubCard) -> Self {
+        Self { key, card, turn: Mutex::default(), keyring: Keyring::default() }
+    }
+}
+
 /// A node whose admission was taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forgotten {
@@ -56,6 +89,8 @@ pub struct Forgotten {
 pub struct Admission {
     nodes: Nodes,
     store: Store,
+    /// `None`: this process has no key, so it pairs with no node and calls no paired one.
+    pairing: Option<Arc<HubPairing>>,
     /// What the store says and what the registry does change in one order.
     turn: Arc<Mutex<()>>,
 }
@@ -66,9 +101,155 @@ impl Admission {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open(nodes: Nodes, store: Store) -> Result<Self, StoreError> {
-        let admission = Self { nodes, store, turn: Arc::default() };
+        Self::open_with(nodes, store, None).await
+    }
+
+    /// Reads who is admitted, and who is paired.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn open_with(nodes: Nodes, store: Store, pairing: Option<HubPairing>) -> Result<Self, StoreError> {
+        let admission = Self { nodes, store, pairing: pairing.map(Arc::new), turn: Arc::default() };
         admission.read_again().await?;
         Ok(admission)
+    }
+
+    /// The keys of the paired nodes, kept up to date. `None`: this process has no key, so it pairs with no node.
+    pub fn keyring(&self) -> Option<Keyring> {
+        self.pairing.as_ref().map(|pairing| pairing.keyring.clone())
+    }
+
+    /// Pairs with the node at `host`, which shows this code: the hub listens to it from now on, over TLS, also after a
+    /// restart. Without a host, the waiting nodes that show a code are tried one after the other, at most
+    /// [`MAX_TRIED`]; a wrong code then uses one try at each of them. Returns the URL of the node.
+    ///
+    /// # Errors
+    /// [`Code::BadRequest`] if code or host have not the form of one, [`Code::NotFound`] if no waiting node shows a
+    /// code, [`Code::Conflict`] if the node does not know the code, or the hub has no place for it, if
+    /// too many nodes show one, or another pairing is under way, and as of the node and the store.
+    pub async fn pair(&self, code: &str, host: Option<&str>) -> Result<String, Error> {
+        let code = code.parse().map_err(|error: NotACode| Error::new(Code::BadRequest, error.to_string()))?;
+        let place = host.map(|host| self.place_of(host)).transpose()?;
+        let own = self.clone();
+        // It goes on when the caller goes away: the node may know the hub by then.
+        let pairing = tokio::spawn(async move { own.pair_at(&code, place).await });
+        pairing.await.unwrap_or_else(|crash| Err(Error::new(Code::Internal, crash.to_string())))
+    }
+
+    async fn pair_at(&self, code: &PairingCode, place: Option<Place>) -> Result<String, Error> {
+        let no_key = || conflict("the hub has no key, and its log says why".into());
+        let pairing = self.pairing.as_deref().ok_or_else(no_key)?;
+        let busy = |_| conflict("another pairing is under way; try again in ten seconds".into());
+        let _one = pairing.turn.try_lock().map_err(busy)?;
+        let Some(place) = place else { return self.pair_with_waiting(pairing, code).await };
+        self.pair_with(pairing, &place, code, PAIR_DEADLINE).await
+    }
+
+    /// Where the node is that a person means: a waiting or known one by any of its names, else the host.
+    fn place_of(&self, host: &str) -> Result<Place, Error> {
+        let waiting = self.nodes.waiting().into_iter().filter(|node| node.needs_code);
+        let mut meant =
+            waiting.filter(|node| is_named(host, &node.url, node.node_id.as_deref(), None, &node.addresses));
+        if let (Some(WaitingNode { url, addresses, .. }), None) = (meant.next(), meant.next()) {
+            return Ok(Place { url, addresses });
+        }
+        let url = pairing::url_of(host)?;
+        let addresses = self.nodes.get(&url).map(|node| node.addresses()).unwrap_or_default();
+        Ok(Place { url, addresses })
+    }
+
+    async fn pair_with_waiting(&self, pairing: &HubPairing, code: &PairingCode) -> Result<String, Error> {
+        let waiting = self.nodes.waiting().into_iter().filter(|node| node.needs_code);
+        let asked = waiting.map(|WaitingNode { url, addresses, .. }| async move {
+            let place = Place { url, addresses };
+            pairing::shows_code(&pairing.key, &place).await.then_some(place)
+        });
+        let showing: Vec<Place> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
+        if showing.is_empty() {
+            let message = "no waiting node shows a pairing code: run `cat-node pair` on the node, and if the hub does \
+                           not find it, name its host too: hub pair CODE HOST";
+            return Err(Error::new(Code::NotFound, message));
+        }
+        let urls = |places: &[Place]| places.iter().map(|place| place.url.as_str()).collect::<Vec<_>>().join(", ");
+        let count = u32::try_from(showing.len()).unwrap_or(u32::MAX);
+        if showing.len() > MAX_TRIED {
+            return Err(conflict(format!("{count} nodes show a code; name the host of yours: {}", urls(&showing))));
+        }
+        let mut failure = None;
+        for place in &showing {
+            match self.pair_with(pairing, place, code, TRY_DEADLINE / count).await {
+                Ok(url) => return Ok(url),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if count == 1 => Err(error),
+            _ => Err(conflict(format!(
+                "not paired: the code is good at none of {}; it was tried at each of them, and a code can be tried {} \
+                 times",
+                urls(&showing),
+                daemon::pairing::TRIES
+            ))),
+        }
+    }
+
+    async fn pair_with(
+        &self,
+        HubPairing { key, card, .. }: &HubPairing,
+        place: &Place,
+        code: &PairingCode,
+        limit: Duration,
+    ) -> Result<String, Error> {
+        let url = place.url.clone();
+        let known = self.nodes.get(&url);
+        if known.is_none() && !self.nodes.has_room() {
+            let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
+            return Err(conflict(message));
+        }
+        let paired = pairing::pair(key, place, code, card.clone(), limit).await?;
+        // Not earlier: a node that is slow keeps nobody from removing another one.
+        let _turn = self.turn.lock().await;
+        let key = paired.key.to_string();
+        let node = PairedNode { url: url.clone(), node_id: key.clone(), key };
+        let already = self.store.paired_nodes().await?.contains(&node);
+        if !self.store.pair_node(node.clone()).await? {
+            let message = format!("{MAX_PAIRED} nodes are paired already; remove one: hub nodes remove NAME");
+            return Err(conflict(message));
+        }
+        // After the pairing ends, it waits again.
+        let admitted = self.nodes.keys_at(&url).into_iter().chain([node.node_id.clone()]).collect();
+        self.store.forget_admitted(admitted).await?;
+        self.nodes.pardon(&node.node_id);
+        if !already {
+            // It may have had another key.
+            self.nodes.dismiss_paired(&url);
+        }
+        self.read_again().await?;
+        if let Some(node) = self.nodes.get(&url).filter(|_| !place.addresses.is_empty()) {
+            node.set_addresses(place.addresses.clone());
+        }
+        info!(node = url, id = node.node_id, cat = paired.cat, "paired with a node");
+        Ok(url)
+    }
+
+    /// Makes the paired nodes those that the store has.
+    async fn follow_pairings(&self) -> Result<(), StoreError> {
+        let Some(pairing) = &self.pairing else { return Ok(()) };
+        let paired = self.store.paired_nodes().await?;
+        pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
+        let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
+        let make = |url: &str, cat: Option<&str>| {
+            let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
+            let id = expected.to_string().parse().ok()?;
+            let tls = TlsClient::new(Arc::clone(&pairing.key), vec![expected]);
+            let node = tls
+                .map_err(|error| error.to_string())
+                .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string()));
+            node.inspect_err(|error| warn!(node = url, %error, "a paired node cannot be called")).ok()
+        };
+        // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
+        let _ = self.nodes.set_paired(&urls, make);
+        Ok(())
     }
 
     /// Makes the admitted nodes that were heard lately nodes of the hub before they are announced: one that does not
@@ -117,6 +298,11 @@ impl Admission {
     pub async fn admit(&self, name: &str, by: By) -> Result<WaitingNode, Error> {
         let _turn = self.turn.lock().await;
         let node = self.waiting_named(name)?;
+        if node.needs_code {
+            let message =
+                format!("{} waits for its pairing code: run `cat-node pair` on it, then hub pair CODE", node.url);
+            return Err(conflict(message));
+        }
         let is_at_home = self.nodes.get(&node.url).is_some();
         if !is_at_home && !self.nodes.has_room() {
             let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
@@ -180,13 +366,17 @@ impl Admission {
             }
             [node] => node.url().to_owned(),
             // A node that has not announced itself since the start.
-            [] => self.admitted_named(name).await?,
+            [] => match self.paired_named(name).await? {
+                Some(url) => url,
+                None => self.admitted_named(name).await?,
+            },
             several => {
                 let names = several.iter().map(|node| (node.url().to_owned(), node.id().map(|id| id.to_string())));
                 return Err(ambiguous(name, &names.collect::<Vec<_>>()));
             }
         };
         let keys = self.nodes.keys_at(&url);
+        self.store.unpair_node(url.clone()).await?;
         self.store.forget_admitted(keys.iter().cloned().collect()).await?;
         self.nodes.forget(&url);
         let until_restart = self.nodes.admits_all();
@@ -208,6 +398,13 @@ impl Admission {
             is_named(name, node.url(), id.as_deref(), cat.as_deref(), &node.addresses())
         };
         self.nodes.iter().filter(is_meant).collect()
+    }
+
+    /// The URL of a paired node that is not a node of the hub now, because there was no room.
+    async fn paired_named(&self, name: &str) -> Result<Option<String>, Error> {
+        let paired = self.store.paired_nodes().await?;
+        let found = paired.into_iter().find(|node| is_named(name, &node.url, Some(&node.node_id), None, &[]));
+        Ok(found.map(|node| node.url))
     }
 
     /// The URL of a node that is admitted or was known, and is not a node of the hub now. Its key if it has no URL of
@@ -237,6 +434,7 @@ impl Admission {
     /// Reads who is admitted, and admits the ids that nodes have proved which were admitted by their URLs, so that such
     /// a node stays admitted under another URL.
     async fn follow_once(&self) -> Result<(), StoreError> {
+        self.follow_pairings().await?;
         let admitted = self.store.admitted().await?;
         let (keys, has_room) = (admitted.keys.clone(), admitted.keys.len() < MAX_ADMITTED);
         self.nodes.set_admitted(admitted.keys, admitted.ids);
@@ -254,6 +452,7 @@ impl Admission {
     }
 
     async fn read_again(&self) -> Result<(), StoreError> {
+        self.follow_pairings().await?;
         let admitted = self.store.admitted().await?;
         self.nodes.set_admitted(admitted.keys, admitted.ids);
         Ok(())
@@ -296,6 +495,10 @@ impl Admission {
         };
         Error::new(Code::NotFound, message)
     }
+}
+
+fn conflict(message: String) -> Error {
+    Error::new(Code::Conflict, message)
 }
 
 /// Several nodes have a name. Offers their URLs, or their ids if they have one URL. `nodes`: URL and id of each.

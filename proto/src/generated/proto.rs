@@ -1837,3 +1837,507 @@ pub mod owner_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingBeginRequest {
+    /// The hub's message of SPAKE2, side A, 33 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub exchange: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingBeginResponse {
+    /// The node's message of SPAKE2, side B, 33 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub exchange: ::prost::alloc::vec::Vec<u8>,
+    /// Proves that the node knows the code and sees both keys, 32 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub proof: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingConfirmRequest {
+    /// Proves that the hub knows the code and sees both keys, 32 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub proof: ::prost::alloc::vec::Vec<u8>,
+    /// Name of the hub, for people. May be empty.
+    #[prost(string, tag = "2")]
+    pub hub_name: ::prost::alloc::string::String,
+    /// Port of the hub's Owner service. 0: other machines cannot reach it.
+    #[prost(uint32, tag = "3")]
+    pub owner_port: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingConfirmResponse {
+    /// The cat that the node hears, by its own word. Empty: it does not say.
+    #[prost(string, tag = "1")]
+    pub cat_name: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingStateRequest {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingStateResponse {
+    /// Whether a code is open and may be tried.
+    #[prost(bool, tag = "1")]
+    pub code_is_open: bool,
+}
+/// Generated client implementations.
+pub mod pairing_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Pairs a node with a hub. The hub calls it on the node's port, over TLS, before either of them knows the other's key.
+    ///
+    /// A person carries a one-time code from the node to the hub. Both prove to each other by SPAKE2 (RFC 9382, group
+    /// Ed25519) that they know the code, and that they see the same two keys at the ends of the connection. Whoever is
+    /// between them has other keys, learns nothing about the code, and has one guess for each attempt.
+    ///
+    /// A client whose key the node does not know may call this service and no other.
+    #[derive(Debug, Clone)]
+    pub struct PairingClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> PairingClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PairingClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            PairingClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Begins an exchange. Each call is one of the few tries that a code allows.
+        ///
+        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is no
+        /// message of SPAKE2, UNAUTHENTICATED without TLS.
+        pub async fn begin(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PairingBeginRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingBeginResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/proto.Pairing/Begin");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "Begin"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends the exchange that this client has begun. The node then knows the hub's key.
+        ///
+        /// Errors: FAILED_PRECONDITION if this client has begun none or the code has expired, PERMISSION_DENIED if the proof is
+        /// wrong, RESOURCE_EXHAUSTED if the node has the most hubs that it can be paired with.
+        pub async fn confirm(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PairingConfirmRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingConfirmResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/proto.Pairing/Confirm");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "Confirm"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says whether a code is open, so that a hub tries a code only at nodes that show one. Uses no try.
+        pub async fn state(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PairingStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingStateResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/proto.Pairing/State");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "State"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod pairing_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with PairingServer.
+    #[async_trait]
+    pub trait Pairing: std::marker::Send + std::marker::Sync + 'static {
+        /// Begins an exchange. Each call is one of the few tries that a code allows.
+        ///
+        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is no
+        /// message of SPAKE2, UNAUTHENTICATED without TLS.
+        async fn begin(
+            &self,
+            request: tonic::Request<super::PairingBeginRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingBeginResponse>,
+            tonic::Status,
+        >;
+        /// Ends the exchange that this client has begun. The node then knows the hub's key.
+        ///
+        /// Errors: FAILED_PRECONDITION if this client has begun none or the code has expired, PERMISSION_DENIED if the proof is
+        /// wrong, RESOURCE_EXHAUSTED if the node has the most hubs that it can be paired with.
+        async fn confirm(
+            &self,
+            request: tonic::Request<super::PairingConfirmRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingConfirmResponse>,
+            tonic::Status,
+        >;
+        /// Says whether a code is open, so that a hub tries a code only at nodes that show one. Uses no try.
+        async fn state(
+            &self,
+            request: tonic::Request<super::PairingStateRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingStateResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Pairs a node with a hub. The hub calls it on the node's port, over TLS, before either of them knows the other's key.
+    ///
+    /// A person carries a one-time code from the node to the hub. Both prove to each other by SPAKE2 (RFC 9382, group
+    /// Ed25519) that they know the code, and that they see the same two keys at the ends of the connection. Whoever is
+    /// between them has other keys, learns nothing about the code, and has one guess for each attempt.
+    ///
+    /// A client whose key the node does not know may call this service and no other.
+    #[derive(Debug)]
+    pub struct PairingServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> PairingServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for PairingServer<T>
+    where
+        T: Pairing,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/proto.Pairing/Begin" => {
+                    #[allow(non_camel_case_types)]
+                    struct BeginSvc<T: Pairing>(pub Arc<T>);
+                    impl<
+                        T: Pairing,
+                    > tonic::server::UnaryService<super::PairingBeginRequest>
+                    for BeginSvc<T> {
+                        type Response = super::PairingBeginResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PairingBeginRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pairing>::begin(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BeginSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/proto.Pairing/Confirm" => {
+                    #[allow(non_camel_case_types)]
+                    struct ConfirmSvc<T: Pairing>(pub Arc<T>);
+                    impl<
+                        T: Pairing,
+                    > tonic::server::UnaryService<super::PairingConfirmRequest>
+                    for ConfirmSvc<T> {
+                        type Response = super::PairingConfirmResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PairingConfirmRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pairing>::confirm(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ConfirmSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/proto.Pairing/State" => {
+                    #[allow(non_camel_case_types)]
+                    struct StateSvc<T: Pairing>(pub Arc<T>);
+                    impl<
+                        T: Pairing,
+                    > tonic::server::UnaryService<super::PairingStateRequest>
+                    for StateSvc<T> {
+                        type Response = super::PairingStateResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PairingStateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pairing>::state(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = StateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for PairingServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "proto.Pairing";
+    impl<T> tonic::server::NamedService for PairingServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}

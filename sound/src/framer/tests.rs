@@ -30,6 +30,15 @@ fn every_16_bit_value_passes_at_16_khz() {
 }
 
 #[test]
+fn samples_are_rounded_to_the_nearest_value() {
+    let near = |value: f32| [value.next_down(), value, value.next_up()];
+    let halves = (-140_000..140_000).flat_map(|quarter| near(quarter as f32 / 4.0 / 32_768.0));
+    for sample in halves.chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0, f32::MIN_POSITIVE]) {
+        assert_eq!(to_s16(sample), (sample * 32_768.0).round() as i16, "{sample}");
+    }
+}
+
+#[test]
 fn what_is_beyond_full_scale_is_clipped() {
     let mut framer = Framer::new(16_000, 1).unwrap();
     let mut samples = [2.0; 320];
@@ -76,7 +85,7 @@ fn a_tone_keeps_level_pitch_and_time_at_any_rate() {
 
 #[test]
 fn passband_is_flat_to_7_khz_and_nothing_folds_back() {
-    for rate in [44_100, 44_101, 48_000] {
+    for rate in [22_050, 24_000, 32_000, 44_100, 44_101, 48_000, 96_000, 192_000] {
         for (frequency_hz, least_db, most_db) in [
             (100.0, -0.05, 0.05),
             (3000.0, -0.05, 0.05),
@@ -85,6 +94,9 @@ fn passband_is_flat_to_7_khz_and_nothing_folds_back() {
             (12_000.0, f64::NEG_INFINITY, -80.0),
             (15_900.0, f64::NEG_INFINITY, -80.0),
         ] {
+            if frequency_hz > f64::from(rate) / 2.0 {
+                continue;
+            }
             let mut framer = Framer::new(rate, 1).unwrap();
             let out = frames(&mut framer, &sine(rate, frequency_hz, 1.0));
             let level_db = 20.0 * (rms(&out[3200..12_800]) / (0.5 / 2_f64.sqrt())).max(1e-9).log10();

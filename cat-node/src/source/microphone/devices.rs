@@ -11,6 +11,8 @@ use daemon::terminal::escape;
 use super::cards::{self, Card};
 use super::keeper::{Abandoned, KeepError, keep};
 use super::lookup::{DEFAULT_DEVICE, LIST_ADVICE, card_devices, find};
+use super::pulse::{self, NoAudio, PULSE};
+use crate::source::interface::SourceFormat;
 
 /// How long one device may take to report its formats.
 const QUERY_DEADLINE: Duration = Duration::from_secs(3);
@@ -23,7 +25,9 @@ static HANGING: Abandoned = Abandoned::new(0);
 const LIST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// ALSA devices that are not microphones of their own: parts and views of cards, converters, and `null`.
-const JUNK: [&str; 25] = [
+const JUNK: [&str; 26] = [
+    // The sound server is asked itself.
+    "pulse",
     "null",
     "default",
     "hw",
@@ -74,7 +78,8 @@ pub struct Offer {
     pub channels: Vec<u16>,
 }
 
-/// Lists everything that can be opened as a microphone: the cards, the system's default, and sound servers. With `all`
+/// Lists everything that can be opened as a microphone: the cards, the sources of the sound server, and the system's
+/// default. With `all`
 /// also the devices that ALSA derives from them (`plughw:`, `surround51:`, `null`, ...).
 ///
 /// # Errors
@@ -82,10 +87,17 @@ pub struct Offer {
 pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
     let cards = cards::cards();
     let mut entries: Vec<DeviceEntry> = cards.iter().map(|card| card_entry(card, &cards)).collect();
+    let no_server = match sound_server() {
+        Ok(sources) => {
+            entries.extend(sources);
+            None
+        }
+        Err(why) => why,
+    };
     entries.push(entry(DEFAULT_DEVICE, "the system's default, from the configuration of ALSA", Vec::new(), vec![]));
     for (name, description) in listed()? {
         let plugin = name.split(':').next().unwrap_or(&name);
-        if all && name != DEFAULT_DEVICE || !JUNK.contains(&plugin) {
+        if all && ![DEFAULT_DEVICE, PULSE].contains(&name.as_str()) || !JUNK.contains(&plugin) {
             entries.push(entry(&name, &description, Vec::new(), vec![]));
         }
     }
@@ -94,9 +106,38 @@ pub fn devices(all: bool) -> Result<Vec<DeviceEntry>, String> {
         entries.retain(|entry| entry.offer.is_ok() || entry.id != DEFAULT_DEVICE && !entry.also.is_empty());
     }
     if entries.is_empty() {
-        return Err(format!("no capture device found; {LIST_ADVICE}"));
+        let no_server = no_server.map(|why| format!("; {why}")).unwrap_or_default();
+        return Err(format!("no capture device found; {LIST_ADVICE}{no_server}"));
     }
     Ok(entries)
+}
+
+/// The sources of the sound server, its default first.
+///
+/// # Errors
+/// Why a server that should be there does not answer. `None`: there is no sound server.
+fn sound_server() -> Result<Vec<DeviceEntry>, Option<String>> {
+    let sources = match keep("device-list", &HANGING, LIST_DEADLINE, LIST_DEADLINE, || Ok((pulse::list()?, ()))) {
+        Ok((sources, _)) => sources,
+        Err(KeepError::Open(NoAudio::NotOurs(why) | NoAudio::Other(why))) => return Err(Some(why)),
+        Err(_) => return Err(None),
+    };
+    let offer = |format: SourceFormat| {
+        Ok(Offer { rates_hz: vec![(format.sample_rate_hz, format.sample_rate_hz)], channels: vec![format.channels] })
+    };
+    let default = sources.iter().find(|source| source.is_default).map(|source| DeviceEntry {
+        id: PULSE.into(),
+        description: format!("the default of the sound server: {}", source.description),
+        also: Vec::new(),
+        offer: offer(source.format),
+    });
+    let named = sources.into_iter().map(|source| DeviceEntry {
+        id: source.id,
+        description: source.description,
+        also: Vec::new(),
+        offer: offer(source.format),
+    });
+    Ok(default.into_iter().chain(named).collect())
 }
 
 fn card_entry(card: &Card, cards: &[Card]) -> DeviceEntry {

@@ -15,6 +15,10 @@ pub(super) const ADVICE: &str = "plug in a microphone, see `cat-node devices` an
 /// What to do if `cat-node devices` finds no microphone. It does not advise to run itself.
 pub(super) const LIST_ADVICE: &str = "plug in a microphone, and see `arecord -l`; the user that runs cat-node must be \
                                       in the group audio (or have SupplementaryGroups=audio in the systemd unit)";
+/// How to record where a sound server holds the card.
+pub(super) const BOTH_WAYS: &str = "a sound server belongs to the session of a user, which the system's service cannot \
+                                    reach: run the node in that session (systemctl --user enable --now cat-node), or \
+                                    name a server for the whole system by PULSE_SERVER; docs/hardware.md shows both";
 
 /// ALSA's name for the default device of the system.
 pub(super) const DEFAULT_DEVICE: &str = "default";
@@ -66,7 +70,11 @@ pub(super) fn explain(id: &str, error: &cpal::Error) -> String {
             format!("no capture device \"{id}\" found; {ADVICE}")
         }
         ErrorKind::PermissionDenied => format!("this user has no permission to open {id}; {ADVICE}"),
-        ErrorKind::DeviceBusy => format!("{id} is in use by another program; stop it, or share through a sound server"),
+        ErrorKind::DeviceBusy => {
+            format!(
+                "{id} is in use by another program; stop it, or if it is a sound server, share its microphone; {BOTH_WAYS}"
+            )
+        }
         _ => format!("{id} cannot be opened: {error}"),
     }
 }
@@ -74,6 +82,12 @@ pub(super) fn explain(id: &str, error: &cpal::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn card_that_a_sound_server_holds_is_an_error_that_names_both_ways() {
+        let why = explain("Mic", &ErrorKind::DeviceBusy.into());
+        assert!(why.contains("systemctl --user") && why.contains("PULSE_SERVER"), "{why}");
+    }
 
     #[test]
     fn card_is_tried_directly_before_its_converter() {

@@ -24,6 +24,7 @@ use super::picture::{self, Mark, PictureSize};
 use super::range::{Requested, requested_range};
 use crate::app::App;
 use crate::json::{Failure, Problem};
+use crate::openapi::Binary;
 use crate::params::{Id, Params, bad};
 
 /// After a new database, the number of an event stands for another sound. So browsers ask each time whether their copy
@@ -59,8 +60,8 @@ struct PictureParams {
         ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=0-1023`"),
     ),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "audio/wav"),
-        (status = 206, body = Vec<u8>, content_type = "audio/wav", description = "The requested range"),
+        (status = 200, body = Binary, content_type = "audio/wav"),
+        (status = 206, body = Binary, content_type = "audio/wav", description = "The requested range"),
         (status = 304, description = "The client's copy is current"),
         (status = 404, body = Problem, description = "`not_found`: the event does not exist, or it has no usable clip"),
         (status = 416, body = Problem, description = "`range_not_satisfiable`: the range begins after the last byte"),
@@ -101,7 +102,7 @@ async fn wav(State(app): State<Arc<App>>, Id(id): Id, headers: HeaderMap) -> Res
     get, path = "/api/v1/events/{id}/spectrogram.png", operation_id = "get_spectrogram", tag = "events",
     params(("id" = i64, Path, description = "Number of the event"), PictureParams),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "image/png"),
+        (status = 200, body = Binary, content_type = "image/png"),
         (status = 304, description = "The client's copy is current"),
         (status = 400, body = Problem, description = "`bad_request`: a parameter is invalid"),
         (status = 404, body = Problem, description = "`not_found`: the event does not exist, or it has no usable clip"),

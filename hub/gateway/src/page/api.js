@@ -12,6 +12,11 @@ export class ApiError extends Error {
 
 // For requests that change something, the hub compares the header Origin with its own address. The page's
 // Referrer-Policy is `no-referrer`, so a form, or mode 'same-origin', would send `Origin: null`.
+// Whether the log-in or the set-up form is shown.
+export function isLogIn() {
+  return /^#\/(login|setup\/)/.test(location.hash);
+}
+
 async function ask(path, options = {}) {
   let answer;
   try {
@@ -20,6 +25,11 @@ async function ask(path, options = {}) {
     throw new ApiError('unreachable', 'the hub is not responding');
   }
   if (answer.ok) return answer;
+  // The log-in shows what is wrong itself. Elsewhere, the page begins anew with it.
+  if (answer.status === 401 && !path.endsWith('/session') && !isLogIn()) {
+    location.hash = '#/login';
+    location.reload();
+  }
   const said = await answer.json().catch(() => null);
   throw new ApiError(said?.error?.code ?? 'unknown', said?.error?.message ?? `the hub answered with status ${answer.status}`);
 }
@@ -34,13 +44,18 @@ export async function bytes(path) {
   return (await ask(path)).arrayBuffer();
 }
 
+// A request that changes something, with a body of JSON or without.
+export function send(method, path, body) {
+  const json = { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
+  return ask(path, { method, ...(body && json) });
+}
+
 export async function label(id, word) {
-  const options = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ label: word }) };
-  return (await ask(`api/v1/events/${id}/label`, options)).json();
+  return (await send('PUT', `api/v1/events/${id}/label`, { label: word })).json();
 }
 
 export async function remove(id) {
-  await ask(`api/v1/events/${id}`, { method: 'DELETE' });
+  await send('DELETE', `api/v1/events/${id}`);
 }
 
 // Starts an analysis and returns the path of its result.
@@ -51,19 +66,24 @@ export async function analyze(cat) {
 
 // Begins a backup.
 export async function backUp() {
-  await ask('api/v1/backup', { method: 'POST' });
+  await send('POST', 'api/v1/backup');
 }
 
 // Admits or refuses a node that waits.
 export async function admit(key) {
-  await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/admit`, { method: 'POST' });
+  await send('POST', `api/v1/nodes/waiting/${encodeURIComponent(key)}/admit`);
 }
 
 export async function refuse(key) {
-  await ask(`api/v1/nodes/waiting/${encodeURIComponent(key)}/refuse`, { method: 'POST' });
+  await send('POST', `api/v1/nodes/waiting/${encodeURIComponent(key)}/refuse`);
+}
+
+// Pairs with the node at this host, which shows this code.
+export async function pair(code, host) {
+  await send('POST', 'api/v1/nodes/pair', { code, host });
 }
 
 // Sends an undelivered notification again.
 export async function retry(id) {
-  await ask(`api/v1/notices/${id}/retry`, { method: 'POST' });
+  await send('POST', `api/v1/notices/${id}/retry`);
 }

@@ -1,7 +1,7 @@
 // Shows the view that the part of the address after `#` names, and passes the hub's live updates on to it.
 
 import * as words from './words.js';
-import { get } from './api.js';
+import { get, isLogIn, send } from './api.js';
 import { el, problem, sentence } from './dom.js';
 import { watch } from './stream.js';
 import * as event from './event.js';
@@ -13,6 +13,16 @@ import * as rhythm from './rhythm.js';
 const main = document.getElementById('main');
 const offline = document.getElementById('offline');
 
+// Loaded when somebody opens it. Another view may be shown by then.
+const later = (load) => ({
+  async show(to, parameters) {
+    const { hash } = location;
+    const view = await load();
+    if (location.hash === hash) view.show(to, parameters);
+  },
+});
+const login = later(() => import('./login.js'));
+
 // Each view exports `show(main, parameters)`. It fills the page and may return `{ news(kind, data), open(), lost(),
 // close() }`: `news` gets live updates, `open` is called after every connection, `lost` when one breaks, `close` before
 // another view is shown.
@@ -21,6 +31,10 @@ const views = [
   [/^\/events$/, 'events', events],
   [/^\/events\/(\d+)$/, 'events', event],
   [/^\/rhythm$/, 'rhythm', rhythm],
+  [/^\/people$/, 'people', later(() => import('./people.js'))],
+  [/^\/privacy$/, 'privacy', later(() => import('./privacy.js'))],
+  [/^\/login$/, 'login', login],
+  [/^\/setup\/([\w-]+)$/, 'login', login],
 ];
 
 let shown = {};
@@ -83,10 +97,29 @@ document.querySelector('.skip').addEventListener('click', (click) => {
   main.focus();
 });
 
+// Who may change users sees the link to them, and who has logged in may log out.
+const out = document.getElementById('out');
+out.addEventListener('click', async () => {
+  await send('DELETE', 'api/v1/session').catch(() => {});
+  location.hash = '#/login';
+  location.reload();
+});
+// What the role does not allow is not shown: see `data-role` in style.css.
+function present({ user, role, needs_log_in: needsLogIn }) {
+  document.querySelector('[data-view=people]').hidden = role !== 'admin';
+  document.querySelector('nav').hidden = needsLogIn;
+  out.hidden = !user;
+  if (role) document.body.dataset.role = role;
+  if (needsLogIn && !isLogIn()) history.replaceState(null, '', '#/login');
+  return needsLogIn;
+}
+
+// A hub that does not answer is reported where the page asks it next.
+const needsLogIn = await get('api/v1/session').then(present, () => false);
 addEventListener('hashchange', route);
 route();
 
-watch({
+if (!needsLogIn) watch({
   news: (kind, data) => shown.news?.(kind, data),
   open() {
     connected = true;

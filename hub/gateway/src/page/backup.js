@@ -65,7 +65,7 @@ export function backups() {
       last ? el('p', { class: 'faint' }, `${words.longMoment(last.made_at)}, in ${last.to}: `
         + `${words.count(last.events, 'event')}, ${words.number(last.bytes / 1e6)} MB`) : '',
       el('p', { class: 'faint' }, `${words.count(snapshots.count, 'snapshot')} of the database on this disk`),
-      to ? el('button', { type: 'button', disabled: running, onclick: (click) => begin(click.target) }, 'Back up now') : '');
+      to ? el('button', { type: 'button', class: 'for-admin', disabled: running, onclick: (click) => begin(click.target) }, 'Back up now') : '');
     if (focused) summary.focus();
   }
 

@@ -31,7 +31,7 @@ export function show(main, { id }) {
         event.clock === 'hub' && ' (by the hub’s clock, because the node did not know the time)'),
       event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `No recording: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
       el('div', { class: 'columns' }, said, judged(event), measured(event)),
-      el('p', { class: 'actions' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete event')));
+      el('p', { class: 'actions for-owner' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete event')));
   }
 
   // Draws the heading and the part that a label changes.
@@ -56,13 +56,13 @@ export function show(main, { id }) {
     }
     const choices = Object.entries(words.contexts).filter(([word]) => word !== 'uncertain');
     return [
-      el('h2', { id: 'what' }, 'What was it?'),
-      el('div', { class: 'choices', role: 'group', 'aria-labelledby': 'what' },
+      el('h2', { id: 'what', class: 'for-owner' }, 'What was it?'),
+      el('div', { class: 'choices for-owner', role: 'group', 'aria-labelledby': 'what' },
         choices.map(([word, text]) => el('button', {
           type: 'button', class: `choice ${word}`, 'data-word': word, 'aria-pressed': String(event.label === word),
           onclick: () => put(event.label === word ? null : word),
         }, text))),
-      el('p', { class: 'faint' }, event.label
+      el('p', { class: 'faint for-owner' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
         : 'Your label replaces the hub’s guess, and the hub learns from it for later events.'),
       failed,

@@ -119,10 +119,17 @@ function instant(value) {
   return value === '' ? '' : new Date(value).toISOString();
 }
 
+// The menu of downloads. All but the labels have the filters of the list.
 function exports(filter) {
   const given = Object.entries(filter).filter(([, value]) => value !== '');
-  const query = new URLSearchParams(given).toString();
-  return el('p', { class: 'faint' }, 'Download as CSV: ',
-    el('a', { href: `api/v1/events.csv${query && `?${query}`}`, download: 'events.csv' }, 'these events'), ' or ',
-    el('a', { href: 'api/v1/labels.csv', download: 'labels.csv' }, 'all your labels'), '.');
+  const link = (path, more, file, text) => {
+    const query = new URLSearchParams([...given, ...more]).toString();
+    return el('li', {}, el('a', { href: `${path}${query && `?${query}`}`, download: file }, text));
+  };
+  return el('details', { class: 'downloads' }, el('summary', {}, 'Download'),
+    el('ul', {},
+      link('api/v1/events.csv', [], 'events.csv', 'These events as CSV'),
+      link('api/v1/events', [['format', 'jsonl']], 'events.jsonl', 'These events as JSON Lines'),
+      link('api/v1/events.zip', [], 'events.zip', 'Recordings of these events as ZIP, with tables for Raven (at most 10,000 events)'),
+      el('li', {}, el('a', { href: 'api/v1/labels.csv', download: 'labels.csv' }, 'All your labels as CSV'))));
 }

@@ -30,7 +30,7 @@ export function card(url) {
     picture.element,
     el('div', { class: 'meters' }, level.element, score.element),
     facts,
-    el('div', { class: 'actions' }, live.element, asked.button),
+    el('div', { class: 'actions' }, el('span', { class: 'for-listener' }, live.element), el('span', { class: 'for-owner' }, asked.button)),
     asked.element,
     el('details', {}, el('summary', {}, 'Details'), details));
 

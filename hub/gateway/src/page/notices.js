@@ -63,7 +63,7 @@ export function undelivered() {
         el('p', { class: 'faint' }, words.moment(notice.created_at),
           notice.tries > 0 && ` · ${words.count(notice.tries, 'failed attempt')}`),
         notice.error && el('p', { class: 'faint' }, sentence(notice.error))),
-      el('button', { type: 'button', onclick: (click) => retry(notice, click.target) }, 'Retry'));
+      el('button', { type: 'button', class: 'for-owner', onclick: (click) => retry(notice, click.target) }, 'Retry'));
   }
 
   async function retry(notice, button) {

@@ -23,6 +23,8 @@ export function show(main) {
   const nodes = el('div', { class: 'nodes' });
   const trouble = el('div');
   const help = el('div');
+  // Who hears the microphones through the hub.
+  const hears = el('p', { class: 'faint' });
   const list = el('ol', { class: 'events' });
   const total = el('span', { class: 'count' });
   const nothing = el('p', { class: 'empty', hidden: true },
@@ -35,7 +37,7 @@ export function show(main) {
 
   main.append(el('h1', { class: 'hidden' }, 'Now'),
     el('div', { class: 'now' },
-      el('section', { 'aria-label': 'Microphones' }, trouble, lobby.element, help, nodes, notifications.element, backup.element),
+      el('section', { 'aria-label': 'Microphones' }, trouble, lobby.element, help, nodes, hears, notifications.element, backup.element),
       el('section', { 'aria-labelledby': 'today' },
         el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more)));
 
@@ -81,6 +83,8 @@ export function show(main) {
       gone.element.remove();
       cards.delete(url);
     }
+    const ears = (heard.value?.live_listeners ?? []).map((one) => one.who);
+    setText(hears, ears.length ? `Listening live now: ${ears.join(', ')}` : '');
     const notStored = heard.value?.not_stored;
     trouble.replaceChildren(heard.status === 'rejected' ? problem(heard.reason)
       : notStored ? problem(`Events are not being stored: ${notStored}`)

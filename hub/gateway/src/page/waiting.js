@@ -1,5 +1,5 @@
-// Nodes that the hub found on the network and that wait until a person admits them: a card, and nothing while none
-// waits.
+// Nodes that the hub found on the network and that wait until a person admits them, or types the code that they show: a
+// card, and nothing while none waits.
 
 import * as api from './api.js';
 import * as words from './words.js';
@@ -20,8 +20,10 @@ export function waiting(changed) {
   const list = el('ul');
   const element = el('section', { class: 'card waiting', 'aria-labelledby': 'waiting', hidden: true },
     heading,
-    el('p', { class: 'faint' }, 'The hub found these nodes on your network. It listens to a node only after you admit it.'),
+    el('p', { class: 'faint' }, 'The hub found these nodes on your network. It listens to a node only after you admit it or pair with it.'),
     list);
+  // What was typed, by the key of the node. The list may be drawn again meanwhile.
+  const typed = new Map();
   let shown = '';
   let known = null;
 
@@ -29,9 +31,9 @@ export function waiting(changed) {
     const name = nameOf(node);
     const failed = el('div');
     const admitButton = el('button', {
-      type: 'button', class: 'main', 'aria-label': `Admit ${name}`, onclick: admit,
+      type: 'button', class: 'main for-admin', 'aria-label': `Admit ${name}`, onclick: admit,
     }, 'Admit');
-    const refuseButton = el('button', { type: 'button', 'aria-label': `Refuse ${name}`, onclick: () => askToRefuse(node) }, 'Refuse');
+    const refuseButton = el('button', { type: 'button', class: 'for-admin', 'aria-label': `Refuse ${name}`, onclick: () => askToRefuse(node) }, 'Refuse');
 
     async function admit() {
       failed.replaceChildren();
@@ -45,19 +47,45 @@ export function waiting(changed) {
       }
     }
 
+    const code = node.needs_code && el('input', {
+      name: 'code', autocomplete: 'off', autocapitalize: 'characters', spellcheck: 'false', maxlength: 20, size: 12,
+      required: true, placeholder: '7K3M-Q9TX', value: typed.get(node.key), oninput: () => typed.set(node.key, code.value),
+    });
+    const pairButton = el('button', { class: 'main', 'aria-label': `Pair with ${name}` }, 'Pair');
+
+    async function pair(event) {
+      event.preventDefault();
+      failed.replaceChildren();
+      pairButton.disabled = true;
+      try {
+        await api.pair(code.value, host(node.url));
+        typed.delete(node.key);
+        done(node.key, `Paired: ${name}`);
+      } catch (error) {
+        failed.replaceChildren(problem(error));
+        pairButton.disabled = false;
+        code.focus();
+      }
+    }
+
     const rows = [
       ['Address', [host(node.url), ...node.addresses].join(', ')],
       ['Id', node.node_id ? el('code', {}, node.node_id.slice(0, ID_DIGITS)) : 'None: this node cannot prove which one it is'],
       ['Version', node.version ?? 'Unknown'],
       ['Waiting since', el('time', { datetime: node.since }, words.moment(node.since))],
     ];
+    const unnamed = node.needs_code ? `${host(node.url)} wants to join` : 'A node without a cat’s name';
     return el('li', { 'data-key': node.key },
-      el('h3', {}, node.cat ?? 'A node without a cat’s name'),
+      el('h3', {}, node.cat ?? unnamed),
       el('dl', { class: 'details' }, rows.map(([term, text]) => el('div', {}, el('dt', {}, term), el('dd', {}, text)))),
       node.node_id && el('p', { class: 'faint' },
         'To compare the id, run ', el('code', {}, 'sudo cat-node identity show'), ' on the device: the first digits are the same.'),
+      node.needs_code && el('p', { class: 'faint' },
+        'It talks only to hubs that it is paired with. Run ', el('code', {}, 'sudo cat-node pair'), ' on the device, and type the code that it shows.'),
       failed,
-      el('div', { class: 'actions' }, admitButton, refuseButton));
+      node.needs_code
+        ? el('form', { class: 'actions', onsubmit: pair }, el('label', {}, 'Code ', code), pairButton, refuseButton)
+        : el('div', { class: 'actions' }, admitButton, refuseButton));
   }
 
   function askToRefuse(node) {
@@ -100,13 +128,15 @@ export function waiting(changed) {
     element.hidden = nodes.length === 0;
     setText(many, `(${words.number(nodes.length)})`);
     const key = list.contains(document.activeElement) && document.activeElement.closest('li').dataset.key;
+    const typing = document.activeElement?.name === 'code';
     const place = key ? [...document.activeElement.parentElement.children].indexOf(document.activeElement) : 0;
     list.replaceChildren(...nodes.map(item));
     if (key) {
       const kept = [...list.children].find((one) => one.dataset.key === key);
-      (kept?.querySelectorAll('.actions button')[place] ?? heading).focus();
+      const button = () => kept?.querySelectorAll('.actions button')[kept.querySelector('form') ? place - 1 : place];
+      ((typing ? kept?.querySelector('.actions input') : button()) ?? heading).focus();
     }
-    if (added?.length) say(`A node waits to be admitted: ${nameOf(added[0])}`);
+    if (added?.length) say(`A node waits to be ${added[0].needs_code ? 'paired' : 'admitted'}: ${nameOf(added[0])}`);
   }
 
   return { element, draw };

@@ -17,7 +17,7 @@ use sound::analysis::{Analysis, Vocalisation};
 use sound::detection::Detection;
 use sound::detector::DetectorConfig;
 use sound::household::Household;
-use sound::verdict::Verdict;
+use sound::verdict::{Finding, Verdict};
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
 use tonic::metadata::{KeyRef, MetadataMap};
@@ -49,6 +49,7 @@ const NOT_PASSED_ON: &[&str] = &[
     "connection",
     "content-length",
     "content-type",
+    "cookie",
     "host",
     "keep-alive",
     "proxy-authenticate",
@@ -119,7 +120,7 @@ impl Task {
                 cat_score = outcome.cat_score,
                 detections = outcome.detections.len(),
                 "{}",
-                verdict.sentence(&clean(&self.cat, MAX_NAME_BYTES))
+                Finding::new(verdict, outcome.detections.len()).sentence(&clean(&self.cat, MAX_NAME_BYTES))
             ),
             None => {
                 let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
@@ -286,7 +287,7 @@ mod tests {
         }
         metadata.append("x-request-id", MetadataValue::from_static("twice"));
         metadata.insert_bin("x-token-bin", MetadataValue::from_bytes(b"\0\xff"));
-        for key in ["grpc-timeout", "grpc-accept-encoding", "user-agent", "te", "content-type", "host"] {
+        for key in ["grpc-timeout", "grpc-accept-encoding", "user-agent", "te", "content-type", "cookie", "host"] {
             metadata.insert(key, MetadataValue::from_static("left out"));
         }
         metadata.insert_bin("grpc-trace-bin", MetadataValue::from_bytes(b"left out"));

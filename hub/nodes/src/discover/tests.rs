@@ -203,8 +203,8 @@ async fn announcements_that_do_not_answer_give_way() {
 #[tokio::test]
 async fn new_announcements_are_followed_at_a_bounded_rate() {
     let start = Instant::now();
-    let mut allowance = Allowance::new(start);
-    let taken = |allowance: &mut Allowance, at| (0..1_000).filter(|_| allowance.take(at)).count();
+    let mut allowance = Allowance::new(NEW_AT_ONCE, NEW_A_SECOND, start.into_std());
+    let taken = |allowance: &mut Allowance, at: Instant| (0..1_000).filter(|_| allowance.take(at.into_std())).count();
     assert_eq!(taken(&mut allowance, start), NEW_AT_ONCE as usize);
     assert_eq!(taken(&mut allowance, start + Duration::from_secs(10)), (10.0 * NEW_A_SECOND) as usize);
 }
@@ -525,7 +525,7 @@ async fn strangers_do_not_keep_known_nodes_out() {
         finder.take(at(&format!("http://fake-{number}.local:1"), address_of(number)));
     }
     // The clock has gone on a little.
-    finder.allowance.left = 0.0;
+    finder.allowance = Allowance::new(0.0, 0.0, Instant::now().into_std());
     assert_eq!(finder.candidates.len(), MAX_CANDIDATES);
     finder.take(at("http://stranger.local:1", address_of(199)));
     assert!(!finder.candidates.contains_key("http://stranger.local:1"));

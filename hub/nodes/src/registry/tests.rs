@@ -286,3 +286,123 @@ async fn cat_of_a_boot_stays_that_of_the_node_that_was_heard() {
     configured.set_description(Description { boot_id: 1, cat_name: "Ada".into(), ..Description::default() });
     assert_eq!(configured.cat_of_boot(1).as_deref(), Some("Tom"));
 }
+
+fn paired(url: &str, cat: Option<&str>) -> Option<Node> {
+    paired_as(url, cat, b"a node")
+}
+
+fn paired_as(url: &str, cat: Option<&str>, spki: &[u8]) -> Option<Node> {
+    let key = daemon::identity::Key::generate().unwrap().0;
+    let id = NodeId::of_spki(spki);
+    let tls = daemon::tls::TlsClient::new(Arc::new(key), vec![id.into()]).unwrap();
+    Node::paired(url.to_owned(), cat, id, tls).ok()
+}
+
+fn urls(urls: &[&str]) -> Vec<String> {
+    urls.iter().map(|url| (*url).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn paired_nodes_are_those_of_the_list_and_configured_ones_keep_their_cat_and_place() {
+    let nodes = nodes(&[(Some("Tom"), "http://one:1"), (None, "http://two:1")]);
+    let found = Node::discovered("http://attic.local:1".into()).unwrap();
+    nodes.add(found.clone()).unwrap();
+    let list = urls(&["http://one:1", "http://attic.local:1", "http://shed:1"]);
+    assert_eq!(nodes.set_paired(&list, paired), Ok(()));
+    let attic = nodes.get("http://attic.local:1").unwrap();
+    assert!(attic.is_paired() && found.is_dismissed(), "the paired node takes the place of the discovered one");
+    // A configured node is not called in plain once it is paired.
+    let first = nodes.iter().next().unwrap();
+    assert_eq!((first.url(), first.is_paired(), first.cat().as_deref()), ("http://one:1", true, Some("Tom")));
+    assert!(!nodes.get("http://two:1").unwrap().is_paired());
+    let shed = nodes.get("http://shed:1").unwrap();
+    assert_eq!(nodes.set_paired(&list, |_, _| panic!("nothing is new")), Ok(()));
+    assert_eq!(nodes.set_paired(&list[..2], paired), Ok(()));
+    assert!(shed.is_dismissed() && nodes.get("http://shed:1").is_none() && !attic.is_dismissed());
+    // Paired again: with another key it is another node.
+    nodes.dismiss_paired("http://attic.local:1");
+    assert!(attic.is_dismissed());
+    assert_eq!(nodes.set_paired(&list, paired), Ok(()));
+    assert!(nodes.get("http://attic.local:1").is_some() && nodes.get("http://shed:1").is_some());
+}
+
+#[tokio::test]
+async fn paired_node_is_heard_where_another_one_was_before() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let id = |key| NodeId::of_spki(key).to_string();
+    nodes.set_admitted(BTreeSet::new(), [("http://attic.local:1".to_owned(), id(b"before"))]);
+    nodes.set_paired(&urls(&["http://attic.local:1"]), paired).unwrap();
+    let attic = nodes.get("http://attic.local:1").unwrap();
+    answer_as(&attic, 7, Some(b"now"));
+    assert!(nodes.may_be_heard(&attic));
+    // The list of admitted nodes does not dismiss it.
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(!attic.is_dismissed());
+}
+
+#[tokio::test]
+async fn stranger_without_tls_takes_nothing_from_a_paired_node() {
+    let nodes = nodes(&[(None, "http://one:1")]);
+    let attic = "http://attic.local:1";
+    nodes.set_paired(&urls(&[attic]), |url, cat| paired_as(url, cat, b"attic")).unwrap();
+    let entry = nodes.get(attic).unwrap();
+    let plain = |spki: Option<&[u8]>| {
+        let node = Node::discovered(attic.to_owned()).unwrap();
+        answer_as(&node, 7, spki);
+        nodes.receive(node, attic)
+    };
+    // The paired node has not answered since the hub's start.
+    assert!(matches!(plain(None), Received::Impostor));
+    assert!(matches!(plain(Some(b"another")), Received::Waits(true)));
+    assert!(matches!(plain(Some(b"attic")), Received::AtHome));
+    nodes.set_admitted(BTreeSet::new(), []);
+    assert!(!entry.is_dismissed());
+}
+
+#[tokio::test]
+async fn closed_node_waits_for_its_code_and_is_dialled_where_it_was_announced() {
+    let nodes = nodes(&[(None, "http://one.local:1")]);
+    let address = |last| std::net::SocketAddr::from(([10, 0, 0, last], 50056));
+    let closed = |url: &str, spki: &[u8], last| {
+        let node = Node::needing_code(url.to_owned(), NodeId::of_spki(spki)).unwrap();
+        node.set_addresses(vec![address(last)]);
+        nodes.receive(node, url)
+    };
+    let attic = "http://attic.local:1";
+    // Neither "admit-all" nor the admission of its id makes the hub listen to it.
+    nodes.admit_all();
+    assert!(matches!(closed(attic, b"attic", 7), Received::Waits(true)));
+    nodes.set_admitted([NodeId::of_spki(b"attic").to_string()].into(), []);
+    let waiting = nodes.waiting();
+    assert!(waiting.len() == 1 && waiting[0].needs_code, "{waiting:?}");
+    // Whoever announces the name of a configured node gets nothing.
+    assert!(matches!(closed("http://one.local:1", b"impostor", 9), Received::Known(_)));
+    assert_eq!(nodes.get("http://one.local:1").unwrap().addresses(), []);
+
+    nodes.set_paired(&urls(&[attic]), |url, cat| paired_as(url, cat, b"attic")).unwrap();
+    assert_eq!(nodes.get(attic).unwrap().addresses(), [address(7)]);
+    assert_eq!(nodes.waiting(), []);
+    assert!(matches!(closed(attic, b"attic", 8), Received::AtHome));
+    // Another board at its name waits for a code of its own.
+    assert!(matches!(closed(attic, b"another", 8), Received::Waits(true)));
+    nodes.set_paired(&urls(&[attic]), |_, _| panic!("nothing is new")).unwrap();
+    assert_eq!(nodes.waiting().len(), 1);
+}
+
+#[tokio::test]
+async fn what_has_the_key_of_a_paired_node_is_not_heard_in_plain() {
+    let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
+    let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
+    answer_as(&one, 7, Some(b"attic"));
+    answer_as(&two, 8, Some(b"another"));
+    assert!(nodes.twin_of(&one).is_none());
+    // Paired under another name. It has not answered there yet.
+    nodes.set_paired(&urls(&["http://attic.local:1"]), |url, cat| paired_as(url, cat, b"attic")).unwrap();
+    assert_eq!(nodes.twin_of(&one).unwrap().url(), "http://attic.local:1");
+    assert!(nodes.twin_of(&nodes.get("http://attic.local:1").unwrap()).is_none() && nodes.twin_of(&two).is_none());
+    // Found in plain under a third name, although its id is admitted still.
+    nodes.set_admitted([NodeId::of_spki(b"attic").to_string()].into(), []);
+    let third = Node::discovered("http://attic-2.local:1".into()).unwrap();
+    answer_as(&third, 7, Some(b"attic"));
+    assert!(matches!(nodes.receive(third, "attic-2"), Received::Known(known) if known.is_paired()));
+}

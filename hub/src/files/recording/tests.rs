@@ -98,7 +98,7 @@ fn damaged_files_are_errors_or_recordings() {
     let (mut errors, mut heard) = (0, 0);
     for round in 0..4_000 {
         let bytes = damaged(&originals[round % originals.len()], &mut random);
-        match analyze_input(Input::memory(bytes), None, &Options::default()) {
+        match analyze_input(Input::memory(bytes), None, &Options::default(), |_| ()) {
             Ok((reports, _)) => {
                 heard += 1;
                 let analysis = &reports[0].analysis;
@@ -121,6 +121,18 @@ fn each_channel_is_analysed_alone() {
     assert!(reports.iter().all(|report| (report.analysis.duration_s - 0.5).abs() < 1e-3));
     let error = analyze_file(&path, &options(Channels::Only(Channel::One(4)))).unwrap_err().to_string();
     assert_eq!(error, "channel 4 does not exist: the file has 3");
+}
+
+#[test]
+fn a_file_counts_in_the_progress_while_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = wav(dir.path(), "tone.wav", spec(16_000, 1, 16, hound::SampleFormat::Int), 10.0);
+    let mut fractions = Vec::new();
+    analyze_input(Input::open(&path).unwrap(), None, &Options::default(), |fraction| fractions.push(fraction)).unwrap();
+    assert!(fractions.len() > 10 && fractions.is_sorted() && fractions.last() == Some(&1.0), "{fractions:?}");
+    let bar = ProgressBar::hidden();
+    analyze_file(&path, &Options { progress: Some(bar.clone()), ..Options::default() }).unwrap();
+    assert_eq!(bar.position(), path.metadata().unwrap().len());
 }
 
 /// A meow on the left; on the right, what `right` makes of each sample.

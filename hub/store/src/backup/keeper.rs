@@ -15,6 +15,8 @@ use super::folder::{back_up_to_folder, is_marked};
 use super::manifest::Source;
 use super::snapshots::{self, Forgotten, Taken};
 use super::state::{self, LastBackup, remembered};
+use crate::deletions::Deletion;
+use crate::error::StoreError;
 
 /// The first round begins so long after the start, when the hub has caught up with its nodes.
 const FIRST_ROUND: Duration = Duration::from_secs(60);
@@ -49,6 +51,8 @@ struct Inner {
     /// Somebody asks for a backup now.
     wish: Notify,
     progress: Mutex<Progress>,
+    /// Held while snapshots are made or changed.
+    snapshots: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -100,8 +104,8 @@ pub struct Check {
 impl Backups {
     /// Backups of this source.
     pub fn new(source: Source, config: BackupConfig) -> Self {
-        let (wish, progress) = (Notify::new(), Mutex::default());
-        Self { inner: Arc::new(Inner { source, config, wish, progress }) }
+        let (wish, progress, snapshots) = (Notify::new(), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { source, config, wish, progress, snapshots }) }
     }
 
     /// Asks for a backup now. `false`: no folder for backups is configured.
@@ -112,6 +116,21 @@ impl Backups {
         self.inner.progress().running = true;
         self.inner.wish.notify_one();
         true
+    }
+
+    /// Removes what a deletion is about from the snapshots. Returns the number of removed events. A snapshot that is
+    /// being made is waited for.
+    ///
+    /// # Errors
+    /// If the snapshots cannot be read.
+    pub(crate) async fn erase(&self, wanted: Deletion) -> Result<u64, BackupError> {
+        let inner = Arc::clone(&self.inner);
+        let erase = move || {
+            let _turn = inner.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
+            snapshots::erase(&inner.source.data_dir, &wanted)
+        };
+        let done = tokio::task::spawn_blocking(erase).await;
+        done.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string()).into()))
     }
 
     /// How the backups are now. Reads a few small files.
@@ -176,6 +195,7 @@ impl Inner {
     /// Does what is due.
     fn round(&self, stop: &CancellationToken) {
         let data_dir = &self.source.data_dir;
+        let turn = self.snapshots.lock().unwrap_or_else(PoisonError::into_inner);
         match snapshots::forget_deleted(data_dir) {
             Ok(Forgotten { events: 0, labels: 0 }) => {}
             Ok(Forgotten { events, labels }) => {
@@ -189,6 +209,7 @@ impl Inner {
             Ok(Taken::NotDue | Taken::Unchanged) | Err(BackupError::Interrupted) => {}
             Err(error) => warn!(%error, "cannot make a snapshot of the database"),
         }
+        drop(turn);
         if let Some(to) = &self.config.to {
             let place = to.display().to_string();
             let last = remembered(data_dir).into_iter().find(|one| one.to == place);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use daemon::shutdown::CancellationToken;
 
 use super::archive;
-use super::copy::{self, Copied};
+use super::copy::{self, Copied, has_table};
 use super::error::BackupError;
 use super::files::{self, Scratch, UNFINISHED};
 use super::folder::{LOST_AND_FOUND, check_file, generations, is_marked, read_manifest};
@@ -16,9 +16,25 @@ use super::manifest::{CONFIG_PREFIX, FileEntry, MANIFEST_FILE, Manifest, is_back
 use crate::clips::{DIRECTORY as CLIPS, WITNESS_FILE, is_clip, quarantined};
 use crate::database::{DATABASE_FILE, LOCK_FILE, lock};
 use crate::migrations;
+use crate::people_mark::MARK_FILE;
 
 /// Beginning of the name of a folder, within the data folder, with what was there before a restore.
 const ASIDE: &str = "before-restore-";
+
+/// What the name of a damaged database that was moved aside begins with.
+const BROKEN: &str = "hub.sqlite.broken-";
+
+/// Names in the data folder of what the hub no longer uses and never changes: databases that were damaged, and what was
+/// there before a restore. Blocks the thread.
+pub fn copies_aside(data_dir: &Path) -> Vec<String> {
+    let mut names = files::names(data_dir).unwrap_or_default();
+    names.retain(|name| name.starts_with(ASIDE) || name.starts_with(BROKEN));
+    names.truncate(MOST_LISTED);
+    names
+}
+
+/// Most names that [`copies_aside`] lists.
+const MOST_LISTED: usize = 100;
 
 /// Folder for the config files of a backup, within the data folder. The hub does not read it.
 const CONFIG: &str = "restored-config";
@@ -177,6 +193,7 @@ fn restore_all(from: PathBuf, manifest: Manifest, staging: &Path, aside: &Aside<
         return Err(BackupError::Damaged { path: from, what });
     }
     let held = check_database(&staging.join(DATABASE_FILE), Some(&manifest))?;
+    end_sessions(&staging.join(DATABASE_FILE))?;
     let mut whole = HashSet::new();
     for entry in &manifest.files {
         let Some(name) = entry.clip_name().filter(|name| is_file_name(name)) else { continue };
@@ -194,7 +211,8 @@ fn restore_all(from: PathBuf, manifest: Manifest, staging: &Path, aside: &Aside<
     let has_config = manifest.files.iter().any(|entry| entry.path.starts_with(CONFIG_PREFIX));
 
     for name in files::names(aside.data_dir).map_err(BackupError::io(aside.data_dir))? {
-        if is_content(&name) && name != LOCK_FILE {
+        // A backup from before the first user does not open the hub.
+        if is_content(&name) && ![LOCK_FILE, MARK_FILE].contains(&name.as_str()) {
             aside.move_there(&name)?;
         }
     }
@@ -222,6 +240,7 @@ fn restore_database(from: &Path, staging: &Path, aside: &Aside<'_>) -> Result<Re
     let staged = staging.join(DATABASE_FILE);
     files::copy_file(from, &staged).map_err(BackupError::io(from))?;
     let held = check_database(&staged, None)?;
+    end_sessions(&staged)?;
     let clips = aside.data_dir.join(CLIPS);
     let names = files::names(&clips).map_err(BackupError::io(&clips))?;
     let mut there: HashSet<String> = names.into_iter().filter(|name| is_clip(name)).collect();
@@ -263,6 +282,18 @@ fn check_database(path: &Path, manifest: Option<&Manifest>) -> Result<Copied, Ba
         });
     }
     Ok(held)
+}
+
+/// Ends all sessions of a staged database: some may have been ended since the backup, perhaps because somebody else had
+/// them.
+fn end_sessions(path: &Path) -> Result<(), BackupError> {
+    let db = copy::open(path)?;
+    if has_table(&db, "sessions")? {
+        db.execute("DELETE FROM sessions", [])?;
+    }
+    // Without a log beside it, which would not be moved along.
+    db.close().map_err(|(_, error)| error)?;
+    Ok(())
 }
 
 /// Whether a restore moves a file or a folder of this name: what it makes itself and what belongs to a disk stays.

@@ -5,6 +5,7 @@
 //! a clock may lie.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,20 +13,21 @@ use daemon::shutdown::CancellationToken;
 use hub_base::time::now_ns;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, params, params_from_iter};
 use tracing::{info, warn};
 
 use super::copy::{self, COPY_DEADLINE, TAKEN_BACK, copy_database, forget_taken_back, has_table};
 use super::error::BackupError;
 use super::files::{self, Scratch, UNFINISHED};
 use crate::DATABASE_FILE;
+use crate::deletions::{Condition, Deletion};
 use crate::migrations;
 
 /// Folder within the data folder.
 const FOLDER: &str = "snapshots";
 
 /// Daily snapshots that are kept: those of a week. The oldest is deleted.
-const KEEP: usize = 7;
+pub const KEEP: usize = 7;
 
 /// A snapshot is made once in this time.
 const PERIOD_NS: i64 = 23 * HOUR_NS;
@@ -234,6 +236,71 @@ fn forget_in(snapshot: &Path, deleted: &[EventName], unlabelled: &[EventName]) -
     Ok(here)
 }
 
+/// Removes what a deletion is about from all snapshots, and overwrites it. Returns the number of removed events. A
+/// snapshot that cannot be changed is logged and does not stop the rest.
+pub(super) fn erase(data_dir: &Path, wanted: &Deletion) -> Result<u64, BackupError> {
+    let mut erased = 0;
+    let live = identity(&copy::open(&data_dir.join(DATABASE_FILE))?)?;
+    remove_unfinished(&data_dir.join(FOLDER))?;
+    for snapshot in list(data_dir)? {
+        match erase_in(&snapshot.path, live.as_deref(), wanted) {
+            Ok(here) => erased += here,
+            Err(error) => {
+                let path = snapshot.path.display();
+                warn!(%path, %error, "what a person deleted cannot be removed from a snapshot");
+            }
+        }
+    }
+    Ok(erased)
+}
+
+fn erase_in(snapshot: &Path, live: Option<&str>, wanted: &Deletion) -> Result<u64, BackupError> {
+    let mut db = copy::open(snapshot)?;
+    // Numbers of another database mean nothing here. It was there before the request.
+    let same = live.is_some() && identity(&db)?.as_deref() == live;
+    db.pragma_update(None, "secure_delete", true)?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    let transaction = db.transaction()?;
+    let delete = |table: &str, which: Condition| -> Result<usize, BackupError> {
+        if !has_table(&transaction, table)? {
+            return Ok(0);
+        }
+        let sql = format!("DELETE FROM {table} WHERE {}", which.sql);
+        Ok(transaction.execute(&sql, params_from_iter(which.values))?)
+    };
+    if has_table(&transaction, "notices")? {
+        let events = wanted.events_of_copy(same);
+        let sql = format!(
+            "DELETE FROM notices WHERE kind = 'event' AND event_id IN (SELECT id FROM events WHERE {})",
+            events.sql
+        );
+        transaction.execute(&sql, params_from_iter(events.values))?;
+    }
+    let events = delete("events", wanted.events_of_copy(same))?;
+    delete("notices", wanted.notifications(same))?;
+    if let Some(digests) = wanted.digests(same) {
+        delete("notices", digests)?;
+    }
+    delete("analyses", wanted.analyses(same))?;
+    if let Some(gaps) = wanted.gaps() {
+        delete("gaps", gaps)?;
+    }
+    if has_table(&transaction, "deletions")? {
+        transaction
+            .execute("UPDATE deletions SET ended_at_ns = ?1, cat = NULL WHERE id <= ?2", [now_ns(), wanted.id])?;
+    }
+    transaction.commit()?;
+    Ok(events as u64)
+}
+
+/// Which database this is. `None`: an early version made it.
+fn identity(db: &Connection) -> Result<Option<String>, BackupError> {
+    if !has_table(db, "identity")? {
+        return Ok(None);
+    }
+    Ok(Some(db.query_row("SELECT database_id FROM identity", [], |row| row.get(0))?))
+}
+
 /// Checks the whole database of a data folder.
 pub(super) fn check(data_dir: &Path, stop: &CancellationToken) -> Result<(), BackupError> {
     let path = data_dir.join(DATABASE_FILE);
@@ -266,7 +333,28 @@ fn figures(db: &Connection) -> Result<BTreeMap<&'static str, Vec<f64>>, BackupEr
             statement.query_row([], |row| (0..width).map(|at| row.get::<_, f64>(at)).collect::<Result<Vec<_>, _>>())?;
         all.insert(table, row);
     }
+    for (table, columns) in [("users", "name, role, hash"), ("tokens", "name, role, token_hash")] {
+        if has_table(db, table)? {
+            all.insert(table, vec![checksum(db, &format!("SELECT {columns} FROM {table} ORDER BY id"))?]);
+        }
+    }
     Ok(all)
+}
+
+/// A figure that changes with these texts. 0: there are none.
+fn checksum(db: &Connection, sql: &str) -> Result<f64, BackupError> {
+    let mut statement = db.prepare(sql)?;
+    let width = statement.column_count();
+    let (mut rows, mut hasher, mut is_empty) = (statement.query([])?, DefaultHasher::new(), true);
+    while let Some(row) = rows.next()? {
+        is_empty = false;
+        for at in 0..width {
+            row.get_ref(at)?.as_bytes_or_null().unwrap_or_default().hash(&mut hasher);
+        }
+    }
+    // 32 bits are enough to notice a change, and fit.
+    let upper = u32::try_from(hasher.finish() >> 32).unwrap_or_default();
+    Ok(if is_empty { 0.0 } else { f64::from(upper.max(1)) })
 }
 
 fn has_room(data_dir: &Path, database: &Path) -> Result<bool, BackupError> {
@@ -279,13 +367,19 @@ fn has_room(data_dir: &Path, database: &Path) -> Result<bool, BackupError> {
 fn new_name(data_dir: &Path, all: &[Snapshot], kind: &str) -> Result<PathBuf, BackupError> {
     let folder = data_dir.join(FOLDER);
     files::create_folder(&folder).map_err(BackupError::io(&folder))?;
-    for name in files::names(&folder).map_err(BackupError::io(&folder))? {
+    remove_unfinished(&folder)?;
+    let number = all.last().map_or(0, |last| last.number) + 1;
+    Ok(folder.join(format!("{number:06}-{kind}{}.sqlite", jiff::Timestamp::now().strftime(STAMP))))
+}
+
+/// Removes what interrupted snapshots left.
+fn remove_unfinished(folder: &Path) -> Result<(), BackupError> {
+    for name in files::names(folder).map_err(BackupError::io(folder))? {
         if name.ends_with(UNFINISHED) {
             drop(Scratch(folder.join(name)));
         }
     }
-    let number = all.last().map_or(0, |last| last.number) + 1;
-    Ok(folder.join(format!("{number:06}-{kind}{}.sqlite", jiff::Timestamp::now().strftime(STAMP))))
+    Ok(())
 }
 
 /// Removes the oldest snapshots.

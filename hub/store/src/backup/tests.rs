@@ -8,6 +8,7 @@ use super::snapshots::{Forgotten, Taken};
 use super::*;
 use crate::clips::{Clips, ClipsConfig, Cut};
 use crate::events::Clip;
+use crate::people::{NewSession, PasswordHash};
 use crate::testing::{event, put_with, watermark};
 use crate::{Access, DATABASE_FILE, Store};
 
@@ -348,6 +349,58 @@ async fn admission_alone_is_worth_a_snapshot() {
     assert_eq!(snapshots::take(hub.dir.path(), &stop).unwrap(), Taken::Unchanged, "nothing is worth a snapshot");
     assert!(hub.store.admit("http://kitchen.local:50056".into(), "page").await.unwrap());
     assert!(matches!(snapshots::take(hub.dir.path(), &stop).unwrap(), Taken::Made(_)));
+}
+
+#[tokio::test]
+async fn change_of_users_or_tokens_alone_is_worth_a_snapshot() {
+    let (hub, stop) = (Hub::with_events(0).await, CancellationToken::new());
+    let (data_dir, store) = (hub.dir.path(), &hub.store);
+    let mut number = 0;
+    let mut is_taken = || {
+        let Taken::Made(path) = snapshots::take(data_dir, &stop).unwrap() else { return false };
+        number += 1;
+        std::fs::rename(&path, path.with_file_name(format!("{number:06}-20010101T000000Z.sqlite"))).unwrap();
+        true
+    };
+    let password = |byte| PasswordHash { salt: vec![byte], hash: vec![byte], memory_kib: 8, passes: 1 };
+    assert!(!is_taken());
+    store.add_user("anna".into(), "admin", password(1), None).await.unwrap();
+    assert!(is_taken() && !is_taken());
+    store.change_user("anna".into(), None, Some(password(2))).await.unwrap();
+    assert!(is_taken() && !is_taken());
+    store.add_token("grafana".into(), "viewer", vec![1], None).await.unwrap();
+    assert!(is_taken() && !is_taken());
+    store.use_token("grafana".into()).await.unwrap();
+    assert!(!is_taken(), "a use is no change");
+    store.remove_token("grafana".into()).await.unwrap();
+    assert!(is_taken() && !is_taken());
+}
+
+#[tokio::test]
+async fn restore_ends_all_sessions_and_does_not_open_a_hub_that_had_users() {
+    let hub = Hub::with_events(1).await;
+    let (without, with) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    hub.back_up(without.path(), 7).unwrap();
+    let password = PasswordHash { salt: vec![1], hash: vec![1], memory_kib: 8, passes: 1 };
+    hub.store.add_user("anna".into(), "admin", password, None).await.unwrap();
+    let [user, address, agent] = ["anna", "192.0.2.1", "Browser"].map(str::to_owned);
+    let (password, token_hash) = (vec![1], vec![7]);
+    let session = NewSession { user, password, token_hash, address, agent, expires_at_ns: i64::MAX };
+    assert!(hub.store.add_session(session).await.unwrap());
+    let made = hub.back_up(with.path(), 7).unwrap();
+    let Hub { dir, store, clips } = hub;
+    assert_eq!(store.sessions().await.unwrap().len(), 1);
+    drop((store, clips));
+    for from in [with.path(), &made.path.join(DATABASE_FILE)] {
+        let restored = restore_path(from, dir.path()).unwrap();
+        std::fs::remove_dir_all(restored.aside.unwrap()).unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        assert_eq!((store.users().await.unwrap().len(), store.sessions().await.unwrap().len()), (1, 0));
+    }
+    restore_path(without.path(), dir.path()).unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    assert_eq!(store.users().await.unwrap(), []);
+    assert!(store.has_users().await.unwrap());
 }
 
 #[tokio::test]

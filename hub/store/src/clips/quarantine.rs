@@ -105,6 +105,15 @@ impl Quarantine {
         Ok(names)
     }
 
+    /// All clips in the quarantine.
+    pub(super) fn all(&self) -> Result<Vec<PathBuf>> {
+        let mut clips = Vec::new();
+        for folder in self.folders()? {
+            clips.extend(clips_in(&folder)?.iter().map(DirEntry::path));
+        }
+        Ok(clips)
+    }
+
     /// Clips from which events are to be recovered, in order of name.
     pub(super) fn to_recover(&self) -> Result<Vec<PathBuf>> {
         let mut clips = Vec::new();

@@ -15,6 +15,7 @@ use super::config::{MAX_LENGTH_S, MAX_ROLL_MS};
 use super::quarantine::original_name;
 use super::story::Story;
 use super::{ClipFormat, Clips, blocking};
+use crate::deletions::Deletion;
 use crate::error::StoreError;
 use crate::events::event::{Clip, Event, NewEvent};
 use crate::events::{Recovered, RecoveredEvent};
@@ -72,6 +73,28 @@ impl Clips {
             Ok(lost.into_iter().map(|(_, path)| path).collect())
         })
         .await
+    }
+
+    /// Removes the clips of the quarantine that this deletion is about. Returns how many. A clip without a description
+    /// names no cat, so it goes only with everything before a time: that of its file counts. Clips that were written
+    /// after the request stay.
+    ///
+    /// # Errors
+    /// If the quarantine cannot be read or changed.
+    pub(crate) async fn erase_quarantined(&self, wanted: &Deletion) -> std::io::Result<u64> {
+        let inner = Arc::clone(&self.inner);
+        let mut erased = 0;
+        for path in blocking(move || inner.quarantine.all()).await? {
+            let wanted = wanted.clone();
+            // One at a time: the quarantine may hold gigabytes, and others want the disk too.
+            let gone = blocking(move || match erase_if_wanted(&path, &wanted) {
+                // A recovery or the tidying took it.
+                Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(false),
+                other => other,
+            });
+            erased += u64::from(gone.await?);
+        }
+        Ok(erased)
     }
 
     /// Whether a recovery has not ended yet.
@@ -155,6 +178,20 @@ impl Clips {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.quarantine.recovered(&failed)).await
     }
+}
+
+fn erase_if_wanted(path: &Path, wanted: &Deletion) -> std::io::Result<bool> {
+    let written = std::fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let written_at_ns = i64::try_from(written.as_nanos()).unwrap_or(i64::MAX);
+    let described = examine(path.to_path_buf())?.and_then(|lost| lost.event);
+    let is_wanted = match described {
+        Some(event) => wanted.covers(&event.cat, event.started_at_ns),
+        None => !wanted.of_cat && wanted.covers("", written_at_ns),
+    };
+    if !is_wanted || written_at_ns > wanted.requested_at_ns {
+        return Ok(false);
+    }
+    std::fs::remove_file(path).map(|()| true)
 }
 
 fn examine(path: PathBuf) -> std::io::Result<Option<LostClip>> {

@@ -129,6 +129,21 @@ impl Store {
         .await
     }
 
+    /// How many events match a filter. It counts no further than `at_most`.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn count_events(&self, filter: &EventFilter, at_most: usize) -> Result<usize, StoreError> {
+        let (conditions, values) = filter.to_sql();
+        self.read(move |db| {
+            let sql = format!("SELECT count(*) FROM (SELECT 1 FROM events WHERE {conditions} LIMIT {at_most})");
+            let mut statement = db.prepare_cached(&sql)?;
+            let count: i64 = statement.query_row(rusqlite::params_from_iter(values), |row| row.get(0))?;
+            Ok(usize::try_from(count).unwrap_or(0))
+        })
+        .await
+    }
+
     /// The event with this number. `None` if it does not exist or was deleted.
     ///
     /// # Errors

@@ -15,12 +15,16 @@
 //! | `watermarks` | eight a node, [`WATERMARKS`] in all |
 //! | `nodes` | [`NODES`], and those that have events, watermarks or remembered boots |
 //! | `admitted_nodes` | 1,024 ([`MAX_ADMITTED`](crate::MAX_ADMITTED)) |
+//! | `paired_nodes` | 256 ([`MAX_PAIRED`](crate::MAX_PAIRED)) |
 //! | `node_boots` | 4,096 (`MAX_BOOTS` in `nodes.rs`) |
 //! | `analyses`, `analysis_detections` | 100,000 analyses (`KEEP_ANALYSES` in `analyses.rs`) |
 //! | `notices` | [`MAX_NOTIFICATIONS`] and `notices.keep_days` |
+//! | `deletions` | [`MAX_WAITING_DELETIONS`] and [`REMEMBERED_DELETIONS`] |
 //! | `clip_removals` | a name goes with its file |
 //! | `identity` | one row |
 //!
+//! [`MAX_WAITING_DELETIONS`]: crate::deletions::MAX_WAITING_DELETIONS
+//! [`REMEMBERED_DELETIONS`]: crate::deletions::REMEMBERED_DELETIONS
 //! [`LABELLED_KEEP_EVENTS`]: crate::clips::LABELLED_KEEP_EVENTS
 //! [`MAX_NOTIFICATIONS`]: crate::notifications::MAX_NOTIFICATIONS
 //!

@@ -1,0 +1,144 @@
+//! Commands to the running node, over a Unix socket: `cat-node pair`, `cat-node hubs` and `cat-node forget`.
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use daemon::cause::cause;
+use daemon::config::Variables;
+use daemon::control::{self, SOCKET};
+use serde::{Deserialize, Serialize};
+
+use crate::hubs::PairedHub;
+use crate::pairing::Pairing;
+
+/// Version of the lines. A node that knows another version answers with an error.
+const VERSION: u32 = 1;
+
+/// The runtime folder of the service of the Debian package.
+const SERVICE_FOLDER: &str = "/run/cat-node";
+
+/// How the state folders of `cat-node@NAME` begin.
+const INSTANCE: &[u8] = b"cat-node-";
+
+/// What a client sends.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    version: u32,
+    #[serde(flatten)]
+    command: Command,
+}
+
+/// A command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Open a pairing code.
+    Pair,
+    /// List the hubs.
+    ListHubs,
+    /// Forget a hub.
+    ForgetHub {
+        /// Its name or key.
+        name: String,
+    },
+}
+
+/// What the node answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The code that is open now.
+    Code(String),
+    /// The hubs that the node is paired with.
+    Hubs(Vec<PairedHub>),
+    /// The hub that was forgotten.
+    Forgotten(PairedHub),
+    /// The command failed, and why.
+    Error(String),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// No node listens there.
+    #[error("no cat-node runs at {}: start it, or name its socket with --socket or its state folder with --state-dir", .0.display())]
+    NoNode(PathBuf),
+    /// The socket cannot be opened.
+    #[error("cannot open {}: permission denied; try it with sudo", .0.display())]
+    Denied(PathBuf),
+    /// The exchange failed.
+    #[error("the cat-node at {} does not answer: {}", .0.display(), cause(.1))]
+    Broken(PathBuf, io::Error),
+    /// The node refuses the command.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Where a node makes its socket: in systemd's `$RUNTIME_DIRECTORY`, else in its state folder.
+pub fn place_of_node(variables: &Variables, state_folder: &Path) -> PathBuf {
+    control::place(variables, state_folder)
+}
+
+/// Where a command looks for the socket: in the given state folder, else in the runtime folder of the service. The
+/// service `cat-node@NAME` has its state in `/var/lib/cat-node-NAME` and its socket in `/run/cat-node-NAME`.
+pub fn place_of_client(state_folder: Option<&Path>) -> PathBuf {
+    let service = Path::new(SERVICE_FOLDER).join(SOCKET);
+    // A folder that this user may not look into counts as one with a socket: connecting says what is wrong.
+    let is_there = |socket: &Path| socket.try_exists().unwrap_or(true);
+    // One of several nodes of this machine: a command for it must not reach another one.
+    if let Some(name) = state_folder.and_then(Path::file_name).filter(|name| name.as_bytes().starts_with(INSTANCE)) {
+        let own = state_folder.map(|folder| folder.join(SOCKET)).filter(|socket| is_there(socket));
+        return own.unwrap_or_else(|| Path::new("/run").join(name).join(SOCKET));
+    }
+    match state_folder.map(|folder| folder.join(SOCKET)) {
+        // The service has its socket in its runtime folder, wherever its state lies.
+        Some(own) if is_there(&own) || !is_there(&service) => own,
+        _ => service,
+    }
+}
+
+/// Sends a command to the node and waits for the answer.
+///
+/// # Errors
+/// See [`ControlError`].
+pub fn ask(socket: &Path, command: Command) -> Result<Answer, ControlError> {
+    let broken = |error| ControlError::Broken(socket.to_owned(), error);
+    let line = serde_json::to_vec(&Request { version: VERSION, command }).map_err(|error| broken(error.into()))?;
+    let answer = control::ask(socket, line).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NoNode(socket.to_owned()),
+        io::ErrorKind::PermissionDenied => ControlError::Denied(socket.to_owned()),
+        _ => broken(error),
+    })?;
+    match serde_json::from_str(&answer).map_err(|error| broken(error.into()))? {
+        Answer::Error(message) => Err(ControlError::Refused(message)),
+        answer => Ok(answer),
+    }
+}
+
+/// The answer to a line of a client.
+pub async fn answer(pairing: Pairing, line: String) -> Vec<u8> {
+    let answer = match serde_json::from_str::<Request>(&line) {
+        Ok(Request { version: VERSION, command }) => run(pairing, command).await,
+        Ok(_) | Err(_) => Answer::Error("this cat-node does not know the command; are both of one version?".into()),
+    };
+    serde_json::to_vec(&answer).unwrap_or_default()
+}
+
+async fn run(pairing: Pairing, command: Command) -> Answer {
+    match command {
+        Command::Pair => Answer::Code(pairing.offer().to_string()),
+        Command::ListHubs => Answer::Hubs(pairing.hubs().list()),
+        Command::ForgetHub { name } => {
+            let forgotten = tokio::task::spawn_blocking(move || pairing.hubs().forget(&name)).await;
+            match forgotten {
+                Ok(Ok(hub)) => {
+                    tracing::info!(hub = hub.key, name = hub.name, "hub forgotten");
+                    Answer::Forgotten(hub)
+                }
+                Ok(Err(error)) => Answer::Error(error.to_string()),
+                Err(_) => Answer::Error("the node could not do it".into()),
+            }
+        }
+    }
+}

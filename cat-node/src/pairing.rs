@@ -1,0 +1,129 @@
+//! The node's side of pairing: the service that hubs call, and the code that `cat-node pair` opens.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use daemon::identity::{Fingerprint, Key};
+use daemon::opening::PeerKey;
+use daemon::pairing::{Code, Ends, Offers, Refusal};
+use daemon::quiet::Quiet;
+use proto::pairing_server::Pairing as PairingRpc;
+use proto::{
+    PairingBeginRequest, PairingBeginResponse, PairingConfirmRequest, PairingConfirmResponse, PairingStateRequest,
+    PairingStateResponse,
+};
+use tonic::{Request, Response, Status};
+use tracing::{debug, info, warn};
+
+use crate::hubs::{Hubs, HubsError, PairedHub};
+
+/// What paths of the calls begin with that any hub may make.
+pub const SERVICE_PATH: &str = "/proto.Pairing/";
+
+/// At most one refusal is logged in this time.
+const LOG_PERIOD: Duration = Duration::from_secs(10);
+
+/// Who the node is paired with, and the open code. Clones share both.
+#[derive(Debug, Clone)]
+pub struct Pairing {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    node: Fingerprint,
+    cat: String,
+    hubs: Hubs,
+    offers: Offers,
+    quiet: Mutex<Quiet>,
+}
+
+impl Pairing {
+    /// The pairing of the node with this key, which hears this cat.
+    pub fn new(key: &Key, cat: String, hubs: Hubs) -> Self {
+        let (node, offers) = (key.public().fingerprint(), Offers::default());
+        Self { shared: Arc::new(Shared { node, cat, hubs, offers, quiet: Mutex::new(Quiet::new(LOG_PERIOD)) }) }
+    }
+
+    /// The hubs that the node is paired with.
+    pub fn hubs(&self) -> &Hubs {
+        &self.shared.hubs
+    }
+
+    /// Opens a new code, in place of an earlier one.
+    pub fn offer(&self) -> Code {
+        info!("a pairing code is open");
+        self.shared.offers.open()
+    }
+}
+
+/// The key of the calling hub.
+fn key_of<T>(request: &Request<T>) -> Result<Fingerprint, Status> {
+    let key = request.extensions().get::<PeerKey>();
+    key.map(|PeerKey(key)| key.fingerprint()).ok_or_else(|| Status::unauthenticated("pairing needs TLS"))
+}
+
+/// Anybody who reaches the port may try, as often as he likes, so few refusals are logged.
+fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>, quiet: &Mutex<Quiet>) -> Status {
+    let peer = peer.map(tracing::field::display);
+    match refusal {
+        Refusal::NoCode | Refusal::NotBegun => debug!(%hub, peer, reason = %refusal, "pairing refused"),
+        _ => {
+            if let Some(suppressed_lines) = quiet.lock().unwrap_or_else(PoisonError::into_inner).allow() {
+                warn!(%hub, peer, reason = %refusal, suppressed_lines, "pairing refused");
+            }
+        }
+    }
+    let message = refusal.to_string();
+    match refusal {
+        Refusal::NoCode | Refusal::TriedTooOften | Refusal::NotBegun => Status::failed_precondition(message),
+        Refusal::BadMessage => Status::invalid_argument(message),
+        Refusal::WrongProof => Status::permission_denied(message),
+    }
+}
+
+#[tonic::async_trait]
+impl PairingRpc for Pairing {
+    async fn begin(&self, request: Request<PairingBeginRequest>) -> Result<Response<PairingBeginResponse>, Status> {
+        let (hub, peer) = (key_of(&request)?, request.remote_addr());
+        // Asked first, so that it costs no try.
+        if !self.hubs().has_room_for(hub) {
+            return Err(Status::resource_exhausted(HubsError::Full.to_string()));
+        }
+        let ends = Ends { hub, node: self.shared.node };
+        let begun = self.shared.offers.begin(ends, &request.get_ref().exchange);
+        let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
+        Ok(Response::new(PairingBeginResponse { exchange, proof }))
+    }
+
+    async fn state(&self, _: Request<PairingStateRequest>) -> Result<Response<PairingStateResponse>, Status> {
+        Ok(Response::new(PairingStateResponse { code_is_open: self.shared.offers.is_open() }))
+    }
+
+    async fn confirm(
+        &self,
+        request: Request<PairingConfirmRequest>,
+    ) -> Result<Response<PairingConfirmResponse>, Status> {
+        let (hub, peer) = (key_of(&request)?, request.remote_addr());
+        let PairingConfirmRequest { proof, hub_name, owner_port } = request.into_inner();
+        self.shared.offers.confirm(hub, &proof).map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
+        let port = u16::try_from(owner_port).ok().filter(|port| *port != 0);
+        let owner = peer.zip(port).map(|(peer, port)| SocketAddr::new(peer.ip().to_canonical(), port));
+        let paired = PairedHub { key: hub.to_string(), name: hub_name, owner };
+        let pairing = self.clone();
+        let added = tokio::task::spawn_blocking(move || pairing.hubs().add(paired)).await;
+        match added {
+            Ok(Ok(())) => {
+                info!(%hub, peer = peer.map(tracing::field::display), "paired with a hub");
+                Ok(Response::new(PairingConfirmResponse { cat_name: self.shared.cat.clone() }))
+            }
+            Ok(Err(error @ HubsError::Full)) => Err(Status::resource_exhausted(error.to_string())),
+            Ok(Err(error)) => {
+                warn!(%error, "a pairing could not be stored");
+                Err(Status::internal("the node cannot store the pairing; its log says why"))
+            }
+            Err(_) => Err(Status::internal("the node cannot store the pairing")),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Pairing: two programs that know nothing of each other learn each other's keys, by a short code that a person carries
+//! from the node to the hub.
+//!
+//! The connection is encrypted, but at first neither side knows whose key it sees. Both prove by SPAKE2 (RFC 9382) that
+//! they know the code. Both keys are part of the proof, so it holds only if no other program is between the two. A
+//! program between them, or one that guesses, learns nothing from an exchange except whether its one guess was right.
+
+mod code;
+mod exchange;
+mod offer;
+
+pub use code::{Code, NotACode};
+pub use exchange::{BadExchange, Ends, HubExchange, MESSAGE_BYTES, PROOF_BYTES};
+pub use offer::{CODE_HOLDS, Offers, Refusal, TRIES};

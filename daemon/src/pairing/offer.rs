@@ -1,0 +1,183 @@
+//! The code that a node has open: one at a time, for ten minutes and a few tries.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::code::Code;
+use super::exchange::{Ends, NodeExchange};
+use crate::identity::Fingerprint;
+
+/// How long a code holds.
+pub const CODE_HOLDS: Duration = Duration::from_secs(600);
+
+/// How often a code may be tried, wrong tries and right ones together.
+pub const TRIES: usize = 5;
+
+/// Why an exchange does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no code, or it has expired.
+    #[error("no pairing code is open; run `cat-node pair` on the node")]
+    NoCode,
+    /// The code has been tried too often.
+    #[error("the pairing code was tried too often; run `cat-node pair` on the node for a new one")]
+    TriedTooOften,
+    /// The message is not one of SPAKE2.
+    #[error("the message is not one of a pairing")]
+    BadMessage,
+    /// This client has begun no exchange.
+    #[error("the pairing has not begun")]
+    NotBegun,
+    /// The proof is wrong.
+    #[error("the pairing code is wrong, or another program is between the hub and the node")]
+    WrongProof,
+}
+
+/// The code that is open, if there is one.
+#[derive(Debug, Default)]
+pub struct Offers {
+    open: Mutex<Option<Offer>>,
+}
+
+struct Offer {
+    code: Code,
+    until: Instant,
+    tries: usize,
+    /// The exchanges that were begun, by the key of the hub. At most [`TRIES`].
+    begun: Vec<(Fingerprint, NodeExchange)>,
+}
+
+impl fmt::Debug for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offer").field("tries", &self.tries).finish_non_exhaustive()
+    }
+}
+
+impl Offers {
+    /// Opens a new code, in place of an earlier one.
+    pub fn open(&self) -> Code {
+        let code = Code::random();
+        let until = Instant::now() + CODE_HOLDS;
+        *self.lock() = Some(Offer { code: code.clone(), until, tries: 0, begun: Vec::new() });
+        code
+    }
+
+    /// Whether a code is open and may be tried.
+    pub fn is_open(&self) -> bool {
+        self.lock().as_ref().is_some_and(|offer| offer.tries < TRIES)
+    }
+
+    /// Answers a hub's first message with the node's message and proof. This uses one of the [`TRIES`].
+    ///
+    /// # Errors
+    /// If no code is open, it was tried too often, or the message is none.
+    pub fn begin(&self, ends: Ends, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
+        let mut open = self.lock();
+        let offer = open.as_mut().ok_or(Refusal::NoCode)?;
+        if offer.tries == TRIES {
+            return Err(Refusal::TriedTooOften);
+        }
+        offer.tries += 1;
+        let exchange = NodeExchange::answer(&offer.code, ends, message).map_err(|_| Refusal::BadMessage)?;
+        let answer = (exchange.message.clone(), exchange.proof.clone());
+        offer.begun.retain(|(hub, _)| *hub != ends.hub);
+        offer.begun.push((ends.hub, exchange));
+        Ok(answer)
+    }
+
+    /// Checks the proof of the hub. If it is right, the code is closed: it is good for one hub.
+    ///
+    /// # Errors
+    /// If the code has expired, the hub has begun no exchange, or its proof is wrong.
+    pub fn confirm(&self, hub: Fingerprint, proof: &[u8]) -> Result<(), Refusal> {
+        let mut open = self.lock();
+        let offer = open.as_mut().ok_or(Refusal::NoCode)?;
+        let place = offer.begun.iter().position(|(key, _)| *key == hub).ok_or(Refusal::NotBegun)?;
+        // One proof for each exchange.
+        let (_, exchange) = offer.begun.swap_remove(place);
+        exchange.finish(proof).map_err(|_| Refusal::WrongProof)?;
+        *open = None;
+        Ok(())
+    }
+
+    /// The open code, without one that has expired.
+    fn lock(&self) -> MutexGuard<'_, Option<Offer>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.take_if(|offer| Instant::now() >= offer.until);
+        open
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Key;
+    use crate::pairing::{BadExchange, HubExchange};
+
+    fn ends() -> Ends {
+        let [hub, node] = [(); 2].map(|()| Key::generate().unwrap().0.public().fingerprint());
+        Ends { hub, node }
+    }
+
+    fn pair(offers: &Offers, code: &Code, ends: Ends) -> Result<(), Refusal> {
+        let hub = HubExchange::begin(code, ends);
+        let (message, proof) = offers.begin(ends, hub.message())?;
+        let proof = hub.finish(&message, &proof).map_err(|BadExchange| Refusal::WrongProof)?;
+        offers.confirm(ends.hub, &proof)
+    }
+
+    #[tokio::test]
+    async fn code_is_good_once() {
+        let (offers, ends) = (Offers::default(), ends());
+        assert_eq!(pair(&offers, &Code::random(), ends), Err(Refusal::NoCode));
+        assert!(!offers.is_open());
+        let code = offers.open();
+        assert!(offers.is_open());
+        assert_eq!(pair(&offers, &code, ends), Ok(()));
+        assert!(!offers.is_open());
+        assert_eq!(pair(&offers, &code, ends), Err(Refusal::NoCode));
+    }
+
+    #[tokio::test]
+    async fn guesses_use_the_code_up() {
+        let (offers, ends) = (Offers::default(), ends());
+        let code = offers.open();
+        for _ in 0..TRIES {
+            assert_eq!(pair(&offers, &Code::random(), ends), Err(Refusal::WrongProof));
+        }
+        assert_eq!(pair(&offers, &code, ends), Err(Refusal::TriedTooOften));
+        let code = offers.open();
+        assert_eq!(offers.begin(ends, b"junk"), Err(Refusal::BadMessage));
+        assert_eq!(pair(&offers, &code, ends), Ok(()), "one try of a new code is gone");
+    }
+
+    #[tokio::test]
+    async fn wrong_proof_ends_its_exchange_and_no_other() {
+        let (offers, honest, stranger) = (Offers::default(), ends(), ends());
+        let code = offers.open();
+        let hub = HubExchange::begin(&code, honest);
+        let (message, proof) = offers.begin(honest, hub.message()).unwrap();
+        let guess = HubExchange::begin(&Code::random(), stranger);
+        offers.begin(stranger, guess.message()).unwrap();
+        assert_eq!(offers.confirm(stranger.hub, &[0; 32]), Err(Refusal::WrongProof));
+        assert_eq!(offers.confirm(stranger.hub, &[0; 32]), Err(Refusal::NotBegun));
+        let proof = hub.finish(&message, &proof).unwrap();
+        assert_eq!(offers.confirm(stranger.hub, &proof), Err(Refusal::NotBegun), "a proof that was overheard");
+        assert_eq!(offers.confirm(honest.hub, &proof), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn code_expires_even_amid_an_exchange() {
+        let (offers, ends) = (Offers::default(), ends());
+        let code = offers.open();
+        let hub = HubExchange::begin(&code, ends);
+        let (message, proof) = offers.begin(ends, hub.message()).unwrap();
+        let proof = hub.finish(&message, &proof).unwrap();
+        tokio::time::advance(CODE_HOLDS).await;
+        assert_eq!(offers.confirm(ends.hub, &proof), Err(Refusal::NoCode));
+        assert_eq!(pair(&offers, &code, ends), Err(Refusal::NoCode));
+    }
+}
