@@ -177,7 +177,7 @@ const NAMED_WINDOW: usize = SCORE_WINDOWS[0];
 /// of the baby and the offset were chosen by false alarms an hour and recall by kind of sound (`training/kinds.py`).
 const OWN_SLOPE: f32 = 0.8;
 const NAMED_SLOPE: f32 = 0.6;
-const SCORE_OFFSET: f32 = 0.4;
+const SCORE_OFFSET: f32 = 0.2;
 
 /// The larger network takes many cries of babies for cats, and names the baby as well: [`named_logit`] loses this share
 /// of the logit of a crying baby, as far as it is above [`BABY_FROM`].
