@@ -9,12 +9,26 @@ import corpus
 CATMEOWS = "Ludovico, Ntalampiras, Presti, Cannas, Battini, Mattiello: CatMeows"
 
 
-def row(clip):
-    """Returns title, author, source and licence of a clip."""
+def originals(folder):
+    """Returns where the recordings came from, by path: what each `evidence.csv` in a folder beside the manifest says."""
+    found = {}
+    for path in sorted(folder.glob("*/evidence.csv")):
+        with open(path, newline="") as file:
+            found |= {f"{path.parent.name}/{row['path']}": row["original"] for row in csv.DictReader(file)}
+    return found
+
+
+def row(clip, original):
+    """Returns title, author, source and licence of a clip. `original`: where it came from, if its folder says so."""
     name = pathlib.Path(clip.path).name
     if clip.dataset == "esc50":
         sound = clip.group.split("|")[0]
         return [f"ESC-50 {name} ({clip.label})", clip.author, f"https://freesound.org/s/{sound}/", clip.licence]
+    if clip.dataset in ("found_cat", "found_other"):
+        return [f"{name} ({clip.label})", clip.author, original, clip.licence]
+    if clip.dataset == "donateacry":
+        return [f"Donate-a-cry {name}", clip.author, "https://github.com/gveres/donateacry-corpus", clip.licence]
+    assert clip.dataset.startswith("catmeows"), f"nobody says who made {clip.path}"
     return [f"CatMeows {name}", CATMEOWS, "https://doi.org/10.5281/zenodo.4008297", clip.licence]
 
 
@@ -29,7 +43,8 @@ def main():
     with open(arguments.out, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["recording", "author", "source", "licence"])
-        writer.writerows(row(clip) for clip in clips)
+        found = originals(arguments.manifest.parent)
+        writer.writerows(row(clip, found.get(clip.path)) for clip in clips)
     print(f"{len(clips)} recordings; licences: {sorted({clip.licence for clip in clips})}")
 
 

@@ -6,16 +6,18 @@ import pathlib
 import struct
 
 import numpy as np
-from scipy.linalg import lu_factor, lu_solve
-from scipy.spatial.distance import cdist
 
 import corpus
 import frontend
 import listen
 
-MAGIC = b"MEOWCTX4"
-GAMMA, PENALTY = 1.0, 4.0
+MAGIC = b"MEOWCTX5"
 OUTLIER_DEVIATIONS = 3.0
+
+# Penalties on the squared weights, from which the other cats choose: see `chosen`.
+PENALTIES = (100.0, 300.0, 1_000.0, 3_000.0)
+
+STEPS = 80
 
 
 def softmax(logits):
@@ -23,51 +25,38 @@ def softmax(logits):
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-class Classifier:
-    """Kernel logistic regression with a Gaussian kernel.
-
-    Features are the prosody and the direction of the embedding; each counts for half of the distance between two meows.
-    All contexts have the same weight. Within a context, the weight of a cat is the square root of its number of meows.
-    """
-
-    def __init__(self, prosody, embedding, contexts, cats):
-        self.mean_embedding = embedding.mean(axis=0)
-        groups = [group.shape[1] for group in (prosody, embedding) if group.shape[1]]
-        self.shares = np.concatenate([np.full(width, 1 / len(groups) / width) for width in groups])
-        features = self.features(prosody, embedding)
-        self.mean, self.deviation = features.mean(axis=0), features.std(axis=0) + 1e-6
-        self.known = self.places(prosody, embedding)
-        weight = np.ones(len(contexts))
-        for cat in np.unique(cats):
-            for context in range(3):
-                own = (cats == cat) & (contexts == context)
-                weight[own] = max(own.sum(), 1) ** -0.5
+def weights_of(contexts, cats):
+    """Returns the weight of each meow. All contexts weigh alike; within a context, a cat weighs as the square root of its meows."""
+    weight = np.ones(len(contexts))
+    for cat in np.unique(cats):
         for context in range(3):
-            weight[contexts == context] /= weight[contexts == context].sum()
-        weight *= len(weight) / weight.sum()
-        likeness, truth = self.likeness(self.known), np.eye(3)[contexts]
+            own = (cats == cat) & (contexts == context)
+            weight[own] = max(own.sum(), 1) ** -0.5
+    for context in range(3):
+        weight[contexts == context] /= weight[contexts == context].sum()
+    return weight * len(weight) / weight.sum()
+
+
+class Classifier:
+    """Multinomial logistic regression on the length and the embedding, each number in standard deviations from the mean meow."""
+
+    def __init__(self, inputs, contexts, cats, penalty):
+        self.mean, self.deviation = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
+        known, weight, truth = self.standard(inputs), weights_of(contexts, cats), np.eye(3)[contexts]
         # Newton steps with a fixed upper bound of the curvature (D. Boehning, "Multinomial logistic regression
-        # algorithm", 1992), so that the matrix is factorised once.
-        factors = lu_factor(likeness * (0.5 * weight)[:, None] + PENALTY * np.eye(len(weight)))
-        self.votes, self.bias = np.zeros((len(weight), 3)), np.zeros(3)
-        for _ in range(80):
-            error = weight[:, None] * (truth - softmax(likeness @ self.votes + self.bias))
-            self.votes += lu_solve(factors, error - PENALTY * self.votes)
-            self.bias += error.sum(axis=0) / weight.sum()
+        # algorithm", 1992), so that the matrix is inverted once.
+        inverse = np.linalg.inv(known.T @ (known * (0.5 * weight)[:, None]) + penalty * np.eye(known.shape[1]))
+        self.weights, self.bias = np.zeros((known.shape[1], 3)), np.zeros(3)
+        for _ in range(STEPS):
+            error = weight[:, None] * (truth - softmax(known @ self.weights + self.bias))
+            self.weights += inverse @ (known.T @ error - penalty * self.weights)
+            self.bias += 2 * error.sum(axis=0) / weight.sum()
 
-    def features(self, prosody, embedding):
-        difference = embedding - self.mean_embedding
-        return np.hstack([prosody, difference / np.linalg.norm(difference, axis=1, keepdims=True).clip(1e-6)])
+    def standard(self, inputs):
+        return ((inputs - self.mean) / self.deviation).clip(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
 
-    def places(self, prosody, embedding):
-        standard = (self.features(prosody, embedding) - self.mean) / self.deviation
-        return standard.clip(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
-
-    def likeness(self, places):
-        return np.exp(-GAMMA * cdist(places, self.known, "sqeuclidean", w=self.shares))
-
-    def logits(self, prosody, embedding):
-        return self.likeness(self.places(prosody, embedding)) @ self.votes + self.bias
+    def logits(self, inputs):
+        return self.standard(inputs) @ self.weights + self.bias
 
 
 def meows(manifest, hear, weights):
@@ -89,23 +78,47 @@ def meows(manifest, hear, weights):
     return rows
 
 
-def leave_cats_out(prosody, embedding, contexts, cats):
+def leave_cats_out(inputs, contexts, cats, penalty):
     """Returns the logits of each meow, by a classifier trained on the other cats."""
     out = np.empty((len(contexts), 3))
     for cat in np.unique(cats):
         own = cats == cat
-        others = Classifier(prosody[~own], embedding[~own], contexts[~own], cats[~own])
-        out[own] = others.logits(prosody[own], embedding[own])
+        out[own] = Classifier(inputs[~own], contexts[~own], cats[~own], penalty).logits(inputs[own])
+    return out
+
+
+def chosen(inputs, contexts, cats):
+    """Returns the penalty and the temperature that fit best when each cat in turn is left out.
+
+    The temperature divides the logits, so that their probabilities are right as often as they say for cats that the
+    classifier does not know.
+    """
+    found = []
+    for penalty in PENALTIES:
+        logits = leave_cats_out(inputs, contexts, cats, penalty)
+        temperature = temperature_of(logits, contexts, cats)
+        found.append((loss(logits / temperature, contexts, cats), penalty, temperature))
+    return min(found)[1:]
+
+
+def nested(inputs, contexts, cats):
+    """Returns calibrated logits of each meow. Nothing behind them, penalty and temperature included, knows its cat."""
+    out = np.empty((len(contexts), 3))
+    for cat in np.unique(cats):
+        own = cats == cat
+        penalty, temperature = chosen(inputs[~own], contexts[~own], cats[~own])
+        out[own] = Classifier(inputs[~own], contexts[~own], cats[~own], penalty).logits(inputs[own]) / temperature
     return out
 
 
 def arrays(rows):
-    """Returns arrays of prosody, embedding, context and cat, with one entry for each meow."""
-    return [np.array([row[name] for row in rows]) for name in ("prosody", "embedding", "context", "cat")]
+    """Returns arrays of inputs (length and embedding), context and cat, with one entry for each meow."""
+    inputs = np.array([row["prosody"][:1] + row["embedding"] for row in rows])
+    return [inputs] + [np.array([row[name] for row in rows]) for name in ("context", "cat")]
 
 
 def without_hearing_the_cat(manifest, hear, weights):
-    """Returns logits, contexts and cats of meows, by a classifier and a network that were both trained without the cat.
+    """Returns calibrated logits, contexts and cats of meows, by a classifier and a network that both do not know the cat.
 
     `weights` has, for each part of the split, the network that was trained without it.
     """
@@ -114,17 +127,22 @@ def without_hearing_the_cat(manifest, hear, weights):
     cats_of = {part: {clip.group for clip in clips if clip.dataset == "catmeows" and part_of[clip.path] == part} for part in weights}
     found = []
     for part, file in weights.items():
-        prosody, embedding, contexts, cats = arrays(meows(manifest, hear, file))
-        logits, own = leave_cats_out(prosody, embedding, contexts, cats), np.isin(cats, sorted(cats_of[part]))
-        found.append((logits[own], contexts[own], cats[own]))
+        inputs, contexts, cats = arrays(meows(manifest, hear, file))
+        own = np.isin(cats, sorted(cats_of[part]))
+        found.append((nested(inputs, contexts, cats)[own], contexts[own], cats[own]))
     return [np.concatenate(parts) for parts in zip(*found)]
 
 
-def temperature_of(logits, contexts):
+def loss(logits, contexts, cats):
+    """Returns the mean negative log-likelihood, in which all contexts weigh alike."""
+    probabilities = softmax(logits)[np.arange(len(contexts)), contexts]
+    return np.average(-np.log(probabilities + 1e-9), weights=weights_of(contexts, cats))
+
+
+def temperature_of(logits, contexts, cats):
     """Returns the divisor of the logits that makes their probabilities fit best."""
     choices = np.geomspace(0.3, 5, 60)
-    rows = np.arange(len(contexts))
-    return choices[np.argmin([-np.log(softmax(logits / t)[rows, contexts] + 1e-9).mean() for t in choices])]
+    return choices[np.argmin([loss(logits / t, contexts, cats) for t in choices])]
 
 
 def scores(predicted, contexts):
@@ -154,6 +172,18 @@ def calibration_error(probabilities, contexts, bins=10):
     return sum(abs(sure[place == b].mean() - right[place == b].mean()) * (place == b).mean() for b in range(bins) if (place == b).any())
 
 
+def how_certain(logits, contexts):
+    """Prints how many meows get a named context, how often it is right, and whether the probabilities say so."""
+    probabilities = softmax(logits)
+    named = probabilities.max(axis=1) >= 0.5
+    right, said = (probabilities.argmax(axis=1) == contexts)[named].mean(), probabilities.max(axis=1)[named].mean()
+    brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
+    prior = np.bincount(contexts, minlength=3) / len(contexts)
+    alone = ((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
+    print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {right:.3f} of them, their mean probability {said:.3f}")
+    print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (frequencies of the contexts alone: {alone:.3f})")
+
+
 def fnv1a(data):
     """Returns the id of a network, from the bytes of its weights file, as sound/src/model.rs computes it."""
     value = 0xcbf29ce484222325
@@ -174,37 +204,28 @@ def main():
                         type=lambda text: (int(text.split(":", 1)[0]), text.split(":", 1)[1]))
     arguments = parser.parse_args()
     rows = meows(arguments.manifest, arguments.hear, arguments.weights)
-    prosody, embedding, contexts, cats = arrays(rows)
+    inputs, contexts, cats = arrays(rows)
 
-    logits = leave_cats_out(prosody, embedding, contexts, cats)
-    # The temperature for a cat is fitted on the other cats.
-    calibrated = np.empty_like(logits)
-    for cat in np.unique(cats):
-        own = cats == cat
-        calibrated[own] = logits[own] / temperature_of(logits[~own], contexts[~own])
-    probabilities, rng = softmax(calibrated), np.random.default_rng(1)
-    named = probabilities.max(axis=1) >= 0.5
-    print(f"{len(rows)} meows of {len(np.unique(cats))} cats, each classified by a classifier trained on the other cats")
+    calibrated, rng = nested(inputs, contexts, cats), np.random.default_rng(1)
+    print(f"{len(rows)} meows of {len(np.unique(cats))} cats, each classified by a classifier that does not know its cat")
     print("columns: accuracy, unweighted recall, macro F1, with 95 % intervals over cats")
     print("  classifier        ", *with_interval(calibrated.argmax(axis=1), contexts, cats, rng), sep="  ")
     print("  always isolation  ", *with_interval(np.ones_like(contexts), contexts, cats, rng), sep="  ")
-    print("  length alone      ", *with_interval(leave_cats_out(prosody[:, :1], embedding[:, :0], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
+    print("  length alone      ", *with_interval(nested(inputs[:, :1], contexts, cats).argmax(axis=1), contexts, cats, rng), sep="  ")
+    how_certain(calibrated, contexts)
     if arguments.without:
         others = without_hearing_the_cat(arguments.manifest, arguments.hear, dict(arguments.without))
         print(f"  network trained without the cat too ({len(others[1])} meows of {len(np.unique(others[2]))} cats)", *with_interval(others[0].argmax(axis=1), *others[1:], rng), sep="  ")
-    print(f"  named (not uncertain): {named.mean():.3f} of the meows, right in {(probabilities.argmax(1) == contexts)[named].mean():.3f} of them")
-    brier = ((probabilities - np.eye(3)[contexts]) ** 2).sum(axis=1).mean()
-    prior = np.bincount(contexts, minlength=3) / len(contexts)
-    print(f"  calibration error {calibration_error(probabilities, contexts):.3f}; Brier score {brier:.3f} (frequencies of the contexts alone: "
-          f"{((prior - np.eye(3)[contexts]) ** 2).sum(axis=1).mean():.3f})")
+        how_certain(*others[:2])
 
-    final, temperature = Classifier(prosody, embedding, contexts, cats), temperature_of(logits, contexts)
-    numbers = [final.mean_embedding, final.mean, final.deviation, [GAMMA], final.bias / temperature]
-    numbers += [np.concatenate([place, vote / temperature]) for place, vote in zip(final.known, final.votes)]
-    numbers = np.concatenate([np.asarray(part, float) for part in numbers])
+    penalty, temperature = chosen(inputs, contexts, cats)
+    final = Classifier(inputs, contexts, cats, penalty)
+    prosody = np.array([row["prosody"] for row in rows])
+    scales = [prosody.mean(axis=0), prosody.std(axis=0) + 1e-6, final.mean[1:], final.deviation[1:]]
+    numbers = np.concatenate(scales + [final.bias / temperature, (final.weights / temperature).T.ravel()])
     network = fnv1a((arguments.weights or here / "../sound/weights/model.bin").read_bytes())
     arguments.out.write_bytes(MAGIC + struct.pack(f"<Q{len(numbers)}f", network, *numbers))
-    print(f"temperature {temperature:.2f}; {arguments.out}: {arguments.out.stat().st_size} bytes")
+    print(f"penalty {penalty:.0f}, temperature {temperature:.2f}; {arguments.out}: {arguments.out.stat().st_size} bytes")
     if arguments.meows:
         with open(arguments.meows, "w") as file:
             for row, general in zip(rows, calibrated):

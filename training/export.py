@@ -31,6 +31,38 @@ def to_bytes(net):
     return out
 
 
+def from_bytes(data):
+    """Reads a weights file back: a network with batch norms that change nothing, and zeros for the classes that it leaves out."""
+    if not data.startswith(MAGIC):
+        raise ValueError("not a weights file of this version")
+    net, at = network.Network(), len(MAGIC)
+
+    def take(outputs, inputs):
+        nonlocal at
+        weights = np.frombuffer(data, "<f2", outputs * inputs, at).astype(np.float32).reshape(outputs, inputs)
+        bias = np.frombuffer(data, "<f4", outputs, at + weights.size * 2).copy()
+        at += weights.size * 2 + bias.size * 4
+        return torch.from_numpy(weights), torch.from_numpy(bias)
+
+    with torch.no_grad():
+        for layer in net.layers:
+            outputs, channels, time, bands = layer.conv.weight.shape
+            weights, bias = take(outputs, channels * time * bands)
+            layer.conv.weight.copy_(weights.reshape(outputs, time, bands, channels).permute(0, 3, 1, 2))
+            layer.norm.bias.copy_(bias)
+            layer.norm.running_var.fill_(1 - layer.norm.eps)
+        rows = list(network.MIMICKED.values())
+        weights, bias = take(1 + len(rows), network.EMBEDDING)
+        net.cat.weight.copy_(weights[:1])
+        net.cat.bias.copy_(bias[:1])
+        net.mimic.weight.zero_()
+        net.mimic.bias.zero_()
+        net.mimic.weight[rows], net.mimic.bias[rows] = weights[1:], bias[1:]
+    if at != len(data):
+        raise ValueError("the weights file has another length than the network needs")
+    return net
+
+
 def load(path):
     """Reads a network that train.py saved."""
     net = network.Network()

@@ -32,7 +32,9 @@ class Sources:
 
     cats: list           # (weight, samples)
     cat_clips: list      # whole clips with cats in them
+    purrs: list          # (weight, samples): long, quiet
     others: list         # (weight, samples): foreground events other than cats
+    babies: list         # (weight, samples): cries, which others has too
     backgrounds: list    # whole clips without a cat
     spoken: list
 
@@ -73,27 +75,52 @@ def events_of(samples, longest_s=4.5):
 
 def sources_of(folder, clips, part):
     """Reads the clips of one part."""
-    cats, cat_clips, others, backgrounds = [], [], [], []
+    cats, cat_clips, purrs, others, babies, backgrounds = [], [], [], [], [], []
     per_cat = {}
     for clip in clips:
         samples = corpus.load(folder, clip)
         if np.abs(samples).max() < 1e-4:
             continue
-        if clip.is_cat:
+        if clip.is_purr:
+            # A purr hardly changes for minutes. Each uploader weighs alike, however long the purr is.
+            pieces = pieces_of(samples)
+            purrs += [(1.0 / len(pieces), piece) for piece in pieces]
+        elif clip.is_cat:
             # The weight of a cat (or a recording) grows only slowly with its meows. ESC-50's few cats weigh double.
             events = events_of(samples)
             # Shorter pieces are clicks and footsteps between the meows.
             events = [event for event in events if len(event) > 0.3 * RATE_HZ] or events[:1]
-            per_cat.setdefault((clip.group, clip.dataset == "esc50"), []).extend(events)
+            # A cat that is not in CatMeows has an uploader for a name.
+            per_cat.setdefault((clip.group.split("|")[-1], not clip.dataset.startswith("catmeows")), []).extend(events)
             if clip.dataset == "esc50":
                 cat_clips.append(samples)
         else:
-            backgrounds.append(samples)
-            weight = 3.0 if clip.label in HARD_LABELS else 1.0
-            others += [(weight, event) for event in events_of(samples)[:3]]
+            events = events_of(samples)[:3]
+            if clip.is_baby:
+                babies += [(1.0, event) for event in events]
+            if clip.dataset != "donateacry":
+                backgrounds.append(samples)
+                weight = 3.0 if clip.label in HARD_LABELS or clip.dataset == "found_other" else 1.0
+                others += [(weight, event) for event in events]
     for (_, is_esc), events in sorted(per_cat.items(), key=lambda item: item[0]):
         cats += [((2.0 if is_esc else 1.0) / len(events) ** 0.7, event) for event in events]
-    return Sources(cats, cat_clips, others, backgrounds, synthesis.speech(part))
+    return Sources(cats, cat_clips, purrs, others, babies, backgrounds, synthesis.speech(part))
+
+
+def pieces_of(samples, piece_s=4.5):
+    """Cuts a long, even sound into pieces with short fades. What is much softer than the rest is left out."""
+    count = int(piece_s * RATE_HZ)
+    pieces = [samples[begin:begin + count] for begin in range(0, max(1, len(samples) - count // 2), count)]
+    levels = [np.sqrt((piece ** 2).mean()) for piece in pieces]
+    ramp = np.linspace(0, 1, 3_200, dtype=np.float32)
+    faded = []
+    for piece, level in zip(pieces, levels):
+        if level > max(levels) / 10:
+            piece = synthesis.unit_peak(piece).copy()
+            piece[:3_200] *= ramp
+            piece[-3_200:] *= ramp[::-1]
+            faded.append(piece)
+    return faded
 
 
 def pick(rng, weighted):
@@ -175,13 +202,31 @@ def background(rng, sources):
 def other_event(rng, sources):
     """Makes a foreground sound other than a cat."""
     kind = rng.random()
-    if kind < 0.80:
+    if kind < 0.68:
         return pick(rng, sources.others)
-    if kind < 0.90:
+    if kind < 0.84:
         spoken = sources.spoken[rng.integers(len(sources.spoken))]
+        if rng.random() < 0.5:
+            # The voice of a child, or of a cartoon.
+            spoken = resped(rng, spoken, 1.2, 2.2)
         return synthesis.unit_peak(fitted(rng, spoken, min(len(spoken), int(RATE_HZ * rng.uniform(0.3, 3)))) + 1e-6)
-    maker = synthesis.music if kind < 0.96 else synthesis.tones
+    maker = rng.choice([synthesis.music, synthesis.tones, synthesis.ring_tone, synthesis.game_sound], p=[0.3, 0.2, 0.25, 0.25])
     return maker(rng, int(RATE_HZ * rng.uniform(0.3, 2)))
+
+
+def cry(rng, sources):
+    """Makes a baby's cry, near or far, of a younger or older one."""
+    event = resped(rng, pick(rng, sources.babies), 0.8, 1.35)
+    if rng.random() < 0.5:
+        # One breath of it, which is as short as a meow.
+        event = fitted(rng, event, min(len(event), int(RATE_HZ * rng.uniform(0.3, 1.5))))
+    return event
+
+
+def purr(rng, sources):
+    """Makes a purr of one to five seconds."""
+    event = resped(rng, pick(rng, sources.purrs), 0.8, 1.25)
+    return fitted(rng, event, min(len(event), int(RATE_HZ * rng.uniform(1, 5))))
 
 
 def cat_like_event(rng, sources):
@@ -207,7 +252,9 @@ def strange_event(rng, sources):
     kind = rng.random()
     if kind < 0.2:
         return synthesis.meow_like(rng)
-    event = pick(rng, sources.cats if kind < 0.45 else sources.others)
+    if kind < 0.25:
+        return synthesis.purr_like(rng)
+    event = purr(rng, sources) if kind < 0.31 else pick(rng, sources.cats if kind < 0.50 else sources.babies if kind < 0.60 else sources.others)
     if rng.random() < 0.4:
         event = event[::-1]
     return resped(rng, bent(rng, event), 0.55, 1.8)
@@ -215,8 +262,8 @@ def strange_event(rng, sources):
 
 # Kinds of mixes and their shares. Half of the mixes are near the recordings and half far from them, so that the network
 # imitates the teacher beyond what was recorded.
-NEAR = {"cat": 0.32, "whole cat": 0.10, "other": 0.22, "whole other": 0.24, "like a cat": 0.12}
-FAR = {"bent cat": 0.20, "whole cat": 0.05, "bent other": 0.20, "whole other": 0.10, "strange": 0.45}
+NEAR = {"cat": 0.27, "purr": 0.08, "whole cat": 0.08, "other": 0.20, "cry": 0.09, "whole other": 0.18, "like a cat": 0.10}
+FAR = {"bent cat": 0.18, "bent purr": 0.04, "whole cat": 0.04, "bent other": 0.17, "bent cry": 0.08, "whole other": 0.10, "strange": 0.39}
 
 
 def mix(rng, sources, shares):
@@ -241,6 +288,10 @@ def mix(rng, sources, shares):
                 event, label = cat_like_event(rng, sources), UNSURE
             elif kind == "strange":
                 event, label = strange_event(rng, sources), UNSURE
+            elif kind.endswith("cry"):
+                event, label = cry(rng, sources), OTHER
+            elif kind.endswith("purr"):
+                event, label = purr(rng, sources), CAT
             elif kind.endswith("other"):
                 event, label = resped(rng, other_event(rng, sources), 0.78, 1.3), OTHER
             else:

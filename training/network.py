@@ -22,7 +22,7 @@ MIMICKED = {"speech": 0, "dog": 69, "cat": 76, "purr": 77, "meow": 78, "hiss": 7
 TEACHER_CLASSES = 521
 
 # Those of them that count for the score of a cat.
-SCORED = (MIMICKED["cat"], MIMICKED["meow"])
+SCORED = (MIMICKED["cat"], MIMICKED["meow"], MIMICKED["purr"])
 
 # Answers in one patch of the teacher (0.975 s).
 PATCH_STEPS = 15

@@ -88,6 +88,73 @@ def music(rng, count):
     return unit_peak(out)
 
 
+def ring_tone(rng, count):
+    """Makes the ring tone of a phone or doorbell: a short figure of bell-like or square notes, again and again."""
+    notes = rng.integers(2, 7)
+    figure_hz = 440 * 2 ** ((rng.integers(0, 24) + rng.choice([0, 2, 4, 5, 7, 9, 12], notes)) / 12)
+    length = int(RATE_HZ * rng.uniform(0.06, 0.3))
+    time = np.arange(length) / RATE_HZ
+    ratio, index = rng.choice([1, 1.4, 2, 3.5]), rng.uniform(0, 4)
+    is_square, fall = rng.random() < 0.3, rng.uniform(0, 12)
+    out = np.zeros(count, np.float32)
+    for number, begin in enumerate(range(0, count, length)):
+        hz = figure_hz[number % notes]
+        if number % (notes + 2) >= notes and notes > 3:
+            continue
+        phase = 2 * np.pi * hz * time
+        note = np.sin(phase + index * np.exp(-4 * time) * np.sin(ratio * phase))
+        if is_square:
+            note = sum(np.sin(n * phase) / n for n in range(1, 12, 2) if n * hz < 7_500)
+        note = note * np.exp(-fall * time) * np.minimum(1, np.minimum(time, time[-1] - time) * 300)
+        out[begin:begin + length] += note[: count - begin]
+    return unit_peak(out)
+
+
+def game_sound(rng, count):
+    """Makes a sound of a game or cartoon: a sweep, a spring, a bleep or a run of notes, often through few bits."""
+    time = np.arange(count) / RATE_HZ
+    place = np.linspace(0, 1, count)
+    low, high = np.exp(rng.uniform(np.log(120), np.log(900))), np.exp(rng.uniform(np.log(700), np.log(3_500)))
+    kind = rng.integers(4)
+    if kind == 0:
+        hz = low * (high / low) ** (place if rng.random() < 0.5 else 1 - place)
+    elif kind == 1:
+        hz = low * (1 + rng.uniform(0.1, 0.8) * np.exp(-3 * place) * np.sin(2 * np.pi * rng.uniform(6, 25) * time))
+    elif kind == 2:
+        hz = low * (high / low) ** (np.floor(place * rng.integers(3, 12)) / 12)
+    else:
+        hz = low * 2 ** (rng.integers(0, 13, 12) / 12)[np.minimum(11, (place * 12).astype(int))]
+    phase = 2 * np.pi * np.cumsum(hz) / RATE_HZ
+    shape = rng.integers(3)
+    out = np.sin(phase) if shape == 0 else np.sign(np.sin(phase)) if shape == 1 else 2 * ((phase / (2 * np.pi)) % 1) - 1
+    if shape:
+        # Above the top of the band an edge folds back; a smooth one does not matter here.
+        out = lfilter([0.35], [1, -0.65], out)
+    out = out * np.minimum(1, place * 40) * np.minimum(1, (1 - place) * rng.uniform(1.5, 20))
+    if rng.random() < 0.3:
+        bits = 2 ** rng.integers(3, 6)
+        out = np.round(out * bits) / bits
+    return unit_peak(out.astype(np.float32))
+
+
+def purr_like(rng):
+    """Makes a train of soft pulses, 18 to 32 a second, that swells with each breath, more or less like a purr.
+
+    The network learns only the teacher's opinion of it.
+    """
+    count = int(RATE_HZ * rng.uniform(1.5, 5))
+    time = np.arange(count) / RATE_HZ
+    breath_s = rng.uniform(0.5, 1.3)
+    breathing = 0.5 + 0.5 * np.sign(np.sin(np.pi * time / breath_s))
+    rate_hz = rng.uniform(18, 32) * (1 + 0.06 * (breathing - 0.5) + 0.01 * np.cumsum(rng.standard_normal(count)) / np.sqrt(RATE_HZ))
+    pulse = (0.5 + 0.5 * np.cos(2 * np.pi * np.cumsum(rate_hz) / RATE_HZ)) ** rng.uniform(1, 8)
+    hz = np.fft.rfftfreq(count, 1 / RATE_HZ) + 10
+    colour = 1 / (1 + (hz / rng.uniform(150, 700)) ** rng.uniform(1.5, 3)) + rng.uniform(0, 0.6) * np.exp(-((hz - rng.uniform(200, 1_500)) / 250) ** 2)
+    rough = np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) * colour, count)
+    level = lfilter([0.001], [1, -0.999], rng.uniform(0.2, 0.8) + (1 - rng.uniform(0.2, 0.8)) * breathing)
+    return unit_peak((rough * (rng.uniform(0, 0.3) + pulse) * level).astype(np.float32))
+
+
 def meow_like(rng):
     """Makes a voiced sound with a moving pitch and moving formants, more or less like a meow.
 

@@ -1,9 +1,10 @@
-"""Tests that the split keeps every source on one side. Run: python -m unittest discover training"""
+"""Tests that the split keeps every source on one side, and that every recording is credited to those who made it. Run: python -m unittest discover training"""
 
 import os
 import pathlib
 import unittest
 
+import attribution
 import corpus
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -39,6 +40,21 @@ class Split(unittest.TestCase):
         self.assertEqual({source for source, parts in sides.items() if len(parts) > 1}, set())
         self.assertEqual({part_of[c.path] for c in clips if c.label == "Cat"}, {0, 1, 2})
         self.assertEqual({part_of[c.path] for c in clips if c.dataset == "catmeows"}, {0, 1, 2})
+
+
+class Attribution(unittest.TestCase):
+    def test_only_catmeows_is_credited_to_its_authors(self):
+        credited = {dataset: attribution.row(clip("a", dataset=dataset), "https://example.org/") for dataset in corpus.TRAINING_DATASETS}
+        theirs = {dataset for dataset, (_, author, _, _) in credited.items() if author == attribution.CATMEOWS}
+        self.assertEqual(theirs, {"catmeows", "catmeows_sequence", "catmeows_other_voc"})
+        self.assertEqual(credited["found_cat"][2], "https://example.org/")
+
+    @unittest.skipUnless(MANIFEST.exists(), "the recordings are missing: docs/MODEL.md says where to get them")
+    def test_every_recording_has_an_author_and_a_source(self):
+        found = attribution.originals(MANIFEST.parent)
+        for c in corpus.read_manifest(MANIFEST):
+            if c.dataset in corpus.TRAINING_DATASETS:
+                self.assertTrue(all(attribution.row(c, found.get(c.path))), c.path)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Trains the network on the pool of mixes (see pool.py), with --hold-out without one part of the split."""
 
 import argparse
+import math
 import os
 import pathlib
 import time
@@ -10,13 +11,17 @@ import torch
 from torch import nn
 
 import corpus
+import export
 import mixes
 import network
 
 POWER_FLOOR = 1e-11
 
-# The network that is saved has the exponential moving average of the weights, with this decay a batch.
-AVERAGE = 0.998
+# Batches after which the weights are saved within an epoch too, so that they can be judged.
+SAVED_AFTER = 100
+
+# Mixes by which a network that starts from a weights file is made ready.
+STARTED_WITH = 1_000
 
 
 def power_of(frames):
@@ -61,7 +66,13 @@ def load_pool(folder, parts):
     return [torch.from_numpy(np.concatenate([file[name] for file in files])) for name in ("frames", "labels", "logits")]
 
 
-def losses(net, frames, labels, teacher, imitate, half):
+def patches_of(embedding, count):
+    """Returns the mean embedding over each of the teacher's patches."""
+    starts = [round(7.5 * patch) for patch in range(count)]
+    return torch.stack([embedding[:, start:start + network.PATCH_STEPS].mean(1) for start in starts], 1)
+
+
+def losses(net, frames, labels, teacher, imitate, half, ceiling=None):
     """Returns the losses of a batch: by frame, by clip, of imitation, and of imitation over the scored classes alone.
 
     The convolutions run in bfloat16 if `half`.
@@ -77,15 +88,44 @@ def losses(net, frames, labels, teacher, imitate, half):
     clear = has_cat | sure.all(1)
     clip = nn.functional.binary_cross_entropy_with_logits(network.clip_logit(logits)[clear], has_cat[clear].float() * 0.98 + 0.005)
     # The teacher works on patches, so its logits are imitated from the mean embedding over the same time.
-    starts = [round(7.5 * patch) for patch in range(teacher.shape[1])]
-    patches = torch.stack([embedding[:, start:start + network.PATCH_STEPS].mean(1) for start in starts], 1)[imitate]
+    patches = patches_of(embedding, teacher.shape[1])[imitate]
     wanted = teacher[imitate].clamp(-9, 5)
+    if ceiling is not None:
+        # The teacher takes many babies for cats. Where the labels know that there is no cat, it must not be so sure.
+        columns = list(network.SCORED)
+        sure = (labels == mixes.OTHER).all(1)[imitate][:, None, None]
+        wanted[..., columns] = torch.where(sure, wanted[..., columns].clamp(max=ceiling), wanted[..., columns])
     error = (net.mimic(patches) - wanted) ** 2
     # The classes that the teacher is fairly sure of count most.
     weight = 0.3 + torch.sigmoid(wanted + 2) * 3
     weight[..., list(network.MIMICKED.values())] *= 4
     scored = error[..., list(network.SCORED)].mean()
     return frame, clip, (error * weight).mean(), scored
+
+
+@torch.no_grad()
+def started(path, frames, teacher):
+    """Returns a network that answers as a weights file does, ready to be trained on.
+
+    The batch norms get the means and deviations that they find in these frames. The file has few of the teacher's classes;
+    the others get the linear layer that fits these logits best (ridge regression).
+    """
+    net = export.from_bytes(path.read_bytes()).eval()
+    x = nn.functional.pad(frames, (0, 0, network.LEFT_FRAMES, network.RIGHT_FRAMES), value=network.SILENCE)[:, None]
+    for layer in net.layers:
+        found = layer.conv(x)
+        mean, variance = found.mean((0, 2, 3)), found.var((0, 2, 3))
+        layer.norm.running_mean.copy_(mean)
+        layer.norm.running_var.copy_(variance)
+        layer.norm.weight.copy_(torch.sqrt(variance + layer.norm.eps))
+        layer.norm.bias += mean
+        x = layer(x)
+    patches = patches_of(x[..., 0].transpose(1, 2), teacher.shape[1]).flatten(0, 1)
+    known = torch.cat([patches, torch.ones(len(patches), 1)], 1)
+    fitted = torch.linalg.solve(known.T @ known + 10 * torch.eye(known.shape[1]), known.T @ teacher.flatten(0, 1).clamp(-9, 5))
+    others = [row for row in range(network.TEACHER_CLASSES) if row not in network.MIMICKED.values()]
+    net.mimic.weight[others], net.mimic.bias[others] = fitted.T[others, :-1], fitted.T[others, -1]
+    return net
 
 
 def train(arguments, parts):
@@ -96,26 +136,44 @@ def train(arguments, parts):
     generator = torch.Generator().manual_seed(arguments.seed)
     frames, labels, teacher = load_pool(arguments.pool, parts)
     no_cat = torch.nonzero((labels == mixes.OTHER).all(1))[:, 0]
-    net = network.Network().to(memory_format=torch.channels_last)
+    if arguments.start:
+        some = torch.randint(0, len(frames), (STARTED_WITH,), generator=generator)
+        net = started(arguments.start, frames[some].float(), teacher[some].float() / 4)
+    else:
+        net = network.Network()
+    net = net.to(memory_format=torch.channels_last)
     half = arguments.half == "on" or (arguments.half == "auto" and torch.cpu._is_avx512_bf16_supported())
     print(f"{sum(p.numel() for p in net.layers.parameters())} weights, {len(frames)} mixes, {len(no_cat)} without a cat", flush=True)
     optimizer = torch.optim.AdamW(net.parameters(), arguments.rate, weight_decay=0.02)
-    steps = arguments.epochs * (len(frames) // arguments.batch)
+    steps = round(arguments.epochs * (len(frames) // arguments.batch))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.rate, steps, pct_start=0.15)
-    average = torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average)
     averaged = torch.optim.swa_utils.AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+    stateful = {"net": net, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     began = time.monotonic()
-    for epoch in range(arguments.epochs):
+    first = 0
+    if arguments.resume:
+        saved = torch.load(arguments.resume, weights_only=True)
+        if saved["epochs"] != arguments.epochs:
+            raise SystemExit(f"{arguments.resume} was made with --epochs {saved['epochs']}: the schedule of the learning rate depends on it")
+        first = saved["epoch"]
+        for name, part in stateful.items():
+            part.load_state_dict(saved[name])
+        generator.set_state(saved["generator"])
+        torch.set_rng_state(saved["dropout"])
+        print(f"resuming after epoch {first}", flush=True)
+    for epoch in range(first, math.ceil(arguments.epochs)):
         net.train()
         totals = torch.zeros(4)
         order = torch.randperm(len(frames), generator=generator)
         batches = order[: len(order) // arguments.batch * arguments.batch].split(arguments.batch)
-        for batch in batches:
+        batches = batches[: steps - epoch * len(batches)]
+        for number, batch in enumerate(batches, 1):
             partners = no_cat[torch.randint(0, len(no_cat), (len(batch),), generator=generator)]
             heard, company = augmented(frames[batch].float(), frames[partners].float(), generator)
-            parts_of_loss = torch.stack(losses(net, heard, labels[batch], teacher[batch].float() / 4, ~company, half))
+            parts_of_loss = torch.stack(losses(net, heard, labels[batch], teacher[batch].float() / 4, ~company, half, arguments.ceiling))
             # The teacher was trained on thousands of cats, the labels are from thirty, so imitation weighs most.
-            loss = (parts_of_loss * torch.tensor([0.2, 0.1, 0.5, 0.1])).sum()
+            loss = (parts_of_loss * torch.tensor([0.2 * arguments.labels, 0.1 * arguments.labels, 0.5, 0.1])).sum()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5)
@@ -123,9 +181,19 @@ def train(arguments, parts):
             schedule.step()
             averaged.update_parameters(net)
             totals += parts_of_loss.detach()
+            if number % SAVED_AFTER == 0:
+                torch.save(averaged.module.state_dict(), arguments.out)
+                print(f"  {number} batches: {(totals / number)[2]:.3f} imitation after {time.monotonic() - began:.0f} s", flush=True)
         frame, clip, imitation, scored = (totals / len(batches)).tolist()
         print(f"epoch {epoch + 1}: frame {frame:.4f} clip {clip:.4f} imitation {imitation:.3f} cat {scored:.3f} after {time.monotonic() - began:.0f} s", flush=True)
         torch.save(averaged.module.state_dict(), arguments.out)
+        if arguments.checkpoint:
+            saved = {name: part.state_dict() for name, part in stateful.items()}
+            saved |= {"epoch": epoch + 1, "epochs": arguments.epochs, "generator": generator.get_state(), "dropout": torch.get_rng_state()}
+            # The file gets its name when it is complete.
+            unfinished = arguments.checkpoint.with_suffix(".unfinished")
+            torch.save(saved, unfinished)
+            unfinished.rename(arguments.checkpoint)
 
 
 def main():
@@ -134,7 +202,13 @@ def main():
     parser.add_argument("--pool", type=pathlib.Path, default=here / "../target/training")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--hold-out", type=int, choices=range(corpus.PARTS), help="train without this part")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--checkpoint", type=pathlib.Path, help="write all that is needed to go on to this file after each epoch")
+    parser.add_argument("--resume", type=pathlib.Path, metavar="FILE", help="go on from this file, which --checkpoint wrote")
+    parser.add_argument("--start", type=pathlib.Path, metavar="WEIGHTS", help="start from this weights file: fewer epochs and a lower rate do then")
+    parser.add_argument("--epochs", type=float, default=8, help="passes over the mixes; the last may be a part of one")
+    parser.add_argument("--labels", type=float, default=1, metavar="FACTOR", help="let the labels weigh this much more against the teacher")
+    parser.add_argument("--ceiling", type=float, help="highest logit of a cat that the network learns from the teacher where the labels say that there is none")
+    parser.add_argument("--average", type=float, default=0.998, help="the running mean of the weights, which is saved, decays by this a batch")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--half", choices=("auto", "on", "off"), default="auto", help="convolve in bfloat16: twice as fast on CPUs that support it")

@@ -1,10 +1,8 @@
 //! Classifies the context of a vocalisation (waiting for food, isolation, brushing) from its prosody and its embedding.
 //!
-//! The classifier is a kernel logistic regression with a Gaussian kernel: each meow of the training set votes for its
-//! context, and its vote weighs more the more similar it is to the meow in question. Similarity falls with the distance
-//! of their feature vectors; prosody and embedding count for half of the distance each. The probabilities are
-//! calibrated on cats that the classifier was not trained on. If none reaches 0.5, the answer is
-//! [`ContextLabel::Uncertain`]. `training/context.py` trains the classifier.
+//! The classifier is a multinomial logistic regression on the length of the vocalisation and its embedding. All
+//! contexts weighed alike in its training. The probabilities are calibrated on cats that the classifier was not trained
+//! on. If none reaches 0.5, the answer is [`ContextLabel::Uncertain`]. `training/context.py` trains the classifier.
 
 use std::sync::OnceLock;
 
@@ -25,14 +23,10 @@ const NAMED_FROM: f32 = 0.5;
 const OUTLIER_DEVIATIONS: f32 = 3.0;
 
 /// First bytes of a weights file.
-const MAGIC: &[u8; 8] = b"MEOWCTX4";
+const MAGIC: &[u8; 8] = b"MEOWCTX5";
 
-/// Length of a [`Place`].
-const PLACE: usize = PROSODY + EMBEDDING;
-
-/// A vocalisation as a point among those of the training set: prosody, then the direction of the embedding, each number
-/// in standard deviations from the mean meow and clamped to [`OUTLIER_DEVIATIONS`].
-type Place = [f32; PLACE];
+/// Inputs of the classifier: the length of the vocalisation, then the embedding.
+const INPUTS: usize = 1 + EMBEDDING;
 
 /// What a context is classified by, and what a cat's own classifier learns from. The store keeps it with the
 /// vocalisation.
@@ -65,7 +59,7 @@ impl Features {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, []) = bytes.strip_prefix(&Self::mark())?.as_chunks::<4>() else { return None };
-        if numbers.len() != PLACE {
+        if numbers.len() != PROSODY + EMBEDDING {
             return None;
         }
         let mut numbers = numbers.iter().map(|four| f32::from_le_bytes(*four));
@@ -77,19 +71,33 @@ impl Features {
 /// The general classifier, for cats without labels of their own.
 pub struct ContextModel {
     network: u64,
-    mean_embedding: [f32; EMBEDDING],
-    mean: Place,
-    deviation: Place,
-    /// How fast similarity falls with distance: similarity = exp(-gamma * distance).
-    gamma: f32,
+    prosody: Scale<PROSODY>,
+    embedding: Scale<EMBEDDING>,
     bias: ContextLogits,
-    known: Vec<Known>,
+    weights: [[f32; INPUTS]; CONTEXTS],
 }
 
-/// A meow of the training set, and its vote.
-struct Known {
-    place: Place,
-    vote: ContextLogits,
+/// Mean and standard deviation of some numbers over the meows of the training set.
+struct Scale<const N: usize> {
+    mean: [f32; N],
+    deviation: [f32; N],
+}
+
+impl<const N: usize> Scale<N> {
+    /// Takes a scale from the front of a weights file. `None` if the file is too short, or a deviation is not positive.
+    fn take(numbers: &[f32]) -> Option<(Self, &[f32])> {
+        let (mean, rest) = numbers.split_first_chunk()?;
+        let (deviation, rest) = rest.split_first_chunk()?;
+        let usable = deviation.iter().all(|deviation| *deviation > 0.0);
+        usable.then_some((Self { mean: *mean, deviation: *deviation }, rest))
+    }
+
+    /// The numbers in standard deviations from the mean, each clamped to [`OUTLIER_DEVIATIONS`].
+    fn standardised(&self, numbers: &[f32; N]) -> [f32; N] {
+        std::array::from_fn(|n| {
+            ((numbers[n] - self.mean[n]) / self.deviation[n]).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS)
+        })
+    }
 }
 
 impl ContextModel {
@@ -110,9 +118,9 @@ impl ContextModel {
 
     /// Reads a weights file as `training/context.py` writes it. `None` if it is not one.
     ///
-    /// The format, all little-endian: 8 bytes `MEOWCTX4`, the 64-bit id of the network, then 32-bit floats: mean
-    /// embedding (128), mean (149) and standard deviation (149) of the features, gamma (1), bias (3), then for each
-    /// meow of the training set its standardised features (149) and its vote (3).
+    /// The format, all little-endian: 8 bytes `MEOWCTX5`, the 64-bit id of the network, then 32-bit floats: mean (21)
+    /// and standard deviation (21) of the prosody, mean (128) and standard deviation (128) of the embedding, bias (3),
+    /// then for each context the weights (129) of length and embedding.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (network, numbers) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
@@ -121,78 +129,45 @@ impl ContextModel {
         if !numbers.iter().all(|number| number.is_finite()) {
             return None;
         }
-        let (mean_embedding, rest) = numbers.split_first_chunk::<EMBEDDING>()?;
-        let (mean, rest) = rest.split_first_chunk::<PLACE>()?;
-        let (deviation, rest) = rest.split_first_chunk::<PLACE>()?;
-        let (gamma, rest) = rest.split_first()?;
-        let (bias, rest) = rest.split_first_chunk::<CONTEXTS>()?;
-        let (known, []) = rest.as_chunks::<{ PLACE + CONTEXTS }>() else { return None };
-        let known = known
-            .iter()
-            .map(|numbers| Known {
-                place: std::array::from_fn(|n| numbers[n]),
-                vote: std::array::from_fn(|n| numbers[PLACE + n]),
-            })
-            .collect();
-        Some(Self {
-            network: u64::from_le_bytes(*network),
-            mean_embedding: *mean_embedding,
-            mean: *mean,
-            deviation: *deviation,
-            gamma: *gamma,
-            bias: *bias,
-            known,
-        })
+        let (prosody, rest) = Scale::take(&numbers)?;
+        let (embedding, rest) = Scale::take(rest)?;
+        let (bias, rest) = rest.split_first_chunk()?;
+        let (weights, []) = rest.as_chunks() else { return None };
+        let weights = weights.try_into().ok()?;
+        Some(Self { network: u64::from_le_bytes(*network), prosody, embedding, bias: *bias, weights })
     }
 
     /// Calibrated logits of the contexts of one vocalisation.
     #[must_use]
     pub fn logits(&self, features: &Features) -> ContextLogits {
-        let place = self.place(features);
-        let mut logits = self.bias;
-        for known in &self.known {
-            let similarity = (-self.gamma * distance(&known.place, &place)).exp();
-            for (logit, vote) in logits.iter_mut().zip(&known.vote) {
-                *logit += similarity * vote;
-            }
-        }
-        logits
-    }
-
-    fn place(&self, features: &Features) -> Place {
-        let mut place = [0.0; PLACE];
-        place[..PROSODY].copy_from_slice(&features.prosody);
-        place[PROSODY..].copy_from_slice(&self.direction(&features.embedding));
-        for (value, (mean, deviation)) in place.iter_mut().zip(self.mean.iter().zip(&self.deviation)) {
-            *value = ((*value - mean) / deviation).clamp(-OUTLIER_DEVIATIONS, OUTLIER_DEVIATIONS);
-        }
-        place
+        let [length, ..] = self.prosody.standardised(&features.prosody);
+        let embedding = self.embedding.standardised(&features.embedding);
+        std::array::from_fn(|context| {
+            let inputs = std::iter::once(&length).chain(&embedding);
+            self.bias[context] + inputs.zip(&self.weights[context]).map(|(input, weight)| input * weight).sum::<f32>()
+        })
     }
 
     /// The prosody in standard deviations from the mean meow, each number clamped to -3 to 3.
     #[must_use]
     pub fn standardised(&self, features: &Features) -> Prosody {
-        let place = self.place(features);
-        std::array::from_fn(|n| place[n])
+        self.prosody.standardised(&features.prosody)
+    }
+
+    /// How an embedding differs from that of the mean meow.
+    #[must_use]
+    pub fn difference(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
+        std::array::from_fn(|n| embedding[n] - self.embedding.mean[n])
     }
 
     /// The direction in which an embedding differs from that of the mean meow, as a vector of length 1. The length of
     /// the difference is left out: it depends mostly on how loud and clear the meow was.
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
-        let difference: [f32; EMBEDDING] = std::array::from_fn(|n| embedding[n] - self.mean_embedding[n]);
+        let difference = self.difference(embedding);
         let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
         difference.map(|value| value / length)
     }
-}
-
-/// The mean of two mean square differences: over the prosody and over the embedding.
-fn distance(a: &Place, b: &Place) -> f32 {
-    let mean_square = |range: std::ops::Range<usize>| {
-        let count = range.len() as f32;
-        a[range.clone()].iter().zip(&b[range]).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / count
-    };
-    0.5 * mean_square(0..PROSODY) + 0.5 * mean_square(PROSODY..PLACE)
 }
 
 /// The context that logits stand for: the most probable one if its probability is at least 0.5, else
@@ -238,29 +213,37 @@ mod tests {
         Features { prosody: [value; PROSODY], embedding: [value; EMBEDDING] }
     }
 
-    #[test]
-    fn the_nearest_known_meow_decides() {
-        let mut numbers = vec![0.0_f32; EMBEDDING + PLACE];
-        numbers.extend([1.0; PLACE]);
-        numbers.extend([1.0, 0.0, 0.0, 0.0]);
-        for (place, vote) in [(-2.0, [1.0, 0.0, 0.0]), (2.0, [0.0, 0.0, 1.0])] {
-            numbers.extend([place; PLACE]);
-            numbers.extend(vote);
+    /// A weights file: means of 1, these deviations, and a weight of 2 from the length to the first context and from
+    /// the last number of the embedding to the last context.
+    fn file(deviation: f32) -> Vec<u8> {
+        let mut numbers = Vec::new();
+        for length in [PROSODY, EMBEDDING] {
+            numbers.extend(vec![1.0; length]);
+            numbers.extend(vec![deviation; length]);
         }
-        let bytes: Vec<u8> =
-            MAGIC.iter().copied().chain([0; 8]).chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect();
-        let model = ContextModel::from_bytes(&bytes).expect("the file is whole");
-        let (low, high) = (model.logits(&features(-1.5)), model.logits(&features(1.5)));
-        assert!(low[0] > low[2] && high[2] > high[0]);
-        assert!(ContextModel::from_bytes(&bytes[..bytes.len() - 4]).is_none());
+        numbers.extend([0.1, 0.2, 0.3]);
+        let mut weights = [[0.0; INPUTS]; CONTEXTS];
+        (weights[0][0], weights[2][INPUTS - 1]) = (2.0, 2.0);
+        numbers.extend(weights.as_flattened());
+        MAGIC.iter().copied().chain([0; 8]).chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect()
     }
 
     #[test]
-    fn prosody_and_embedding_count_alike() {
-        let mut place = [0.0; PLACE];
-        place[..PROSODY].fill(1.0);
-        assert!((distance(&place, &[0.0; PLACE]) - 0.5).abs() < 1e-6);
-        assert!((distance(&place, &[1.0; PLACE]) - 0.5).abs() < 1e-6);
+    fn length_and_embedding_decide_and_outliers_are_clamped() {
+        let model = ContextModel::from_bytes(&file(0.5)).expect("the file is whole");
+        let mut heard = features(1.0);
+        assert_eq!(model.logits(&heard), [0.1, 0.2, 0.3], "the mean meow");
+        heard.prosody[0] = 1.5;
+        heard.embedding[EMBEDDING - 1] = 100.0;
+        assert_eq!(model.logits(&heard), [2.1, 0.2, 6.3]);
+    }
+
+    #[test]
+    fn a_broken_weights_file_is_refused() {
+        let whole = file(0.5);
+        for broken in [whole[..whole.len() - 4].to_vec(), [&whole[..], &[0; 4]].concat(), file(0.0), file(f32::NAN)] {
+            assert!(ContextModel::from_bytes(&broken).is_none());
+        }
     }
 
     #[test]
