@@ -1163,6 +1163,17 @@ class TokensAnswer(TypedDict):
     """
 
 
+class UndoneAnswer(TypedDict):
+    """
+    A re-evaluation that was undone.
+    """
+
+    changed: int
+    """
+    How many events are as they were before it. Events that were deleted since are not counted.
+    """
+
+
 class UserAnswer(TypedDict):
     """
     A user.
@@ -1568,6 +1579,7 @@ class EventAnswer(TypedDict):
     """
     When the vocalisation ended, RFC 3339 in UTC.
     """
+    first_context: NotRequired[ContextAnswer | None]
     id: int
     """
     Number of the event.
@@ -1665,6 +1677,21 @@ class LabelAnswer(TypedDict):
     labelled_at: str
     """
     When the owner set it, RFC 3339 in UTC.
+    """
+
+
+class LabelledAnswer(EventAnswer):
+    """
+    An event with its new label, and what the label did to others.
+    """
+
+    changed: int
+    """
+    How many other events of the cat have another context now. They have no label.
+    """
+    undo: NotRequired[str | None]
+    """
+    Path to which a POST puts these events back. Null: no other event changed.
     """
 
 

@@ -8,9 +8,10 @@ use axum::extract::State;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use hub_base::links;
 use hub_listen::live::News;
 use hub_listen::rehear::rehear_labelled;
-use hub_store::events::{OwnerLabel, PageCursor};
+use hub_store::events::{Event, OwnerLabel, PageCursor, Reevaluation};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use utoipa::ToSchema;
@@ -31,6 +32,7 @@ mod filter;
 mod labels;
 mod picture;
 mod range;
+mod reevaluations;
 
 pub(super) use answer::EventAnswer;
 use export::Format;
@@ -46,6 +48,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(clip::routes())
         .merge(counts::routes())
         .merge(labels::routes())
+        .merge(reevaluations::routes())
 }
 
 params_with_filter! {
@@ -151,13 +154,26 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer
     Ok(Line(EventAnswer::from(&find(&app, id).await?)))
 }
 
-/// Labels an event. From then on the event counts as its label, and the label trains the model for this cat.
+/// An event with its new label, and what the label did to others.
+#[derive(Debug, Serialize, ToSchema)]
+struct LabelledAnswer {
+    #[serde(flatten)]
+    event: EventAnswer,
+    /// How many other events of the cat have another context now. They have no label.
+    changed: usize,
+    /// Path to which a POST puts these events back. Null: no other event changed.
+    #[schema(example = "/api/v1/reevaluations/3/undo")]
+    undo: Option<String>,
+}
+
+/// Labels an event. From then on the event counts as its label, and the label trains the model for this cat. Once there
+/// are at least two labels of each of two contexts, the hub evaluates the cat's events without a label again.
 #[utoipa::path(
     put, path = "/api/v1/events/{id}/label", operation_id = "label_event", tag = "events",
     params(("id" = i64, Path, description = "Number of the event")),
     request_body = LabelBody,
     responses(
-        (status = 200, body = EventAnswer, description = "The event with its label"),
+        (status = 200, body = LabelledAnswer, description = "The event with its label"),
         (status = 400, body = Problem, description = "`bad_request`: the label is unknown"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
@@ -168,23 +184,41 @@ async fn label(
     State(app): State<Arc<App>>,
     Id(id): Id,
     Body(body): Body<LabelBody>,
-) -> Result<Line<EventAnswer>, Failure> {
+) -> Result<Line<LabelledAnswer>, Failure> {
     let known = |word: String| match word.parse::<OwnerLabel>() {
         // Only the classifier says "uncertain". An owner who does not know sets no label.
         Ok(label) if label.as_str() != "uncertain" => Ok(label),
         _ => Err(bad_word("label", &word, "waiting_for_food, isolation, brushing or not_a_cat")),
     };
     let label = body.label.map(known).transpose()?;
+    let before = find(&app, id).await?.label;
     let event = app.store.label_event(id, label).await?.ok_or_else(|| no_event(id))?;
     if let Err(error) = rehear_labelled(&app.store, &app.clips, &event).await {
         // The label is stored. The model uses it after the next start.
         warn!(id, %error, "cannot recompute the features of a labelled clip; retrying at the next start");
     }
-    let answer = EventAnswer::from(&event);
+    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(_)));
+    let others = if teaches(before) || teaches(event.label) { reevaluated(&app, &event).await } else { None };
+    let answer = LabelledAnswer {
+        event: EventAnswer::from(&event),
+        changed: others.map_or(0, |others| others.changed),
+        undo: others.map(|others| links::undo(others.id)),
+    };
     if let Some(live) = &app.live {
         live.tell(News::Labelled(Box::new(event)));
+        others.inspect(|others| live.tell(News::Reevaluated { events: others.changed }));
     }
     Ok(Line(answer))
+}
+
+/// What the label of this event did to others. `None`: nothing.
+async fn reevaluated(app: &App, event: &Event) -> Option<Reevaluation> {
+    let done = app.store.reevaluate(event).await;
+    done.unwrap_or_else(|error| {
+        // The label is stored. The next label of the cat evaluates the events again.
+        warn!(id = event.id, %error, "cannot evaluate the events of a cat again after a label");
+        None
+    })
 }
 
 /// Deletes an event and its clip.

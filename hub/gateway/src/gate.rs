@@ -98,6 +98,7 @@ pub(super) const TABLE: &[Row] = &[
     ("POST", "/api/v1/notices/{id}/retry", Role(Owner), Some("retry_notice")),
     ("GET", "/api/v1/privacy", Role(Viewer), None),
     ("POST", "/api/v1/deletions", Role(Admin), Some("delete_everything")),
+    ("POST", "/api/v1/reevaluations/{id}/undo", Role(Owner), Some("undo_reevaluation")),
     ("GET", "/api/v1/stream", Role(Viewer), None),
     ("GET", "/api/v1/session", Nothing, None),
     ("POST", "/api/v1/session", Nothing, None),

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     /// Loaded when somebody opens their views.
-    const LOADED_LATER: [&str; 3] = ["login.js", "people.js", "privacy.js"];
+    const LOADED_LATER: [&str; 4] = ["login.js", "people.js", "privacy.js", "rhythm.js"];
 
     /// Phones on a slow link load the page too.
     const MOST_BYTES: usize = 100_000;

@@ -40,6 +40,8 @@ pub(crate) struct EventAnswer {
     kind: Option<String>,
     /// The context, as classified.
     context: ContextAnswer,
+    /// The first answer, if the event was re-evaluated after labels of the owner. Null: it was not.
+    first_context: Option<ContextAnswer>,
     /// The owner's label: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: no label.
     label: Option<&'static str>,
     /// When the owner set the label. Null: no label.
@@ -96,6 +98,7 @@ impl From<&Event> for EventAnswer {
             score: found.score,
             kind: found.kind.clone(),
             context: ContextAnswer::new(&found.context, event.context_labels),
+            first_context: event.first.map(|first| ContextAnswer::new(&first.context, first.labels)),
             label: event.label.map(|label| label.as_str()),
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),

@@ -14,6 +14,9 @@ export function show(main, { id }) {
   let closed = false;
   let wave = null;
   let said = null;
+  let heard = null;
+  // What a label did to other events. It stays when the label is drawn again.
+  const others = el('div', { role: 'status' });
 
   api.get(`api/v1/events/${id}`).then((event) => {
     if (!closed) draw(event);
@@ -25,12 +28,13 @@ export function show(main, { id }) {
     wave?.close();
     wave = event.clip && waveform(event);
     said = el('div', { class: 'card' });
+    heard = judged(event);
     drawSaid(event);
     body.replaceChildren(
       el('p', { class: 'faint' }, el('time', { datetime: event.started_at }, words.longMoment(event.started_at)),
         event.clock === 'hub' && ' (by the hub’s clock, because the node did not know the time)'),
       event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `No recording: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
-      el('div', { class: 'columns' }, said, judged(event), measured(event)),
+      el('div', { class: 'columns' }, said, heard, measured(event)),
       el('p', { class: 'actions for-owner' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete event')));
   }
 
@@ -48,7 +52,9 @@ export function show(main, { id }) {
     async function put(word) {
       failed.replaceChildren();
       try {
-        drawSaid(await api.label(event.id, word));
+        const labelled = await api.label(event.id, word);
+        drawSaid(labelled);
+        others.replaceChildren(...(labelled.undo ? changed(labelled) : []));
         say(word ? `Labelled: ${words.contexts[word]}` : 'Label removed');
       } catch (error) {
         failed.replaceChildren(problem(error));
@@ -64,9 +70,30 @@ export function show(main, { id }) {
         }, text))),
       el('p', { class: 'faint for-owner' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
-        : 'Your label replaces the hub’s guess, and the hub learns from it for later events.'),
-      failed,
+        : 'Your label replaces the hub’s guess, and the hub learns from it.'),
+      others, failed,
     ];
+  }
+
+  function changed(labelled) {
+    async function undo() {
+      try {
+        const back = await (await api.send('POST', relative(labelled.undo))).json();
+        others.replaceChildren(`${words.count(back.changed, 'event')} changed back.`);
+      } catch (error) {
+        others.replaceChildren(problem(error));
+      }
+    }
+    return [`${words.count(labelled.changed, 'other event')} changed `, el('button', { type: 'button', onclick: undo }, 'Undo')];
+  }
+
+  async function drawAgain() {
+    const event = await api.get(`api/v1/events/${id}`).catch(() => null);
+    if (!event || closed) return;
+    drawSaid(event);
+    const fresh = judged(event);
+    heard.replaceWith(fresh);
+    heard = fresh;
   }
 
   function askToDelete(event) {
@@ -94,6 +121,7 @@ export function show(main, { id }) {
 
   return {
     news(kind, data) {
+      if (kind === 'reevaluated' && said) drawAgain();
       if (String(data.id) !== id) return;
       if (kind === 'labelled' && said) drawSaid(data);
       else if (kind === 'deleted' && !closed) {
@@ -137,6 +165,7 @@ function judged(event) {
     el('h2', { id: 'judged' }, 'What the hub heard'),
     el('table', { class: 'probabilities' }, el('tbody', {}, rows)),
     el('p', {}, `Cat score: ${words.share(event.score)}. Context: ${words.contexts[event.context.label]}.`),
+    event.first_context && el('p', { class: 'faint' }, `Its first answer was: ${words.contexts[event.first_context.label]}.`),
     event.context.model === 'household' && el('p', { class: 'faint' },
       `Based on ${words.number(event.context.labels)} of your labels.`));
 }

@@ -1,7 +1,7 @@
 //! An event: a stored vocalisation with its clip and the owner's label.
 
 use sound::context::Features;
-use sound::detection::{Context, ContextLabel, Measurements};
+use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
 use crate::columns;
 use crate::node_columns::url_of;
@@ -120,6 +120,17 @@ pub struct Event {
     pub node_id: Option<String>,
     /// Whether the event was lost with its database and came back from its clip.
     pub recovered: bool,
+    /// The first answer, if the event was re-evaluated since.
+    pub first: Option<FirstAnswer>,
+}
+
+/// What the classifier said about an event before its context was evaluated again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FirstAnswer {
+    /// The context that the event was stored with.
+    pub context: Context,
+    /// Number of labels that it was based on, as in [`Event::context_labels`].
+    pub labels: u32,
 }
 
 words!(EventClock {
@@ -179,7 +190,8 @@ pub(super) const COLUMNS: &str = concat!(
     ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
-     recovered, node_id"
+     recovered, node_id, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
+     first_context_labels"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -216,7 +228,20 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         labelled_at_ns: row.get(31)?,
         recovered: row.get(34)?,
         node_id: row.get(35)?,
+        first: first_of(row)?,
     })
+}
+
+/// The first answer about an event that was re-evaluated, by the names of the columns.
+pub(super) fn first_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FirstAnswer>> {
+    let Some(word) = row.get::<_, Option<String>>("first_context")? else { return Ok(None) };
+    let probabilities = ContextProbabilities {
+        waiting_for_food: row.get("first_p_waiting_for_food")?,
+        isolation: row.get("first_p_isolation")?,
+        brushing: row.get("first_p_brushing")?,
+    };
+    let context = Context { label: ContextLabel::from_word(&word), probabilities };
+    Ok(Some(FirstAnswer { context, labels: row.get("first_context_labels")? }))
 }
 
 /// SQLite has only signed integers; the store keeps the bits of an unsigned one.
