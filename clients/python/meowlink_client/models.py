@@ -455,7 +455,8 @@ class LabelBody(TypedDict, closed=True):
 
     label: NotRequired[str | None]
     """
-    `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null removes the label.
+    `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of your own. Null removes the
+    label.
     """
 
 
@@ -834,6 +835,47 @@ class NotificationsStored(TypedDict):
     keep_days: int
     """
     After how many days a notification is deleted.
+    """
+
+
+class OwnLabelAnswer(TypedDict):
+    """
+    A label of the owner's own.
+    """
+
+    events: int
+    """
+    How many events have it.
+    """
+    id: int
+    """
+    Number of the label. Renaming keeps it.
+    """
+    name: str
+    """
+    Its name.
+    """
+
+
+class OwnLabelBody(TypedDict, closed=True):
+    """
+    The name of a label.
+    """
+
+    name: str
+    """
+    1 to 40 characters in one line. Upper and lower case are the same.
+    """
+
+
+class OwnLabelsAnswer(TypedDict):
+    """
+    The labels of the owner's own.
+    """
+
+    own_labels: list[OwnLabelAnswer]
+    """
+    By name, at most 32.
     """
 
 
@@ -1565,7 +1607,8 @@ class EventAnswer(TypedDict):
     """
     counts_as: str
     """
-    What the event counts as: the label, or the context if there is no label.
+    What the event counts as: the label, or the context if there is no label. `uncertain` for a label of the
+    owner's own.
     """
     duration_s: float
     """
@@ -1590,7 +1633,8 @@ class EventAnswer(TypedDict):
     """
     label: NotRequired[str | None]
     """
-    The owner's label: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: no label.
+    The owner's label: `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the
+    owner's own. Null: no label.
     """
     labelled_at: NotRequired[str | None]
     """
@@ -1672,7 +1716,8 @@ class LabelAnswer(TypedDict):
     """
     label: NotRequired[str | None]
     """
-    `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: an earlier label was removed.
+    `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the owner's own. Null: an
+    earlier label was removed.
     """
     labelled_at: str
     """

@@ -8,11 +8,13 @@ use axum::extract::State;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use hub_base::error::Error;
 use hub_base::links;
 use hub_listen::live::News;
 use hub_listen::rehear::rehear_labelled;
 use hub_store::events::{Event, OwnerLabel, PageCursor, Reevaluation};
 use serde::{Deserialize, Serialize};
+use sound::detection::ContextLabel;
 use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,6 +32,7 @@ mod csv;
 mod export;
 mod filter;
 mod labels;
+mod own_labels;
 mod picture;
 mod range;
 mod reevaluations;
@@ -48,6 +51,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(clip::routes())
         .merge(counts::routes())
         .merge(labels::routes())
+        .merge(own_labels::routes())
         .merge(reevaluations::routes())
 }
 
@@ -84,7 +88,8 @@ struct EventsAnswer {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LabelBody {
-    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null removes the label.
+    /// `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of your own. Null removes the
+    /// label.
     #[serde(deserialize_with = "Option::deserialize")]
     label: Option<String>,
 }
@@ -185,19 +190,23 @@ async fn label(
     Id(id): Id,
     Body(body): Body<LabelBody>,
 ) -> Result<Line<LabelledAnswer>, Failure> {
-    let known = |word: String| match word.parse::<OwnerLabel>() {
-        // Only the classifier says "uncertain". An owner who does not know sets no label.
-        Ok(label) if label.as_str() != "uncertain" => Ok(label),
-        _ => Err(bad_word("label", &word, "waiting_for_food, isolation, brushing or not_a_cat")),
+    let label = match body.label {
+        None => None,
+        Some(word) => Some(meant(&app, &word).await?),
     };
-    let label = body.label.map(known).transpose()?;
     let before = find(&app, id).await?.label;
-    let event = app.store.label_event(id, label).await?.ok_or_else(|| no_event(id))?;
+    let labelled = match label {
+        Some(Meant::Own(own)) => app.store.label_event_own(id, own).await?,
+        Some(Meant::Hubs(label)) => app.store.label_event(id, Some(label)).await?,
+        None => app.store.label_event(id, None).await?,
+    };
+    let event = labelled.ok_or_else(|| no_event(id))?;
     if let Err(error) = rehear_labelled(&app.store, &app.clips, &event).await {
         // The label is stored. The model uses it after the next start.
         warn!(id, %error, "cannot recompute the features of a labelled clip; retrying at the next start");
     }
-    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(_)));
+    // Labels of the owner's own come with "uncertain".
+    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(context)) if context != ContextLabel::Uncertain);
     let others = if teaches(before) || teaches(event.label) { reevaluated(&app, &event).await } else { None };
     let answer = LabelledAnswer {
         event: EventAnswer::from(&event),
@@ -209,6 +218,28 @@ async fn label(
         others.inspect(|others| live.tell(News::Reevaluated { events: others.changed }));
     }
     Ok(Line(answer))
+}
+
+/// A label that a word means.
+enum Meant {
+    Hubs(OwnerLabel),
+    /// The number of a label of the owner's own.
+    Own(i64),
+}
+
+async fn meant(app: &App, word: &str) -> Result<Meant, Error> {
+    match word.parse::<OwnerLabel>() {
+        // Only the classifier says "uncertain". An owner who does not know sets no label.
+        Ok(label) if label.as_str() != "uncertain" => return Ok(Meant::Hubs(label)),
+        Ok(_) => {}
+        Err(_) => {
+            if let Some(own) = app.store.own_label_named(word).await? {
+                return Ok(Meant::Own(own));
+            }
+        }
+    }
+    let expected = "waiting_for_food, isolation, brushing, not_a_cat or a label of your own";
+    Err(bad_word("label", word, expected))
 }
 
 /// What the label of this event did to others. `None`: nothing.

@@ -642,6 +642,58 @@ async fn answer_to_a_label_says_how_many_other_events_changed_and_how_to_undo_th
 }
 
 #[tokio::test]
+async fn labels_of_the_owners_own_are_kept_in_one_place_and_count_as_uncertain() {
+    let gateway = Gateway::new().await;
+    gateway.put(event("http://kitchen:1", 0), true).await;
+    let json = [("content-type", "application/json")];
+    let send = async |method: &str, path: &str, body: &str| {
+        let answer = gateway.ask(method, &format!("/api/v1/own-labels{path}"), &json, body).await;
+        (answer.status.as_u16(), serde_json::from_slice::<Value>(&answer.body).unwrap_or_default())
+    };
+    let (status, out) = send("POST", "", r#"{"name":" =let me out "}"#).await;
+    assert_eq!((status, &out["name"], &out["events"]), (201, &"=let me out".into(), &0.into()));
+    let id = out["id"].as_i64().unwrap();
+    for (method, path, body, expected) in [
+        ("POST", "", r#"{"name":"=LET me out"}"#, (409, "conflict")),
+        ("POST", "", r#"{"name":"brushing"}"#, (409, "conflict")),
+        ("POST", "", r#"{"name":""}"#, (400, "bad_request")),
+        ("PUT", "/99", r#"{"name":"door"}"#, (404, "not_found")),
+        ("DELETE", "/99", "", (404, "not_found")),
+    ] {
+        let (status, answer) = send(method, path, body).await;
+        assert_eq!((status, answer["error"]["code"].as_str()), (expected.0, Some(expected.1)), "{method} {body}");
+    }
+    let labelled = gateway.label(1, r#"{"label":"=let me out"}"#).await.json();
+    assert_eq!((&labelled["label"], &labelled["counts_as"]), (&"=let me out".into(), &"uncertain".into()));
+    let csv = gateway.get("/api/v1/events.csv").await;
+    let row = csv::Reader::from_reader(&csv.body[..]).into_records().next().unwrap().unwrap();
+    assert_eq!((&row[16], &row[17]), ("'=let me out", "uncertain"));
+    let labels = gateway.get("/api/v1/labels.csv").await;
+    assert_eq!(&csv::Reader::from_reader(&labels.body[..]).into_records().next().unwrap().unwrap()[2], "'=let me out");
+
+    assert_eq!(send("PUT", &format!("/{id}"), r#"{"name":"door"}"#).await.1["events"], 1);
+    assert_eq!(gateway.get("/api/v1/events/1").await.json()["label"], "door");
+    assert_eq!(gateway.get("/api/v1/labels").await.json()["labels"][0]["label"], "door");
+    let found = async |filter: &str| {
+        gateway.get(&format!("/api/v1/events?{filter}")).await.json()["events"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (found("own_label=door").await, found("own_label=x").await, found("context=uncertain").await),
+        (1, 0, 1)
+    );
+    let archive = gateway.get("/api/v1/events.zip").await.body;
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive)).unwrap();
+    let mut table = String::new();
+    let mut file = archive.by_name("clips/event-1.Table.1.selections.txt").unwrap();
+    std::io::Read::read_to_string(&mut file, &mut table).unwrap();
+    assert!(table.contains("\tdoor\t"), "{table}");
+    assert_eq!(send("DELETE", &format!("/{id}"), "").await.0, 204);
+    assert_eq!(send("GET", "", "").await.1["own_labels"], serde_json::json!([]));
+    assert_eq!(gateway.get("/api/v1/events/1").await.json()["label"], Value::Null);
+    assert_eq!(gateway.label(1, r#"{"label":"door"}"#).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn counts_are_by_the_viewers_days() {
     let gateway = Gateway::new().await;
     // 22:13:20 UTC: still the 14th in London, the 14th in Berlin at 23:13, and the 15th in Tokyo.
@@ -841,7 +893,7 @@ async fn openapi_describes_events_and_live_routes() {
         .iter()
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "min_score"]);
+    assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "own_label", "min_score"]);
 }
 
 #[tokio::test]

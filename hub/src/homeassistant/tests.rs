@@ -230,6 +230,7 @@ impl Hub {
             node_id: None,
             recovered: false,
             first: None,
+            own_label: None,
         };
         self.live.tell(News::Event(Box::new(event)));
     }

@@ -460,7 +460,7 @@ impl Store {
 /// Why an event that a request deleted has no clip. It marks the rows that hold nothing more to erase.
 const ERASED: &str = "erased";
 
-const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?2), cat = '', label = NULL, \
+const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?2), cat = '', label = NULL, own_label = NULL, \
                      labelled_at_ns = NULL, features = NULL, kind = NULL, score = 0, context = 'uncertain', \
                      p_waiting_for_food = 0, p_isolation = 0, p_brushing = 0, peak_dbfs = 0, rms_dbfs = 0, snr_db = 0, \
                      pitch_median_hz = 0, pitch_min_hz = 0, pitch_max_hz = 0, voiced_fraction = 0, \

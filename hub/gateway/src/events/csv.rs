@@ -71,7 +71,7 @@ fn fields_of(event: &Event, clip: Result<String, &'static str>) -> impl Iterator
         found.kind.clone().unwrap_or_default(),
     ];
     let label: [String; LABEL_COLUMNS.len()] =
-        [event.label.map_or("", |label| label.as_str()).into(), event.counts_as().as_str().into()];
+        [event.label_word().unwrap_or_default().into(), event.counts_as().as_str().into()];
     let clip: [String; CLIP_COLUMNS.len()] = match clip {
         Ok(place) => [place, String::new()],
         Err(reason) => [String::new(), reason.into()],

@@ -30,6 +30,7 @@ const views = [
   [/^\/events$/, 'events', events],
   [/^\/events\/(\d+)$/, 'events', event],
   [/^\/rhythm$/, 'rhythm', later(() => import('./rhythm.js'))],
+  [/^\/labels$/, 'events', later(() => import('./labels.js'))],
   [/^\/people$/, 'people', later(() => import('./people.js'))],
   [/^\/privacy$/, 'privacy', later(() => import('./privacy.js'))],
   [/^\/login$/, 'login', login],

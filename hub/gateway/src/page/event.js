@@ -18,7 +18,11 @@ export function show(main, { id }) {
   // What a label did to other events. It stays when the label is drawn again.
   const others = el('div', { role: 'status' });
 
-  api.get(`api/v1/events/${id}`).then((event) => {
+  // Names of the owner's own labels.
+  let own = [];
+
+  Promise.all([api.get(`api/v1/events/${id}`), api.get('api/v1/own-labels')]).then(([event, labels]) => {
+    own = labels.own_labels.map(({ name }) => name);
     if (!closed) draw(event);
   }).catch((error) => {
     if (!closed) trouble.append(problem(error));
@@ -41,10 +45,10 @@ export function show(main, { id }) {
   // Draws the heading and the part that a label changes.
   function drawSaid(event) {
     heading.replaceChildren(words.catOf(event), ' ', tag(event));
-    document.title = `${words.catOf(event)}, ${words.contexts[event.counts_as]} · Meowlink`;
+    document.title = `${words.catOf(event)}, ${words.saidOf(event)} · Meowlink`;
     const held = said.contains(document.activeElement) && document.activeElement.dataset.word;
     said.replaceChildren(...whatWasIt(event));
-    if (held) said.querySelector(`[data-word="${held}"]`).focus();
+    if (held) said.querySelector(`[data-word="${CSS.escape(held)}"]`)?.focus();
   }
 
   function whatWasIt(event) {
@@ -55,22 +59,23 @@ export function show(main, { id }) {
         const labelled = await api.label(event.id, word);
         drawSaid(labelled);
         others.replaceChildren(...(labelled.undo ? changed(labelled) : []));
-        say(word ? `Labelled: ${words.contexts[word]}` : 'Label removed');
+        say(word ? `Labelled: ${words.saidOf(labelled)}` : 'Label removed');
       } catch (error) {
         failed.replaceChildren(problem(error));
       }
     }
-    const choices = Object.entries(words.contexts).filter(([word]) => word !== 'uncertain');
+    const choices = [...Object.entries(words.contexts).filter(([word]) => word !== 'uncertain'), ...own.map((name) => [name, name])];
     return [
       el('h2', { id: 'what', class: 'for-owner' }, 'What was it?'),
       el('div', { class: 'choices for-owner', role: 'group', 'aria-labelledby': 'what' },
         choices.map(([word, text]) => el('button', {
-          type: 'button', class: `choice ${word}`, 'data-word': word, 'aria-pressed': String(event.label === word),
+          type: 'button', class: `choice ${own.includes(word) ? 'uncertain' : word}`, 'data-word': word, 'aria-pressed': String(event.label === word),
           onclick: () => put(event.label === word ? null : word),
         }, text))),
       el('p', { class: 'faint for-owner' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
         : 'Your label replaces the hub’s guess, and the hub learns from it.'),
+      el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
       others, failed,
     ];
   }

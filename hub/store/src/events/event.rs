@@ -114,6 +114,8 @@ pub struct Event {
     pub clip: Result<Clip, NoClip>,
     /// The owner's label, if there is one.
     pub label: Option<OwnerLabel>,
+    /// The owner's own label, if the owner chose one. `label` is `uncertain` then.
+    pub own_label: Option<String>,
     /// When the owner set the label.
     pub labelled_at_ns: Option<i64>,
     /// Id of the node, 64 hexadecimal digits. `None`: it had proved none.
@@ -177,6 +179,11 @@ impl Event {
         self.label.unwrap_or(OwnerLabel::Context(self.found.context.label))
     }
 
+    /// The word for the owner's label: one of the hub's, or the owner's own.
+    pub fn label_word(&self) -> Option<&str> {
+        self.label.map(|label| self.own_label.as_deref().unwrap_or(label.as_str()))
+    }
+
     /// Duration in seconds.
     pub fn duration_s(&self) -> f64 {
         (self.found.end_sample - self.found.start_sample) as f64 / f64::from(sound::SAMPLE_RATE_HZ)
@@ -191,7 +198,7 @@ pub(super) const COLUMNS: &str = concat!(
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
      recovered, node_id, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
-     first_context_labels"
+     first_context_labels, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -224,6 +231,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         },
         context_labels: row.get(33)?,
         clip,
+        own_label: row.get::<_, Option<String>>("own_name")?.filter(|_| label.is_some()),
         label,
         labelled_at_ns: row.get(31)?,
         recovered: row.get(34)?,

@@ -25,3 +25,16 @@ CREATE TABLE reevaluated_events (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX reevaluated_events_by_event ON reevaluated_events (event_id);
+
+-- Labels of the owner's own, next to the contexts. Upper and lower case are the same.
+CREATE TABLE own_labels (
+    id              INTEGER PRIMARY KEY AUTOINCREMENT, -- never given out twice
+    name            TEXT    NOT NULL UNIQUE COLLATE NOCASE,
+    created_at_ns   INTEGER NOT NULL
+) STRICT;
+
+-- The number of the owner's own label; `label` is 'uncertain' then. No reference: an event outlives a damaged table.
+ALTER TABLE events ADD COLUMN own_label INTEGER;
+ALTER TABLE event_labels ADD COLUMN own_label INTEGER;
+
+CREATE INDEX events_by_own_label ON events (own_label) WHERE own_label IS NOT NULL;
