@@ -2,6 +2,7 @@ use sound::testing::features;
 
 use super::*;
 use crate::Access;
+use crate::deletions::DeletionScope;
 use crate::events::{NewEvent, NoClip, OwnerLabel};
 use crate::testing::{event, put_with};
 
@@ -157,6 +158,27 @@ async fn undoing_leaves_out_deleted_events_and_cats_without_a_name_are_those_of_
     store.delete_event(ids[0]).await.unwrap();
     assert_eq!(store.undo_reevaluation(done.unwrap().id).await.unwrap(), Some(1));
     assert_eq!(contexts(&store, &ids[1..]).await, [isolation, isolation]);
+}
+
+#[tokio::test]
+async fn nothing_of_a_reevaluation_is_left_of_a_cat_that_was_erased() {
+    let (_dir, store) = open();
+    let id = heard(&store, "Tom", "kitchen", 1, 0).await.id;
+    let last = almost_taught(&store).await;
+    let done = label(&store, last, Some(FOOD)).await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM reevaluated_events), count(first_context) + count(first_p_brushing) + \
+                count(first_context_labels) FROM events";
+    let left = async || {
+        let row = store.read(move |db| Ok(db.query_row(left, [], |row| Ok((row.get(0)?, row.get(1)?)))?));
+        row.await.unwrap()
+    };
+    assert_eq!(left().await, (1_i64, 3_i64));
+    let scope = DeletionScope { cat: Some("Tom".into()), before_ns: None };
+    let wanted = store.request_deletion(scope).await.unwrap().unwrap();
+    store.erase_events(&wanted).await.unwrap();
+    assert_eq!(left().await, (0, 0));
+    assert_eq!(store.undo_reevaluation(done.id).await.unwrap(), Some(0));
+    assert_eq!(store.event(id).await.unwrap(), None);
 }
 
 #[tokio::test]
