@@ -97,6 +97,41 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
     until("the events of that hour", lambda: len(shown(page)) == count)
 
 
+def test_own_labels_are_made_used_and_removed(settled, open_page):
+    page = open_page(f"{settled.url}/#/labels")
+    name = "<b>let me out</b>"
+    page.get_by_label("New label").fill(name)
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator(".own-labels li")).to_have_count(1)
+    page.goto(f"{settled.url}/#/events/1")
+    page.get_by_role("button", name=name).click()
+    expect(page.locator("h1 .tag")).to_contain_text(name)
+    page.goto(f"{settled.url}/#/labels")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator(".own-labels li")).to_have_count(0)
+    assert settled.get("/api/v1/events/1")["label"] is None
+
+
+def test_page_says_how_many_events_a_label_changed_and_undoes_it(settled, open_page):
+    page = open_page(f"{settled.url}/#/events/1")
+    event = settled.get("/api/v1/events/1")
+    labelled = {**event, "label": "brushing", "labelled_at": event["started_at"], "changed": 12}
+    asked = []
+
+    def undo(route):
+        asked.append(route.request.method)
+        route.fulfill(json={"changed": 11})
+
+    page.route("**/api/v1/events/1/label", lambda route: route.fulfill(json={**labelled, "undo": "/api/v1/reevaluations/3/undo"}))
+    page.route("**/api/v1/reevaluations/3/undo", undo)
+    page.locator(".choice.brushing").click()
+    expect(page.get_by_text("12 other events changed")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("11 events changed back.")).to_be_visible()
+    assert asked == ["POST"]
+
+
 def test_filters_show_what_the_api_says(settled, open_page):
     page = open_page(f"{settled.url}/#/events")
     events = settled.events()

@@ -256,7 +256,11 @@ impl HomeAssistant {
             News::Level(level) => {
                 self.levels.insert(level.node.clone(), level.clone());
             }
-            News::Labelled(_) | News::Deleted { .. } | News::Redated { .. } | News::Gap(_) => {}
+            News::Labelled(_)
+            | News::Deleted { .. }
+            | News::Reevaluated { .. }
+            | News::Redated { .. }
+            | News::Gap(_) => {}
         }
     }
 

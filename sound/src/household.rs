@@ -106,11 +106,16 @@ fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {
 /// only. Learning from this many takes some milliseconds.
 pub const MOST_LABELS: usize = 100;
 
+/// Labels of a context from which on it counts for [`Household::knows_contexts_apart`].
+pub const FEWEST_OF_A_CONTEXT: u32 = 2;
+
 /// The context answers for one cat: by its own classifier once there are labels, by the general model until then.
 #[derive(Debug, Clone, Default)]
 pub struct Household {
     own: Option<CatClassifier>,
     labels: u32,
+    /// How many of the labels are of each context.
+    of_context: [u32; CONTEXTS],
 }
 
 impl Household {
@@ -132,7 +137,15 @@ impl Household {
             })
             .collect();
         let own = (!examples.is_empty()).then(|| CatClassifier::train(general, &examples));
-        Self { own, labels: examples.len() as u32 }
+        let mut of_context = [0; CONTEXTS];
+        examples.iter().for_each(|example| of_context[example.context] += 1);
+        Self { own, labels: examples.len() as u32, of_context }
+    }
+
+    /// Whether there are enough labels to evaluate sounds again that were heard before: two contexts have at least
+    /// [`FEWEST_OF_A_CONTEXT`] each. Labels of one context alone, or a single one, draw every answer to them.
+    pub fn knows_contexts_apart(&self) -> bool {
+        self.of_context.iter().filter(|labels| **labels >= FEWEST_OF_A_CONTEXT).count() >= 2
     }
 
     /// How many labels the answers rest on. 0: the general model answers.
@@ -213,6 +226,18 @@ mod tests {
         let taught = Household::learn(labelled.collect());
         assert_eq!(taught.labels(), 6);
         assert_eq!(labels(&taught), wanted);
+    }
+
+    #[test]
+    fn contexts_are_known_apart_from_two_labels_of_each_of_two() {
+        use ContextLabel::{Brushing, Isolation, Uncertain, WaitingForFood};
+        let knows = |labels: &[ContextLabel]| {
+            let labelled = labels.iter().zip(0..).map(|(label, take)| (sound_of(1, take), *label));
+            Household::learn(labelled.collect()).knows_contexts_apart()
+        };
+        assert!(!knows(&[]) && !knows(&[Brushing; 9]) && !knows(&[Brushing, Isolation, WaitingForFood]));
+        assert!(!knows(&[Brushing, Brushing, Isolation, Uncertain, Uncertain]));
+        assert!(knows(&[Brushing, Isolation, Isolation, Brushing]));
     }
 
     #[test]

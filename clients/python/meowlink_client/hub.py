@@ -116,8 +116,8 @@ class Hub:
         frame = frame.reindex(columns=list(dict.fromkeys([*columns, *frame.columns])))
         for column in columns[1:]:
             frame[column] = pandas.to_datetime(frame[column], utc=True, format="ISO8601")
-        # Set where an event has no clip: the fields of a clip are columns of their own.
-        return frame.drop(columns="clip", errors="ignore").set_index("id")
+        # Set where an event has none of these: their fields are columns of their own.
+        return frame.drop(columns=["clip", "first_context"], errors="ignore").set_index("id")
 
     def event(self, event_id: int) -> EventAnswer:
         """Reads one event."""

@@ -455,7 +455,8 @@ class LabelBody(TypedDict, closed=True):
 
     label: NotRequired[str | None]
     """
-    `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null removes the label.
+    `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of your own. Null removes the
+    label.
     """
 
 
@@ -837,6 +838,47 @@ class NotificationsStored(TypedDict):
     """
 
 
+class OwnLabelAnswer(TypedDict):
+    """
+    A label of the owner's own.
+    """
+
+    events: int
+    """
+    How many events have it.
+    """
+    id: int
+    """
+    Number of the label. Renaming keeps it.
+    """
+    name: str
+    """
+    Its name.
+    """
+
+
+class OwnLabelBody(TypedDict, closed=True):
+    """
+    The name of a label.
+    """
+
+    name: str
+    """
+    1 to 40 characters in one line. Upper and lower case are the same.
+    """
+
+
+class OwnLabelsAnswer(TypedDict):
+    """
+    The labels of the owner's own.
+    """
+
+    own_labels: list[OwnLabelAnswer]
+    """
+    By name, at most 32.
+    """
+
+
 class PairedAnswer(TypedDict):
     """
     A node that was paired.
@@ -1160,6 +1202,17 @@ class TokensAnswer(TypedDict):
     tokens: list[TokenAnswer]
     """
     By name, at most 128, those that have expired too.
+    """
+
+
+class UndoneAnswer(TypedDict):
+    """
+    A re-evaluation that was undone.
+    """
+
+    changed: int
+    """
+    How many events are as they were before it. Events that were deleted since are not counted.
     """
 
 
@@ -1554,7 +1607,8 @@ class EventAnswer(TypedDict):
     """
     counts_as: str
     """
-    What the event counts as: the label, or the context if there is no label.
+    What the event counts as: the label, or the context if there is no label. `uncertain` for a label of the
+    owner's own.
     """
     duration_s: float
     """
@@ -1568,6 +1622,7 @@ class EventAnswer(TypedDict):
     """
     When the vocalisation ended, RFC 3339 in UTC.
     """
+    first_context: NotRequired[ContextAnswer | None]
     id: int
     """
     Number of the event.
@@ -1578,7 +1633,8 @@ class EventAnswer(TypedDict):
     """
     label: NotRequired[str | None]
     """
-    The owner's label: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: no label.
+    The owner's label: `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the
+    owner's own. Null: no label.
     """
     labelled_at: NotRequired[str | None]
     """
@@ -1660,11 +1716,27 @@ class LabelAnswer(TypedDict):
     """
     label: NotRequired[str | None]
     """
-    `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: an earlier label was removed.
+    `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the owner's own. Null: an
+    earlier label was removed.
     """
     labelled_at: str
     """
     When the owner set it, RFC 3339 in UTC.
+    """
+
+
+class LabelledAnswer(EventAnswer):
+    """
+    An event with its new label, and what the label did to others.
+    """
+
+    changed: int
+    """
+    How many other events of the cat have another context now. They have no label.
+    """
+    undo: NotRequired[str | None]
+    """
+    Path to which a POST puts these events back. Null: no other event changed.
     """
 
 

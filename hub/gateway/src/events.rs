@@ -8,10 +8,13 @@ use axum::extract::State;
 use axum::http::header::ACCEPT;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use hub_base::error::Error;
+use hub_base::links;
 use hub_listen::live::News;
 use hub_listen::rehear::rehear_labelled;
-use hub_store::events::{OwnerLabel, PageCursor};
+use hub_store::events::{Event, OwnerLabel, PageCursor, Reevaluation};
 use serde::{Deserialize, Serialize};
+use sound::detection::ContextLabel;
 use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -29,8 +32,10 @@ mod csv;
 mod export;
 mod filter;
 mod labels;
+mod own_labels;
 mod picture;
 mod range;
+mod reevaluations;
 
 pub(super) use answer::EventAnswer;
 use export::Format;
@@ -46,6 +51,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(clip::routes())
         .merge(counts::routes())
         .merge(labels::routes())
+        .merge(own_labels::routes())
+        .merge(reevaluations::routes())
 }
 
 params_with_filter! {
@@ -81,7 +88,8 @@ struct EventsAnswer {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct LabelBody {
-    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null removes the label.
+    /// `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of your own. Null removes the
+    /// label.
     #[serde(deserialize_with = "Option::deserialize")]
     label: Option<String>,
 }
@@ -151,13 +159,26 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer
     Ok(Line(EventAnswer::from(&find(&app, id).await?)))
 }
 
-/// Labels an event. From then on the event counts as its label, and the label trains the model for this cat.
+/// An event with its new label, and what the label did to others.
+#[derive(Debug, Serialize, ToSchema)]
+struct LabelledAnswer {
+    #[serde(flatten)]
+    event: EventAnswer,
+    /// How many other events of the cat have another context now. They have no label.
+    changed: usize,
+    /// Path to which a POST puts these events back. Null: no other event changed.
+    #[schema(example = "/api/v1/reevaluations/3/undo")]
+    undo: Option<String>,
+}
+
+/// Labels an event. From then on the event counts as its label, and the label trains the model for this cat. Once there
+/// are at least two labels of each of two contexts, the hub evaluates the cat's events without a label again.
 #[utoipa::path(
     put, path = "/api/v1/events/{id}/label", operation_id = "label_event", tag = "events",
     params(("id" = i64, Path, description = "Number of the event")),
     request_body = LabelBody,
     responses(
-        (status = 200, body = EventAnswer, description = "The event with its label"),
+        (status = 200, body = LabelledAnswer, description = "The event with its label"),
         (status = 400, body = Problem, description = "`bad_request`: the label is unknown"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
@@ -168,23 +189,67 @@ async fn label(
     State(app): State<Arc<App>>,
     Id(id): Id,
     Body(body): Body<LabelBody>,
-) -> Result<Line<EventAnswer>, Failure> {
-    let known = |word: String| match word.parse::<OwnerLabel>() {
-        // Only the classifier says "uncertain". An owner who does not know sets no label.
-        Ok(label) if label.as_str() != "uncertain" => Ok(label),
-        _ => Err(bad_word("label", &word, "waiting_for_food, isolation, brushing or not_a_cat")),
+) -> Result<Line<LabelledAnswer>, Failure> {
+    let label = match body.label {
+        None => None,
+        Some(word) => Some(meant(&app, &word).await?),
     };
-    let label = body.label.map(known).transpose()?;
-    let event = app.store.label_event(id, label).await?.ok_or_else(|| no_event(id))?;
+    let before = find(&app, id).await?.label;
+    let labelled = match label {
+        Some(Meant::Own(own)) => app.store.label_event_own(id, own).await?,
+        Some(Meant::Hubs(label)) => app.store.label_event(id, Some(label)).await?,
+        None => app.store.label_event(id, None).await?,
+    };
+    let event = labelled.ok_or_else(|| no_event(id))?;
     if let Err(error) = rehear_labelled(&app.store, &app.clips, &event).await {
         // The label is stored. The model uses it after the next start.
         warn!(id, %error, "cannot recompute the features of a labelled clip; retrying at the next start");
     }
-    let answer = EventAnswer::from(&event);
+    // Labels of the owner's own come with "uncertain".
+    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(context)) if context != ContextLabel::Uncertain);
+    let others = if teaches(before) || teaches(event.label) { reevaluated(&app, &event).await } else { None };
+    let answer = LabelledAnswer {
+        event: EventAnswer::from(&event),
+        changed: others.map_or(0, |others| others.changed),
+        undo: others.map(|others| links::undo(others.id)),
+    };
     if let Some(live) = &app.live {
         live.tell(News::Labelled(Box::new(event)));
+        others.inspect(|others| live.tell(News::Reevaluated { events: others.changed }));
     }
     Ok(Line(answer))
+}
+
+/// A label that a word means.
+enum Meant {
+    Hubs(OwnerLabel),
+    /// The number of a label of the owner's own.
+    Own(i64),
+}
+
+async fn meant(app: &App, word: &str) -> Result<Meant, Error> {
+    match word.parse::<OwnerLabel>() {
+        // Only the classifier says "uncertain". An owner who does not know sets no label.
+        Ok(label) if label.as_str() != "uncertain" => return Ok(Meant::Hubs(label)),
+        Ok(_) => {}
+        Err(_) => {
+            if let Some(own) = app.store.own_label_named(word).await? {
+                return Ok(Meant::Own(own));
+            }
+        }
+    }
+    let expected = "waiting_for_food, isolation, brushing, not_a_cat or a label of your own";
+    Err(bad_word("label", word, expected))
+}
+
+/// What the label of this event did to others. `None`: nothing.
+async fn reevaluated(app: &App, event: &Event) -> Option<Reevaluation> {
+    let done = app.store.reevaluate(event).await;
+    done.unwrap_or_else(|error| {
+        // The label is stored. The next label of the cat evaluates the events again.
+        warn!(id = event.id, %error, "cannot evaluate the events of a cat again after a label");
+        None
+    })
 }
 
 /// Deletes an event and its clip.

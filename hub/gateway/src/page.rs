@@ -52,6 +52,7 @@ const PARTS: &[Part] = &[
     part!("event.js", SCRIPT),
     part!("events.js", SCRIPT),
     part!("icon.svg", "image/svg+xml"),
+    part!("labels.js", SCRIPT),
     part!("listening.js", SCRIPT),
     part!("login.js", SCRIPT),
     part!("node.js", SCRIPT),
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     /// Loaded when somebody opens their views.
-    const LOADED_LATER: [&str; 3] = ["login.js", "people.js", "privacy.js"];
+    const LOADED_LATER: [&str; 5] = ["labels.js", "login.js", "people.js", "privacy.js", "rhythm.js"];
 
     /// Phones on a slow link load the page too.
     const MOST_BYTES: usize = 100_000;

@@ -599,6 +599,101 @@ async fn label_changes_the_contexts_of_later_events_of_the_cat_and_of_no_stored_
 }
 
 #[tokio::test]
+async fn answer_to_a_label_says_how_many_other_events_changed_and_how_to_undo_that() {
+    let gateway = Gateway::new().await;
+    for (voice, take) in [(1, 0), (1, 1), (1, 2), (2, 3), (2, 4)] {
+        let features = Some(Box::new(features(voice, take)));
+        gateway.put(NewEvent { features, ..event("http://kitchen:1", u64::from(take) * 16_000) }, false).await;
+    }
+    let first = async || gateway.get("/api/v1/events/1").await.json();
+    let before = first().await;
+    for (id, body) in [(2, "brushing"), (3, "brushing"), (4, "waiting_for_food")] {
+        let answer = gateway.label(id, &format!(r#"{{"label":"{body}"}}"#)).await.json();
+        assert_eq!((&answer["changed"], &answer["undo"], first().await), (&0.into(), &Value::Null, before.clone()));
+    }
+    let mut news = gateway.live.watch();
+    let answer = gateway.label(5, r#"{"label":"waiting_for_food"}"#).await.json();
+    assert_eq!(
+        (&answer["id"], &answer["label"], &answer["changed"]),
+        (&5.into(), &"waiting_for_food".into(), &1.into())
+    );
+    assert!(matches!(&*news.recv().await.unwrap(), News::Labelled(event) if event.id == 5));
+    assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
+    let after = first().await;
+    assert_eq!((&after["counts_as"], &after["first_context"]), (&"brushing".into(), &before["context"]));
+    assert_eq!((&after["context"]["labels"], &before["first_context"]), (&4.into(), &Value::Null));
+    let csv = gateway.get("/api/v1/events.csv").await;
+    let rows: Vec<_> = csv::Reader::from_reader(&csv.body[..]).into_records().map(Result::unwrap).collect();
+    assert_eq!(rows.iter().map(|row| row[row.len() - 1].to_owned()).collect::<Vec<_>>(), ["", "", "", "", "isolation"]);
+    // "Not a cat" teaches no context.
+    assert_eq!(gateway.label(1, r#"{"label":"not_a_cat"}"#).await.json()["changed"], 0);
+    gateway.label(1, r#"{"label":null}"#).await;
+
+    let undo = answer["undo"].as_str().unwrap();
+    let foreign = gateway.ask("POST", undo, &[("sec-fetch-site", "cross-site")], "").await;
+    assert_eq!(foreign.json()["error"]["code"], "foreign_origin");
+    let undone = gateway.ask("POST", undo, &[], "").await;
+    assert_eq!((undone.status, &undone.json()["changed"]), (StatusCode::OK, &1.into()));
+    assert_eq!(first().await, before);
+    for path in [undo, "/api/v1/reevaluations/99/undo", "/api/v1/reevaluations/x/undo"] {
+        let answer = gateway.ask("POST", path, &[], "").await;
+        assert_eq!((answer.status, &answer.json()["error"]["code"]), (StatusCode::NOT_FOUND, &"not_found".into()));
+    }
+}
+
+#[tokio::test]
+async fn labels_of_the_owners_own_are_kept_in_one_place_and_count_as_uncertain() {
+    let gateway = Gateway::new().await;
+    gateway.put(event("http://kitchen:1", 0), true).await;
+    let json = [("content-type", "application/json")];
+    let send = async |method: &str, path: &str, body: &str| {
+        let answer = gateway.ask(method, &format!("/api/v1/own-labels{path}"), &json, body).await;
+        (answer.status.as_u16(), serde_json::from_slice::<Value>(&answer.body).unwrap_or_default())
+    };
+    let (status, out) = send("POST", "", r#"{"name":" =let me out "}"#).await;
+    assert_eq!((status, &out["name"], &out["events"]), (201, &"=let me out".into(), &0.into()));
+    let id = out["id"].as_i64().unwrap();
+    for (method, path, body, expected) in [
+        ("POST", "", r#"{"name":"=LET me out"}"#, (409, "conflict")),
+        ("POST", "", r#"{"name":"brushing"}"#, (409, "conflict")),
+        ("POST", "", r#"{"name":""}"#, (400, "bad_request")),
+        ("PUT", "/99", r#"{"name":"door"}"#, (404, "not_found")),
+        ("DELETE", "/99", "", (404, "not_found")),
+    ] {
+        let (status, answer) = send(method, path, body).await;
+        assert_eq!((status, answer["error"]["code"].as_str()), (expected.0, Some(expected.1)), "{method} {body}");
+    }
+    let labelled = gateway.label(1, r#"{"label":"=let me out"}"#).await.json();
+    assert_eq!((&labelled["label"], &labelled["counts_as"]), (&"=let me out".into(), &"uncertain".into()));
+    let csv = gateway.get("/api/v1/events.csv").await;
+    let row = csv::Reader::from_reader(&csv.body[..]).into_records().next().unwrap().unwrap();
+    assert_eq!((&row[16], &row[17]), ("'=let me out", "uncertain"));
+    let labels = gateway.get("/api/v1/labels.csv").await;
+    assert_eq!(&csv::Reader::from_reader(&labels.body[..]).into_records().next().unwrap().unwrap()[2], "'=let me out");
+
+    assert_eq!(send("PUT", &format!("/{id}"), r#"{"name":"door"}"#).await.1["events"], 1);
+    assert_eq!(gateway.get("/api/v1/events/1").await.json()["label"], "door");
+    assert_eq!(gateway.get("/api/v1/labels").await.json()["labels"][0]["label"], "door");
+    let found = async |filter: &str| {
+        gateway.get(&format!("/api/v1/events?{filter}")).await.json()["events"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (found("own_label=door").await, found("own_label=x").await, found("context=uncertain").await),
+        (1, 0, 1)
+    );
+    let archive = gateway.get("/api/v1/events.zip").await.body;
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(archive)).unwrap();
+    let mut table = String::new();
+    let mut file = archive.by_name("clips/event-1.Table.1.selections.txt").unwrap();
+    std::io::Read::read_to_string(&mut file, &mut table).unwrap();
+    assert!(table.contains("\tdoor\t"), "{table}");
+    assert_eq!(send("DELETE", &format!("/{id}"), "").await.0, 204);
+    assert_eq!(send("GET", "", "").await.1["own_labels"], serde_json::json!([]));
+    assert_eq!(gateway.get("/api/v1/events/1").await.json()["label"], Value::Null);
+    assert_eq!(gateway.label(1, r#"{"label":"door"}"#).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn counts_are_by_the_viewers_days() {
     let gateway = Gateway::new().await;
     // 22:13:20 UTC: still the 14th in London, the 14th in Berlin at 23:13, and the 15th in Tokyo.
@@ -666,7 +761,7 @@ async fn stream_sends_only_what_the_client_wants() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         answer.json()["error"]["message"],
-        "unknown kind \"smell\" (expected event, labelled, deleted, redated, gap, level, state or spectrum)"
+        "unknown kind \"smell\" (expected event, labelled, deleted, reevaluated, redated, gap, level, state or spectrum)"
     );
 }
 
@@ -785,6 +880,7 @@ async fn openapi_describes_events_and_live_routes() {
         ("/api/v1/counts", "get"),
         ("/api/v1/labels", "get"),
         ("/api/v1/labels.csv", "get"),
+        ("/api/v1/reevaluations/{id}/undo", "post"),
         ("/api/v1/nodes/live.wav", "get"),
         ("/api/v1/stream", "get"),
         ("/api/v1/listening", "get"),
@@ -797,7 +893,7 @@ async fn openapi_describes_events_and_live_routes() {
         .iter()
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "min_score"]);
+    assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "own_label", "min_score"]);
 }
 
 #[tokio::test]

@@ -33,6 +33,11 @@ pub enum News {
         /// Number of the event.
         id: i64,
     },
+    /// Events have another context now, because the owner's labels taught the hub, or because a person undid that.
+    Reevaluated {
+        /// How many.
+        events: usize,
+    },
     /// Stored events of a node have other times now, because a clock was wrong.
     Redated {
         /// Name of the node.

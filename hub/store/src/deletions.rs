@@ -360,11 +360,13 @@ impl Store {
             )?;
             let mut blank = db.prepare_cached(BLANK)?;
             let mut forget = db.prepare_cached("DELETE FROM event_labels WHERE event_id = ?1")?;
+            let mut forget_before = db.prepare_cached("DELETE FROM reevaluated_events WHERE event_id = ?1")?;
             for id in &erased.ids {
                 // The trigger of the table notes the file as released by this word.
                 release.execute(params![id, NoClip::Expired.as_str()])?;
                 blank.execute(params![id, now_ns, ERASED])?;
                 forget.execute([id])?;
+                forget_before.execute([id])?;
             }
             let ids = serde_json::to_string(&erased.ids).map_err(|why| StoreError::Cut(why.to_string()))?;
             let sql = "DELETE FROM notices WHERE kind = 'event' AND event_id IN (SELECT value FROM json_each(?1))";
@@ -458,11 +460,13 @@ impl Store {
 /// Why an event that a request deleted has no clip. It marks the rows that hold nothing more to erase.
 const ERASED: &str = "erased";
 
-const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?2), cat = '', label = NULL, \
+const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?2), cat = '', label = NULL, own_label = NULL, \
                      labelled_at_ns = NULL, features = NULL, kind = NULL, score = 0, context = 'uncertain', \
                      p_waiting_for_food = 0, p_isolation = 0, p_brushing = 0, peak_dbfs = 0, rms_dbfs = 0, snr_db = 0, \
                      pitch_median_hz = 0, pitch_min_hz = 0, pitch_max_hz = 0, voiced_fraction = 0, \
-                     spectral_centroid_hz = 0, spectral_flatness = 0, no_clip_reason = ?3 WHERE id = ?1";
+                     spectral_centroid_hz = 0, spectral_flatness = 0, first_context = NULL, \
+                     first_p_waiting_for_food = NULL, first_p_isolation = NULL, first_p_brushing = NULL, \
+                     first_context_labels = NULL, no_clip_reason = ?3 WHERE id = ?1";
 
 fn note(db: &Connection, id: i64, counts: DeletionCounts) -> Result<(), StoreError> {
     let DeletionCounts { events, clips, labels, notifications, analyses, copies } = counts;

@@ -5,16 +5,20 @@ pub(crate) mod event;
 mod labelled;
 mod labels;
 mod learning;
+mod own_labels;
 mod query;
 mod recover;
+mod reevaluate;
 mod released;
 mod retention;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
-pub use event::{Clip, Event, EventClock, NewEvent, NoClip, OwnerLabel};
+pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel};
 pub use labels::LabelChange;
+pub use own_labels::{MAX_OWN_LABEL_CHARS, MAX_OWN_LABELS, OwnLabel, OwnLabelError};
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub(crate) use recover::{LoggedLabel, Recovered, RecoveredEvent};
+pub use reevaluate::Reevaluation;
 pub use retention::{ClipTotals, RetiredClip};
 
 #[cfg(test)]

@@ -39,6 +39,9 @@ struct Line {
     start_sample: u64,
     end_sample: u64,
     label: Option<String>,
+    /// Name of the owner's own label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    own: Option<String>,
     labelled_at_ns: i64,
 }
 
@@ -52,6 +55,7 @@ impl Store {
             start_sample: found.start_sample,
             end_sample: found.end_sample,
             label: event.label,
+            own_label: event.own_label.clone(),
             at_ns,
         };
         let (path, store) = (log_of(self.path()), self.clone());
@@ -99,6 +103,29 @@ impl Store {
         };
         let done = tokio::task::spawn_blocking(rewrite).await;
         done.unwrap_or_else(|crash| Err(std::io::Error::other(crash))).map_err(failed)
+    }
+
+    /// Renames a label of the owner's own in the log, or takes it back there (`None`), so that a lost database does not
+    /// bring the old name back. A failure is logged.
+    pub(crate) async fn rename_in_label_log(&self, before: String, after: Option<String>) {
+        let (path, store) = (log_of(self.path()), self.clone());
+        let rewrite = move || {
+            store.with_label_log(|| {
+                let mut all = read(&path)?;
+                let now_ns = hub_base::time::now_ns();
+                for one in all.iter_mut().filter(|one| one.own_label.as_ref() == Some(&before)) {
+                    one.own_label.clone_from(&after);
+                    if after.is_none() {
+                        (one.label, one.at_ns) = (None, now_ns);
+                    }
+                }
+                private::replace(&path, &text_of(&all), true)
+            })
+        };
+        let done = tokio::task::spawn_blocking(rewrite).await;
+        if let Err(error) = done.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
+            warn!(%error, "a label of the owner's own is renamed in the database, but not in the log of labels");
+        }
     }
 
     /// Whether there is a log with labels.
@@ -203,6 +230,7 @@ fn label_of(line: Line) -> Option<LoggedLabel> {
     Some(LoggedLabel {
         boot_id: u64::from_str_radix(&line.boot_id, 16).ok()?,
         label: line.label.map(|word| word.parse()).transpose().ok()?,
+        own_label: line.own,
         node: line.node,
         start_sample: line.start_sample,
         end_sample: line.end_sample,
@@ -219,6 +247,7 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
             start_sample: logged.start_sample,
             end_sample: logged.end_sample,
             label: logged.label.map(|label| label.as_str().to_owned()),
+            own: logged.own_label.clone(),
             labelled_at_ns: logged.at_ns,
         };
         // Strings and integers can always be encoded.
@@ -249,7 +278,7 @@ mod tests {
     fn logged(start_sample: u64, word: Option<&str>) -> LoggedLabel {
         let label = word.map(|word| word.parse().unwrap());
         let (node, end_sample) = ("http://kitchen:1".to_owned(), start_sample + 8_000);
-        LoggedLabel { node, boot_id: u64::MAX, start_sample, end_sample, label, at_ns: 5 }
+        LoggedLabel { node, boot_id: u64::MAX, start_sample, end_sample, label, own_label: None, at_ns: 5 }
     }
 
     #[test]
@@ -295,6 +324,7 @@ mod fuzz {
             start_sample,
             end_sample: start_sample + 8_000,
             label: label.map(|word| word.parse().unwrap()),
+            own_label: None,
             at_ns: 5,
         };
         let all = [logged(1, Some("brushing")), logged(2, Some("not_a_cat")), logged(1, None)];

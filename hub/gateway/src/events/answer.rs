@@ -40,11 +40,15 @@ pub(crate) struct EventAnswer {
     kind: Option<String>,
     /// The context, as classified.
     context: ContextAnswer,
-    /// The owner's label: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: no label.
-    label: Option<&'static str>,
+    /// The first answer, if the event was re-evaluated after labels of the owner. Null: it was not.
+    first_context: Option<ContextAnswer>,
+    /// The owner's label: `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the
+    /// owner's own. Null: no label.
+    label: Option<String>,
     /// When the owner set the label. Null: no label.
     labelled_at: Option<String>,
-    /// What the event counts as: the label, or the context if there is no label.
+    /// What the event counts as: the label, or the context if there is no label. `uncertain` for a label of the
+    /// owner's own.
     counts_as: &'static str,
     /// Whether the event was lost with its database and came back from its clip. Nobody was notified of it then.
     recovered: bool,
@@ -96,7 +100,8 @@ impl From<&Event> for EventAnswer {
             score: found.score,
             kind: found.kind.clone(),
             context: ContextAnswer::new(&found.context, event.context_labels),
-            label: event.label.map(|label| label.as_str()),
+            first_context: event.first.map(|first| ContextAnswer::new(&first.context, first.labels)),
+            label: event.label_word().map(str::to_owned),
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),
             recovered: event.recovered,

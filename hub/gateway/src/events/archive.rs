@@ -193,7 +193,7 @@ fn selection(event: &Event, clip: &Clip) -> Selection {
         begin_s: seconds(event.found.start_sample),
         end_s: seconds(event.found.end_sample),
         sample_rate_hz: SAMPLE_RATE_HZ,
-        annotation: event.counts_as().as_str().to_owned(),
+        annotation: event.label_word().unwrap_or(event.counts_as().as_str()).to_owned(),
         kind: event.found.kind.clone().unwrap_or_default(),
         score: event.found.score,
         context: event.found.context.label.as_str().to_owned(),

@@ -24,7 +24,7 @@ const FIRST_COLUMNS: [&str; 12] = [
 const LABEL_COLUMNS: [&str; 2] = ["label", "counts_as"];
 const CLIP_COLUMNS: [&str; 2] = ["clip", "no_clip_reason"];
 /// Columns that came later. They are at the end, so that the places of the others stay.
-const LAST_COLUMNS: [&str; 1] = ["node_id"];
+const LAST_COLUMNS: [&str; 2] = ["node_id", "first_context"];
 
 /// Path of the clip of an event. Empty: the event has no clip.
 pub(super) fn clip_link(event: &Event) -> String {
@@ -71,12 +71,15 @@ fn fields_of(event: &Event, clip: Result<String, &'static str>) -> impl Iterator
         found.kind.clone().unwrap_or_default(),
     ];
     let label: [String; LABEL_COLUMNS.len()] =
-        [event.label.map_or("", |label| label.as_str()).into(), event.counts_as().as_str().into()];
+        [event.label_word().unwrap_or_default().into(), event.counts_as().as_str().into()];
     let clip: [String; CLIP_COLUMNS.len()] = match clip {
         Ok(place) => [place, String::new()],
         Err(reason) => [String::new(), reason.into()],
     };
-    let last: [String; LAST_COLUMNS.len()] = [event.node_id.clone().unwrap_or_default()];
+    let last: [String; LAST_COLUMNS.len()] = [
+        event.node_id.clone().unwrap_or_default(),
+        event.first.map_or("", |first| first.context.label.as_str()).into(),
+    ];
     let context = first.into_iter().chain(context_fields(&found.context));
     context.chain(label).chain(measured_fields(&found.measurements)).chain(clip).chain(last)
 }

@@ -28,6 +28,8 @@ macro_rules! params_with_filter {
             /// Only events that count as this, by the owner's label or else by the classified context:
             /// `waiting_for_food`, `isolation`, `brushing`, `uncertain` or `not_a_cat`.
             context: Option<String>,
+            /// Only events with this label of your own.
+            own_label: Option<String>,
             /// Only events with at least this score, 0 to 1.
             min_score: Option<f32>,
         }
@@ -36,7 +38,7 @@ macro_rules! params_with_filter {
             /// The filter that the parameters describe.
             fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
                 $crate::events::filter::filter_of(
-                    &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
+                    &self.cat, &self.node, &self.from, &self.to, &self.context, &self.own_label, self.min_score,
                 )
             }
         }
@@ -51,6 +53,7 @@ pub(super) fn filter_of(
     from: &Option<String>,
     to: &Option<String>,
     context: &Option<String>,
+    own_label: &Option<String>,
     min_score: Option<f32>,
 ) -> Result<EventFilter, Error> {
     if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
@@ -63,6 +66,7 @@ pub(super) fn filter_of(
         from_ns: from.as_deref().map(|text| time::parse("from", text)).transpose()?,
         to_ns: to.as_deref().map(|text| time::parse("to", text)).transpose()?,
         counts_as: context.transpose()?,
+        own_label: own_label.clone(),
         min_score,
     })
 }

@@ -73,8 +73,9 @@ struct LabelsAnswer {
 struct LabelAnswer {
     /// Number of the label.
     id: i64,
-    /// `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. Null: an earlier label was removed.
-    label: Option<&'static str>,
+    /// `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the owner's own. Null: an
+    /// earlier label was removed.
+    label: Option<String>,
     /// When the owner set it, RFC 3339 in UTC.
     labelled_at: String,
     /// The event in its current state.
@@ -146,12 +147,17 @@ fn columns() -> impl Iterator<Item = &'static str> {
     FIRST_COLUMNS.into_iter().chain(CONTEXT_COLUMNS).chain(["clip"])
 }
 
+/// The word for the new label: one of the hub's, or the owner's own.
+fn word(saying: &LabelChange) -> Option<&str> {
+    saying.label.map(|label| saying.own_label.as_deref().unwrap_or(label.as_str()))
+}
+
 fn fields_of(saying: &LabelChange) -> impl Iterator<Item = String> {
     let (event, found) = (&saying.event, &saying.event.found);
     let first: [String; FIRST_COLUMNS.len()] = [
         saying.id.to_string(),
         time::rfc3339(saying.changed_at_ns),
-        saying.label.map_or("", |label| label.as_str()).into(),
+        word(saying).unwrap_or_default().into(),
         event.id.to_string(),
         found.node.clone(),
         found.cat.clone(),
@@ -169,7 +175,7 @@ impl From<&LabelChange> for LabelAnswer {
     fn from(saying: &LabelChange) -> Self {
         Self {
             id: saying.id,
-            label: saying.label.map(|label| label.as_str()),
+            label: word(saying).map(str::to_owned),
             labelled_at: time::rfc3339(saying.changed_at_ns),
             event: EventAnswer::from(&saying.event),
         }

@@ -8,7 +8,6 @@ import * as event from './event.js';
 import * as events from './events.js';
 import * as now from './now.js';
 import * as player from './player.js';
-import * as rhythm from './rhythm.js';
 
 const main = document.getElementById('main');
 const offline = document.getElementById('offline');
@@ -18,7 +17,7 @@ const later = (load) => ({
   async show(to, parameters) {
     const { hash } = location;
     const view = await load();
-    if (location.hash === hash) view.show(to, parameters);
+    if (location.hash === hash) present(view.show(to, parameters));
   },
 });
 const login = later(() => import('./login.js'));
@@ -30,7 +29,8 @@ const views = [
   [/^\/$/, 'now', now],
   [/^\/events$/, 'events', events],
   [/^\/events\/(\d+)$/, 'events', event],
-  [/^\/rhythm$/, 'rhythm', rhythm],
+  [/^\/rhythm$/, 'rhythm', later(() => import('./rhythm.js'))],
+  [/^\/labels$/, 'events', later(() => import('./labels.js'))],
   [/^\/people$/, 'people', later(() => import('./people.js'))],
   [/^\/privacy$/, 'privacy', later(() => import('./privacy.js'))],
   [/^\/login$/, 'login', login],
@@ -40,6 +40,12 @@ const views = [
 let shown = {};
 let connected = false;
 let first = true;
+
+function present(view) {
+  shown = view ?? {};
+  const title = main.querySelector('h1')?.textContent;
+  document.title = title ? `${title} · Meowlink` : 'Meowlink';
+}
 
 function route() {
   const [path, query] = (location.hash.slice(1) || '/').split('?');
@@ -56,12 +62,11 @@ function route() {
   }
   if (found) {
     const [pattern, , view] = found;
-    shown = view.show(main, { id: pattern.exec(path)[1], query: new URLSearchParams(query) }) ?? {};
+    present(view.show(main, { id: pattern.exec(path)[1], query: new URLSearchParams(query) }));
   } else {
     main.append(el('h1', {}, 'Page not found'), problem(`there is no page at ${path}`));
+    present();
   }
-  const title = main.querySelector('h1')?.textContent;
-  document.title = title ? `${title} · Meowlink` : 'Meowlink';
   // After a link, a screen reader continues here. On load, the focus stays where the browser put it.
   if (!first) main.focus({ preventScroll: true });
   if (!first) scrollTo(0, 0);
@@ -105,7 +110,7 @@ out.addEventListener('click', async () => {
   location.reload();
 });
 // What the role does not allow is not shown: see `data-role` in style.css.
-function present({ user, role, needs_log_in: needsLogIn }) {
+function greet({ user, role, needs_log_in: needsLogIn }) {
   document.querySelector('[data-view=people]').hidden = role !== 'admin';
   document.querySelector('nav').hidden = needsLogIn;
   out.hidden = !user;
@@ -115,7 +120,7 @@ function present({ user, role, needs_log_in: needsLogIn }) {
 }
 
 // A hub that does not answer is reported where the page asks it next.
-const needsLogIn = await get('api/v1/session').then(present, () => false);
+const needsLogIn = await get('api/v1/session').then(greet, () => false);
 addEventListener('hashchange', route);
 route();
 

@@ -14,8 +14,15 @@ export function show(main, { id }) {
   let closed = false;
   let wave = null;
   let said = null;
+  let heard = null;
+  // What a label did to other events. It stays when the label is drawn again.
+  const others = el('div', { role: 'status' });
 
-  api.get(`api/v1/events/${id}`).then((event) => {
+  // Names of the owner's own labels.
+  let own = [];
+
+  Promise.all([api.get(`api/v1/events/${id}`), api.get('api/v1/own-labels')]).then(([event, labels]) => {
+    own = labels.own_labels.map(({ name }) => name);
     if (!closed) draw(event);
   }).catch((error) => {
     if (!closed) trouble.append(problem(error));
@@ -25,22 +32,23 @@ export function show(main, { id }) {
     wave?.close();
     wave = event.clip && waveform(event);
     said = el('div', { class: 'card' });
+    heard = judged(event);
     drawSaid(event);
     body.replaceChildren(
       el('p', { class: 'faint' }, el('time', { datetime: event.started_at }, words.longMoment(event.started_at)),
         event.clock === 'hub' && ' (by the hub’s clock, because the node did not know the time)'),
       event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `No recording: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
-      el('div', { class: 'columns' }, said, judged(event), measured(event)),
+      el('div', { class: 'columns' }, said, heard, measured(event)),
       el('p', { class: 'actions for-owner' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete event')));
   }
 
   // Draws the heading and the part that a label changes.
   function drawSaid(event) {
     heading.replaceChildren(words.catOf(event), ' ', tag(event));
-    document.title = `${words.catOf(event)}, ${words.contexts[event.counts_as]} · Meowlink`;
+    document.title = `${words.catOf(event)}, ${words.saidOf(event)} · Meowlink`;
     const held = said.contains(document.activeElement) && document.activeElement.dataset.word;
     said.replaceChildren(...whatWasIt(event));
-    if (held) said.querySelector(`[data-word="${held}"]`).focus();
+    if (held) said.querySelector(`[data-word="${CSS.escape(held)}"]`)?.focus();
   }
 
   function whatWasIt(event) {
@@ -48,25 +56,49 @@ export function show(main, { id }) {
     async function put(word) {
       failed.replaceChildren();
       try {
-        drawSaid(await api.label(event.id, word));
-        say(word ? `Labelled: ${words.contexts[word]}` : 'Label removed');
+        const labelled = await api.label(event.id, word);
+        drawSaid(labelled);
+        others.replaceChildren(...(labelled.undo ? changed(labelled) : []));
+        say(word ? `Labelled: ${words.saidOf(labelled)}` : 'Label removed');
       } catch (error) {
         failed.replaceChildren(problem(error));
       }
     }
-    const choices = Object.entries(words.contexts).filter(([word]) => word !== 'uncertain');
+    const choices = [...Object.entries(words.contexts).filter(([word]) => word !== 'uncertain'), ...own.map((name) => [name, name])];
     return [
       el('h2', { id: 'what', class: 'for-owner' }, 'What was it?'),
       el('div', { class: 'choices for-owner', role: 'group', 'aria-labelledby': 'what' },
         choices.map(([word, text]) => el('button', {
-          type: 'button', class: `choice ${word}`, 'data-word': word, 'aria-pressed': String(event.label === word),
+          type: 'button', class: `choice ${own.includes(word) ? 'uncertain' : word}`, 'data-word': word, 'aria-pressed': String(event.label === word),
           onclick: () => put(event.label === word ? null : word),
         }, text))),
       el('p', { class: 'faint for-owner' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
-        : 'Your label replaces the hub’s guess, and the hub learns from it for later events.'),
-      failed,
+        : 'Your label replaces the hub’s guess, and the hub learns from it.'),
+      el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
+      others, failed,
     ];
+  }
+
+  function changed(labelled) {
+    async function undo() {
+      try {
+        const back = await (await api.send('POST', relative(labelled.undo))).json();
+        others.replaceChildren(`${words.count(back.changed, 'event')} changed back.`);
+      } catch (error) {
+        others.replaceChildren(problem(error));
+      }
+    }
+    return [`${words.count(labelled.changed, 'other event')} changed `, el('button', { type: 'button', onclick: undo }, 'Undo')];
+  }
+
+  async function drawAgain() {
+    const event = await api.get(`api/v1/events/${id}`).catch(() => null);
+    if (!event || closed) return;
+    drawSaid(event);
+    const fresh = judged(event);
+    heard.replaceWith(fresh);
+    heard = fresh;
   }
 
   function askToDelete(event) {
@@ -94,6 +126,7 @@ export function show(main, { id }) {
 
   return {
     news(kind, data) {
+      if (kind === 'reevaluated' && said) drawAgain();
       if (String(data.id) !== id) return;
       if (kind === 'labelled' && said) drawSaid(data);
       else if (kind === 'deleted' && !closed) {
@@ -137,6 +170,7 @@ function judged(event) {
     el('h2', { id: 'judged' }, 'What the hub heard'),
     el('table', { class: 'probabilities' }, el('tbody', {}, rows)),
     el('p', {}, `Cat score: ${words.share(event.score)}. Context: ${words.contexts[event.context.label]}.`),
+    event.first_context && el('p', { class: 'faint' }, `Its first answer was: ${words.contexts[event.first_context.label]}.`),
     event.context.model === 'household' && el('p', { class: 'faint' },
       `Based on ${words.number(event.context.labels)} of your labels.`));
 }

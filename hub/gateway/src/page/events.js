@@ -57,7 +57,7 @@ export function show(main, { query }) {
     open: () => read(null),
     news(kind, data) {
       // Only the hub knows whether an event matches the filters, before and after a label.
-      if (kind === 'event' || kind === 'labelled') read(null);
+      if (['event', 'labelled', 'reevaluated'].includes(kind)) read(null);
       else if (kind === 'deleted') {
         drop(list, data.id);
         tell();

@@ -161,7 +161,7 @@ export function show(main) {
         recount();
       } else if (kind === 'labelled') {
         if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);
-      } else if (kind === 'redated') {
+      } else if (kind === 'redated' || kind === 'reevaluated') {
         // Many events have moved.
         read();
       } else if (kind === 'deleted') {

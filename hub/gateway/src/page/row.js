@@ -27,7 +27,7 @@ export function row(event) {
 // What an event counts as, in the colour of that context. A label of the owner has a check mark.
 export function tag(event) {
   return el('span', { class: `tag ${event.counts_as}` },
-    words.contexts[event.counts_as] ?? event.counts_as,
+    words.saidOf(event),
     event.label && el('span', { class: 'by-owner', title: 'Labelled by you' }, '✓', el('span', { class: 'hidden' }, ' labelled by you')));
 }
 

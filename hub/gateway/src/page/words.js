@@ -116,6 +116,9 @@ export function length(seconds) {
   return `${number(seconds / 3_600, 1)} h`;
 }
 
+// The owner's own label, or what the event counts as.
+export const saidOf = ({ label, counts_as: word }) => contexts[label ?? word] ?? label ?? word;
+
 export const catOf = (event) => event.cat ?? 'A cat';
 
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);

@@ -41,6 +41,11 @@ struct DeletedAnswer {
 }
 
 #[derive(Serialize)]
+struct ReevaluatedAnswer {
+    events: usize,
+}
+
+#[derive(Serialize)]
 struct RedatedAnswer<'a> {
     node: &'a str,
 }
@@ -67,6 +72,7 @@ pub(super) fn kind_of(news: &News) -> (&'static str, Option<&str>) {
         News::Event(event) => ("event", Some(&event.found.node)),
         News::Labelled(event) => ("labelled", Some(&event.found.node)),
         News::Deleted { .. } => ("deleted", None),
+        News::Reevaluated { .. } => ("reevaluated", None),
         News::Redated { node } => ("redated", Some(node)),
         News::Gap(gap) => ("gap", Some(&gap.node)),
         News::Level(level) => ("level", Some(&level.node)),
@@ -81,6 +87,7 @@ pub(super) fn message_of(news: &News) -> Result<Message, axum::Error> {
         News::Event(event) => message.id(event.id.to_string()).json_data(EventAnswer::from(&**event)),
         News::Labelled(event) => message.json_data(EventAnswer::from(&**event)),
         News::Deleted { id } => message.json_data(DeletedAnswer { id: *id }),
+        News::Reevaluated { events } => message.json_data(ReevaluatedAnswer { events: *events }),
         News::Redated { node } => message.json_data(RedatedAnswer { node }),
         News::Gap(gap) => message.json_data(GapAnswer::from(gap)),
         News::Level(level) => message.json_data(LiveLevelAnswer::from(level)),

@@ -1,7 +1,7 @@
 //! An event: a stored vocalisation with its clip and the owner's label.
 
 use sound::context::Features;
-use sound::detection::{Context, ContextLabel, Measurements};
+use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
 use crate::columns;
 use crate::node_columns::url_of;
@@ -114,12 +114,25 @@ pub struct Event {
     pub clip: Result<Clip, NoClip>,
     /// The owner's label, if there is one.
     pub label: Option<OwnerLabel>,
+    /// The owner's own label, if the owner chose one. `label` is `uncertain` then.
+    pub own_label: Option<String>,
     /// When the owner set the label.
     pub labelled_at_ns: Option<i64>,
     /// Id of the node, 64 hexadecimal digits. `None`: it had proved none.
     pub node_id: Option<String>,
     /// Whether the event was lost with its database and came back from its clip.
     pub recovered: bool,
+    /// The first answer, if the event was re-evaluated since.
+    pub first: Option<FirstAnswer>,
+}
+
+/// What the classifier said about an event before its context was evaluated again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FirstAnswer {
+    /// The context that the event was stored with.
+    pub context: Context,
+    /// Number of labels that it was based on, as in [`Event::context_labels`].
+    pub labels: u32,
 }
 
 words!(EventClock {
@@ -166,6 +179,11 @@ impl Event {
         self.label.unwrap_or(OwnerLabel::Context(self.found.context.label))
     }
 
+    /// The word for the owner's label: one of the hub's, or the owner's own.
+    pub fn label_word(&self) -> Option<&str> {
+        self.label.map(|label| self.own_label.as_deref().unwrap_or(label.as_str()))
+    }
+
     /// Duration in seconds.
     pub fn duration_s(&self) -> f64 {
         (self.found.end_sample - self.found.start_sample) as f64 / f64::from(sound::SAMPLE_RATE_HZ)
@@ -179,7 +197,8 @@ pub(super) const COLUMNS: &str = concat!(
     ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
-     recovered, node_id"
+     recovered, node_id, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
+     first_context_labels, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -212,11 +231,25 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         },
         context_labels: row.get(33)?,
         clip,
+        own_label: row.get::<_, Option<String>>("own_name")?.filter(|_| label.is_some()),
         label,
         labelled_at_ns: row.get(31)?,
         recovered: row.get(34)?,
         node_id: row.get(35)?,
+        first: first_of(row)?,
     })
+}
+
+/// The first answer about an event that was re-evaluated, by the names of the columns.
+pub(super) fn first_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<FirstAnswer>> {
+    let Some(word) = row.get::<_, Option<String>>("first_context")? else { return Ok(None) };
+    let probabilities = ContextProbabilities {
+        waiting_for_food: row.get("first_p_waiting_for_food")?,
+        isolation: row.get("first_p_isolation")?,
+        brushing: row.get("first_p_brushing")?,
+    };
+    let context = Context { label: ContextLabel::from_word(&word), probabilities };
+    Ok(Some(FirstAnswer { context, labels: row.get("first_context_labels")? }))
 }
 
 /// SQLite has only signed integers; the store keeps the bits of an unsigned one.

@@ -11,6 +11,8 @@ pub struct LabelChange {
     pub id: i64,
     /// The new label. `None`: the owner removed the label.
     pub label: Option<OwnerLabel>,
+    /// The owner's own label, if the owner chose one. `label` is `uncertain` then.
+    pub own_label: Option<String>,
     /// When the owner changed the label, in nanoseconds since 1970 UTC.
     pub changed_at_ns: i64,
     /// The event as it is now.
@@ -26,8 +28,9 @@ impl Store {
         self.read(move |db| {
             // Renamed, because both tables have the columns id and label.
             let sql = format!(
-                "SELECT {COLUMNS}, change_id, new_label, changed_at_ns FROM events JOIN \
-                 (SELECT id AS change_id, event_id, label AS new_label, labelled_at_ns AS changed_at_ns \
+                "SELECT {COLUMNS}, change_id, new_label, new_own, changed_at_ns FROM events JOIN \
+                 (SELECT id AS change_id, event_id, label AS new_label, labelled_at_ns AS changed_at_ns, \
+                 (SELECT name FROM own_labels WHERE own_labels.id = event_labels.own_label) AS new_own \
                  FROM event_labels) \
                  ON event_id = id WHERE change_id > ?1 AND deleted_at_ns IS NULL ORDER BY change_id LIMIT ?2"
             );
@@ -39,6 +42,7 @@ impl Store {
                     id: row.get("change_id")?,
                     // The database holds only words of this program.
                     label: new_label.and_then(|word| word.parse().ok()),
+                    own_label: row.get("new_own")?,
                     changed_at_ns: row.get("changed_at_ns")?,
                     event: from_row(row)?,
                 })

@@ -1,7 +1,6 @@
 //! Each cat's own context classifier, learnt from the stored labels.
 //!
-//! New events use the labels. Events that are stored already keep the context that they were stored with: a label must
-//! not change what the owner has read before, without a preview and without a way back.
+//! New events use the labels. What becomes of events that are stored already is in [`super::reevaluate`].
 //!
 //! A cat is identified by its name; events without a cat's name belong to their node. The classifier does not learn
 //! from labels of events that another network heard, before an update, until the hub has analysed their clips again
@@ -21,7 +20,7 @@ use crate::words::word;
 const TEACHES: &str = "label IN ('waiting_for_food', 'isolation', 'brushing')";
 
 /// SQL condition: the event is of the same cat as one with `:cat` and `:node`.
-const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR (node_id IS NULL AND node = :node) \
+pub(super) const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR (node_id IS NULL AND node = :node) \
                         OR node_id IN (SELECT node_id FROM nodes WHERE url = :node))";
 
 impl Store {

@@ -26,6 +26,8 @@ pub struct EventFilter {
     pub to_ns: Option<i64>,
     /// What the event counts as: see [`Event::counts_as`].
     pub counts_as: Option<OwnerLabel>,
+    /// Name of the owner's own label.
+    pub own_label: Option<String>,
     /// Lowest score, 0 to 1.
     pub min_score: Option<f32>,
 }
@@ -86,6 +88,11 @@ impl EventFilter {
         and("started_at_ns <", self.to_ns.map(|to| Box::new(to) as _));
         and("coalesce(label, context) =", self.counts_as.map(|label| Box::new(label.as_str()) as _));
         and("score >=", self.min_score.map(|score| Box::new(score) as _));
+        if let Some(name) = self.own_label.clone() {
+            values.push(Box::new(name));
+            let number = "SELECT own_labels.id FROM own_labels WHERE name =";
+            sql.push_str(&format!(" AND own_label = ({number} ?{})", values.len()));
+        }
         if let Some(node) = self.node.clone() {
             values.push(Box::new(node));
             sql.push_str(&format!(" AND {}", is_of_node(&format!("?{}", values.len()))));
@@ -200,16 +207,28 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn label_event(&self, id: i64, label: Option<OwnerLabel>) -> Result<Option<Event>, StoreError> {
+        self.set_label(id, label, None).await
+    }
+
+    /// Does what [`Store::label_event`] does; `own_label` is the number of the owner's own label, which goes with the
+    /// label `uncertain`. If there is no label with this number, nothing changes, and the result is `None`.
+    pub(super) async fn set_label(
+        &self,
+        id: i64,
+        label: Option<OwnerLabel>,
+        own_label: Option<i64>,
+    ) -> Result<Option<Event>, StoreError> {
         let now_ns = now_ns();
         let labelled = self.write_durably(move |db| {
             let is_no_cat = label == Some(OwnerLabel::NotACat);
             let label = label.map(OwnerLabel::as_str);
-            let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1 AND deleted_at_ns IS NULL";
-            if db.execute(sql, params![id, label, label.map(|_| now_ns)])? == 0 {
+            let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3, own_label = ?4 WHERE id = ?1 \
+                       AND deleted_at_ns IS NULL AND (?4 IS NULL OR ?4 IN (SELECT own_labels.id FROM own_labels))";
+            if db.execute(sql, params![id, label, label.map(|_| now_ns), own_label])? == 0 {
                 return Ok(None);
             }
-            let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
-            db.execute(sql, params![id, label, now_ns])?;
+            let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns, own_label) VALUES (?1, ?2, ?3, ?4)";
+            db.execute(sql, params![id, label, now_ns, own_label])?;
             let withdrawn =
                 if is_no_cat { withdraw(db, id, SuppressReason::NotACat, now_ns)? } else { PutIn::default() };
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");

@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::commit::insert;
 use super::event::{COLUMNS, Clip, Event, NewEvent, NoClip, OwnerLabel, from_row};
+use super::own_labels::known_or_added;
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -40,6 +41,8 @@ pub(crate) struct LoggedLabel {
     pub(crate) end_sample: u64,
     /// `None`: the owner removed the label.
     pub(crate) label: Option<OwnerLabel>,
+    /// Name of the owner's own label. `label` is `uncertain` then.
+    pub(crate) own_label: Option<String>,
     pub(crate) at_ns: i64,
 }
 
@@ -124,7 +127,8 @@ impl Store {
     /// Labels of events that have one, for a new log of labels.
     pub(crate) async fn current_labels(&self) -> Result<Vec<LoggedLabel>, StoreError> {
         self.read(|db| {
-            let sql = "SELECT node, boot_id, start_sample, end_sample, label, labelled_at_ns FROM events \
+            let sql = "SELECT node, boot_id, start_sample, end_sample, label, labelled_at_ns, \
+                       (SELECT name FROM own_labels WHERE own_labels.id = own_label) FROM events \
                        WHERE label IS NOT NULL AND deleted_at_ns IS NULL ORDER BY labelled_at_ns";
             let mut statement = db.prepare(sql)?;
             let rows = statement.query_map([], |row| {
@@ -134,6 +138,7 @@ impl Store {
                     start_sample: row.get::<_, i64>(2)?.cast_unsigned(),
                     end_sample: row.get::<_, i64>(3)?.cast_unsigned(),
                     label: crate::words::optional_word(row, 4)?,
+                    own_label: row.get(6)?,
                     at_ns: row.get(5)?,
                 })
             })?;
@@ -149,10 +154,12 @@ impl Store {
             for logged in &labels {
                 let Some(id) = labelled_event(db, logged)? else { continue };
                 let label = logged.label.map(OwnerLabel::as_str);
-                let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3 WHERE id = ?1";
-                db.execute(sql, params![id, label, label.map(|_| logged.at_ns)])?;
-                let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) VALUES (?1, ?2, ?3)";
-                db.execute(sql, params![id, label, logged.at_ns])?;
+                let own = logged.own_label.as_deref().map(|name| known_or_added(db, name)).transpose()?.flatten();
+                let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3, own_label = ?4 WHERE id = ?1";
+                db.execute(sql, params![id, label, label.map(|_| logged.at_ns), own])?;
+                let sql =
+                    "INSERT INTO event_labels (event_id, label, labelled_at_ns, own_label) VALUES (?1, ?2, ?3, ?4)";
+                db.execute(sql, params![id, label, logged.at_ns, own])?;
                 changed += 1;
             }
             Ok(changed)
@@ -166,12 +173,14 @@ impl Store {
 fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<i64>, StoreError> {
     let sql = "SELECT id FROM events WHERE boot_id = :boot_id \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
-               AND deleted_at_ns IS NULL AND coalesce(label, '') <> coalesce(:label, '') \
+               AND deleted_at_ns IS NULL AND (coalesce(label, '') <> coalesce(:label, '') OR coalesce(:own, '') <> \
+                    coalesce((SELECT name FROM own_labels WHERE own_labels.id = own_label), '')) \
                AND coalesce((SELECT max(labelled_at_ns) FROM event_labels WHERE event_id = events.id), 0) < :at \
                ORDER BY node = :node DESC, min(end_sample, :end) - max(start_sample, :start) DESC LIMIT 1";
     let parameters = named_params! {
         ":node": logged.node, ":boot_id": logged.boot_id.cast_signed(), ":start": logged.start_sample.cast_signed(),
         ":end": logged.end_sample.cast_signed(), ":label": logged.label.map(OwnerLabel::as_str), ":at": logged.at_ns,
+        ":own": logged.own_label,
     };
     let found = db.prepare_cached(sql)?.query_row(parameters, |row| row.get(0));
     Ok(found.optional()?)

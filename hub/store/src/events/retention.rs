@@ -11,6 +11,8 @@
 //! | `events` with a label | [`LABELLED_KEEP_EVENTS`] |
 //! | `events` that a person deleted | [`DELETED_EVENTS`], a week |
 //! | `event_labels` | [`LABEL_CHANGES`], and the last change of each event |
+//! | `reevaluations`, `reevaluated_events` | one a cat, 32 in all with 10,000 events each (`reevaluate.rs`) |
+//! | `own_labels` | 32 ([`MAX_OWN_LABELS`](super::MAX_OWN_LABELS)) |
 //! | `gaps` | `events.keep_count` and `events.keep_days` |
 //! | `watermarks` | eight a node, [`WATERMARKS`] in all |
 //! | `nodes` | [`NODES`], and those that have events, watermarks or remembered boots |

@@ -1,0 +1,134 @@
+//! `/api/v1/own-labels`: labels of the owner's own, next to the contexts.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use hub_base::error::{Code, Error};
+use hub_store::events::{OwnLabel, OwnLabelError};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::json::{Failure, Line, Problem};
+use crate::params::{Body, Id, bad};
+
+pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(rename, remove))
+}
+
+/// A label of the owner's own.
+#[derive(Debug, Serialize, ToSchema)]
+struct OwnLabelAnswer {
+    /// Number of the label. Renaming keeps it.
+    id: i64,
+    /// Its name.
+    #[schema(example = "let me out")]
+    name: String,
+    /// How many events have it.
+    events: u64,
+}
+
+/// The labels of the owner's own.
+#[derive(Debug, Serialize, ToSchema)]
+struct OwnLabelsAnswer {
+    /// By name, at most 32.
+    own_labels: Vec<OwnLabelAnswer>,
+}
+
+/// The name of a label.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct OwnLabelBody {
+    /// 1 to 40 characters in one line. Upper and lower case are the same.
+    #[schema(example = "let me out")]
+    name: String,
+}
+
+impl From<OwnLabel> for OwnLabelAnswer {
+    fn from(OwnLabel { id, name, events }: OwnLabel) -> Self {
+        Self { id, name, events }
+    }
+}
+
+fn failure(error: OwnLabelError) -> Error {
+    let code = match error {
+        OwnLabelError::BadName => return bad(format!("name: {error}")),
+        OwnLabelError::Unknown => Code::NotFound,
+        OwnLabelError::Reserved | OwnLabelError::Taken | OwnLabelError::Full => Code::Conflict,
+    };
+    Error::new(code, error.to_string())
+}
+
+/// Lists the labels of the owner's own.
+#[utoipa::path(
+    get, path = "/api/v1/own-labels", operation_id = "list_own_labels", tag = "events",
+    responses(
+        (status = 200, body = OwnLabelsAnswer),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
+)]
+async fn list(State(app): State<Arc<App>>) -> Result<Line<OwnLabelsAnswer>, Failure> {
+    let own_labels = app.store.own_labels().await?.into_iter().map(OwnLabelAnswer::from).collect();
+    Ok(Line(OwnLabelsAnswer { own_labels }))
+}
+
+/// Adds a label. Events can then be labelled with its name.
+#[utoipa::path(
+    post, path = "/api/v1/own-labels", operation_id = "add_own_label", tag = "events",
+    request_body = OwnLabelBody,
+    responses(
+        (status = 201, body = OwnLabelAnswer, description = "The label is added"),
+        (status = 400, body = Problem, description = "`bad_request`: the name is invalid"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
+        (status = 409, body = Problem, description = "`conflict`: the name is in use, or there are 32 labels"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
+)]
+async fn add(
+    State(app): State<Arc<App>>,
+    Body(body): Body<OwnLabelBody>,
+) -> Result<(StatusCode, Line<OwnLabelAnswer>), Failure> {
+    let label = app.store.add_own_label(&body.name).await?.map_err(failure)?;
+    Ok((StatusCode::CREATED, Line(label.into())))
+}
+
+/// Renames a label. All events with the label have the new name.
+#[utoipa::path(
+    put, path = "/api/v1/own-labels/{id}", operation_id = "rename_own_label", tag = "events",
+    params(("id" = i64, Path, description = "Number of the label")),
+    request_body = OwnLabelBody,
+    responses(
+        (status = 200, body = OwnLabelAnswer, description = "The label is renamed"),
+        (status = 400, body = Problem, description = "`bad_request`: the name is invalid"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
+        (status = 404, body = Problem, description = "`not_found`"),
+        (status = 409, body = Problem, description = "`conflict`: the name is in use"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
+)]
+async fn rename(
+    State(app): State<Arc<App>>,
+    Id(id): Id,
+    Body(body): Body<OwnLabelBody>,
+) -> Result<Line<OwnLabelAnswer>, Failure> {
+    Ok(Line(app.store.rename_own_label(id, &body.name).await?.map_err(failure)?.into()))
+}
+
+/// Removes a label. Events with the label have no label any more.
+#[utoipa::path(
+    delete, path = "/api/v1/own-labels/{id}", operation_id = "remove_own_label", tag = "events",
+    params(("id" = i64, Path, description = "Number of the label")),
+    responses(
+        (status = 204, description = "The label is removed"),
+        (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
+        (status = 404, body = Problem, description = "`not_found`"),
+        (status = 503, body = Problem, description = "`store_unavailable`"),
+    )
+)]
+async fn remove(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Failure> {
+    app.store.remove_own_label(id).await?.map_err(failure)?;
+    Ok(StatusCode::NO_CONTENT)
+}
