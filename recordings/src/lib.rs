@@ -16,6 +16,8 @@ mod error;
 mod format;
 #[cfg(feature = "compressed")]
 mod frames;
+#[cfg(all(test, feature = "opus"))]
+mod fuzz;
 mod input;
 mod note;
 #[cfg(feature = "opus")]
