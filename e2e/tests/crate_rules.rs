@@ -28,7 +28,7 @@ const FLOORS: [(&str, u32); 10] = [
 const FORBIDDEN: [(&str, &str); 2] = [("hub-owner", "hub-nodes"), ("hub", "cat-node")];
 
 /// Libraries, and the only crates that may know them.
-const KNOWN_BY: [(&str, &[&str]); 9] = [
+const KNOWN_BY: [(&str, &[&str]); 10] = [
     ("argon2", &["hub-people"]),
     ("axum", &["hub-gateway"]),
     ("utoipa", &["hub-gateway"]),
@@ -37,6 +37,7 @@ const KNOWN_BY: [(&str, &[&str]); 9] = [
     ("rumqttc-v4-next", &["hub-owner"]),
     ("cpal", &["cat-node"]),
     ("mdns-sd", &["cat-node", "hub-nodes"]),
+    ("ruopus", &["recordings"]),
     ("symphonia", &["recordings"]),
 ];
 

@@ -12,6 +12,9 @@ const HEAD: usize = 64;
 /// Most bytes of tags before an MP3 that are skipped to find its first frame.
 const MAX_TAG_BYTES: usize = 16 << 20;
 
+/// Opus in Ogg, for people.
+pub(crate) const OPUS: &str = "Opus";
+
 /// How the content is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Container {
@@ -23,7 +26,7 @@ pub(crate) enum Container {
     Wave64,
     /// Apple's Core Audio Format with samples that are not compressed.
     Caf,
-    /// What `symphonia` reads: the words for people, and the usual ending of file names.
+    /// What `symphonia` reads, and Opus: the words for people, and the usual ending of file names.
     Compressed(&'static str, &'static str),
 }
 
@@ -101,7 +104,7 @@ fn ogg(page: &[u8]) -> Result<Container, RecordingError> {
     } else if packet.starts_with(b"\x7fFLAC") {
         Ok(Container::Compressed("Ogg FLAC", "oga"))
     } else if packet.starts_with(b"OpusHead") {
-        unsupported("Opus", "opus")
+        Ok(Container::Compressed(OPUS, "opus"))
     } else if packet.starts_with(b"Speex") {
         unsupported("Speex", "spx")
     } else {

@@ -1,9 +1,9 @@
 //! Reads audio files as recorders and programs write them, in pieces, as numbers from -1 to 1.
 //!
 //! [`Wave`] reads WAV and its relatives by a walk of this crate, which tolerates what recorders leave behind. With the
-//! feature `compressed`, `Recording` also reads FLAC, MP3, Ogg Vorbis, AAC, AIFF and other CAF, by `symphonia`. Both
-//! tell the container by the content of the file. They are two types so that a program that uses only the first stays
-//! small even if it is built together with one that uses the second.
+//! feature `compressed`, `Recording` also reads FLAC, MP3, Ogg Vorbis, AAC, AIFF and other CAF, by `symphonia`, and
+//! with the feature `opus` Opus, by `ruopus`. Both tell the container by the content of the file. They are two types so
+//! that a program that uses only the first stays small even if it is built together with one that uses the second.
 
 mod adpcm;
 mod balance;
@@ -16,8 +16,14 @@ mod error;
 mod format;
 #[cfg(feature = "compressed")]
 mod frames;
+#[cfg(all(test, feature = "opus"))]
+mod fuzz;
 mod input;
 mod note;
+#[cfg(feature = "opus")]
+mod ogg;
+#[cfg(feature = "opus")]
+mod opus;
 #[cfg(feature = "compressed")]
 mod recording;
 mod samples;

@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use crate::compressed::Compressed;
-use crate::container::{self, Container};
+use crate::container::{self, Container, OPUS};
 use crate::error::RecordingError;
 use crate::format::Format;
 use crate::input::Input;
 use crate::note::Note;
+#[cfg(feature = "opus")]
+use crate::opus::Opus;
 use crate::wave::Wave;
 
 enum Reader {
     Wave(Box<Wave>),
     Compressed(Box<Compressed>),
+    #[cfg(feature = "opus")]
+    Opus(Box<Opus>),
 }
 
 /// An open recording.
@@ -35,6 +39,12 @@ impl Recording {
     /// See [`RecordingError`].
     pub fn read_from(mut input: Input) -> Result<Self, RecordingError> {
         let reader = match container::tell(&mut input)? {
+            #[cfg(feature = "opus")]
+            Container::Compressed(OPUS, _) => Reader::Opus(Box::new(Opus::open(input)?)),
+            #[cfg(not(feature = "opus"))]
+            Container::Compressed(OPUS, ending) => {
+                return Err(RecordingError::Unsupported { name: OPUS.into(), ending });
+            }
             Container::Compressed(name, _) => Reader::Compressed(Box::new(Compressed::open(input, name)?)),
             container => Reader::Wave(Box::new(Wave::walk(input, container)?)),
         };
@@ -46,6 +56,8 @@ impl Recording {
         match &self.reader {
             Reader::Wave(wave) => wave.format(),
             Reader::Compressed(compressed) => compressed.format(),
+            #[cfg(feature = "opus")]
+            Reader::Opus(opus) => opus.format(),
         }
     }
 
@@ -55,6 +67,8 @@ impl Recording {
         match &self.reader {
             Reader::Wave(wave) => wave.frames(),
             Reader::Compressed(compressed) => compressed.frames(),
+            #[cfg(feature = "opus")]
+            Reader::Opus(opus) => opus.frames(),
         }
     }
 
@@ -62,7 +76,7 @@ impl Recording {
     pub fn notes(&self) -> &[Note] {
         match &self.reader {
             Reader::Wave(wave) => wave.notes(),
-            Reader::Compressed(_) => &[],
+            _ => &[],
         }
     }
 
@@ -71,6 +85,8 @@ impl Recording {
         match &self.reader {
             Reader::Wave(wave) => wave.warnings(),
             Reader::Compressed(compressed) => compressed.warnings(),
+            #[cfg(feature = "opus")]
+            Reader::Opus(opus) => opus.warnings(),
         }
     }
 
@@ -83,6 +99,8 @@ impl Recording {
         match &mut self.reader {
             Reader::Wave(wave) => wave.read(out),
             Reader::Compressed(compressed) => compressed.read(out),
+            #[cfg(feature = "opus")]
+            Reader::Opus(opus) => opus.read(out),
         }
     }
 }
