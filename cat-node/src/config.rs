@@ -133,6 +133,11 @@ pub struct NodeSettings {
     #[arg(long)]
     pub insecure: bool,
 
+    /// Give the sound to whoever may call this node. Without, paired hubs alone get it: programs of this machine do
+    /// not, nor do others with --insecure
+    #[arg(long)]
+    pub listen_live: bool,
+
     /// Format of the log
     #[arg(long, value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -158,6 +163,7 @@ impl Default for NodeSettings {
             state_dir: None,
             announce: true,
             insecure: false,
+            listen_live: true,
             log_format: LogFormat::default(),
         }
     }

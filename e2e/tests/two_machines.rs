@@ -149,6 +149,10 @@ async fn set_up() {
     let nodes = HUB_MACHINE.printed("curl -sS http://localhost:5000/api/v1/nodes");
     assert!(nodes.contains("\"reachable\":true") && !nodes.contains("localhost:50056"), "{nodes}");
 
+    // The node says who listens.
+    let listens = format!("subscriber=\"hub at {HUB}:");
+    until(SOON, "the hub is in the log of the node", async || node.log().contains(&listens).then_some(())).await;
+
     closed_to_strangers();
     by_https().await;
     drop((node, hub));
