@@ -133,6 +133,11 @@ pub struct NodeSettings {
     #[arg(long)]
     pub insecure: bool,
 
+    /// Give the sound to whoever may call this node. Without, paired hubs alone get it: programs of this machine do
+    /// not, nor do others with --insecure
+    #[arg(long)]
+    pub listen_live: bool,
+
     /// Format of the log
     #[arg(long, value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -158,6 +163,7 @@ impl Default for NodeSettings {
             state_dir: None,
             announce: true,
             insecure: false,
+            listen_live: true,
             log_format: LogFormat::default(),
         }
     }
@@ -168,11 +174,23 @@ impl Settings for NodeSettings {
     const PREFIX: &'static str = "MEOWLINK_NODE_";
     const OLD_PREFIX: &'static str = "CAT_NODE_";
 
-    fn check(&self, variables: &Variables) -> Result<(), ConfigError> {
-        let has_key = self.state_dir.is_some() || systemd::state_folder(variables).is_some();
-        // With a key, whoever comes from another machine needs TLS and a pairing.
-        self.addresses().check("listen", self.insecure || has_key)?;
+    fn check(&self, _: &Variables) -> Result<(), ConfigError> {
         check_source(&self.source)
+    }
+
+    fn check_start(&self, variables: &Variables) -> Result<(), ConfigError> {
+        let has_key = self.state_dir.is_some() || systemd::state_folder(variables).is_some();
+        match self.addresses().beyond_loopback() {
+            // With a key, whoever comes from another machine needs TLS and a pairing.
+            Some(address) if !has_key && !self.insecure => {
+                let why = format!(
+                    "{address} is not a loopback address: traffic from other machines is encrypted, and the key for that \
+                     needs a folder. Set state_dir (--state-dir), or listen on loopback, or serve without TLS (--insecure)"
+                );
+                Err(ConfigError::value("listen", why))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn derived(&self, variables: &Variables) -> Vec<Derived> {
@@ -323,7 +341,7 @@ mod tests {
     fn resolve(line: &[&str]) -> Result<NodeSettings, ConfigError> {
         let line = std::iter::once("cat-node").chain(line.iter().copied());
         let flags = <Line as clap::Parser>::try_parse_from(line).unwrap().flags;
-        flags.settings_with(&Variables::default())
+        flags.settings_to_start_with(&Variables::default())
     }
 
     fn resolve_file(text: &str, line: &[&str]) -> Result<NodeSettings, ConfigError> {
@@ -347,17 +365,22 @@ mod tests {
     #[test]
     fn the_example_file_says_what_the_defaults_are() {
         let example = include_str!("../../systemd/cat-node.toml");
-        assert_eq!(resolve_file(example, &["--source", "synthetic"]).unwrap().owner, OwnerUrl::default());
+        let line = ["--source", "synthetic", "--state-dir", "/s"];
+        // What the package sets: all addresses, and nothing else. The program itself begins with loopback.
+        let listen = vec!["0.0.0.0:50056".parse().unwrap(), "[::]:50056".parse().unwrap()];
+        let source = SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true };
+        let state_dir = Some("/s".into());
+        let packaged = NodeSettings { listen, source, state_dir, ..Default::default() };
+        assert_eq!(resolve_file(example, &line).unwrap(), packaged);
+        assert_eq!(NodeSettings::default().addresses(), Listen::Loopback(DEFAULT_PORT));
         // With every setting uncommented it still parses, and each is the default.
         let settings: String = example
             .lines()
             .filter(|line| line.split_once(" = ").is_some_and(|(key, _)| !key.trim_start_matches("# ").contains(' ')))
             .map(|line| format!("{}\n", line.trim_start_matches("# ")))
             .collect();
-        let config = resolve_file(&settings, &["--source", "synthetic"]).unwrap();
-        let listen = vec!["127.0.0.1:50056".parse().unwrap(), "[::1]:50056".parse().unwrap()];
-        let source = SourceSpec::Synthetic { seed: DEFAULT_SEED, vocalisations: true };
-        assert_eq!(config, NodeSettings { listen, source, ..Default::default() });
+        let config = resolve_file(&settings, &line).unwrap();
+        assert_eq!(config, packaged);
         // It has every key but those without a default, and the schema agrees.
         let example: toml::Table = toml::from_str(&settings).unwrap();
         for key in keys::<NodeSettings>()
@@ -446,10 +469,16 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_need_insecure() {
-        let line = ["--source", "synthetic", "--listen", "0.0.0.0:1", "--insecure"];
-        assert!(resolve(&line).is_ok());
-        assert!(resolve(&[&line[..4], &["--insecure=false"]].concat()).is_err());
+    fn other_addresses_need_a_key_or_insecure_to_serve_and_nothing_to_be_shown() {
+        let line = ["--source", "synthetic", "--listen", "0.0.0.0:1"];
+        for more in [&["--insecure"][..], &["--state-dir", "/s"]] {
+            assert!(resolve(&[&line[..], more].concat()).is_ok(), "{more:?}");
+        }
+        let error = resolve(&[&line[..], &["--insecure=false"]].concat()).unwrap_err().to_string();
+        assert!(error.contains("--state-dir"), "{error}");
+        // Others than the service read its file too: `cat-node config show`, `cat-node record`.
+        let flags = <Line as clap::Parser>::try_parse_from([&["cat-node"], &line[..]].concat()).unwrap().flags;
+        assert!(flags.settings_with(&Variables::default()).is_ok());
     }
 
     #[test]

@@ -18,5 +18,6 @@ pub mod run;
 pub mod service;
 pub mod source;
 pub mod status;
+pub mod subscribers;
 pub mod tape;
 pub mod watch;

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
     };
     match cli.command() {
-        Command::Serve(flags) => serve(flags.settings()),
+        Command::Serve(flags) => serve(flags.settings_to_start()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
         Command::Listen(args) => show(&args),

@@ -7,6 +7,7 @@ use daemon::shutdown::CancellationToken;
 
 use crate::owner::Owner;
 use crate::status::Status;
+use crate::subscribers::Subscribers;
 use crate::tape::Tape;
 
 /// A running node.
@@ -18,6 +19,8 @@ pub struct Node {
     pub key: Option<Arc<Key>>,
     /// Whom `CallCat` notifies.
     pub owner: Owner,
+    /// Who may have its sound.
+    pub subscribers: Subscribers,
     /// The captured audio.
     pub tape: Arc<Tape>,
     /// State and counters of the source.

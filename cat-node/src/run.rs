@@ -34,6 +34,7 @@ use crate::owner::Owner;
 use crate::pairing::{Pairing, SERVICE_PATH};
 use crate::service::CatService;
 use crate::status::Status;
+use crate::subscribers::Subscribers;
 use crate::tape::Tape;
 use crate::watch;
 
@@ -109,7 +110,8 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let commands = commands.and_then(|(folder, pairing)| accept_commands(folder, pairing, stop.clone()));
     let (health, health_service) = health_reporter();
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
-    let node = Arc::new(Node { cat: config.cat.clone(), key, owner, tape, status, stop: stop.clone() });
+    let subscribers = Subscribers::new(config.listen_live, pairing.clone());
+    let node = Arc::new(Node { cat: config.cat.clone(), key, owner, subscribers, tape, status, stop: stop.clone() });
     let meter = metrics::meter(Arc::clone(&node));
     let service = CatServer::new(CatService::new(node))
         .max_decoding_message_size(grpc::MAX_REQUEST_BYTES)

@@ -21,6 +21,7 @@ use proto::{
 use tonic::{Request, Response, Status};
 
 use crate::node::Node;
+use crate::subscribers::Visit;
 use listen::Subscription;
 use stream::ResponseStream;
 
@@ -53,6 +54,11 @@ impl CatService {
             analyses: Quota::new(MAX_ANALYSES, MAX_PER_ADDRESS),
         }
     }
+
+    /// The caller begins to get sound, if it may.
+    fn begin<T>(&self, request: &Request<T>, call: &'static str) -> Result<Visit, Status> {
+        self.node.subscribers.begin(request.extensions().get(), request.remote_addr(), call)
+    }
 }
 
 #[tonic::async_trait]
@@ -75,14 +81,17 @@ impl Cat for CatService {
         request: Request<AnalyzeCatSoundRequest>,
     ) -> Result<Response<Self::AnalyzeCatSoundStream>, Status> {
         let permit = permit(&self.analyses, request.remote_addr(), "analyses")?;
-        Ok(Response::new(analyze::stream(Arc::clone(&self.node), request.into_inner(), permit)))
+        let with_audio = request.get_ref().with_audio;
+        let visit = with_audio.then(|| self.begin(&request, "AnalyzeCatSound")).transpose()?;
+        Ok(Response::new(analyze::stream(Arc::clone(&self.node), request.into_inner(), visit, permit)))
     }
 
     async fn listen(&self, request: Request<ListenRequest>) -> Result<Response<Self::ListenStream>, Status> {
         let peer = request.remote_addr();
         let subscription = Subscription::of(request.get_ref())?;
         let permit = permit(&self.subscribers, peer, "subscribers")?;
-        Ok(Response::new(listen::stream(Arc::clone(&self.node), subscription, peer, permit)))
+        let visit = self.begin(&request, "Listen")?;
+        Ok(Response::new(listen::stream(Arc::clone(&self.node), subscription, peer, visit, permit)))
     }
 
     async fn describe(&self, request: Request<DescribeRequest>) -> Result<Response<DescribeResponse>, Status> {

@@ -21,7 +21,9 @@ use daemon::tls::{Policy, TlsClient, TlsServer};
 use hyper_util::rt::TokioIo;
 use proto::cat_client::CatClient;
 use proto::pairing_client::PairingClient;
-use proto::{DescribeRequest, ListenRequest, PairingBeginRequest, PairingConfirmRequest};
+use proto::{
+    AnalyzeCatSoundRequest, Cursor, DescribeRequest, ListenRequest, PairingBeginRequest, PairingConfirmRequest,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code as Grpc, Status};
@@ -55,14 +57,19 @@ impl Drop for Node {
 
 impl Node {
     async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, |_| {}).await
+    }
+
+    async fn start_with(folder: &Path, change: impl FnOnce(&mut NodeSettings)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let settings = NodeSettings {
+        let mut settings = NodeSettings {
             source: SourceSpec::Synthetic { seed: 1, vocalisations: true },
             cat: "Tom".into(),
             state_dir: Some(folder.to_owned()),
             ..NodeSettings::default()
         };
+        change(&mut settings);
         tokio::spawn(run(settings, vec![listener], stop.clone()));
         let node = Self { address, folder: folder.to_owned(), stop };
         within("the node runs", async {
@@ -249,4 +256,36 @@ async fn pairing_needs_tls() {
     assert_eq!(refused.code(), Grpc::Unauthenticated);
     // A program of this machine calls the rest as before.
     assert_eq!(CatClient::new(plain).describe(DescribeRequest::default()).await.unwrap().into_inner().cat_name, "Tom");
+}
+
+#[tokio::test]
+async fn without_live_listening_paired_hubs_alone_get_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = key();
+    let node = Node::start_with(folder.path(), |settings| settings.listen_live = false).await;
+    let plain = Endpoint::from_shared(format!("http://{}", node.address)).unwrap().connect().await.unwrap();
+    let mut program = CatClient::new(plain);
+    let refused = [
+        program.listen(ListenRequest::default()).await.unwrap_err(),
+        // The tape is no way around it.
+        program.listen(ListenRequest { from: Some(Cursor::default()), ..ListenRequest::default() }).await.unwrap_err(),
+        program
+            .analyze_cat_sound(AnalyzeCatSoundRequest { with_audio: true, ..AnalyzeCatSoundRequest::default() })
+            .await
+            .unwrap_err(),
+    ];
+    for status in refused {
+        assert!(status.code() == Grpc::PermissionDenied && status.message().contains("listen_live"), "{status:?}");
+    }
+    // What is not sound is there as before, for clients of the original system too.
+    assert_eq!(program.describe(DescribeRequest::default()).await.unwrap().into_inner().cat_name, "Tom");
+    let mut words = program.analyze_cat_sound(AnalyzeCatSoundRequest::default()).await.unwrap().into_inner();
+    assert_eq!(within("a message", words.message()).await.unwrap().unwrap().audio, []);
+
+    let code = node.code().await;
+    pair(node.address, &hub, node.key(), &code).await.unwrap();
+    let tls = TlsClient::new(Arc::clone(&hub), vec![node.key()]).unwrap();
+    let mut client = CatClient::new(channel(node.address, tls).await);
+    let mut stream = client.listen(ListenRequest::default()).await.unwrap().into_inner();
+    within("a frame", stream.message()).await.unwrap().unwrap();
 }

@@ -11,6 +11,7 @@ use cat_node::node::Node;
 use cat_node::owner::Owner;
 use cat_node::service::CatService;
 use cat_node::status::Status;
+use cat_node::subscribers::Subscribers;
 use cat_node::tape::{FRAME_BYTES, Tape};
 use daemon::shutdown::CancellationToken;
 use proto::cat_client::CatClient;
@@ -43,6 +44,7 @@ impl Taping {
             cat: "Tom".into(),
             key: None,
             owner: Owner::new("http://127.0.0.1:1".parse().unwrap(), DEADLINE).unwrap(),
+            subscribers: Subscribers::new(true, None),
             tape: Arc::clone(&tape),
             status: Arc::new(Status::new("synthetic")),
             stop: CancellationToken::new(),

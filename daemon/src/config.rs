@@ -57,6 +57,16 @@ pub trait Settings:
     /// Names the key.
     fn check(&self, variables: &Variables) -> Result<(), ConfigError>;
 
+    /// Checks what only the process needs that serves, such as a folder that systemd gives to the service alone. Other
+    /// commands read the same file without it.
+    ///
+    /// # Errors
+    /// Names the key.
+    fn check_start(&self, variables: &Variables) -> Result<(), ConfigError> {
+        let _ = variables;
+        Ok(())
+    }
+
     /// The values that the program works out for keys that are unset, for `config show`.
     fn derived(&self, variables: &Variables) -> Vec<Derived> {
         let _ = variables;

@@ -35,6 +35,12 @@ impl Listen {
         Some(Derived { key, value, from: "the loopback addresses of this machine".into() })
     }
 
+    /// The first address that other machines can reach. `None`: all are loopback addresses.
+    pub fn beyond_loopback(&self) -> Option<SocketAddr> {
+        let Self::At(addresses) = self else { return None };
+        addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()).copied()
+    }
+
     /// Checks that all addresses are loopback ones, unless the user allows others (`insecure`). `key` is the config key
     /// of the addresses.
     ///
@@ -60,17 +66,11 @@ impl Listen {
     /// Starts to listen on the addresses. `key` is their config key, for the error.
     ///
     /// # Errors
-    /// Names the address that could not be bound. [`Listen::Loopback`] tolerates a loopback address that the machine
-    /// does not have, if it has the other.
+    /// Names the address that could not be bound. A machine without IPv6 (or IPv4) is tolerated where both families are
+    /// asked for at one port: by [`Listen::Loopback`], and by 0.0.0.0 together with `[::]`.
     pub async fn bind(&self, key: &str) -> Result<Vec<TcpListener>, BindError> {
         match self {
-            Self::At(addresses) => {
-                let mut listeners = Vec::with_capacity(addresses.len());
-                for address in addresses {
-                    listeners.push(bind_one(key, *address, has_v4_twin(address, addresses))?);
-                }
-                Ok(listeners)
-            }
+            Self::At(addresses) => bind_all(addresses, |address, only_v6| bind_one(key, address, only_v6)),
             Self::Loopback(port) => {
                 let v4 = bind_one(key, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), *port), false);
                 let v6 = bind_one(key, SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), *port), false);
@@ -121,6 +121,36 @@ fn has_v4_twin(address: &SocketAddr, all: &[SocketAddr]) -> bool {
     address.is_ipv6()
         && address.ip().is_unspecified()
         && all.iter().any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+/// Whether `address` means all addresses of its family, and those of the other family are configured at its port too.
+fn has_twin(address: &SocketAddr, all: &[SocketAddr]) -> bool {
+    let is_twin = |other: &SocketAddr| {
+        other.ip().is_unspecified() && other.is_ipv4() != address.is_ipv4() && other.port() == address.port()
+    };
+    address.ip().is_unspecified() && all.iter().any(is_twin)
+}
+
+/// Binds all addresses by `bind`, which is told whether IPv4 is left to another socket.
+fn bind_all<T>(
+    addresses: &[SocketAddr],
+    bind: impl Fn(SocketAddr, bool) -> Result<T, BindError>,
+) -> Result<Vec<T>, BindError> {
+    let (mut listeners, mut missing) = (Vec::with_capacity(addresses.len()), None);
+    for address in addresses {
+        match bind(*address, has_v4_twin(address, addresses)) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.family_is_missing() && has_twin(address, addresses) => {
+                warn!(%error, "listening without this family of addresses");
+                missing = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
 }
 
 fn bind_one(key: &str, address: SocketAddr, only_v6: bool) -> Result<TcpListener, BindError> {
@@ -181,6 +211,25 @@ mod tests {
             }
         }
         panic!("{errors:?}");
+    }
+
+    #[test]
+    fn machine_without_one_family_listens_by_the_other() {
+        // What a kernel without IPv6 says.
+        let without_v6 = |address: SocketAddr, _| {
+            let error = std::io::Error::from_raw_os_error(97);
+            if address.is_ipv4() { Ok(address) } else { Err(BindError { key: "http".into(), address, error }) }
+        };
+        let bound = |addresses: &[&str]| {
+            let addresses: Vec<SocketAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            bind_all(&addresses, without_v6).map_err(|error| error.to_string())
+        };
+        assert_eq!(bound(&["0.0.0.0:5000", "[::]:5000"]), Ok(vec!["0.0.0.0:5000".parse().unwrap()]));
+        // Whoever asks for an address of IPv6 without IPv4 at its port gets it, or an error.
+        for addresses in [&["[::]:5000"][..], &["0.0.0.0:5000", "[::]:5001"], &["0.0.0.0:5000", "[fd00::7]:5000"]] {
+            let error = bound(addresses).unwrap_err();
+            assert!(error.starts_with("http: cannot listen on ["), "{error}");
+        }
     }
 
     #[tokio::test]

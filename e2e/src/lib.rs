@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod fakes;
 pub mod http;
 pub mod hub;
+pub mod namespaces;
 pub mod node;
 pub mod ports;
 pub mod wait;

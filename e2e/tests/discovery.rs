@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
 use std::future::Future;
-use std::io::Write;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use e2e::binaries::binaries;
 use e2e::daemon::{Daemon, Signal};
 use e2e::http;
 use e2e::hub::{Addresses, Hub, Surroundings};
+use e2e::namespaces;
 use e2e::ports;
 use e2e::wait::until;
 use mdns_sd::{ServiceDaemon, ServiceInfo};
@@ -20,9 +20,6 @@ use proto::owner_client::OwnerClient;
 use proto::{CatRequest, NotifyRequest};
 use serde_json::Value;
 use tonic::transport::Channel;
-
-/// Set in the second process.
-const INSIDE: &str = "MEOWLINK_TEST_NETWORK";
 
 /// How long the test waits. Announcements, reconnections and time-outs take seconds each, so this is ample.
 const SOON: Duration = Duration::from_secs(120);
@@ -50,41 +47,7 @@ fn closed_node_waits_for_its_code_and_is_paired() {
 
 /// Runs a test in a process of its own, in new namespaces. `name` is the name of the test.
 fn on_own_network<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
-    if std::env::var_os(INSIDE).is_some() {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        return runtime.block_on(test());
-    }
-    let own_network = || {
-        let mut command = Command::new("unshare");
-        if !rustix::process::geteuid().is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
-        command.args(["--net", "--uts"]);
-        command
-    };
-    match own_network().args(["sh", "-c", NETWORK]).output() {
-        Ok(tried) if tried.status.success() => {}
-        tried => {
-            let why =
-                tried.map_or_else(|error| error.to_string(), |tried| String::from_utf8_lossy(&tried.stderr).into());
-            // Bypasses the test harness, which hides the output of passing tests. The summary counts the second line.
-            let skipped = format!(
-                "\nSKIPPED: discovery: cannot create a network namespace: {why}\n0 passed, 0 failed, 1 skipped\n"
-            );
-            return std::io::stderr().write_all(skipped.as_bytes()).unwrap();
-        }
-    }
-    // The binaries are built here, because cargo may not work in the new namespaces.
-    let folder = binaries().hub.parent().unwrap();
-    let inside = own_network()
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .env("MEOWLINK_BINARIES", folder)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&inside.stdout) + String::from_utf8_lossy(&inside.stderr);
-    assert!(inside.status.success() && said.contains("1 passed"), "{said}");
+    namespaces::inside(name, &["--net", "--uts"], NETWORK, test);
 }
 
 /// Fake nodes that one machine announces.

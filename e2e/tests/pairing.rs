@@ -79,6 +79,11 @@ async fn node_is_paired_heard_over_tls_and_removed() {
     // The node ends it: the hub is refused. It is paired again by a new code.
     printed(cat_node, &["forget", hub_key, "--state-dir", folder]);
     becomes(&hub, &node.url(), false).await;
+    // Its log says who listened.
+    let log = node.daemon.log();
+    for end in ["subscriber connected", "subscriber disconnected"] {
+        assert!(log.lines().any(|line| line.contains(end) && line.contains(" at 127.0.0.1:")), "{end}: {log}");
+    }
     let shown = printed(cat_node, &["pair", "--state-dir", folder]);
     printed(hub_program, &["pair", shown.lines().next().unwrap(), &host, "--data-dir", &data]);
     becomes(&hub, &node.url(), true).await;

@@ -50,7 +50,7 @@ fn own(data_dir: &Path) -> Result<String, CertificateError> {
     let Some(authority) = Authority::read(data_dir)? else {
         return Ok(
             "The gateway has no certificate yet. It makes one when it first listens beyond loopback, for example \
-                   with http = [\"0.0.0.0:5000\"].\n"
+                   with http = [\"0.0.0.0:5000\", \"[::]:5000\"].\n"
                 .to_owned(),
         );
     };

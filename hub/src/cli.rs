@@ -584,6 +584,7 @@ mod tests {
     use hub_base::role::Role;
 
     use super::*;
+    use crate::config::port;
 
     fn serve(args: &[&str]) -> ServeArgs {
         match Cli::try_parse_from([&["hub"], args].concat()).unwrap().command() {
@@ -772,5 +773,18 @@ mod tests {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/hub.toml");
         let config = config(&["--config", file.to_str().unwrap(), "--data-dir", "/d"]).unwrap();
         assert_eq!(config.roles(), Role::ALL);
+        // What the package sets: other machines reach the services that have TLS there, and no others.
+        let all = |port: u16| {
+            Listen::At([format!("0.0.0.0:{port}"), format!("[::]:{port}")].map(|at| at.parse().unwrap()).to_vec())
+        };
+        let packaged = HubSettings {
+            http: config.http.clone(),
+            owner: config.owner.clone(),
+            data_dir: Some("/d".into()),
+            ..HubSettings::default()
+        };
+        assert_eq!(config, packaged);
+        assert_eq!(config.addresses(Role::Gateway), all(port::HTTP));
+        assert_eq!(config.addresses(Role::Owner), all(port::OWNER));
     }
 }

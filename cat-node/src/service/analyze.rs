@@ -13,6 +13,7 @@ use tonic::Status;
 use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
 use crate::node::Node;
+use crate::subscribers::Visit;
 use crate::tape::Want;
 use crate::tape::reader::Reader;
 
@@ -32,6 +33,7 @@ const GRACE: Duration = Duration::from_millis(200);
 pub(super) fn stream(
     node: Arc<Node>,
     request: AnalyzeCatSoundRequest,
+    visit: Option<Visit>,
     permit: Permit,
 ) -> ResponseStream<AnalyzeCatSoundResponse> {
     let reader = Reader::live(&node.tape);
@@ -44,6 +46,7 @@ pub(super) fn stream(
         messages: Messages::new(&node, Encoding::PcmS16le),
         request,
         node,
+        _visit: visit,
         _permit: permit,
     };
     Box::pin(stream::unfold(Some(analysis), |analysis| async {
@@ -67,6 +70,7 @@ struct Analysis {
     sent: u64,
     samples: Vec<i16>,
     messages: Messages,
+    _visit: Option<Visit>,
     _permit: Permit,
 }
 

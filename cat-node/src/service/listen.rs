@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use super::stream::{ResponseStream, stopping};
 use super::wire::Messages;
 use crate::node::Node;
+use crate::subscribers::Visit;
 use crate::tape::reader::Reader;
 use crate::tape::{Piece, Want};
 
@@ -56,9 +57,10 @@ pub(super) fn stream(
     node: Arc<Node>,
     subscription: Subscription,
     peer: Option<SocketAddr>,
+    visit: Visit,
     permit: Permit,
 ) -> ResponseStream<ListenResponse> {
-    let subscriber = Subscriber::new(node, subscription, peer, permit);
+    let subscriber = Subscriber::new(node, subscription, peer, visit, permit);
     Box::pin(stream::unfold(Some(subscriber), |subscriber| async {
         let mut subscriber = subscriber?;
         match subscriber.next().await {
@@ -79,11 +81,18 @@ struct Subscriber {
     first: Option<Gap>,
     peer: Option<SocketAddr>,
     slow_log: Quiet,
+    _visit: Visit,
     _permit: Permit,
 }
 
 impl Subscriber {
-    fn new(node: Arc<Node>, subscription: Subscription, peer: Option<SocketAddr>, permit: Permit) -> Self {
+    fn new(
+        node: Arc<Node>,
+        subscription: Subscription,
+        peer: Option<SocketAddr>,
+        visit: Visit,
+        permit: Permit,
+    ) -> Self {
         let boot_id = node.tape.boot_id();
         let (reader, first) = match subscription.from {
             None => (Reader::live(&node.tape), None),
@@ -102,7 +111,7 @@ impl Subscriber {
             }
         };
         node.status.counters.subscribers.fetch_add(1, Ordering::Relaxed);
-        debug!(?peer, from = reader.cursor(), behind = reader.behind(), "subscriber connected");
+        debug!(?peer, from = reader.cursor(), behind = reader.behind(), "subscription begins");
         Self {
             reader,
             want: Want::whole(subscription.frames),
@@ -112,6 +121,7 @@ impl Subscriber {
             peer,
             slow_log: Quiet::new(LOG_PERIOD),
             node,
+            _visit: visit,
             _permit: permit,
         }
     }
@@ -150,6 +160,6 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.node.status.counters.subscribers.fetch_sub(1, Ordering::Relaxed);
-        debug!(peer = ?self.peer, at = self.reader.cursor(), "subscriber disconnected");
+        debug!(peer = ?self.peer, at = self.reader.cursor(), "subscription ends");
     }
 }

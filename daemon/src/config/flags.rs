@@ -61,6 +61,25 @@ impl<S: Settings, P: Selection> Flags<S, P> {
         Ok(loaded.settings)
     }
 
+    /// Like [`Flags::settings`], for the process that serves: [`Settings::check_start`] counts too.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn settings_to_start(&self) -> Result<S, ConfigError> {
+        self.settings_to_start_with(&Variables::of_process())
+    }
+
+    /// Like [`Flags::settings_to_start`], with these environment variables instead of those of the process.
+    ///
+    /// # Errors
+    /// Names the file, variable or flag that is wrong.
+    pub fn settings_to_start_with(&self, variables: &Variables) -> Result<S, ConfigError> {
+        let loaded = self.load_with(variables)?;
+        loaded.check(variables)?;
+        loaded.checked(loaded.settings.check_start(variables))?;
+        Ok(loaded.settings)
+    }
+
     /// Merges the layers: defaults, file, environment, flags.
     ///
     /// # Errors

@@ -389,13 +389,19 @@ impl Nodes {
         }
     }
 
-    /// The node of the hub that a node which answers only after it is paired is already: a paired one with its key, or
-    /// a configured one at its URL.
+    /// The node of the hub that a node which answers only after it is paired is already: a paired one with its key, a
+    /// configured one at its URL, or one of this machine, which is heard without a pairing and has proved its id.
     fn known_as_closed(&self, node: &Node) -> Option<Node> {
         let is_at_home = |entry: &Node| entry.url() == node.url();
         let has_key = |entry: &Node| entry.paired_key().is_some() && entry.paired_key() == node.id();
         let answers = |entry: &Node| is_at_home(entry) || entry.recent_description().is_some();
-        self.iter().find(|entry| has_key(entry) && answers(entry) || is_at_home(entry) && !entry.is_discovered())
+        let is_heard = |entry: &Node| {
+            let has_its_id = entry.id().is_some() && entry.id() == node.id();
+            has_its_id && !entry.is_discovered() && entry.recent_description().is_some()
+        };
+        self.iter().find(|entry| {
+            has_key(entry) && answers(entry) || is_at_home(entry) && !entry.is_discovered() || is_heard(entry)
+        })
     }
 
     /// Of the waiting nodes that were announced as `service`, only those with these keys are there still.

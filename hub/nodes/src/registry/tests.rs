@@ -390,6 +390,20 @@ async fn closed_node_waits_for_its_code_and_is_dialled_where_it_was_announced() 
 }
 
 #[tokio::test]
+async fn node_of_this_machine_does_not_wait_for_a_code_under_its_own_name() {
+    let nodes = nodes(&[(None, "http://localhost:50056")]);
+    let closed = |spki: &[u8]| {
+        let node = Node::needing_code("http://attic.local:50056".to_owned(), NodeId::of_spki(spki)).unwrap();
+        nodes.receive(node, "attic")
+    };
+    // It listens on all addresses: without TLS on loopback, for paired hubs elsewhere.
+    answer_as(&nodes.get("http://localhost:50056").unwrap(), 7, Some(b"attic"));
+    assert!(matches!(closed(b"attic"), Received::Known(_)));
+    assert_eq!(nodes.waiting(), []);
+    assert!(matches!(closed(b"another"), Received::Waits(true)));
+}
+
+#[tokio::test]
 async fn what_has_the_key_of_a_paired_node_is_not_heard_in_plain() {
     let nodes = nodes(&[(None, "http://one:1"), (None, "http://two:1")]);
     let (one, two) = (nodes.get("http://one:1").unwrap(), nodes.get("http://two:1").unwrap());
