@@ -19,8 +19,11 @@ use crate::worker::{AnalysedNode, Work};
 /// Gives each node its ear and its subscriber.
 pub(super) struct Joiner {
     pub(super) nodes: Nodes,
-    /// The first this many nodes are listened to.
-    pub(super) joined: usize,
+    /// The nodes that are listened to. A node that is paired takes the place of the one at its URL, so places in the
+    /// list do not tell.
+    pub(super) joined: Vec<Node>,
+    /// How many nodes were ever listened to.
+    pub(super) count: usize,
     pub(super) settings: Settings,
     pub(super) clips: ClipsConfig,
     pub(super) store: Store,
@@ -36,7 +39,8 @@ impl Joiner {
     pub(super) async fn follow(mut self) {
         let mut nodes = self.nodes.watch();
         loop {
-            let next = nodes.borrow_and_update().get(self.joined).cloned();
+            let is_new = |node: &&Node| !node.is_dismissed() && !self.joined.iter().any(|known| known.is(node));
+            let next = nodes.borrow_and_update().iter().find(is_new).cloned();
             if let Some(node) = next {
                 self.join(node).await;
                 continue;
@@ -50,9 +54,11 @@ impl Joiner {
 
     /// Starts to listen to the next node, until the stop or until the node is dismissed.
     pub(super) async fn join(&mut self, node: Node) {
+        self.joined.retain(|known| !known.is_dismissed());
+        self.joined.push(node.clone());
         let watched = self.live.add(node.url().to_owned());
         let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, None);
-        let number = self.joined;
+        let number = self.count;
         let work = self.queues[number % self.queues.len()].clone();
         let analysed = AnalysedNode::new(node.clone(), watched.clone(), ear);
         // An error means that the analysis has ended. The subscriber will notice that too.
@@ -92,6 +98,6 @@ impl Joiner {
                 }
             }
         });
-        self.joined += 1;
+        self.count += 1;
     }
 }

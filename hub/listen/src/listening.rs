@@ -67,7 +67,8 @@ impl Listening {
         let subscribers = TaskTracker::new();
         let mut joiner = Joiner {
             nodes: nodes.clone(),
-            joined: 0,
+            joined: Vec::new(),
+            count: 0,
             settings: settings.clone(),
             clips: clips_config,
             store,

@@ -250,6 +250,11 @@ impl Node {
         self.inner.dismissed.is_cancelled()
     }
 
+    /// Whether both are one node of the list, and not two that have one URL.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     /// Waits until the hub stops using the node.
     pub async fn dismissed(&self) {
         self.inner.dismissed.cancelled().await;

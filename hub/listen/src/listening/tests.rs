@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::identity::Key;
+use daemon::tls::TlsClient;
 use hub_base::clock::{Clock, Reading};
 use hub_nodes::Node;
 use hub_nodes::address::NodeConfig;
@@ -432,6 +433,28 @@ async fn node_that_is_found_later_is_listened_to_from_where_it_was_last_heard() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn node_that_is_paired_under_its_own_url_is_listened_to() {
+    let fake = FakeNode::with(vec![0; MINUTE / 60]);
+    let (dir, address) = (tempfile::tempdir().unwrap(), fake.serve().await);
+    let url = format!("http://{address}");
+    let hub = Hub::start(dir.path(), address).await;
+    hub.heard(50).await;
+    let before = hub.listening.live().nodes()[0].clone();
+    let (own, theirs) = (Arc::new(Key::generate().unwrap().0), Key::generate().unwrap().0.id());
+    let paired = |url: &str, cat: Option<&str>| {
+        let tls = TlsClient::new(Arc::clone(&own), vec![theirs.into()]).unwrap();
+        Node::paired(url.to_owned(), cat, theirs, tls).ok()
+    };
+    hub.nodes.set_paired(std::slice::from_ref(&url), paired).unwrap();
+    until("the paired node is listened to in place of the other", || async {
+        let nodes = hub.listening.live().nodes();
+        matches!(&nodes[..], [now] if now.name() == url && !Arc::ptr_eq(now, &before))
+    })
+    .await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn node_under_a_second_name_is_not_heard_twice() {
     let node = FakeNode::with(vec![0; MINUTE / 60]);
     let (dir, address, second) = (tempfile::tempdir().unwrap(), node.serve().await, node.serve().await);
@@ -644,7 +667,8 @@ async fn stranger_at_the_address_of_a_discovered_node_is_not_heard_and_not_remem
 
 #[tokio::test(flavor = "multi_thread")]
 async fn event_that_is_under_way_when_its_node_is_forgotten_is_stored_at_once() {
-    let audio = room(12, MINUTE);
+    // The first event from here on lasts long enough to be one without what follows.
+    let audio = room(12, MINUTE).split_off(6 * 16_000);
     let truth = heard_in_one_go(0xB007, &audio);
     let (first, found) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(audio));
     // The tape ends before the post-roll of the first event is complete.
