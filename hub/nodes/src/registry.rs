@@ -459,6 +459,11 @@ impl Nodes {
         }
     }
 
+    /// Forgets an id whose key is lost: it counts at no URL any more.
+    pub fn forget_id(&self, id: &str) {
+        self.lobby().forget_id(id);
+    }
+
     /// Drops a waiting node, and does not let it wait again until the hub stops. A discovered node with this key that
     /// the hub listens to is dismissed.
     pub fn refuse(&self, key: &str) {
