@@ -247,17 +247,21 @@ impl Admission {
 
     /// Makes the paired nodes those that the store has.
     async fn follow_pairings(&self) -> Result<(), StoreError> {
-        let Some(pairing) = &self.pairing else { return Ok(()) };
         let paired = self.store.paired_nodes().await?;
-        pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
+        if let Some(pairing) = &self.pairing {
+            pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
+        }
         let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
         let make = |url: &str, cat: Option<&str>| {
             let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
             let id = expected.to_string().parse().ok()?;
-            let tls = TlsClient::new(Arc::clone(&pairing.key), vec![expected]);
-            let node = tls
-                .map_err(|error| error.to_string())
-                .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string()));
+            let node = match &self.pairing {
+                Some(pairing) => TlsClient::new(Arc::clone(&pairing.key), vec![expected])
+                    .map_err(|error| error.to_string())
+                    .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string())),
+                // Listed with the reason: a person would otherwise miss them without a word.
+                None => Node::paired_without_key(url.to_owned(), cat, id).map_err(|error| error.to_string()),
+            };
             node.inspect_err(|error| warn!(node = url, %error, "a paired node cannot be called")).ok()
         };
         // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
@@ -778,6 +782,24 @@ mod tests {
         announce(&after.nodes, KITCHEN, old.serve().await).await;
         assert!(after.nodes.get(KITCHEN).is_none());
         assert_eq!(after.nodes.waiting().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn hub_without_a_key_lists_its_paired_nodes_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = admission(dir.path(), &[]).await;
+        // What answers there without TLS is not called.
+        let url = format!("http://{}", FakeNode::with(vec![]).serve().await);
+        let id = Key::generate().unwrap().0.id().to_string();
+        own.store.pair_node(PairedNode { url: url.clone(), node_id: id.clone(), key: id }).await.unwrap();
+        own.read_again().await.unwrap();
+        let node = own.nodes.get(&url).expect("it is listed");
+        let error = node.describe().await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable(hub_base::error::Who::Node));
+        assert!(error.message.contains("the hub has no usable key"), "{}", error.message);
+        assert!(node.is_paired() && node.recent_description().is_none());
+        assert_eq!(own.forget(&url).await.unwrap().url, url);
+        assert!(own.nodes.get(&url).is_none());
     }
 
     #[tokio::test]
