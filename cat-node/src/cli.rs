@@ -69,9 +69,19 @@ pub struct SocketArgs {
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 
+    /// The service cat-node@NAME, if several nodes run on this machine
+    #[arg(long, value_name = "NAME", conflicts_with = "socket", value_parser = instance)]
+    pub instance: Option<String>,
+
     /// The state folder, over the config file.
     #[command(flatten)]
     pub settings: Flags<NodeSettings, StateFlags>,
+}
+
+/// The name of an instance of the service: a part of the name of a folder.
+fn instance(name: &str) -> Result<String, String> {
+    let is_name = !name.is_empty() && !name.contains('/');
+    if is_name { Ok(name.to_owned()) } else { Err("give the NAME of cat-node@NAME".into()) }
 }
 
 /// Options of `cat-node forget`.
@@ -234,6 +244,8 @@ mod tests {
             "cat-node record a.wav --seconds 1 --tape-bytes 64000",
             "cat-node config",
             "cat-node purr",
+            "cat-node pair --instance a/b",
+            "cat-node pair --instance a --socket /s",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -1,7 +1,9 @@
 //! Commands to the running node, over a Unix socket: `cat-node pair`, `cat-node hubs` and `cat-node forget`.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use daemon::cause::cause;
@@ -15,10 +17,13 @@ use crate::pairing::Pairing;
 /// Version of the lines. A node that knows another version answers with an error.
 const VERSION: u32 = 1;
 
-/// The runtime folder of the service of the Debian package.
-const SERVICE_FOLDER: &str = "/run/cat-node";
+/// The folder of the runtime folders of services.
+const RUN: &str = "/run";
 
-/// How the state folders of `cat-node@NAME` begin.
+/// The runtime folder of the service of the Debian package, in [`RUN`].
+const SERVICE: &str = "cat-node";
+
+/// How the state folders and the runtime folders of `cat-node@NAME` begin.
 const INSTANCE: &[u8] = b"cat-node-";
 
 /// What a client sends.
@@ -61,6 +66,9 @@ pub enum Answer {
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
+    /// Several nodes run on this machine.
+    #[error("several cat-nodes run on this machine; say which one you mean: {}", .0.join(", "))]
+    Several(Vec<String>),
     /// No node listens there.
     #[error("no cat-node runs at {}: start it, or name its socket with --socket or its state folder with --state-dir", .0.display())]
     NoNode(PathBuf),
@@ -83,18 +91,67 @@ pub fn place_of_node(variables: &Variables, state_folder: &Path) -> PathBuf {
 /// Where a command looks for the socket: in the given state folder, else in the runtime folder of the service. The
 /// service `cat-node@NAME` has its state in `/var/lib/cat-node-NAME` and its socket in `/run/cat-node-NAME`.
 pub fn place_of_client(state_folder: Option<&Path>) -> PathBuf {
-    let service = Path::new(SERVICE_FOLDER).join(SOCKET);
+    let service = Path::new(RUN).join(SERVICE).join(SOCKET);
     // A folder that this user may not look into counts as one with a socket: connecting says what is wrong.
     let is_there = |socket: &Path| socket.try_exists().unwrap_or(true);
     // One of several nodes of this machine: a command for it must not reach another one.
     if let Some(name) = state_folder.and_then(Path::file_name).filter(|name| name.as_bytes().starts_with(INSTANCE)) {
         let own = state_folder.map(|folder| folder.join(SOCKET)).filter(|socket| is_there(socket));
-        return own.unwrap_or_else(|| Path::new("/run").join(name).join(SOCKET));
+        return own.unwrap_or_else(|| Path::new(RUN).join(name).join(SOCKET));
     }
     match state_folder.map(|folder| folder.join(SOCKET)) {
         // The service has its socket in its runtime folder, wherever its state lies.
         Some(own) if is_there(&own) || !is_there(&service) => own,
         _ => service,
+    }
+}
+
+/// The socket of the node that a command is for: that of the service `cat-node@NAME` if an instance is given, that of
+/// the state folder if that is given, else that of the only service which runs on this machine.
+///
+/// # Errors
+/// [`ControlError::Several`] if that is not one node.
+pub fn locate(state_folder: Option<&Path>, instance: Option<&str>) -> Result<PathBuf, ControlError> {
+    match (instance, state_folder) {
+        (Some(name), _) => Ok(socket_of_instance(Path::new(RUN), name)),
+        (None, Some(folder)) => Ok(place_of_client(Some(folder))),
+        (None, None) => only_one_in(Path::new(RUN)),
+    }
+}
+
+fn socket_of_instance(run: &Path, name: &str) -> PathBuf {
+    let folder = [INSTANCE, name.as_bytes()].concat();
+    run.join(OsStr::from_bytes(&folder)).join(SOCKET)
+}
+
+/// The socket of the only service that has one in the runtime folders, else that of `cat-node`.
+fn only_one_in(run: &Path) -> Result<PathBuf, ControlError> {
+    let service = run.join(SERVICE).join(SOCKET);
+    let folders = std::fs::read_dir(run).into_iter().flatten().flatten().map(|folder| folder.file_name());
+    let mut instances: Vec<OsString> = folders.filter(|name| name.as_bytes().starts_with(INSTANCE)).collect();
+    instances.sort();
+    let own = [service.clone()].into_iter();
+    let sockets: Vec<PathBuf> =
+        own.chain(instances.iter().map(|name| run.join(name).join(SOCKET))).filter(|socket| answers(socket)).collect();
+    let choice = |socket: &PathBuf| {
+        let folder = socket.parent().and_then(Path::file_name).unwrap_or_default();
+        match folder.as_bytes().strip_prefix(INSTANCE) {
+            Some(name) => format!("--instance {}", String::from_utf8_lossy(name)),
+            None => format!("--socket {}", socket.display()),
+        }
+    };
+    match sockets.as_slice() {
+        [] => Ok(service),
+        [only] => Ok(only.clone()),
+        several => Err(ControlError::Several(several.iter().map(choice).collect())),
+    }
+}
+
+/// Whether a node has this socket open. One that this user may not open counts: connecting says what is wrong.
+fn answers(socket: &Path) -> bool {
+    match UnixStream::connect(socket) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
     }
 }
 
@@ -140,5 +197,35 @@ async fn run(pairing: Pairing, command: Command) -> Answer {
                 Err(_) => Answer::Error("the node could not do it".into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn command_reaches_the_only_node_and_asks_which_of_several_is_meant() {
+        let run = tempfile::tempdir().unwrap();
+        let socket = |folder: &str| run.path().join(folder).join(SOCKET);
+        let bind = |folder: &str| {
+            std::fs::create_dir(run.path().join(folder)).unwrap();
+            UnixListener::bind(socket(folder)).unwrap()
+        };
+        assert_eq!(only_one_in(run.path()).unwrap(), socket("cat-node"), "the error names this one");
+        // It was killed, and left its socket.
+        drop(bind("cat-node-attic"));
+        let _kitchen = bind("cat-node-kitchen");
+        let _other = bind("other");
+        assert_eq!(only_one_in(run.path()).unwrap(), socket("cat-node-kitchen"));
+        let _hall = bind("cat-node-hall");
+        let _service = bind("cat-node");
+        let error = only_one_in(run.path()).unwrap_err().to_string();
+        let own = socket("cat-node");
+        let choices = format!("you mean: --socket {}, --instance hall, --instance kitchen", own.display());
+        assert!(error.ends_with(&choices), "{error}");
+        assert_eq!(socket_of_instance(run.path(), "hall"), socket("cat-node-hall"));
     }
 }

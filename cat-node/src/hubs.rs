@@ -64,8 +64,8 @@ pub enum HubsError {
     /// No hub has this name.
     #[error("the node is not paired with a hub \"{0}\"; `cat-node hubs` lists the hubs")]
     Unknown(String),
-    /// Several hubs have this name.
-    #[error("several hubs are named \"{0}\"; give the key of one, as `cat-node hubs` shows it")]
+    /// Several hubs have this name, or keys that begin so.
+    #[error("\"{0}\" names several hubs; give the whole key of one, as `cat-node hubs` shows it")]
     Ambiguous(String),
 }
 
@@ -138,22 +138,27 @@ impl Hubs {
         })
     }
 
-    /// Forgets the hub with this name, this key, or a key that begins with these 16 digits or more. Its connections end
-    /// at once. Waits for the disk.
+    /// Forgets the hub with this key, else the one with this name or a key that begins with these 16 digits or more.
+    /// Its connections end at once. Waits for the disk.
     ///
     /// # Errors
     /// If no hub or several have this name, or the file cannot be written. Nothing has changed then.
     pub fn forget(&self, name: &str) -> Result<PairedHub, HubsError> {
-        let is_meant = |hub: &PairedHub| {
-            let digits = name.to_ascii_lowercase();
-            hub.name == name || digits.len() >= SHORT_KEY && hub.key.starts_with(&digits)
-        };
+        let digits = name.to_ascii_lowercase();
+        let is_meant = |hub: &PairedHub| hub.name == name || digits.len() >= SHORT_KEY && hub.key.starts_with(&digits);
         self.change(|hubs| {
-            let mut meant = (0..hubs.len()).filter(|place| is_meant(&hubs[*place]));
-            let place = meant.next().ok_or_else(|| HubsError::Unknown(name.to_owned()))?;
-            if meant.next().is_some() {
-                return Err(HubsError::Ambiguous(name.to_owned()));
-            }
+            // A whole key is that of one hub, whatever names other hubs give themselves.
+            let place = match hubs.iter().position(|hub| hub.key == digits) {
+                Some(place) => place,
+                None => {
+                    let mut meant = (0..hubs.len()).filter(|place| is_meant(&hubs[*place]));
+                    let place = meant.next().ok_or_else(|| HubsError::Unknown(name.to_owned()))?;
+                    if meant.next().is_some() {
+                        return Err(HubsError::Ambiguous(name.to_owned()));
+                    }
+                    place
+                }
+            };
             Ok(hubs.remove(place))
         })
     }
@@ -246,6 +251,24 @@ mod tests {
         assert!(matches!(hubs.forget(&cellar.key[..15]), Err(HubsError::Unknown(_))));
         assert_eq!(hubs.forget(&cellar.key[..16].to_uppercase()).unwrap(), cellar);
         assert_eq!(Hubs::open(folder.path()).unwrap().list(), []);
+    }
+
+    #[test]
+    fn hub_is_forgotten_only_if_no_other_one_may_be_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let hubs = Hubs::open(folder.path()).unwrap();
+        let attic = hub("attic");
+        // Such a key is not found by chance: its owner has searched for it.
+        let alike = PairedHub { key: format!("{}{}", &attic.key[..20], "0".repeat(44)), ..hub("cellar") };
+        let same_name = PairedHub { name: attic.key.clone(), ..hub("") };
+        for hub in [&attic, &alike, &same_name] {
+            hubs.add(hub.clone()).unwrap();
+        }
+        let refused = hubs.forget(&attic.key[..16]).unwrap_err();
+        assert!(refused.to_string().contains("names several hubs"), "{refused}");
+        assert_eq!(hubs.list().len(), 3);
+        assert_eq!(hubs.forget(&attic.key.to_uppercase()).unwrap(), attic);
+        assert_eq!(hubs.forget(&alike.key[..16]).unwrap(), alike);
     }
 
     #[test]

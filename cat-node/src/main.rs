@@ -124,7 +124,10 @@ fn command(at: &SocketArgs, command: ControlCommand) -> ExitCode {
     let socket = match &at.socket {
         Some(socket) => socket.clone(),
         None => match at.settings.settings() {
-            Ok(config) => control::place_of_client(config.state_dir.as_deref()),
+            Ok(config) => match control::locate(config.state_dir.as_deref(), at.instance.as_deref()) {
+                Ok(socket) => socket,
+                Err(error) => return finish(Err(error.into())),
+            },
             Err(error) => return bad_config(&error),
         },
     };

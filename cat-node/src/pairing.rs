@@ -92,7 +92,7 @@ impl PairingRpc for Pairing {
             return Err(Status::resource_exhausted(HubsError::Full.to_string()));
         }
         let ends = Ends { hub, node: self.shared.node };
-        let begun = self.shared.offers.begin(ends, &request.get_ref().exchange);
+        let begun = self.shared.offers.begin(ends, peer.map(|peer| peer.ip()), &request.get_ref().exchange);
         let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         Ok(Response::new(PairingBeginResponse { exchange, proof }))
     }

@@ -11,4 +11,4 @@ mod offer;
 
 pub use code::{Code, NotACode};
 pub use exchange::{BadExchange, Ends, HubExchange, MESSAGE_BYTES, PROOF_BYTES};
-pub use offer::{CODE_HOLDS, Offers, Refusal, TRIES};
+pub use offer::{CODE_HOLDS, MAX_TRIES, Offers, Refusal, TRIES};

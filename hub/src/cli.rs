@@ -267,6 +267,25 @@ pub enum NodesCommand {
         #[command(flatten)]
         at: SocketArgs,
     },
+    /// Give the history of a node whose memory card or key is lost to the node that replaces it: events, clips, labels
+    /// and the admission. The hub does not trust the old key any more
+    Replace {
+        /// Id, URL or host name of the node whose key is lost; the first 16 digits of the id are enough
+        #[arg(value_name = "OLD")]
+        old: String,
+
+        /// Host name, URL, IP address, id or cat of the node that replaces it, paired or admitted before
+        #[arg(value_name = "NEW")]
+        new: String,
+
+        /// Also if both nodes were heard at the same time, by the times of their events
+        #[arg(long)]
+        force: bool,
+
+        /// Where the hub is.
+        #[command(flatten)]
+        at: SocketArgs,
+    },
 }
 
 /// Where the running hub is.

@@ -71,6 +71,9 @@ fn try_run(command: &NodesCommand) -> Result<(), Failure> {
         NodesCommand::Forget { name, .. } if name == ALL => return Err(Failure::OneByOne("forget")),
         NodesCommand::Refuse { at, name } => (at, Command::RefuseNode { name: name.clone() }, "refused"),
         NodesCommand::Forget { at, name } => (at, Command::ForgetNode { name: name.clone() }, ""),
+        NodesCommand::Replace { at, old, new, force } => {
+            (at, Command::ReplaceNode { old: old.clone(), new: new.clone(), force: *force }, "")
+        }
     };
     let as_json = matches!(command, NodesCommand::List { json: true, .. });
     let text = match ask(&socket(at)?, request)? {
@@ -79,6 +82,9 @@ fn try_run(command: &NodesCommand) -> Result<(), Failure> {
         Answer::Done(urls) if urls.is_empty() => "no node waits to be admitted\n".to_owned(),
         Answer::Done(urls) => urls.iter().fold(String::new(), |text, url| text + &format!("{verb}: {url}\n")),
         Answer::Forgotten { url, until_restart } => forgotten(&url, until_restart),
+        Answer::Replaced { url, events, clips, labels } => {
+            format!("replaced: {url} has the history now: {events} events, {clips} clips, {labels} labels\n")
+        }
         Answer::Error(failure) => return Err(ControlError::Refused(failure).into()),
         _ => return Err(io::Error::other("the hub answered something else").into()),
     };

@@ -1,6 +1,7 @@
-//! The code that a node has open: one at a time, for ten minutes and a few tries.
+//! The code that a node has open: one at a time, for ten minutes and a few tries from each address.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +14,13 @@ use crate::identity::Fingerprint;
 /// How long a code holds.
 pub const CODE_HOLDS: Duration = Duration::from_secs(600);
 
-/// How often a code may be tried, wrong tries and right ones together.
+/// How often a code may be tried from one address, wrong tries and right ones together. A message that is none of
+/// SPAKE2 is no try: it guesses nothing.
 pub const TRIES: usize = 5;
+
+/// How often a code may be tried in all. One address cannot use a code up, and this many guesses hit one of 2^40 codes
+/// once in 50 thousand million.
+pub const MAX_TRIES: usize = 4 * TRIES;
 
 /// Why an exchange does not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,14 +51,15 @@ pub struct Offers {
 struct Offer {
     code: Code,
     until: Instant,
-    tries: usize,
-    /// The exchanges that were begun, by the key of the hub. At most [`TRIES`].
+    /// The addresses of the tries, one entry for each try. At most [`MAX_TRIES`].
+    tries: Vec<Option<IpAddr>>,
+    /// The exchanges that were begun, by the key of the hub. At most [`MAX_TRIES`].
     begun: Vec<(Fingerprint, NodeExchange)>,
 }
 
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Offer").field("tries", &self.tries).finish_non_exhaustive()
+        f.debug_struct("Offer").field("tries", &self.tries.len()).finish_non_exhaustive()
     }
 }
 
@@ -61,27 +68,30 @@ impl Offers {
     pub fn open(&self) -> Code {
         let code = Code::random();
         let until = Instant::now() + CODE_HOLDS;
-        *self.lock() = Some(Offer { code: code.clone(), until, tries: 0, begun: Vec::new() });
+        *self.lock() = Some(Offer { code: code.clone(), until, tries: Vec::new(), begun: Vec::new() });
         code
     }
 
     /// Whether a code is open and may be tried.
     pub fn is_open(&self) -> bool {
-        self.lock().as_ref().is_some_and(|offer| offer.tries < TRIES)
+        self.lock().as_ref().is_some_and(|offer| offer.tries.len() < MAX_TRIES)
     }
 
-    /// Answers a hub's first message with the node's message and proof. This uses one of the [`TRIES`].
+    /// Answers the first message of a hub at this address with the node's message and proof. This uses one of the
+    /// [`TRIES`] of the address, because the proof shows whether the hub's guess was right.
     ///
     /// # Errors
     /// If no code is open, it was tried too often, or the message is none.
-    pub fn begin(&self, ends: Ends, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
+    pub fn begin(&self, ends: Ends, from: Option<IpAddr>, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
+        let from = from.map(|address| address.to_canonical());
         let mut open = self.lock();
         let offer = open.as_mut().ok_or(Refusal::NoCode)?;
-        if offer.tries == TRIES {
+        let from_there = offer.tries.iter().filter(|address| **address == from).count();
+        if from_there >= TRIES || offer.tries.len() >= MAX_TRIES {
             return Err(Refusal::TriedTooOften);
         }
-        offer.tries += 1;
         let exchange = NodeExchange::answer(&offer.code, ends, message).map_err(|_| Refusal::BadMessage)?;
+        offer.tries.push(from);
         let answer = (exchange.message.clone(), exchange.proof.clone());
         offer.begun.retain(|(hub, _)| *hub != ends.hub);
         offer.begun.push((ends.hub, exchange));
@@ -122,9 +132,15 @@ mod tests {
         Ends { hub, node }
     }
 
+    const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
     fn pair(offers: &Offers, code: &Code, ends: Ends) -> Result<(), Refusal> {
+        pair_from(offers, HERE, code, ends)
+    }
+
+    fn pair_from(offers: &Offers, from: Option<IpAddr>, code: &Code, ends: Ends) -> Result<(), Refusal> {
         let hub = HubExchange::begin(code, ends);
-        let (message, proof) = offers.begin(ends, hub.message())?;
+        let (message, proof) = offers.begin(ends, from, hub.message())?;
         let proof = hub.finish(&message, &proof).map_err(|BadExchange| Refusal::WrongProof)?;
         offers.confirm(ends.hub, &proof)
     }
@@ -149,9 +165,40 @@ mod tests {
             assert_eq!(pair(&offers, &Code::random(), ends), Err(Refusal::WrongProof));
         }
         assert_eq!(pair(&offers, &code, ends), Err(Refusal::TriedTooOften));
+    }
+
+    #[tokio::test]
+    async fn messages_that_guess_nothing_use_no_try() {
+        let (offers, ends) = (Offers::default(), ends());
         let code = offers.open();
-        assert_eq!(offers.begin(ends, b"junk"), Err(Refusal::BadMessage));
-        assert_eq!(pair(&offers, &code, ends), Ok(()), "one try of a new code is gone");
+        for _ in 0..10 * MAX_TRIES {
+            assert_eq!(offers.begin(ends, HERE, b"junk"), Err(Refusal::BadMessage));
+        }
+        assert_eq!(pair(&offers, &code, ends), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_use_a_code_up_and_all_together_have_a_bound() {
+        let (offers, ends) = (Offers::default(), ends());
+        let address = |number: u8| Some(IpAddr::from([192, 0, 2, number]));
+        let guess = |number| pair_from(&offers, address(number), &Code::random(), ends);
+        let code = offers.open();
+        for _ in 0..TRIES {
+            assert_eq!(guess(1), Err(Refusal::WrongProof));
+        }
+        let mapped = Some("::ffff:192.0.2.1".parse().unwrap());
+        for from in [address(1), mapped] {
+            assert_eq!(pair_from(&offers, from, &code, ends), Err(Refusal::TriedTooOften));
+        }
+        assert!(offers.is_open());
+        assert_eq!(pair_from(&offers, address(2), &code, ends), Ok(()), "others may still try");
+
+        let code = offers.open();
+        for number in 0..MAX_TRIES {
+            assert_eq!(guess(u8::try_from(number).unwrap()), Err(Refusal::WrongProof));
+        }
+        assert!(!offers.is_open());
+        assert_eq!(pair_from(&offers, address(99), &code, ends), Err(Refusal::TriedTooOften));
     }
 
     #[tokio::test]
@@ -159,9 +206,9 @@ mod tests {
         let (offers, honest, stranger) = (Offers::default(), ends(), ends());
         let code = offers.open();
         let hub = HubExchange::begin(&code, honest);
-        let (message, proof) = offers.begin(honest, hub.message()).unwrap();
+        let (message, proof) = offers.begin(honest, HERE, hub.message()).unwrap();
         let guess = HubExchange::begin(&Code::random(), stranger);
-        offers.begin(stranger, guess.message()).unwrap();
+        offers.begin(stranger, HERE, guess.message()).unwrap();
         assert_eq!(offers.confirm(stranger.hub, &[0; 32]), Err(Refusal::WrongProof));
         assert_eq!(offers.confirm(stranger.hub, &[0; 32]), Err(Refusal::NotBegun));
         let proof = hub.finish(&message, &proof).unwrap();
@@ -174,7 +221,7 @@ mod tests {
         let (offers, ends) = (Offers::default(), ends());
         let code = offers.open();
         let hub = HubExchange::begin(&code, ends);
-        let (message, proof) = offers.begin(ends, hub.message()).unwrap();
+        let (message, proof) = offers.begin(ends, HERE, hub.message()).unwrap();
         let proof = hub.finish(&message, &proof).unwrap();
         tokio::time::advance(CODE_HOLDS).await;
         assert_eq!(offers.confirm(ends.hub, &proof), Err(Refusal::NoCode));

@@ -7,7 +7,7 @@ use hub_people::{By, NewUser, People, UserRole};
 use crate::protocol::{Answer, PeopleCommand, TokenLine, UserLine};
 
 /// Who gave a command, in the audit log.
-const WHO: &str = "command";
+pub(crate) const WHO: &str = "command";
 
 /// Carries out a command, and notes it in the audit log.
 ///

@@ -46,6 +46,16 @@ pub enum Command {
         /// The node.
         name: String,
     },
+    /// Move the history of a node whose key is lost to the node that replaces it.
+    ReplaceNode {
+        /// The node whose key is lost.
+        old: String,
+        /// The node that replaces it.
+        new: String,
+        /// Do it also if both were heard at the same time.
+        #[serde(default)]
+        force: bool,
+    },
     /// Something about users and tokens.
     People(PeopleCommand),
 }
@@ -123,6 +133,17 @@ pub enum Answer {
         url: String,
         /// The hub admits every node, so it admits this one again after its next start.
         until_restart: bool,
+    },
+    /// A node has the history of another one now.
+    Replaced {
+        /// The URL of the node.
+        url: String,
+        /// Events that it got.
+        events: u64,
+        /// Clips of these events.
+        clips: u64,
+        /// Labels of these events.
+        labels: u64,
     },
     /// All users.
     Users(Vec<UserLine>),

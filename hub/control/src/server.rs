@@ -8,6 +8,7 @@ use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
 use hub_nodes::{Node, Nodes, WaitingNode};
 use hub_people::People;
+use hub_store::Moved;
 use hub_watch::admission::{Admission, By, Forgotten};
 use tracing::warn;
 
@@ -74,6 +75,12 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
             let Forgotten { url, until_restart } = admission.forget(&name).await?;
             Answer::Forgotten { url, until_restart }
         }
+        Command::ReplaceNode { old, new, force } => {
+            let done = admission.replace(&old, &new, force).await?;
+            people.record(crate::people::WHO, None, "replace_node", &format!("{} by {}", done.old, done.new)).await;
+            let Moved { events, clips, labels, .. } = done.moved;
+            Answer::Replaced { url: done.url, events, clips, labels }
+        }
         Command::People(command) => crate::people::run(command, people).await?,
     })
 }
@@ -104,8 +111,9 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use daemon::identity::Key;
     use hub_nodes::testing::{FakeNode, announce};
-    use hub_store::{Access, Store};
+    use hub_store::{Access, SeenNode, Store};
 
     use super::*;
     use crate::client::{self, ControlError};
@@ -163,6 +171,40 @@ mod tests {
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (2, 0));
         assert_eq!((list.nodes[1].condition.as_str(), list.nodes[1].addresses.len()), ("ok", 1));
+    }
+
+    #[tokio::test]
+    async fn replacement_of_a_node_is_noted_in_the_audit_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        let old = "a".repeat(64);
+        let seen = SeenNode {
+            url: name("http://attic.local:50056"),
+            node_id: Some(old.clone()),
+            claimed_id: None,
+            boot_id: 1,
+            captured_samples: 0,
+        };
+        store.see_node(seen).await.unwrap();
+        let people = People::new(store.clone());
+        let admission = Admission::open(nodes.clone(), store).await.unwrap();
+        let (fake, key) = (FakeNode::with(vec![]), Arc::new(Key::generate().unwrap().0));
+        fake.change(|tape| tape.key = Some(Arc::clone(&key)));
+        announce(&nodes, "http://shed.local:50056", fake.serve().await).await;
+        let condition: ConditionOf = Arc::new(|_: &Node| "ok");
+        let running = Running { nodes, admission, people, condition };
+        let replace = || Command::ReplaceNode { old: name("attic"), new: name("shed"), force: false };
+        let refused = run(replace(), &running).await.unwrap_err();
+        assert!(refused.message.contains("hub nodes admit http://shed.local:50056"), "{refused:?}");
+        run(Command::AdmitNode { name: name("shed") }, &running).await.unwrap();
+        let done = run(replace(), &running).await.unwrap();
+        let url = name("http://shed.local:50056");
+        assert_eq!(done, Answer::Replaced { url, events: 0, clips: 0, labels: 0 });
+        let entries = running.people.audit(None, 9).await.unwrap();
+        let noted: Vec<_> = entries.iter().map(|entry| (entry.who.as_str(), entry.action.as_str())).collect();
+        assert_eq!(noted, [("command", "replace_node")]);
+        assert_eq!(entries[0].subject, format!("{old} by {}", key.id()));
     }
 
     #[tokio::test]

@@ -162,6 +162,15 @@ impl Lobby {
         self.forgotten.extend(ids.into_iter().map(|id| (url.to_owned(), id)));
     }
 
+    /// Forgets an id at every URL where it was proved.
+    pub(crate) fn forget_id(&mut self, id: &str) {
+        for (url, _) in self.ids.iter_mut().filter_map(|(url, ids)| ids.remove(id).then_some((url, ids))) {
+            self.forgotten.insert((url.clone(), id.to_owned()));
+        }
+        self.ids.retain(|_, ids| !ids.is_empty());
+        self.doubted.remove(id);
+    }
+
     /// Notes that the node is the one at its URL.
     pub(crate) fn learn(&mut self, node: &Node) {
         self.joined.insert(node.url().to_owned(), key_of(node));

@@ -64,6 +64,10 @@ const MAX_BOOTS: usize = 8;
 /// How often the same failure of a node is logged.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
+/// Why a paired node cannot be called by a hub that lost its key.
+const NO_KEY: &str = "the hub has no usable key, so it cannot call its paired nodes; its log says why. Bring the key \
+                      back (`identity` in the data folder) and restart the hub, or pair the node again";
+
 /// A cat-node. Clones share its channel.
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -79,6 +83,8 @@ struct Inner {
     /// The cats of the last [`MAX_BOOTS`] boots that have answered at its URL, each by its own word, the latest last.
     cats: Mutex<VecDeque<(u64, String)>>,
     kind: Kind,
+    /// The hub has no key for calls to it. Nothing is dialled then.
+    lacks_key: bool,
     /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
     route: Route,
     /// `None`: it has never answered.
@@ -180,6 +186,21 @@ impl Node {
         Self::over(url, configured_cat.map(str::to_owned), Kind::Paired(key), Some(tls))
     }
 
+    /// A node that the hub is paired with and cannot call, because the hub has no usable key. It is shown with that
+    /// reason, and nothing is dialled.
+    ///
+    /// # Errors
+    /// If `url` is not valid.
+    pub fn paired_without_key(
+        url: String,
+        configured_cat: Option<&str>,
+        key: NodeId,
+    ) -> Result<Self, tonic::transport::Error> {
+        let node = Self::over(url, configured_cat.map(str::to_owned), Kind::Paired(key), None)?;
+        node.inner.route.close();
+        Ok(node)
+    }
+
     fn over(
         url: String,
         configured_cat: Option<String>,
@@ -187,6 +208,7 @@ impl Node {
         tls: Option<TlsClient>,
     ) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
+        let lacks_key = matches!(kind, Kind::Paired(_)) && tls.is_none();
         let channel = peer::channel_along(&url, &route, tls)?;
         // Only the channel knows the password.
         let url = match mask_passwords(&url) {
@@ -196,8 +218,20 @@ impl Node {
         let (description, calls, client) = (Mutex::default(), Calls::new(METHODS), CatClient::new(channel));
         let (client, lacks) = (client.max_decoding_message_size(MAX_MESSAGE_BYTES), Lacks::default());
         let (lent_cat, cats, dismissed) = (Mutex::default(), Mutex::default(), CancellationToken::new());
-        let inner =
-            Inner { url, configured_cat, lent_cat, cats, kind, route, description, lacks, calls, client, dismissed };
+        let inner = Inner {
+            url,
+            configured_cat,
+            lent_cat,
+            cats,
+            kind,
+            lacks_key,
+            route,
+            description,
+            lacks,
+            calls,
+            client,
+            dismissed,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -353,7 +387,11 @@ impl Node {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
         let mut counted = self.inner.calls.begin(method, "given_up");
-        let answer = within(Who::Node, deadline, call).await;
+        let answer = if self.inner.lacks_key {
+            Err(Error::new(Code::Unavailable(Who::Node), NO_KEY))
+        } else {
+            within(Who::Node, deadline, call).await
+        };
         counted.answered();
         counted.end(answer.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok"));
         Ok(answer?.into_inner())
@@ -481,11 +519,11 @@ impl Node {
         identity::verify(&answer.public_key, &answer.proof, challenge, answer.boot_id, dialled).ok()
     }
 
-    /// Describes the node every few seconds, until it is dismissed. Never returns.
+    /// Describes the node every few seconds, until it is dismissed.
     pub(crate) async fn keep_described(&self) {
         tokio::select! {
             () = self.describe_often() => {}
-            () = self.dismissed() => std::future::pending().await,
+            () = self.dismissed() => {}
         }
     }
 

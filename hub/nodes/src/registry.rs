@@ -465,6 +465,11 @@ impl Nodes {
         }
     }
 
+    /// Forgets an id whose key is lost: it counts at no URL any more.
+    pub fn forget_id(&self, id: &str) {
+        self.lobby().forget_id(id);
+    }
+
     /// Drops a waiting node, and does not let it wait again until the hub stops. A discovered node with this key that
     /// the hub listens to is dismissed.
     pub fn refuse(&self, key: &str) {
@@ -582,14 +587,19 @@ impl Nodes {
     /// the first call after an outage finds one.
     pub async fn keep_described(&self, stop: &CancellationToken) {
         let mut nodes = self.watch();
-        let mut known = FuturesUnordered::new();
+        let mut known: Vec<Node> = Vec::new();
+        let mut described = FuturesUnordered::new();
         let mut default = std::pin::pin!(self.await_default());
         let mut awaits_default = true;
         loop {
-            let added: Vec<Node> = nodes.borrow_and_update().iter().skip(known.len()).cloned().collect();
-            known.extend(added.into_iter().map(|node| async move { node.keep_described().await }));
+            // A node that is paired takes the place of the one at its URL, so places in the list do not tell.
+            known.retain(|node| !node.is_dismissed());
+            let is_new = |node: &&Node| !node.is_dismissed() && !known.iter().any(|other| other.is(node));
+            let added: Vec<Node> = nodes.borrow_and_update().iter().filter(is_new).cloned().collect();
+            known.extend(added.iter().cloned());
+            described.extend(added.into_iter().map(|node| async move { node.keep_described().await }));
             tokio::select! {
-                Some(()) = known.next() => {}
+                Some(()) = described.next() => {}
                 () = &mut default, if awaits_default => awaits_default = false,
                 _ = nodes.changed() => {}
                 () = stop.cancelled() => return,

@@ -31,6 +31,7 @@ pub mod notifications;
 mod paired;
 pub mod people;
 mod people_mark;
+mod replaced;
 mod salvage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -43,4 +44,5 @@ pub use eraser::Eraser;
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};
 pub use paired::{MAX_PAIRED, PairedNode};
+pub use replaced::{Moved, Replaced, Replacement};
 pub use words::UnknownWord;

@@ -45,7 +45,7 @@ pub enum KnownNode {
 pub enum KnownBy {
     /// By this URL: the one that it had before it proved its id, or before the hub went by ids.
     Url(String),
-    /// By its id.
+    /// By its id, or by that of the first node that it has replaced.
     Id(String),
 }
 
@@ -67,8 +67,8 @@ impl Store {
     pub async fn known_by(&self, url: &str, node_id: Option<&str>) -> Result<Option<KnownBy>, StoreError> {
         let (url, node_id) = (url.to_owned(), node_id.map(str::to_owned));
         self.read(move |db| {
-            let sql = "SELECT node_id, device_url FROM nodes WHERE iif(?2 IS NULL, url = ?1, node_id = ?2) \
-                       ORDER BY seen_at_ns DESC LIMIT 1";
+            let sql = "SELECT coalesce(device_id, node_id), device_url FROM nodes \
+                       WHERE iif(?2 IS NULL, url = ?1, node_id = ?2) ORDER BY seen_at_ns DESC LIMIT 1";
             let read = |row: &rusqlite::Row<'_>| {
                 let (id, url) = (row.get(0)?, row.get::<_, Option<String>>(1)?);
                 Ok(url.map_or(KnownBy::Id(id), KnownBy::Url))
@@ -177,14 +177,14 @@ fn remember_boot(db: &Transaction<'_>, url: &str, boot_id: i64, id: &str, now_ns
     Ok(())
 }
 
-/// The watermarks of a URL become those of the id. Of two of one boot, the one further on counts.
-fn join_watermarks(db: &Transaction<'_>, id: &str, url: &str) -> Result<(), StoreError> {
+/// The watermarks of a URL or of another id become those of the id. Of two of one boot, the one further on counts.
+pub(crate) fn join_watermarks(db: &Transaction<'_>, id: &str, former: &str) -> Result<(), StoreError> {
     db.execute(
         "DELETE FROM watermarks WHERE node = ?2 AND EXISTS (SELECT 1 FROM watermarks AS other WHERE other.node = ?1 \
          AND other.boot_id = watermarks.boot_id AND other.settled_sample >= watermarks.settled_sample)",
-        [id, url],
+        [id, former],
     )?;
-    db.execute("UPDATE OR REPLACE watermarks SET node = ?1 WHERE node = ?2", [id, url])?;
+    db.execute("UPDATE OR REPLACE watermarks SET node = ?1 WHERE node = ?2", [id, former])?;
     Ok(())
 }
 

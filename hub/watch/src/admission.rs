@@ -15,7 +15,7 @@ use hub_base::error::{Code, Error};
 use hub_base::time::now_ns;
 use hub_nodes::pairing::{self, HubCard, Place};
 use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
-use hub_store::{MAX_ADMITTED, MAX_PAIRED, PairedNode, Store, StoreError};
+use hub_store::{MAX_ADMITTED, MAX_PAIRED, Moved, PairedNode, Replaced, Replacement, Store, StoreError};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -82,6 +82,19 @@ pub struct Forgotten {
     pub url: String,
     /// The hub admits every node, so it admits this one again after its next start.
     pub until_restart: bool,
+}
+
+/// A node that has taken the place of one whose key is lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Successor {
+    /// The id of the node whose key is lost.
+    pub old: String,
+    /// The id of the node that has its history now.
+    pub new: String,
+    /// The URL of that node.
+    pub url: String,
+    /// What has moved.
+    pub moved: Moved,
 }
 
 /// Decides which discovered nodes the hub listens to. Clones share it.
@@ -234,17 +247,21 @@ impl Admission {
 
     /// Makes the paired nodes those that the store has.
     async fn follow_pairings(&self) -> Result<(), StoreError> {
-        let Some(pairing) = &self.pairing else { return Ok(()) };
         let paired = self.store.paired_nodes().await?;
-        pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
+        if let Some(pairing) = &self.pairing {
+            pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
+        }
         let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
         let make = |url: &str, cat: Option<&str>| {
             let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
             let id = expected.to_string().parse().ok()?;
-            let tls = TlsClient::new(Arc::clone(&pairing.key), vec![expected]);
-            let node = tls
-                .map_err(|error| error.to_string())
-                .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string()));
+            let node = match &self.pairing {
+                Some(pairing) => TlsClient::new(Arc::clone(&pairing.key), vec![expected])
+                    .map_err(|error| error.to_string())
+                    .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string())),
+                // Listed with the reason: a person would otherwise miss them without a word.
+                None => Node::paired_without_key(url.to_owned(), cat, id).map_err(|error| error.to_string()),
+            };
             node.inspect_err(|error| warn!(node = url, %error, "a paired node cannot be called")).ok()
         };
         // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
@@ -389,6 +406,116 @@ impl Admission {
             return Err(Error::new(Code::Conflict, format!("{url} is still listened to; forget it again")));
         }
         Ok(Forgotten { url, until_restart })
+    }
+
+    /// Moves the history of a node whose key is lost to the node that replaces it: events, clips, labels and the
+    /// admission. The old key is not trusted any more. `force`: also if both were heard at the same time.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] if the hub knows no node by one of the names. [`Code::Conflict`] if a name is that of several
+    /// nodes, if both are one node, if the old one still answers with its key, if the new one has no key, is not
+    /// paired or admitted, and if both were heard at the same time. And as of the store.
+    pub async fn replace(&self, old: &str, new: &str, force: bool) -> Result<Successor, Error> {
+        let (own, old, new) = (self.clone(), old.to_owned(), new.to_owned());
+        // It goes on when the caller goes away, so that the registry follows the store.
+        let replacing = tokio::spawn(async move { own.replace_now(&old, &new, force).await });
+        replacing.await.unwrap_or_else(|crash| Err(Error::new(Code::Internal, crash.to_string())))
+    }
+
+    async fn replace_now(&self, old: &str, new: &str, force: bool) -> Result<Successor, Error> {
+        let _turn = self.turn.lock().await;
+        let (new, url) = self.successor_named(new)?;
+        let (old, old_url) = self.lost_named(old, &new).await?;
+        let answers =
+            |node: &Node| node.recent_description().and_then(|said| said.id).is_some_and(|id| id.to_string() == old);
+        if let Some(node) = self.nodes.iter().find(answers) {
+            let message = format!(
+                "{} answers with the key of the node {old}, so that key is not lost; switch that node off first",
+                node.url()
+            );
+            return Err(conflict(message));
+        }
+        let is_heard = self.nodes.iter().any(|node| node.id().is_some_and(|id| id.to_string() == new));
+        if !is_heard && !self.nodes.admits_all() && !self.store.admitted().await?.keys.contains(&old) {
+            return Err(conflict(format!("{url} waits to be admitted; admit it first: hub nodes admit {url}")));
+        }
+        let replacement = Replacement { old: old.clone(), new: new.clone(), new_url: url.clone(), force };
+        let moved = match self.store.replace_node(replacement).await? {
+            Replaced::Done(moved) => moved,
+            Replaced::HeardTogether => {
+                let message = "both nodes were heard at the same time, so the second one did not replace the first; if \
+                               it did, and a clock was wrong: hub nodes replace --force OLD NEW";
+                return Err(conflict(message.into()));
+            }
+        };
+        self.nodes.pardon(&new);
+        // Another node may have its URL by now.
+        if old_url != url && self.nodes.ids_at(&old_url).iter().all(|id| *id == old) {
+            self.nodes.forget(&old_url);
+        }
+        self.read_again().await?;
+        self.nodes.forget_id(&old);
+        info!(old, new, node = url, events = moved.events, "a node has replaced one whose key is lost");
+        Ok(Successor { old, new, url, moved })
+    }
+
+    /// Id and URL of the node with a key that a person means by this name: one of the hub, or one that waits.
+    fn successor_named(&self, name: &str) -> Result<(String, String), Error> {
+        let known = self.known_as(name, true);
+        let waiting = || {
+            let is_meant = |node: &WaitingNode| {
+                is_named(name, &node.url, node.node_id.as_deref(), node.cat.as_deref(), &node.addresses)
+            };
+            self.nodes.waiting().into_iter().filter(is_meant).collect::<Vec<_>>()
+        };
+        let no_key = |url: &str| {
+            conflict(format!("{url} has not proved an id, so it cannot replace a node; it needs a state folder"))
+        };
+        match known.as_slice() {
+            [node] => node.id().map(|id| (id.to_string(), node.url().to_owned())).ok_or_else(|| no_key(node.url())),
+            [] => match waiting().as_slice() {
+                [] => Err(Error::new(Code::NotFound, format!("the hub has no node {name:?}; see hub nodes list"))),
+                [node] if node.needs_code => {
+                    let message = format!("{} waits for its pairing code; pair it first: hub pair CODE", node.url);
+                    Err(conflict(message))
+                }
+                [node] => node.node_id.clone().map(|id| (id, node.url.clone())).ok_or_else(|| no_key(&node.url)),
+                several => {
+                    let names = several.iter().map(|node| (node.url.clone(), node.node_id.clone()));
+                    Err(ambiguous(name, &names.collect::<Vec<_>>()))
+                }
+            },
+            several => {
+                let names = several.iter().map(|node| (node.url().to_owned(), node.id().map(|id| id.to_string())));
+                Err(ambiguous(name, &names.collect::<Vec<_>>()))
+            }
+        }
+    }
+
+    /// Id and last URL of the node that a person means by this name, and that has proved another id than `new`.
+    async fn lost_named(&self, name: &str, new: &str) -> Result<(String, String), Error> {
+        let mut known = self.store.known_ids().await?;
+        known.retain(|(id, url)| is_named(name, url, Some(id), None, &[]));
+        let is_new = |(id, _): &(String, String)| id == new;
+        let names_new = known.iter().any(is_new);
+        known.retain(|node| !is_new(node));
+        match known.as_slice() {
+            [node] => Ok(node.clone()),
+            [] if names_new => {
+                Err(conflict(format!("the hub knows one node only by the name {name:?}; a node cannot replace itself")))
+            }
+            [] => {
+                let message = format!(
+                    "the hub has heard no node with the name {name:?} that has proved an id; name it by its id or the \
+                     URL that it had"
+                );
+                Err(Error::new(Code::NotFound, message))
+            }
+            several => {
+                let names: Vec<_> = several.iter().map(|(id, url)| (url.clone(), Some(id.clone()))).collect();
+                Err(ambiguous(name, &names))
+            }
+        }
     }
 
     /// The nodes of the hub that a person may mean by this name. `by_cat`: the name of its cat counts too.
@@ -604,6 +731,75 @@ mod tests {
         let cellar = "http://cellar.local:50056";
         announce(&after.nodes, cellar, fake.serve().await).await;
         assert_eq!(discovered().collect::<Vec<_>>(), [cellar], "it is not missed under its former name");
+    }
+
+    #[tokio::test]
+    async fn node_that_replaces_a_lost_one_is_admitted_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let [(old, old_key), (new, new_key)] = [(); 2].map(|()| {
+            let (fake, key) = (FakeNode::with(vec![]), Arc::new(Key::generate().unwrap().0));
+            fake.change(|tape| tape.key = Some(Arc::clone(&key)));
+            (fake, key.id().to_string())
+        });
+        let shed = "http://shed.local:50056";
+        let before = admission(dir.path(), &[]).await;
+        announce(&before.nodes, KITCHEN, old.serve().await).await;
+        before.admit("kitchen", By::Page).await.unwrap();
+        let seen = |url: &str, id: &str, boot_id| SeenNode {
+            url: url.to_owned(),
+            node_id: Some(id.to_owned()),
+            claimed_id: None,
+            boot_id,
+            captured_samples: 0,
+        };
+        before.store.see_node(seen(KITCHEN, &old_key, 7)).await.unwrap();
+        let heard = Watermark { node: KITCHEN.into(), boot_id: 7, resume_sequence: 1, settled_sample: 320 };
+        before.store.commit_progress(vec![Progress { watermark: heard, gaps: vec![] }]).await.unwrap();
+        announce(&before.nodes, shed, new.serve().await).await;
+        let refused = before.replace("kitchen", "shed", true).await.unwrap_err();
+        assert!(refused.code == Code::Conflict && refused.message.contains("that key is not lost"), "{refused:?}");
+        drop(before);
+
+        let after = admission(dir.path(), &[]).await;
+        after.expect_heard().await.unwrap();
+        announce(&after.nodes, shed, new.serve().await).await;
+        for (old, new, code, why) in [
+            ("kitchen", "attic", Code::NotFound, "the hub has no node \"attic\""),
+            ("attic", "shed", Code::NotFound, "has heard no node with the name \"attic\""),
+            ("kitchen", "kitchen", Code::Conflict, "has not proved an id"),
+        ] {
+            let refused = after.replace(old, new, false).await.unwrap_err();
+            assert!(refused.code == code && refused.message.contains(why), "{refused:?}");
+        }
+        let done = after.replace("kitchen", "shed", false).await.unwrap();
+        assert_eq!((&done.old, &done.new, done.url.as_str()), (&old_key, &new_key, shed));
+        assert!(after.nodes.get(KITCHEN).is_none() && after.nodes.get(shed).is_some());
+        assert_eq!(after.store.admitted().await.unwrap().keys, BTreeSet::from([new_key.clone()]));
+        assert_eq!(after.store.watermark(&new_key).await.unwrap().unwrap().boot_id, 7);
+        let refused = after.replace(&new_key[..16], "shed", false).await.unwrap_err();
+        assert!(refused.message.contains("cannot replace itself"), "{refused:?}");
+        // Whoever has the lost card gets nothing.
+        announce(&after.nodes, KITCHEN, old.serve().await).await;
+        assert!(after.nodes.get(KITCHEN).is_none());
+        assert_eq!(after.nodes.waiting().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn hub_without_a_key_lists_its_paired_nodes_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = admission(dir.path(), &[]).await;
+        // What answers there without TLS is not called.
+        let url = format!("http://{}", FakeNode::with(vec![]).serve().await);
+        let id = Key::generate().unwrap().0.id().to_string();
+        own.store.pair_node(PairedNode { url: url.clone(), node_id: id.clone(), key: id }).await.unwrap();
+        own.read_again().await.unwrap();
+        let node = own.nodes.get(&url).expect("it is listed");
+        let error = node.describe().await.unwrap_err();
+        assert_eq!(error.code, Code::Unavailable(hub_base::error::Who::Node));
+        assert!(error.message.contains("the hub has no usable key"), "{}", error.message);
+        assert!(node.is_paired() && node.recent_description().is_none());
+        assert_eq!(own.forget(&url).await.unwrap().url, url);
+        assert!(own.nodes.get(&url).is_none());
     }
 
     #[tokio::test]
