@@ -256,7 +256,7 @@ impl HomeAssistant {
             News::Level(level) => {
                 self.levels.insert(level.node.clone(), level.clone());
             }
-            News::Labelled(_) | News::Deleted { .. } | News::Redated { .. } | News::Gap(_) => {}
+            News::Linked(_) | News::Labelled(_) | News::Deleted { .. } | News::Redated { .. } | News::Gap(_) => {}
         }
     }
 

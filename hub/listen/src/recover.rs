@@ -220,6 +220,7 @@ fn hear(lost: &LostClip, node: String, cat: String) -> NewEvent {
         context,
         measurements,
         features,
+        envelope: None,
     }
 }
 

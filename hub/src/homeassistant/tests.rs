@@ -220,8 +220,18 @@ impl Hub {
     fn meow(&self, id: i64) {
         let found = hub_store::testing::event(NODE, 0);
         let (clip, label, labelled_at_ns) = (Err(NoClip::Disabled), None, None);
-        let event =
-            Event { id, found, context_labels: 0, clip, label, labelled_at_ns, node_id: None, recovered: false };
+        let event = Event {
+            id,
+            found,
+            context_labels: 0,
+            clip,
+            label,
+            labelled_at_ns,
+            node_id: None,
+            recovered: false,
+            same_sound_as: None,
+            same_sound: vec![],
+        };
         self.live.tell(News::Event(Box::new(event)));
     }
 

@@ -30,13 +30,17 @@ macro_rules! params_with_filter {
             context: Option<String>,
             /// Only events with at least this score, 0 to 1.
             min_score: Option<f32>,
+            /// Of a sound that several nodes heard, only the event that is shown is returned. `true`: the events of the
+            /// other nodes are returned too.
+            #[param(default = false)]
+            linked: Option<bool>,
         }
 
         impl $name {
             /// The filter that the parameters describe.
             fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
                 $crate::events::filter::filter_of(
-                    &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
+                    &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score, self.linked,
                 )
             }
         }
@@ -52,6 +56,7 @@ pub(super) fn filter_of(
     to: &Option<String>,
     context: &Option<String>,
     min_score: Option<f32>,
+    linked: Option<bool>,
 ) -> Result<EventFilter, Error> {
     if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
         return Err(bad(format!("min_score: {score} is not between 0 and 1")));
@@ -64,6 +69,7 @@ pub(super) fn filter_of(
         to_ns: to.as_deref().map(|text| time::parse("to", text)).transpose()?,
         counts_as: context.transpose()?,
         min_score,
+        linked: linked.unwrap_or(false),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
+use sound::same_sound::Envelope;
 
 use crate::columns;
 use crate::node_columns::url_of;
@@ -99,6 +100,9 @@ pub struct NewEvent {
     pub measurements: Measurements,
     /// What a cat's own classifier learns from. `None` if the features were not stored, or come from another network.
     pub features: Option<Box<Features>>,
+    /// By which the store tells whether another node heard the same sound. `None`: the event is not compared with
+    /// others. A stored event is returned without it.
+    pub envelope: Option<Box<Envelope>>,
 }
 
 /// An event as stored.
@@ -120,6 +124,19 @@ pub struct Event {
     pub node_id: Option<String>,
     /// Whether the event was lost with its database and came back from its clip.
     pub recovered: bool,
+    /// Number of the event that is shown for the same sound. `None`: this event is shown itself.
+    pub same_sound_as: Option<i64>,
+    /// The events of the same sound that other nodes heard, if this event is the one that is shown.
+    pub same_sound: Vec<SameSound>,
+}
+
+/// An event of the same sound as another event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SameSound {
+    /// Number of the event.
+    pub id: i64,
+    /// The node that heard it: its id, or its URL if it had proved none.
+    pub node: String,
 }
 
 words!(EventClock {
@@ -166,6 +183,16 @@ impl Event {
         self.label.unwrap_or(OwnerLabel::Context(self.found.context.label))
     }
 
+    /// The other nodes that heard the sound, each once: their ids, or the URLs of those that had proved none.
+    pub fn also_heard_by(&self) -> Vec<&str> {
+        let own = self.node_id.as_deref().unwrap_or(&self.found.node);
+        let mut nodes: Vec<&str> = self.same_sound.iter().map(|other| other.node.as_str()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.retain(|node| *node != own);
+        nodes
+    }
+
     /// Duration in seconds.
     pub fn duration_s(&self) -> f64 {
         (self.found.end_sample - self.found.start_sample) as f64 / f64::from(sound::SAMPLE_RATE_HZ)
@@ -179,7 +206,8 @@ pub(super) const COLUMNS: &str = concat!(
     ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
-     recovered, node_id"
+     recovered, node_id, same_sound_as, (SELECT group_concat(other.id || ' ' || coalesce(other.node_id, other.node), \
+     char(10)) FROM events AS other WHERE other.same_sound_as = events.id AND other.deleted_at_ns IS NULL)"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -209,6 +237,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
             measurements,
             // Features of another network are of no use to this classifier, and are left out.
             features: row.get::<_, Option<Vec<u8>>>(32)?.and_then(|bytes| Features::from_bytes(&bytes)).map(Box::new),
+            envelope: None,
         },
         context_labels: row.get(33)?,
         clip,
@@ -216,7 +245,18 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         labelled_at_ns: row.get(31)?,
         recovered: row.get(34)?,
         node_id: row.get(35)?,
+        same_sound_as: row.get(36)?,
+        same_sound: same_sound(&row.get::<_, Option<String>>(37)?.unwrap_or_default()),
     })
+}
+
+/// Reads the lines `ID NODE` that [`COLUMNS`] makes.
+fn same_sound(lines: &str) -> Vec<SameSound> {
+    let line = |line: &str| {
+        let (id, node) = line.split_once(' ')?;
+        Some(SameSound { id: id.parse().ok()?, node: node.to_owned() })
+    };
+    lines.lines().filter_map(line).collect()
 }
 
 /// SQLite has only signed integers; the store keeps the bits of an unsigned one.
