@@ -256,7 +256,8 @@ impl HomeAssistant {
             News::Level(level) => {
                 self.levels.insert(level.node.clone(), level.clone());
             }
-            News::Labelled(_)
+            News::Linked(_)
+            | News::Labelled(_)
             | News::Deleted { .. }
             | News::Reevaluated { .. }
             | News::Redated { .. }

@@ -305,6 +305,7 @@ async fn owner_role_in_its_own_process_delivers_what_another_process_stored() {
         channels: vec![ChannelName { name: "webhook".into(), kind: "webhook".into() }],
         cooldown_ns: 0,
         hold: None,
+        wait_ns: 0,
         digest_due_ns: None,
     };
     other.commit_notifications(vec![(subject.clone(), vec![plan.clone()])], now_ns()).await.unwrap();

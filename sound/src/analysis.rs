@@ -14,6 +14,7 @@ use crate::level::{Level, LevelMeter, SILENCE_DBFS};
 use crate::measure::Meter;
 use crate::model::Model;
 use crate::prosody::prosody;
+use crate::same_sound::Envelope;
 
 /// The result for a whole recording.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,8 @@ pub struct Vocalisation {
     pub kind: Kind,
     /// Input of the cat's own classifier: see [`crate::household`].
     pub features: Features,
+    /// Its envelope, which tells whether another node heard the same sound.
+    pub envelope: Envelope,
 }
 
 /// Analyses one stream.
@@ -178,7 +181,7 @@ impl Analyzer {
             let features = Features { prosody, embedding: segment.embedding };
             let context = context_of(&ContextModel::shipped().logits(&features));
             let detection = Detection { start_sample, end_sample, score: segment.score, context, measurements };
-            self.heard.push(Vocalisation { detection, kind: segment.kind, features });
+            self.heard.push(Vocalisation { detection, kind: segment.kind, features, envelope: Envelope::of(audio) });
         }
     }
 

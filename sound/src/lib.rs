@@ -3,7 +3,8 @@
 //! [`framer`] turns what a sound device delivers into *canonical audio*: 16 kHz, one channel, signed 16 bits.
 //! The other modules take it as `&[i16]`, or make it. The way from samples to detected vocalisations is [`logmel`]
 //! (features), [`model`] (the network), [`detector`] (where a cat is) and [`analysis`], which adds measurements
-//! ([`measure`], [`prosody`]) and the context ([`context`], [`household`]). [`rejector`] learns from false alarms.
+//! ([`measure`], [`prosody`]) and the context ([`context`], [`household`]). [`rejector`] learns from false alarms, and
+//! [`same_sound`] tells whether two nodes heard the same vocalisation.
 //!
 //! All of it gives bit-identical results however a stream is cut into pushes.
 
@@ -21,6 +22,7 @@ pub mod model;
 mod nn;
 pub mod prosody;
 pub mod rejector;
+pub mod same_sound;
 pub mod spectrogram;
 pub mod speech;
 pub mod synth;

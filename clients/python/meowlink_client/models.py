@@ -1588,6 +1588,11 @@ class EventAnswer(TypedDict):
     An event: a stored vocalisation with its clip.
     """
 
+    also_heard_by: list[str]
+    """
+    The other nodes that heard the same sound, if this event is the one that is shown: their ids, or the URLs of
+    those that have proved none.
+    """
     boot_id: str
     """
     Boot id of the node, 16 hexadecimal digits. With the boot id, a sample number is unique.
@@ -1660,6 +1665,11 @@ class EventAnswer(TypedDict):
     recovered: bool
     """
     Whether the event was lost with its database and came back from its clip. Nobody was notified of it then.
+    """
+    same_sound_as: NotRequired[int | None]
+    """
+    Number of the event that is shown for the same sound, which another node heard too. Null: this event is shown
+    itself.
     """
     score: float
     """

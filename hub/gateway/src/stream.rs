@@ -42,6 +42,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
 ///
 /// - `event`: an event was stored, as in `/api/v1/events/{id}`. The `id` of the message is the number of the event. A
 ///   client that reconnects with this number as `Last-Event-ID` gets the events that it missed.
+/// - `linked`: an event is the same sound as an event of another node. The data is the event. If its `same_sound_as` is
+///   null it is shown, otherwise the event with that number is.
 /// - `labelled`: the owner labelled an event. The data is the event.
 /// - `deleted`: the owner deleted an event: `{"id"}`.
 /// - `redated`: the times of events of a node were corrected, `{"node"}`. Read them again.

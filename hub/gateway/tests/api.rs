@@ -338,6 +338,37 @@ async fn list_is_paged_filtered_and_strict() {
 }
 
 #[tokio::test]
+async fn sound_of_two_nodes_is_one_event_that_names_both() {
+    let gateway = Gateway::new().await;
+    let samples: Vec<i16> = (0..8_000_i32).map(|n| ((n * n / 40) % 4_000 - 2_000) as i16).collect();
+    for (node, rms_dbfs) in [("http://kitchen:1", -40.0), ("http://hall:1", -20.0)] {
+        let mut heard = event(node, 0);
+        heard.envelope = Some(Box::new(sound::same_sound::Envelope::of(&samples)));
+        heard.measurements.rms_dbfs = rms_dbfs;
+        gateway.put(heard, false).await;
+    }
+    let ids = async |query: &str| {
+        let answer = gateway.get(&format!("/api/v1/events{query}")).await.json();
+        let events = answer["events"].as_array().unwrap();
+        events.iter().map(|event| event["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("").await, [2]);
+    assert_eq!(ids("?node=http://kitchen:1").await, [2]);
+    assert_eq!(ids("?linked=true").await, [2, 1]);
+    let shown = gateway.get("/api/v1/events/2").await.json();
+    assert_eq!(
+        (&shown["same_sound_as"], &shown["also_heard_by"]),
+        (&Value::Null, &serde_json::json!(["http://kitchen:1"]))
+    );
+    let other = gateway.get("/api/v1/events/1").await.json();
+    assert_eq!((&other["same_sound_as"], &other["also_heard_by"]), (&2.into(), &serde_json::json!([])));
+    let day = "/api/v1/counts?from=2023-11-14T00:00:00Z&to=2023-11-15T00:00:00Z";
+    assert_eq!(gateway.get(day).await.json()["total"], 1);
+    let csv = gateway.get("/api/v1/events.csv").await.body;
+    assert!(String::from_utf8(csv.to_vec()).unwrap().trim_end().ends_with(",http://kitchen:1"));
+}
+
+#[tokio::test]
 async fn csv_is_asked_for_in_three_ways() {
     let gateway = Gateway::new().await;
     gateway.put(event("http://kitchen:1", 0), false).await;
@@ -761,7 +792,7 @@ async fn stream_sends_only_what_the_client_wants() {
     assert_eq!(answer.status, StatusCode::BAD_REQUEST);
     assert_eq!(
         answer.json()["error"]["message"],
-        "unknown kind \"smell\" (expected event, labelled, deleted, reevaluated, redated, gap, level, state or spectrum)"
+        "unknown kind \"smell\" (expected event, linked, labelled, deleted, reevaluated, redated, gap, level, state or spectrum)"
     );
 }
 
@@ -893,7 +924,9 @@ async fn openapi_describes_events_and_live_routes() {
         .iter()
         .map(|parameter| parameter["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "own_label", "min_score"]);
+    let expected =
+        ["limit", "cursor", "format", "cat", "node", "from", "to", "context", "own_label", "min_score", "linked"];
+    assert_eq!(names, expected);
 }
 
 #[tokio::test]

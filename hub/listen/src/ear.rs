@@ -308,7 +308,11 @@ impl Boot {
                 }
                 None => Err(NoClip::AudioGone),
             };
-            let event = Box::new(self.event(vocalisation));
+            let mut event = Box::new(self.event(vocalisation));
+            if cut == Err(NoClip::Speech) {
+                // Nothing is kept of speech.
+                event.envelope = None;
+            }
             find(Finding::Event { event, cut, watermark: self.watermark() });
         }
     }
@@ -334,6 +338,7 @@ impl Boot {
             context: found.context,
             measurements: found.measurements,
             features: Some(Box::new(vocalisation.features)),
+            envelope: Some(Box::new(vocalisation.envelope)),
         }
     }
 }

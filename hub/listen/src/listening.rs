@@ -44,7 +44,7 @@ impl Listening {
         let live = Live::new([]);
         let (reports, reported) = mpsc::channel(REPORT_QUEUE);
         let clips_config = clips.config().clone();
-        let recorder = Recorder::new(store.clone(), clips, outbox, settings.events.clone(), live.clone(), stop.clone());
+        let recorder = Recorder::new(store.clone(), clips, outbox, settings, live.clone(), stop.clone());
         let recording = TaskTracker::new();
         recording.spawn(recorder.run(reported));
         recording.close();

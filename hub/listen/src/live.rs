@@ -28,6 +28,9 @@ pub enum News {
     Event(Box<Event>),
     /// The owner labelled an event, or removed the label.
     Labelled(Box<Event>),
+    /// An event was linked to one of another node, because both are the same sound, or it has linked events. Either
+    /// this event or the one that it is linked to is shown.
+    Linked(Box<Event>),
     /// The owner deleted an event.
     Deleted {
         /// Number of the event.

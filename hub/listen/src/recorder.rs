@@ -9,15 +9,15 @@ use hub_base::clock::steady_ns;
 use hub_base::time::{DAY_NS, days_before, now_ns};
 use hub_owner::Outbox;
 use hub_store::clips::{Clips, Cut};
-use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Progress, Watermark};
+use hub_store::events::{Clip, Committed, Event, KEEP_ENVELOPES_S, NewEvent, NoClip, Progress, Watermark};
 use hub_store::{Store, StoreError};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::clock::Dating;
-use crate::config::EventsConfig;
+use crate::config::{EventsConfig, Settings};
 use crate::ear::Finding;
-use crate::live::{Live, News};
+use crate::live::{Live, News, NodeState, WatchedNode};
 use crate::past::PastBoots;
 use crate::worker::Report;
 
@@ -49,6 +49,10 @@ const STEP_PERIOD: Duration = Duration::from_secs(10);
 /// [`TIDY_PERIOD`], so that a clock that lied costs little until somebody notices.
 const FORGET_BATCH: usize = 1_000;
 
+/// How long notifications of an event wait while other nodes are live, so that they are about the loudest event of a
+/// sound. The outbox is read once a second, so the owner is notified within 3 s.
+const LOUDEST_WAIT: Duration = Duration::from_secs(2);
+
 /// How long the deletion of an event is remembered, so that analysing its audio again does not bring it back. This is
 /// far longer than any tape. In days.
 pub const REMEMBER_DELETED_DAYS: i64 = 7;
@@ -59,6 +63,8 @@ pub(super) struct Recorder {
     pub(super) clips: Clips,
     pub(super) outbox: Option<Outbox>,
     pub(super) events: EventsConfig,
+    /// Whether events of several nodes that are one sound are linked.
+    pub(super) one_event_per_sound: bool,
     pub(super) live: Live,
     pub(super) stop: daemon::shutdown::CancellationToken,
     past_boots: PastBoots,
@@ -71,7 +77,7 @@ impl Recorder {
         store: Store,
         clips: Clips,
         outbox: Option<Outbox>,
-        events: EventsConfig,
+        settings: &Settings,
         live: Live,
         stop: daemon::shutdown::CancellationToken,
     ) -> Self {
@@ -79,7 +85,8 @@ impl Recorder {
             store,
             clips,
             outbox,
-            events,
+            events: settings.events.clone(),
+            one_event_per_sound: settings.listen.one_event_per_sound,
             live,
             stop,
             past_boots: PastBoots::default(),
@@ -183,8 +190,11 @@ impl Recorder {
         }
     }
 
-    async fn store_event(&mut self, event: NewEvent, cut: Result<Cut, NoClip>, watermark: Watermark) {
+    async fn store_event(&mut self, mut event: NewEvent, cut: Result<Cut, NoClip>, watermark: Watermark) {
         let store = self.store.clone();
+        if !self.one_event_per_sound {
+            event.envelope = None;
+        }
         // After a restart an event may be found again. If it is stored, it needs no clip.
         let known = self.until_stored(|| store.knows_event(&event)).await;
         let mut clip = match (known, cut) {
@@ -203,7 +213,12 @@ impl Recorder {
         let mut tried_before = false;
         loop {
             let outbox = self.outbox.clone();
-            let plan = move |event: &Event| outbox.map_or_else(Vec::new, |outbox| outbox.plan_event(event, now_ns()));
+            let wait_ns = self.wait_for_others_ns(&event);
+            let plan = move |event: &Event| {
+                let mut plans = outbox.map_or_else(Vec::new, |outbox| outbox.plan_event(event, now_ns()));
+                plans.iter_mut().for_each(|plan| plan.wait_ns = wait_ns);
+                plans
+            };
             match store.commit_event(event.clone(), clip.clone(), watermark.clone(), plan).await {
                 Ok(Committed::Stored(stored)) => {
                     info!(
@@ -216,7 +231,7 @@ impl Recorder {
                         "cat heard"
                     );
                     self.clips.stored(stored.id).await;
-                    self.live.tell(News::Event(stored));
+                    self.tell(stored).await;
                     return;
                 }
                 Ok(Committed::KnownAlready) => {
@@ -239,6 +254,35 @@ impl Recorder {
                 }
             }
         }
+    }
+
+    /// How long notifications of an event wait for louder events of the same sound, in nanoseconds. 0: no other node is
+    /// live that could have heard it.
+    fn wait_for_others_ns(&self, event: &NewEvent) -> i64 {
+        let is_other = |node: &WatchedNode| node.name() != event.node && node.report().state == NodeState::Live;
+        let waits = event.envelope.is_some() && self.live.nodes().iter().any(|node| is_other(node));
+        if waits { i64::try_from(LOUDEST_WAIT.as_nanos()).unwrap_or(i64::MAX) } else { 0 }
+    }
+
+    /// Tells watchers of a stored event. A sound that they were told of is told again as the change of the events that
+    /// were linked: first those that are not shown, then the one that is.
+    async fn tell(&self, stored: Box<Event>) {
+        if stored.same_sound_as.is_none() && stored.same_sound.is_empty() {
+            self.live.tell(News::Event(stored));
+            return;
+        }
+        let mut changed: Vec<i64> = stored.same_sound.iter().map(|other| other.id).collect();
+        changed.extend(stored.same_sound_as);
+        let is_shown = stored.same_sound_as.is_none();
+        let mut linked = Vec::new();
+        for id in changed {
+            // If this fails or the event was deleted meanwhile, watchers see the change when they load the event.
+            if let Ok(Some(event)) = self.store.event(id).await {
+                linked.push(Box::new(event));
+            }
+        }
+        linked.insert(if is_shown { linked.len() } else { 0 }, stored);
+        linked.into_iter().for_each(|event| self.live.tell(News::Linked(event)));
     }
 
     async fn give_up_clip(&self, clip: Result<Clip, NoClip>) {
@@ -293,6 +337,7 @@ impl Recorder {
         let tidied = async {
             self.clips.tidy(now_ns).await?;
             if let Some(now_ns) = now_ns {
+                self.store.forget_envelopes(now_ns.saturating_sub(KEEP_ENVELOPES_S * 1_000_000_000)).await?;
                 let keep_days = self.events.keep_days;
                 let began_before_ns = if keep_days > 0 { days_before(now_ns, keep_days) } else { i64::MIN };
                 let deleted_before_ns = now_ns.saturating_sub(REMEMBER_DELETED_DAYS * DAY_NS);

@@ -191,7 +191,7 @@ fn hear(lost: &LostClip, node: String, cat: String) -> NewEvent {
     let length = lost.samples.len() as u64;
     let found = [DetectorConfig::DEFAULT, KEEN].into_iter().find_map(|config| best(&lost.samples, config));
     let (place, score, kind, context, measurements, features) = match found {
-        Some(Vocalisation { detection: found, kind, features }) => (
+        Some(Vocalisation { detection: found, kind, features, .. }) => (
             found.start_sample..found.end_sample.min(length),
             found.score,
             Some(kind.as_str().to_owned()),
@@ -220,6 +220,7 @@ fn hear(lost: &LostClip, node: String, cat: String) -> NewEvent {
         context,
         measurements,
         features,
+        envelope: None,
     }
 }
 

@@ -29,7 +29,7 @@ const DELIVERY_DEADLINE: Duration = Duration::from_secs(10);
 const LAST_DELIVERY: Duration = Duration::from_secs(2);
 
 /// How often the outbox is searched for notifications that another process put in, or that have become due.
-const POLL: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_secs(1);
 
 /// Notifications of a channel that are read at once.
 const BATCH: usize = 16;
@@ -411,7 +411,14 @@ mod tests {
         let outbox = Outbox::new(std::slice::from_ref(&anna), store.clone());
         let plan = || {
             let channels = anna.channels.iter().map(ChannelName::from).collect();
-            vec![NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None }]
+            vec![NotificationPlan {
+                owner: "Anna".into(),
+                channels,
+                cooldown_ns: 0,
+                hold: None,
+                wait_ns: 0,
+                digest_due_ns: None,
+            }]
         };
         let put = [1, 2].map(|id| (event_notification(id).subject, plan()));
         store.commit_notifications(put.to_vec(), now_ns()).await.unwrap();
@@ -444,7 +451,14 @@ mod tests {
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let plan = || {
             let channels = anna.channels.iter().map(ChannelName::from).collect();
-            vec![NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None }]
+            vec![NotificationPlan {
+                owner: "Anna".into(),
+                channels,
+                cooldown_ns: 0,
+                hold: None,
+                wait_ns: 0,
+                digest_due_ns: None,
+            }]
         };
         let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
         for n in 0..3 {

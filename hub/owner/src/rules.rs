@@ -55,7 +55,7 @@ impl Rules {
     /// How to send the owner a digest: at once, through all channels.
     pub(super) fn digest(&self) -> NotificationPlan {
         let (owner, channels) = (self.owner.name.clone(), self.channels.clone());
-        NotificationPlan { owner, channels, cooldown_ns: 0, hold: None, digest_due_ns: None }
+        NotificationPlan { owner, channels, cooldown_ns: 0, hold: None, wait_ns: 0, digest_due_ns: None }
     }
 
     fn plan(&self, now_ns: i64) -> NotificationPlan {

@@ -231,6 +231,8 @@ impl Hub {
             recovered: false,
             first: None,
             own_label: None,
+            same_sound_as: None,
+            same_sound: vec![],
         };
         self.live.tell(News::Event(Box::new(event)));
     }

@@ -11,15 +11,17 @@ mod recover;
 mod reevaluate;
 mod released;
 mod retention;
+mod same_sound;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
-pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel};
+pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel, SameSound};
 pub use labels::LabelChange;
 pub use own_labels::{MAX_OWN_LABEL_CHARS, MAX_OWN_LABELS, OwnLabel, OwnLabelError};
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub(crate) use recover::{LoggedLabel, Recovered, RecoveredEvent};
 pub use reevaluate::Reevaluation;
 pub use retention::{ClipTotals, RetiredClip};
+pub use same_sound::KEEP_ENVELOPES_S;
 
 #[cfg(test)]
 mod tests;

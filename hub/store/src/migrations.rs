@@ -23,6 +23,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0015_people.sql"),
     include_str!("migrations/0016_deletions.sql"),
     include_str!("migrations/0017_replaced_nodes.sql"),
+    include_str!("migrations/0018_same_sound.sql"),
     include_str!("migrations/0019_reevaluations.sql"),
 ];
 

@@ -45,6 +45,7 @@ pub fn event(node: &str, start_sample: u64) -> NewEvent {
             prosody: [0.25; sound::prosody::PROSODY],
             embedding: [-1.5; sound::model::EMBEDDING],
         })),
+        envelope: None,
     }
 }
 

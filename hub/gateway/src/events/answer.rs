@@ -52,6 +52,12 @@ pub(crate) struct EventAnswer {
     counts_as: &'static str,
     /// Whether the event was lost with its database and came back from its clip. Nobody was notified of it then.
     recovered: bool,
+    /// Number of the event that is shown for the same sound, which another node heard too. Null: this event is shown
+    /// itself.
+    same_sound_as: Option<i64>,
+    /// The other nodes that heard the same sound, if this event is the one that is shown: their ids, or the URLs of
+    /// those that have proved none.
+    also_heard_by: Vec<String>,
     /// Acoustic measurements.
     measurements: MeasurementsAnswer,
     /// The recording. Null: there is no clip.
@@ -105,6 +111,8 @@ impl From<&Event> for EventAnswer {
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),
             recovered: event.recovered,
+            same_sound_as: event.same_sound_as,
+            also_heard_by: event.also_heard_by().into_iter().map(str::to_owned).collect(),
             measurements: (&found.measurements).into(),
             clip: event.clip.as_ref().ok().map(|clip| ClipAnswer::new(event, clip)),
             no_clip_reason: event.clip.as_ref().err().map(|reason| reason.as_str()),

@@ -32,6 +32,10 @@ macro_rules! params_with_filter {
             own_label: Option<String>,
             /// Only events with at least this score, 0 to 1.
             min_score: Option<f32>,
+            /// Of a sound that several nodes heard, only the event that is shown is returned. `true`: the events of the
+            /// other nodes are returned too.
+            #[param(default = false)]
+            linked: Option<bool>,
         }
 
         impl $name {
@@ -39,6 +43,7 @@ macro_rules! params_with_filter {
             fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
                 $crate::events::filter::filter_of(
                     &self.cat, &self.node, &self.from, &self.to, &self.context, &self.own_label, self.min_score,
+                    self.linked,
                 )
             }
         }
@@ -55,6 +60,7 @@ pub(super) fn filter_of(
     context: &Option<String>,
     own_label: &Option<String>,
     min_score: Option<f32>,
+    linked: Option<bool>,
 ) -> Result<EventFilter, Error> {
     if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
         return Err(bad(format!("min_score: {score} is not between 0 and 1")));
@@ -68,6 +74,7 @@ pub(super) fn filter_of(
         counts_as: context.transpose()?,
         own_label: own_label.clone(),
         min_score,
+        linked: linked.unwrap_or(false),
     })
 }
 

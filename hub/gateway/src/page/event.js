@@ -189,6 +189,7 @@ function measured(event) {
     ['Spectral centroid', hertz(m.spectral_centroid_hz)],
     ['Spectral flatness', words.number(m.spectral_flatness, 2)],
     ['Node', event.node],
+    ...(event.also_heard_by.length ? [['Also heard by', words.nodes(event.also_heard_by)]] : []),
     ['Samples', `${words.number(event.start_sample)} to ${words.number(event.end_sample)} (boot ${event.boot_id})`],
   ];
   return el('section', { class: 'card', 'aria-labelledby': 'measured' }, el('h2', { id: 'measured' }, 'Measurements'),

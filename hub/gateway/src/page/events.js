@@ -57,7 +57,10 @@ export function show(main, { query }) {
     open: () => read(null),
     news(kind, data) {
       // Only the hub knows whether an event matches the filters, before and after a label.
-      if (['event', 'labelled', 'reevaluated'].includes(kind)) read(null);
+      if (kind === 'linked' && data.same_sound_as !== null) {
+        drop(list, data.id);
+        tell();
+      } else if (['event', 'linked', 'labelled', 'reevaluated'].includes(kind)) read(null);
       else if (kind === 'deleted') {
         drop(list, data.id);
         tell();
@@ -76,6 +79,7 @@ function isEmpty(filter) {
 function form(filter) {
   const cats = el('datalist', { id: 'cats' });
   get('api/v1/nodes').then(({ nodes }) => {
+    words.learnNodes(nodes);
     cats.append(...[...new Set(nodes.map((node) => node.cat).filter(Boolean))].map((cat) => el('option', { value: cat })));
   }).catch(() => {});
   const cat = el('input', { name: 'cat', list: 'cats', value: filter.cat, autocomplete: 'off', placeholder: 'Any' });

@@ -70,6 +70,7 @@ export function show(main) {
     lobby.draw(said.value.waiting);
     const listening = heard.value?.nodes ?? [];
     const known = said.value.nodes;
+    words.learnNodes(known);
     // In the order of the hub, whichever node was heard first.
     for (const [place, node] of known.entries()) {
       cardOf(node.url, place).look(node, listening.find((one) => one.node === node.url), {
@@ -158,6 +159,11 @@ export function show(main) {
         put(list, data);
         while (list.children.length > MOST_EVENTS) list.lastChild.remove();
         say(`${words.catOf(data)}: ${words.contexts[data.counts_as]}, ${words.clock(data.started_at)}`);
+        recount();
+      } else if (kind === 'linked') {
+        // Another node heard the same sound: one row shows it.
+        if (data.same_sound_as !== null) drop(list, data.id);
+        else if (words.isToday(data.started_at)) put(list, data);
         recount();
       } else if (kind === 'labelled') {
         if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);

@@ -50,7 +50,7 @@ export function show(main, { query }) {
   return {
     open: count,
     news(kind) {
-      if (['event', 'labelled', 'reevaluated', 'deleted'].includes(kind) && !waiting) waiting = setTimeout(count, AGAIN_MS);
+      if (['event', 'linked', 'labelled', 'reevaluated', 'deleted'].includes(kind) && !waiting) waiting = setTimeout(count, AGAIN_MS);
     },
     close() {
       closed = true;

@@ -18,7 +18,9 @@ export function row(event) {
       el('a', { href: `#/events/${event.id}` },
         el('span', { class: 'cat' }, cat), ' ', tag(event)),
       el('p', { class: 'faint' },
-        el('time', { datetime: event.started_at }, at), ` · ${words.length(event.duration_s)}`)),
+        el('time', { datetime: event.started_at }, at), ` · ${words.length(event.duration_s)}`,
+        event.also_heard_by.length > 0
+          && ` · heard by ${words.nodes([event.node_id ?? event.node, ...event.also_heard_by])}`)),
     el('span', { class: 'score', title: 'Cat score: how sure the hub is that this was a cat' },
       el('span', { class: 'hidden' }, 'cat score '), words.share(event.score)),
     event.clip ? playButton(event, `${cat}, ${at}`) : el('span', { class: 'play' }));

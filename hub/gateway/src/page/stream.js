@@ -1,7 +1,7 @@
 // Receives live updates from the hub's event stream. A hidden page closes its connection: a browser opens at most six
 // connections to a host, and every tab would keep one busy.
 
-const KINDS = ['event', 'labelled', 'deleted', 'reevaluated', 'redated', 'gap', 'level', 'state', 'spectrum'];
+const KINDS = ['event', 'linked', 'labelled', 'deleted', 'reevaluated', 'redated', 'gap', 'level', 'state', 'spectrum'];
 
 // First and longest wait before connecting again after the hub refused the stream. When a connection breaks, the
 // browser reconnects by itself.

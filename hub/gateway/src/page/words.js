@@ -90,6 +90,18 @@ export const count = (many, one, more = `${one}s`) => `${plain.format(many)} ${m
 // "at 15:52:56" today, "on 28 Nov 2026, 15:52:56" earlier: for use in a sentence.
 export const atMoment = (at) => `${isToday(at) ? 'at' : 'on'} ${moment(at)}`;
 
+// Nodes by their ids, or by their URLs if they have proved no id. An id that the page has not read yet is cut short.
+const names = new Map();
+
+export function learnNodes(nodes) {
+  for (const node of nodes) names.set(node.node_id ?? node.url, node.url);
+}
+
+export function nodes(ids) {
+  const known = ids.map((id) => names.get(id) ?? (/^[0-9a-f]{64}$/.test(id) ? `node ${id.slice(0, 16)}` : id));
+  return new Intl.ListFormat('en').format(known);
+}
+
 export function isToday(at) {
   return new Date(at).toDateString() === new Date().toDateString();
 }

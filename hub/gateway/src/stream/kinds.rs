@@ -7,7 +7,8 @@ use utoipa::IntoParams;
 use crate::params::bad_word;
 
 /// Kinds of messages that a client gets unless it names others, as in the `event` field of a message.
-const USUAL_KINDS: [&str; 8] = ["event", "labelled", "deleted", "reevaluated", "redated", "gap", "level", "state"];
+const USUAL_KINDS: [&str; 9] =
+    ["event", "linked", "labelled", "deleted", "reevaluated", "redated", "gap", "level", "state"];
 
 /// The kind that only clients get that name it.
 pub(super) const SPECTRUM: &str = "spectrum";
@@ -19,8 +20,8 @@ pub(super) const SPECTRUM: &str = "spectrum";
 pub(super) struct StreamParams {
     /// Only messages about the node with this URL or id.
     pub(super) node: Option<String>,
-    /// Only these kinds, separated by commas: `event`, `labelled`, `deleted`, `reevaluated`, `redated`, `gap`,
-    /// `level`, `state`, `spectrum`. Default: all but `spectrum`.
+    /// Only these kinds, separated by commas: `event`, `linked`, `labelled`, `deleted`, `reevaluated`, `redated`,
+    /// `gap`, `level`, `state`, `spectrum`. Default: all but `spectrum`.
     pub(super) kinds: Option<String>,
 }
 

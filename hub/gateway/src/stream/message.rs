@@ -70,6 +70,7 @@ struct GapAnswer<'a> {
 pub(super) fn kind_of(news: &News) -> (&'static str, Option<&str>) {
     match news {
         News::Event(event) => ("event", Some(&event.found.node)),
+        News::Linked(event) => ("linked", Some(&event.found.node)),
         News::Labelled(event) => ("labelled", Some(&event.found.node)),
         News::Deleted { .. } => ("deleted", None),
         News::Reevaluated { .. } => ("reevaluated", None),
@@ -85,7 +86,7 @@ pub(super) fn message_of(news: &News) -> Result<Message, axum::Error> {
     let message = Message::default().event(kind_of(news).0);
     match news {
         News::Event(event) => message.id(event.id.to_string()).json_data(EventAnswer::from(&**event)),
-        News::Labelled(event) => message.json_data(EventAnswer::from(&**event)),
+        News::Linked(event) | News::Labelled(event) => message.json_data(EventAnswer::from(&**event)),
         News::Deleted { id } => message.json_data(DeletedAnswer { id: *id }),
         News::Reevaluated { events } => message.json_data(ReevaluatedAnswer { events: *events }),
         News::Redated { node } => message.json_data(RedatedAnswer { node }),

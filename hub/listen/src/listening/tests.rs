@@ -66,7 +66,8 @@ impl Hub {
     }
 
     async fn spans(&self) -> Vec<(u64, u64)> {
-        let page = self.store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+        let all = EventFilter { linked: true, ..EventFilter::default() };
+        let page = self.store.events(&all, None, 1_000).await.unwrap();
         let mut spans: Vec<_> =
             page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
         spans.sort_unstable();
@@ -489,6 +490,30 @@ async fn nodes_that_swap_their_names_are_both_heard_while_each_name_leads_to_bot
     hub.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_nodes_hear_of_one_sound_is_one_event_of_the_louder() {
+    let audio = room(3, MINUTE);
+    let truth = heard_in_one_go(0xB007, &audio);
+    let quiet = audio.iter().map(|sample| sample / 2).collect();
+    let (near, far) = (FakeNode::with(audio), FakeNode::with(quiet));
+    // Their clocks are 150 ms apart.
+    let start_ns = hub_base::time::now_ns() - 60_000_000_000;
+    near.change(|tape| tape.started_unix_ns = start_ns);
+    far.change(|tape| (tape.boot_id, tape.started_unix_ns) = (2, start_ns + 150_000_000));
+    let urls = [near.serve().await, far.serve().await].map(|address| format!("http://{address}"));
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start_with(dir.path(), &urls).await;
+    let frames = || hub.listening.live().nodes().iter().map(|node| node.report().frames).min();
+    until("both nodes are heard", || async { frames() >= Some(3_000) }).await;
+    let store = hub.stop().await;
+    let shown = store.events(&EventFilter::default(), None, 1_000).await.unwrap().events;
+    assert_eq!(shown.len(), truth.len());
+    for event in &shown {
+        assert_eq!((&event.found.node, event.also_heard_by()), (&urls[0], vec![&*urls[1]]), "{}", event.id);
+        assert!(event.clip.is_ok());
+    }
+}
+
 fn node_at(address: SocketAddr) -> Node {
     let nodes = Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }]).unwrap();
     nodes.iter().next().unwrap()
@@ -583,7 +608,8 @@ fn new_key() -> Option<Arc<Key>> {
 
 /// The spans of all events, those that are stored twice too.
 async fn spans_in(store: &Store) -> Vec<(u64, u64)> {
-    let page = store.events(&EventFilter::default(), None, 1_000).await.unwrap();
+    let all = EventFilter { linked: true, ..EventFilter::default() };
+    let page = store.events(&all, None, 1_000).await.unwrap();
     let mut spans: Vec<_> =
         page.events.iter().map(|event| (event.found.start_sample, event.found.end_sample)).collect();
     spans.sort_unstable();

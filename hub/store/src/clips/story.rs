@@ -77,6 +77,7 @@ impl Story {
             kind: comment.kind,
             context: comment.context,
             measurements: comment.measurements,
+            envelope: None,
         };
         let is_id = |id: &String| id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let node_id = comment.node_id.filter(is_id);

@@ -134,7 +134,7 @@ fn holds(path: &Path, text: &str) -> bool {
 fn plan(hold: Option<SuppressReason>) -> NotificationPlan {
     let channels = vec![ChannelName { name: "phone".into(), kind: "ntfy".into() }];
     let digest_due_ns = hold.map(|_| 1_000);
-    NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold, digest_due_ns }
+    NotificationPlan { owner: "Anna".into(), channels, cooldown_ns: 0, hold, wait_ns: 0, digest_due_ns }
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from
 
 use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
 use super::learning;
+use super::same_sound;
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -157,7 +158,8 @@ impl Store {
 
     /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
     /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
-    /// classifier of this cat, and then calls `plan` for the notifications.
+    /// classifier of this cat, and then calls `plan` for the notifications. If another node heard the same sound, the
+    /// event is linked to that node's, and owners who were notified of that one are not notified again.
     ///
     /// # Errors
     /// See [`StoreError`]. Nothing is stored in that case.
@@ -180,9 +182,15 @@ impl Store {
                 event.context = household.context(features);
             }
             insert(db, &event, labels, &clip)?;
+            let id = db.last_insert_rowid();
+            let shown_before = same_sound::link(db, id, &event)?;
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-            let stored = db.query_row(&sql, [db.last_insert_rowid()], from_row)?;
-            let put_in = put_notifications(db, &stored.subject(), &plan(&stored), now_ns())?;
+            let stored = db.query_row(&sql, [id], from_row)?;
+            let mut plans = plan(&stored);
+            if let Some(shown_before) = shown_before {
+                plans = same_sound::plans_for_linked(db, shown_before, &stored, plans)?;
+            }
+            let put_in = put_notifications(db, &stored.subject(), &plans, now_ns())?;
             Ok((Committed::Stored(Box::new(stored)), put_in))
         });
         let (committed, put_in) = committed.await?;

@@ -2,6 +2,7 @@
 
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
+use sound::same_sound::Envelope;
 
 use crate::columns;
 use crate::node_columns::url_of;
@@ -99,6 +100,9 @@ pub struct NewEvent {
     pub measurements: Measurements,
     /// What a cat's own classifier learns from. `None` if the features were not stored, or come from another network.
     pub features: Option<Box<Features>>,
+    /// By which the store tells whether another node heard the same sound. `None`: the event is not compared with
+    /// others. A stored event is returned without it.
+    pub envelope: Option<Box<Envelope>>,
 }
 
 /// An event as stored.
@@ -124,6 +128,10 @@ pub struct Event {
     pub recovered: bool,
     /// The first answer, if the event was re-evaluated since.
     pub first: Option<FirstAnswer>,
+    /// Number of the event that is shown for the same sound. `None`: this event is shown itself.
+    pub same_sound_as: Option<i64>,
+    /// The events of the same sound that other nodes heard, if this event is the one that is shown.
+    pub same_sound: Vec<SameSound>,
 }
 
 /// What the classifier said about an event before its context was evaluated again.
@@ -133,6 +141,15 @@ pub struct FirstAnswer {
     pub context: Context,
     /// Number of labels that it was based on, as in [`Event::context_labels`].
     pub labels: u32,
+}
+
+/// An event of the same sound as another event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SameSound {
+    /// Number of the event.
+    pub id: i64,
+    /// The node that heard it: its id, or its URL if it had proved none.
+    pub node: String,
 }
 
 words!(EventClock {
@@ -184,6 +201,16 @@ impl Event {
         self.label.map(|label| self.own_label.as_deref().unwrap_or(label.as_str()))
     }
 
+    /// The other nodes that heard the sound, each once: their ids, or the URLs of those that had proved none.
+    pub fn also_heard_by(&self) -> Vec<&str> {
+        let own = self.node_id.as_deref().unwrap_or(&self.found.node);
+        let mut nodes: Vec<&str> = self.same_sound.iter().map(|other| other.node.as_str()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        nodes.retain(|node| *node != own);
+        nodes
+    }
+
     /// Duration in seconds.
     pub fn duration_s(&self) -> f64 {
         (self.found.end_sample - self.found.start_sample) as f64 / f64::from(sound::SAMPLE_RATE_HZ)
@@ -198,7 +225,9 @@ pub(super) const COLUMNS: &str = concat!(
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
      recovered, node_id, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
-     first_context_labels, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name"
+     first_context_labels, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
+     same_sound_as, (SELECT group_concat(other.id || ' ' || coalesce(other.node_id, other.node), char(10)) \
+     FROM events AS other WHERE other.same_sound_as = events.id AND other.deleted_at_ns IS NULL) AS same_sounds"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -228,6 +257,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
             measurements,
             // Features of another network are of no use to this classifier, and are left out.
             features: row.get::<_, Option<Vec<u8>>>(32)?.and_then(|bytes| Features::from_bytes(&bytes)).map(Box::new),
+            envelope: None,
         },
         context_labels: row.get(33)?,
         clip,
@@ -237,6 +267,8 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         recovered: row.get(34)?,
         node_id: row.get(35)?,
         first: first_of(row)?,
+        same_sound_as: row.get("same_sound_as")?,
+        same_sound: same_sound(&row.get::<_, Option<String>>("same_sounds")?.unwrap_or_default()),
     })
 }
 
@@ -250,6 +282,15 @@ pub(super) fn first_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<First
     };
     let context = Context { label: ContextLabel::from_word(&word), probabilities };
     Ok(Some(FirstAnswer { context, labels: row.get("first_context_labels")? }))
+}
+
+/// Reads the lines `ID NODE` that [`COLUMNS`] makes.
+fn same_sound(lines: &str) -> Vec<SameSound> {
+    let line = |line: &str| {
+        let (id, node) = line.split_once(' ')?;
+        Some(SameSound { id: id.parse().ok()?, node: node.to_owned() })
+    };
+    lines.lines().filter_map(line).collect()
 }
 
 /// SQLite has only signed integers; the store keeps the bits of an unsigned one.

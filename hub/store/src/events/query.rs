@@ -30,6 +30,8 @@ pub struct EventFilter {
     pub own_label: Option<String>,
     /// Lowest score, 0 to 1.
     pub min_score: Option<f32>,
+    /// Whether to return every node's event of a sound that several nodes heard, and not only the one that is shown.
+    pub linked: bool,
 }
 
 /// Position at which a page of events ends.
@@ -95,7 +97,18 @@ impl EventFilter {
         }
         if let Some(node) = self.node.clone() {
             values.push(Box::new(node));
-            sql.push_str(&format!(" AND {}", is_of_node(&format!("?{}", values.len()))));
+            let is_of_node = is_of_node(&format!("?{}", values.len()));
+            if self.linked {
+                sql.push_str(&format!(" AND {is_of_node}"));
+            } else {
+                sql.push_str(&format!(
+                    " AND ({is_of_node} OR id IN (SELECT same_sound_as FROM events WHERE same_sound_as IS NOT NULL \
+                     AND deleted_at_ns IS NULL AND {is_of_node}))"
+                ));
+            }
+        }
+        if !self.linked {
+            sql.push_str(" AND same_sound_as IS NULL");
         }
         (sql, values)
     }
@@ -163,14 +176,16 @@ impl Store {
         .await
     }
 
-    /// Events that were stored after event `id`, in the order of storing, at most `limit`.
+    /// Events that were stored after event `id`, in the order of storing, at most `limit`. Of a sound that several
+    /// nodes heard, the event that is shown.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn events_stored_after(&self, id: i64, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.read(move |db| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM events WHERE id > ?1 AND deleted_at_ns IS NULL ORDER BY id LIMIT {limit}"
+                "SELECT {COLUMNS} FROM events WHERE id > ?1 AND deleted_at_ns IS NULL AND same_sound_as IS NULL \
+                 ORDER BY id LIMIT {limit}"
             );
             let mut statement = db.prepare_cached(&sql)?;
             let rows = statement.query_map([id], from_row)?;

@@ -114,7 +114,14 @@ pub(super) fn put_into(
     now_ns: i64,
 ) -> Result<(), StoreError> {
     let channels = vec![channel.clone()];
-    let plan = NotificationPlan { owner: owner.to_owned(), channels, cooldown_ns: 0, hold: None, digest_due_ns: None };
+    let plan = NotificationPlan {
+        owner: owner.to_owned(),
+        channels,
+        cooldown_ns: 0,
+        hold: None,
+        wait_ns: 0,
+        digest_due_ns: None,
+    };
     insert(db, &plan, Some(channel), subject, None, now_ns)
 }
 
@@ -131,7 +138,7 @@ fn insert(
     db.prepare_cached(
         "INSERT INTO notices (key, owner, channel, channel_kind, kind, animal, event_id, subject, state, reason, \
          digest_due_ns, created_at_ns, queued_at_ns, due_at_ns, ended_at_ns) VALUES (:key, :owner, :channel, \
-         :channel_kind, :kind, :animal, :event_id, :subject, :state, :reason, :digest_due, :now, :now, :now, :ended)",
+         :channel_kind, :kind, :animal, :event_id, :subject, :state, :reason, :digest_due, :now, :now, :due, :ended)",
     )?
     .execute(named_params! {
         ":key": format!("{:032x}", rand::random::<u128>()),
@@ -146,6 +153,7 @@ fn insert(
         ":reason": reason.map(SuppressReason::as_str),
         ":digest_due": plan.digest_due_ns.filter(|_| reason.is_some()),
         ":now": now_ns,
+        ":due": now_ns.saturating_add(plan.wait_ns),
         ":ended": reason.map(|_| now_ns),
     })?;
     Ok(())
@@ -158,4 +166,14 @@ fn make_room(db: &Transaction<'_>) -> Result<u64, StoreError> {
     let mut statement = db.prepare_cached(sql)?;
     let gone = statement.query_map([MAX_NOTIFICATIONS], |row| row.get::<_, bool>(0))?.collect::<Result<Vec<_>, _>>()?;
     Ok(gone.into_iter().filter(|pending| *pending).count() as u64)
+}
+
+/// Another event is shown for a sound: pending notifications that no delivery was tried of are about that event from
+/// now on. Those that were suppressed or delivered stay as they were.
+pub(crate) fn follow_shown_event(db: &Transaction<'_>, shown_before: i64, subject: &Subject) -> Result<(), StoreError> {
+    let subject_json = serde_json::to_string(subject).map_err(|why| StoreError::Cut(why.to_string()))?;
+    let sql = "UPDATE notices SET event_id = ?2, animal = ?3, subject = ?4 \
+               WHERE state = 'pending' AND tries = 0 AND kind = 'event' AND event_id = ?1";
+    db.prepare_cached(sql)?.execute(params![shown_before, subject.event_id(), subject.animal(), subject_json])?;
+    Ok(())
 }

@@ -17,7 +17,14 @@ fn channel(name: &str, kind: &str) -> ChannelName {
 
 fn plan(owner: &str) -> NotificationPlan {
     let channels = vec![channel("phone", "ntfy"), channel("hook", "webhook")];
-    NotificationPlan { owner: owner.into(), channels, cooldown_ns: 60 * SECOND_NS, hold: None, digest_due_ns: None }
+    NotificationPlan {
+        owner: owner.into(),
+        channels,
+        cooldown_ns: 60 * SECOND_NS,
+        hold: None,
+        wait_ns: 0,
+        digest_due_ns: None,
+    }
 }
 
 fn open() -> (tempfile::TempDir, Store) {

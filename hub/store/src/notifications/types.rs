@@ -70,6 +70,8 @@ pub struct NotificationPlan {
     pub cooldown_ns: i64,
     /// Suppress this notification, whatever the cool-down says.
     pub hold: Option<SuppressReason>,
+    /// It is delivered this long after it is stored, in nanoseconds.
+    pub wait_ns: i64,
     /// If it is suppressed: the moment of the digest that counts it. `None`: no digest does.
     pub digest_due_ns: Option<i64>,
 }
