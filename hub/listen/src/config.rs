@@ -30,6 +30,9 @@ pub struct ListenConfig {
     /// How far the analysis may fall behind before it skips audio, in seconds, 1 to 3600.
     #[schemars(range(min = *MAX_LAG_S.start(), max = *MAX_LAG_S.end()))]
     pub max_lag_s: u32,
+    /// Whether to notify no owner of sounds like those that the owner labelled "not a cat" at the same node, and not to
+    /// count them. They are stored with their clips in any case.
+    pub reject_like_false_alarms: bool,
 }
 
 /// How audio is sent over the network.
@@ -45,7 +48,14 @@ pub enum AudioEncoding {
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { enabled: true, frame_ms: 100, encoding: AudioEncoding::Pcm, threads: 0, max_lag_s: 60 }
+        Self {
+            enabled: true,
+            frame_ms: 100,
+            encoding: AudioEncoding::Pcm,
+            threads: 0,
+            max_lag_s: 60,
+            reject_like_false_alarms: true,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod commit;
 pub(crate) mod event;
+mod false_alarms;
 mod labelled;
 mod labels;
 mod learning;
@@ -12,6 +13,7 @@ mod retention;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use event::{Clip, Event, EventClock, NewEvent, NoClip, OwnerLabel};
+pub use false_alarms::FalseAlarms;
 pub use labels::LabelChange;
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub(crate) use recover::{LoggedLabel, Recovered, RecoveredEvent};

@@ -22,6 +22,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0014_paired_nodes.sql"),
     include_str!("migrations/0015_people.sql"),
     include_str!("migrations/0016_deletions.sql"),
+    include_str!("migrations/0017_like_false_alarms.sql"),
 ];
 
 /// The schema version that this program makes, and the latest that it supports.

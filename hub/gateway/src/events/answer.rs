@@ -48,6 +48,9 @@ pub(crate) struct EventAnswer {
     counts_as: &'static str,
     /// Whether the event was lost with its database and came back from its clip. Nobody was notified of it then.
     recovered: bool,
+    /// Events labelled `not_a_cat` that this one sounded like when it was stored. Nobody was notified of it, and it is
+    /// not counted unless it has a label. Empty: it was like none.
+    like_false_alarms: Vec<i64>,
     /// Acoustic measurements.
     measurements: MeasurementsAnswer,
     /// The recording. Null: there is no clip.
@@ -100,6 +103,7 @@ impl From<&Event> for EventAnswer {
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),
             recovered: event.recovered,
+            like_false_alarms: event.like_false_alarms.clone(),
             measurements: (&found.measurements).into(),
             clip: event.clip.as_ref().ok().map(|clip| ClipAnswer::new(event, clip)),
             no_clip_reason: event.clip.as_ref().err().map(|reason| reason.as_str()),

@@ -30,13 +30,16 @@ macro_rules! params_with_filter {
             context: Option<String>,
             /// Only events with at least this score, 0 to 1.
             min_score: Option<f32>,
+            /// `false`: only events that nobody was notified of because they sounded like ones labelled `not_a_cat`,
+            /// and that have no label. `true`: only other events.
+            announced: Option<bool>,
         }
 
         impl $name {
             /// The filter that the parameters describe.
             fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
                 $crate::events::filter::filter_of(
-                    &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score,
+                    &self.cat, &self.node, &self.from, &self.to, &self.context, self.min_score, self.announced,
                 )
             }
         }
@@ -52,6 +55,7 @@ pub(super) fn filter_of(
     to: &Option<String>,
     context: &Option<String>,
     min_score: Option<f32>,
+    announced: Option<bool>,
 ) -> Result<EventFilter, Error> {
     if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
         return Err(bad(format!("min_score: {score} is not between 0 and 1")));
@@ -64,6 +68,7 @@ pub(super) fn filter_of(
         to_ns: to.as_deref().map(|text| time::parse("to", text)).transpose()?,
         counts_as: context.transpose()?,
         min_score,
+        announced,
     })
 }
 

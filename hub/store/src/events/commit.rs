@@ -1,16 +1,18 @@
 //! What live listening stores: events, gaps and each node's watermark, all in one transaction or not at all.
 
+use std::sync::atomic::Ordering;
+
 use hub_base::time::now_ns;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
-use super::learning;
+use super::{false_alarms, learning};
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::node_columns::ID_OF_BOOT;
-use crate::notifications::{NotificationPlan, put_notifications};
+use crate::notifications::{NotificationPlan, SuppressReason, put_notifications};
 use crate::waker::PutIn;
 use crate::words::words;
 
@@ -157,7 +159,8 @@ impl Store {
 
     /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
     /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
-    /// classifier of this cat, and then calls `plan` for the notifications.
+    /// classifier of this cat, and then calls `plan` for the notifications. Those about an event that sounds like false
+    /// alarms of its node are suppressed.
     ///
     /// # Errors
     /// See [`StoreError`]. Nothing is stored in that case.
@@ -168,6 +171,7 @@ impl Store {
         watermark: Watermark,
         plan: impl FnOnce(&Event) -> Vec<NotificationPlan> + Send + 'static,
     ) -> Result<Committed, StoreError> {
+        let sets_aside = self.sets_aside().load(Ordering::Relaxed);
         let committed = self.write_durably(move |db| {
             put_watermark(db, &watermark)?;
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
@@ -179,10 +183,25 @@ impl Store {
             if let Some(features) = taught {
                 event.context = household.context(features);
             }
+            let like = match &event.features {
+                Some(features) if sets_aside => false_alarms::learn(db, &event.node)?.like(features),
+                _ => Vec::new(),
+            };
             insert(db, &event, labels, &clip)?;
+            let id = db.last_insert_rowid();
+            if !like.is_empty() {
+                let like = serde_json::to_string(&like).map_err(|why| StoreError::Cut(why.to_string()))?;
+                db.execute("UPDATE events SET like_false_alarms = ?2 WHERE id = ?1", params![id, like])?;
+            }
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
-            let stored = db.query_row(&sql, [db.last_insert_rowid()], from_row)?;
-            let put_in = put_notifications(db, &stored.subject(), &plan(&stored), now_ns())?;
+            let stored = db.query_row(&sql, [id], from_row)?;
+            let mut plans = plan(&stored);
+            if stored.is_set_aside() {
+                for plan in &mut plans {
+                    (plan.hold, plan.digest_due_ns) = (Some(SuppressReason::LikeNotACat), None);
+                }
+            }
+            let put_in = put_notifications(db, &stored.subject(), &plans, now_ns())?;
             Ok((Committed::Stored(Box::new(stored)), put_in))
         });
         let (committed, put_in) = committed.await?;

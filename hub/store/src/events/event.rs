@@ -1,5 +1,6 @@
 //! An event: a stored vocalisation with its clip and the owner's label.
 
+use rusqlite::types::Type;
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, Measurements};
 
@@ -120,6 +121,9 @@ pub struct Event {
     pub node_id: Option<String>,
     /// Whether the event was lost with its database and came back from its clip.
     pub recovered: bool,
+    /// Events labelled "not a cat" that this one sounded like when it was stored, so that no owner was notified of it.
+    /// Empty: it was like none.
+    pub like_false_alarms: Vec<i64>,
 }
 
 words!(EventClock {
@@ -166,6 +170,12 @@ impl Event {
         self.label.unwrap_or(OwnerLabel::Context(self.found.context.label))
     }
 
+    /// Whether the event sounded like false alarms of its node, and the owner has not said since what it was. Such an
+    /// event is not counted.
+    pub fn is_set_aside(&self) -> bool {
+        self.label.is_none() && !self.like_false_alarms.is_empty()
+    }
+
     /// Duration in seconds.
     pub fn duration_s(&self) -> f64 {
         (self.found.end_sample - self.found.start_sample) as f64 / f64::from(sound::SAMPLE_RATE_HZ)
@@ -179,7 +189,7 @@ pub(super) const COLUMNS: &str = concat!(
     ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
-     recovered, node_id"
+     recovered, node_id, like_false_alarms"
 );
 
 pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
@@ -216,7 +226,18 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         labelled_at_ns: row.get(31)?,
         recovered: row.get(34)?,
         node_id: row.get(35)?,
+        like_false_alarms: ids(row, 36)?,
     })
+}
+
+/// SQL condition: see [`Event::is_set_aside`].
+pub(super) const IS_SET_ASIDE: &str = "(like_false_alarms IS NOT NULL AND label IS NULL)";
+
+/// A list of event ids, in JSON. Null: an empty one.
+fn ids(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Vec<i64>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Vec::new()) };
+    let unreadable = |why| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(why));
+    serde_json::from_str(&text).map_err(unreadable)
 }
 
 /// SQLite has only signed integers; the store keeps the bits of an unsigned one.
