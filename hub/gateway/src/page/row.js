@@ -18,11 +18,14 @@ export function row(event) {
       el('a', { href: `#/events/${event.id}` },
         el('span', { class: 'cat' }, cat), ' ', tag(event)),
       el('p', { class: 'faint' },
-        el('time', { datetime: event.started_at }, at), ` · ${words.length(event.duration_s)}`)),
+        el('time', { datetime: event.started_at }, at), ` · ${words.length(event.duration_s)}${isAside(event) ? ' · not announced' : ''}`)),
     el('span', { class: 'score', title: 'Cat score: how sure the hub is that this was a cat' },
       el('span', { class: 'hidden' }, 'cat score '), words.share(event.score)),
     event.clip ? playButton(event, `${cat}, ${at}`) : el('span', { class: 'play' }));
 }
+
+// Whether nobody was notified of an event because it sounds like ones labelled "Not a cat".
+export const isAside = (event) => event.like_false_alarms?.length > 0 && !event.label;
 
 // What an event counts as, in the colour of that context. A label of the owner has a check mark.
 export function tag(event) {
