@@ -50,7 +50,8 @@ impl Listener {
         self.heard.lock().unwrap().iter().filter(|heard| matches!(heard.event, Event::Frame(_))).count()
     }
 
-    /// How late the frames up to `before` came at the earliest, and those from `after` on: since the first message, less
+    /// How late the frames up to `before` came at the earliest, and those from `after` on: since the first message,
+    /// less
     /// 20 ms for each number. Frames come late but never early, so an exact gap between the two leaves both the same.
     pub(crate) fn earliest(&self, before: u64, after: u64) -> (Duration, Duration) {
         let heard = self.heard();

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import csv
 import datetime
+import json
 import pathlib
 import re
 import urllib.request
@@ -210,6 +211,37 @@ def test_owner_labels_an_event_and_removes_the_label(settled, open_page):
     assert label() is None
     words = [one["label"] for one in settled.get("/api/v1/labels?limit=500")["labels"] if one["event"]["id"] == event]
     assert words == ["not_a_cat", "brushing", None]
+
+
+def test_sounds_that_were_not_announced_are_one_line_and_can_be_announced_again(settled, open_page):
+    events = settled.events()
+    taught = [event["id"] for event in events[-2:]]
+    for event in taught:
+        body = json.dumps({"label": "not_a_cat"}).encode()
+        request = urllib.request.Request(f"{settled.url}/api/v1/events/{event}/label", body, method="PUT")
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request).close()
+    aside = [{**event, "like_false_alarms": taught} for event in events[:3]]
+
+    page = open_page("about:blank")
+    answer = lambda route: route.fulfill(json={"events": aside, "next_cursor": None})
+    page.route(re.compile(r"/api/v1/events\?announced=false"), answer)
+    page.goto(f"{settled.url}/")
+    line = page.get_by_role("region", name="Not announced")
+    expect(line).to_contain_text("3 sounds like ones you marked “Not a cat” were not announced this week.")
+    expect(line.locator("li.event")).to_have_count(3)
+    expect(line.locator("li.event").first).to_be_hidden()
+    line.get_by_role("button", name="Show").click()
+    expect(line.locator("li.event").first).to_contain_text("not announced")
+
+    line.get_by_role("button", name="Announce again").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert [settled.get(f"/api/v1/events/{event}")["label"] for event in taught] == ["not_a_cat"] * 2
+    line.get_by_role("button", name="Announce again").click()
+    expect(page.get_by_role("dialog")).to_contain_text("from 2 events")
+    page.get_by_role("button", name="Remove the labels").click()
+    expect(line).to_contain_text("Later sounds like these are announced again.")
+    assert [settled.get(f"/api/v1/events/{event}")["label"] for event in taught] == [None, None]
 
 
 def test_event_is_deleted_after_a_question(settled, open_page):

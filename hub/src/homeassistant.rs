@@ -251,6 +251,8 @@ impl HomeAssistant {
 
     async fn update(&mut self, news: &News) {
         match news {
+            // What sounds like a false alarm triggers no automation.
+            News::Event(event) if event.is_set_aside() => {}
             News::Event(event) => self.publish_event(event).await,
             News::State { .. } => self.publish_states().await,
             News::Level(level) => {

@@ -795,8 +795,8 @@ class NoticeAnswer(TypedDict):
     reason: NotRequired[str | None]
     """
     Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, `backlog` (a digest took its place, because the
-    channel was down), `event_deleted`, or `not_a_cat` (a person deleted its event, or labelled it so, before it was
-    delivered). Null: it was not.
+    channel was down), `event_deleted`, `not_a_cat` (a person deleted its event, or labelled it so, before it was
+    delivered), or `like_not_a_cat` (its event sounds like ones labelled so). Null: it was not.
     """
     status: str
     """
@@ -1491,7 +1491,7 @@ class ContextAnswer(TypedDict):
 
 class CountsAnswer(TypedDict):
     """
-    Counts of events. Events labelled `not_a_cat` are not counted.
+    Counts of events. Events labelled `not_a_cat`, and those that sound like them, are not counted.
     """
 
     by: str
@@ -1644,6 +1644,11 @@ class EventAnswer(TypedDict):
     labelled_at: NotRequired[str | None]
     """
     When the owner set the label. Null: no label.
+    """
+    like_false_alarms: list[int]
+    """
+    Events labelled `not_a_cat` that this one sounded like when it was stored. Nobody was notified of it, and it is
+    not counted unless it has a label. Empty: it was like none.
     """
     measurements: MeasurementsAnswer
     """

@@ -72,8 +72,8 @@ struct NoticeAnswer {
     /// `pending`, `delivered`, `dead` (delivery was given up) or `suppressed` (not sent).
     status: &'static str,
     /// Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, `backlog` (a digest took its place, because the
-    /// channel was down), `event_deleted`, or `not_a_cat` (a person deleted its event, or labelled it so, before it was
-    /// delivered). Null: it was not.
+    /// channel was down), `event_deleted`, `not_a_cat` (a person deleted its event, or labelled it so, before it was
+    /// delivered), or `like_not_a_cat` (its event sounds like ones labelled so). Null: it was not.
     reason: Option<&'static str>,
     /// Number of failed attempts.
     tries: u32,

@@ -47,6 +47,7 @@ const PARTS: &[Part] = &[
     part!("analysis.js", SCRIPT),
     part!("api.js", SCRIPT),
     part!("app.js", SCRIPT),
+    part!("aside.js", SCRIPT),
     part!("backup.js", SCRIPT),
     part!("dom.js", SCRIPT),
     part!("event.js", SCRIPT),
@@ -119,8 +120,9 @@ mod tests {
 
     use super::*;
 
-    /// Loaded when somebody opens their views.
-    const LOADED_LATER: [&str; 5] = ["labels.js", "login.js", "people.js", "privacy.js", "rhythm.js"];
+    /// Loaded when somebody opens their views, or once the first view is shown.
+    const LOADED_LATER: [&str; 7] =
+        ["aside.js", "backup.js", "labels.js", "login.js", "people.js", "privacy.js", "rhythm.js"];
 
     /// Phones on a slow link load the page too.
     const MOST_BYTES: usize = 100_000;

@@ -33,6 +33,9 @@ pub struct ListenConfig {
     /// Whether a sound that several nodes hear is one event: the loudest recording is shown, and owners are notified
     /// once. If off, each node has an event of its own.
     pub one_event_per_sound: bool,
+    /// Whether to notify no owner of sounds like those that the owner labelled "not a cat" at the same node, and not to
+    /// count them. They are stored with their clips in any case.
+    pub reject_like_false_alarms: bool,
 }
 
 /// How audio is sent over the network.
@@ -55,6 +58,7 @@ impl Default for ListenConfig {
             threads: 0,
             max_lag_s: 60,
             one_event_per_sound: true,
+            reject_like_false_alarms: true,
         }
     }
 }

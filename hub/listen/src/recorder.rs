@@ -228,7 +228,8 @@ impl Recorder {
                         score = event.score,
                         duration_s = stored.duration_s(),
                         clip = clip.is_ok(),
-                        "cat heard"
+                        "{}",
+                        if stored.is_set_aside() { "a sound like labelled false alarms" } else { "cat heard" }
                     );
                     self.clips.stored(stored.id).await;
                     self.tell(stored).await;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use daemon::shutdown::CancellationToken;
 use hub_store::clips::Clips;
-use hub_store::events::{Event, OwnerLabel};
+use hub_store::events::Event;
 use hub_store::{Store, StoreError};
 use sound::context::Features;
 use sound::detector::{Detector, DetectorConfig, Segment as Found};
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 /// Events that are analysed again at a time.
 const BATCH: usize = 16;
 
-/// Settings for a sound that the network is not sure of: the owner says that it is a cat.
+/// Settings for a sound that the network is not sure of, but that has a label.
 pub(crate) const KEEN: DetectorConfig =
     DetectorConfig { on_probability: 0.2, off_probability: 0.1, min_score: 0.0, ..DetectorConfig::DEFAULT };
 
@@ -81,8 +81,7 @@ async fn all(store: &Store, clips: &Clips) -> Result<Reheard, RehearError> {
 /// # Errors
 /// See [`RehearError`].
 pub async fn rehear_labelled(store: &Store, clips: &Clips, event: &Event) -> Result<(), RehearError> {
-    let teaches = matches!(event.label, Some(OwnerLabel::Context(_)));
-    if teaches && event.found.features.is_none() && event.clip.is_ok() {
+    if event.label.is_some() && event.found.features.is_none() && event.clip.is_ok() {
         these(store, clips, vec![event.clone()], &mut HashSet::new()).await?;
     }
     Ok(())

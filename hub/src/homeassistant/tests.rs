@@ -11,7 +11,7 @@ use daemon::identity::Key;
 use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::{FakeNode, Tape, announce};
 use hub_owner::config::{MqttConfig, OwnerConfig, open_channels};
-use hub_store::events::NoClip;
+use hub_store::events::{NewEvent, NoClip};
 use hub_store::testing::event_notification;
 use hub_store::{Access, SeenNode};
 use rumqttc::{AsyncClient, Broker as At, Event as Seen, Incoming, MqttOptions, PublishOptions, QoS};
@@ -219,20 +219,24 @@ impl Hub {
 
     fn meow(&self, id: i64) {
         let found = hub_store::testing::event(NODE, 0);
-        let (clip, label, labelled_at_ns) = (Err(NoClip::Disabled), None, None);
+        self.tell(id, found, Vec::new());
+    }
+
+    fn tell(&self, id: i64, found: NewEvent, like_false_alarms: Vec<i64>) {
         let event = Event {
             id,
             found,
             context_labels: 0,
-            clip,
-            label,
-            labelled_at_ns,
+            clip: Err(NoClip::Disabled),
+            label: None,
+            labelled_at_ns: None,
             node_id: None,
             recovered: false,
             first: None,
             own_label: None,
             same_sound_as: None,
             same_sound: vec![],
+            like_false_alarms,
         };
         self.live.tell(News::Event(Box::new(event)));
     }
@@ -266,8 +270,10 @@ async fn node_is_announced_and_its_states_and_meows_are_published() {
     assert_eq!((&state["connected"], &state["problem"]), (&true.into(), &false.into()));
     assert_eq!(reader.changes_of("meowlink/kitchen_50056/availability"), ["offline", "online"]);
 
+    hub.tell(6, hub_store::testing::event(NODE, 0), vec![1, 2]);
     hub.meow(7);
     until("the meow is published", || reader.last_json(LAST)["id"] == 7).await;
+    assert_eq!(reader.of(EVENT).len(), 1, "what sounds like a false alarm triggers nothing");
     let event = reader.last_json(EVENT);
     assert_eq!((&event["event_type"], &event["cat"]), (&"isolation".into(), &"Tom".into()));
     assert_eq!(event["url"], "http://hub:5000/#/events/7");

@@ -202,7 +202,9 @@ async fn open_store(config: &HubSettings, data_dir: &Path) -> Result<Store, Stor
         Store::open(&data_dir, access)
     };
     let opened = tokio::task::spawn_blocking(open).await;
-    opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))
+    let store = opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))?;
+    store.set_aside_false_alarms(config.listen.reject_like_false_alarms);
+    Ok(store)
 }
 
 /// Folder of the hub's key, in the data folder. Backups leave it out: whoever has the key is the hub.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,8 @@ struct Inner {
     outbox: Waker,
     /// Somebody wants something deleted.
     deletion_wish: Notify,
+    /// Whether sounds like labelled false alarms are set aside.
+    sets_aside: AtomicBool,
     /// Held while the log of labels is changed.
     label_log: Mutex<()>,
     health: Health,
@@ -123,6 +126,7 @@ impl Store {
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 outbox: Waker::default(),
                 deletion_wish: Notify::new(),
+                sets_aside: AtomicBool::new(true),
                 label_log: Mutex::new(()),
                 health,
                 clock,
@@ -148,6 +152,10 @@ impl Store {
 
     pub(crate) fn waker(&self) -> &Waker {
         &self.inner.outbox
+    }
+
+    pub(crate) fn sets_aside(&self) -> &AtomicBool {
+        &self.inner.sets_aside
     }
 
     pub(crate) fn deletion_wish(&self) -> &Notify {

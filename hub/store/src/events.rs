@@ -2,6 +2,7 @@
 
 mod commit;
 pub(crate) mod event;
+mod false_alarms;
 mod labelled;
 mod labels;
 mod learning;
@@ -15,6 +16,7 @@ mod same_sound;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel, SameSound};
+pub use false_alarms::FalseAlarms;
 pub use labels::LabelChange;
 pub use own_labels::{MAX_OWN_LABEL_CHARS, MAX_OWN_LABELS, OwnLabel, OwnLabelError};
 pub use query::{EventFilter, EventPage, PageCursor, Tally};

@@ -58,6 +58,9 @@ pub(crate) struct EventAnswer {
     /// The other nodes that heard the same sound, if this event is the one that is shown: their ids, or the URLs of
     /// those that have proved none.
     also_heard_by: Vec<String>,
+    /// Events labelled `not_a_cat` that this one sounded like when it was stored. Nobody was notified of it, and it is
+    /// not counted unless it has a label. Empty: it was like none.
+    like_false_alarms: Vec<i64>,
     /// Acoustic measurements.
     measurements: MeasurementsAnswer,
     /// The recording. Null: there is no clip.
@@ -113,6 +116,7 @@ impl From<&Event> for EventAnswer {
             recovered: event.recovered,
             same_sound_as: event.same_sound_as,
             also_heard_by: event.also_heard_by().into_iter().map(str::to_owned).collect(),
+            like_false_alarms: event.like_false_alarms.clone(),
             measurements: (&found.measurements).into(),
             clip: event.clip.as_ref().ok().map(|clip| ClipAnswer::new(event, clip)),
             no_clip_reason: event.clip.as_ref().err().map(|reason| reason.as_str()),

@@ -46,7 +46,7 @@ params_with_filter! {
     }
 }
 
-/// Counts of events. Events labelled `not_a_cat` are not counted.
+/// Counts of events. Events labelled `not_a_cat`, and those that sound like them, are not counted.
 #[derive(Debug, Serialize, ToSchema)]
 struct CountsAnswer {
     /// `day` or `hour`.

@@ -36,45 +36,47 @@ macro_rules! params_with_filter {
             /// other nodes are returned too.
             #[param(default = false)]
             linked: Option<bool>,
+            /// `false`: only events that nobody was notified of because they sounded like ones labelled `not_a_cat`,
+            /// and that have no label. `true`: only other events.
+            announced: Option<bool>,
         }
 
         impl $name {
             /// The filter that the parameters describe.
             fn filter(&self) -> Result<hub_store::events::EventFilter, hub_base::error::Error> {
-                $crate::events::filter::filter_of(
-                    &self.cat, &self.node, &self.from, &self.to, &self.context, &self.own_label, self.min_score,
-                    self.linked,
-                )
+                let plain = hub_store::events::EventFilter {
+                    cat: self.cat.clone(),
+                    node: self.node.clone(),
+                    own_label: self.own_label.clone(),
+                    min_score: self.min_score,
+                    linked: self.linked.unwrap_or(false),
+                    announced: self.announced,
+                    ..Default::default()
+                };
+                let (from, to, context) = (self.from.as_deref(), self.to.as_deref(), self.context.as_deref());
+                $crate::events::filter::checked(plain, from, to, context)
             }
         }
     };
 }
 pub(super) use params_with_filter;
 
-/// The filter that the parameters describe.
-pub(super) fn filter_of(
-    cat: &Option<String>,
-    node: &Option<String>,
-    from: &Option<String>,
-    to: &Option<String>,
-    context: &Option<String>,
-    own_label: &Option<String>,
-    min_score: Option<f32>,
-    linked: Option<bool>,
+/// Checks a filter, and adds the parameters that are parsed.
+pub(super) fn checked(
+    filter: EventFilter,
+    from: Option<&str>,
+    to: Option<&str>,
+    context: Option<&str>,
 ) -> Result<EventFilter, Error> {
-    if let Some(score) = min_score.filter(|score| !(0.0..=1.0).contains(score)) {
+    if let Some(score) = filter.min_score.filter(|score| !(0.0..=1.0).contains(score)) {
         return Err(bad(format!("min_score: {score} is not between 0 and 1")));
     }
-    let context = context.as_deref().map(|word| word.parse().map_err(|why| bad(format!("context: {why}"))));
+    let context = context.map(|word| word.parse().map_err(|why| bad(format!("context: {why}"))));
     Ok(EventFilter {
-        cat: cat.clone(),
-        node: node.clone(),
-        from_ns: from.as_deref().map(|text| time::parse("from", text)).transpose()?,
-        to_ns: to.as_deref().map(|text| time::parse("to", text)).transpose()?,
+        from_ns: from.map(|text| time::parse("from", text)).transpose()?,
+        to_ns: to.map(|text| time::parse("to", text)).transpose()?,
         counts_as: context.transpose()?,
-        own_label: own_label.clone(),
-        min_score,
-        linked: linked.unwrap_or(false),
+        ..filter
     })
 }
 

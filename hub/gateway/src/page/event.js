@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import * as words from './words.js';
 import { el, problem, say } from './dom.js';
-import { relative, tag } from './row.js';
+import { isAside, relative, tag } from './row.js';
 import { waveform } from './wave.js';
 
 export function show(main, { id }) {
@@ -47,7 +47,7 @@ export function show(main, { id }) {
     heading.replaceChildren(words.catOf(event), ' ', tag(event));
     document.title = `${words.catOf(event)}, ${words.saidOf(event)} · Meowlink`;
     const held = said.contains(document.activeElement) && document.activeElement.dataset.word;
-    said.replaceChildren(...whatWasIt(event));
+    said.replaceChildren(...whatWasIt(event).filter(Boolean));
     if (held) said.querySelector(`[data-word="${CSS.escape(held)}"]`)?.focus();
   }
 
@@ -75,6 +75,8 @@ export function show(main, { id }) {
       el('p', { class: 'faint for-owner' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
         : 'Your label replaces the hub’s guess, and the hub learns from it.'),
+      isAside(event) && el('p', { class: 'faint' }, 'Not announced: it sounds like ones that you marked “Not a cat”. ',
+        event.like_false_alarms.slice(0, 5).map((like) => [el('a', { href: `#/events/${like}` }, `Event ${like}`), ' '])),
       el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
       others, failed,
     ];

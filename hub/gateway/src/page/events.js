@@ -14,6 +14,7 @@ export function show(main, { query }) {
     from: query.get('from') ?? '',
     to: query.get('to') ?? '',
     min_score: query.get('min_score') ?? '',
+    announced: query.get('announced') ?? '',
   };
   const list = el('ol', { class: 'events wide' });
   const trouble = el('div');

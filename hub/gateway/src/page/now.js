@@ -1,12 +1,11 @@
 // The nodes as they are now, and the events of today.
 
 import * as words from './words.js';
-import { backups } from './backup.js';
 import { get } from './api.js';
 import { el, problem, say, setText } from './dom.js';
 import { card } from './node.js';
 import { undelivered } from './notices.js';
-import { drop, put, replace } from './row.js';
+import { drop, isAside, put, replace } from './row.js';
 import { waiting } from './waiting.js';
 
 // How often the state of the nodes is read.
@@ -32,14 +31,15 @@ export function show(main) {
   const more = el('a', { class: 'more', hidden: true, href: '#/events' }, 'All of today’s events');
   const listTrouble = el('div');
   const notifications = undelivered();
-  const backup = backups();
+  const backup = later(import('./backup.js').then(({ backups }) => backups()));
+  const notAnnounced = later(import('./aside.js').then(({ aside }) => aside()));
   const lobby = waiting(() => look());
 
   main.append(el('h1', { class: 'hidden' }, 'Now'),
     el('div', { class: 'now' },
       el('section', { 'aria-label': 'Microphones' }, trouble, lobby.element, help, nodes, hears, notifications.element, backup.element),
       el('section', { 'aria-labelledby': 'today' },
-        el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more)));
+        el('h2', { id: 'today' }, 'Today ', total), listTrouble, list, nothing, more, notAnnounced.element)));
 
   let closed = false;
   let looking = 0;
@@ -108,7 +108,7 @@ export function show(main) {
   // Reads all of today's events: at the start, after every connection, and after midnight.
   async function read() {
     try {
-      const page = await get('api/v1/events', { from: words.midnight(), limit: MOST_EVENTS });
+      const page = await get('api/v1/events', { from: words.midnight(), limit: MOST_EVENTS, announced: true });
       if (closed) return;
       replace(list, page.events);
       more.hidden = page.next_cursor === null;
@@ -148,12 +148,14 @@ export function show(main) {
     open() {
       look();
       read();
+      notAnnounced.look();
     },
     lost() {
       cards.forEach((one) => one.lost());
     },
     news(kind, data) {
-      if (kind === 'event') {
+      if (isAside(data)) notAnnounced.look();
+      else if (kind === 'event') {
         cards.get(data.node)?.heard(data);
         if (!words.isToday(data.started_at)) return;
         put(list, data);
@@ -167,12 +169,17 @@ export function show(main) {
         recount();
       } else if (kind === 'labelled') {
         if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);
+        else if (data.like_false_alarms.length) {
+          read();
+          notAnnounced.look();
+        }
       } else if (kind === 'redated' || kind === 'reevaluated') {
         // Many events have moved.
         read();
       } else if (kind === 'deleted') {
         drop(list, data.id);
         recount();
+        notAnnounced.look();
       } else if (cards.has(data.node)) {
         cards.get(data.node)[kind](data);
       } else if (!looks) {
@@ -187,9 +194,18 @@ export function show(main) {
       clearInterval(ticking);
       notifications.close();
       backup.close();
+      notAnnounced.close();
       cards.forEach((one) => one.close());
     },
   };
+}
+
+// A part that takes its place once it is loaded.
+function later(loading) {
+  const element = el('div');
+  loading.then((part) => element.replaceWith(part.element), () => {});
+  const tell = (what) => () => loading.then((part) => part[what](), () => {});
+  return { element, look: tell('look'), close: tell('close') };
 }
 
 function whatToCheck(count) {

@@ -20,11 +20,15 @@ export function row(event) {
       el('p', { class: 'faint' },
         el('time', { datetime: event.started_at }, at), ` · ${words.length(event.duration_s)}`,
         event.also_heard_by.length > 0
-          && ` · heard by ${words.nodes([event.node_id ?? event.node, ...event.also_heard_by])}`)),
+          && ` · heard by ${words.nodes([event.node_id ?? event.node, ...event.also_heard_by])}`,
+        isAside(event) && ' · not announced')),
     el('span', { class: 'score', title: 'Cat score: how sure the hub is that this was a cat' },
       el('span', { class: 'hidden' }, 'cat score '), words.share(event.score)),
     event.clip ? playButton(event, `${cat}, ${at}`) : el('span', { class: 'play' }));
 }
+
+// Whether nobody was notified of an event because it sounds like ones labelled "Not a cat".
+export const isAside = (event) => event.like_false_alarms?.length > 0 && !event.label;
 
 // What an event counts as, in the colour of that context. A label of the owner has a check mark.
 export function tag(event) {

@@ -12,6 +12,7 @@ use hub_base::text::clean;
 use hub_nodes::{Node, state_word};
 use hub_store::Store;
 use hub_store::analyses::{AnalysisStatus, Outcome};
+use hub_store::events::FalseAlarms;
 use proto::{AnalyzeCatSoundResponse, SourceState};
 use sound::analysis::{Analysis, Vocalisation};
 use sound::detection::Detection;
@@ -108,7 +109,7 @@ impl Task {
             Ok(stream) => self.listen(stream, deadline).await,
             Err(error) => Listened::nothing(error.message),
         };
-        let outcome = listened.outcome(&self.household().await);
+        let outcome = listened.outcome(&self.household().await, &self.false_alarms().await);
         let node = self.node.url();
         let reason = outcome.reason.as_deref();
         match outcome.verdict {
@@ -141,6 +142,18 @@ impl Task {
                 warn!(cat = self.cat, %error, suppressed_lines, "cannot read the labels");
             }
             Household::default()
+        })
+    }
+
+    /// The sounds that the owner's labels taught as no cats. If they cannot be read, there are none.
+    async fn false_alarms(&self) -> FalseAlarms {
+        let taught = self.store.false_alarms(self.node.url()).await;
+        taught.unwrap_or_else(|error| {
+            let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
+            if let Some(suppressed_lines) = allowed {
+                warn!(node = self.node.url(), %error, suppressed_lines, "cannot read the labels");
+            }
+            FalseAlarms::default()
         })
     }
 
@@ -231,7 +244,8 @@ impl Listened {
         Self { heard: None, messages: 0, state: SourceState::Unspecified, ended: Some(reason) }
     }
 
-    fn outcome(self, household: &Household) -> Outcome {
+    /// What sounds like false alarms of the node is left out of the vocalisations and of the cat score.
+    fn outcome(self, household: &Household, false_alarms: &FalseAlarms) -> Outcome {
         let heard = self.heard.filter(|heard| heard.heard_samples > 0);
         let (status, reason) = match (&heard, self.ended) {
             (Some(_), None) => (AnalysisStatus::Complete, None),
@@ -252,21 +266,31 @@ impl Listened {
         let (heard_samples, lost_samples) = heard.as_ref().map_or((0, 0), |it| (it.heard_samples, it.lost_samples));
         let origin = heard.as_ref().and_then(|heard| heard.origin);
         let (analysis, vocalisations) = heard.map(|heard| (heard.analysis, heard.vocalisations)).unzip();
+        let mut vocalisations = vocalisations.unwrap_or_default();
+        let all = vocalisations.len();
+        vocalisations.retain(|vocalisation| false_alarms.like(&vocalisation.features).is_empty());
+        let cat_score = analysis.as_ref().map(|analysis: &Analysis| {
+            if vocalisations.len() == all {
+                return analysis.cat_score;
+            }
+            // The score of the whole recording may be that of a false alarm.
+            vocalisations.iter().map(|one| one.detection.score).fold(0.0, f32::max)
+        });
         let judged = |vocalisation: Vocalisation| Detection {
             context: household.context(&vocalisation.features),
             ..vocalisation.detection
         };
-        let detections: Vec<Detection> = vocalisations.into_iter().flatten().map(judged).collect();
+        let detections: Vec<Detection> = vocalisations.into_iter().map(judged).collect();
         Outcome {
             status,
             reason,
             verdict: (!failed).then(|| Verdict::of(&detections)),
-            cat_score: analysis.as_ref().map(|analysis| analysis.cat_score),
+            cat_score,
             messages: self.messages,
             heard_samples,
             lost_samples,
             origin,
-            level: analysis.map(|analysis: Analysis| analysis.level),
+            level: analysis.map(|analysis| analysis.level),
             context_labels: household.labels(),
             detections,
         }

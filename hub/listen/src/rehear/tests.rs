@@ -1,6 +1,6 @@
 use hub_store::Access;
 use hub_store::clips::{ClipFormat, ClipsConfig, Cut};
-use hub_store::events::{NewEvent, NoClip};
+use hub_store::events::{NewEvent, NoClip, OwnerLabel};
 use hub_store::testing::{as_if_another_network_heard, event, put_with};
 use sound::detection::ContextLabel;
 
@@ -88,6 +88,27 @@ async fn labels_go_on_teaching_after_an_update() {
     assert_eq!(home.labels().await as usize, count);
     rehear_labelled(&home.store, &home.clips, &labelled).await.unwrap();
     assert_eq!(home.labels().await as usize, count + 1);
+}
+
+#[tokio::test]
+async fn false_alarms_go_on_teaching_after_an_update() {
+    let home = Home::open().await;
+    let (meow, place) = (recorded("meow_alone"), ROLL..ROLL + 12_000);
+    let mut labelled = Vec::new();
+    for n in 1..=3 {
+        let heard = home.put("kitchen", n * 100_000, Some(&meow), place.clone()).await;
+        labelled.push(home.store.label_event(heard.id, Some(OwnerLabel::NotACat)).await.unwrap().unwrap());
+    }
+    as_if_another_network_heard(&home.store, labelled[2].id).await;
+    assert_eq!(all(&home.store, &home.clips).await.unwrap(), Reheard { again: 2, lost: 0, unread: 0 });
+    let features_of = async |event: &Event| home.store.event(event.id).await.unwrap().unwrap().found.features;
+    assert!(features_of(&labelled[0]).await.is_some() && features_of(&labelled[1]).await.is_some());
+
+    // One that is labelled after the update.
+    as_if_another_network_heard(&home.store, labelled[1].id).await;
+    let event = home.store.event(labelled[0].id).await.unwrap().unwrap();
+    rehear_labelled(&home.store, &home.clips, &event).await.unwrap();
+    assert!(features_of(&labelled[0]).await.is_some());
 }
 
 #[tokio::test]

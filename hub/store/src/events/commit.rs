@@ -1,17 +1,18 @@
 //! What live listening stores: events, gaps and each node's watermark, all in one transaction or not at all.
 
+use std::sync::atomic::Ordering;
+
 use hub_base::time::now_ns;
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
-use super::learning;
-use super::same_sound;
+use super::{false_alarms, learning, same_sound};
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::node_columns::ID_OF_BOOT;
-use crate::notifications::{NotificationPlan, put_notifications};
+use crate::notifications::{NotificationPlan, SuppressReason, put_notifications};
 use crate::waker::PutIn;
 use crate::words::words;
 
@@ -158,8 +159,9 @@ impl Store {
 
     /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
     /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
-    /// classifier of this cat, and then calls `plan` for the notifications. If another node heard the same sound, the
-    /// event is linked to that node's, and owners who were notified of that one are not notified again.
+    /// classifier of this cat, and then calls `plan` for the notifications. Those about an event that sounds like false
+    /// alarms of its node are suppressed. If another node heard the same sound, the event is linked to that node's, and
+    /// owners who were notified of that one are not notified again.
     ///
     /// # Errors
     /// See [`StoreError`]. Nothing is stored in that case.
@@ -170,6 +172,7 @@ impl Store {
         watermark: Watermark,
         plan: impl FnOnce(&Event) -> Vec<NotificationPlan> + Send + 'static,
     ) -> Result<Committed, StoreError> {
+        let sets_aside = self.sets_aside().load(Ordering::Relaxed);
         let committed = self.write_durably(move |db| {
             put_watermark(db, &watermark)?;
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
@@ -181,12 +184,25 @@ impl Store {
             if let Some(features) = taught {
                 event.context = household.context(features);
             }
+            let like = match &event.features {
+                Some(features) if sets_aside => false_alarms::learn(db, &event.node)?.like(features),
+                _ => Vec::new(),
+            };
             insert(db, &event, labels, &clip)?;
             let id = db.last_insert_rowid();
             let shown_before = same_sound::link(db, id, &event)?;
+            if !like.is_empty() {
+                let like = serde_json::to_string(&like).map_err(|why| StoreError::Cut(why.to_string()))?;
+                db.execute("UPDATE events SET like_false_alarms = ?2 WHERE id = ?1", params![id, like])?;
+            }
             let sql = format!("SELECT {COLUMNS} FROM events WHERE id = ?1");
             let stored = db.query_row(&sql, [id], from_row)?;
             let mut plans = plan(&stored);
+            if stored.is_set_aside() {
+                for plan in &mut plans {
+                    (plan.hold, plan.digest_due_ns) = (Some(SuppressReason::LikeNotACat), None);
+                }
+            }
             if let Some(shown_before) = shown_before {
                 plans = same_sound::plans_for_linked(db, shown_before, &stored, plans)?;
             }

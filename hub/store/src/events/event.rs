@@ -1,5 +1,6 @@
 //! An event: a stored vocalisation with its clip and the owner's label.
 
+use rusqlite::types::Type;
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 use sound::same_sound::Envelope;
@@ -132,6 +133,9 @@ pub struct Event {
     pub same_sound_as: Option<i64>,
     /// The events of the same sound that other nodes heard, if this event is the one that is shown.
     pub same_sound: Vec<SameSound>,
+    /// Events labelled "not a cat" that this one sounded like when it was stored, so that no owner was notified of it.
+    /// Empty: it was like none.
+    pub like_false_alarms: Vec<i64>,
 }
 
 /// What the classifier said about an event before its context was evaluated again.
@@ -211,6 +215,12 @@ impl Event {
         nodes
     }
 
+    /// Whether the event sounded like false alarms of its node, and the owner has not said since what it was. Such an
+    /// event is not counted.
+    pub fn is_set_aside(&self) -> bool {
+        self.label.is_none() && !self.like_false_alarms.is_empty()
+    }
+
     /// Duration in seconds.
     pub fn duration_s(&self) -> f64 {
         (self.found.end_sample - self.found.start_sample) as f64 / f64::from(sound::SAMPLE_RATE_HZ)
@@ -224,7 +234,7 @@ pub(super) const COLUMNS: &str = concat!(
     ", cat, boot_id, start_sample, end_sample, started_at_ns, ended_at_ns, started_monotonic_ns, clock, score, kind, ",
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
-     recovered, node_id, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
+     recovered, node_id, like_false_alarms, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
      first_context_labels, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
      same_sound_as, (SELECT group_concat(other.id || ' ' || coalesce(other.node_id, other.node), char(10)) \
      FROM events AS other WHERE other.same_sound_as = events.id AND other.deleted_at_ns IS NULL) AS same_sounds"
@@ -269,6 +279,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         first: first_of(row)?,
         same_sound_as: row.get("same_sound_as")?,
         same_sound: same_sound(&row.get::<_, Option<String>>("same_sounds")?.unwrap_or_default()),
+        like_false_alarms: ids(row, "like_false_alarms")?,
     })
 }
 
@@ -291,6 +302,16 @@ fn same_sound(lines: &str) -> Vec<SameSound> {
         Some(SameSound { id: id.parse().ok()?, node: node.to_owned() })
     };
     lines.lines().filter_map(line).collect()
+}
+
+/// SQL condition: see [`Event::is_set_aside`].
+pub(super) const IS_SET_ASIDE: &str = "(like_false_alarms IS NOT NULL AND label IS NULL)";
+
+/// A list of event ids, in JSON. Null: an empty one.
+fn ids(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Vec<i64>> {
+    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(Vec::new()) };
+    let unreadable = |why| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(why));
+    serde_json::from_str(&text).map_err(unreadable)
 }
 
 /// SQLite has only signed integers; the store keeps the bits of an unsigned one.

@@ -33,7 +33,7 @@ impl Store {
         self.read(move |db| learn(db, &cat, "")).await
     }
 
-    /// Events with a clip and a label from which the classifier could learn if this network had heard them. The latest
+    /// Events with a clip and a label from which the hub could learn if this network had heard them. The latest
     /// labels come first. Returns `limit` events at most.
     ///
     /// # Errors
@@ -42,8 +42,8 @@ impl Store {
         self.read(move |db| {
             // The index of labelled events is small.
             let sql = format!(
-                "SELECT {COLUMNS} FROM events INDEXED BY events_labelled WHERE label IS NOT NULL AND {TEACHES} \
-                 AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
+                "SELECT {COLUMNS} FROM events INDEXED BY events_labelled WHERE label IS NOT NULL \
+                 AND ({TEACHES} OR label = 'not_a_cat') AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
                  AND (features IS NULL OR substr(features, 1, 8) <> ?1) ORDER BY labelled_at_ns DESC, id DESC LIMIT ?2"
             );
             let mut statement = db.prepare_cached(&sql)?;

@@ -6,7 +6,7 @@ use hub_base::time::now_ns;
 use rusqlite::{OptionalExtension, ToSql, params};
 
 use super::commit::{GapReason, NewGap};
-use super::event::{COLUMNS, Event, OwnerLabel, from_row};
+use super::event::{COLUMNS, Event, IS_SET_ASIDE, OwnerLabel, from_row};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::node_columns::{is_of_node, url_of};
@@ -32,6 +32,8 @@ pub struct EventFilter {
     pub min_score: Option<f32>,
     /// Whether to return every node's event of a sound that several nodes heard, and not only the one that is shown.
     pub linked: bool,
+    /// `false`: only events that are set aside; see [`Event::is_set_aside`]. `true`: only others.
+    pub announced: Option<bool>,
 }
 
 /// Position at which a page of events ends.
@@ -109,6 +111,9 @@ impl EventFilter {
         }
         if !self.linked {
             sql.push_str(" AND same_sound_as IS NULL");
+        }
+        if let Some(announced) = self.announced {
+            sql.push_str(&format!(" AND {}{IS_SET_ASIDE}", if announced { "NOT " } else { "" }));
         }
         (sql, values)
     }
@@ -195,7 +200,7 @@ impl Store {
     }
 
     /// What the counts need of the events that match a filter, in order of time. Events that the owner labelled "not a
-    /// cat" are left out.
+    /// cat" are left out, and those that are set aside.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -204,7 +209,8 @@ impl Store {
         self.read(move |db| {
             let sql = format!(
                 "SELECT started_at_ns, coalesce(label, context) FROM events \
-                 WHERE {conditions} AND coalesce(label, '') <> 'not_a_cat' ORDER BY started_at_ns, id"
+                 WHERE {conditions} AND coalesce(label, '') <> 'not_a_cat' \
+                 AND NOT {IS_SET_ASIDE} ORDER BY started_at_ns, id"
             );
             let mut statement = db.prepare_cached(&sql)?;
             let rows = statement.query_map(rusqlite::params_from_iter(values), |row| {

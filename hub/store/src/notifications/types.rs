@@ -27,6 +27,8 @@ pub enum SuppressReason {
     EventDeleted,
     /// A person said that its event was no cat before it was delivered.
     NotACat,
+    /// Its event sounds like those that the owner labelled "not a cat".
+    LikeNotACat,
 }
 
 words!(SuppressReason {
@@ -36,6 +38,7 @@ words!(SuppressReason {
     SuppressReason::Backlog => "backlog" => SuppressReason::Backlog,
     SuppressReason::EventDeleted => "event_deleted" => SuppressReason::EventDeleted,
     SuppressReason::NotACat => "not_a_cat" => SuppressReason::NotACat,
+    SuppressReason::LikeNotACat => "like_not_a_cat" => SuppressReason::LikeNotACat,
 });
 
 /// State of a notification.
