@@ -694,7 +694,7 @@ async fn stranger_at_the_address_of_a_discovered_node_is_not_heard_and_not_remem
 #[tokio::test(flavor = "multi_thread")]
 async fn event_that_is_under_way_when_its_node_is_forgotten_is_stored_at_once() {
     // The first event from here on lasts long enough to be one without what follows.
-    let audio = room(12, MINUTE).split_off(6 * 16_000);
+    let audio = room(12, MINUTE).split_off(15 * 16_000);
     let truth = heard_in_one_go(0xB007, &audio);
     let (first, found) = (FakeNode::with(vec![0; MINUTE / 60]), FakeNode::with(audio));
     // The tape ends before the post-roll of the first event is complete.
