@@ -104,8 +104,9 @@ class Hub:
     ) -> pandas.DataFrame:
         """As `events`, as a pandas frame: a row for each event, with its number as the index.
 
-        Nested fields become columns such as `context.label`, times become time stamps in UTC, and the list
-        `like_false_alarms` becomes a text. Every column has a plain type, so `frame.to_parquet` can write it.
+        Nested fields become columns such as `context.label`, times become time stamps in UTC, and the lists
+        `also_heard_by` and `like_false_alarms` become texts. Every column has a plain type, so `frame.to_parquet` can
+        write it.
         """
         import pandas
 
@@ -116,8 +117,8 @@ class Hub:
         frame = frame.reindex(columns=list(dict.fromkeys([*columns, *frame.columns])))
         for column in columns[1:]:
             frame[column] = pandas.to_datetime(frame[column], utc=True, format="ISO8601")
-        if "like_false_alarms" in frame:
-            frame["like_false_alarms"] = frame["like_false_alarms"].map(lambda ids: " ".join(map(str, ids)))
+        for column in {"also_heard_by", "like_false_alarms"} & set(frame.columns):
+            frame[column] = frame[column].map(lambda values: " ".join(map(str, values)))
         # Set where an event has none of these: their fields are columns of their own.
         return frame.drop(columns=["clip", "first_context"], errors="ignore").set_index("id")
 
