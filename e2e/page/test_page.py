@@ -144,7 +144,7 @@ def test_filters_show_what_the_api_says(settled, open_page):
     page.get_by_role("button", name="Apply").click()
     expect_events(page, [event for event in events if event["score"] >= percent / 100])
 
-    page.get_by_role("link", name="Clear").click()
+    page.get_by_role("link", name="Clear", exact=True).click()
     page.get_by_label("Context").select_option(label="Being brushed")
     page.get_by_role("button", name="Apply").click()
     expect_events(page, [event for event in events if event["counts_as"] == "brushing"])
@@ -160,7 +160,7 @@ def test_filters_show_what_the_api_says(settled, open_page):
     expect(page.get_by_label("Cat", exact=True)).to_have_value(EVIL)
     expect_events(page, events)
 
-    page.get_by_role("link", name="Clear").click()
+    page.get_by_role("link", name="Clear", exact=True).click()
     page.get_by_label("From", exact=True).fill("2100-01-01T00:00")
     page.get_by_role("button", name="Apply").click()
     expect_events(page, [])

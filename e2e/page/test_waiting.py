@@ -28,6 +28,13 @@ NETWORK = (
 # Announcements take seconds.
 FOUND_MS = 120_000
 
+# Keeps in `said` all that the page says.
+KEEP_SAID = """
+  const line = document.querySelector('#say');
+  window.said = [];
+  new MutationObserver(() => said.push(line.textContent)).observe(line, { childList: true, characterData: true, subtree: true });
+"""
+
 inside = pytest.mark.skipif(INSIDE not in os.environ, reason="run by the first test, on a network of its own")
 
 
@@ -147,9 +154,11 @@ def test_closed_node_is_paired_by_the_code_that_it_shows(open_page, tmp_path):
         open_page.wrong.clear()
         shown = subprocess.run([BINARIES / "cat-node", "pair", "--state-dir", state], capture_output=True, text=True, check=True)
         field.fill(shown.stdout.splitlines()[0].lower())
+        # The node is heard at once, and its first meow is announced in the same place.
+        page.evaluate(f"() => {{ {KEEP_SAID} }}")
         page.keyboard.press("Enter")
         expect(card).to_be_hidden()
         assert page.evaluate("document.activeElement.id") == "main", "the focus is not lost"
-        expect(page.locator("#say")).to_contain_text("Paired: attic.local")
+        page.wait_for_function("said.some((text) => text.includes('Paired: attic.local'))")
         expect(page.locator("article.node .state")).to_have_text("Live")
         page.context.close()
