@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use daemon::shutdown::CancellationToken;
-use hub_nodes::{Node, Nodes};
+use hub_nodes::{Newcomers, Node, Nodes};
 use hub_store::Store;
 use hub_store::clips::ClipsConfig;
 use tokio::sync::mpsc;
@@ -19,9 +19,7 @@ use crate::worker::{AnalysedNode, Work};
 /// Gives each node its ear and its subscriber.
 pub(super) struct Joiner {
     pub(super) nodes: Nodes,
-    /// The nodes that are listened to. A node that is paired takes the place of the one at its URL, so places in the
-    /// list do not tell.
-    pub(super) joined: Vec<Node>,
+    pub(super) newcomers: Newcomers,
     /// How many nodes were ever listened to.
     pub(super) count: usize,
     pub(super) settings: Settings,
@@ -37,25 +35,23 @@ pub(super) struct Joiner {
 impl Joiner {
     /// Listens to nodes as they are added, until the stop.
     pub(super) async fn follow(mut self) {
-        let mut nodes = self.nodes.watch();
         loop {
-            let is_new = |node: &&Node| !node.is_dismissed() && !self.joined.iter().any(|known| known.is(node));
-            let next = nodes.borrow_and_update().iter().find(is_new).cloned();
-            if let Some(node) = next {
-                self.join(node).await;
-                continue;
-            }
+            self.join_newcomers().await;
             tokio::select! {
-                _ = nodes.changed() => {}
+                () = self.newcomers.changed() => {}
                 () = self.stop.cancelled() => return,
             }
         }
     }
 
-    /// Starts to listen to the next node, until the stop or until the node is dismissed.
-    pub(super) async fn join(&mut self, node: Node) {
-        self.joined.retain(|known| !known.is_dismissed());
-        self.joined.push(node.clone());
+    /// Starts to listen to each node that was added, until the stop or until the node is dismissed.
+    pub(super) async fn join_newcomers(&mut self) {
+        for node in self.newcomers.take() {
+            self.join(node).await;
+        }
+    }
+
+    async fn join(&mut self, node: Node) {
         let watched = self.live.add(node.url().to_owned());
         let ear = Ear::new(node.url().to_owned(), self.clips.clone(), self.settings.detector, None);
         let number = self.count;

@@ -67,7 +67,7 @@ impl Listening {
         let subscribers = TaskTracker::new();
         let mut joiner = Joiner {
             nodes: nodes.clone(),
-            joined: Vec::new(),
+            newcomers: nodes.newcomers(),
             count: 0,
             settings: settings.clone(),
             clips: clips_config,
@@ -77,9 +77,7 @@ impl Listening {
             subscribers: subscribers.clone(),
             stop: stop.clone(),
         };
-        for node in nodes.iter() {
-            joiner.join(node).await;
-        }
+        joiner.join_newcomers().await;
         info!(nodes = live.nodes().len(), threads, "listening started");
         subscribers.spawn(joiner.follow());
         subscribers.close();

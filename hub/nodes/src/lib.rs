@@ -13,5 +13,5 @@ pub mod testing;
 
 pub use lobby::{MAX_PER_ADDRESS, MAX_WAITING, WaitingNode};
 pub use node::{Description, Node, state_word};
-pub use registry::{Full, MAX_NODES, Nodes};
+pub use registry::{Full, MAX_NODES, Newcomers, Nodes};
 pub use setting::Discover;

@@ -285,7 +285,7 @@ impl Node {
     }
 
     /// Whether both are one node of the list, and not two that have one URL.
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 

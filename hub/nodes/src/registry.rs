@@ -183,9 +183,14 @@ impl Nodes {
         self.shared.nodes.borrow().iter().filter(|node| !node.is_dismissed()).cloned().collect()
     }
 
-    /// Wakes when nodes are added. The list has dismissed nodes too, so that no node changes its place.
-    pub fn watch(&self) -> watch::Receiver<Vec<Node>> {
+    /// Wakes when nodes are added. The list has dismissed nodes too.
+    fn watch(&self) -> watch::Receiver<Vec<Node>> {
         self.shared.nodes.subscribe()
+    }
+
+    /// For something that is done once for each node. All nodes are new to it at first.
+    pub fn newcomers(&self) -> Newcomers {
+        Newcomers { nodes: self.watch(), known: Vec::new() }
     }
 
     /// The node with this URL.
@@ -586,24 +591,46 @@ impl Nodes {
     /// Asks each node every few seconds to describe itself, until `stop`. This also keeps the connections open, so that
     /// the first call after an outage finds one.
     pub async fn keep_described(&self, stop: &CancellationToken) {
-        let mut nodes = self.watch();
-        let mut known: Vec<Node> = Vec::new();
+        let mut newcomers = self.newcomers();
         let mut described = FuturesUnordered::new();
         let mut default = std::pin::pin!(self.await_default());
         let mut awaits_default = true;
         loop {
-            // A node that is paired takes the place of the one at its URL, so places in the list do not tell.
-            known.retain(|node| !node.is_dismissed());
-            let is_new = |node: &&Node| !node.is_dismissed() && !known.iter().any(|other| other.is(node));
-            let added: Vec<Node> = nodes.borrow_and_update().iter().filter(is_new).cloned().collect();
-            known.extend(added.iter().cloned());
-            described.extend(added.into_iter().map(|node| async move { node.keep_described().await }));
+            described.extend(newcomers.take().into_iter().map(|node| async move { node.keep_described().await }));
             tokio::select! {
                 Some(()) = described.next() => {}
                 () = &mut default, if awaits_default => awaits_default = false,
-                _ = nodes.changed() => {}
+                () = newcomers.changed() => {}
                 () = stop.cancelled() => return,
             }
+        }
+    }
+}
+
+/// The nodes that were added to a list since somebody last looked.
+#[derive(Debug)]
+pub struct Newcomers {
+    nodes: watch::Receiver<Vec<Node>>,
+    /// Those that were returned, as long as the hub uses them. A node that is paired takes the place of the one at its
+    /// URL, so places in the list do not tell.
+    known: Vec<Node>,
+}
+
+impl Newcomers {
+    /// The nodes that the hub uses and that were not returned before.
+    pub fn take(&mut self) -> Vec<Node> {
+        self.known.retain(|node| !node.is_dismissed());
+        let is_new = |node: &&Node| !node.is_dismissed() && !self.known.iter().any(|known| known.is(node));
+        let new: Vec<Node> = self.nodes.borrow_and_update().iter().filter(is_new).cloned().collect();
+        self.known.extend(new.iter().cloned());
+        new
+    }
+
+    /// Waits until the list has changed since the last [`Self::take`].
+    pub async fn changed(&mut self) {
+        if self.nodes.changed().await.is_err() {
+            // The list is gone, and nobody can add to it.
+            std::future::pending::<()>().await;
         }
     }
 }
