@@ -34,7 +34,7 @@ impl Subscribers {
     /// reaches the service with one. The log says so, and that it has ended when the result is dropped.
     ///
     /// # Errors
-    /// `PERMISSION_DENIED` if the sound is for paired hubs, and this is none.
+    /// `PERMISSION_DENIED` if the sound is for paired hubs, and the subscriber is not one.
     pub fn begin(&self, key: Option<&PeerKey>, from: Option<SocketAddr>, call: &'static str) -> Result<Visit, Status> {
         if !self.live && key.is_none() {
             return Err(Status::permission_denied(

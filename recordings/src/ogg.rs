@@ -39,7 +39,7 @@ pub(crate) struct Page {
     pub(crate) content: Vec<u8>,
 }
 
-/// Reads pages, and skips what is none.
+/// Reads pages, and skips bytes that do not belong to a page.
 #[derive(Debug)]
 pub(crate) struct Pages {
     input: Input,

@@ -14,8 +14,8 @@ use crate::identity::Fingerprint;
 /// How long a code holds.
 pub const CODE_HOLDS: Duration = Duration::from_secs(600);
 
-/// How often a code may be tried from one address, wrong tries and right ones together. A message that is none of
-/// SPAKE2 is no try: it guesses nothing.
+/// How often a code may be tried from one address, wrong tries and right ones together. A message that does not
+/// follow SPAKE2 does not count: it guesses nothing.
 pub const TRIES: usize = 5;
 
 /// How often a code may be tried in all. One address cannot use a code up, and this many guesses hit one of 2^40 codes

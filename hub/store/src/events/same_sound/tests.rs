@@ -25,7 +25,7 @@ fn envelope(from_hz: f32, to_hz: f32) -> Option<Box<Envelope>> {
     Some(Box::new(Envelope::of(&(0..8_000).map(sample).collect::<Vec<_>>())))
 }
 
-/// What a node heard of one meow, by a clock that is so many milliseconds ahead.
+/// What a node heard of one meow, if its clock is ahead by this many milliseconds.
 fn meow(node: &str, ahead_ms: i64, rms_dbfs: f32) -> NewEvent {
     let mut heard = NewEvent { envelope: envelope(500.0, 1_500.0), ..event(node, 16_000) };
     heard.started_at_ns += ahead_ms * MS_NS;
