@@ -193,8 +193,8 @@ impl Compressed {
     }
 }
 
-/// Runs code of the library, which must not take the program with it when it panics on a damaged file.
-fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
+/// Runs code of a library, which must not take the program with it when it panics on a damaged file.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(run)).ok()
 }
 

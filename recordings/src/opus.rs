@@ -1,10 +1,10 @@
 //! Opus in Ogg (RFC 7845), as messengers, recorders and ffmpeg write it. The packets are decoded by `ruopus`.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ruopus::{MultistreamDecoder, OpusDecoder, PacketError};
 
+use crate::compressed::caught;
 use crate::error::RecordingError;
 use crate::format::{Format, MAX_CHANNELS};
 use crate::input::Input;
@@ -372,9 +372,4 @@ fn frames_of(packet: &[u8]) -> usize {
         _ => usize::from(packet.get(1).copied().unwrap_or(0) & 63),
     };
     Some(frame * count).filter(|frames| *frames <= MAX_PACKET_SAMPLES).unwrap_or(0)
-}
-
-/// Runs code of the library, which must not take the program with it when it panics on a damaged file.
-fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(run)).ok()
 }
