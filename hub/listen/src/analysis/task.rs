@@ -10,9 +10,9 @@ use hub_base::MAX_NAME_BYTES;
 use hub_base::error::{Code, Error, Who};
 use hub_base::text::clean;
 use hub_nodes::{Node, state_word};
-use hub_store::Store;
 use hub_store::analyses::{AnalysisStatus, Outcome};
 use hub_store::events::FalseAlarms;
+use hub_store::{Store, StoreError};
 use proto::{AnalyzeCatSoundResponse, SourceState};
 use sound::analysis::{Analysis, Vocalisation};
 use sound::detection::Detection;
@@ -135,25 +135,21 @@ impl Task {
 
     /// What the owner's labels taught about this cat. If they cannot be read, the general model is used.
     async fn household(&self) -> Household {
-        let taught = self.store.household(&self.cat).await;
-        taught.unwrap_or_else(|error| {
-            let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
-            if let Some(suppressed_lines) = allowed {
-                warn!(cat = self.cat, %error, suppressed_lines, "cannot read the labels");
-            }
-            Household::default()
-        })
+        self.or_untaught(self.store.household(&self.cat).await)
     }
 
     /// The sounds that the owner's labels taught as no cats. If they cannot be read, there are none.
     async fn false_alarms(&self) -> FalseAlarms {
-        let taught = self.store.false_alarms(self.node.url()).await;
+        self.or_untaught(self.store.false_alarms(self.node.url()).await)
+    }
+
+    fn or_untaught<T: Default>(&self, taught: Result<T, StoreError>) -> T {
         taught.unwrap_or_else(|error| {
             let allowed = self.failures.lock().unwrap_or_else(PoisonError::into_inner).allow();
             if let Some(suppressed_lines) = allowed {
-                warn!(node = self.node.url(), %error, suppressed_lines, "cannot read the labels");
+                warn!(cat = self.cat, node = self.node.url(), %error, suppressed_lines, "cannot read the labels");
             }
-            FalseAlarms::default()
+            T::default()
         })
     }
 
