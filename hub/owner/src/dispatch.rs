@@ -400,6 +400,19 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("{what}: not in time"));
     }
 
+    /// A notification of an owner by all channels, at once.
+    fn plan_for(owner: &OwnerConfig) -> Vec<NotificationPlan> {
+        let channels = owner.channels.iter().map(ChannelName::from).collect();
+        vec![NotificationPlan {
+            owner: owner.name.clone(),
+            channels,
+            cooldown_ns: 0,
+            hold: None,
+            wait_ns: 0,
+            digest_due_ns: None,
+        }]
+    }
+
     #[tokio::test]
     async fn wait_that_a_server_asked_for_ends_with_a_retry_by_hand_and_then_for_all() {
         let (answer, answers) = watch::channel("429 Too Many Requests\r\nretry-after: 3600");
@@ -409,18 +422,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
         let outbox = Outbox::new(std::slice::from_ref(&anna), store.clone());
-        let plan = || {
-            let channels = anna.channels.iter().map(ChannelName::from).collect();
-            vec![NotificationPlan {
-                owner: "Anna".into(),
-                channels,
-                cooldown_ns: 0,
-                hold: None,
-                wait_ns: 0,
-                digest_due_ns: None,
-            }]
-        };
-        let put = [1, 2].map(|id| (event_notification(id).subject, plan()));
+        let put = [1, 2].map(|id| (event_notification(id).subject, plan_for(&anna)));
         store.commit_notifications(put.to_vec(), now_ns()).await.unwrap();
         store.notification_failed(2, "an earlier failure".into(), None, now_ns()).await.unwrap();
 
@@ -449,21 +451,10 @@ mod tests {
         let anna: OwnerConfig = toml::from_str(&toml).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Keeper).unwrap();
-        let plan = || {
-            let channels = anna.channels.iter().map(ChannelName::from).collect();
-            vec![NotificationPlan {
-                owner: "Anna".into(),
-                channels,
-                cooldown_ns: 0,
-                hold: None,
-                wait_ns: 0,
-                digest_due_ns: None,
-            }]
-        };
         let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
         for n in 0..3 {
             let found = hub_store::testing::event("kitchen", n * 16_000);
-            let plans = plan();
+            let plans = plan_for(&anna);
             store.commit_event(found, Err(NoClip::Disabled), mark.clone(), |_| plans).await.unwrap();
         }
         let (config, stop) = (NotificationsConfig::default(), CancellationToken::new());
@@ -484,7 +475,7 @@ mod tests {
         let delivered = async || store.notifications(Some(NotificationState::Delivered), None, 9).await.unwrap().len();
         until("the second one is delivered", async || delivered().await == 2).await;
         let fourth = hub_store::testing::event("kitchen", 48_000);
-        let plans = plan();
+        let plans = plan_for(&anna);
         store.commit_event(fourth, Err(NoClip::Disabled), mark, |_| plans).await.unwrap();
         let (mut stream, _) = tokio::time::timeout(MINUTE, listener.accept()).await.unwrap().unwrap();
         arrived.push(read_event(&mut stream).await);
