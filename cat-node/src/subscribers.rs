@@ -2,18 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use daemon::allowance::Allowance;
 use daemon::opening::PeerKey;
 use tonic::Status;
 use tracing::info;
 
 use crate::pairing::Pairing;
 
-/// Subscribers that are logged at once, and how often one more is. Hubs that connect again and again, or a program that
-/// does so to hide another, fill no disk.
-const LINES_AT_ONCE: u32 = 32;
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Subscribers that are logged at once, and how many more are a second. Hubs that connect again and again, or a program
+/// that does so to hide another, fill no disk.
+const LINES_AT_ONCE: f64 = 32.0;
+const LINES_A_SECOND: f64 = 0.1;
 
 /// Who may have the sound.
 #[derive(Debug)]
@@ -84,46 +85,41 @@ impl Drop for Visit {
     }
 }
 
-/// How many subscribers may still be logged.
+/// Which subscribers are logged.
 #[derive(Debug)]
 struct Lines {
-    left: u32,
-    /// When `left` last grew.
-    grew: Instant,
+    allowance: Allowance,
     suppressed: u64,
 }
 
 impl Lines {
     fn full(now: Instant) -> Self {
-        Self { left: LINES_AT_ONCE, grew: now, suppressed: 0 }
+        Self { allowance: Allowance::new(LINES_AT_ONCE, LINES_A_SECOND, now), suppressed: 0 }
     }
 
     /// `Some(n)`: log this one; `n` were not logged before it. `None`: do not log it.
     fn take(&mut self, now: Instant) -> Option<u64> {
-        let grown = now.duration_since(self.grew).as_nanos() / LINE_EVERY.as_nanos();
-        let grown = u32::try_from(grown).unwrap_or(u32::MAX);
-        let missing = LINES_AT_ONCE - self.left;
-        // A full allowance does not save time for later.
-        self.grew = if grown >= missing { now } else { self.grew + LINE_EVERY * grown };
-        self.left += grown.min(missing);
-        if self.left == 0 {
-            self.suppressed += 1;
-            return None;
+        if self.allowance.take(now) {
+            return Some(std::mem::take(&mut self.suppressed));
         }
-        self.left -= 1;
-        Some(std::mem::take(&mut self.suppressed))
+        self.suppressed += 1;
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    const LINE_EVERY: Duration = Duration::from_secs(10);
 
     #[test]
     fn some_subscribers_are_logged_at_once_and_then_one_in_a_while() {
         let start = Instant::now();
         let mut lines = Lines::full(start);
-        for _ in 0..LINES_AT_ONCE {
+        for _ in 0..LINES_AT_ONCE as usize {
             assert_eq!(lines.take(start), Some(0));
         }
         let nearly = start + LINE_EVERY - Duration::from_millis(1);

@@ -1,7 +1,8 @@
 //! What both daemons of Meowlink need and do in the same way: logs, stopping, systemd, config files, listening
-//! addresses, calls, metrics, back-off, causes of errors in plain words, and log messages at a limited rate.
+//! addresses, calls, metrics, back-off, causes of errors in plain words, and limits of rates.
 
 pub mod accept;
+pub mod allowance;
 pub mod backoff;
 pub mod call;
 pub mod cause;

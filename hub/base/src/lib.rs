@@ -1,6 +1,5 @@
 //! What every crate of the hub shares. This crate depends on no other crate of the hub.
 
-pub mod allowance;
 pub mod clock;
 pub mod error;
 pub mod links;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::allowance::Allowance;
 use daemon::backoff::Backoff;
 use daemon::identity::NodeId;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
-use hub_base::allowance::Allowance;
 use hub_base::clock::steady_ns;
 use hub_base::error::{Code, Error, Who};
 use hub_base::time::now_ns;

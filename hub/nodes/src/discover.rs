@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use daemon::allowance::Allowance;
 use daemon::backoff::Backoff;
 use daemon::cause::cause;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
-use hub_base::allowance::Allowance;
 use hub_base::error::{Code, Error, Who};
 use hub_base::route::MAX_ADDRESSES;
 use mdns_sd::{Receiver, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent};

@@ -1,4 +1,4 @@
-//! How much others may still send: some at once, and then so many a second.
+//! How much may still happen: some at once, and then so many a second.
 
 use std::time::Instant;
 
@@ -22,11 +22,12 @@ impl Allowance {
     /// Takes one. `false`: none is left.
     pub fn take(&mut self, now: Instant) -> bool {
         let grown = now.duration_since(self.at).as_secs_f64() * self.grows_a_second;
-        (self.left, self.at) = ((self.left + grown).min(self.size), now);
-        let is_left = self.left >= 1.0;
-        if is_left {
-            self.left -= 1.0;
+        let left = (self.left + grown).min(self.size);
+        if left < 1.0 {
+            // Nothing is added up here, so that no rounding adds up either.
+            return false;
         }
-        is_left
+        (self.left, self.at) = (left - 1.0, now);
+        true
     }
 }
