@@ -8,10 +8,11 @@
 
 use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, named_params};
 use sound::context::Features;
 use sound::rejector::{MOST_EXAMPLES, Rejector};
 
+use super::learning::HAS_FEATURES;
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -80,17 +81,16 @@ fn labelled(db: &Connection, node: &str, label: &str) -> Result<Vec<(i64, Featur
     let sounds_of = |node: &str| {
         format!(
             "SELECT id, features, labelled_at_ns FROM events INDEXED BY events_labelled_by_node \
-             WHERE label IS NOT NULL AND {label} AND deleted_at_ns IS NULL AND {node} \
-             AND substr(features, 1, 8) = ?2 AND length(features) > 8"
+             WHERE label IS NOT NULL AND {label} AND deleted_at_ns IS NULL AND {node} AND {HAS_FEATURES}"
         )
     };
     let sql = format!(
         "{} UNION ALL {} ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_EXAMPLES}",
-        sounds_of("node_id IS NULL AND node = ?1"),
-        sounds_of("node_id IN (SELECT node_id FROM nodes WHERE url = ?1)")
+        sounds_of("node_id IS NULL AND node = :node"),
+        sounds_of("node_id IN (SELECT node_id FROM nodes WHERE url = :node)")
     );
     let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![node, Features::mark()], |row| {
+    let rows = statement.query_map(named_params! { ":node": node, ":mark": Features::mark() }, |row| {
         Ok((row.get::<_, i64>(0)?, Features::from_bytes(row.get_ref(1)?.as_blob()?)))
     })?;
     let mut sounds = Vec::new();

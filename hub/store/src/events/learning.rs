@@ -23,6 +23,9 @@ const TEACHES: &str = "label IN ('waiting_for_food', 'isolation', 'brushing')";
 pub(super) const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR (node_id IS NULL AND node = :node) \
                         OR node_id IN (SELECT node_id FROM nodes WHERE url = :node))";
 
+/// SQL condition: this network, whose mark is `:mark`, heard the event, and found a vocalisation in it.
+pub(super) const HAS_FEATURES: &str = "substr(features, 1, 8) = :mark AND length(features) > 8";
+
 impl Store {
     /// The classifier that the labels of a cat teach.
     ///
@@ -77,8 +80,8 @@ impl Store {
 /// Does what [`Store::household`] does; for events without a cat's name, `node` identifies the cat.
 pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household, StoreError> {
     let sql = format!(
-        "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND substr(features, 1, 8) = :mark \
-         AND length(features) > 8 AND {TEACHES} ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_LABELS}"
+        "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND {HAS_FEATURES} \
+         AND {TEACHES} ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_LABELS}"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let rows = statement.query_map(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() }, |row| {

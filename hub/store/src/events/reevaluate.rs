@@ -14,7 +14,7 @@ use sound::detection::{Context, ContextLabel, ContextProbabilities};
 use sound::household::Household;
 
 use super::event::{Event, FirstAnswer, first_of};
-use super::learning::{SAME_CAT, learn};
+use super::learning::{HAS_FEATURES, SAME_CAT, learn};
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -112,8 +112,8 @@ impl Store {
 fn evaluated(db: &Connection, cat: &str, node: &str, household: &Household) -> Result<Vec<Change>, StoreError> {
     let sql = format!(
         "SELECT id, context, p_waiting_for_food, p_isolation, p_brushing, context_labels, first_context, features \
-         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND substr(features, 1, 8) = :mark \
-         AND length(features) > 8 ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_EVENTS}"
+         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND {HAS_FEATURES} \
+         ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_EVENTS}"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() })?;
