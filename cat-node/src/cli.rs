@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use daemon::config::{ConfigCommand, Flags};
 
 use crate::config::{NodeSettings, SourceFlags, StateFlags};
+use crate::tokens::MOST_DAYS;
 
 /// Listens to a cat and serves its audio.
 ///
@@ -57,6 +58,9 @@ enum SubCommand {
     Hubs(SocketArgs),
     /// Forget a paired hub: its streams end at once
     Forget(ForgetArgs),
+    /// Make, list or remove tokens, with which programs on other machines read /metrics
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
@@ -96,11 +100,58 @@ pub struct ForgetArgs {
     pub at: SocketArgs,
 }
 
+/// Commands of `cat-node token`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once
+    Add(AddTokenArgs),
+    /// List the tokens: when they expire, and when they were used last
+    List(SocketArgs),
+    /// Remove a token: it is refused from now on
+    Remove(RemoveTokenArgs),
+}
+
+/// Options of `cat-node token add`.
+#[derive(Debug, Clone, Args)]
+pub struct AddTokenArgs {
+    /// A name for the token, such as that of the program that uses it
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// When it expires, in days, as in 90d [default: never]
+    #[arg(long, value_name = "DAYS", value_parser = days)]
+    pub expires: Option<u32>,
+
+    /// Where the running node is.
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+/// Options of `cat-node token remove`.
+#[derive(Debug, Clone, Args)]
+pub struct RemoveTokenArgs {
+    /// Name of the token, as `cat-node token list` shows it
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Where the running node is.
+    #[command(flatten)]
+    pub at: SocketArgs,
+}
+
+/// A number of days: `90d` or `90`.
+fn days(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=MOST_DAYS).contains(days));
+    number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {MOST_DAYS}d"))
+}
+
 /// Commands of `cat-node identity`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum IdentityCommand {
     /// Print the node's id
     Show(Flags<NodeSettings, StateFlags>),
+    /// Print the node's certificate (PEM), with which a scraper of /metrics checks that it talks to this node
+    Certificate(Flags<NodeSettings, StateFlags>),
     /// Take back the id that came with the memory card of another machine, which this one replaces; stop the node first
     Keep(Flags<NodeSettings, StateFlags>),
 }
@@ -124,6 +175,8 @@ pub enum Command {
     Hubs(SocketArgs),
     /// Forget a paired hub.
     Forget(ForgetArgs),
+    /// Make, list or remove tokens.
+    Token(TokenCommand),
     /// Print the settings, or their schema.
     Config(ConfigCommand<NodeSettings>),
 }
@@ -177,6 +230,7 @@ impl Cli {
             Some(SubCommand::Pair(args)) => Command::Pair(args),
             Some(SubCommand::Hubs(args)) => Command::Hubs(args),
             Some(SubCommand::Forget(args)) => Command::Forget(args),
+            Some(SubCommand::Token(command)) => Command::Token(command),
             Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }
@@ -231,6 +285,20 @@ mod tests {
     }
 
     #[test]
+    fn token_expires_after_days_or_never() {
+        for (line, wanted) in [
+            ("cat-node token add grafana", None),
+            ("cat-node token add grafana --expires 90d", Some(90)),
+            ("cat-node token add grafana --expires 1", Some(1)),
+        ] {
+            let Command::Token(TokenCommand::Add(args)) = parse(line).unwrap() else { panic!("{line}") };
+            assert_eq!((args.name.as_str(), args.expires), ("grafana", wanted), "{line}");
+        }
+        assert!(matches!(parse("cat-node token list").unwrap(), Command::Token(TokenCommand::List(_))));
+        assert!(matches!(parse("cat-node token remove grafana").unwrap(), Command::Token(TokenCommand::Remove(_))));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "cat-node --sauce synthetic",
@@ -244,6 +312,10 @@ mod tests {
             "cat-node record a.wav --seconds 1 --tape-bytes 64000",
             "cat-node config",
             "cat-node purr",
+            "cat-node token",
+            "cat-node token add",
+            "cat-node token add grafana --expires 0d",
+            "cat-node token add grafana --expires 3651d",
             "cat-node pair --instance a/b",
             "cat-node pair --instance a --socket /s",
         ] {

@@ -1,4 +1,4 @@
-//! Commands to the running node, over a Unix socket: `cat-node pair`, `cat-node hubs` and `cat-node forget`.
+//! Commands to the running node, over a Unix socket: `cat-node pair`, `hubs`, `forget` and `token`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hubs::PairedHub;
 use crate::pairing::Pairing;
+use crate::tokens::{Token, Tokens, TokensError};
 
 /// Version of the lines. A node that knows another version answers with an error.
 const VERSION: u32 = 1;
@@ -47,6 +48,20 @@ pub enum Command {
         /// Its name or key.
         name: String,
     },
+    /// Make a token for `/metrics`.
+    AddToken {
+        /// Its name.
+        name: String,
+        /// After how many days it expires. `None`: never.
+        days: Option<u32>,
+    },
+    /// List the tokens.
+    ListTokens,
+    /// Remove a token.
+    RemoveToken {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// What the node answers.
@@ -59,6 +74,12 @@ pub enum Answer {
     Hubs(Vec<PairedHub>),
     /// The hub that was forgotten.
     Forgotten(PairedHub),
+    /// The text of a token that was made. It is shown this once.
+    Token(String),
+    /// The tokens.
+    Tokens(Vec<Token>),
+    /// The name of the token that was removed.
+    TokenRemoved(String),
     /// The command failed, and why.
     Error(String),
 }
@@ -174,15 +195,15 @@ pub fn ask(socket: &Path, command: Command) -> Result<Answer, ControlError> {
 }
 
 /// The answer to a line of a client.
-pub async fn answer(pairing: Pairing, line: String) -> Vec<u8> {
+pub async fn answer(pairing: Pairing, tokens: Option<Tokens>, line: String) -> Vec<u8> {
     let answer = match serde_json::from_str::<Request>(&line) {
-        Ok(Request { version: VERSION, command }) => run(pairing, command).await,
+        Ok(Request { version: VERSION, command }) => run(pairing, tokens, command).await,
         Ok(_) | Err(_) => Answer::Error("this cat-node does not know the command; are both of one version?".into()),
     };
     serde_json::to_vec(&answer).unwrap_or_default()
 }
 
-async fn run(pairing: Pairing, command: Command) -> Answer {
+async fn run(pairing: Pairing, tokens: Option<Tokens>, command: Command) -> Answer {
     match command {
         Command::Pair => Answer::Code(pairing.offer().to_string()),
         Command::ListHubs => Answer::Hubs(pairing.hubs().list()),
@@ -197,6 +218,38 @@ async fn run(pairing: Pairing, command: Command) -> Answer {
                 Err(_) => Answer::Error("the node could not do it".into()),
             }
         }
+        Command::AddToken { name, days } => {
+            with_tokens(tokens, move |tokens| {
+                let token = tokens.add(&name, days)?;
+                tracing::info!(name, "token made");
+                Ok(Answer::Token(token))
+            })
+            .await
+        }
+        Command::ListTokens => with_tokens(tokens, |tokens| Ok(Answer::Tokens(tokens.list()))).await,
+        Command::RemoveToken { name } => {
+            with_tokens(tokens, move |tokens| {
+                tokens.remove(&name)?;
+                tracing::info!(name, "token removed");
+                Ok(Answer::TokenRemoved(name))
+            })
+            .await
+        }
+    }
+}
+
+/// Works with the tokens, which waits for the disk.
+async fn with_tokens(
+    tokens: Option<Tokens>,
+    work: impl FnOnce(&Tokens) -> Result<Answer, TokensError> + Send + 'static,
+) -> Answer {
+    let Some(tokens) = tokens else {
+        return Answer::Error("the node cannot use its tokens: its log says why".into());
+    };
+    match tokio::task::spawn_blocking(move || work(&tokens)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => Answer::Error(error.to_string()),
+        Err(_) => Answer::Error("the node could not do it".into()),
     }
 }
 

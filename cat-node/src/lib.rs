@@ -20,4 +20,5 @@ pub mod source;
 pub mod status;
 pub mod subscribers;
 pub mod tape;
+pub mod tokens;
 pub mod watch;

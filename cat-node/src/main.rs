@@ -3,10 +3,10 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, ListenArgs, RecordArgs, SocketArgs};
+use cat_node::cli::{Cli, Command, DevicesArgs, IdentityCommand, ListenArgs, RecordArgs, SocketArgs, TokenCommand};
 use cat_node::config::NodeSettings;
 use cat_node::control::{self, Answer, Command as ControlCommand};
 use cat_node::hubs::PairedHub;
@@ -16,8 +16,9 @@ use cat_node::run::run;
 use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
-use daemon::identity::{Identity, Machine, NodeId};
+use daemon::identity::{Identity, Key, Machine};
 use daemon::terminal::escape;
+use daemon::tls::certificate_pem;
 use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use qrcode::render::unicode::Dense1x2;
 use tracing::error;
@@ -42,6 +43,13 @@ fn main() -> ExitCode {
         Command::Pair(at) => command(&at, ControlCommand::Pair),
         Command::Hubs(at) => command(&at, ControlCommand::ListHubs),
         Command::Forget(args) => command(&args.at, ControlCommand::ForgetHub { name: args.name }),
+        Command::Token(TokenCommand::Add(args)) => {
+            command(&args.at, ControlCommand::AddToken { name: args.name, days: args.expires })
+        }
+        Command::Token(TokenCommand::List(at)) => command(&at, ControlCommand::ListTokens),
+        Command::Token(TokenCommand::Remove(args)) => {
+            command(&args.at, ControlCommand::RemoveToken { name: args.name })
+        }
         Command::Config(command) => print_config(&command),
     }
 }
@@ -96,9 +104,14 @@ fn with_config(
 }
 
 fn identity(command: &IdentityCommand) -> ExitCode {
-    let (IdentityCommand::Show(flags) | IdentityCommand::Keep(flags)) = command;
+    let (IdentityCommand::Show(flags) | IdentityCommand::Certificate(flags) | IdentityCommand::Keep(flags)) = command;
     match flags.settings() {
-        Ok(config) => finish(id_of(command, config.state_folder()).and_then(|id| print(&format!("{id}\n")))),
+        Ok(config) => finish(key_of(command, config.state_folder()).and_then(|key| {
+            print(&match command {
+                IdentityCommand::Certificate(_) => certificate_pem(&key)?,
+                IdentityCommand::Show(_) | IdentityCommand::Keep(_) => format!("{}\n", key.id()),
+            })
+        })),
         Err(error) => bad_config(&error),
     }
 }
@@ -106,17 +119,16 @@ fn identity(command: &IdentityCommand) -> ExitCode {
 /// The state folder of the service of the Debian package.
 const SERVICE_STATE: &str = "/var/lib/cat-node";
 
-fn id_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<NodeId> {
+fn key_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<Key> {
     // Its id is the one that people ask for. The folder is a link that others than root can see and not follow.
     let service = || Path::new(SERVICE_STATE).symlink_metadata().is_ok().then(|| SERVICE_STATE.into());
     let folder = folder.or_else(service);
     let folder = folder.context("no state folder is set: give --state-dir, or state_dir in the config file")?;
-    let key = match command {
-        IdentityCommand::Show(_) => Identity::read(&folder)?
+    Ok(match command {
+        IdentityCommand::Show(_) | IdentityCommand::Certificate(_) => Identity::read(&folder)?
             .with_context(|| format!("{} has no key yet: the node makes it when it starts", folder.display()))?,
         IdentityCommand::Keep(_) => Identity::keep(&folder, &Machine::this())?,
-    };
-    Ok(key.id())
+    })
 }
 
 /// Gives the running node a command.
@@ -145,6 +157,10 @@ fn words(answer: &Answer) -> String {
         Answer::Hubs(hubs) if hubs.is_empty() => "paired with no hub\n".into(),
         Answer::Hubs(hubs) => hubs.iter().map(line).collect(),
         Answer::Forgotten(hub) => format!("forgotten: {}", line(hub)),
+        Answer::Token(token) => format!("{token}\n"),
+        Answer::Tokens(tokens) if tokens.is_empty() => "no tokens\n".into(),
+        Answer::Tokens(tokens) => tokens.iter().map(|token| format!("{}\n", token.line(SystemTime::now()))).collect(),
+        Answer::TokenRemoved(name) => format!("removed: {}\n", escape(name)),
         Answer::Error(message) => format!("{message}\n"),
     }
 }

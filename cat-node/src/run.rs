@@ -36,6 +36,7 @@ use crate::service::CatService;
 use crate::status::Status;
 use crate::subscribers::Subscribers;
 use crate::tape::Tape;
+use crate::tokens::Tokens;
 use crate::watch;
 
 /// How long calls in flight may take to finish when the node stops. Longer than a call waits for the owner by default.
@@ -97,7 +98,8 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
         Some((key, pairing)) => owner.with_paired(key, pairing),
         None => owner,
     };
-    let opening = opening(key.as_ref(), pairing.as_ref(), config.insecure, &addresses)?;
+    let tokens = state_folder.as_deref().and_then(tokens);
+    let opening = opening(key.as_ref(), pairing.as_ref(), tokens.clone(), config.insecure, &addresses)?;
 
     // A token of its own: capture stops after the streams have ended, so that they get all audio until then.
     let stop_capture = CancellationToken::new();
@@ -107,7 +109,7 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
             .map_err(RunError::Capture)?;
 
     let commands = state_folder.as_deref().zip(pairing.clone());
-    let commands = commands.and_then(|(folder, pairing)| accept_commands(folder, pairing, stop.clone()));
+    let commands = commands.and_then(|(folder, pairing)| accept_commands(folder, pairing, tokens, stop.clone()));
     let (health, health_service) = health_reporter();
     let watcher = tokio::spawn(watch::watch(Arc::clone(&status), clock, health, stop.clone()));
     let subscribers = Subscribers::new(config.listen_live, pairing.clone());
@@ -161,6 +163,7 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
 fn opening(
     key: Option<&Arc<Key>>,
     pairing: Option<&Pairing>,
+    tokens: Option<Tokens>,
     insecure: bool,
     addresses: &[SocketAddr],
 ) -> Result<Option<TlsServer>, RunError> {
@@ -172,7 +175,11 @@ fn opening(
     // Without a list of hubs, no hub is known.
     let keyring = pairing.map_or_else(Keyring::default, |pairing| pairing.hubs().keyring().clone());
     let rights = Rights { keyring, for_strangers: &[SERVICE_PATH] };
-    Ok(Some(TlsServer::new(Arc::clone(key), policy)?.with_rights(rights)))
+    let server = match tokens {
+        Some(tokens) => TlsServer::with_scrapers(Arc::clone(key), policy, Arc::new(tokens))?,
+        None => TlsServer::new(Arc::clone(key), policy)?,
+    };
+    Ok(Some(server.with_rights(rights)))
 }
 
 /// The hubs of the node, and its pairing. `None`: their list cannot be used, which is logged. The node then records and
@@ -187,12 +194,22 @@ fn pairing(key: &Key, folder: &Path, cat: &str) -> Option<Pairing> {
     }
 }
 
+/// The tokens for `/metrics`. `None`: they cannot be used, which is logged, and no token is good.
+fn tokens(folder: &Path) -> Option<Tokens> {
+    Tokens::open(folder).inspect_err(|error| error!(%error, "tokens for /metrics are refused")).ok()
+}
+
 /// Starts the socket for commands. Without it the node works too, so a failure is logged.
-fn accept_commands(folder: &Path, pairing: Pairing, stop: CancellationToken) -> Option<JoinHandle<()>> {
+fn accept_commands(
+    folder: &Path,
+    pairing: Pairing,
+    tokens: Option<Tokens>,
+    stop: CancellationToken,
+) -> Option<JoinHandle<()>> {
     let path = control::place_of_node(&Variables::of_process(), folder);
     match Socket::bind(&path) {
         Ok(socket) => {
-            let answer = move |line| control::answer(pairing.clone(), line);
+            let answer = move |line| control::answer(pairing.clone(), tokens.clone(), line);
             Some(tokio::spawn(socket.serve(answer, stop)))
         }
         Err(error) => {

@@ -29,8 +29,13 @@ const LOG_PERIOD: Duration = Duration::from_secs(30);
 /// How long an idle connection may take to end after the server has asked it to.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Most connections at a time of clients whose keys are not trusted, such as hubs that are about to be paired.
+/// Most connections at a time of clients whose keys are not trusted, such as hubs that are about to be paired, or that
+/// have no key, such as scrapers.
 const MAX_STRANGERS: usize = 16;
+
+/// How long a connection with TLS of a client without a key may last. A scrape takes less, and the next one connects
+/// again.
+const ANONYMOUS_LIFETIME: Duration = Duration::from_secs(30);
 
 /// What a server grants its clients.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +55,8 @@ pub struct Client {
     pub local: Option<SocketAddr>,
     /// The key that it has proved to hold, if it connected with TLS.
     pub key: Option<PeerKey>,
+    /// It connected with TLS, and has proved no key.
+    pub is_anonymous: bool,
     /// The place of its connection. Whoever serves the connection counts the requests on it ([`Place::begin`]).
     pub place: Arc<Place>,
 }
@@ -142,12 +149,13 @@ where
             Ok(opened) => opened,
             Err(error) => return log_end(peer, Err(cause(&error))),
         };
-        let stranger = key.filter(|key| self.opening.is_stranger(*key));
-        let _stranger = match stranger.map(|_| self.strangers.try_acquire()).transpose() {
+        let is_anonymous = self.opening.is_anonymous(&stream);
+        let is_stranger = is_anonymous || key.is_some_and(|key| self.opening.is_stranger(key));
+        let _stranger = match is_stranger.then(|| self.strangers.try_acquire()).transpose() {
             Ok(permit) => permit,
-            Err(_) => return debug!(%peer, "connection ended: too many clients have keys that are not trusted"),
+            Err(_) => return debug!(%peer, "connection ended: too many clients have no key that is trusted"),
         };
-        let client = Client { peer, local, key, place: Arc::clone(&place) };
+        let client = Client { peer, local, key, is_anonymous, place: Arc::clone(&place) };
         let mut connection = pin!((self.serve)(stream, client));
         let mut revoked = pin!(async {
             match key {
@@ -155,14 +163,20 @@ where
                 None => std::future::pending().await,
             }
         });
+        let mut too_old = pin!(async {
+            if !is_anonymous {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(ANONYMOUS_LIFETIME).await;
+        });
         tokio::select! {
             // Asked in this order: the key is watched before a request of it is answered.
             biased;
             () = &mut revoked => return info!(%peer, "connection ended: its key is trusted no longer"),
             ended = &mut connection => return log_end(peer, ended),
             () = place.taken_over() => return debug!(%peer, "connection ended: another one needed its place"),
-            () = place.idle_for_too_long() => {
-                debug!(%peer, "connection ends: it was idle");
+            () = either(place.idle_for_too_long(), &mut too_old) => {
+                debug!(%peer, "connection ends: it was idle, or too old for a client without a key");
                 connection.as_mut().graceful_shutdown();
                 if let Ok(ended) = tokio::time::timeout(GOODBYE_TIMEOUT, connection).await {
                     log_end(peer, ended);
@@ -177,6 +191,13 @@ where
             () = place.taken_over() => {}
             () = place.idle_for_too_long() => {}
         }
+    }
+}
+
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = one => {}
+        () = other => {}
     }
 }
 

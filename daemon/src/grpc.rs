@@ -9,7 +9,8 @@ use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::Either;
-use http::{Request, Response, StatusCode, Version};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -32,7 +33,7 @@ use tracing::error;
 use crate::accept::{Client, Limits, accept};
 use crate::connections::Caps;
 use crate::descriptors;
-use crate::metrics::{Counted, Meter};
+use crate::metrics::{Counted, Meter, needs_token};
 use crate::opening::Opening;
 use intake::Intake;
 pub use limits::MAX_REQUEST_BYTES;
@@ -127,11 +128,19 @@ where
     S::Future: Send + 'static,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Client { peer, local, key, place } = client;
+    let Client { peer, local, key, is_anonymous, place } = client;
     let addresses = TcpConnectInfo { local_addr: local, remote_addr: Some(peer) };
     let service = TowerToHyperService::new(tower::service_fn(move |request: Request<Incoming>| {
-        if !guard.allows(key.as_ref(), request.uri().path()) {
-            return Either::Left(ready(Ok(refusal(request.version()))));
+        let path = request.uri().path();
+        let admitted = if is_anonymous {
+            guard.admits_token(path, bearer(request.headers()))
+        } else {
+            guard.allows(key.as_ref(), path).then_some(true)
+        };
+        match admitted {
+            Some(true) => {}
+            Some(false) => return Either::Left(ready(Ok(needs_token()))),
+            None => return Either::Left(ready(Ok(refusal(request.version())))),
         }
         if request.version() != Version::HTTP_2 {
             // `/metrics`, answered at once. Calls of gRPC count from when they have arrived.
@@ -148,7 +157,13 @@ where
     builder().serve_connection(TokioIo::new(stream), service).into_owned()
 }
 
-/// The answer to a client whose key is not trusted.
+/// The token of a request: `Authorization: Bearer TOKEN`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// The answer to a client whose key is not trusted, or that has none.
 fn refusal(version: Version) -> Response<Counted> {
     if version == Version::HTTP_2 {
         let why = "this hub and this node are not paired; run `cat-node pair` on the node, then `hub pair CODE HOST`";

@@ -15,6 +15,7 @@ pub use calls::{Call, CallFamilies, Calls};
 pub use histogram::Histogram;
 pub use process::process;
 pub use rpc::{Counted, Meter, Render};
+pub(crate) use rpc::{PATH, needs_token};
 
 /// Content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

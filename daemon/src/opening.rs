@@ -33,6 +33,18 @@ pub trait Opening: Clone + Send + Sync + 'static {
         true
     }
 
+    /// Whether the client has encrypted its connection and proved no key. Then [`Self::allows`] is not asked: the
+    /// client may do what its token allows ([`Self::admits_token`]).
+    fn is_anonymous(&self, _stream: &Self::Stream) -> bool {
+        false
+    }
+
+    /// Whether the token of an anonymous client, from `Authorization: Bearer`, allows the request with this path.
+    /// `None`: no token does.
+    fn admits_token(&self, _path: &str, _token: Option<&str>) -> Option<bool> {
+        None
+    }
+
     /// Whether a client with this key may only do what every client may. Few of them are served at a time.
     fn is_stranger(&self, _key: PeerKey) -> bool {
         false

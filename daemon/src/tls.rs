@@ -14,10 +14,10 @@ mod peer_certificate;
 pub mod rotation;
 mod server;
 
-pub use certificate::TlsError;
+pub use certificate::{CERTIFICATE_NAME, TlsError, certificate_pem};
 pub use client::{TlsClient, TlsStream, server_key};
 pub use keyring::{Keyring, Rights};
-pub use server::{HANDSHAKE_TIMEOUT, Policy, TlsOrPlain, TlsServer};
+pub use server::{HANDSHAKE_TIMEOUT, Policy, Scrapers, TlsOrPlain, TlsServer};
 
 #[cfg(test)]
 mod tests;

@@ -16,11 +16,18 @@ use daemon::identity::Key;
 use daemon::metrics::{Calls, Meter};
 use daemon::opening::PeerKey;
 use daemon::shutdown::CancellationToken;
-use daemon::tls::{Keyring, Policy, Rights, TlsClient, TlsServer};
+use daemon::tls::{
+    CERTIFICATE_NAME, Keyring, Policy, Rights, Scrapers, TlsClient, TlsServer, TlsStream, certificate_pem,
+};
 use http::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
@@ -196,6 +203,64 @@ async fn strangers_keep_no_trusted_key_out() {
     });
     let open = futures_util::future::join_all(read).await.into_iter().filter(|open| *open).count();
     assert!(open <= STRANGERS, "{open} strangers are served");
+    assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::Unknown, "the hub is served");
+}
+
+/// Scrapers whose only token is "good".
+struct OneToken;
+
+impl Scrapers for OneToken {
+    fn admit(&self, token: &str) -> bool {
+        token == "good"
+    }
+}
+
+/// Connects with TLS as programs that are not of Meowlink do: without a key, and with the certificate and its name.
+async fn connect_without_key(address: SocketAddr, node: &Key) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate_pem(node).unwrap().as_bytes()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(CERTIFICATE_NAME).unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await?).await
+}
+
+#[tokio::test]
+async fn clients_without_a_key_have_the_places_of_strangers_and_hubs_are_served() {
+    let (node, hub) = (key(), key());
+    let rights = Rights { keyring: Keyring::default(), for_strangers: &["/for.Strangers/"] };
+    rights.keyring.set([hub.public().fingerprint()]);
+    let tls = TlsServer::with_scrapers(Arc::clone(&node), Policy::PlainOnLoopback, Arc::new(OneToken)).unwrap();
+    let address = serve(tls.with_rights(rights)).await;
+    for (path, token, status) in [
+        ("/metrics", "good", "HTTP/1.1 200"),
+        ("/metrics", "bad", "HTTP/1.1 401"),
+        ("/for.Strangers/Call", "good", "HTTP/1.1 403"),
+        ("/", "good", "HTTP/1.1 403"),
+    ] {
+        let mut stream = connect_without_key(address, &node).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A connection may end without the farewell of TLS.
+        let _ = tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("the connection ends");
+        assert!(answer.starts_with(status.as_bytes()), "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.extend(connect_without_key(address, &node).await.ok());
+    }
+    let cut = open.iter_mut().map(|stream| async {
+        let mut byte = [0];
+        tokio::time::timeout(Duration::from_secs(2), stream.read(&mut byte)).await.is_ok()
+    });
+    let served = futures_util::future::join_all(cut).await.into_iter().filter(|cut| !cut).count();
+    assert!((1..=STRANGERS).contains(&served), "{served} clients without a key are served");
     assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::Unknown, "the hub is served");
 }
 

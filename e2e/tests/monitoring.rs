@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use e2e::binaries::binaries;
 use e2e::daemon::Daemon;
 use e2e::http::{self, get};
 use e2e::hub::{Addresses, Hub};
@@ -84,6 +85,49 @@ async fn dashboard_and_alerts_speak_of_metrics_that_exist() {
         let unknown: Vec<_> = wanted.difference(&known).collect();
         assert!(unknown.is_empty(), "{name} mentions metrics that do not exist: {unknown:?}");
     }
+}
+
+/// The first lines of a YAML block of the documentation that has this line.
+fn yaml_with(text: &str, line: &str) -> String {
+    let mut blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.contains(line)).unwrap_or_else(|| panic!("no YAML with {line}")).to_owned()
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_a_node_by_certificate_and_token_as_the_documentation_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let options = NodeOptions { state_folder: Some(state.clone()), ..NodeOptions::new("http://127.0.0.1:1") };
+    let node = Node::start(options).await;
+    let cat_node = |args: &[&str]| {
+        let done = Command::new(&binaries().cat_node).args(args).arg("--state-dir").arg(&state).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        done.stdout
+    };
+    std::fs::write(folder.path().join("kitchen-pi.token"), cat_node(&["token", "add", "prometheus"])).unwrap();
+    std::fs::write(folder.path().join("kitchen-pi.crt"), cat_node(&["identity", "certificate"])).unwrap();
+    let job = yaml_with(&document("README.md"), "job_name: meowlink-node-kitchen");
+    assert!(job.contains("192.168.1.20:50056") && job.contains("/etc/prometheus/"), "{job}");
+    let job = job
+        .replace("192.168.1.20:50056", &node.address().to_string())
+        .replace("/etc/prometheus", folder.path().to_str().unwrap());
+    let config = format!("global:\n  scrape_interval: 1s\nscrape_configs:\n{job}");
+    std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
+    let own = ports::free();
+    let arguments = [
+        format!("--config.file={}", folder.path().join("prometheus.yml").display()),
+        format!("--storage.tsdb.path={}", folder.path().join("data").display()),
+        format!("--web.listen-address={own}"),
+    ];
+    let _prometheus = Daemon::start("prometheus", &program("prometheus"), &arguments);
+    until(SCRAPED, "Prometheus has the node's metrics", || async {
+        let query = "/api/v1/query?query=meowlink_node_frames_captured_total";
+        let answer = http::try_exchange(own, "GET", query).await.ok()?;
+        answer.text().contains("meowlink-node-kitchen").then_some(())
+    })
+    .await;
+    let listed = String::from_utf8(cat_node(&["token", "list"])).unwrap();
+    assert!(listed.starts_with("prometheus") && !listed.contains("last used: never"), "{listed}");
 }
 
 /// The words that a label has on a page, in the samples of one metric.

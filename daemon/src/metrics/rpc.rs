@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::body::Body;
-use tonic::codegen::http::header::{ALLOW, CONTENT_TYPE, HeaderName};
+use tonic::codegen::http::header::{ALLOW, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use tonic::codegen::http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tonic::codegen::{BoxFuture, Bytes, Service};
 use tonic::{Code, Status};
@@ -16,7 +16,7 @@ use super::Calls;
 use super::calls::Call;
 
 /// The path of the page of metrics.
-const PATH: &str = "/metrics";
+pub(crate) const PATH: &str = "/metrics";
 
 /// Makes the page of metrics.
 pub type Render = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
@@ -100,10 +100,33 @@ fn is_grpc<B>(request: &Request<B>) -> bool {
         && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Answers plain HTTP. Errors have the format of the hub's gateway.
+/// Content type of errors.
+const JSON: &str = "application/json";
+
+/// An error in the format of the hub's gateway.
+fn error(code: &str, message: &str) -> String {
+    format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}\n")
+}
+
+/// An answer that is one piece.
+fn whole(status: StatusCode, content_type: &'static str, text: String) -> Response<Counted> {
+    let mut answer = Response::new(Counted { body: Body::new(Whole(Some(text.into()))), call: None });
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+/// The answer to a program without a key that asks for `/metrics` without a good token.
+pub(crate) fn needs_token() -> Response<Counted> {
+    let message = "/metrics needs a token here: `cat-node token add NAME` on the node prints one; send it as \
+                   Authorization: Bearer TOKEN";
+    let mut answer = whole(StatusCode::UNAUTHORIZED, JSON, error("unauthenticated", message));
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
+}
+
+/// Answers plain HTTP.
 async fn plain(method: &Method, is_page: bool, render: Render) -> Response<Counted> {
-    const JSON: &str = "application/json";
-    let error = |code, message| format!("{{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\"}}}}\n");
     let (status, content_type, text) = if !is_page {
         let text = error("not_found", "this port speaks gRPC; over plain HTTP it serves only /metrics");
         (StatusCode::NOT_FOUND, JSON, text)
@@ -112,13 +135,9 @@ async fn plain(method: &Method, is_page: bool, render: Render) -> Response<Count
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, JSON, error("method_not_allowed", "/metrics allows only GET and HEAD"))
     };
-    let mut answer = Response::new(Counted { body: Body::new(Whole(Some(text.into()))), call: None });
-    *answer.status_mut() = status;
-    let mut set =
-        |name: HeaderName, value: &'static str| answer.headers_mut().insert(name, value.parse().expect("ASCII"));
-    set(CONTENT_TYPE, content_type);
+    let mut answer = whole(status, content_type, text);
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        set(ALLOW, "GET,HEAD");
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
     }
     answer
 }

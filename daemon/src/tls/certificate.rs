@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, PKCS_ED25519, PublicKeyData, SerialNumber, date_time_ymd};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, PKCS_ED25519, PublicKeyData, SanType, SerialNumber, date_time_ymd,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
@@ -13,6 +17,12 @@ use crate::identity::Key;
 
 /// Years of the dates in a certificate, first and last. Meowlink ignores them; other programs may not.
 const YEARS: (i32, i32) = (1970, 9999);
+
+/// The host name in every certificate. Meowlink ignores it. Other programs, which want a name, expect this one.
+pub const CERTIFICATE_NAME: &str = "meowlink";
+
+/// Length of a line in a PEM file (RFC 7468).
+const PEM_LINE: usize = 64;
 
 /// Bytes of the SubjectPublicKeyInfo before the key itself.
 const PREFIX_BYTES: usize = 12;
@@ -37,12 +47,32 @@ pub(super) fn credentials(key: Arc<Key>) -> Result<CertifiedKey, TlsError> {
     Ok(CertifiedKey::new(vec![certificate], Arc::new(HandshakeKey(key))))
 }
 
+/// The certificate of a key as a PEM file, with which other programs check who shows it. It stays the same as long as
+/// the key does.
+///
+/// # Errors
+/// If the certificate cannot be made.
+pub fn certificate_pem(key: &Key) -> Result<String, TlsError> {
+    let text = STANDARD.encode(certificate(key, YEARS)?);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(PEM_LINE));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    Ok(pem)
+}
+
 /// A certificate over `key`, by itself, from the first day of the first year to the last day of the last one.
 pub(super) fn certificate(key: &Key, years: (i32, i32)) -> Result<CertificateDer<'static>, TlsError> {
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, key.id().short());
     let mut params = CertificateParams::default();
     params.distinguished_name = subject;
+    params.subject_alt_names = vec![SanType::DnsName(CERTIFICATE_NAME.try_into()?)];
     params.serial_number = Some(SerialNumber::from_slice(&key.spki()[PREFIX_BYTES..][..SERIAL_BYTES]));
     (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 12, 31));
     Ok(params.self_signed(&CertificateKey(key))?.der().clone())

@@ -92,13 +92,18 @@ impl ServerCertVerifier for Expected {
     }
 }
 
-/// Accepts clients with any key. A client without a key is refused.
+/// Accepts clients with any key. A client without a key is refused, or accepted if no key is needed.
 #[derive(Debug)]
 pub(super) struct Any {
+    pub(super) is_key_needed: bool,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for Any {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_key_needed
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }

@@ -18,6 +18,7 @@ use super::certificate::{NoClock, TlsError, credentials, provider};
 use super::keyring::Rights;
 use super::peer_certificate::{Any, key_in};
 use crate::identity::Key;
+use crate::metrics::PATH as METRICS;
 use crate::opening::{Opening, PeerKey};
 
 /// How long a handshake may take, first byte included.
@@ -48,6 +49,12 @@ impl Policy {
     }
 }
 
+/// The programs that may read `/metrics` without a key, by their tokens.
+pub trait Scrapers: Send + Sync + 'static {
+    /// Whether a program may read `/metrics` with this token. Counts as a use of the token.
+    fn admit(&self, token: &str) -> bool;
+}
+
 /// Accepts TLS, and plain connections as far as the policy allows them. Clones share the configuration.
 #[derive(Clone)]
 pub struct TlsServer {
@@ -55,6 +62,8 @@ pub struct TlsServer {
     policy: Policy,
     /// `None`: any key may call everything.
     rights: Option<Rights>,
+    /// `None`: every client with TLS needs a key.
+    scrapers: Option<Arc<dyn Scrapers>>,
 }
 
 impl std::fmt::Debug for TlsServer {
@@ -69,8 +78,20 @@ impl TlsServer {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(key: Arc<Key>, policy: Policy) -> Result<Self, TlsError> {
+        Self::with(key, policy, None)
+    }
+
+    /// As [`Self::new`], and scrapers may connect without a key. They read `/metrics` with a token, and nothing else.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn with_scrapers(key: Arc<Key>, policy: Policy, scrapers: Arc<dyn Scrapers>) -> Result<Self, TlsError> {
+        Self::with(key, policy, Some(scrapers))
+    }
+
+    fn with(key: Arc<Key>, policy: Policy, scrapers: Option<Arc<dyn Scrapers>>) -> Result<Self, TlsError> {
         let provider = provider();
-        let any = Any { algorithms: provider.signature_verification_algorithms };
+        let any = Any { is_key_needed: scrapers.is_none(), algorithms: provider.signature_verification_algorithms };
         let mut config = ServerConfig::builder_with_details(provider, Arc::new(NoClock))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(any))
@@ -78,7 +99,7 @@ impl TlsServer {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), policy, rights: None })
+        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), policy, rights: None, scrapers })
     }
 
     /// Limits what clients may call by their keys.
@@ -101,9 +122,11 @@ impl TlsServer {
         }
         let stream = Box::new(self.acceptor.accept(stream).await?);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = certificate.ok_or_else(|| io::Error::other("the client has shown no certificate"))?;
-        let key = key_in(certificate).map_err(io::Error::other)?;
-        Ok((Either::Right(stream), Some(PeerKey(key))))
+        let key = certificate.map(key_in).transpose().map_err(io::Error::other)?;
+        if key.is_none() && self.scrapers.is_none() {
+            return Err(io::Error::other("the client has shown no certificate"));
+        }
+        Ok((Either::Right(stream), key.map(PeerKey)))
     }
 }
 
@@ -116,6 +139,15 @@ impl Opening for TlsServer {
     async fn open(&self, stream: TcpStream, peer: SocketAddr) -> io::Result<(TlsOrPlain, Option<PeerKey>)> {
         let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.begin(stream, peer));
         begun.await.unwrap_or_else(|late| Err(late.into()))
+    }
+
+    fn is_anonymous(&self, stream: &TlsOrPlain) -> bool {
+        matches!(stream, Either::Right(tls) if tls.get_ref().1.peer_certificates().is_none())
+    }
+
+    fn admits_token(&self, path: &str, token: Option<&str>) -> Option<bool> {
+        let scrapers = self.scrapers.as_ref().filter(|_| path == METRICS)?;
+        Some(token.is_some_and(|token| scrapers.admit(token)))
     }
 
     fn allows(&self, key: Option<&PeerKey>, path: &str) -> bool {
@@ -143,6 +175,14 @@ impl Opening for Option<TlsServer> {
             Some(tls) => tls.open(stream, peer).await,
             None => Ok((TlsOrPlain::Left(stream), None)),
         }
+    }
+
+    fn is_anonymous(&self, stream: &TlsOrPlain) -> bool {
+        self.as_ref().is_some_and(|tls| tls.is_anonymous(stream))
+    }
+
+    fn admits_token(&self, path: &str, token: Option<&str>) -> Option<bool> {
+        self.as_ref().and_then(|tls| tls.admits_token(path, token))
     }
 
     fn allows(&self, key: Option<&PeerKey>, path: &str) -> bool {

@@ -156,7 +156,7 @@ async fn server_with_a_copied_certificate_and_without_its_key_is_refused() {
     let config = ServerConfig::builder_with_details(provider(), Arc::new(NoClock))
         .with_protocol_versions(&[&TLS13])
         .unwrap()
-        .with_client_cert_verifier(Arc::new(Any { algorithms: algorithms() }))
+        .with_client_cert_verifier(Arc::new(Any { is_key_needed: true, algorithms: algorithms() }))
         .with_cert_resolver(shown(&node, NOW, &impostor));
     let (client_end, server_end, _) = connected().await;
     let paired = TlsClient::new(hub, vec![fingerprint(&node)]).unwrap();
@@ -210,7 +210,7 @@ async fn dates_mean_nothing() {
         let config = ServerConfig::builder_with_details(provider(), Arc::new(NoClock))
             .with_protocol_versions(&[&TLS13])
             .unwrap()
-            .with_client_cert_verifier(Arc::new(Any { algorithms: algorithms() }))
+            .with_client_cert_verifier(Arc::new(Any { is_key_needed: true, algorithms: algorithms() }))
             .with_cert_resolver(shown(&node, years, &node));
         let (client_end, server_end, _) = connected().await;
         let paired = TlsClient::new(Arc::clone(&hub), vec![fingerprint(&node)]).unwrap();
