@@ -82,6 +82,33 @@ enum SubCommand {
     /// Make, list and remove the tokens of programs
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Delete everything about a cat, or everything before a day, from the running hub
+    Delete(DeleteArgs),
+}
+
+/// Options of `hub delete`.
+///
+/// First it shows how much would be deleted, then it asks. With both --cat and --before, what is about the cat and began
+/// before the time is deleted. Events, recordings, labels, notifications and analyses are deleted, and their copies in
+/// the quarantine and in the snapshots. Backups are your own copies: the hub does not change them.
+#[derive(Debug, Clone, Args)]
+#[group(id = "scope", required = true, multiple = true, args = ["cat", "before"])]
+pub struct DeleteArgs {
+    /// Delete everything about the cat with this name
+    #[arg(long, value_name = "NAME")]
+    pub cat: Option<String>,
+
+    /// Delete what began before this day (2026-01-31, from its start on this machine) or time (RFC 3339)
+    #[arg(long, value_name = "DATE", value_parser = crate::day::start)]
+    pub before: Option<String>,
+
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Where the hub is.
+    #[command(flatten)]
+    pub at: SocketArgs,
 }
 
 /// Options of `hub pair`.
@@ -343,6 +370,8 @@ pub enum Command {
     User(UserCommand),
     /// Do something about the tokens of programs.
     Token(TokenCommand),
+    /// Delete everything about a cat or before a time.
+    Delete(DeleteArgs),
 }
 
 /// Options of `hub serve`.
@@ -590,6 +619,7 @@ impl Cli {
             Some(SubCommand::Cert(args)) => Command::Cert(args),
             Some(SubCommand::User(command)) => Command::User(command),
             Some(SubCommand::Token(command)) => Command::Token(command),
+            Some(SubCommand::Delete(args)) => Command::Delete(args),
         }
     }
 }
@@ -767,6 +797,19 @@ mod tests {
         assert_eq!((role, expires), (UserRole::Viewer, Some(90)));
         for bad in [&["--role", "king"][..], &[], &["--role", "viewer", "--expires", "0d"]] {
             assert!(token(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn deletion_needs_a_cat_or_a_day() {
+        let delete = |args: &[&str]| Cli::try_parse_from([&["hub", "delete"], args].concat()).map(Cli::command);
+        let Ok(Command::Delete(args)) = delete(&["--cat", "Tom", "--before", "2026-01-31T01:00:00+01:00"]) else {
+            panic!("not a deletion")
+        };
+        assert_eq!((args.cat.as_deref(), args.before.as_deref()), (Some("Tom"), Some("2026-01-31T00:00:00Z")));
+        assert!(!args.yes && delete(&["--before", "2026-01-31", "--yes"]).is_ok());
+        for bad in [&[][..], &["--yes"], &["--before", "yesterday"], &["Tom"]] {
+            assert!(delete(bad).is_err(), "{bad:?}");
         }
     }
 

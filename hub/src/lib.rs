@@ -4,6 +4,8 @@ pub mod backup;
 pub mod cert;
 pub mod cli;
 pub mod config;
+mod day;
+pub mod delete;
 pub mod dog;
 pub mod files;
 pub mod homeassistant;

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Cert(args) => hub::cert::show(&args),
         Command::User(command) => hub::people::run_user(&command),
         Command::Token(command) => hub::people::run_token(&command),
+        Command::Delete(args) => hub::delete::run(&args),
     }
 }
 

@@ -4,6 +4,7 @@
 //! A client connects, sends one line of JSON and reads one line of JSON: [`protocol`].
 
 pub mod client;
+mod deletion;
 pub mod people;
 pub mod place;
 pub mod protocol;

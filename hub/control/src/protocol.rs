@@ -58,6 +58,17 @@ pub enum Command {
     },
     /// Something about users and tokens.
     People(PeopleCommand),
+    /// Delete everything about a cat, everything before a time, or what is both.
+    Delete {
+        /// Name of the cat.
+        #[serde(default)]
+        cat: Option<String>,
+        /// Delete what began before this time, RFC 3339.
+        #[serde(default)]
+        before: Option<String>,
+        /// Only count what would be deleted.
+        dry_run: bool,
+    },
 }
 
 /// A command about users and tokens of programs. Roles are words: `viewer`, `listener`, `owner`, `admin`.
@@ -151,8 +162,29 @@ pub enum Answer {
     Tokens(Vec<TokenLine>),
     /// The text of a new token. The hub does not keep it.
     Token(String),
+    /// A deletion, or the preview of one.
+    Deletion(DeletionLine),
     /// The command failed.
     Error(Failure),
+}
+
+/// A deletion, or the preview of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletionLine {
+    /// Number of the deletion. `None`: it is a preview.
+    pub id: Option<i64>,
+    /// What it is about, as in the audit log.
+    pub what: String,
+    /// Events that a preview has counted, as are the numbers below. They are 0 when the deletion begins.
+    pub events: u64,
+    /// Recordings of these events.
+    pub clips: u64,
+    /// Labels of these events.
+    pub labels: u64,
+    /// Notifications.
+    pub notifications: u64,
+    /// Analyses.
+    pub analyses: u64,
 }
 
 /// A user.

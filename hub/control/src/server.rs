@@ -8,7 +8,8 @@ use hub_base::error::{Code, Error};
 use hub_base::time::rfc3339;
 use hub_nodes::{Node, Nodes, WaitingNode};
 use hub_people::People;
-use hub_store::Moved;
+use hub_store::deletions::DeletionScope;
+use hub_store::{Moved, Store};
 use hub_watch::admission::{Admission, By, Forgotten};
 use tracing::warn;
 
@@ -26,6 +27,8 @@ pub struct Running {
     pub admission: Admission,
     /// Users and tokens.
     pub people: People,
+    /// The database.
+    pub store: Store,
     /// Tells the condition of a node.
     pub condition: ConditionOf,
 }
@@ -53,7 +56,7 @@ async fn answer(line: &str, running: &Running) -> Vec<u8> {
 }
 
 async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
-    let Running { nodes, admission, people, condition } = running;
+    let Running { nodes, admission, people, store, condition } = running;
     let done = |url: String| Answer::Done(vec![url]);
     Ok(match command {
         Command::ListNodes => Answer::Nodes(list(nodes, condition)),
@@ -82,6 +85,10 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
             Answer::Replaced { url: done.url, events, clips, labels }
         }
         Command::People(command) => crate::people::run(command, people).await?,
+        Command::Delete { cat, before, dry_run } => {
+            let scope = DeletionScope::asked(cat, before)?;
+            Answer::Deletion(crate::deletion::run(scope, dry_run, store, people).await?)
+        }
     })
 }
 
@@ -113,7 +120,7 @@ mod tests {
 
     use daemon::identity::Key;
     use hub_nodes::testing::{FakeNode, announce};
-    use hub_store::{Access, SeenNode, Store};
+    use hub_store::{Access, SeenNode};
 
     use super::*;
     use crate::client::{self, ControlError};
@@ -123,14 +130,14 @@ mod tests {
         let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
         let store = Store::open(dir, Access::Keeper).unwrap();
         let people = People::new(store.clone());
-        let admission = Admission::open(nodes.clone(), store).await.unwrap();
+        let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
         let address = FakeNode::with(vec![]).serve().await;
         for host in ["attic", "cellar", "shed"] {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
         let stop = CancellationToken::new();
         let condition: ConditionOf = Arc::new(|_: &Node| "ok");
-        let running = Running { nodes, admission, people, condition };
+        let running = Running { nodes, admission, people, store, condition };
         tokio::spawn(serve(Socket::bind(path).unwrap(), running, stop.clone()));
         stop
     }
@@ -188,12 +195,12 @@ mod tests {
         };
         store.see_node(seen).await.unwrap();
         let people = People::new(store.clone());
-        let admission = Admission::open(nodes.clone(), store).await.unwrap();
+        let admission = Admission::open(nodes.clone(), store.clone()).await.unwrap();
         let (fake, key) = (FakeNode::with(vec![]), Arc::new(Key::generate().unwrap().0));
         fake.change(|tape| tape.key = Some(Arc::clone(&key)));
         announce(&nodes, "http://shed.local:50056", fake.serve().await).await;
         let condition: ConditionOf = Arc::new(|_: &Node| "ok");
-        let running = Running { nodes, admission, people, condition };
+        let running = Running { nodes, admission, people, store, condition };
         let replace = || Command::ReplaceNode { old: name("attic"), new: name("shed"), force: false };
         let refused = run(replace(), &running).await.unwrap_err();
         assert!(refused.message.contains("hub nodes admit http://shed.local:50056"), "{refused:?}");

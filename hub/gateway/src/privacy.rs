@@ -6,15 +6,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use hub_base::error::{Code, Error};
-use hub_base::time::{self, rfc3339};
+use hub_base::time::rfc3339;
 use hub_listen::REMEMBER_DELETED_DAYS;
 use hub_people::SESSION_DAYS;
 use hub_store::backup::{SNAPSHOTS_KEPT, copies_aside};
 use hub_store::clips::{
     LABELLED_KEEP_BYTES, LABELLED_KEEP_COUNT, LABELLED_KEEP_EVENTS, QUARANTINE_KEEP_BYTES, QUARANTINE_KEEP_DAYS,
 };
-use hub_store::deletions::{Deletion, DeletionCounts, DeletionScope, MAX_WAITING_DELETIONS};
+use hub_store::deletions::{Deletion, DeletionCounts, DeletionScope};
 use hub_store::notifications::MAX_NOTIFICATIONS;
 use hub_store::people::{AUDIT_DAYS, MAX_AUDIT_ENTRIES};
 use serde::{Deserialize, Serialize};
@@ -25,11 +24,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::gate::Subject;
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Body, bad};
+use crate::params::Body;
 use crate::privacy_settings::PrivacySettings;
-
-/// Longest name of a cat in a request, in bytes. What the hub stores is shorter.
-const MAX_CAT_BYTES: usize = 1_024;
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(privacy)).routes(routes!(delete))
@@ -326,34 +322,16 @@ async fn privacy(State(app): State<Arc<App>>) -> Result<Line<PrivacyAnswer>, Fai
     )
 )]
 async fn delete(State(app): State<Arc<App>>, Body(body): Body<DeletionBody>) -> Result<Response, Failure> {
-    let scope = scope_of(body.cat, body.before)?;
-    let what = match (&scope.cat, scope.before_ns.map(rfc3339)) {
-        (Some(cat), Some(before)) => format!("{cat} before {before}"),
-        (Some(cat), None) => cat.clone(),
-        (None, before) => format!("before {}", before.unwrap_or_default()),
-    };
+    let scope = DeletionScope::asked(body.cat, body.before)?;
+    let what = scope.to_string();
     let (status, subject, answer) = if body.dry_run {
         let counts = app.store.preview_deletion(scope.clone()).await?;
         (StatusCode::OK, format!("{what} (dry run)"), DeletionAnswer::preview(scope, counts, &app.privacy))
     } else {
-        let Some(deletion) = app.store.request_deletion(scope).await? else {
-            let message = format!("{MAX_WAITING_DELETIONS} deletions wait already; try again when one is done");
-            return Err(Error::new(Code::Conflict, message).into());
-        };
+        let deletion = app.store.begin_deletion(scope).await?;
         (StatusCode::ACCEPTED, what, DeletionAnswer::of(deletion, &app.privacy))
     };
     let mut answer = (status, Line(answer)).into_response();
     answer.extensions_mut().insert(Subject(subject));
     Ok(answer)
-}
-
-fn scope_of(cat: Option<String>, before: Option<String>) -> Result<DeletionScope, Error> {
-    if cat.is_none() && before.is_none() {
-        return Err(bad("name a `cat`, or a time as `before`".into()));
-    }
-    if cat.as_ref().is_some_and(|cat| cat.is_empty() || cat.len() > MAX_CAT_BYTES) {
-        return Err(bad(format!("cat: the name has 1 to {MAX_CAT_BYTES} bytes")));
-    }
-    let before_ns = before.map(|text| time::parse("before", &text)).transpose()?;
-    Ok(DeletionScope { cat, before_ns })
 }

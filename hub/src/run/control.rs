@@ -17,7 +17,7 @@ use super::shared::Shared;
 /// Starts the socket in the process that listens to the nodes. Without it the hub works too, so a failure is logged.
 pub(super) fn start(shared: &Shared, audio: &Audio) {
     let Some(admission) = shared.admission.clone().filter(|_| shared.config.has(Role::Analysis)) else { return };
-    let Some(people) = shared.people.clone() else { return };
+    let (Some(people), Some(store)) = (shared.people.clone(), shared.store.clone()) else { return };
     let path = place::of_hub(&Variables::of_process(), &shared.data_dir);
     match Socket::bind(&path) {
         Ok(socket) => {
@@ -25,7 +25,7 @@ pub(super) fn start(shared: &Shared, audio: &Audio) {
             let (live, health) = (audio.live(), shared.config.health.clone());
             let condition: ConditionOf =
                 Arc::new(move |node: &Node| NodeHealth::of(node, live.as_ref(), &health).condition.as_str());
-            let running = Running { nodes: shared.nodes.clone(), admission, people, condition };
+            let running = Running { nodes: shared.nodes.clone(), admission, people, store, condition };
             shared.tasks.spawn(serve(socket, running, shared.stop.clone()));
         }
         Err(error) => {

@@ -16,6 +16,7 @@ pub mod backup;
 pub mod clips;
 mod columns;
 mod database;
+mod deletion_request;
 pub mod deletions;
 mod eraser;
 mod error;
@@ -40,6 +41,7 @@ mod words;
 
 pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
+pub use deletion_request::MAX_CAT_BYTES;
 pub use eraser::Eraser;
 pub use error::{DatabaseError, StoreError, Trouble};
 pub use nodes::{KnownBy, KnownNode, SeenNode};
