@@ -57,6 +57,8 @@ enum SubCommand {
     Hubs(SocketArgs),
     /// Forget a paired hub: its streams end at once
     Forget(ForgetArgs),
+    /// Change the node's key, for example because a copy of the memory card was lost; paired hubs follow, streams go on
+    RotateKey(SocketArgs),
     /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
@@ -124,6 +126,8 @@ pub enum Command {
     Hubs(SocketArgs),
     /// Forget a paired hub.
     Forget(ForgetArgs),
+    /// Change the node's key.
+    RotateKey(SocketArgs),
     /// Print the settings, or their schema.
     Config(ConfigCommand<NodeSettings>),
 }
@@ -177,6 +181,7 @@ impl Cli {
             Some(SubCommand::Pair(args)) => Command::Pair(args),
             Some(SubCommand::Hubs(args)) => Command::Hubs(args),
             Some(SubCommand::Forget(args)) => Command::Forget(args),
+            Some(SubCommand::RotateKey(args)) => Command::RotateKey(args),
             Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }

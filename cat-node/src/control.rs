@@ -1,4 +1,5 @@
-//! Commands to the running node, over a Unix socket: `cat-node pair`, `cat-node hubs` and `cat-node forget`.
+//! Commands to the running node, over a Unix socket: `cat-node pair`, `cat-node hubs`, `cat-node forget`
+//! and `cat-node rotate-key`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -47,6 +48,8 @@ pub enum Command {
         /// Its name or key.
         name: String,
     },
+    /// Change the node's key.
+    RotateKey,
 }
 
 /// What the node answers.
@@ -59,6 +62,8 @@ pub enum Answer {
     Hubs(Vec<PairedHub>),
     /// The hub that was forgotten.
     Forgotten(PairedHub),
+    /// Fingerprint of the node's new key.
+    KeyChanged(String),
     /// The command failed, and why.
     Error(String),
 }
@@ -186,6 +191,11 @@ async fn run(pairing: Pairing, command: Command) -> Answer {
     match command {
         Command::Pair => Answer::Code(pairing.offer().to_string()),
         Command::ListHubs => Answer::Hubs(pairing.hubs().list()),
+        Command::RotateKey => match tokio::task::spawn_blocking(move || pairing.change_key()).await {
+            Ok(Ok(key)) => Answer::KeyChanged(key.to_string()),
+            Ok(Err(error)) => Answer::Error(error.to_string()),
+            Err(_) => Answer::Error("the node could not do it".into()),
+        },
         Command::ForgetHub { name } => {
             let forgotten = tokio::task::spawn_blocking(move || pairing.hubs().forget(&name)).await;
             match forgotten {

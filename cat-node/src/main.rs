@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Pair(at) => command(&at, ControlCommand::Pair),
         Command::Hubs(at) => command(&at, ControlCommand::ListHubs),
         Command::Forget(args) => command(&args.at, ControlCommand::ForgetHub { name: args.name }),
+        Command::RotateKey(at) => command(&at, ControlCommand::RotateKey),
         Command::Config(command) => print_config(&command),
     }
 }
@@ -145,6 +146,7 @@ fn words(answer: &Answer) -> String {
         Answer::Hubs(hubs) if hubs.is_empty() => "paired with no hub\n".into(),
         Answer::Hubs(hubs) => hubs.iter().map(line).collect(),
         Answer::Forgotten(hub) => format!("forgotten: {}", line(hub)),
+        Answer::KeyChanged(key) => format!("the node has a new key: {key}\n"),
         Answer::Error(message) => format!("{message}\n"),
     }
 }

@@ -185,7 +185,11 @@ fn words(answer: &Answer, verb: &str, as_json: bool) -> io::Result<String> {
         }),
         Answer::Token(text) => format!("{text}\n"),
         Answer::Done(names) => names.iter().fold(String::new(), |text, name| text + &format!("{verb}: {name}\n")),
-        Answer::Nodes(_) | Answer::Forgotten { .. } | Answer::Replaced { .. } | Answer::Error(_) => {
+        Answer::Nodes(_)
+        | Answer::Forgotten { .. }
+        | Answer::Replaced { .. }
+        | Answer::KeyChanged(_)
+        | Answer::Error(_) => {
             return Err(io::Error::other("the hub answered something else"));
         }
     })

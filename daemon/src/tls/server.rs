@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use super::certificate::{NoClock, TlsError, credentials, provider};
+use super::certificate::{NoClock, TlsError, provider};
 use super::keyring::Rights;
 use super::peer_certificate::{Any, key_in};
-use crate::identity::Key;
+use super::shown::Shown;
+use crate::identity::OwnKey;
 use crate::opening::{Opening, PeerKey};
 
 /// How long a handshake may take, first byte included.
@@ -68,13 +68,13 @@ impl TlsServer {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(key: Arc<Key>, policy: Policy) -> Result<Self, TlsError> {
+    pub fn new(key: impl Into<OwnKey>, policy: Policy) -> Result<Self, TlsError> {
         let provider = provider();
         let any = Any { algorithms: provider.signature_verification_algorithms };
         let mut config = ServerConfig::builder_with_details(provider, Arc::new(NoClock))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(any))
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials(key)?)));
+            .with_cert_resolver(Arc::new(Shown::new(key.into())?));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -103,6 +103,9 @@ impl TlsServer {
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let certificate = certificate.ok_or_else(|| io::Error::other("the client has shown no certificate"))?;
         let key = key_in(certificate).map_err(io::Error::other)?;
+        if self.rights.as_ref().is_some_and(|rights| rights.keyring.has_changed(key.fingerprint())) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the client has announced another key"));
+        }
         Ok((Either::Right(stream), Some(PeerKey(key))))
     }
 }
@@ -123,7 +126,7 @@ impl Opening for TlsServer {
     }
 
     fn is_stranger(&self, PeerKey(key): PeerKey) -> bool {
-        self.rights.as_ref().is_some_and(|rights| !rights.keyring.trusts(key.fingerprint()))
+        self.rights.as_ref().is_some_and(|rights| !rights.keyring.trusts_open(key.fingerprint()))
     }
 
     async fn revoked(&self, PeerKey(key): PeerKey) {
