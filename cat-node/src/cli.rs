@@ -61,6 +61,8 @@ enum SubCommand {
     /// Make, list or remove tokens, with which programs on other machines read /metrics
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Change the node's key, for example because a copy of the memory card was lost; paired hubs follow, streams go on
+    RotateKey(SocketArgs),
     /// Print the settings in effect, or the schema of the config file
     #[command(subcommand)]
     Config(ConfigCommand<NodeSettings>),
@@ -177,6 +179,8 @@ pub enum Command {
     Forget(ForgetArgs),
     /// Make, list or remove tokens.
     Token(TokenCommand),
+    /// Change the node's key.
+    RotateKey(SocketArgs),
     /// Print the settings, or their schema.
     Config(ConfigCommand<NodeSettings>),
 }
@@ -231,6 +235,7 @@ impl Cli {
             Some(SubCommand::Hubs(args)) => Command::Hubs(args),
             Some(SubCommand::Forget(args)) => Command::Forget(args),
             Some(SubCommand::Token(command)) => Command::Token(command),
+            Some(SubCommand::RotateKey(args)) => Command::RotateKey(args),
             Some(SubCommand::Config(command)) => Command::Config(command),
         }
     }

@@ -1,4 +1,4 @@
-//! Commands to the running node, over a Unix socket: `cat-node pair`, `hubs`, `forget` and `token`.
+//! Commands to the running node, over a Unix socket: `cat-node pair`, `hubs`, `forget`, `token` and `rotate-key`.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -62,6 +62,8 @@ pub enum Command {
         /// Its name.
         name: String,
     },
+    /// Change the node's key.
+    RotateKey,
 }
 
 /// What the node answers.
@@ -80,6 +82,8 @@ pub enum Answer {
     Tokens(Vec<Token>),
     /// The name of the token that was removed.
     TokenRemoved(String),
+    /// Fingerprint of the node's new key.
+    KeyChanged(String),
     /// The command failed, and why.
     Error(String),
 }
@@ -207,6 +211,11 @@ async fn run(pairing: Pairing, tokens: Option<Tokens>, command: Command) -> Answ
     match command {
         Command::Pair => Answer::Code(pairing.offer().to_string()),
         Command::ListHubs => Answer::Hubs(pairing.hubs().list()),
+        Command::RotateKey => match tokio::task::spawn_blocking(move || pairing.change_key()).await {
+            Ok(Ok(key)) => Answer::KeyChanged(key.to_string()),
+            Ok(Err(error)) => Answer::Error(error.to_string()),
+            Err(_) => Answer::Error("the node could not do it".into()),
+        },
         Command::ForgetHub { name } => {
             let forgotten = tokio::task::spawn_blocking(move || pairing.hubs().forget(&name)).await;
             match forgotten {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use daemon::cause::cause;
 use daemon::identity::Fingerprint;
+use daemon::identity::rotation::KeyHistory;
 use daemon::private;
 use daemon::tls::Keyring;
 use serde::{Deserialize, Serialize};
@@ -105,7 +106,7 @@ impl Hubs {
     /// The hub with this key has called from this address. Its Owner service is there from now on, until the node
     /// stops. The file is left alone, because addresses come and go.
     pub fn note_address(&self, key: Fingerprint, address: IpAddr) {
-        let key = key.to_string();
+        let key = self.keyring.present(key).to_string();
         if let Some(owner) = self.lock().iter_mut().find(|hub| hub.key == key).and_then(|hub| hub.owner.as_mut()) {
             owner.set_ip(address.to_canonical());
         }
@@ -163,12 +164,48 @@ impl Hubs {
         })
     }
 
+    /// The hub with this history is known by its present key from now on, in place of the former one. Its connections
+    /// go on. Survives a power cut. Waits for the disk. Returns the former key, which is the present one if the node
+    /// knew that already.
+    ///
+    /// # Errors
+    /// [`HubsError::Unknown`] if no hub, or several, had one of its keys. If the file cannot be written. Nothing has
+    /// changed then.
+    pub fn follow_key(&self, history: &KeyHistory) -> Result<Fingerprint, HubsError> {
+        let now = history.present();
+        if self.keyring.trusts(now) {
+            return Ok(now);
+        }
+        let known = |hubs: &[PairedHub]| {
+            let mut had = keys(hubs).into_iter().filter(|key| history.has_had(*key));
+            had.next().filter(|_| had.next().is_none())
+        };
+        // Asked first: a stranger makes the node write nothing.
+        known(&self.lock()).ok_or_else(|| HubsError::Unknown(now.to_string()))?;
+        let changed = |hubs: &mut Vec<PairedHub>| {
+            let old = known(hubs).ok_or_else(|| HubsError::Unknown(now.to_string()))?;
+            hubs.iter_mut().filter(|hub| hub.key == old.to_string()).for_each(|hub| hub.key = now.to_string());
+            Ok(old)
+        };
+        self.change_then(changed, |keyring, old| keyring.change(*old, now))
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Vec<PairedHub>) -> Result<T, HubsError>) -> Result<T, HubsError> {
+        self.change_then(change, |_, _| {})
+    }
+
+    /// Changes the list. `then` is done to the ring of keys after the list is stored, and before the ring follows it.
+    fn change_then<T>(
+        &self,
+        change: impl FnOnce(&mut Vec<PairedHub>) -> Result<T, HubsError>,
+        then: impl FnOnce(&Keyring, &T),
+    ) -> Result<T, HubsError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.list();
         let done = change(&mut changed)?;
         let text = serde_json::to_vec_pretty(&changed).map_err(|error| self.failed(error.into()))?;
         private::replace(&self.path, &text, true).map_err(|error| self.failed(error))?;
+        then(&self.keyring, &done);
         self.keyring.set(keys(&changed));
         *self.lock() = changed;
         Ok(done)
@@ -218,8 +255,9 @@ fn clean(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Arc;
 
-    use daemon::identity::Key;
+    use daemon::identity::{Key, OwnKey};
 
     use super::*;
 
@@ -288,6 +326,36 @@ mod tests {
         assert_eq!(hubs.list()[1].owner, None);
         hubs.forget("attic").unwrap();
         assert_eq!(hubs.owner(), None);
+    }
+
+    #[test]
+    fn hub_that_has_changed_its_key_keeps_its_place_and_others_cannot_take_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let hubs = Hubs::open(folder.path()).unwrap();
+        let own = OwnKey::from(Arc::new(Key::generate().unwrap().0));
+        let (old, first) = (own.fingerprint(), hub("attic"));
+        let attic = PairedHub { key: old.to_string(), ..first };
+        hubs.add(attic.clone()).unwrap();
+        hubs.add(hub("cellar")).unwrap();
+        for _ in 0..2 {
+            own.change().unwrap();
+        }
+        let now = own.fingerprint();
+        let stranger = OwnKey::from(Arc::new(Key::generate().unwrap().0));
+        stranger.change().unwrap();
+        assert!(matches!(hubs.follow_key(&stranger.present().1), Err(HubsError::Unknown(_))));
+        assert!(hubs.keyring().trusts(old));
+        assert_eq!(hubs.follow_key(&own.present().1).unwrap(), old);
+        assert_eq!(hubs.follow_key(&own.present().1).unwrap(), now, "once more");
+        assert!(hubs.keyring().trusts(now) && !hubs.keyring().trusts(old) && hubs.keyring().trusts_open(old));
+        hubs.note_address(old, "192.168.1.9".parse().unwrap());
+        let owner = Some("192.168.1.9:50051".parse().unwrap());
+        assert_eq!(hubs.list()[0], PairedHub { key: now.to_string(), owner, ..attic.clone() });
+        let hubs = Hubs::open(folder.path()).unwrap();
+        assert_eq!(hubs.list()[0], PairedHub { key: now.to_string(), ..attic });
+        hubs.forget("attic").unwrap();
+        assert!(!hubs.keyring().trusts_open(old) && !hubs.keyring().trusts(now));
+        assert!(matches!(hubs.follow_key(&own.present().1), Err(HubsError::Unknown(_))));
     }
 
     #[test]

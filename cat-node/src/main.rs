@@ -16,7 +16,7 @@ use cat_node::run::run;
 use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
-use daemon::identity::{Identity, Key, Machine};
+use daemon::identity::{Identity, Machine, OwnKey};
 use daemon::terminal::escape;
 use daemon::tls::certificate_pem;
 use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Token(TokenCommand::Remove(args)) => {
             command(&args.at, ControlCommand::RemoveToken { name: args.name })
         }
+        Command::RotateKey(at) => command(&at, ControlCommand::RotateKey),
         Command::Config(command) => print_config(&command),
     }
 }
@@ -108,7 +109,7 @@ fn identity(command: &IdentityCommand) -> ExitCode {
     match flags.settings() {
         Ok(config) => finish(key_of(command, config.state_folder()).and_then(|key| {
             print(&match command {
-                IdentityCommand::Certificate(_) => certificate_pem(&key)?,
+                IdentityCommand::Certificate(_) => certificate_pem(&key.key())?,
                 IdentityCommand::Show(_) | IdentityCommand::Keep(_) => format!("{}\n", key.id()),
             })
         })),
@@ -119,7 +120,7 @@ fn identity(command: &IdentityCommand) -> ExitCode {
 /// The state folder of the service of the Debian package.
 const SERVICE_STATE: &str = "/var/lib/cat-node";
 
-fn key_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<Key> {
+fn key_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<OwnKey> {
     // Its id is the one that people ask for. The folder is a link that others than root can see and not follow.
     let service = || Path::new(SERVICE_STATE).symlink_metadata().is_ok().then(|| SERVICE_STATE.into());
     let folder = folder.or_else(service);
@@ -161,6 +162,7 @@ fn words(answer: &Answer) -> String {
         Answer::Tokens(tokens) if tokens.is_empty() => "no tokens\n".into(),
         Answer::Tokens(tokens) => tokens.iter().map(|token| format!("{}\n", token.line(SystemTime::now()))).collect(),
         Answer::TokenRemoved(name) => format!("removed: {}\n", escape(name)),
+        Answer::KeyChanged(key) => format!("the node has a new key: {key}\n"),
         Answer::Error(message) => format!("{message}\n"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use daemon::identity::Key;
+use daemon::identity::OwnKey;
 use daemon::shutdown::CancellationToken;
 
 use crate::owner::Owner;
@@ -15,8 +15,8 @@ use crate::tape::Tape;
 pub struct Node {
     /// The cat that the node listens to. Empty: none.
     pub cat: String,
-    /// The key that its id is made from. `None`: it has no state folder to keep one in.
-    pub key: Option<Arc<Key>>,
+    /// Its key, and its id. `None`: it has no state folder to keep one in.
+    pub key: Option<OwnKey>,
     /// Whom `CallCat` notifies.
     pub owner: Owner,
     /// Who may have its sound.

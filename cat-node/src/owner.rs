@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::call::{CallError, ERROR_CODE_KEY, call_within};
 use daemon::cause::{cause, without_number};
-use daemon::identity::{Fingerprint, Key};
+use daemon::identity::{Fingerprint, OwnKey};
 use daemon::metrics::Histogram;
 use daemon::quiet::Quiet;
 use daemon::tls::TlsClient;
@@ -61,7 +61,7 @@ pub struct Owner {
 /// The Owner service of the hub that the node is paired with.
 #[derive(Debug)]
 struct PairedOwner {
-    key: Arc<Key>,
+    key: OwnKey,
     pairing: Pairing,
     /// The client that was used last, and the hub's key and address that it is for.
     last: Mutex<Option<(Fingerprint, SocketAddr, OwnerClient<Channel>)>>,
@@ -76,7 +76,7 @@ impl PairedOwner {
             return Some((client.clone(), address));
         }
         // TLS was set up with this key before: the node listens with it.
-        let tls = TlsClient::new(Arc::clone(&self.key), vec![hub]).ok()?;
+        let tls = TlsClient::new(self.key.clone(), vec![hub]).ok()?;
         let connect = tower::service_fn(move |_: Uri| {
             let tls = tls.clone();
             async move {
@@ -125,7 +125,7 @@ impl Owner {
     /// With the Owner service of the hub that was paired last, over TLS, in place of the one on this machine. An owner
     /// that the config names stays.
     #[must_use]
-    pub fn with_paired(self, key: Arc<Key>, pairing: Pairing) -> Self {
+    pub fn with_paired(self, key: OwnKey, pairing: Pairing) -> Self {
         let is_named = self.url != OwnerUrl::default();
         let paired = PairedOwner { key, pairing, last: Mutex::default() };
         Self { paired: (!is_named).then_some(paired), ..self }

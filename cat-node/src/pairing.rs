@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use daemon::identity::{Fingerprint, Key};
+use daemon::identity::rotation::KeyHistory;
+use daemon::identity::{Fingerprint, IdentityError, OwnKey};
 use daemon::opening::PeerKey;
 use daemon::pairing::{Code, Ends, Offers, Refusal};
 use daemon::quiet::Quiet;
 use proto::pairing_server::Pairing as PairingRpc;
 use proto::{
-    PairingBeginRequest, PairingBeginResponse, PairingConfirmRequest, PairingConfirmResponse, PairingStateRequest,
-    PairingStateResponse,
+    PairingAnnounceKeyRequest, PairingAnnounceKeyResponse, PairingBeginRequest, PairingBeginResponse,
+    PairingConfirmRequest, PairingConfirmResponse, PairingKeyChangesRequest, PairingKeyChangesResponse,
+    PairingStateRequest, PairingStateResponse,
 };
 use tonic::{Request, Response, Status};
 use tracing::{debug, info, warn};
@@ -32,7 +34,7 @@ pub struct Pairing {
 
 #[derive(Debug)]
 struct Shared {
-    node: Fingerprint,
+    own: OwnKey,
     cat: String,
     hubs: Hubs,
     offers: Offers,
@@ -41,14 +43,24 @@ struct Shared {
 
 impl Pairing {
     /// The pairing of the node with this key, which hears this cat.
-    pub fn new(key: &Key, cat: String, hubs: Hubs) -> Self {
-        let (node, offers) = (key.public().fingerprint(), Offers::default());
-        Self { shared: Arc::new(Shared { node, cat, hubs, offers, quiet: Mutex::new(Quiet::new(LOG_PERIOD)) }) }
+    pub fn new(own: OwnKey, cat: String, hubs: Hubs) -> Self {
+        let offers = Offers::default();
+        Self { shared: Arc::new(Shared { own, cat, hubs, offers, quiet: Mutex::new(Quiet::new(LOG_PERIOD)) }) }
     }
 
     /// The hubs that the node is paired with.
     pub fn hubs(&self) -> &Hubs {
         &self.shared.hubs
+    }
+
+    /// Changes the node's key, and returns the fingerprint of the new one. Streams go on. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`OwnKey::change`].
+    pub fn change_key(&self) -> Result<Fingerprint, IdentityError> {
+        let key = self.shared.own.change()?;
+        warn!(id = %self.shared.own.id(), %key, "the node has a new key");
+        Ok(key)
     }
 
     /// Opens a new code, in place of an earlier one.
@@ -91,7 +103,7 @@ impl PairingRpc for Pairing {
         if !self.hubs().has_room_for(hub) {
             return Err(Status::resource_exhausted(HubsError::Full.to_string()));
         }
-        let ends = Ends { hub, node: self.shared.node };
+        let ends = Ends { hub, node: self.shared.own.fingerprint() };
         let begun = self.shared.offers.begin(ends, peer.map(|peer| peer.ip()), &request.get_ref().exchange);
         let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         Ok(Response::new(PairingBeginResponse { exchange, proof }))
@@ -99,6 +111,45 @@ impl PairingRpc for Pairing {
 
     async fn state(&self, _: Request<PairingStateRequest>) -> Result<Response<PairingStateResponse>, Status> {
         Ok(Response::new(PairingStateResponse { code_is_open: self.shared.offers.is_open() }))
+    }
+
+    async fn key_changes(
+        &self,
+        _: Request<PairingKeyChangesRequest>,
+    ) -> Result<Response<PairingKeyChangesResponse>, Status> {
+        let statements = self.shared.own.present().1.statements().to_vec();
+        Ok(Response::new(PairingKeyChangesResponse { statements }))
+    }
+
+    async fn announce_key(
+        &self,
+        request: Request<PairingAnnounceKeyRequest>,
+    ) -> Result<Response<PairingAnnounceKeyResponse>, Status> {
+        let peer = request.remote_addr().map(tracing::field::display);
+        let key = request.extensions().get::<PeerKey>();
+        let PeerKey(key) = key.copied().ok_or_else(|| Status::unauthenticated("pairing needs TLS"))?;
+        let refused = |reason: String| {
+            if let Some(suppressed_lines) = self.shared.quiet.lock().unwrap_or_else(PoisonError::into_inner).allow() {
+                let hub = key.fingerprint();
+                warn!(%hub, peer = peer.as_ref(), reason, suppressed_lines, "the new key of a hub is refused");
+            }
+            Status::permission_denied(reason)
+        };
+        let history =
+            KeyHistory::read(request.into_inner().statements, &key).map_err(|error| refused(error.to_string()))?;
+        let (pairing, now) = (self.clone(), history.present());
+        let followed = tokio::task::spawn_blocking(move || pairing.hubs().follow_key(&history)).await;
+        match followed {
+            Ok(Ok(old)) if old == now => {}
+            Ok(Ok(old)) => warn!(%old, new = %now, peer, "a paired hub has a new key"),
+            Ok(Err(HubsError::Unknown(_))) => return Err(refused("the node knows no earlier key of this hub".into())),
+            Ok(Err(error)) => {
+                warn!(%error, "the new key of a hub could not be stored");
+                return Err(Status::internal("the node cannot store the key; its log says why"));
+            }
+            Err(_) => return Err(Status::internal("the node cannot store the key")),
+        }
+        Ok(Response::new(PairingAnnounceKeyResponse {}))
     }
 
     async fn confirm(

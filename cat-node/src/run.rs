@@ -9,7 +9,7 @@ use daemon::cause::{cause, without_number};
 use daemon::config::Variables;
 use daemon::control::Socket;
 use daemon::grpc::{self, Services};
-use daemon::identity::{Identity, Key, Machine, Origin};
+use daemon::identity::{Identity, Machine, Origin, OwnKey};
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
 use daemon::tls::{Keyring, Policy, Rights, TlsError, TlsServer};
@@ -86,14 +86,13 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let status = Arc::new(Status::new(source.kind()));
     let owner = Owner::new(config.owner.clone(), config.owner_timeout()).map_err(RunError::Owner)?;
     let state_folder = config.state_folder();
-    let key = state_folder.as_deref().and_then(key).map(Arc::new);
-    let id = key.as_ref().map(|key| key.id());
+    let key = state_folder.as_deref().and_then(key);
+    let id = key.as_ref().map(OwnKey::id);
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let boot_id = format!("{:016x}", tape.boot_id());
     info!(?addresses, cat = config.cat, %source, boot_id, "cat-node starts");
 
-    let pairing =
-        key.as_deref().zip(state_folder.as_deref()).and_then(|(key, folder)| pairing(key, folder, &config.cat));
+    let pairing = key.clone().zip(state_folder.as_deref()).and_then(|(key, folder)| pairing(key, folder, &config.cat));
     let owner = match key.clone().zip(pairing.clone()) {
         Some((key, pairing)) => owner.with_paired(key, pairing),
         None => owner,
@@ -161,7 +160,7 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
 
 /// How connections begin: with TLS if the node has a key. Programs of this machine may do without.
 fn opening(
-    key: Option<&Arc<Key>>,
+    key: Option<&OwnKey>,
     pairing: Option<&Pairing>,
     tokens: Option<Tokens>,
     insecure: bool,
@@ -176,15 +175,15 @@ fn opening(
     let keyring = pairing.map_or_else(Keyring::default, |pairing| pairing.hubs().keyring().clone());
     let rights = Rights { keyring, for_strangers: &[SERVICE_PATH] };
     let server = match tokens {
-        Some(tokens) => TlsServer::with_scrapers(Arc::clone(key), policy, Arc::new(tokens))?,
-        None => TlsServer::new(Arc::clone(key), policy)?,
+        Some(tokens) => TlsServer::with_scrapers(key.clone(), policy, Arc::new(tokens))?,
+        None => TlsServer::new(key.clone(), policy)?,
     };
     Ok(Some(server.with_rights(rights)))
 }
 
 /// The hubs of the node, and its pairing. `None`: their list cannot be used, which is logged. The node then records and
 /// serves this machine.
-fn pairing(key: &Key, folder: &Path, cat: &str) -> Option<Pairing> {
+fn pairing(key: OwnKey, folder: &Path, cat: &str) -> Option<Pairing> {
     match Hubs::open(folder) {
         Ok(hubs) => Some(Pairing::new(key, cat.to_owned(), hubs)),
         Err(error) => {
@@ -220,7 +219,7 @@ fn accept_commands(
 }
 
 /// The key in a state folder. `None`: it can neither be read nor made, which is logged once.
-fn key(folder: &Path) -> Option<Key> {
+fn key(folder: &Path) -> Option<OwnKey> {
     match Identity::open(folder, &Machine::this()) {
         Ok(Identity { key, origin }) => {
             let id = key.id();

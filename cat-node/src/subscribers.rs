@@ -56,7 +56,7 @@ impl Subscribers {
     fn name(&self, key: Option<&PeerKey>, from: Option<SocketAddr>) -> String {
         let address = from.map_or_else(|| "unknown".to_owned(), |from| from.to_string());
         let hub = key.zip(self.pairing.as_ref()).and_then(|(PeerKey(key), pairing)| {
-            let key = key.fingerprint().to_string();
+            let key = pairing.hubs().keyring().present(key.fingerprint()).to_string();
             pairing.hubs().list().into_iter().find(|hub| hub.key == key)
         });
         match hub {

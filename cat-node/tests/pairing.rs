@@ -13,20 +13,26 @@ use cat_node::control::{self, Answer, Command};
 use cat_node::hubs::PairedHub;
 use cat_node::run::run;
 use cat_node::source::SourceSpec;
-use daemon::identity::{Fingerprint, Identity, Key};
-use daemon::opening::Opening;
+use daemon::grpc::{self, Services};
+use daemon::identity::rotation::KeyHistory;
+use daemon::identity::{Fingerprint, Identity, Key, OwnKey};
+use daemon::metrics::{Calls, Meter};
+use daemon::opening::{Opening, PeerKey};
 use daemon::pairing::{BadExchange, Code, Ends, HubExchange, TRIES};
 use daemon::shutdown::CancellationToken;
-use daemon::tls::{Policy, TlsClient, TlsServer};
+use daemon::tls::{Keyring, Policy, Rights, TlsClient, TlsServer, server_key};
 use hyper_util::rt::TokioIo;
 use proto::cat_client::CatClient;
+use proto::listen_response::Event;
+use proto::owner_server::{Owner, OwnerServer};
 use proto::pairing_client::PairingClient;
 use proto::{
-    AnalyzeCatSoundRequest, Cursor, DescribeRequest, ListenRequest, PairingBeginRequest, PairingConfirmRequest,
+    AnalyzeCatSoundRequest, CatRequest, Cursor, DescribeRequest, ListenRequest, NotifyRequest, NotifyResponse,
+    PairingAnnounceKeyRequest, PairingBeginRequest, PairingConfirmRequest, PairingKeyChangesRequest,
 };
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code as Grpc, Status};
+use tonic::{Code as Grpc, Request, Response, Status};
 
 /// Longer than any step takes on a machine that is not stuck.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -82,7 +88,7 @@ impl Node {
     }
 
     fn key(&self) -> Fingerprint {
-        fingerprint(&Identity::read(&self.folder).unwrap().unwrap())
+        Identity::read(&self.folder).unwrap().unwrap().fingerprint()
     }
 
     async fn command(&self, command: Command) -> Answer {
@@ -123,13 +129,24 @@ enum Failure {
 
 /// Pairs as a hub with this key, which sees `seen` at the other end.
 async fn pair(address: SocketAddr, hub: &Arc<Key>, seen: Fingerprint, code: &Code) -> Result<(), Failure> {
+    pair_at(address, hub, seen, code, 50_051).await
+}
+
+/// Does what [`pair`] does, as a hub whose Owner service has this port.
+async fn pair_at(
+    address: SocketAddr,
+    hub: &Arc<Key>,
+    seen: Fingerprint,
+    code: &Code,
+    port: u16,
+) -> Result<(), Failure> {
     let channel = channel(address, TlsClient::to_anybody(Arc::clone(hub)).unwrap()).await;
     let mut client = PairingClient::new(channel);
     let exchange = HubExchange::begin(code, Ends { hub: fingerprint(hub), node: seen });
     let begin = PairingBeginRequest { exchange: exchange.message().to_vec() };
     let begun = client.begin(begin).await.map_err(Failure::Node)?.into_inner();
     let proof = exchange.finish(&begun.exchange, &begun.proof).map_err(Failure::Proof)?;
-    let confirm = PairingConfirmRequest { proof, hub_name: "home".into(), owner_port: 50_051 };
+    let confirm = PairingConfirmRequest { proof, hub_name: "home".into(), owner_port: port.into() };
     let confirmed = client.confirm(confirm).await.map_err(Failure::Node)?.into_inner();
     assert_eq!(confirmed.cat_name, "Tom");
     Ok(())
@@ -288,4 +305,135 @@ async fn without_live_listening_paired_hubs_alone_get_sound() {
     let mut client = CatClient::new(channel(node.address, tls).await);
     let mut stream = client.listen(ListenRequest::default()).await.unwrap().into_inner();
     within("a frame", stream.message()).await.unwrap().unwrap();
+}
+
+/// The Owner service of a hub: it counts, and says who called last.
+#[derive(Debug, Clone, Default)]
+struct OwnerPort {
+    callers: Arc<std::sync::Mutex<Vec<Fingerprint>>>,
+}
+
+#[tonic::async_trait]
+impl Owner for OwnerPort {
+    async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<NotifyResponse>, Status> {
+        let PeerKey(key) = request.extensions().get::<PeerKey>().copied().unwrap();
+        self.callers.lock().unwrap().push(key.fingerprint());
+        Ok(Response::new(NotifyResponse::default()))
+    }
+}
+
+impl OwnerPort {
+    /// Serves the hub's Owner port, for nodes with the keys of the ring.
+    async fn serve(&self, hub: &OwnKey, keyring: Keyring) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let rights = Rights { keyring, for_strangers: &[] };
+        let tls = TlsServer::new(hub.clone(), Policy::TlsOnly).unwrap().with_rights(rights);
+        let (_, health) = tonic_health::server::health_reporter();
+        let meter = Meter::new(Arc::new(Calls::new([""])), Arc::new(|| Box::pin(async { String::new() })));
+        let services = Services::only(OwnerServer::new(self.clone()));
+        let stop = CancellationToken::new();
+        tokio::spawn(grpc::serve(services, health, proto::FILE_DESCRIPTOR_SET, meter, vec![listener], tls, stop));
+        port
+    }
+}
+
+/// The history of the node's key, by the node's word.
+async fn history_of(node: &Node, hub: &OwnKey) -> KeyHistory {
+    let tls = TlsClient::to_anybody(hub.clone()).unwrap();
+    let stream = tls.connect(TcpStream::connect(node.address).await.unwrap()).await.unwrap();
+    let shown = server_key(&stream).unwrap();
+    let mut client = PairingClient::new(channel(node.address, tls).await);
+    let said = client.key_changes(PairingKeyChangesRequest {}).await.unwrap().into_inner();
+    KeyHistory::read(said.statements, &shown).unwrap()
+}
+
+/// Announces a history over a connection of the hub's present key.
+async fn announce(node: &Node, hub: &OwnKey, history: &KeyHistory) -> Result<(), Status> {
+    let channel = channel(node.address, TlsClient::to_anybody(hub.clone()).unwrap()).await;
+    let statements = history.statements().to_vec();
+    PairingClient::new(channel).announce_key(PairingAnnounceKeyRequest { statements }).await.map(drop)
+}
+
+#[tokio::test]
+async fn stream_goes_on_while_node_and_hub_change_their_keys_and_no_other_program_profits() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = OwnKey::from(key());
+    let node = Node::start(folder.path()).await;
+    let (owner, nodes) = (OwnerPort::default(), Keyring::default());
+    let (node_id, first) = (Identity::read(folder.path()).unwrap().unwrap().id(), node.key());
+    nodes.set([first]);
+    let port = owner.serve(&hub, nodes.clone()).await;
+    let code = node.code().await;
+    pair_at(node.address, &hub.key(), first, &code, port).await.unwrap();
+    let tls = TlsClient::new(hub.clone(), vec![first]).unwrap();
+    let mut open = CatClient::new(channel(node.address, tls.clone()).await);
+    let mut stream = open.listen(ListenRequest::default()).await.unwrap().into_inner();
+    let mut next = None;
+    let mut frames = async |count: usize| {
+        for _ in 0..count {
+            let message = within("a frame", stream.message()).await.unwrap().expect("the stream goes on");
+            let Some(Event::Frame(frame)) = message.event else { panic!("no frame: {message:?}") };
+            assert_eq!(frame.sequence, next.unwrap_or(frame.sequence), "there is a gap");
+            next = Some(frame.sequence + u64::from(frame.sample_count / 320));
+        }
+    };
+    frames(3).await;
+    let call = CatRequest { cat_name: "Tom".into(), caller_tells_owner: false };
+    open.call_cat(call.clone()).await.unwrap();
+
+    // The node changes its key twice, and the hub misses that.
+    for _ in 0..2 {
+        let changed = node.command(Command::RotateKey).await;
+        assert_eq!(changed, Answer::KeyChanged(node.key().to_string()));
+    }
+    frames(3).await;
+    assert!(tls.connect(TcpStream::connect(node.address).await.unwrap()).await.is_err(), "another key than expected");
+    let described = open.describe(DescribeRequest::default()).await.unwrap().into_inner();
+    assert_eq!(described.key_changes.len(), 2);
+    let history = history_of(&node, &hub).await;
+    assert!(history.id() == node_id && history.has_had(first) && history.present() == node.key());
+    nodes.change(first, node.key());
+    tls.expect(vec![node.key()]);
+
+    // The hub changes its key twice, and the node misses that.
+    let old = hub.fingerprint();
+    let thief = OwnKey::from(hub.key());
+    let once = {
+        hub.change().unwrap();
+        hub.present().1
+    };
+    let stale = OwnKey::from(hub.key());
+    hub.change().unwrap();
+    let (_, both) = hub.present();
+    let refused = |done: Result<(), Status>| done.unwrap_err().code() == Grpc::PermissionDenied;
+    let stranger = OwnKey::from(key());
+    stranger.change().unwrap();
+    assert!(refused(announce(&node, &stranger, &stranger.present().1).await), "a hub that is not paired");
+    assert!(refused(announce(&node, &stranger, &both).await), "somebody who overheard the statements");
+    assert!(refused(announce(&node, &hub, &once).await), "they lead to another key");
+    assert!(refused(announce(&node, &hub, &KeyHistory::begin(hub.key().public())).await), "no statement");
+    assert_eq!(node.hubs().await[0].key, old.to_string());
+    let mut client = CatClient::new(channel(node.address, tls.clone()).await);
+    assert_eq!(client.describe(DescribeRequest::default()).await.unwrap_err().code(), Grpc::PermissionDenied);
+    announce(&node, &hub, &both).await.unwrap();
+    announce(&node, &hub, &both).await.unwrap();
+    assert_eq!(node.hubs().await[0].key, hub.fingerprint().to_string());
+    client.describe(DescribeRequest::default()).await.unwrap();
+
+    // Whoever has a copy of an old key comes too late.
+    thief.change().unwrap();
+    assert!(refused(announce(&node, &thief, &thief.present().1).await));
+    stale.change().unwrap();
+    assert!(refused(announce(&node, &stale, &stale.present().1).await));
+
+    // Calls work in both directions, and the stream has had no gap.
+    client.call_cat(call).await.unwrap();
+    assert_eq!(owner.callers.lock().unwrap()[..], [first, node.key()]);
+    frames(3).await;
+    let forgotten = node.command(Command::ForgetHub { name: "home".into() }).await;
+    assert!(matches!(forgotten, Answer::Forgotten(_)), "{forgotten:?}");
+    let ended = within("the stream ends", async { while matches!(stream.message().await, Ok(Some(_))) {} });
+    ended.await;
+    assert!(refused(announce(&node, &hub, &both).await), "it is forgotten");
 }

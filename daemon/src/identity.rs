@@ -5,16 +5,21 @@
 //! folder of the program. Beside it lies what tells machines apart, so that a copied memory card is noticed: on another
 //! machine the program makes a new key.
 
+mod files;
 mod folder;
 mod key;
 mod machine;
 mod node_id;
+mod own_key;
 mod proof;
 mod public_key;
+pub mod rotation;
 
-pub use folder::{Identity, IdentityError, Origin};
+pub use files::IdentityError;
+pub use folder::{Identity, Origin};
 pub use key::{Key, KeyError};
 pub use machine::Machine;
 pub use node_id::NodeId;
+pub use own_key::OwnKey;
 pub use proof::{CHALLENGE_BYTES, ProofError, prove, verify};
 pub use public_key::{Fingerprint, PublicKey, SPKI_BYTES};

@@ -11,8 +11,8 @@ mod certificate;
 mod client;
 mod keyring;
 mod peer_certificate;
-pub mod rotation;
 mod server;
+mod shown;
 
 pub use certificate::{CERTIFICATE_NAME, TlsError, certificate_pem};
 pub use client::{TlsClient, TlsStream, server_key};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use daemon::descriptors;
 use daemon::grpc::{self, Services};
-use daemon::identity::Key;
+use daemon::identity::{Key, OwnKey};
 use daemon::metrics::{Calls, Meter};
 use daemon::opening::PeerKey;
 use daemon::shutdown::CancellationToken;
@@ -176,6 +176,54 @@ async fn unknown_key_calls_only_what_is_for_strangers_and_a_revoked_key_is_cut_o
     let ended = tokio::time::timeout(SOON, watch.message()).await.expect("the stream ends");
     assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
     assert_eq!(ask(channel(address, &hub, &node).await.unwrap()).await.code(), Code::PermissionDenied);
+}
+
+/// A channel that connects again when it must, as `tls` says.
+fn lasting(address: SocketAddr, tls: TlsClient) -> Channel {
+    let connect = tower::service_fn(move |_: Uri| {
+        let tls = tls.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(tls.connect(TcpStream::connect(address).await?).await?)) }
+    });
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_with_connector_lazy(connect)
+}
+
+#[tokio::test]
+async fn stream_goes_on_while_both_sides_change_their_keys() {
+    let (node, hub) = (OwnKey::from(key()), OwnKey::from(key()));
+    let rights = Rights { keyring: Keyring::default(), for_strangers: &["/for.Strangers/"] };
+    let keyring = rights.keyring.clone();
+    keyring.set([hub.fingerprint()]);
+    let tls = TlsServer::new(node.clone(), Policy::TlsOnly).unwrap().with_rights(rights);
+    let address = serve(tls).await;
+    let client = TlsClient::new(hub.clone(), vec![node.fingerprint()]).unwrap();
+    let open = lasting(address, client.clone());
+    let mut stream = HealthClient::new(open.clone()).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    stream.message().await.unwrap();
+    let old_hub = TlsClient::new(hub.key(), vec![node.fingerprint()]).unwrap();
+    let first = hub.fingerprint();
+    for _ in 0..2 {
+        let old = (node.fingerprint(), hub.fingerprint());
+        node.change().unwrap();
+        assert!(client.connect(TcpStream::connect(address).await.unwrap()).await.is_err(), "the node's new key");
+        client.expect(vec![node.fingerprint()]);
+        hub.change().unwrap();
+        // A stranger's key, until the node knows that it is the hub's.
+        assert_eq!(ask(lasting(address, client.clone())).await.code(), Code::PermissionDenied);
+        keyring.change(old.1, hub.fingerprint());
+        let said = ask(lasting(address, client.clone())).await;
+        assert_eq!((said.code(), said.message()), (Code::Unknown, hub.fingerprint().to_string().as_str()));
+        let said = ask(open.clone()).await;
+        assert_eq!((said.code(), said.message()), (Code::Unknown, first.to_string().as_str()), "it is still open");
+        // Whoever has a copy of the old key gets no new connection.
+        old_hub.expect(vec![node.fingerprint()]);
+        let late = lasting(address, old_hub.clone());
+        assert!(HealthClient::new(late).check(HealthCheckRequest::default()).await.is_err());
+    }
+    let quiet = tokio::time::timeout(Duration::from_millis(50), stream.message()).await;
+    assert!(quiet.is_err(), "the stream is open: {quiet:?}");
+    keyring.set([]);
+    let ended = tokio::time::timeout(SOON, stream.message()).await.expect("the stream ends");
+    assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
 }
 
 /// Connections of strangers that a port serves at a time.

@@ -95,3 +95,85 @@ async fn node_is_paired_heard_over_tls_and_removed() {
     let hub = hub.restart().await;
     assert_eq!(known(&hub, &node.url()).await, None);
 }
+
+/// The only hub that a node is paired with, by its key.
+fn hub_key(folder: &str) -> String {
+    let hubs = printed(&binaries().cat_node, &["hubs", "--state-dir", folder]);
+    assert_eq!(hubs.lines().count(), 1, "{hubs}");
+    hubs.split_whitespace().next().unwrap().to_owned()
+}
+
+/// The key that a command says is new.
+fn new_key(program: &Path, arguments: &[&str]) -> String {
+    let said = printed(program, arguments);
+    let key = said.trim().rsplit(' ').next().unwrap();
+    assert!(said.contains("has a new key") && key.len() == 64, "{said}");
+    key.to_owned()
+}
+
+#[tokio::test]
+async fn node_and_hub_change_their_keys_while_the_hub_listens() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = state.path().to_str().unwrap();
+    let options = NodeOptions { state_folder: Some(state.path().to_owned()), ..NodeOptions::new("http://127.0.0.1:9") };
+    let node = Node::start(options).await;
+    let hub = Hub::start(&[]).await;
+    let data = hub.data_folder().to_str().unwrap().to_owned();
+    let (cat_node, hub_program) = (&binaries().cat_node, &binaries().hub);
+    let shown = printed(cat_node, &["pair", "--state-dir", folder]);
+    let code = shown.lines().next().unwrap();
+    printed(hub_program, &["pair", code, &node.address().to_string(), "--data-dir", &data]);
+    let id = printed(cat_node, &["identity", "show", "--state-dir", folder]);
+    becomes(&hub, &node.url(), true).await;
+    until(SOON, "the hub listens", || async { node.daemon.log().contains("subscriber connected").then_some(()) }).await;
+
+    let url = node.url();
+    let pinned = || {
+        let list = printed(hub_program, &["nodes", "list", "--json", "--data-dir", &data]);
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let known = list["nodes"].as_array().unwrap().iter().find(|known| known["url"] == url).cloned().unwrap();
+        assert_eq!(known["node_id"].as_str().unwrap_or(id.trim()), id.trim(), "the id stays");
+        known["key_fingerprint"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(pinned(), id.trim());
+    // At once, so that the hub misses the first of them.
+    let [missed, node_key] = [(); 2].map(|()| new_key(cat_node, &["rotate-key", "--state-dir", folder]));
+    assert_ne!(missed, node_key);
+    until(SOON, "the hub knows the new key of the node", || async { (pinned() == node_key).then_some(()) }).await;
+    let own_key = new_key(hub_program, &["rotate-key", "--data-dir", &data]);
+    until(SOON, "the node knows the new key of the hub", || async { (hub_key(folder) == own_key).then_some(()) }).await;
+    until(SOON, "the hub describes the node again", || async {
+        known(&hub, &node.url()).await.filter(|known| known["reachable"] == true && known["node_id"] == id.trim())
+    })
+    .await;
+    let log = node.daemon.log();
+    assert_eq!(log.matches("subscriber connected").count(), 1, "{log}");
+    assert!(!log.contains("subscriber disconnected"), "{log}");
+
+    // Both start again with their new keys, the hub after two more changes that the node has missed.
+    let options = node.options();
+    drop(node);
+    let [missed, own_key] = [(); 2].map(|()| new_key(hub_program, &["rotate-key", "--data-dir", &data]));
+    assert_ne!(missed, own_key);
+    let hub = hub.restart().await;
+    let node = Node::start(options).await;
+    assert_eq!(printed(cat_node, &["identity", "show", "--state-dir", folder]), id);
+    until(SOON, "the node follows", || async { (hub_key(folder) == own_key).then_some(()) }).await;
+    becomes(&hub, &node.url(), true).await;
+    until(SOON, "the hub listens", || async { node.daemon.log().contains("subscriber connected").then_some(()) }).await;
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+    let pinned = pinned();
+    assert_ne!(pinned, id.trim());
+
+    // Another node in its place is not believed, although it says how its key has changed.
+    let options = node.options();
+    drop(node);
+    let other = tempfile::tempdir().unwrap();
+    let impostor = Node::start(NodeOptions { state_folder: Some(other.path().to_owned()), ..options }).await;
+    new_key(cat_node, &["rotate-key", "--state-dir", other.path().to_str().unwrap()]);
+    until(SOON, "the hub does not believe it", || async {
+        hub.daemon.log().contains("it is not the paired node").then_some(())
+    })
+    .await;
+    becomes(&hub, &impostor.url(), false).await;
+}

@@ -74,6 +74,8 @@ enum SubCommand {
     Nodes(NodesCommand),
     /// Pair the running hub with a node: `cat-node pair` on the node shows the code
     Pair(PairArgs),
+    /// Change the key of the running hub, for example because a copy of its disk was lost; paired nodes follow
+    RotateKey(SocketArgs),
     /// Show the certificate of the gateway and the CA that phones and computers need
     Cert(CertArgs),
     /// Add, list and remove the people who log in to the page
@@ -364,6 +366,8 @@ pub enum Command {
     Nodes(NodesCommand),
     /// Pair the running hub with a node.
     Pair(PairArgs),
+    /// Change the hub's key.
+    RotateKey(SocketArgs),
     /// Print the fingerprints and the names of the certificates.
     Cert(CertArgs),
     /// Do something about the users.
@@ -616,6 +620,7 @@ impl Cli {
             Some(SubCommand::Clock(command)) => Command::Clock(command),
             Some(SubCommand::Nodes(command)) => Command::Nodes(command),
             Some(SubCommand::Pair(args)) => Command::Pair(args),
+            Some(SubCommand::RotateKey(at)) => Command::RotateKey(at),
             Some(SubCommand::Cert(args)) => Command::Cert(args),
             Some(SubCommand::User(command)) => Command::User(command),
             Some(SubCommand::Token(command)) => Command::Token(command),

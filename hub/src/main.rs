@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         Command::Clock(command) => clock(&command),
         Command::Nodes(command) => hub::nodes::run(&command),
         Command::Pair(args) => hub::nodes::pair(&args),
+        Command::RotateKey(at) => hub::nodes::rotate_key(&at),
         Command::Cert(args) => hub::cert::show(&args),
         Command::User(command) => hub::people::run_user(&command),
         Command::Token(command) => hub::people::run_token(&command),

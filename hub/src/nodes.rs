@@ -41,6 +41,18 @@ pub fn pair(args: &PairArgs) -> ExitCode {
     exit_code(try_pair(args))
 }
 
+/// Runs `hub rotate-key`.
+pub fn rotate_key(at: &SocketArgs) -> ExitCode {
+    exit_code(try_rotate_key(at))
+}
+
+fn try_rotate_key(at: &SocketArgs) -> Result<(), Failure> {
+    if let Answer::KeyChanged(key) = ask(&socket(at)?, Command::RotateKey)? {
+        io::stdout().lock().write_all(format!("the hub has a new key: {key}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
 fn try_pair(args: &PairArgs) -> Result<(), Failure> {
     let request = Command::PairNode { code: args.code.clone(), host: args.host.clone() };
     if let Answer::Done(urls) = ask(&socket(&args.at)?, request)? {
@@ -162,6 +174,7 @@ mod tests {
         let known = KnownNode {
             url: "http://kitchen:1".into(),
             node_id: None,
+            key_fingerprint: None,
             cat: Some("Tom".into()),
             discovered: false,
             reachable: true,
@@ -195,6 +208,7 @@ mod tests {
         let away = KnownNode {
             url: "http://localhost:50056".into(),
             node_id: None,
+            key_fingerprint: None,
             cat: None,
             discovered: false,
             reachable: false,

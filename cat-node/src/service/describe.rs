@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use daemon::identity::{CHALLENGE_BYTES, prove};
+use daemon::identity::{CHALLENGE_BYTES, OwnKey, prove};
 use proto::{DescribeResponse, Encoding, LevelInfo, NodeCounters, SourceInfo, TapeInfo};
 
 use tonic::Status;
@@ -25,12 +25,12 @@ pub(super) fn description(
             Status::invalid_argument(format!("the challenge has {} bytes, not {CHALLENGE_BYTES}", bytes.len()))
         })?),
     };
-    let proof = node
-        .key
-        .as_ref()
-        .zip(challenge)
-        .zip(address)
-        .map_or_else(Vec::new, |((key, challenge), address)| prove(key, challenge, node.tape.boot_id(), address));
+    // Read once: the key may change meanwhile.
+    let own = node.key.as_ref().map(OwnKey::present);
+    let proof =
+        own.as_ref().zip(challenge).zip(address).map_or_else(Vec::new, |(((key, _), challenge), address)| {
+            prove(key, challenge, node.tape.boot_id(), address)
+        });
     let clock = node.tape.clock();
     let uptime_ns = clock.now_ns();
     Ok(DescribeResponse {
@@ -44,8 +44,9 @@ pub(super) fn description(
         counters: Some(counters(node)),
         level: Some(level(node)),
         encodings: vec![Encoding::PcmS16le.into(), Encoding::Flac.into()],
-        public_key: node.key.as_ref().map_or_else(Vec::new, |key| key.spki().to_vec()),
+        public_key: own.as_ref().map_or_else(Vec::new, |(key, _)| key.spki().to_vec()),
         proof,
+        key_changes: own.map_or_else(Vec::new, |(_, history)| history.statements().to_vec()),
     })
 }
 

@@ -1,16 +1,16 @@
 //! The identity of a program in its state folder.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io;
+use std::path::Path;
 
-use super::key::{Key, KeyError};
+use super::files::{IdentityError, at, damaged, read, write};
 use super::machine::Machine;
 use super::node_id::NodeId;
+use super::own_key::OwnKey;
 use crate::private;
 
-/// The key (PKCS #8).
+/// The key, and how it changed: see [`OwnKey`].
 const KEY_FILE: &str = "identity.key";
 
 /// The marks of the machine that the key belongs to (JSON).
@@ -20,14 +20,11 @@ const MACHINE_FILE: &str = "identity.machine";
 const PREVIOUS_KEY_FILE: &str = "identity-previous.key";
 const PREVIOUS_MACHINE_FILE: &str = "identity-previous.machine";
 
-/// Most bytes that are read of one of these files. They have a few hundred.
-const MAX_FILE_BYTES: u64 = 64 * 1024;
-
 /// A program's key, and where it came from.
 #[derive(Debug)]
 pub struct Identity {
     /// The key.
-    pub key: Key,
+    pub key: OwnKey,
     /// Where it came from.
     pub origin: Origin,
 }
@@ -47,36 +44,6 @@ pub enum Origin {
     },
 }
 
-/// Why there is no identity.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    /// A file or the folder cannot be read or written.
-    #[error("cannot use {}: {}", path.display(), error.kind())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system says.
-        error: io::Error,
-    },
-    /// A file has been damaged. It is never overwritten.
-    #[error("{}: {reason}; move the file away to get a new identity", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The system gives no random numbers.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// There is no key that could be brought back.
-    #[error("{} has no key of another machine that could be kept", folder.display())]
-    NothingToKeep {
-        /// The state folder.
-        folder: PathBuf,
-    },
-}
-
 impl Identity {
     /// Reads the key in `folder`, or makes one (mode 0600). On another machine than the one that made the key it makes
     /// a new one, and keeps the old one for [`Identity::keep`].
@@ -85,7 +52,7 @@ impl Identity {
     /// If the folder cannot be used, or a file in it is damaged.
     pub fn open(folder: &Path, machine: &Machine) -> Result<Self, IdentityError> {
         private::folder_builder().recursive(true).create(folder).map_err(|error| at(folder, error))?;
-        let Some(key) = read_key(&folder.join(KEY_FILE))? else {
+        let Some(key) = OwnKey::open(&folder.join(KEY_FILE))? else {
             return Ok(Self { key: create(folder, machine)?, origin: Origin::Created });
         };
         let marks = read_machine(&folder.join(MACHINE_FILE))?;
@@ -107,8 +74,8 @@ impl Identity {
     ///
     /// # Errors
     /// If the file cannot be read, or is damaged.
-    pub fn read(folder: &Path) -> Result<Option<Key>, IdentityError> {
-        read_key(&folder.join(KEY_FILE))
+    pub fn read(folder: &Path) -> Result<Option<OwnKey>, IdentityError> {
+        OwnKey::open(&folder.join(KEY_FILE))
     }
 
     /// Takes back the key of another machine, for a board that was replaced. The key that was made here meanwhile takes
@@ -116,9 +83,10 @@ impl Identity {
     ///
     /// # Errors
     /// If there is no such key, or a file cannot be written.
-    pub fn keep(folder: &Path, machine: &Machine) -> Result<Key, IdentityError> {
+    pub fn keep(folder: &Path, machine: &Machine) -> Result<OwnKey, IdentityError> {
         let previous = folder.join(PREVIOUS_KEY_FILE);
-        let key = read_key(&previous)?.ok_or_else(|| IdentityError::NothingToKeep { folder: folder.to_owned() })?;
+        let nothing = || IdentityError::NothingToKeep { folder: folder.to_owned() };
+        let key = OwnKey::open(&previous)?.ok_or_else(nothing)?.at(folder.join(KEY_FILE));
         let swap = folder.join("identity.swap");
         // Whatever breaks off here, both keys are still in the folder.
         match fs::rename(folder.join(KEY_FILE), &swap) {
@@ -134,17 +102,10 @@ impl Identity {
     }
 }
 
-fn create(folder: &Path, machine: &Machine) -> Result<Key, IdentityError> {
-    let (key, document) = Key::generate()?;
+fn create(folder: &Path, machine: &Machine) -> Result<OwnKey, IdentityError> {
     // The marks first: a key without marks would belong to whatever machine opens it next.
     write_machine(&folder.join(MACHINE_FILE), machine)?;
-    write(&folder.join(KEY_FILE), &document)?;
-    Ok(key)
-}
-
-fn read_key(path: &Path) -> Result<Option<Key>, IdentityError> {
-    let Some(document) = read(path)? else { return Ok(None) };
-    Key::read(&document).map(Some).map_err(|error| damaged(path, error))
+    OwnKey::create(&folder.join(KEY_FILE))
 }
 
 fn read_machine(path: &Path) -> Result<Option<Machine>, IdentityError> {
@@ -157,36 +118,6 @@ fn write_machine(path: &Path, machine: &Machine) -> Result<(), IdentityError> {
     write(path, &text)
 }
 
-/// The bytes of a file. `None`: there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(|error| at(path, error))?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| at(path, error))?;
-    Ok(Some(bytes))
-}
-
-/// Writes a file that, even after a crash, is either complete or as it was.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
-    let written = private::replace_with(path, true, |file| {
-        file.write_all(bytes)?;
-        like_its_folder(path, file)
-    });
-    written.map_err(|error| at(path, error))
-}
-
-/// A command that root runs leaves a file that the service can read: it belongs to the owner of its folder.
-fn like_its_folder(path: &Path, file: &File) -> io::Result<()> {
-    let Some(folder) = path.parent() else { return Ok(()) };
-    let (folder, own) = (fs::metadata(folder)?, file.metadata()?);
-    if (folder.uid(), folder.gid()) == (own.uid(), own.gid()) {
-        return Ok(());
-    }
-    fchown(file, Some(folder.uid()), Some(folder.gid()))
-}
-
 fn rename(folder: &Path, from: &str, to: &str) -> Result<(), IdentityError> {
     let to = folder.join(to);
     match fs::rename(folder.join(from), &to) {
@@ -196,17 +127,9 @@ fn rename(folder: &Path, from: &str, to: &str) -> Result<(), IdentityError> {
     }
 }
 
-fn at(path: &Path, error: io::Error) -> IdentityError {
-    IdentityError::Io { path: path.to_owned(), error }
-}
-
-fn damaged(path: &Path, reason: impl std::fmt::Display) -> IdentityError {
-    IdentityError::Damaged { path: path.to_owned(), reason: reason.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 

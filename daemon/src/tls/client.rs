@@ -2,20 +2,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::certificate::{NoClock, TlsError, credentials, provider};
+use super::certificate::{NoClock, TlsError, provider};
 use super::peer_certificate::{Expected, key_in};
 use super::server::HANDSHAKE_TIMEOUT;
-use crate::identity::{Fingerprint, Key, PublicKey};
+use super::shown::Shown;
+use crate::identity::{Fingerprint, OwnKey, PublicKey};
 
 /// A connection of a client with TLS.
 pub type TlsStream<S> = tokio_rustls::client::TlsStream<S>;
@@ -34,6 +34,7 @@ pub fn server_key<S>(stream: &TlsStream<S>) -> io::Result<PublicKey> {
 #[derive(Clone)]
 pub struct TlsClient {
     connector: TlsConnector,
+    expected: Option<Arc<RwLock<Vec<Fingerprint>>>>,
 }
 
 impl std::fmt::Debug for TlsClient {
@@ -47,8 +48,8 @@ impl TlsClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(key: Arc<Key>, expected: Vec<Fingerprint>) -> Result<Self, TlsError> {
-        Self::with(key, Some(expected))
+    pub fn new(key: impl Into<OwnKey>, expected: Vec<Fingerprint>) -> Result<Self, TlsError> {
+        Self::with(key.into(), Some(expected))
     }
 
     /// Shows `key` to servers, and accepts any key. For pairing alone: [`server_key`] then says which key it is, and
@@ -56,22 +57,37 @@ impl TlsClient {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn to_anybody(key: Arc<Key>) -> Result<Self, TlsError> {
-        Self::with(key, None)
+    pub fn to_anybody(key: impl Into<OwnKey>) -> Result<Self, TlsError> {
+        Self::with(key.into(), None)
     }
 
-    fn with(key: Arc<Key>, expected: Option<Vec<Fingerprint>>) -> Result<Self, TlsError> {
+    /// Accepts servers with one of these keys from now on, in clones too. Connections that are open go on.
+    pub fn expect(&self, keys: Vec<Fingerprint>) {
+        if let Some(expected) = &self.expected {
+            *expected.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+    }
+
+    /// The keys of the servers that it accepts. Empty for [`TlsClient::to_anybody`].
+    pub fn expected(&self) -> Vec<Fingerprint> {
+        let expected = self.expected.as_ref();
+        expected.map_or_else(Vec::new, |keys| keys.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn with(key: OwnKey, expected: Option<Vec<Fingerprint>>) -> Result<Self, TlsError> {
         let provider = provider();
-        let expected = Expected { fingerprints: expected, algorithms: provider.signature_verification_algorithms };
+        let fingerprints = expected.map(|keys| Arc::new(RwLock::new(keys)));
+        let expected =
+            Expected { fingerprints: fingerprints.clone(), algorithms: provider.signature_verification_algorithms };
         let mut config = ClientConfig::builder_with_details(provider, Arc::new(NoClock))
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(expected))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(credentials(key)?)));
+            .with_client_cert_resolver(Arc::new(Shown::new(key)?));
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.enable_sni = false;
         config.resumption = Resumption::disabled();
-        Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), expected: fingerprints })
     }
 
     /// Makes the handshake over `stream`. A server that refuses this client's key says so only afterwards: the first

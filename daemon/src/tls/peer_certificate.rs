@@ -1,7 +1,7 @@
 //! Which keys are accepted in a handshake. That the peer holds the key is checked by its signature over the handshake.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -48,7 +48,7 @@ fn refusal(why: Refused) -> Error {
 #[derive(Debug)]
 pub(super) struct Expected {
     /// `None`: any key.
-    pub(super) fingerprints: Option<Vec<Fingerprint>>,
+    pub(super) fingerprints: Option<Arc<RwLock<Vec<Fingerprint>>>>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -62,7 +62,10 @@ impl ServerCertVerifier for Expected {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let fingerprint = key_in(certificate)?.fingerprint();
-        if self.fingerprints.as_ref().is_none_or(|expected| expected.contains(&fingerprint)) {
+        let is_expected = |expected: &Arc<RwLock<Vec<Fingerprint>>>| {
+            expected.read().unwrap_or_else(PoisonError::into_inner).contains(&fingerprint)
+        };
+        if self.fingerprints.as_ref().is_none_or(is_expected) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(refusal(Refused::Unexpected(fingerprint)))

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use super::certificate::{NoClock, TlsError, credentials, provider};
+use super::certificate::{NoClock, TlsError, provider};
 use super::keyring::Rights;
 use super::peer_certificate::{Any, key_in};
-use crate::identity::Key;
+use super::shown::Shown;
+use crate::identity::OwnKey;
 use crate::metrics::PATH as METRICS;
 use crate::opening::{Opening, PeerKey};
 
@@ -77,25 +77,29 @@ impl TlsServer {
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(key: Arc<Key>, policy: Policy) -> Result<Self, TlsError> {
-        Self::with(key, policy, None)
+    pub fn new(key: impl Into<OwnKey>, policy: Policy) -> Result<Self, TlsError> {
+        Self::with(key.into(), policy, None)
     }
 
     /// As [`Self::new`], and scrapers may connect without a key. They read `/metrics` with a token, and nothing else.
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn with_scrapers(key: Arc<Key>, policy: Policy, scrapers: Arc<dyn Scrapers>) -> Result<Self, TlsError> {
-        Self::with(key, policy, Some(scrapers))
+    pub fn with_scrapers(
+        key: impl Into<OwnKey>,
+        policy: Policy,
+        scrapers: Arc<dyn Scrapers>,
+    ) -> Result<Self, TlsError> {
+        Self::with(key.into(), policy, Some(scrapers))
     }
 
-    fn with(key: Arc<Key>, policy: Policy, scrapers: Option<Arc<dyn Scrapers>>) -> Result<Self, TlsError> {
+    fn with(key: OwnKey, policy: Policy, scrapers: Option<Arc<dyn Scrapers>>) -> Result<Self, TlsError> {
         let provider = provider();
         let any = Any { is_key_needed: scrapers.is_none(), algorithms: provider.signature_verification_algorithms };
         let mut config = ServerConfig::builder_with_details(provider, Arc::new(NoClock))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(any))
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(credentials(key)?)));
+            .with_cert_resolver(Arc::new(Shown::new(key)?));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -123,10 +127,13 @@ impl TlsServer {
         let stream = Box::new(self.acceptor.accept(stream).await?);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let key = certificate.map(key_in).transpose().map_err(io::Error::other)?;
-        if key.is_none() && self.scrapers.is_none() {
-            return Err(io::Error::other("the client has shown no certificate"));
+        match key {
+            None if self.scrapers.is_none() => Err(io::Error::other("the client has shown no certificate")),
+            Some(key) if self.rights.as_ref().is_some_and(|rights| rights.keyring.has_changed(key.fingerprint())) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, "the client has announced another key"))
+            }
+            key => Ok((Either::Right(stream), key.map(PeerKey))),
         }
-        Ok((Either::Right(stream), key.map(PeerKey)))
     }
 }
 
@@ -155,7 +162,7 @@ impl Opening for TlsServer {
     }
 
     fn is_stranger(&self, PeerKey(key): PeerKey) -> bool {
-        self.rights.as_ref().is_some_and(|rights| !rights.keyring.trusts(key.fingerprint()))
+        self.rights.as_ref().is_some_and(|rights| !rights.keyring.trusts_open(key.fingerprint()))
     }
 
     async fn revoked(&self, PeerKey(key): PeerKey) {

@@ -78,7 +78,7 @@ fn client(
     expects: Fingerprint,
     version: &'static SupportedProtocolVersion,
 ) -> TlsConnector {
-    let expected = Expected { fingerprints: Some(vec![expects]), algorithms: algorithms() };
+    let expected = Expected { fingerprints: Some(Arc::new(vec![expects].into())), algorithms: algorithms() };
     let builder = ClientConfig::builder_with_details(provider(), Arc::new(NoClock))
         .with_protocol_versions(&[version])
         .unwrap()
@@ -118,7 +118,7 @@ async fn each_connection_proves_its_key_again() {
     let (node, hub) = (key(), key());
     let server = TlsServer::new(Arc::clone(&node), Policy::TlsOnly).unwrap();
     // A client that would resume its session.
-    let expected = Expected { fingerprints: Some(vec![fingerprint(&node)]), algorithms: algorithms() };
+    let expected = Expected { fingerprints: Some(Arc::new(vec![fingerprint(&node)].into())), algorithms: algorithms() };
     let config = ClientConfig::builder_with_details(provider(), Arc::new(NoClock))
         .with_protocol_versions(&[&TLS13])
         .unwrap()

@@ -56,6 +56,8 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// Change the hub's key.
+    RotateKey,
     /// Something about users and tokens.
     People(PeopleCommand),
     /// Delete everything about a cat, everything before a time, or what is both.
@@ -156,6 +158,8 @@ pub enum Answer {
         /// Labels of these events.
         labels: u64,
     },
+    /// Fingerprint of the hub's new key.
+    KeyChanged(String),
     /// All users.
     Users(Vec<UserLine>),
     /// All tokens.
@@ -240,6 +244,10 @@ pub struct KnownNode {
     pub url: String,
     /// The id that it has proved, 64 hexadecimal digits.
     pub node_id: Option<String>,
+    /// Fingerprint of the key that a paired node must have, 64 hexadecimal digits. It is the id until the node changes
+    /// its key.
+    #[serde(default)]
+    pub key_fingerprint: Option<String>,
     /// The cat that it hears.
     pub cat: Option<String>,
     /// Whether it was found by mDNS and is not in the config.

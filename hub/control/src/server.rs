@@ -84,6 +84,11 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
             let Moved { events, clips, labels, .. } = done.moved;
             Answer::Replaced { url: done.url, events, clips, labels }
         }
+        Command::RotateKey => {
+            let key = admission.change_own_key().await?.to_string();
+            people.record(crate::people::WHO, None, "rotate_key", &key).await;
+            Answer::KeyChanged(key)
+        }
         Command::People(command) => crate::people::run(command, people).await?,
         Command::Delete { cat, before, dry_run } => {
             let scope = DeletionScope::asked(cat, before)?;
@@ -96,6 +101,7 @@ fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
     let known = nodes.iter().chain(nodes.expected()).map(|node| KnownNode {
         url: node.url().to_owned(),
         node_id: node.id().map(|id| id.to_string()),
+        key_fingerprint: node.pinned_key().map(|key| key.to_string()),
         cat: node.cat(),
         discovered: node.is_discovered(),
         reachable: node.recent_description().is_some(),

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use daemon::backoff::Backoff;
 use daemon::call::ERROR_CODE_KEY;
 use daemon::config::mask_passwords;
-use daemon::identity::{self, CHALLENGE_BYTES, NodeId};
+use daemon::identity::rotation::KeyHistory;
+use daemon::identity::{self, CHALLENGE_BYTES, Fingerprint, NodeId, PublicKey};
 use daemon::metrics::Calls;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
@@ -83,8 +84,12 @@ struct Inner {
     /// The cats of the last [`MAX_BOOTS`] boots that have answered at its URL, each by its own word, the latest last.
     cats: Mutex<VecDeque<(u64, String)>>,
     kind: Kind,
-    /// The hub has no key for calls to it. Nothing is dialled then.
-    lacks_key: bool,
+    /// Makes connections to a paired node. `None`: it is not paired, or the hub has no key for calls to it.
+    tls: Option<TlsClient>,
+    /// The key that a paired node says to have.
+    said_key: Mutex<Option<Fingerprint>>,
+    /// It has not described itself when it was last asked.
+    has_failed: AtomicBool,
     /// The addresses that it announces by mDNS, if any, and the one that the hub is connected to.
     route: Route,
     /// `None`: it has never answered.
@@ -106,7 +111,7 @@ enum Kind {
     Discovered,
     /// By its announcement. It answers only after it is paired.
     NeedsCode,
-    /// The hub is paired with the node that has this key, and calls it over TLS.
+    /// The hub is paired with the node that has this id, and calls it over TLS.
     Paired(NodeId),
 }
 
@@ -148,6 +153,15 @@ impl Default for Description {
     }
 }
 
+/// The id that the keys in a description give. `None`: they do not follow from each other.
+fn id_of(answer: &DescribeResponse) -> Option<NodeId> {
+    if answer.key_changes.is_empty() {
+        return Some(NodeId::of_spki(&answer.public_key));
+    }
+    let key = PublicKey::from_spki(&answer.public_key)?;
+    KeyHistory::read(answer.key_changes.clone(), &key).ok().map(|history| history.id())
+}
+
 impl Node {
     pub(crate) fn new(config: &NodeConfig) -> Result<Self, tonic::transport::Error> {
         Self::over(config.url.expose().to_owned(), config.cat.clone(), Kind::Configured, None)
@@ -173,7 +187,7 @@ impl Node {
         Ok(node)
     }
 
-    /// A node that the hub is paired with. Only what holds its key, which has this id, is connected to.
+    /// A node with this id that the hub is paired with. Only what holds the key that `tls` expects is connected to.
     ///
     /// # Errors
     /// If `url` is not valid.
@@ -208,8 +222,7 @@ impl Node {
         tls: Option<TlsClient>,
     ) -> Result<Self, tonic::transport::Error> {
         let route = Route::default();
-        let lacks_key = matches!(kind, Kind::Paired(_)) && tls.is_none();
-        let channel = peer::channel_along(&url, &route, tls)?;
+        let channel = peer::channel_along(&url, &route, tls.clone())?;
         // Only the channel knows the password.
         let url = match mask_passwords(&url) {
             Cow::Owned(masked) => masked,
@@ -224,7 +237,9 @@ impl Node {
             lent_cat,
             cats,
             kind,
-            lacks_key,
+            tls,
+            said_key: Mutex::default(),
+            has_failed: AtomicBool::default(),
             route,
             description,
             lacks,
@@ -240,7 +255,35 @@ impl Node {
         self.paired_key().is_some()
     }
 
-    /// The id of the key that a paired node must have. `None`: it is not paired.
+    /// The id that a paired node has. `None`: it is not paired.
+    pub fn paired_id(&self) -> Option<NodeId> {
+        self.paired_key()
+    }
+
+    /// The key that a paired node must have. `None`: it is not paired, or the hub cannot call it.
+    pub fn pinned_key(&self) -> Option<Fingerprint> {
+        self.inner.tls.as_ref()?.expected().first().copied()
+    }
+
+    /// A paired node has another key from now on. Its open connection goes on.
+    pub fn pin_key(&self, key: Fingerprint) {
+        if let Some(tls) = &self.inner.tls {
+            tls.expect(vec![key]);
+        }
+    }
+
+    /// Whether a paired node says that it has another key than the hub expects.
+    pub fn has_other_key(&self) -> bool {
+        let said = *self.inner.said_key.lock().unwrap_or_else(PoisonError::into_inner);
+        said.is_some() && said != self.pinned_key()
+    }
+
+    /// Whether it has not described itself when it was last asked.
+    pub fn has_failed(&self) -> bool {
+        self.inner.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// The id of a paired node, which stays when its key changes. `None`: it is not paired.
     pub(crate) fn paired_key(&self) -> Option<NodeId> {
         match self.inner.kind {
             Kind::Paired(key) => Some(key),
@@ -387,7 +430,7 @@ impl Node {
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Error> {
         let mut counted = self.inner.calls.begin(method, "given_up");
-        let answer = if self.inner.lacks_key {
+        let answer = if self.is_paired() && self.inner.tls.is_none() {
             Err(Error::new(Code::Unavailable(Who::Node), NO_KEY))
         } else {
             within(Who::Node, deadline, call).await
@@ -487,9 +530,15 @@ impl Node {
         let mut request = Request::new(DescribeRequest { challenge: challenge.to_vec() });
         request.set_timeout(ANSWER_DEADLINE);
         let call = async { known_call(self.client().describe(request).await) };
-        let answer = self.ask("describe", ANSWER_DEADLINE, call).await?;
+        let answer = self.ask("describe", ANSWER_DEADLINE, call).await;
+        self.inner.has_failed.store(answer.is_err(), Ordering::Relaxed);
+        let answer = answer?;
         self.inner.lacks.describe.store(answer.is_none(), Ordering::Relaxed);
         let mut answer = answer.unwrap_or_default();
+        if self.is_paired() {
+            let said = PublicKey::from_spki(&answer.public_key).map(|key| key.fingerprint());
+            *self.inner.said_key.lock().unwrap_or_else(PoisonError::into_inner) = said;
+        }
         // The texts go into every event, and the node may be a stranger's.
         answer.cat_name = clean(&answer.cat_name, MAX_NAME_BYTES);
         answer.version = clean(&answer.version, MAX_WORD_BYTES);
@@ -508,7 +557,7 @@ impl Node {
             detail: source.detail,
             // TLS has proved the key of a paired node.
             id: self.paired_key().or_else(|| self.proved_id(&answer, &challenge)),
-            claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).map(|key| NodeId::of_spki(key)),
+            claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).and_then(|_| id_of(&answer)),
         });
         Ok(answer)
     }
@@ -516,7 +565,8 @@ impl Node {
     /// The id that the node has proved with its answer to a challenge.
     fn proved_id(&self, answer: &DescribeResponse, challenge: &[u8; CHALLENGE_BYTES]) -> Option<NodeId> {
         let dialled = self.inner.route.connected_to()?;
-        identity::verify(&answer.public_key, &answer.proof, challenge, answer.boot_id, dialled).ok()
+        identity::verify(&answer.public_key, &answer.proof, challenge, answer.boot_id, dialled).ok()?;
+        id_of(answer)
     }
 
     /// Describes the node every few seconds, until it is dismissed.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::cause::{cause, without_number};
-use daemon::identity::{Fingerprint, Key, NodeId};
+use daemon::identity::rotation::KeyHistory;
+use daemon::identity::{Fingerprint, Key, NodeId, PublicKey};
 use daemon::pairing::{Code, Ends, HubExchange};
 use daemon::tls::{TlsClient, TlsStream, server_key};
 use daemon::url::HttpUrl;
@@ -15,7 +16,10 @@ use hub_base::error::{Code as ErrorCode, Error, Who};
 use hub_base::peer::{CONNECT_TIMEOUT, connected};
 use hub_base::text::{MAX_WORD_BYTES, clean};
 use proto::pairing_client::PairingClient;
-use proto::{PairingBeginRequest, PairingConfirmRequest, PairingStateRequest};
+use proto::{
+    PairingAnnounceKeyRequest, PairingBeginRequest, PairingConfirmRequest, PairingKeyChangesRequest,
+    PairingStateRequest,
+};
 use tokio::net::TcpStream;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -26,7 +30,11 @@ const DEFAULT_PORT: u16 = 50056;
 /// Time to find out whether a node speaks the pairing service, and whether it shows a code.
 const STATE_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Largest answer of a node during the pairing, in bytes. Answers hold a few numbers and a name.
+/// Time for an exchange of new keys with a node.
+const KEYS_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Largest answer of a node during the pairing, in bytes. Answers hold a few numbers and a name, or 16
+/// changes of a key, 152 bytes each.
 const MAX_ANSWER_BYTES: usize = 4 << 10;
 
 /// Most addresses of a host that are tried.
@@ -53,6 +61,8 @@ pub struct HubCard {
 /// A node that has just been paired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paired {
+    /// Its id: the fingerprint of its first key.
+    pub id: NodeId,
     /// The fingerprint of its key.
     pub key: Fingerprint,
     /// The cat that it hears, by its own word. Empty: it does not say.
@@ -106,11 +116,70 @@ pub(crate) async fn closed_node(address: SocketAddr) -> Option<NodeId> {
         // The name means nothing: the address is dialled.
         let place = Place { url: "http://node.local".into(), addresses: vec![address] };
         let stream = connect(&Arc::new(key), &place).await.ok()?;
-        let id = NodeId::of_spki(server_key(&stream).ok()?.spki());
-        client(&place.url, stream).await.ok()?.state(PairingStateRequest {}).await.ok()?;
-        Some(id)
+        let key = server_key(&stream).ok()?;
+        let mut client = client(&place.url, stream).await.ok()?;
+        client.state(PairingStateRequest {}).await.ok()?;
+        Some(history_of(&mut client, &key).await.ok()?.id())
     };
     tokio::time::timeout(STATE_DEADLINE, asked).await.ok().flatten()
+}
+
+/// Exchanges new keys with a paired node, which the hub knows by this id and this key: learns the key that the node has
+/// now, and announces the hub's own if it has changed. Returns the node's key. Nothing but the keys is believed.
+///
+/// # Errors
+/// [`ErrorCode::Unavailable`] if the node cannot be reached, [`ErrorCode::Conflict`] if it is another node, or does not
+/// know the hub, and [`ErrorCode::TooSlow`].
+pub async fn follow_key(
+    own: &Arc<Key>,
+    history: &KeyHistory,
+    place: &Place,
+    pinned: (NodeId, Fingerprint),
+) -> Result<Fingerprint, Error> {
+    let too_slow = || Error::new(ErrorCode::TooSlow(Who::Node), format!("the node at {} is too slow", place.url));
+    let following = try_follow_key(own, history, place, pinned);
+    tokio::time::timeout(KEYS_DEADLINE, following).await.unwrap_or_else(|_| Err(too_slow()))
+}
+
+async fn try_follow_key(
+    own: &Arc<Key>,
+    history: &KeyHistory,
+    place: &Place,
+    (id, pinned): (NodeId, Fingerprint),
+) -> Result<Fingerprint, Error> {
+    let url = place.url.as_str();
+    let unreachable = |why: String| {
+        Error::new(ErrorCode::Unavailable(Who::Node), format!("the node at {url} cannot be reached with TLS: {why}"))
+    };
+    let odd = |why: &str| Error::new(ErrorCode::Conflict, format!("the node at {url} {why}"));
+    let stream = connect(own, place).await.map_err(|error| unreachable(cause(&error)))?;
+    let key = server_key(&stream).map_err(|error| unreachable(cause(&error)))?;
+    let mut client = client(url, stream).await.map_err(|error| unreachable(cause(&error)))?;
+    if key.fingerprint() != pinned {
+        let theirs = history_of(&mut client, &key).await.map_err(|why| odd(&why))?;
+        if theirs.id() != id || !theirs.has_had(pinned) {
+            return Err(odd("has another key, which the known one has not announced; it is not the paired node"));
+        }
+    }
+    if !history.statements().is_empty() {
+        let statements = history.statements().to_vec();
+        client.announce_key(PairingAnnounceKeyRequest { statements }).await.map_err(|status| match status.code() {
+            tonic::Code::Unimplemented => odd("is too old to learn the new key of the hub; pair it again"),
+            tonic::Code::PermissionDenied => odd("does not know the hub; pair it again"),
+            _ => odd(&format!("does not take the new key of the hub: {}", cause(&status))),
+        })?;
+    }
+    Ok(key.fingerprint())
+}
+
+/// The keys that a node has had, by its own word, which is checked. It has proved to hold `key`.
+async fn history_of(client: &mut PairingClient<Channel>, key: &PublicKey) -> Result<KeyHistory, String> {
+    match client.key_changes(PairingKeyChangesRequest {}).await {
+        Ok(said) => KeyHistory::read(said.into_inner().statements, key).map_err(|error| error.to_string()),
+        // Its program is older, so its key has not changed.
+        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(KeyHistory::begin(*key)),
+        Err(status) => Err(cause(&status)),
+    }
 }
 
 async fn try_pair(key: &Arc<Key>, place: &Place, code: &Code, card: HubCard) -> Result<Paired, Error> {
@@ -119,16 +188,18 @@ async fn try_pair(key: &Arc<Key>, place: &Place, code: &Code, card: HubCard) -> 
         let message = format!("the node at {url} cannot be reached with TLS: {}", cause(&error));
         Error::new(ErrorCode::Unavailable(Who::Node), message)
     })?;
-    let node = server_key(&stream).map_err(|error| failed(url, &cause(&error)))?.fingerprint();
+    let node_key = server_key(&stream).map_err(|error| failed(url, &cause(&error)))?;
+    let node = node_key.fingerprint();
     let exchange = HubExchange::begin(code, Ends { hub: key.public().fingerprint(), node });
     let mut client = client(url, stream).await.map_err(|error| failed(url, &cause(&error)))?;
+    let history = history_of(&mut client, &node_key).await.map_err(|why| failed(url, &why))?;
     let begin = PairingBeginRequest { exchange: exchange.message().to_vec() };
     let begun = client.begin(begin).await.map_err(|status| refused(url, &status))?.into_inner();
     let proof = exchange.finish(&begun.exchange, &begun.proof).map_err(|error| failed(url, &error.to_string()))?;
     let confirm =
         PairingConfirmRequest { proof, hub_name: card.name, owner_port: card.owner_port.unwrap_or_default().into() };
     let confirmed = client.confirm(confirm).await.map_err(|status| refused(url, &status))?.into_inner();
-    Ok(Paired { key: node, cat: clean(&confirmed.cat_name, MAX_WORD_BYTES) })
+    Ok(Paired { id: history.id(), key: node, cat: clean(&confirmed.cat_name, MAX_WORD_BYTES) })
 }
 
 /// Connects to the first address that answers.

@@ -1,7 +1,5 @@
 //! Starts the Owner role: its service, and the tasks that notify owners.
 
-use std::sync::Arc;
-
 use daemon::grpc::MAX_REQUEST_BYTES;
 use daemon::tls::{Policy, Rights, TlsServer};
 use hub_base::peer;
@@ -32,7 +30,7 @@ fn opening(shared: &Shared, is_reachable: bool) -> Result<Option<TlsServer>, Run
     };
     let policy = if insecure { Policy::PlainEverywhere } else { Policy::PlainOnLoopback };
     let rights = Rights { keyring, for_strangers: &[] };
-    Ok(Some(TlsServer::new(Arc::clone(key), policy)?.with_rights(rights)))
+    Ok(Some(TlsServer::new(key.clone(), policy)?.with_rights(rights)))
 }
 
 /// Starts the Owner role. Returns how this process calls it, or `None` if this process does not have the role.

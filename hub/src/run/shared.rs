@@ -2,11 +2,10 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use daemon::config::{ConfigError, Variables};
 use daemon::grpc::{self, Services};
-use daemon::identity::{Identity, Key, Machine, Origin};
+use daemon::identity::{Identity, Machine, Origin, OwnKey};
 use daemon::shutdown::CancellationToken;
 use daemon::tls::{Keyring, TlsServer};
 use hub_base::role::Role;
@@ -43,7 +42,7 @@ pub(super) struct Shared {
     /// `None` if no role of this process needs the nodes.
     pub(super) admission: Option<Admission>,
     /// The hub's key. `None`: it has none, or no role of this process needs it.
-    pub(super) key: Option<Arc<Key>>,
+    pub(super) key: Option<OwnKey>,
     /// Users and tokens. `None` without a store.
     pub(super) people: Option<People>,
     /// `None` if there are no owners, or no store.
@@ -182,10 +181,10 @@ async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, 
 }
 
 /// By what nodes know the hub. `None` without a key.
-fn hub_pairing(key: Option<&Arc<Key>>, owner_port: Option<u16>) -> Option<HubPairing> {
+fn hub_pairing(key: Option<&OwnKey>, owner_port: Option<u16>) -> Option<HubPairing> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let card = HubCard { name, owner_port };
-    key.map(|key| HubPairing::new(Arc::clone(key), card))
+    key.map(|key| HubPairing::new(key.clone(), card))
 }
 
 fn hears_or_shows(config: &HubSettings) -> bool {
@@ -213,7 +212,7 @@ const KEY_FOLDER: &str = "identity";
 /// The hub's key. The process that owns the store makes it at its first start; others only read it. The key belongs to
 /// the data folder, on whatever machine that is: the nodes then know the hub again. Without a key the hub works too, so
 /// a failure is logged.
-async fn open_key(data_dir: &Path, makes_it: bool) -> Option<Arc<Key>> {
+async fn open_key(data_dir: &Path, makes_it: bool) -> Option<OwnKey> {
     let folder = data_dir.join(KEY_FOLDER);
     let open = move || {
         if !makes_it {
@@ -226,7 +225,7 @@ async fn open_key(data_dir: &Path, makes_it: bool) -> Option<Arc<Key>> {
         Ok(Some(identity.key))
     };
     match tokio::task::spawn_blocking(open).await {
-        Ok(Ok(key)) => key.map(Arc::new),
+        Ok(Ok(key)) => key,
         Ok(Err(error)) => {
             warn!(%error, "the hub has no key, so it cannot be paired with nodes");
             None

@@ -11,8 +11,8 @@ use hub_nodes::discover::discover;
 use hub_store::backup::Backups;
 use hub_store::{Store, StoreError};
 use hub_watch::metrics::Parts;
-use hub_watch::rounds;
 use hub_watch::troubles::Troubles;
+use hub_watch::{key_changes, rounds};
 use tracing::{info, warn};
 
 use super::analysis::Analysis;
@@ -43,6 +43,7 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups
         let (known, stopped) = (nodes.clone(), stop.clone());
         shared.tasks.spawn(async move { known.keep_described(&stopped).await });
         if let Some(admission) = shared.admission.clone() {
+            shared.tasks.spawn(key_changes::follow(admission.clone(), stop.clone()));
             shared.tasks.spawn(admission.follow(stop.clone()));
         }
         if config.discover.is_on() {

@@ -53,6 +53,19 @@ impl Store {
         .await
     }
 
+    /// The paired node with this id has the key `new` from now on, if it had `old`. Returns whether it had. Survives a
+    /// power cut.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn change_node_key(&self, node_id: String, old: String, new: String) -> Result<bool, StoreError> {
+        self.write_durably(move |db| {
+            let change = "UPDATE paired_nodes SET key = ?3 WHERE node_id = ?1 AND key = ?2";
+            Ok(db.execute(change, params![node_id, old, new])? > 0)
+        })
+        .await
+    }
+
     /// Takes the pairing with the node at this URL back. Returns whether there was one. Survives a power cut.
     ///
     /// # Errors
@@ -92,6 +105,11 @@ mod tests {
         // The node moves, and another one takes its place.
         let (moved, new) = (node("http://shed:1", "a"), node("http://cellar:1", "b"));
         assert!(store.pair_node(moved.clone()).await.unwrap() && store.pair_node(new.clone()).await.unwrap());
+        assert_eq!(sorted().await, [new.clone(), moved.clone()]);
+        let key = |id: &str| id.repeat(64);
+        assert!(store.change_node_key(key("b"), key("b"), key("e")).await.unwrap());
+        assert!(!store.change_node_key(key("b"), key("b"), key("f")).await.unwrap(), "it has another one");
+        let new = PairedNode { key: key("e"), ..new };
         assert_eq!(sorted().await, [new.clone(), moved.clone()]);
         assert!(store.unpair_node(new.url.clone()).await.unwrap() && !store.unpair_node(new.url).await.unwrap());
         assert_eq!(sorted().await, [moved]);

@@ -1,12 +1,12 @@
 //! A person admits discovered nodes, refuses them, or takes an admission back. The store keeps what was decided; the
 //! registry of nodes follows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemon::identity::{Fingerprint, Key};
+use daemon::identity::{Fingerprint, NodeId, OwnKey};
 use daemon::pairing::{Code as PairingCode, NotACode};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
@@ -59,19 +59,21 @@ impl By {
 #[derive(Debug)]
 pub struct HubPairing {
     /// Its key.
-    pub key: Arc<Key>,
+    pub key: OwnKey,
     /// What it tells nodes about itself.
     pub card: HubCard,
     /// One pairing at a time: what people type is tried in one order, and strangers cause no crowd.
     turn: Mutex<()>,
     /// The keys of the paired nodes, which may call the hub.
     keyring: Keyring,
+    /// The ids of the paired nodes, and the keys that they have.
+    pins: Mutex<BTreeMap<String, Fingerprint>>,
 }
 
 impl HubPairing {
     /// With this key, and this to tell nodes.
-    pub fn new(key: Arc<Key>, card: HubCard) -> Self {
-        Self { key, card, turn: Mutex::default(), keyring: Keyring::default() }
+    pub fn new(key: OwnKey, card: HubCard) -> Self {
+        Self { key, card, turn: Mutex::default(), keyring: Keyring::default(), pins: Mutex::default() }
     }
 }
 
@@ -132,6 +134,49 @@ impl Admission {
         self.pairing.as_ref().map(|pairing| pairing.keyring.clone())
     }
 
+    /// The hub's key. `None`: this process has none.
+    pub fn own_key(&self) -> Option<OwnKey> {
+        self.pairing.as_ref().map(|pairing| pairing.key.clone())
+    }
+
+    /// Changes the hub's key, and returns the fingerprint of the new one. Streams go on. The nodes that answer are told
+    /// within seconds, others when they come back.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] if the hub has no key, or has changed it too often, and if the new one cannot be stored.
+    pub async fn change_own_key(&self) -> Result<Fingerprint, Error> {
+        let own = self.own_key().ok_or_else(|| conflict("the hub has no key, and its log says why".into()))?;
+        let changing = own.clone();
+        let changed = tokio::task::spawn_blocking(move || changing.change()).await;
+        let changed = changed.map_err(|crash| Error::new(Code::Internal, crash.to_string()))?;
+        let key = changed.map_err(|error| conflict(error.to_string()))?;
+        warn!(id = %own.id(), %key, "the hub has a new key");
+        Ok(key)
+    }
+
+    /// The paired nodes of the hub.
+    pub fn paired_nodes(&self) -> Vec<Node> {
+        self.nodes.iter().filter(Node::is_paired).collect()
+    }
+
+    /// The paired node at this URL, with this id, has the key `new` in place of `old`.
+    ///
+    /// # Errors
+    /// As of the store.
+    pub async fn change_node_key(
+        &self,
+        url: &str,
+        id: NodeId,
+        old: Fingerprint,
+        new: Fingerprint,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        if self.store.change_node_key(id.to_string(), old.to_string(), new.to_string()).await? {
+            warn!(node = url, %id, %old, %new, "a paired node has a new key");
+        }
+        self.follow_pairings().await
+    }
+
     /// Pairs with the node at `host`, which shows this code: the hub listens to it from now on, over TLS, also after a
     /// restart. Without a host, the waiting nodes that show a code are tried one after the other, at most
     /// [`MAX_TRIED`]; a wrong code then uses one try at each of them. Returns the URL of the node.
@@ -175,7 +220,7 @@ impl Admission {
         let waiting = self.nodes.waiting().into_iter().filter(|node| node.needs_code);
         let asked = waiting.map(|WaitingNode { url, addresses, .. }| async move {
             let place = Place { url, addresses };
-            pairing::shows_code(&pairing.key, &place).await.then_some(place)
+            pairing::shows_code(&pairing.key.key(), &place).await.then_some(place)
         });
         let showing: Vec<Place> = futures_util::future::join_all(asked).await.into_iter().flatten().collect();
         if showing.is_empty() {
@@ -219,11 +264,11 @@ impl Admission {
             let message = format!("the hub has {MAX_NODES} nodes already, which is the most that it can listen to");
             return Err(conflict(message));
         }
-        let paired = pairing::pair(key, place, code, card.clone(), limit).await?;
+        let paired = pairing::pair(&key.key(), place, code, card.clone(), limit).await?;
         // Not earlier: a node that is slow keeps nobody from removing another one.
         let _turn = self.turn.lock().await;
         let key = paired.key.to_string();
-        let node = PairedNode { url: url.clone(), node_id: key.clone(), key };
+        let node = PairedNode { url: url.clone(), node_id: paired.id.to_string(), key };
         let already = self.store.paired_nodes().await?.contains(&node);
         if !self.store.pair_node(node.clone()).await? {
             let message = format!("{MAX_PAIRED} nodes are paired already; remove one: hub nodes remove NAME");
@@ -249,14 +294,23 @@ impl Admission {
     async fn follow_pairings(&self) -> Result<(), StoreError> {
         let paired = self.store.paired_nodes().await?;
         if let Some(pairing) = &self.pairing {
+            let mut pins = pairing.pins.lock().await;
+            let keys = paired.iter().filter_map(|node| Some((node.node_id.clone(), node.key.parse().ok()?)));
+            for (id, before) in std::mem::replace(&mut *pins, keys.collect()) {
+                // Its connections go on.
+                if let Some(now) = pins.get(&id) {
+                    pairing.keyring.change(before, *now);
+                }
+            }
+            drop(pins);
             pairing.keyring.set(paired.iter().filter_map(|node| node.key.parse().ok()));
         }
         let urls: Vec<String> = paired.iter().map(|node| node.url.clone()).collect();
         let make = |url: &str, cat: Option<&str>| {
-            let expected: Fingerprint = paired.iter().find(|node| node.url == url)?.key.parse().ok()?;
-            let id = expected.to_string().parse().ok()?;
+            let known = paired.iter().find(|node| node.url == url)?;
+            let (expected, id) = (known.key.parse().ok()?, known.node_id.parse().ok()?);
             let node = match &self.pairing {
-                Some(pairing) => TlsClient::new(Arc::clone(&pairing.key), vec![expected])
+                Some(pairing) => TlsClient::new(pairing.key.clone(), vec![expected])
                     .map_err(|error| error.to_string())
                     .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string())),
                 // Listed with the reason: a person would otherwise miss them without a word.
@@ -266,6 +320,12 @@ impl Admission {
         };
         // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
         let _ = self.nodes.set_paired(&urls, make);
+        for known in &paired {
+            let is_it = |node: &Node| node.paired_id().is_some_and(|id| id.to_string() == known.node_id);
+            if let (Some(node), Ok(key)) = (self.nodes.get(&known.url).filter(is_it), known.key.parse()) {
+                node.pin_key(key);
+            }
+        }
         Ok(())
     }
 

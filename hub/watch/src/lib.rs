@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod condition;
+pub mod key_changes;
 pub mod metrics;
 mod names;
 pub mod readiness;

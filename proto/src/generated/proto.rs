@@ -172,7 +172,8 @@ pub struct DescribeResponse {
     #[prost(enumeration = "Encoding", repeated, tag = "10")]
     pub encodings: ::prost::alloc::vec::Vec<i32>,
     /// The public half of the node's key: an Ed25519 SubjectPublicKeyInfo (DER, 44 bytes). Its SHA-256, in hexadecimal, is
-    /// the node's id, which stays the same whatever the node's address is. Empty: the node has no key.
+    /// the node's id as long as the key has not changed (see `key_changes`). The id stays the same whatever the node's
+    /// address is. Empty: the node has no key.
     #[prost(bytes = "vec", tag = "11")]
     pub public_key: ::prost::alloc::vec::Vec<u8>,
     /// The node's signature (64 bytes) over these bytes: the text "meowlink node proof v1" and a zero byte, the challenge,
@@ -181,6 +182,10 @@ pub struct DescribeResponse {
     /// address that it dialled. Empty: no challenge came, or the node has no key.
     #[prost(bytes = "vec", tag = "12")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
+    /// One statement for each change of the node's key, from the first key on, as in PairingKeyChangesResponse. They lead
+    /// to `public_key`, and the first old key gives the id. Empty: `public_key` is the first key.
+    #[prost(bytes = "vec", repeated, tag = "13")]
+    pub key_changes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceInfo {
@@ -1878,6 +1883,27 @@ pub struct PairingStateResponse {
     #[prost(bool, tag = "1")]
     pub code_is_open: bool,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingKeyChangesRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingKeyChangesResponse {
+    /// One statement for each change of the node's key, from the first key on, at most 16. Empty: it has not changed.
+    ///
+    /// A statement has 152 bytes: the SubjectPublicKeyInfo of the old key (DER, 44 bytes), that of the new key, and the
+    /// signature (Ed25519, 64 bytes) by the old key over these bytes: the text "meowlink key rotation v1" and a zero byte,
+    /// the id of the program (the SHA-256 of the SubjectPublicKeyInfo of its first key), and both keys.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub statements: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingAnnounceKeyRequest {
+    /// One statement for each change of the hub's key, from the first key on, at most 16, as in
+    /// PairingKeyChangesResponse.
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub statements: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PairingAnnounceKeyResponse {}
 /// Generated client implementations.
 pub mod pairing_client {
     #![allow(
@@ -2037,6 +2063,56 @@ pub mod pairing_client {
             req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "State"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says how the node came to have the key that it shows. A hub that knows an earlier one believes the new one then.
+        pub async fn key_changes(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PairingKeyChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingKeyChangesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/proto.Pairing/KeyChanges");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "KeyChanges"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Says how the hub came to have the key of this connection. The node then knows the hub by this key, in place of the
+        /// earlier one. Does nothing if the node knows the key already.
+        ///
+        /// Errors: PERMISSION_DENIED if the statements are not good, or lead from no key of a paired hub to that of this
+        /// connection. UNAUTHENTICATED without TLS.
+        pub async fn announce_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PairingAnnounceKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingAnnounceKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/proto.Pairing/AnnounceKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("proto.Pairing", "AnnounceKey"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2080,6 +2156,26 @@ pub mod pairing_server {
             request: tonic::Request<super::PairingStateRequest>,
         ) -> std::result::Result<
             tonic::Response<super::PairingStateResponse>,
+            tonic::Status,
+        >;
+        /// Says how the node came to have the key that it shows. A hub that knows an earlier one believes the new one then.
+        async fn key_changes(
+            &self,
+            request: tonic::Request<super::PairingKeyChangesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingKeyChangesResponse>,
+            tonic::Status,
+        >;
+        /// Says how the hub came to have the key of this connection. The node then knows the hub by this key, in place of the
+        /// earlier one. Does nothing if the node knows the key already.
+        ///
+        /// Errors: PERMISSION_DENIED if the statements are not good, or lead from no key of a paired hub to that of this
+        /// connection. UNAUTHENTICATED without TLS.
+        async fn announce_key(
+            &self,
+            request: tonic::Request<super::PairingAnnounceKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PairingAnnounceKeyResponse>,
             tonic::Status,
         >;
     }
@@ -2286,6 +2382,96 @@ pub mod pairing_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/proto.Pairing/KeyChanges" => {
+                    #[allow(non_camel_case_types)]
+                    struct KeyChangesSvc<T: Pairing>(pub Arc<T>);
+                    impl<
+                        T: Pairing,
+                    > tonic::server::UnaryService<super::PairingKeyChangesRequest>
+                    for KeyChangesSvc<T> {
+                        type Response = super::PairingKeyChangesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PairingKeyChangesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pairing>::key_changes(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KeyChangesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/proto.Pairing/AnnounceKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct AnnounceKeySvc<T: Pairing>(pub Arc<T>);
+                    impl<
+                        T: Pairing,
+                    > tonic::server::UnaryService<super::PairingAnnounceKeyRequest>
+                    for AnnounceKeySvc<T> {
+                        type Response = super::PairingAnnounceKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PairingAnnounceKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Pairing>::announce_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AnnounceKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
