@@ -229,7 +229,11 @@ impl Recorder {
                         duration_s = stored.duration_s(),
                         clip = clip.is_ok(),
                         "{}",
-                        if stored.is_set_aside() { "a sound like labelled false alarms" } else { "cat heard" }
+                        match (stored.is_set_aside(), stored.below_min_score) {
+                            (false, _) => "cat heard",
+                            (true, None) => "a sound like labelled false alarms",
+                            (true, Some(_)) => "a sound below min_score of its node",
+                        }
                     );
                     self.clips.stored(stored.id).await;
                     self.tell(stored).await;
@@ -281,6 +285,14 @@ impl Recorder {
             if let Ok(Some(event)) = self.store.event(id).await {
                 linked.push(Box::new(event));
             }
+        }
+        // Watchers have passed over what was below the `min_score` of other nodes: to them, the sound is new.
+        let is_low = |event: &Box<Event>| event.is_set_aside() && event.below_min_score.is_some();
+        let is_new = is_shown && !stored.is_set_aside() && !linked.is_empty() && linked.iter().all(is_low);
+        if is_new {
+            linked.into_iter().for_each(|event| self.live.tell(News::Linked(event)));
+            self.live.tell(News::Event(stored));
+            return;
         }
         linked.insert(if is_shown { linked.len() } else { 0 }, stored);
         linked.into_iter().for_each(|event| self.live.tell(News::Linked(event)));
