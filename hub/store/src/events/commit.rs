@@ -160,8 +160,8 @@ impl Store {
     /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
     /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
     /// classifier of this cat, and then calls `plan` for the notifications. Those about an event that sounds like false
-    /// alarms of its node, or that scores below the node's `min_score`, are suppressed. If another node heard the same sound, the event is linked to that node's, and
-    /// owners who were notified of that one are not notified again.
+    /// alarms of its node, or that scores below the node's `min_score`, are suppressed. If another node heard the
+    /// same sound, the event is linked to that node's, and owners who were notified of that one are not notified again.
     ///
     /// # Errors
     /// See [`StoreError`]. Nothing is stored in that case.
