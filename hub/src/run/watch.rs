@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::pairing::PairingSecret;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
@@ -12,7 +13,7 @@ use hub_store::backup::Backups;
 use hub_store::{Store, StoreError};
 use hub_watch::metrics::Parts;
 use hub_watch::troubles::Troubles;
-use hub_watch::{key_changes, rounds};
+use hub_watch::{key_changes, rounds, secret};
 use tracing::{info, warn};
 
 use super::analysis::Analysis;
@@ -44,6 +45,11 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups
         shared.tasks.spawn(async move { known.keep_described(&stopped).await });
         if let Some(admission) = shared.admission.clone() {
             shared.tasks.spawn(key_changes::follow(admission.clone(), stop.clone()));
+            let known = config.pairing_secret.as_ref().and_then(|secret| PairingSecret::new(secret).ok());
+            // One process pairs: the one that listens.
+            if let Some(known) = known.filter(|_| config.has(Role::Analysis)) {
+                shared.tasks.spawn(secret::pair(admission.clone(), known, stop.clone()));
+            }
             shared.tasks.spawn(admission.follow(stop.clone()));
         }
         if config.discover.is_on() {
