@@ -107,7 +107,7 @@ fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>, quiet: 
     let peer = peer.map(tracing::field::display);
     match refusal {
         Refusal::NoCode | Refusal::NoSecret | Refusal::NotBegun => {
-            debug!(%hub, peer, reason = %refusal, "pairing refused")
+            debug!(%hub, peer, reason = %refusal, "pairing refused");
         }
         _ => {
             if let Some(suppressed_lines) = quiet.lock().unwrap_or_else(PoisonError::into_inner).allow() {
