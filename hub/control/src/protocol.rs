@@ -56,6 +56,11 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// How far the history of a node has moved to the node that replaces it.
+    ReplacementProgress {
+        /// The id of the node whose key is lost, 64 hexadecimal digits.
+        old: String,
+    },
     /// Something about users and tokens.
     People(PeopleCommand),
     /// Delete everything about a cat, everything before a time, or what is both.
@@ -155,6 +160,15 @@ pub enum Answer {
         clips: u64,
         /// Labels of these events.
         labels: u64,
+    },
+    /// The history of a node still moves to the node that replaces it.
+    Replacing {
+        /// The id of the node whose key is lost, 64 hexadecimal digits.
+        old: String,
+        /// Events that have moved so far.
+        events: u64,
+        /// Events that are still to move.
+        events_left: u64,
     },
     /// All users.
     Users(Vec<UserLine>),
