@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests fail as tests do.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -227,4 +228,65 @@ async fn programs_with_one_secret_pair_by_themselves_and_with_two_they_say_why_n
     for text in [&hub.daemon.log(), &lone_hub.daemon.log(), &node.daemon.log(), &lone_node.daemon.log(), &config] {
         assert!(!text.contains(secret) && !text.contains(other), "{text}");
     }
+}
+
+/// The ids of the events of the node with this id or URL, once there are some.
+async fn events_of(hub: &Hub, node: &str) -> BTreeSet<i64> {
+    until(SOON, "the node is heard", || async {
+        let events = events_now(hub, node).await;
+        (!events.is_empty()).then_some(events)
+    })
+    .await
+}
+
+async fn events_now(hub: &Hub, node: &str) -> BTreeSet<i64> {
+    let page = hub.get(&format!("/api/v1/events?limit=500&node={node}")).await.json();
+    page["events"].as_array().unwrap().iter().filter_map(|event| event["id"].as_i64()).collect()
+}
+
+#[tokio::test]
+async fn node_that_lost_its_key_is_paired_again_and_gets_its_history_back() {
+    let state = tempfile::tempdir().unwrap();
+    let (first, second) = (state.path().join("first"), state.path().join("second"));
+    let options = NodeOptions { state_folder: Some(first.clone()), ..NodeOptions::new("http://127.0.0.1:9") };
+    let node = Node::start(options).await;
+    let hub = Hub::start(&[]).await;
+    let data = hub.data_folder().to_str().unwrap().to_owned();
+    let host = node.address().to_string();
+    let (cat_node, hub_program) = (&binaries().cat_node, &binaries().hub);
+    let pair = |folder: &Path| {
+        let shown = printed(cat_node, &["pair", "--state-dir", folder.to_str().unwrap()]);
+        printed(hub_program, &["pair", shown.lines().next().unwrap(), &host, "--data-dir", &data]);
+        let id = printed(cat_node, &["identity", "show", "--state-dir", folder.to_str().unwrap()]);
+        id.trim().to_owned()
+    };
+    let old = pair(&first);
+    events_of(&hub, &old).await;
+
+    // The memory card is lost: the node comes back at its address with another key.
+    let reborn = NodeOptions { state_folder: Some(second.clone()), ..node.options() };
+    drop(node);
+    let before = events_of(&hub, &old).await;
+    let node = Node::start(reborn).await;
+    let new = pair(&second);
+    assert_ne!(old, new);
+    until(SOON, "the node proves its new id", || async {
+        known(&hub, &node.url()).await.filter(|node| node["node_id"] == new)
+    })
+    .await;
+    let after = events_of(&hub, &new).await;
+    assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+
+    let said = printed(hub_program, &["nodes", "replace", &old, &new, "--data-dir", &data]);
+    assert!(said.starts_with(&format!("replaced: {} has the history now: ", node.url())), "{said}");
+    let all = events_of(&hub, &new).await;
+    assert!(all.is_superset(&before) && all.is_superset(&after), "{all:?} {before:?} {after:?}");
+    assert!(events_now(&hub, &old).await.is_empty(), "no event is under two ids");
+    let again = run(hub_program, &["nodes", "replace", &old, &new, "--data-dir", &data]);
+    assert!(!again.status.success(), "{again:?}");
+
+    // It stays so, and the node is heard on.
+    let hub = hub.restart().await;
+    becomes(&hub, &node.url(), true).await;
+    assert!(events_of(&hub, &new).await.is_superset(&all));
 }

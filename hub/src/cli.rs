@@ -85,14 +85,14 @@ enum SubCommand {
     #[command(subcommand)]
     Token(TokenCommand),
     /// Delete everything about a cat, or everything before a day, from the running hub
+    ///
+    /// First it shows how much would be deleted, then it asks. With both --cat and --before, what is about the cat and
+    /// began before the time is deleted. Events, recordings, labels, notifications and analyses are deleted, and their
+    /// copies in the quarantine and in the snapshots. Backups are your own copies: the hub does not change them.
     Delete(DeleteArgs),
 }
 
 /// Options of `hub delete`.
-///
-/// First it shows how much would be deleted, then it asks. With both --cat and --before, what is about the cat and began
-/// before the time is deleted. Events, recordings, labels, notifications and analyses are deleted, and their copies in
-/// the quarantine and in the snapshots. Backups are your own copies: the hub does not change them.
 #[derive(Debug, Clone, Args)]
 #[group(id = "scope", required = true, multiple = true, args = ["cat", "before"])]
 pub struct DeleteArgs {

@@ -16,6 +16,9 @@ use crate::cli::{NodesCommand, PairArgs, SocketArgs};
 /// The word for all nodes that wait.
 const ALL: &str = "all";
 
+/// Answers in a row without progress after which `hub nodes replace` stops waiting: the hub answers every five seconds.
+const MAX_SILENT_ANSWERS: u32 = 12;
+
 /// Digits of an id that people see.
 const SHORT_ID: usize = 16;
 
@@ -27,6 +30,8 @@ enum Failure {
     Control(#[from] ControlError),
     #[error("`all` works with `hub nodes admit` only; {0} one node at a time, by its name in `hub nodes list`")]
     OneByOne(&'static str),
+    #[error("the hub makes no progress: {0} events are still to move; it continues, and its log says why it waits")]
+    Stuck(u64),
     #[error("the answer cannot be printed: {0}")]
     Print(#[from] io::Error),
 }
@@ -88,7 +93,10 @@ fn try_run(command: &NodesCommand) -> Result<(), Failure> {
         }
     };
     let as_json = matches!(command, NodesCommand::List { json: true, .. });
-    let text = match ask(&socket(at)?, request)? {
+    let socket = socket(at)?;
+    let text = match wait_for_history(ask(&socket, request)?, |old| {
+        Ok(ask(&socket, Command::ReplacementProgress { old })?)
+    })? {
         Answer::Nodes(list) if as_json => serde_json::to_string(&list).map_err(io::Error::other)? + "\n",
         Answer::Nodes(list) => table(&list),
         Answer::Done(urls) if urls.is_empty() => "no node waits to be admitted\n".to_owned(),
@@ -102,6 +110,25 @@ fn try_run(command: &NodesCommand) -> Result<(), Failure> {
     };
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
+}
+
+/// As long as a history moves, asks again how far it is, and shows that on standard error.
+fn wait_for_history(
+    first: Answer,
+    mut ask_again: impl FnMut(String) -> Result<Answer, Failure>,
+) -> Result<Answer, Failure> {
+    let (mut answer, mut moved, mut silent) = (first, None, 0);
+    while let Answer::Replacing { old, events, events_left } = answer {
+        silent = if moved == Some(events) { silent + 1 } else { 0 };
+        if silent >= MAX_SILENT_ANSWERS {
+            return Err(Failure::Stuck(events_left));
+        }
+        moved = Some(events);
+        // A closed standard error is no reason to stop waiting.
+        let _ = writeln!(io::stderr(), "{events} events have moved, {events_left} are left");
+        answer = ask_again(old)?;
+    }
+    Ok(answer)
 }
 
 /// The socket of the running hub.
@@ -218,6 +245,21 @@ mod tests {
         let text = table(&NodeList { nodes: vec![away], waiting: vec![] });
         assert!(text.contains("away   http://localhost:50056"), "{text}");
         assert!(text.ends_with("\n\nNo node answers, and none waits to be admitted.\n"), "{text}");
+    }
+
+    #[test]
+    fn command_waits_as_long_as_a_history_moves() {
+        let replacing = |events| Answer::Replacing { old: "a".into(), events, events_left: 1_000 - events };
+        let done = || Answer::Replaced { url: "http://b:1".into(), events: 1_000, clips: 0, labels: 0 };
+        let mut answers = (1..100).map(|step| replacing(step * 10)).chain([done()]);
+        let waited = wait_for_history(replacing(0), |old| {
+            assert_eq!(old, "a");
+            Ok(answers.next().unwrap())
+        });
+        assert_eq!(waited.unwrap(), done());
+        let stuck = wait_for_history(replacing(7), |_| Ok(replacing(7))).unwrap_err().to_string();
+        assert!(stuck.contains("no progress: 993 events"), "{stuck}");
+        assert_eq!(wait_for_history(done(), |_| panic!("asked again")).unwrap(), done());
     }
 
     #[test]

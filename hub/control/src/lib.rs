@@ -8,4 +8,5 @@ mod deletion;
 pub mod people;
 pub mod place;
 pub mod protocol;
+mod replacement;
 pub mod server;

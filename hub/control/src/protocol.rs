@@ -58,6 +58,11 @@ pub enum Command {
     },
     /// Change the hub's key.
     RotateKey,
+    /// How far the history of a node has moved to the node that replaces it.
+    ReplacementProgress {
+        /// The id of the node whose key is lost, 64 hexadecimal digits.
+        old: String,
+    },
     /// Something about users and tokens.
     People(PeopleCommand),
     /// Delete everything about a cat, everything before a time, or what is both.
@@ -160,6 +165,15 @@ pub enum Answer {
     },
     /// Fingerprint of the hub's new key.
     KeyChanged(String),
+    /// The history of a node still moves to the node that replaces it.
+    Replacing {
+        /// The id of the node whose key is lost, 64 hexadecimal digits.
+        old: String,
+        /// Events that have moved so far.
+        events: u64,
+        /// Events that are still to move.
+        events_left: u64,
+    },
     /// All users.
     Users(Vec<UserLine>),
     /// All tokens.

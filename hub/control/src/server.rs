@@ -81,14 +81,17 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
         Command::ReplaceNode { old, new, force } => {
             let done = admission.replace(&old, &new, force).await?;
             people.record(crate::people::WHO, None, "replace_node", &format!("{} by {}", done.old, done.new)).await;
-            let Moved { events, clips, labels, .. } = done.moved;
-            Answer::Replaced { url: done.url, events, clips, labels }
+            match done.moved {
+                Some(Moved { events, clips, labels, .. }) => Answer::Replaced { url: done.url, events, clips, labels },
+                None => crate::replacement::progress(done.old, store).await?,
+            }
         }
         Command::RotateKey => {
             let key = admission.change_own_key().await?.to_string();
             people.record(crate::people::WHO, None, "rotate_key", &key).await;
             Answer::KeyChanged(key)
         }
+        Command::ReplacementProgress { old } => crate::replacement::progress(old, store).await?,
         Command::People(command) => crate::people::run(command, people).await?,
         Command::Delete { cat, before, dry_run } => {
             let scope = DeletionScope::asked(cat, before)?;

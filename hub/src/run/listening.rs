@@ -27,9 +27,11 @@ impl Audio {
         self.listening.as_ref().map(|listening| listening.live().clone())
     }
 
-    /// Starts to work off what people want deleted, in the process that owns the store and its snapshots.
+    /// Starts to work off what people want deleted and moved to other nodes, in the process that owns the store and its
+    /// snapshots.
     pub(super) fn start_eraser(&self, shared: &Shared, backups: Option<Backups>) {
         let (Some(clips), Some(backups)) = (self.clips.clone(), backups) else { return };
+        shared.tasks.spawn(clips.store().clone().move_histories(shared.stop.clone()));
         let live = self.live();
         let on_erased = move |ids: &[i64]| {
             for id in ids {

@@ -31,7 +31,10 @@ impl Store {
                 .prepare("SELECT key FROM admitted_nodes")?
                 .query_map([], |row| row.get(0))?
                 .collect::<Result<_, _>>()?;
-            let mut ids = db.prepare("SELECT url, node_id FROM nodes")?;
+            let mut ids = db.prepare(
+                "SELECT url, node_id FROM nodes \
+                 WHERE node_id NOT IN (SELECT old FROM moved_histories WHERE ended_at_ns IS NULL)",
+            )?;
             let ids = ids.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
             Ok(Admitted { keys, ids })
         })

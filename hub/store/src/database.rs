@@ -65,6 +65,8 @@ struct Inner {
     outbox: Waker,
     /// Somebody wants something deleted.
     deletion_wish: Notify,
+    /// The history of a node is to move to another one.
+    move_wish: Notify,
     /// Whether sounds like labelled false alarms are set aside.
     sets_aside: AtomicBool,
     /// `min_score` by the URL of the node.
@@ -129,6 +131,7 @@ impl Store {
                 operations: Calls::new([READ, WRITE, WRITE_DURABLY]),
                 outbox: Waker::default(),
                 deletion_wish: Notify::new(),
+                move_wish: Notify::new(),
                 sets_aside: AtomicBool::new(true),
                 min_scores: Mutex::default(),
                 label_log: Mutex::new(()),
@@ -168,6 +171,10 @@ impl Store {
 
     pub(crate) fn deletion_wish(&self) -> &Notify {
         &self.inner.deletion_wish
+    }
+
+    pub(crate) fn move_wish(&self) -> &Notify {
+        &self.inner.move_wish
     }
 
     /// Does something to the log of labels, while nobody else in this process changes it. Blocks the thread.

@@ -26,7 +26,8 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0018_same_sound.sql"),
     include_str!("migrations/0019_reevaluations.sql"),
     include_str!("migrations/0020_like_false_alarms.sql"),
-    include_str!("migrations/0023_below_min_score.sql"),
+    include_str!("migrations/0021_below_min_score.sql"),
+    include_str!("migrations/0022_moved_histories.sql"),
 ];
 
 /// The schema version that this program makes, and the latest that it supports.

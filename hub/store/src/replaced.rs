@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use crate::admitted::MAX_ADMITTED;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::moved_history::{begin, forget_node, move_batch, moving};
 use crate::nodes::join_watermarks;
 
 /// A node that has replaced another one.
@@ -22,10 +23,22 @@ pub struct Replacement {
 }
 
 /// What became of a replacement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replaced {
     /// The history has moved.
     Done(Moved),
+    /// The history is long: it moves in batches, and [`Store::history_move`] tells how far it is. All else is done.
+    Begun {
+        /// Whether the admission has moved.
+        admitted: bool,
+    },
+    /// The history of one of the two nodes still moves from or to another one. Nothing has changed.
+    Moving {
+        /// From the node with this id.
+        old: String,
+        /// To the node with this id.
+        new: String,
+    },
     /// Both were heard at the same time, so the one did not replace the other. Nothing has changed.
     HeardTogether,
 }
@@ -59,23 +72,36 @@ impl Store {
         .await
     }
 
-    /// Moves the history of a node whose key is lost to the node that replaces it, in one transaction: events with
-    /// their clips and labels, gaps, watermarks, the admission, and what other programs know the node by. The old key
-    /// is not trusted any more: its pairing and its admission end. Survives a power cut.
+    /// Moves the history of a node whose key is lost to the node that replaces it: events with their clips and labels,
+    /// gaps, watermarks, the admission, and what other programs know the node by. The old key is not trusted any more:
+    /// its pairing and its admission end. All this is one transaction, except that of a long history only some events
+    /// are moved, and [`Store::move_histories`] moves the others. If it is repeated meanwhile, it changes nothing.
+    /// Survives a power cut.
     ///
     /// # Errors
     /// See [`StoreError`].
     pub async fn replace_node(&self, replacement: Replacement) -> Result<Replaced, StoreError> {
         let Replacement { old, new, .. } = replacement.clone();
-        let done = self.write_durably(move |db| {
-            if !replacement.force && were_heard_together(db, &replacement.old, &replacement.new)? {
-                return Ok((Replaced::HeardTogether, None));
-            }
-            let (moved, by) = move_history(db, &replacement)?;
-            Ok((Replaced::Done(moved), by))
+        let (first, second) = (old.clone(), new.clone());
+        // It reads the whole history, so it is not within the transaction.
+        let before = self.read(move |db| {
+            let under_way = moving(db, &first, &second)?;
+            Ok((under_way.is_none() && were_heard_together(db, &first, &second)?, under_way))
         });
-        let (replaced, by) = done.await?;
-        if matches!(replaced, Replaced::Done(_)) {
+        let (together, under_way) = before.await?;
+        if let Some((from, to)) = under_way {
+            let is_this = (&from, &to) == (&old, &new);
+            let elsewhere = Replaced::Moving { old: from, new: to };
+            return Ok(if is_this { Replaced::Begun { admitted: false } } else { elsewhere });
+        }
+        if together && !replacement.force {
+            return Ok(Replaced::HeardTogether);
+        }
+        let (replaced, by) = self.write_durably(move |db| move_history(db, &replacement)).await?;
+        if matches!(replaced, Replaced::Begun { .. }) {
+            self.move_wish().notify_one();
+        }
+        if matches!(replaced, Replaced::Done(_) | Replaced::Begun { .. }) {
             self.log_admissions(vec![old], None).await;
             if let Some(by) = by {
                 self.log_admissions(vec![new], Some(by)).await;
@@ -93,19 +119,17 @@ fn were_heard_together(db: &Connection, old: &str, new: &str) -> Result<bool, St
     Ok(together.unwrap_or(false))
 }
 
-/// Returns what has moved, and who admitted the new node by admitting the old one.
-fn move_history(db: &Transaction<'_>, replacement: &Replacement) -> Result<(Moved, Option<String>), StoreError> {
+/// Returns what became of it, and who admitted the new node by admitting the old one.
+fn move_history(db: &Transaction<'_>, replacement: &Replacement) -> Result<(Replaced, Option<String>), StoreError> {
     let Replacement { old, new, new_url, .. } = replacement;
-    let counts = "SELECT count(*), count(clip_file), count(label) FROM events \
-                  WHERE node_id = ?1 AND deleted_at_ns IS NULL";
-    let read = |row: &rusqlite::Row<'_>| {
-        let count = |column| Ok::<u64, rusqlite::Error>(row.get::<_, i64>(column)?.cast_unsigned());
-        Ok(Moved { events: count(0)?, clips: count(1)?, labels: count(2)?, admitted: false })
-    };
-    let mut moved = db.query_row(counts, [old], read)?;
-    for table in ["events", "gaps", "node_boots"] {
-        db.execute(&format!("UPDATE {table} SET node_id = ?2 WHERE node_id = ?1"), [old, new])?;
+    // Another command may have been quicker.
+    if let Some((from, to)) = moving(db, old, new)? {
+        return Ok((Replaced::Moving { old: from, new: to }, None));
     }
+    // What is still to come from the old node's boots is the new node's, so no event is added to the old one.
+    db.execute("UPDATE node_boots SET node_id = ?2 WHERE node_id = ?1", [old, new])?;
+    let first = move_batch(db, old, new)?;
+    let mut moved = Moved { events: first.events, clips: first.clips, labels: first.labels, admitted: false };
     join_watermarks(db, new, old)?;
     db.execute(
         "INSERT INTO nodes (node_id, url, seen_at_ns) VALUES (?1, ?2, ?3) ON CONFLICT (node_id) DO NOTHING",
@@ -117,7 +141,11 @@ fn move_history(db: &Transaction<'_>, replacement: &Replacement) -> Result<(Move
          WHERE node_id = ?2 AND EXISTS (SELECT 1 FROM nodes WHERE node_id = ?1)",
         [old, new],
     )?;
-    db.execute("DELETE FROM nodes WHERE node_id = ?1", [old])?;
+    if first.is_last {
+        forget_node(db, old)?;
+    } else {
+        begin(db, old, new, first)?;
+    }
     db.execute("DELETE FROM paired_nodes WHERE node_id = ?1", [old])?;
     let mut admission = db.prepare("DELETE FROM admitted_nodes WHERE key = ?1 RETURNING admitted_by")?;
     let by: Option<String> = admission.query_row([old], |row| row.get(0)).optional()?;
@@ -130,7 +158,9 @@ fn move_history(db: &Transaction<'_>, replacement: &Replacement) -> Result<(Move
         )?;
         moved.admitted = admitted > 0;
     }
-    Ok((moved, by.filter(|_| moved.admitted)))
+    let admitted = moved.admitted;
+    let replaced = if first.is_last { Replaced::Done(moved) } else { Replaced::Begun { admitted } };
+    Ok((replaced, by.filter(|_| admitted)))
 }
 
 #[cfg(test)]

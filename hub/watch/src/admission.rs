@@ -95,8 +95,8 @@ pub struct Successor {
     pub new: String,
     /// The URL of that node.
     pub url: String,
-    /// What has moved.
-    pub moved: Moved,
+    /// What has moved. `None`: the history is long and moves on in the background.
+    pub moved: Option<Moved>,
 }
 
 /// Decides which discovered nodes the hub listens to. Clones share it.
@@ -530,7 +530,13 @@ impl Admission {
         }
         let replacement = Replacement { old: old.clone(), new: new.clone(), new_url: url.clone(), force };
         let moved = match self.store.replace_node(replacement).await? {
-            Replaced::Done(moved) => moved,
+            Replaced::Done(moved) => Some(moved),
+            Replaced::Begun { .. } => None,
+            Replaced::Moving { old, new } => {
+                let message =
+                    format!("the history of the node {old} still moves to {new}; try again when it has moved");
+                return Err(conflict(message));
+            }
             Replaced::HeardTogether => {
                 let message = "both nodes were heard at the same time, so the second one did not replace the first; if \
                                it did, and a clock was wrong: hub nodes replace --force OLD NEW";
@@ -544,7 +550,8 @@ impl Admission {
         }
         self.read_again().await?;
         self.nodes.forget_id(&old);
-        info!(old, new, node = url, events = moved.events, "a node has replaced one whose key is lost");
+        let events = moved.map(|moved| moved.events);
+        info!(old, new, node = url, events, "a node has replaced one whose key is lost");
         Ok(Successor { old, new, url, moved })
     }
 

@@ -21,6 +21,7 @@
 //! | `node_boots` | 4,096 (`MAX_BOOTS` in `nodes.rs`) |
 //! | `analyses`, `analysis_detections` | 100,000 analyses (`KEEP_ANALYSES` in `analyses.rs`) |
 //! | `notices` | [`MAX_NOTIFICATIONS`] and `notices.keep_days` |
+//! | `moved_histories` | 64 that have moved (`REMEMBERED` in `moved_history.rs`), and the known nodes |
 //! | `deletions` | [`MAX_WAITING_DELETIONS`] and [`REMEMBERED_DELETIONS`] |
 //! | `clip_removals` | a name goes with its file |
 //! | `identity` | one row |
