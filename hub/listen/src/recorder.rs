@@ -229,7 +229,11 @@ impl Recorder {
                         duration_s = stored.duration_s(),
                         clip = clip.is_ok(),
                         "{}",
-                        if stored.is_set_aside() { "a sound like labelled false alarms" } else { "cat heard" }
+                        match (stored.is_set_aside(), stored.below_min_score) {
+                            (false, _) => "cat heard",
+                            (true, None) => "a sound like labelled false alarms",
+                            (true, Some(_)) => "a sound below min_score of its node",
+                        }
                     );
                     self.clips.stored(stored.id).await;
                     self.tell(stored).await;
@@ -281,6 +285,11 @@ impl Recorder {
             if let Ok(Some(event)) = self.store.event(id).await {
                 linked.push(Box::new(event));
             }
+        }
+        if is_shown && is_new_to_watchers(&stored, linked.iter().map(|event| &**event)) {
+            linked.into_iter().for_each(|event| self.live.tell(News::Linked(event)));
+            self.live.tell(News::Event(stored));
+            return;
         }
         linked.insert(if is_shown { linked.len() } else { 0 }, stored);
         linked.into_iter().for_each(|event| self.live.tell(News::Linked(event)));
@@ -350,5 +359,35 @@ impl Recorder {
         if let Err(error) = tidied.await {
             warn!(%error, "cannot delete old clips and events");
         }
+    }
+}
+
+/// Whether watchers passed over the sound of `stored` so far: each other event of it scored below the `min_score` of
+/// its node. `others` are those events.
+fn is_new_to_watchers<'a>(stored: &Event, others: impl IntoIterator<Item = &'a Event>) -> bool {
+    let mut others = others.into_iter().peekable();
+    let is_low = |event: &Event| event.is_set_aside() && event.below_min_score.is_some();
+    !stored.is_set_aside() && others.peek().is_some() && others.all(is_low)
+}
+
+#[cfg(test)]
+mod tests {
+    use hub_store::Access;
+    use hub_store::testing::{event, put_with};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sound_that_scored_too_low_elsewhere_is_new_to_watchers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        store.set_min_scores([("kitchen".to_owned(), 0.95)].into());
+        let low = put_with(&store, event("kitchen", 16_000), Err(NoClip::Disabled)).await;
+        let [hall, attic] = ["hall", "attic"].map(|node| put_with(&store, event(node, 16_000), Err(NoClip::Disabled)));
+        let (hall, attic) = (hall.await, attic.await);
+        assert!(is_new_to_watchers(&hall, [&low]));
+        assert!(!is_new_to_watchers(&low, [&low]), "it is set aside itself");
+        assert!(!is_new_to_watchers(&hall, [&low, &attic]), "they know the attic's");
+        assert!(!is_new_to_watchers(&hall, []), "the other event could not be read");
     }
 }

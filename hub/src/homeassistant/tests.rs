@@ -237,6 +237,7 @@ impl Hub {
             same_sound_as: None,
             same_sound: vec![],
             like_false_alarms,
+            below_min_score: None,
         };
         self.live.tell(News::Event(Box::new(event)));
     }

@@ -1,9 +1,10 @@
 //! The database file: opening, checking and locking it, and sharing its connections among callers.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use daemon::metrics::Calls;
@@ -66,6 +67,8 @@ struct Inner {
     deletion_wish: Notify,
     /// Whether sounds like labelled false alarms are set aside.
     sets_aside: AtomicBool,
+    /// `min_score` by the URL of the node.
+    min_scores: Mutex<HashMap<String, f32>>,
     /// Held while the log of labels is changed.
     label_log: Mutex<()>,
     health: Health,
@@ -127,6 +130,7 @@ impl Store {
                 outbox: Waker::default(),
                 deletion_wish: Notify::new(),
                 sets_aside: AtomicBool::new(true),
+                min_scores: Mutex::default(),
                 label_log: Mutex::new(()),
                 health,
                 clock,
@@ -156,6 +160,10 @@ impl Store {
 
     pub(crate) fn sets_aside(&self) -> &AtomicBool {
         &self.inner.sets_aside
+    }
+
+    pub(crate) fn min_scores(&self) -> MutexGuard<'_, HashMap<String, f32>> {
+        self.inner.min_scores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn deletion_wish(&self) -> &Notify {

@@ -26,6 +26,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0018_same_sound.sql"),
     include_str!("migrations/0019_reevaluations.sql"),
     include_str!("migrations/0020_like_false_alarms.sql"),
+    include_str!("migrations/0023_below_min_score.sql"),
 ];
 
 /// The schema version that this program makes, and the latest that it supports.

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
-use super::{false_alarms, learning, same_sound};
+use super::{false_alarms, learning, min_score, same_sound};
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -160,8 +160,8 @@ impl Store {
     /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
     /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
     /// classifier of this cat, and then calls `plan` for the notifications. Those about an event that sounds like false
-    /// alarms of its node are suppressed. If another node heard the same sound, the event is linked to that node's, and
-    /// owners who were notified of that one are not notified again.
+    /// alarms of its node, or that scores below the node's `min_score`, are suppressed. If another node heard the
+    /// same sound, the event is linked to that node's, and owners who were notified of that one are not notified again.
     ///
     /// # Errors
     /// See [`StoreError`]. Nothing is stored in that case.
@@ -173,6 +173,7 @@ impl Store {
         plan: impl FnOnce(&Event) -> Vec<NotificationPlan> + Send + 'static,
     ) -> Result<Committed, StoreError> {
         let sets_aside = self.sets_aside().load(Ordering::Relaxed);
+        let min_score = self.min_score(&event.node);
         let committed = self.write_durably(move |db| {
             put_watermark(db, &watermark)?;
             if is_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
@@ -190,6 +191,7 @@ impl Store {
             };
             insert(db, &event, labels, &clip)?;
             let id = db.last_insert_rowid();
+            min_score::mark(db, id, min_score)?;
             let shown_before = same_sound::link(db, id, &event)?;
             if !like.is_empty() {
                 let like = serde_json::to_string(&like).map_err(|why| StoreError::Cut(why.to_string()))?;
@@ -199,8 +201,10 @@ impl Store {
             let stored = db.query_row(&sql, [id], from_row)?;
             let mut plans = plan(&stored);
             if stored.is_set_aside() {
+                let is_like = !stored.like_false_alarms.is_empty();
+                let reason = if is_like { SuppressReason::LikeNotACat } else { SuppressReason::BelowMinScore };
                 for plan in &mut plans {
-                    (plan.hold, plan.digest_due_ns) = (Some(SuppressReason::LikeNotACat), None);
+                    (plan.hold, plan.digest_due_ns) = (Some(reason), None);
                 }
             }
             if let Some(shown_before) = shown_before {

@@ -136,6 +136,9 @@ pub struct Event {
     /// Events labelled "not a cat" that this one sounded like when it was stored, so that no owner was notified of it.
     /// Empty: it was like none.
     pub like_false_alarms: Vec<i64>,
+    /// `min_score` of the node when the event was stored, if the score was below it, so that no owner was notified of
+    /// it. `None`: the score was high enough, or the node had no `min_score`.
+    pub below_min_score: Option<f32>,
 }
 
 /// What the classifier said about an event before its context was evaluated again.
@@ -215,10 +218,10 @@ impl Event {
         nodes
     }
 
-    /// Whether the event sounded like false alarms of its node, and the owner has not said since what it was. Such an
-    /// event is not counted.
+    /// Whether the event sounded like false alarms of its node, or its score was below the node's `min_score`, and the
+    /// owner has not said since what it was. Such an event is not counted.
     pub fn is_set_aside(&self) -> bool {
-        self.label.is_none() && !self.like_false_alarms.is_empty()
+        self.label.is_none() && (!self.like_false_alarms.is_empty() || self.below_min_score.is_some())
     }
 
     /// Duration in seconds.
@@ -235,7 +238,7 @@ pub(super) const COLUMNS: &str = concat!(
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
      recovered, node_id, like_false_alarms, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
-     first_context_labels, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
+     first_context_labels, below_min_score, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
      same_sound_as, (SELECT group_concat(other.id || ' ' || coalesce(other.node_id, other.node), char(10)) \
      FROM events AS other WHERE other.same_sound_as = events.id AND other.deleted_at_ns IS NULL) AS same_sounds"
 );
@@ -280,6 +283,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         same_sound_as: row.get("same_sound_as")?,
         same_sound: same_sound(&row.get::<_, Option<String>>("same_sounds")?.unwrap_or_default()),
         like_false_alarms: ids(row, "like_false_alarms")?,
+        below_min_score: row.get("below_min_score")?,
     })
 }
 
@@ -305,7 +309,8 @@ fn same_sound(lines: &str) -> Vec<SameSound> {
 }
 
 /// SQL condition: see [`Event::is_set_aside`].
-pub(super) const IS_SET_ASIDE: &str = "(like_false_alarms IS NOT NULL AND label IS NULL)";
+pub(super) const IS_SET_ASIDE: &str =
+    "((like_false_alarms IS NOT NULL OR below_min_score IS NOT NULL) AND label IS NULL)";
 
 /// A list of event ids, in JSON. Null: an empty one.
 fn ids(row: &rusqlite::Row<'_>, column: &str) -> rusqlite::Result<Vec<i64>> {

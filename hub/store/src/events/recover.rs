@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::commit::insert;
 use super::event::{COLUMNS, Clip, Event, NewEvent, NoClip, OwnerLabel, from_row};
+use super::min_score;
 use super::own_labels::known_or_added;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -82,11 +83,13 @@ impl Store {
         node_id: Option<String>,
         clip: Clip,
     ) -> Result<Recovered, StoreError> {
+        let min_score = self.min_score(&event.node);
         self.write_durably(move |db| {
             match how_known(db, &event.node, event.boot_id, event.start_sample, event.end_sample)? {
                 RecoveredEvent::Unknown => {
                     insert(db, &event, 0, &Ok(clip))?;
                     let id = db.last_insert_rowid();
+                    min_score::mark(db, id, min_score)?;
                     let sql = "UPDATE events SET recovered = 1, node_id = coalesce(node_id, ?2, \
                                (SELECT min(node_id) FROM node_boots WHERE url = ?3 HAVING min(node_id) = max(node_id))) \
                                WHERE id = ?1";

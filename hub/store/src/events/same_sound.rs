@@ -9,7 +9,7 @@ use sound::same_sound::{Envelope, Heard, MAX_CLOCK_ERROR_NS, MAX_ENVELOPE_NS, sa
 use super::event::{Event, NewEvent};
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::notifications::{NotificationPlan, follow_shown_event};
+use crate::notifications::{NotificationPlan, SuppressReason, follow_shown_event};
 
 /// How long envelopes are kept after the start of their event, in seconds. A node that was away and sends what it heard
 /// within this time links to the events of other nodes.
@@ -19,7 +19,8 @@ pub const KEEP_ENVELOPES_S: i64 = 3_600;
 const MAX_COMPARED: usize = 64;
 
 /// Stores the envelope of a new event, and links the event to an event of another node that is the same sound. Of the
-/// new event and the one that was shown so far, a labelled one is shown, else one with a clip, else the louder one.
+/// new event and the one that was shown so far, a labelled one is shown, else one whose score its node's `min_score`
+/// allows, else one with a clip, else the louder one.
 /// Returns the number of the event that was shown so far. `None`: no other node heard the sound.
 pub(super) fn link(db: &Transaction<'_>, id: i64, event: &NewEvent) -> Result<Option<i64>, StoreError> {
     let Some(envelope) = &event.envelope else { return Ok(None) };
@@ -45,7 +46,7 @@ pub(super) fn link(db: &Transaction<'_>, id: i64, event: &NewEvent) -> Result<Op
     let heard = Heard { started_at_ns, ended_at_ns, envelope: (**envelope).clone() };
     let Some(shown) = same_sound(&heard, &others).and_then(|place| shown.get(place).copied()) else { return Ok(None) };
     let sql = "SELECT id FROM events WHERE id IN (?1, ?2) \
-               ORDER BY label IS NULL, clip_file IS NULL, rms_dbfs DESC, id LIMIT 1";
+               ORDER BY label IS NULL, below_min_score IS NOT NULL, clip_file IS NULL, rms_dbfs DESC, id LIMIT 1";
     let best: i64 = db.prepare_cached(sql)?.query_row([shown, id], |row| row.get(0))?;
     let other = if best == id { shown } else { id };
     let sql = "UPDATE events SET same_sound_as = ?1 WHERE id = ?2 OR same_sound_as = ?2";
@@ -53,8 +54,9 @@ pub(super) fn link(db: &Transaction<'_>, id: i64, event: &NewEvent) -> Result<Op
     Ok(Some(shown))
 }
 
-/// The plans for a linked event, without those for owners who were notified of the sound already. If another event is
-/// shown now, notifications that wait for their delivery are about that one.
+/// The plans for a linked event, without those for owners who were notified of the sound already. That nobody was
+/// notified because the score was below one node's `min_score` keeps no notification about another node's event back.
+/// If another event is shown now, notifications that wait for their delivery are about that one.
 pub(super) fn plans_for_linked(
     db: &Transaction<'_>,
     shown_before: i64,
@@ -63,12 +65,15 @@ pub(super) fn plans_for_linked(
 ) -> Result<Vec<NotificationPlan>, StoreError> {
     let mut know = db.prepare_cached(
         "SELECT EXISTS (SELECT 1 FROM notices WHERE owner = ?1 AND kind = 'event' AND event_id IN \
-         (SELECT id FROM events WHERE id = ?2 OR same_sound_as = ?2 OR id = ?3 OR same_sound_as = ?3))",
+         (SELECT id FROM events WHERE id = ?2 OR same_sound_as = ?2 OR id = ?3 OR same_sound_as = ?3) \
+         AND (reason IS NOT ?4 OR ?5))",
     )?;
     let mut kept = Vec::new();
     for plan in plans {
         let shown = stored.same_sound_as.unwrap_or(stored.id);
-        let knows: bool = know.query_row(params![plan.owner, shown_before, shown], |row| row.get(0))?;
+        let low = SuppressReason::BelowMinScore;
+        let parameters = params![plan.owner, shown_before, shown, low.as_str(), plan.hold == Some(low)];
+        let knows: bool = know.query_row(parameters, |row| row.get(0))?;
         if !knows {
             kept.push(plan);
         }

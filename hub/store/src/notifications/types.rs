@@ -29,6 +29,8 @@ pub enum SuppressReason {
     NotACat,
     /// Its event sounds like those that the owner labelled "not a cat".
     LikeNotACat,
+    /// The score of its event is below `min_score` of the node.
+    BelowMinScore,
 }
 
 words!(SuppressReason {
@@ -39,6 +41,7 @@ words!(SuppressReason {
     SuppressReason::EventDeleted => "event_deleted" => SuppressReason::EventDeleted,
     SuppressReason::NotACat => "not_a_cat" => SuppressReason::NotACat,
     SuppressReason::LikeNotACat => "like_not_a_cat" => SuppressReason::LikeNotACat,
+    SuppressReason::BelowMinScore => "below_min_score" => SuppressReason::BelowMinScore,
 });
 
 /// State of a notification.
