@@ -796,7 +796,8 @@ class NoticeAnswer(TypedDict):
     """
     Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, `backlog` (a digest took its place, because the
     channel was down), `event_deleted`, `not_a_cat` (a person deleted its event, or labelled it so, before it was
-    delivered), or `like_not_a_cat` (its event sounds like ones labelled so). Null: it was not.
+    delivered), `like_not_a_cat` (its event sounds like ones labelled so), or `below_min_score` (its event scored
+    below the `min_score` of the node). Null: it was not.
     """
     status: str
     """
@@ -903,6 +904,46 @@ class PairingCode(TypedDict):
     """
     Host name or address of the node, with `:PORT` if that is not 50056. Null or absent: the waiting nodes that show
     a code are tried, at most 4; a wrong code then uses one of the five tries at each.
+    """
+
+
+class PreviewAnswer(TypedDict):
+    """
+    What another `min_score` of a node would have changed. Events that sounded like ones labelled `not_a_cat` are not
+    counted here, because no `min_score` would have announced them. What another node heard too is counted.
+    """
+
+    cats_missed: int
+    """
+    Of the announced events with a lower score, those that the owner labelled as a cat.
+    """
+    days: int
+    """
+    How many days until now were counted.
+    """
+    events: int
+    """
+    Number of events with the score that was asked for, or a higher one.
+    """
+    events_at_present: int
+    """
+    Number of events that were announced.
+    """
+    false_alarms_spared: int
+    """
+    Of the announced events with a lower score, those that the owner labelled `not_a_cat`.
+    """
+    min_score: float
+    """
+    The `min_score` that was asked for.
+    """
+    min_score_at_present: NotRequired[float | None]
+    """
+    `min_score` of the node in the hub's config. Null: it has none.
+    """
+    node: str
+    """
+    URL of the node.
     """
 
 
@@ -1491,7 +1532,8 @@ class ContextAnswer(TypedDict):
 
 class CountsAnswer(TypedDict):
     """
-    Counts of events. Events labelled `not_a_cat`, and those that sound like them, are not counted.
+    Counts of events. Events labelled `not_a_cat`, those that sound like them, and those below the `min_score` of their
+    node are not counted.
     """
 
     by: str
@@ -1592,6 +1634,11 @@ class EventAnswer(TypedDict):
     """
     The other nodes that heard the same sound, if this event is the one that is shown: their ids, or the URLs of
     those that have proved none.
+    """
+    below_min_score: NotRequired[float | None]
+    """
+    `min_score` of the node when the event was stored, if the score was below it. Nobody was notified of it, and it
+    is not counted unless it has a label. Null: the score was high enough, or the node had no `min_score`.
     """
     boot_id: str
     """
@@ -1832,6 +1879,10 @@ class NodeAnswer(TypedDict):
     Whether the node was found by mDNS and is not in the config.
     """
     error: NotRequired[NodeError | None]
+    min_score: NotRequired[float | None]
+    """
+    `min_score` of the node in the hub's config: events with a lower score are not announced. Null: it has none.
+    """
     node_id: NotRequired[str | None]
     """
     Id of the node, 64 hexadecimal digits: the same whatever its URL is. Null: the node has proved none.

@@ -95,6 +95,7 @@ pub(super) const TABLE: &[Row] = &[
     ("GET", "/api/v1/listening", Role(Viewer), None),
     ("GET", "/api/v1/nodes", Role(Viewer), None),
     ("GET", "/api/v1/nodes/live.wav", Role(Listener), Some("live_listening")),
+    ("GET", "/api/v1/nodes/score-preview", Role(Viewer), None),
     ("POST", "/api/v1/nodes/pair", Role(Admin), Some("pair_node")),
     ("POST", "/api/v1/nodes/waiting/{key}/admit", Role(Admin), Some("admit_node")),
     ("POST", "/api/v1/nodes/waiting/{key}/refuse", Role(Admin), Some("refuse_node")),

@@ -39,6 +39,7 @@ mod privacy;
 mod privacy_settings;
 mod probes;
 mod proxies;
+mod score_preview;
 mod search;
 mod server;
 mod stream;
@@ -97,6 +98,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .merge(stream::routes())
         .merge(listening::routes())
         .merge(nodes::routes())
+        .merge(score_preview::routes())
         .merge(notices::routes())
         .merge(backup::routes())
         .merge(live_audio::routes())

@@ -49,6 +49,8 @@ struct NodeAnswer {
     cat: Option<String>,
     /// Whether the node was found by mDNS and is not in the config.
     discovered: bool,
+    /// `min_score` of the node in the hub's config: events with a lower score are not announced. Null: it has none.
+    min_score: Option<f32>,
     /// Whether the node answered this request.
     reachable: bool,
     /// Why the node did not answer. Null: it answered.
@@ -212,7 +214,8 @@ async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
     let answer = |(node, answer): (Node, Result<DescribeResponse, Error>)| {
         let error = answer.as_ref().err().map(|error| error.message.as_str());
         let health = app.checks.judge(&node, app.live.as_ref(), error, not_stored.as_deref());
-        NodeAnswer::new(&node, answer, health.condition.as_str())
+        let min_score = app.store.min_score(node.url());
+        NodeAnswer { min_score, ..NodeAnswer::new(&node, answer, health.condition.as_str()) }
     };
     Line(NodesAnswer {
         nodes: answers.into_iter().map(answer).collect(),
@@ -307,7 +310,7 @@ impl NodeAnswer {
         };
         let (url, cat, discovered) = (node.url().to_owned(), node.cat(), node.is_discovered());
         let node_id = node.id().map(|id| id.to_string());
-        Self { url, node_id, cat, discovered, reachable, error, condition, description }
+        Self { url, node_id, cat, discovered, min_score: None, reachable, error, condition, description }
     }
 }
 

@@ -73,7 +73,8 @@ struct NoticeAnswer {
     status: &'static str,
     /// Why it was suppressed: `cooldown`, `quiet_hours`, `digest_only`, `backlog` (a digest took its place, because the
     /// channel was down), `event_deleted`, `not_a_cat` (a person deleted its event, or labelled it so, before it was
-    /// delivered), or `like_not_a_cat` (its event sounds like ones labelled so). Null: it was not.
+    /// delivered), `like_not_a_cat` (its event sounds like ones labelled so), or `below_min_score` (its event scored
+    /// below the `min_score` of the node). Null: it was not.
     reason: Option<&'static str>,
     /// Number of failed attempts.
     tries: u32,

@@ -12,6 +12,7 @@ use daemon::shutdown::CancellationToken;
 use futures_util::StreamExt;
 use hub_base::error::Code;
 use hub_base::peer;
+use hub_base::time::{DAY_NS, now_ns};
 use hub_gateway::{App, Caller, Hosts, Limits, Loopback, PageConfig, PrivacySettings, Proxies, router};
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
@@ -900,6 +901,51 @@ async fn changes_are_refused_and_health_says_why_once_the_data_folder_is_gone() 
 }
 
 #[tokio::test]
+async fn min_score_of_a_node_is_shown_marks_events_and_has_a_preview() {
+    let gateway = Gateway::new().await;
+    let url = "http://kitchen:1";
+    assert!(gateway.get("/api/v1/nodes").await.json()["nodes"][0]["min_score"].is_null());
+    gateway.store.set_min_scores([(url.to_owned(), 0.6)].into());
+    assert_eq!(gateway.get("/api/v1/nodes").await.json()["nodes"][0]["min_score"], 0.6);
+
+    let now = now_ns();
+    for (n, score) in (1..).zip([0.55, 0.7, 0.9, 0.95]) {
+        let started_at_ns = now - 3_600_000_000_000;
+        gateway.put(NewEvent { score, started_at_ns, ..event(url, n * 16_000) }, true).await;
+    }
+    let old = NewEvent { started_at_ns: now - 8 * DAY_NS, ..event(url, 160_000) };
+    gateway.put(old, true).await;
+    let marks = [1, 2].map(|id| format!("/api/v1/events/{id}"));
+    assert_eq!(gateway.get(&marks[0]).await.json()["below_min_score"], 0.6);
+    assert!(gateway.get(&marks[1]).await.json()["below_min_score"].is_null());
+    let aside = gateway.get("/api/v1/events?announced=false").await.json();
+    assert_eq!((aside["events"][0]["id"].as_i64(), aside["events"].as_array().unwrap().len()), (Some(1), 1));
+
+    gateway.label(2, "{\"label\":\"not_a_cat\"}").await;
+    let path = "/api/v1/nodes/score-preview?node=http://kitchen:1";
+    let preview = gateway.get(&format!("{path}&min_score=0.8")).await.json();
+    let expected = serde_json::json!({
+        "node": url, "min_score": 0.8, "min_score_at_present": 0.6, "days": 7,
+        "events": 2, "events_at_present": 3, "cats_missed": 0, "false_alarms_spared": 1,
+    });
+    assert_eq!(preview, expected);
+    let month = gateway.get(&format!("{path}&min_score=0.5&days=30")).await.json();
+    assert_eq!((&month["events"], &month["events_at_present"]), (&5.into(), &4.into()));
+    for (query, status, words) in [
+        ("", 400, "min_score"),
+        ("&min_score=1.1", 400, "min_score: 1.1 is not between 0 and 1"),
+        ("&min_score=NaN", 400, "min_score: NaN is not between 0 and 1"),
+        ("&min_score=0.8&days=0", 400, "days: 0 is not between 1 and 365"),
+        ("&min_score=0.8&days=366", 400, "days: 366 is not between 1 and 365"),
+        ("2&min_score=0.8", 404, "kitchen:12"),
+    ] {
+        let answer = gateway.get(&format!("{path}{query}")).await;
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert_eq!((answer.status.as_u16(), message.contains(words)), (status, true), "{query}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn openapi_describes_events_and_live_routes() {
     let gateway = Gateway::new().await;
     let document = gateway.get("/api/v1/openapi.json").await.json();
@@ -916,6 +962,7 @@ async fn openapi_describes_events_and_live_routes() {
         ("/api/v1/labels.csv", "get"),
         ("/api/v1/reevaluations/{id}/undo", "post"),
         ("/api/v1/nodes/live.wav", "get"),
+        ("/api/v1/nodes/score-preview", "get"),
         ("/api/v1/stream", "get"),
         ("/api/v1/listening", "get"),
     ] {

@@ -61,6 +61,9 @@ pub(crate) struct EventAnswer {
     /// Events labelled `not_a_cat` that this one sounded like when it was stored. Nobody was notified of it, and it is
     /// not counted unless it has a label. Empty: it was like none.
     like_false_alarms: Vec<i64>,
+    /// `min_score` of the node when the event was stored, if the score was below it. Nobody was notified of it, and it
+    /// is not counted unless it has a label. Null: the score was high enough, or the node had no `min_score`.
+    below_min_score: Option<f32>,
     /// Acoustic measurements.
     measurements: MeasurementsAnswer,
     /// The recording. Null: there is no clip.
@@ -117,6 +120,7 @@ impl From<&Event> for EventAnswer {
             same_sound_as: event.same_sound_as,
             also_heard_by: event.also_heard_by().into_iter().map(str::to_owned).collect(),
             like_false_alarms: event.like_false_alarms.clone(),
+            below_min_score: event.below_min_score,
             measurements: (&found.measurements).into(),
             clip: event.clip.as_ref().ok().map(|clip| ClipAnswer::new(event, clip)),
             no_clip_reason: event.clip.as_ref().err().map(|reason| reason.as_str()),

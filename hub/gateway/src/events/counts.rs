@@ -46,7 +46,8 @@ params_with_filter! {
     }
 }
 
-/// Counts of events. Events labelled `not_a_cat`, and those that sound like them, are not counted.
+/// Counts of events. Events labelled `not_a_cat`, those that sound like them, and those below the `min_score` of their
+/// node are not counted.
 #[derive(Debug, Serialize, ToSchema)]
 struct CountsAnswer {
     /// `day` or `hour`.

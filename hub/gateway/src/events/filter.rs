@@ -36,8 +36,8 @@ macro_rules! params_with_filter {
             /// other nodes are returned too.
             #[param(default = false)]
             linked: Option<bool>,
-            /// `false`: only events that nobody was notified of because they sounded like ones labelled `not_a_cat`,
-            /// and that have no label. `true`: only other events.
+            /// `false`: only events that nobody was notified of because they sounded like ones labelled `not_a_cat` or
+            /// scored below the node's `min_score`, and that have no label. `true`: only other events.
             announced: Option<bool>,
         }
 
