@@ -244,6 +244,46 @@ def test_sounds_that_were_not_announced_are_one_line_and_can_be_announced_again(
     assert [settled.get(f"/api/v1/events/{event}")["label"] for event in taught] == [None, None]
 
 
+def test_sounds_below_the_min_score_of_their_node_are_not_announced_either(settled, open_page):
+    low, like = ({**event, "below_min_score": 0.9} for event in settled.events()[:2])
+    like["like_false_alarms"] = [low["id"]]
+
+    page = open_page("about:blank")
+    aside = [low, like]
+    page.route(re.compile(r"/api/v1/events\?announced=false"), lambda route: route.fulfill(json={"events": aside, "next_cursor": None}))
+    page.route(f"**/api/v1/events/{low['id']}", lambda route: route.fulfill(json=low))
+    page.goto(f"{settled.url}/")
+    line = page.get_by_role("region", name="Not announced")
+    expect(line).to_contain_text("2 sounds were not announced this week.")
+    expect(line.get_by_role("button", name="Announce again")).to_be_visible()
+    # What scored too low has no labels behind it.
+    aside = [low]
+    page.reload()
+    expect(line).to_contain_text("1 sound was not announced this week.")
+    expect(line.get_by_role("button", name="Announce again")).to_be_hidden()
+    line.get_by_role("button", name="Show").click()
+    expect(line.locator("li.event").first).to_contain_text("not announced")
+    page.goto(f"{settled.url}/#/events/{low['id']}")
+    expect(page.locator("main")).to_contain_text("Not announced: its score is below 0.9, the min_score of its node.")
+
+
+def test_details_of_a_node_preview_a_min_score(settled, open_page, size):
+    node = settled.get("/api/v1/nodes")["nodes"][0]["url"]
+    preview = lambda score: settled.get(f"/api/v1/nodes/score-preview?node={node}&min_score={score}")
+    page = open_page(f"{settled.url}/", size)
+    page.locator("article.node summary").click()
+    said = page.locator("article.node output")
+    for score in (0.8, 0, 1):
+        page.get_by_label("min_score to try").fill(str(score))
+        told = preview(score)
+        now, instead = told["events"], told["events_at_present"]
+        assert instead > 0
+        events = "1 event" if now == 1 else f"{now} events"
+        expect(said).to_contain_text(f"With {score} you would have had {events} last week instead of {instead}.")
+    assert (preview(0)["events"], preview(1)["events"]) == (instead, now)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_event_is_deleted_after_a_question(settled, open_page):
     event = settled.events("limit=1")[0]["id"]
     page = open_page(f"{settled.url}/#/events/{event}")

@@ -61,6 +61,7 @@ const PARTS: &[Part] = &[
     part!("now.js", SCRIPT),
     part!("people.js", SCRIPT),
     part!("player.js", SCRIPT),
+    part!("preview.js", SCRIPT),
     part!("privacy.js", SCRIPT),
     part!("rhythm.js", SCRIPT),
     part!("row.js", SCRIPT),
@@ -121,8 +122,8 @@ mod tests {
     use super::*;
 
     /// Loaded when somebody opens their views, or once the first view is shown.
-    const LOADED_LATER: [&str; 7] =
-        ["aside.js", "backup.js", "labels.js", "login.js", "people.js", "privacy.js", "rhythm.js"];
+    const LOADED_LATER: [&str; 8] =
+        ["aside.js", "backup.js", "labels.js", "login.js", "people.js", "preview.js", "privacy.js", "rhythm.js"];
 
     /// Phones on a slow link load the page too.
     const MOST_BYTES: usize = 100_000;

@@ -1,5 +1,5 @@
-// Sounds of the last week that were not announced, because they are like ones that the owner labelled "Not a cat": a line
-// that opens.
+// Sounds of the last week that were not announced, because they are like ones that the owner labelled "Not a cat", or
+// scored below `min_score` of their node: a line that opens.
 
 import * as api from './api.js';
 import * as words from './words.js';
@@ -39,9 +39,10 @@ export function aside() {
       element.hidden = events.length === 0;
       more.hidden = page.next_cursor === null;
       const many = more.hidden ? words.number(events.length) : `More than ${words.number(MOST)}`;
-      setText(text, events.length === 1 && more.hidden
-        ? '1 sound like ones you marked “Not a cat” was not announced this week.'
-        : `${many} sounds like ones you marked “Not a cat” were not announced this week.`);
+      again.hidden = labels().length === 0;
+      const [are, low] = events.length === 1 && more.hidden ? ['was', 'sound'] : ['were', 'sounds'];
+      const isLike = events.every((event) => event.like_false_alarms.length > 0);
+      setText(text, `${many} ${low}${isLike ? ' like ones you marked “Not a cat”' : ''} ${are} not announced this week.`);
       replace(list, events);
     } catch {
       // The list of today's events shows the error.

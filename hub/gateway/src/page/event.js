@@ -75,7 +75,8 @@ export function show(main, { id }) {
       el('p', { class: 'faint for-owner' }, event.label
         ? `You labelled this event ${words.atMoment(event.labelled_at)}. Press the label again to remove it.`
         : 'Your label replaces the hub’s guess, and the hub learns from it.'),
-      isAside(event) && el('p', { class: 'faint' }, 'Not announced: it sounds like ones that you marked “Not a cat”. ',
+      isAside(event) && el('p', { class: 'faint' }, 'Not announced: ', event.like_false_alarms.length > 0
+        ? 'it sounds like ones that you marked “Not a cat”. ' : `its score is below ${event.below_min_score}, the min_score of its node.`,
         event.like_false_alarms.slice(0, 5).map((like) => [el('a', { href: `#/events/${like}` }, `Event ${like}`), ' '])),
       el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
       others, failed,

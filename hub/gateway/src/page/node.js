@@ -22,6 +22,7 @@ export function card(url) {
   const score = meter('Cat', 'hearing');
   const facts = el('p', { class: 'faint facts' });
   const details = el('dl', { class: 'details' });
+  const scores = el('div');
   const live = listening(url);
   const asked = analysis();
   const element = el('article', { class: 'node card', 'data-node': url },
@@ -32,7 +33,12 @@ export function card(url) {
     facts,
     el('div', { class: 'actions' }, el('span', { class: 'for-listener' }, live.element), el('span', { class: 'for-owner' }, asked.button)),
     asked.element,
-    el('details', {}, el('summary', {}, 'Details'), details));
+    el('details', { ontoggle: tryScore }, el('summary', {}, 'Details'), details, scores));
+
+  // Loaded when the details are opened for the first time.
+  function tryScore() {
+    if (!scores.firstChild) import('./preview.js').then(({ preview }) => scores.replaceChildren(preview(url, node?.min_score)), () => {});
+  }
 
   let node = null;
   let listened = null;
@@ -69,7 +75,7 @@ export function card(url) {
 
   async function askLastCat() {
     try {
-      lastCat = (await get('api/v1/events', { node: url, limit: 1 })).events[0] ?? null;
+      lastCat = (await get('api/v1/events', { node: url, limit: 1, announced: true })).events[0] ?? null;
       tick();
     } catch {
       // If the store fails, the list of today's events shows the error.

@@ -5,7 +5,7 @@ import { get } from './api.js';
 import { el, problem, say, setText } from './dom.js';
 import { card } from './node.js';
 import { undelivered } from './notices.js';
-import { drop, isAside, put, replace } from './row.js';
+import { drop, isAside, put, replace, wasAside } from './row.js';
 import { waiting } from './waiting.js';
 
 // How often the state of the nodes is read.
@@ -169,7 +169,7 @@ export function show(main) {
         recount();
       } else if (kind === 'labelled') {
         if (list.querySelector(`[data-id="${Number(data.id)}"]`)) put(list, data);
-        else if (data.like_false_alarms.length) {
+        else if (wasAside(data)) {
           read();
           notAnnounced.look();
         }

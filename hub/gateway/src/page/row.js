@@ -27,8 +27,9 @@ export function row(event) {
     event.clip ? playButton(event, `${cat}, ${at}`) : el('span', { class: 'play' }));
 }
 
-// Whether nobody was notified of an event because it sounds like ones labelled "Not a cat".
-export const isAside = (event) => event.like_false_alarms?.length > 0 && !event.label;
+// Whether nobody was notified of an event because it sounds like ones labelled "Not a cat", or scored too low.
+export const isAside = (event) => wasAside(event) && !event.label;
+export const wasAside = (event) => event.like_false_alarms?.length > 0 || event.below_min_score != null;
 
 // What an event counts as, in the colour of that context. A label of the owner has a check mark.
 export function tag(event) {
