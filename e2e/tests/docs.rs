@@ -250,6 +250,7 @@ fn settings_of_the_page_are_those_of_the_example_files_and_their_defaults_are_ac
         let required = |section: &str| match section {
             "[[owners]]" => "name = \"Anna\"\nchannels = [{ type = \"log\" }]\n",
             "[mqtt]" => "url = \"mqtt://localhost\"\n",
+            "[[node]]" => "url = \"http://localhost\"\n",
             _ => "",
         };
         let mut defaults = String::new();
@@ -265,7 +266,9 @@ fn settings_of_the_page_are_those_of_the_example_files_and_their_defaults_are_ac
             for row in rows {
                 let key = code(&row[0]).unwrap();
                 assert!(keys.insert((section.clone(), key.to_owned())), "{section} {key} is there twice");
-                if let Some(default) = code(&row[2]).filter(|_| !is_channel) {
+                // A key that may be given as tables is given as those.
+                let has_tables = settings.contains_key(&format!("[[{key}]]"));
+                if let Some(default) = code(&row[2]).filter(|_| !is_channel && !has_tables) {
                     defaults += &format!("{key} = {default}\n");
                 }
             }
@@ -307,7 +310,9 @@ fn collect(table: &Value, file: &str, path: &str, brackets: &str, found: &mut BT
         let mut below = BTreeSet::new();
         collect(property, file, &inner, "[", &mut below);
         collect(&property["items"], file, &inner, "[[", &mut below);
-        if below.is_empty() {
+        // The items of a list may be texts as well as tables.
+        let has_texts = property["items"]["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
+        if below.is_empty() || has_texts {
             found.insert((section.clone(), name.clone()));
         }
         found.extend(below);

@@ -655,6 +655,44 @@ mod tests {
     }
 
     #[test]
+    fn nodes_of_the_file_are_texts_or_tables_and_are_shown_as_they_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("hub.toml");
+        let read = |text: &str| {
+            std::fs::write(&file, format!("data_dir = \"/d\"\n{text}")).unwrap();
+            config(&["--config", file.to_str().unwrap()])
+        };
+        for text in [
+            "node = [\"Tom=http://a:1\", { url = \"http://b:1\", min_score = 0.8 }]\n",
+            "[[node]]\nurl = \"http://a:1\"\ncat = \"Tom\"\n[[node]]\nurl = \"http://b:1\"\nmin_score = 0.8\n",
+        ] {
+            let nodes = read(text).unwrap().node;
+            let [a, b] = &nodes[..] else { panic!("{nodes:?}") };
+            assert_eq!(
+                (a.cat.as_deref(), a.min_score, b.cat.as_deref(), b.min_score),
+                (Some("Tom"), None, None, Some(0.8))
+            );
+            let shown = serve(&["--config", file.to_str().unwrap()]).load_with(&Variables::default()).unwrap();
+            let shown = shown.to_toml(&[]).unwrap();
+            assert!(shown.contains("min_score = 0.8 ") && shown.contains("hub.toml"), "{shown}");
+            std::fs::write(&file, shown).unwrap();
+            assert_eq!(config(&["--config", file.to_str().unwrap()]).unwrap().node, nodes);
+        }
+        assert_eq!(read("node = [\"Tom=http://a:1\"]\n").unwrap().min_scores(), [].into());
+        for (table, words) in [
+            ("url = \"http://b:1\"\nmin_score = 1.5", "node.1.min_score: 1.5 is not between 0 and 1"),
+            ("url = \"http://b:1\"\nmin_score = nan", "node.1.min_score: nan is not between 0 and 1"),
+            ("url = \"http://b:1\"\nmin_scor = 0.8", "node.1.min_scor: unknown key; did you mean \"min_score\"?"),
+            ("url = \"http://b:1\"\nmin_score = \"high\"", "node.1.min_score: must be a number"),
+            ("min_score = 0.8", "node.1: the key \"url\" is missing"),
+            ("url = \"b\"\nmin_score = 0.8", "\"b\""),
+        ] {
+            let error = read(&format!("[[node]]\n{table}\n")).unwrap_err().to_string();
+            assert!(error.contains("hub.toml") && error.contains(words), "{table}: {error}");
+        }
+    }
+
+    #[test]
     fn other_addresses_need_insecure() {
         let args = ["--dog", "0.0.0.0:5000", "--data-dir", "/d"];
         assert!(config(&args).is_err());

@@ -1,6 +1,6 @@
 //! The settings of a hub.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -71,6 +71,7 @@ pub struct HubSettings {
     /// A cat-node and the cat it hears; may be given several times. Without NAME= the node is asked for its cat. Names
     /// that no node claims go to the first node (without: a node at port 50056 of this machine, if one answers)
     #[arg(long, value_name = "NAME=URL")]
+    #[serde(serialize_with = "hub_nodes::address::serialize")]
     pub node: Vec<NodeConfig>,
 
     /// Look for more cat-nodes on the local network, by mDNS. They wait until `hub nodes admit` or the page admits
@@ -160,7 +161,7 @@ pub struct HubSettings {
 
 /// The node of a hub without configured nodes, on its own machine.
 pub fn default_node() -> NodeConfig {
-    NodeConfig { cat: None, url: HttpUrl::localhost(port::NODE) }
+    NodeConfig { cat: None, url: HttpUrl::localhost(port::NODE), min_score: None }
 }
 
 impl Default for HubSettings {
@@ -306,6 +307,11 @@ impl HubSettings {
         let (folder, _) = default_data_dir(variables).filter(|(_, variable)| *variable == STATE)?;
         let is_same = folder.canonicalize().ok() == given.canonicalize().ok();
         (!is_same && folder.join(DATABASE_FILE).exists()).then_some(folder)
+    }
+
+    /// `min_score` by the URL of the node, as the node shows it.
+    pub(crate) fn min_scores(&self) -> HashMap<String, f32> {
+        self.node.iter().filter_map(|node| Some((node.url.to_string(), node.min_score?))).collect()
     }
 
     fn check_nodes(&self) -> Result<(), ConfigError> {

@@ -1,21 +1,58 @@
 //! Addresses of cat-nodes, as the config writes them.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use daemon::config::mask_url;
 use daemon::url::HttpUrl;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A cat-node of the config: `NAME=URL`, or `URL` alone for a node that knows the name of its cat.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String")]
+/// A cat-node of the config: `NAME=URL`, or `URL` alone for a node that knows the name of its cat, or the table
+/// `[[node]]`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeConfig {
     /// The cat that it hears. `None`: the hub asks the node.
     pub cat: Option<String>,
     /// Its address.
     pub url: HttpUrl,
+    /// Its events with a lower score, 0 to 1, are stored, but notify nobody and are not counted. `None`: all count.
+    pub min_score: Option<f32>,
+}
+
+/// `[[node]]`: a node as a table.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NodeTable {
+    /// Address of the node.
+    url: HttpUrl,
+    /// The cat that it hears. Without it, the hub asks the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    cat: Option<String>,
+    /// Events of the node with a lower score, 0 to 1, are stored, but notify nobody and are not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
+    min_score: Option<f32>,
+}
+
+/// Writes the nodes of a config as texts, or all of them as tables if one needs a table. A list of both could not be
+/// written as `[[node]]`.
+///
+/// # Errors
+/// Those of `serializer`.
+pub fn serialize<S: Serializer>(nodes: &[NodeConfig], serializer: S) -> Result<S::Ok, S::Error> {
+    if nodes.iter().all(|node| node.min_score.is_none()) {
+        return serializer.collect_seq(nodes);
+    }
+    serializer.collect_seq(nodes.iter().cloned().map(|NodeConfig { cat, url, min_score }| NodeTable {
+        url,
+        cat,
+        min_score,
+    }))
 }
 
 impl FromStr for NodeConfig {
@@ -30,7 +67,7 @@ impl FromStr for NodeConfig {
         if cat == Some("") {
             return Err(format!("{:?} has no name before the '='; write NAME=URL", mask_url(text)));
         }
-        Ok(Self { cat: cat.map(Into::into), url: url.parse()? })
+        Ok(Self { cat: cat.map(Into::into), url: url.parse()?, min_score: None })
     }
 }
 
@@ -43,11 +80,44 @@ impl Serialize for NodeConfig {
     }
 }
 
-impl TryFrom<String> for NodeConfig {
-    type Error = String;
+impl<'de> Deserialize<'de> for NodeConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+        impl<'de> Visitor<'de> for Reader {
+            type Value = NodeConfig;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("\"URL\", \"NAME=URL\" or a table with the key url")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<NodeConfig, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<NodeConfig, A::Error> {
+                let NodeTable { url, cat, min_score } = NodeTable::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(NodeConfig { cat, url, min_score })
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+impl JsonSchema for NodeConfig {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "NodeConfig".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = NodeTable::json_schema(generator);
+        schema.insert("type".into(), ["object", "string"].as_slice().into());
+        schema
     }
 }
 

@@ -204,6 +204,7 @@ async fn open_store(config: &HubSettings, data_dir: &Path) -> Result<Store, Stor
     let opened = tokio::task::spawn_blocking(open).await;
     let store = opened.unwrap_or_else(|crash| Err(StoreError::Cut(crash.to_string())))?;
     store.set_aside_false_alarms(config.listen.reject_like_false_alarms);
+    store.set_min_scores(config.min_scores());
     Ok(store)
 }
 

@@ -63,7 +63,7 @@ fn configured(url: &str) -> Nodes {
 
 /// A registry with this node, where others wait to be admitted.
 fn asking(url: &str) -> Nodes {
-    Nodes::new(&[NodeConfig { cat: None, url: url.parse().unwrap() }]).unwrap()
+    Nodes::new(&[NodeConfig { cat: None, url: url.parse().unwrap(), min_score: None }]).unwrap()
 }
 
 /// Nothing listens there.

@@ -7,8 +7,10 @@ use crate::node::{DESCRIPTION_HOLDS, Description};
 use crate::testing::FakeNode;
 
 fn nodes(configs: &[(Option<&str>, &str)]) -> Nodes {
-    let configs: Vec<_> =
-        configs.iter().map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: url.parse().unwrap() }).collect();
+    let configs: Vec<_> = configs
+        .iter()
+        .map(|(cat, url)| NodeConfig { cat: cat.map(Into::into), url: url.parse().unwrap(), min_score: None })
+        .collect();
     Nodes::new(&configs).unwrap()
 }
 
@@ -71,7 +73,8 @@ async fn nodes_are_added_at_the_end_and_up_to_the_limit() {
 }
 
 fn default_at(address: std::net::SocketAddr) -> Nodes {
-    Nodes::with_default(&NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap() }).unwrap()
+    Nodes::with_default(&NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap(), min_score: None })
+        .unwrap()
 }
 
 #[tokio::test]
