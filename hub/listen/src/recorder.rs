@@ -286,10 +286,7 @@ impl Recorder {
                 linked.push(Box::new(event));
             }
         }
-        // Watchers have passed over what was below the `min_score` of other nodes: to them, the sound is new.
-        let is_low = |event: &Box<Event>| event.is_set_aside() && event.below_min_score.is_some();
-        let is_new = is_shown && !stored.is_set_aside() && !linked.is_empty() && linked.iter().all(is_low);
-        if is_new {
+        if is_shown && is_new_to_watchers(&stored, linked.iter().map(|event| &**event)) {
             linked.into_iter().for_each(|event| self.live.tell(News::Linked(event)));
             self.live.tell(News::Event(stored));
             return;
@@ -362,5 +359,35 @@ impl Recorder {
         if let Err(error) = tidied.await {
             warn!(%error, "cannot delete old clips and events");
         }
+    }
+}
+
+/// Whether watchers passed over the sound of `stored` so far: each other event of it scored below the `min_score` of
+/// its node. `others` are those events.
+fn is_new_to_watchers<'a>(stored: &Event, others: impl IntoIterator<Item = &'a Event>) -> bool {
+    let mut others = others.into_iter().peekable();
+    let is_low = |event: &Event| event.is_set_aside() && event.below_min_score.is_some();
+    !stored.is_set_aside() && others.peek().is_some() && others.all(is_low)
+}
+
+#[cfg(test)]
+mod tests {
+    use hub_store::Access;
+    use hub_store::testing::{event, put_with};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn sound_that_scored_too_low_elsewhere_is_new_to_watchers() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Access::Keeper).unwrap();
+        store.set_min_scores([("kitchen".to_owned(), 0.95)].into());
+        let low = put_with(&store, event("kitchen", 16_000), Err(NoClip::Disabled)).await;
+        let [hall, attic] = ["hall", "attic"].map(|node| put_with(&store, event(node, 16_000), Err(NoClip::Disabled)));
+        let (hall, attic) = (hall.await, attic.await);
+        assert!(is_new_to_watchers(&hall, [&low]));
+        assert!(!is_new_to_watchers(&low, [&low]), "it is set aside itself");
+        assert!(!is_new_to_watchers(&hall, [&low, &attic]), "they know the attic's");
+        assert!(!is_new_to_watchers(&hall, []), "the other event could not be read");
     }
 }
