@@ -8,9 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use daemon::config::{ConfigError, Derived, Selection, Settings, Variables, as_text, mask_url};
+use daemon::config::{ConfigError, Derived, Secret, Selection, Settings, Variables, as_text, mask_url};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
+use daemon::pairing::PairingSecret;
 use daemon::systemd;
 use daemon::url::HttpUrl;
 use recordings::Channel;
@@ -124,6 +125,11 @@ pub struct NodeSettings {
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
+    /// A secret that the hub has in its config too: both pair by it without a code, until the node is paired. 16 to 128
+    /// characters
+    #[arg(skip)]
+    pub pairing_secret: Option<Secret>,
+
     /// Announce this node by mDNS (_cat-node._tcp), so that hubs find it; only when it listens beyond loopback
     #[arg(long)]
     pub announce: bool,
@@ -161,6 +167,7 @@ impl Default for NodeSettings {
             spill_dir: None,
             spill_bytes: DEFAULT_SPILL_BYTES,
             state_dir: None,
+            pairing_secret: None,
             announce: true,
             insecure: false,
             listen_live: true,
@@ -175,6 +182,9 @@ impl Settings for NodeSettings {
     const OLD_PREFIX: &'static str = "CAT_NODE_";
 
     fn check(&self, _: &Variables) -> Result<(), ConfigError> {
+        if let Some(secret) = &self.pairing_secret {
+            PairingSecret::new(secret).map_err(|why| ConfigError::value("pairing_secret", why))?;
+        }
         check_source(&self.source)
     }
 
@@ -386,7 +396,7 @@ mod tests {
         for key in keys::<NodeSettings>()
             .iter()
             .map(Key::dotted)
-            .filter(|key| !["spill_dir", "state_dir"].contains(&key.as_str()))
+            .filter(|key| !["pairing_secret", "spill_dir", "state_dir"].contains(&key.as_str()))
         {
             assert!(example.contains_key(&key), "{key} is missing");
         }
@@ -452,6 +462,19 @@ mod tests {
         }
         let error = resolve_file("source = \"synthetic\"\ntape_bytes = 5", &[]).unwrap_err().to_string();
         assert!(error.contains(".toml: line 2: tape_bytes: 5 is not between 32000 and "), "{error}");
+    }
+
+    #[test]
+    fn pairing_secret_has_a_length_and_no_error_shows_it() {
+        let secret = |text: &str| resolve_file(&format!("source = \"synthetic\"\npairing_secret = {text}"), &[]);
+        assert!(secret("\"sixteen letters!\"").unwrap().pairing_secret.is_some());
+        for bad in ["\"fifteen letters\"", "7654321"] {
+            let error = secret(bad).unwrap_err().to_string();
+            assert!(
+                error.contains("pairing_secret") && !error.contains("fifteen") && !error.contains("765"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

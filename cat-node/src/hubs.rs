@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use daemon::cause::cause;
@@ -77,6 +78,8 @@ pub struct Hubs {
     /// Whoever changes the list holds this, so that readers do not wait for the disk.
     turn: Mutex<()>,
     keyring: Keyring,
+    /// The file is there, as it is from the first pairing on.
+    was_ever_paired: AtomicBool,
 }
 
 impl Hubs {
@@ -87,9 +90,15 @@ impl Hubs {
     pub fn open(folder: &Path) -> Result<Self, HubsError> {
         let path = folder.join(FILE);
         let hubs = read(&path)?;
+        let was_ever_paired = AtomicBool::new(path.exists());
         let keyring = Keyring::default();
         keyring.set(keys(&hubs));
-        Ok(Self { path, hubs: Mutex::new(hubs), turn: Mutex::default(), keyring })
+        Ok(Self { path, hubs: Mutex::new(hubs), turn: Mutex::default(), keyring, was_ever_paired })
+    }
+
+    /// Whether the node is paired or was paired, also if all its hubs were forgotten.
+    pub fn was_ever_paired(&self) -> bool {
+        self.was_ever_paired.load(Ordering::Relaxed)
     }
 
     /// The ring of their keys, which follows the list.
@@ -170,6 +179,7 @@ impl Hubs {
         let text = serde_json::to_vec_pretty(&changed).map_err(|error| self.failed(error.into()))?;
         private::replace(&self.path, &text, true).map_err(|error| self.failed(error))?;
         self.keyring.set(keys(&changed));
+        self.was_ever_paired.store(true, Ordering::Relaxed);
         *self.lock() = changed;
         Ok(done)
     }

@@ -17,6 +17,7 @@ use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
 use daemon::identity::{Identity, Machine, NodeId};
+use daemon::pairing::warn_of_readable_secret;
 use daemon::terminal::escape;
 use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use qrcode::render::unicode::Dense1x2;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     match cli.command() {
-        Command::Serve(flags) => serve(flags.settings_to_start()),
+        Command::Serve(flags) => serve(flags.settings_to_start(), flags.file_that_sets("pairing_secret").as_deref()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
         Command::Listen(args) => show(&args),
@@ -46,8 +47,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Result<NodeSettings, ConfigError>) -> ExitCode {
+/// `secret_file`: the config file, if the pairing secret comes from it.
+fn serve(config: Result<NodeSettings, ConfigError>, secret_file: Option<&Path>) -> ExitCode {
     with_config(config, async |config| {
+        warn_of_readable_secret(secret_file);
         let stop = shutdown::on_signal()?;
         let addresses = config.addresses();
         if config.insecure {

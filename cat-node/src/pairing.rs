@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemon::identity::{Fingerprint, Key};
 use daemon::opening::PeerKey;
-use daemon::pairing::{Code, Ends, Offers, Refusal};
+use daemon::pairing::{Code, Ends, Offers, PairingSecret, Refusal, StandingOffer};
 use daemon::quiet::Quiet;
 use proto::pairing_server::Pairing as PairingRpc;
 use proto::{
@@ -36,14 +36,40 @@ struct Shared {
     cat: String,
     hubs: Hubs,
     offers: Offers,
+    /// What hubs with the same secret in their configs pair by, until the node has been paired.
+    standing: Option<StandingOffer>,
     quiet: Mutex<Quiet>,
 }
 
 impl Pairing {
-    /// The pairing of the node with this key, which hears this cat.
-    pub fn new(key: &Key, cat: String, hubs: Hubs) -> Self {
-        let (node, offers) = (key.public().fingerprint(), Offers::default());
-        Self { shared: Arc::new(Shared { node, cat, hubs, offers, quiet: Mutex::new(Quiet::new(LOG_PERIOD)) }) }
+    /// The pairing of the node with this key, which hears this cat. `secret`: a hub that has the same one in its config
+    /// needs no code, until the node has been paired.
+    pub fn new(key: &Key, cat: String, hubs: Hubs, secret: Option<PairingSecret>) -> Self {
+        match &secret {
+            Some(_) if hubs.was_ever_paired() => info!("pairing_secret is ignored, because the node has been paired"),
+            Some(_) => info!("the node pairs with a hub that has the same pairing_secret"),
+            None => {}
+        }
+        let (node, offers, standing) = (key.public().fingerprint(), Offers::default(), secret.map(StandingOffer::new));
+        let quiet = Mutex::new(Quiet::new(LOG_PERIOD));
+        Self { shared: Arc::new(Shared { node, cat, hubs, offers, standing, quiet }) }
+    }
+
+    /// The secret, if this hub may pair by it: the node has never been paired, or this hub has just been paired by the
+    /// secret and did not hear of it. So a hub that a person forgets does not come back.
+    fn secret_for(&self, hub: Fingerprint) -> Result<&StandingOffer, Refusal> {
+        let secret = self.shared.standing.as_ref().ok_or(Refusal::NoSecret)?;
+        let is_wanted =
+            !self.hubs().was_ever_paired() || secret.has_just_paired(hub) && self.hubs().keyring().trusts(hub);
+        if is_wanted { Ok(secret) } else { Err(Refusal::NoSecret) }
+    }
+
+    /// Checks the proof of a hub, by whichever way it began.
+    fn confirm_proof(&self, hub: Fingerprint, proof: &[u8]) -> Result<(), Refusal> {
+        match self.secret_for(hub).and_then(|secret| secret.confirm(hub, proof)) {
+            Err(Refusal::NoSecret | Refusal::NotBegun) => self.shared.offers.confirm(hub, proof),
+            done => done,
+        }
     }
 
     /// The hubs that the node is paired with.
@@ -68,7 +94,9 @@ fn key_of<T>(request: &Request<T>) -> Result<Fingerprint, Status> {
 fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>, quiet: &Mutex<Quiet>) -> Status {
     let peer = peer.map(tracing::field::display);
     match refusal {
-        Refusal::NoCode | Refusal::NotBegun => debug!(%hub, peer, reason = %refusal, "pairing refused"),
+        Refusal::NoCode | Refusal::NoSecret | Refusal::NotBegun => {
+            debug!(%hub, peer, reason = %refusal, "pairing refused");
+        }
         _ => {
             if let Some(suppressed_lines) = quiet.lock().unwrap_or_else(PoisonError::into_inner).allow() {
                 warn!(%hub, peer, reason = %refusal, suppressed_lines, "pairing refused");
@@ -77,9 +105,14 @@ fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>, quiet: 
     }
     let message = refusal.to_string();
     match refusal {
-        Refusal::NoCode | Refusal::TriedTooOften | Refusal::NotBegun => Status::failed_precondition(message),
+        Refusal::NoCode
+        | Refusal::NoSecret
+        | Refusal::TriedTooOften
+        | Refusal::SecretTriedTooOften
+        | Refusal::AlreadyPaired
+        | Refusal::NotBegun => Status::failed_precondition(message),
         Refusal::BadMessage => Status::invalid_argument(message),
-        Refusal::WrongProof => Status::permission_denied(message),
+        Refusal::WrongProof | Refusal::WrongSecret => Status::permission_denied(message),
     }
 }
 
@@ -92,7 +125,13 @@ impl PairingRpc for Pairing {
             return Err(Status::resource_exhausted(HubsError::Full.to_string()));
         }
         let ends = Ends { hub, node: self.shared.node };
-        let begun = self.shared.offers.begin(ends, peer.map(|peer| peer.ip()), &request.get_ref().exchange);
+        let (from, PairingBeginRequest { exchange, by_secret }) = (peer.map(|peer| peer.ip()), request.get_ref());
+        let begun = if *by_secret {
+            self.secret_for(hub).and_then(|secret| secret.begin(ends, from, exchange))
+        } else {
+            self.shared.standing.iter().for_each(|secret| secret.abandon(hub));
+            self.shared.offers.begin(ends, from, exchange)
+        };
         let (exchange, proof) = begun.map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         Ok(Response::new(PairingBeginResponse { exchange, proof }))
     }
@@ -107,7 +146,7 @@ impl PairingRpc for Pairing {
     ) -> Result<Response<PairingConfirmResponse>, Status> {
         let (hub, peer) = (key_of(&request)?, request.remote_addr());
         let PairingConfirmRequest { proof, hub_name, owner_port } = request.into_inner();
-        self.shared.offers.confirm(hub, &proof).map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
+        self.confirm_proof(hub, &proof).map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         let port = u16::try_from(owner_port).ok().filter(|port| *port != 0);
         let owner = peer.zip(port).map(|(peer, port)| SocketAddr::new(peer.ip().to_canonical(), port));
         let paired = PairedHub { key: hub.to_string(), name: hub_name, owner };

@@ -10,6 +10,7 @@ use daemon::config::Variables;
 use daemon::control::Socket;
 use daemon::grpc::{self, Services};
 use daemon::identity::{Identity, Key, Machine, Origin};
+use daemon::pairing::PairingSecret;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
 use daemon::tls::{Keyring, Policy, Rights, TlsError, TlsServer};
@@ -91,8 +92,12 @@ pub async fn run(config: NodeSettings, listeners: Vec<TcpListener>, stop: Cancel
     let boot_id = format!("{:016x}", tape.boot_id());
     info!(?addresses, cat = config.cat, %source, boot_id, "cat-node starts");
 
+    let secret = config.pairing_secret.as_ref().and_then(|secret| PairingSecret::new(secret).ok());
     let pairing =
-        key.as_deref().zip(state_folder.as_deref()).and_then(|(key, folder)| pairing(key, folder, &config.cat));
+        key.as_deref().zip(state_folder.as_deref()).and_then(|(key, folder)| pairing(key, folder, &config.cat, secret));
+    if config.pairing_secret.is_some() && pairing.is_none() {
+        warn!("pairing_secret is ignored, because the node has no state folder for its key and its hubs");
+    }
     let owner = match key.clone().zip(pairing.clone()) {
         Some((key, pairing)) => owner.with_paired(key, pairing),
         None => owner,
@@ -177,9 +182,9 @@ fn opening(
 
 /// The hubs of the node, and its pairing. `None`: their list cannot be used, which is logged. The node then records and
 /// serves this machine.
-fn pairing(key: &Key, folder: &Path, cat: &str) -> Option<Pairing> {
+fn pairing(key: &Key, folder: &Path, cat: &str, secret: Option<PairingSecret>) -> Option<Pairing> {
     match Hubs::open(folder) {
-        Ok(hubs) => Some(Pairing::new(key, cat.to_owned(), hubs)),
+        Ok(hubs) => Some(Pairing::new(key, cat.to_owned(), hubs, secret)),
         Err(error) => {
             error!(%error, "paired hubs are turned away");
             None

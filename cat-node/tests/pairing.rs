@@ -13,9 +13,10 @@ use cat_node::control::{self, Answer, Command};
 use cat_node::hubs::PairedHub;
 use cat_node::run::run;
 use cat_node::source::SourceSpec;
+use daemon::config::Secret;
 use daemon::identity::{Fingerprint, Identity, Key};
 use daemon::opening::Opening;
-use daemon::pairing::{BadExchange, Code, Ends, HubExchange, TRIES};
+use daemon::pairing::{BadExchange, Code, Ends, HubExchange, PairingSecret, TRIES};
 use daemon::shutdown::CancellationToken;
 use daemon::tls::{Policy, TlsClient, TlsServer};
 use hyper_util::rt::TokioIo;
@@ -123,10 +124,20 @@ enum Failure {
 
 /// Pairs as a hub with this key, which sees `seen` at the other end.
 async fn pair(address: SocketAddr, hub: &Arc<Key>, seen: Fingerprint, code: &Code) -> Result<(), Failure> {
+    pair_by(address, hub, HubExchange::begin(code, Ends { hub: fingerprint(hub), node: seen }), false).await
+}
+
+/// Pairs as a hub that has this secret in its config.
+async fn pair_by_secret(node: &Node, hub: &Arc<Key>, secret: &str) -> Result<(), Failure> {
+    let secret = PairingSecret::new(&Secret::new(secret)).unwrap();
+    let ends = Ends { hub: fingerprint(hub), node: node.key() };
+    pair_by(node.address, hub, HubExchange::begin_with_secret(&secret, ends), true).await
+}
+
+async fn pair_by(address: SocketAddr, hub: &Arc<Key>, exchange: HubExchange, by_secret: bool) -> Result<(), Failure> {
     let channel = channel(address, TlsClient::to_anybody(Arc::clone(hub)).unwrap()).await;
     let mut client = PairingClient::new(channel);
-    let exchange = HubExchange::begin(code, Ends { hub: fingerprint(hub), node: seen });
-    let begin = PairingBeginRequest { exchange: exchange.message().to_vec() };
+    let begin = PairingBeginRequest { exchange: exchange.message().to_vec(), by_secret };
     let begun = client.begin(begin).await.map_err(Failure::Node)?.into_inner();
     let proof = exchange.finish(&begun.exchange, &begun.proof).map_err(Failure::Proof)?;
     let confirm = PairingConfirmRequest { proof, hub_name: "home".into(), owner_port: 50_051 };
@@ -186,6 +197,55 @@ async fn paired_hub_listens_until_the_node_forgets_it() {
     let code = node.code().await;
     pair(node.address, &hub, node.key(), &code).await.unwrap();
     assert_eq!(describe(&node, &hub).await.unwrap(), "Tom");
+}
+
+#[tokio::test]
+async fn node_pairs_by_its_secret_once_and_by_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = [key(), key()];
+    let (secret, other) = ("a secret in both configs", "a secret in one config");
+    let with_secret = |settings: &mut NodeSettings| settings.pairing_secret = Some(Secret::new(secret));
+    let node = Node::start_with(folder.path(), with_secret).await;
+    let wrong = pair_by_secret(&node, &first, other).await;
+    assert!(matches!(wrong, Err(Failure::Proof(_))), "{wrong:?}");
+    assert_eq!(node.hubs().await, []);
+    // An open code changes nothing: the hub says which of both it means.
+    node.code().await;
+    pair_by_secret(&node, &first, secret).await.unwrap();
+    assert_eq!(describe(&node, &first).await.unwrap(), "Tom");
+    // It did not get the answer.
+    pair_by_secret(&node, &first, secret).await.unwrap();
+    assert_eq!(node.hubs().await.len(), 1);
+
+    let refused = |tried: Result<(), Failure>| {
+        assert!(
+            matches!(&tried, Err(Failure::Node(status)) if status.code() == Grpc::FailedPrecondition
+                && status.message().contains("takes no pairing secret")),
+            "{tried:?}"
+        );
+    };
+    refused(pair_by_secret(&node, &second, secret).await);
+    // A hub that a person has forgotten does not come back, even after a restart.
+    node.command(Command::ForgetHub { name: "home".into() }).await;
+    refused(pair_by_secret(&node, &first, secret).await);
+    drop(node);
+    let node = Node::start_with(folder.path(), with_secret).await;
+    refused(pair_by_secret(&node, &first, secret).await);
+    let code = node.code().await;
+    pair(node.address, &second, node.key(), &code).await.unwrap();
+}
+
+#[tokio::test]
+async fn node_without_a_secret_takes_none_and_guesses_use_no_code_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = key();
+    let node = Node::start(folder.path()).await;
+    let code = node.code().await;
+    for _ in 0..2 * TRIES {
+        let tried = pair_by_secret(&node, &hub, "a secret in one config").await;
+        assert!(matches!(&tried, Err(Failure::Node(status)) if status.code() == Grpc::FailedPrecondition), "{tried:?}");
+    }
+    pair(node.address, &hub, node.key(), &code).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! Pairing: two programs that know nothing of each other learn each other's keys, by a short code that a person carries
-//! from the node to the hub.
+//! from the node to the hub, or by a secret in the configs of both.
 //!
 //! The connection is encrypted, but at first neither side knows whose key it sees. Both prove by SPAKE2 (RFC 9382) that
 //! they know the code. Both keys are part of the proof, so it holds only if no other program is between the two. A
@@ -7,8 +7,15 @@
 
 mod code;
 mod exchange;
+mod hub_secret;
 mod offer;
+mod secret;
+mod standing;
+mod tries;
 
 pub use code::{Code, NotACode};
 pub use exchange::{BadExchange, Ends, HubExchange, MESSAGE_BYTES, PROOF_BYTES};
+pub use hub_secret::{HubSecret, HubTry};
 pub use offer::{CODE_HOLDS, MAX_TRIES, Offers, Refusal, TRIES};
+pub use secret::{PairingSecret, SECRET_CHARACTERS, warn_of_readable_secret};
+pub use standing::StandingOffer;

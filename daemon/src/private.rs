@@ -14,6 +14,9 @@ const FOLDER_MODE: u32 = 0o700;
 /// Bits of the group and of others.
 const OTHERS: u32 = 0o077;
 
+/// The bit that lets users read who are neither the owner nor of the group.
+const ALL: u32 = 0o004;
+
 /// Set on folders that all users share, such as `/tmp`.
 const STICKY: u32 = 0o1000;
 
@@ -47,6 +50,11 @@ pub fn tighten(path: &Path) -> Result<()> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(()),
         other => other,
     }
+}
+
+/// Whether every user of this machine can read a file. A file that cannot be looked at counts as private.
+pub fn is_world_readable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & ALL != 0)
 }
 
 /// Options that create a file which only the user can read.

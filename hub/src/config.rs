@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use daemon::config::{ConfigError, Derived, Settings, Variables};
+use daemon::config::{ConfigError, Derived, Secret, Settings, Variables};
 use daemon::listen::Listen;
 use daemon::logs::LogFormat;
+use daemon::pairing::PairingSecret;
 use daemon::systemd::{self, STATE_VARIABLE as STATE};
 use daemon::url::HttpUrl;
 use hub_base::role::Role;
@@ -77,6 +78,10 @@ pub struct HubSettings {
     /// them; with admit-all, the hub listens to every node that announces itself
     #[arg(long, value_name = "true|false|admit-all")]
     pub discover: Discover,
+
+    /// A secret that nodes have in their configs too: the hub pairs with them without a code. 16 to 128 characters
+    #[arg(skip)]
+    pub pairing_secret: Option<Secret>,
 
     /// Folder of the database and the clips [default: $STATE_DIRECTORY, else ~/.local/share/meowlink]
     #[arg(long, value_name = "DIR")]
@@ -173,6 +178,7 @@ impl Default for HubSettings {
             analysis: Vec::new(),
             node: Vec::new(),
             discover: Discover::On,
+            pairing_secret: None,
             data_dir: None,
             only: Role::ALL.to_vec(),
             owner_url: localhost(port::OWNER),
@@ -211,6 +217,9 @@ impl Settings for HubSettings {
             return Err(ConfigError::value("only", "names no role; leave it out for all of them"));
         }
         self.check_nodes()?;
+        if let Some(secret) = &self.pairing_secret {
+            PairingSecret::new(secret).map_err(|why| ConfigError::value("pairing_secret", why))?;
+        }
         self.listen.check()?;
         self.backup.check()?;
         hub_owner::config::check(&self.owners, &self.notices, self.mqtt.as_ref())?;

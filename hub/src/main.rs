@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use daemon::cause::{cause, without_number};
 use daemon::config::{ConfigCommand, ConfigError, Variables, print_line_error};
+use daemon::pairing::warn_of_readable_secret;
 use daemon::{EXIT_FAILURE, EXIT_USAGE, descriptors, logs, shutdown};
 use hub::cli::{Cli, ClockCommand, Command, ServeArgs, hint};
 use hub::config::HubSettings;
@@ -105,6 +106,7 @@ fn serve(args: &ServeArgs) -> ExitCode {
     config.backup.config_file = args.config_file();
     logs::init(config.log_format);
     Variables::of_process().warn_of_foreign::<HubSettings>();
+    warn_of_readable_secret(args.file_that_sets("pairing_secret").as_deref());
     descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)

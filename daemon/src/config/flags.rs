@@ -93,6 +93,14 @@ impl<S: Settings, P: Selection> Flags<S, P> {
         self.config.clone().or_else(|| Variables::of_process().config_file::<S>())
     }
 
+    /// The config file, if the value of this key comes from it.
+    pub fn file_that_sets(&self, key: &str) -> Option<PathBuf> {
+        match self.load().ok()?.origin(key) {
+            Origin::File { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// Like [`Flags::load`], with these environment variables instead of those of the process.
     ///
     /// # Errors

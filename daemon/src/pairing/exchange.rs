@@ -4,6 +4,7 @@ use ring::hmac;
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 
 use super::code::Code;
+use super::secret::PairingSecret;
 use crate::identity::Fingerprint;
 
 /// Bytes of a message of SPAKE2: the side and a point of the curve.
@@ -44,9 +45,18 @@ impl std::fmt::Debug for HubExchange {
 }
 
 impl HubExchange {
-    /// Begins the hub's side.
+    /// Begins the hub's side with a code that a person has typed.
     pub fn begin(code: &Code, ends: Ends) -> Self {
-        let (password, [hub, node]) = (Password::new(code.symbols()), identities(ends));
+        Self::begin_with(code.symbols(), ends)
+    }
+
+    /// Begins the hub's side with the secret of both configs.
+    pub fn begin_with_secret(secret: &PairingSecret, ends: Ends) -> Self {
+        Self::begin_with(secret.bytes(), ends)
+    }
+
+    fn begin_with(password: &[u8], ends: Ends) -> Self {
+        let (password, [hub, node]) = (Password::new(password), identities(ends));
         let (state, message) = Spake2::<Ed25519Group>::start_a(&password, &hub, &node);
         Self { state, message, ends }
     }
@@ -78,9 +88,9 @@ pub(super) struct NodeExchange {
 }
 
 impl NodeExchange {
-    /// Answers the hub's message.
-    pub(super) fn answer(code: &Code, ends: Ends, hub_message: &[u8]) -> Result<Self, BadExchange> {
-        let (password, [hub, node]) = (Password::new(code.symbols()), identities(ends));
+    /// Answers the hub's message. `password`: the symbols of the code, or the secret.
+    pub(super) fn answer(password: &[u8], ends: Ends, hub_message: &[u8]) -> Result<Self, BadExchange> {
+        let (password, [hub, node]) = (Password::new(password), identities(ends));
         let (state, message) = Spake2::<Ed25519Group>::start_b(&password, &hub, &node);
         let secret = state.finish(hub_message).map_err(|_| BadExchange)?;
         let transcript = Transcript { secret, ends, messages: [hub_message, &message].concat() };
@@ -138,7 +148,7 @@ mod tests {
     fn exchange(hub: (&Code, Ends), node: (&Code, Ends)) -> Result<(), BadExchange> {
         let begun = HubExchange::begin(hub.0, hub.1);
         assert_eq!(begun.message().len(), MESSAGE_BYTES);
-        let answered = NodeExchange::answer(node.0, node.1, begun.message())?;
+        let answered = NodeExchange::answer(node.0.symbols(), node.1, begun.message())?;
         assert_eq!((answered.message.len(), answered.proof.len()), (MESSAGE_BYTES, PROOF_BYTES));
         let proof = begun.finish(&answered.message, &answered.proof)?;
         answered.finish(&proof)
@@ -159,14 +169,14 @@ mod tests {
     fn proof_of_one_side_is_not_one_of_the_other_and_no_message_passes_for_one() {
         let (code, seen) = (Code::random(), ends());
         let begun = HubExchange::begin(&code, seen);
-        let answered = NodeExchange::answer(&code, seen, begun.message()).unwrap();
+        let answered = NodeExchange::answer(code.symbols(), seen, begun.message()).unwrap();
         assert_eq!(answered.finish(&answered.proof), Err(BadExchange));
         assert_eq!(answered.finish(&[]), Err(BadExchange));
         // The hub's own message, sent back.
         let own = begun.message().to_vec();
         assert_eq!(begun.finish(&own, &answered.proof), Err(BadExchange));
         for message in [&[][..], &[0x41; 33], &[0x42; 33], &[0xff; 33], &own[..32], &[&own[..], b"x"].concat()] {
-            assert!(NodeExchange::answer(&code, seen, message).is_err(), "{message:?}");
+            assert!(NodeExchange::answer(code.symbols(), seen, message).is_err(), "{message:?}");
         }
     }
 }

@@ -31,6 +31,18 @@ pub enum Refusal {
     /// The code has been tried too often.
     #[error("the pairing code was tried too often; run `cat-node pair` on the node for a new one")]
     TriedTooOften,
+    /// The secret has been tried too often.
+    #[error("the pairing secret was tried too often; it can be tried again in ten minutes")]
+    SecretTriedTooOften,
+    /// The node pairs by no secret.
+    #[error(
+        "the node takes no pairing secret: its config has none, or the node was paired before; run `cat-node pair` on \
+         the node for a code"
+    )]
+    NoSecret,
+    /// The hub knows the node's key already.
+    #[error("the hub is paired with this node already, or is pairing with it, under another name")]
+    AlreadyPaired,
     /// The message is not one of SPAKE2.
     #[error("the message is not one of a pairing")]
     BadMessage,
@@ -40,6 +52,9 @@ pub enum Refusal {
     /// The proof is wrong.
     #[error("the pairing code is wrong, or another program is between the hub and the node")]
     WrongProof,
+    /// The proof is wrong, in an exchange by the secret.
+    #[error("pairing_secret differs in the configs of the hub and the node, or another program is between the two")]
+    WrongSecret,
 }
 
 /// The code that is open, if there is one.
@@ -90,7 +105,7 @@ impl Offers {
         if from_there >= TRIES || offer.tries.len() >= MAX_TRIES {
             return Err(Refusal::TriedTooOften);
         }
-        let exchange = NodeExchange::answer(&offer.code, ends, message).map_err(|_| Refusal::BadMessage)?;
+        let exchange = NodeExchange::answer(offer.code.symbols(), ends, message).map_err(|_| Refusal::BadMessage)?;
         offer.tries.push(from);
         let answer = (exchange.message.clone(), exchange.proof.clone());
         offer.begun.retain(|(hub, _)| *hub != ends.hub);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use daemon::cause::{cause, without_number};
 use daemon::identity::{Fingerprint, Key, NodeId};
-use daemon::pairing::{Code, Ends, HubExchange};
+use daemon::pairing::{Code, Ends, HubExchange, HubSecret, Refusal};
 use daemon::tls::{TlsClient, TlsStream, server_key};
 use daemon::url::HttpUrl;
 use http::Uri;
@@ -50,6 +50,15 @@ pub struct HubCard {
     pub owner_port: Option<u16>,
 }
 
+/// What hub and node both know.
+#[derive(Debug)]
+pub enum Known {
+    /// The code that the node shows.
+    Code(Code),
+    /// The secret of both configs.
+    Secret(HubSecret),
+}
+
 /// A node that has just been paired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paired {
@@ -82,11 +91,17 @@ pub fn url_of(host: &str) -> Result<String, Error> {
 ///
 /// # Errors
 /// [`ErrorCode::Unavailable`] if the node cannot be reached, [`ErrorCode::TooSlow`] if it takes longer than `limit`,
-/// [`ErrorCode::Conflict`] if it has no code open or has another code, and if a program is between the two, which looks
-/// the same.
-pub async fn pair(key: &Arc<Key>, place: &Place, code: &Code, card: HubCard, limit: Duration) -> Result<Paired, Error> {
+/// [`ErrorCode::Conflict`] if it has no code open or has another code, if it takes no secret or has another one, and if
+/// a program is between the two, which looks the same.
+pub async fn pair(
+    key: &Arc<Key>,
+    place: &Place,
+    known: &Known,
+    card: HubCard,
+    limit: Duration,
+) -> Result<Paired, Error> {
     let too_slow = || Error::new(ErrorCode::TooSlow(Who::Node), format!("the node at {} is too slow", place.url));
-    tokio::time::timeout(limit, try_pair(key, place, code, card)).await.unwrap_or_else(|_| Err(too_slow()))
+    tokio::time::timeout(limit, try_pair(key, place, known, card)).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// Whether the node says that it shows a code. A node that cannot be asked shows none.
@@ -113,18 +128,35 @@ pub(crate) async fn closed_node(address: SocketAddr) -> Option<NodeId> {
     tokio::time::timeout(STATE_DEADLINE, asked).await.ok().flatten()
 }
 
-async fn try_pair(key: &Arc<Key>, place: &Place, code: &Code, card: HubCard) -> Result<Paired, Error> {
+async fn try_pair(key: &Arc<Key>, place: &Place, known: &Known, card: HubCard) -> Result<Paired, Error> {
     let url = place.url.as_str();
     let stream = connect(key, place).await.map_err(|error| {
         let message = format!("the node at {url} cannot be reached with TLS: {}", cause(&error));
         Error::new(ErrorCode::Unavailable(Who::Node), message)
     })?;
     let node = server_key(&stream).map_err(|error| failed(url, &cause(&error)))?.fingerprint();
-    let exchange = HubExchange::begin(code, Ends { hub: key.public().fingerprint(), node });
+    let ends = Ends { hub: key.public().fingerprint(), node };
+    let (exchange, mut secret_try) = match known {
+        Known::Code(code) => (HubExchange::begin(code, ends), None),
+        Known::Secret(secret) => {
+            let from = stream.get_ref().0.peer_addr().ok().map(|address| address.ip());
+            let (exchange, secret_try) = secret.begin(ends, from).map_err(|error| failed(url, &error.to_string()))?;
+            (exchange, Some(secret_try))
+        }
+    };
     let mut client = client(url, stream).await.map_err(|error| failed(url, &cause(&error)))?;
-    let begin = PairingBeginRequest { exchange: exchange.message().to_vec() };
+    let begin = PairingBeginRequest { exchange: exchange.message().to_vec(), by_secret: secret_try.is_some() };
     let begun = client.begin(begin).await.map_err(|status| refused(url, &status))?.into_inner();
-    let proof = exchange.finish(&begun.exchange, &begun.proof).map_err(|error| failed(url, &error.to_string()))?;
+    let proof = match (exchange.finish(&begun.exchange, &begun.proof), &mut secret_try) {
+        (Ok(proof), _) => proof,
+        (Err(error), None) => return Err(failed(url, &error.to_string())),
+        (Err(_), Some(secret_try)) => {
+            secret_try.count();
+            // Ends the exchange, so that the log of the node says why too. What it answers does not matter.
+            let _ = client.confirm(PairingConfirmRequest::default()).await;
+            return Err(failed(url, &Refusal::WrongSecret.to_string()));
+        }
+    };
     let confirm =
         PairingConfirmRequest { proof, hub_name: card.name, owner_port: card.owner_port.unwrap_or_default().into() };
     let confirmed = client.confirm(confirm).await.map_err(|status| refused(url, &status))?.into_inner();

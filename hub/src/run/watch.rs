@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::pairing::PairingSecret;
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use daemon::systemd;
@@ -11,8 +12,8 @@ use hub_nodes::discover::discover;
 use hub_store::backup::Backups;
 use hub_store::{Store, StoreError};
 use hub_watch::metrics::Parts;
-use hub_watch::rounds;
 use hub_watch::troubles::Troubles;
+use hub_watch::{rounds, secret};
 use tracing::{info, warn};
 
 use super::analysis::Analysis;
@@ -43,6 +44,11 @@ pub(super) fn start(shared: &Shared, analysis: &Analysis, audio: &Audio, backups
         let (known, stopped) = (nodes.clone(), stop.clone());
         shared.tasks.spawn(async move { known.keep_described(&stopped).await });
         if let Some(admission) = shared.admission.clone() {
+            let known = config.pairing_secret.as_ref().and_then(|secret| PairingSecret::new(secret).ok());
+            // One process pairs: the one that listens.
+            if let Some(known) = known.filter(|_| config.has(Role::Analysis)) {
+                shared.tasks.spawn(secret::pair(admission.clone(), known, stop.clone()));
+            }
             shared.tasks.spawn(admission.follow(stop.clone()));
         }
         if config.discover.is_on() {

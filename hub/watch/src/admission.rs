@@ -13,7 +13,7 @@ use daemon::shutdown::CancellationToken;
 use daemon::tls::{Keyring, TlsClient};
 use hub_base::error::{Code, Error};
 use hub_base::time::now_ns;
-use hub_nodes::pairing::{self, HubCard, Place};
+use hub_nodes::pairing::{self, HubCard, Known, Place};
 use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
 use hub_store::{MAX_ADMITTED, MAX_PAIRED, Moved, PairedNode, Replaced, Replacement, Store, StoreError};
 use tokio::sync::Mutex;
@@ -141,7 +141,9 @@ impl Admission {
     /// code, [`Code::Conflict`] if the node does not know the code, or the hub has no place for it, if
     /// too many nodes show one, or another pairing is under way, and as of the node and the store.
     pub async fn pair(&self, code: &str, host: Option<&str>) -> Result<String, Error> {
-        let code = code.parse().map_err(|error: NotACode| Error::new(Code::BadRequest, error.to_string()))?;
+        let code: PairingCode =
+            code.parse().map_err(|error: NotACode| Error::new(Code::BadRequest, error.to_string()))?;
+        let code = Known::Code(code);
         let place = host.map(|host| self.place_of(host)).transpose()?;
         let own = self.clone();
         // It goes on when the caller goes away: the node may know the hub by then.
@@ -149,8 +151,7 @@ impl Admission {
         pairing.await.unwrap_or_else(|crash| Err(Error::new(Code::Internal, crash.to_string())))
     }
 
-    async fn pair_at(&self, code: &PairingCode, place: Option<Place>) -> Result<String, Error> {
-        let no_key = || conflict("the hub has no key, and its log says why".into());
+    async fn pair_at(&self, code: &Known, place: Option<Place>) -> Result<String, Error> {
         let pairing = self.pairing.as_deref().ok_or_else(no_key)?;
         let busy = |_| conflict("another pairing is under way; try again in ten seconds".into());
         let _one = pairing.turn.try_lock().map_err(busy)?;
@@ -171,7 +172,7 @@ impl Admission {
         Ok(Place { url, addresses })
     }
 
-    async fn pair_with_waiting(&self, pairing: &HubPairing, code: &PairingCode) -> Result<String, Error> {
+    async fn pair_with_waiting(&self, pairing: &HubPairing, code: &Known) -> Result<String, Error> {
         let waiting = self.nodes.waiting().into_iter().filter(|node| node.needs_code);
         let asked = waiting.map(|WaitingNode { url, addresses, .. }| async move {
             let place = Place { url, addresses };
@@ -210,7 +211,7 @@ impl Admission {
         &self,
         HubPairing { key, card, .. }: &HubPairing,
         place: &Place,
-        code: &PairingCode,
+        code: &Known,
         limit: Duration,
     ) -> Result<String, Error> {
         let url = place.url.clone();
@@ -243,6 +244,34 @@ impl Admission {
         }
         info!(node = url, id = node.node_id, cat = paired.cat, "paired with a node");
         Ok(url)
+    }
+
+    /// Pairs with the node at this place by the secret of both configs.
+    ///
+    /// # Errors
+    /// As of [`Admission::pair`].
+    pub(crate) async fn pair_by_secret(&self, place: &Place, secret: &Known, limit: Duration) -> Result<(), Error> {
+        let pairing = self.pairing.as_deref().ok_or_else(no_key)?;
+        self.pair_with(pairing, place, secret, limit).await.map(|_| ())
+    }
+
+    /// The nodes that the hub could pair with by the secret, with their ids as far as they are known: configured ones
+    /// and those that wait for a code. None of them has the URL of a paired node, because who knows the secret must not
+    /// take that node's place, and none has its key.
+    pub(crate) fn unpaired(&self) -> Vec<(Place, Option<String>)> {
+        let configured = self.nodes.iter().filter(|node| !node.is_discovered());
+        let configured = configured.map(|node| {
+            let id = node.id().map(|id| id.to_string());
+            (Place { url: node.url().to_owned(), addresses: node.addresses() }, id)
+        });
+        let waiting = self.nodes.waiting().into_iter().filter(|node| node.needs_code);
+        let waiting = waiting.map(|WaitingNode { url, addresses, node_id, .. }| (Place { url, addresses }, node_id));
+        let paired: Vec<Node> = self.nodes.iter().filter(Node::is_paired).collect();
+        let is_paired = |url: &str, id: &Option<String>| {
+            let has_id = |node: &Node| id.is_some() && node.id().map(|id| id.to_string()) == *id;
+            paired.iter().any(|node| node.url() == url || has_id(node))
+        };
+        configured.chain(waiting).filter(|(place, id)| !is_paired(&place.url, id)).collect()
     }
 
     /// Makes the paired nodes those that the store has.
@@ -622,6 +651,10 @@ impl Admission {
         };
         Error::new(Code::NotFound, message)
     }
+}
+
+fn no_key() -> Error {
+    conflict("the hub has no key, and its log says why".into())
 }
 
 fn conflict(message: String) -> Error {

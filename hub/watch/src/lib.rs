@@ -7,4 +7,5 @@ pub mod metrics;
 mod names;
 pub mod readiness;
 pub mod rounds;
+pub mod secret;
 pub mod troubles;

@@ -1842,19 +1842,24 @@ pub struct PairingBeginRequest {
     /// The hub's message of SPAKE2, side A, 33 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub exchange: ::prost::alloc::vec::Vec<u8>,
+    /// The hub proves that it knows the secret of both configs (`pairing_secret`) instead of a code. A node that does not
+    /// know this field takes the exchange as one by a code.
+    #[prost(bool, tag = "2")]
+    pub by_secret: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PairingBeginResponse {
     /// The node's message of SPAKE2, side B, 33 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub exchange: ::prost::alloc::vec::Vec<u8>,
-    /// Proves that the node knows the code and sees both keys, 32 bytes.
+    /// Proves that the node knows the code or the secret and sees both keys, 32 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PairingConfirmRequest {
-    /// Proves that the hub knows the code and sees both keys, 32 bytes.
+    /// Proves that the hub knows the code or the secret and sees both keys, 32 bytes. Empty: the hub found the node's proof
+    /// to be wrong, and ends the exchange.
     #[prost(bytes = "vec", tag = "1")]
     pub proof: ::prost::alloc::vec::Vec<u8>,
     /// Name of the hub, for people. May be empty.
@@ -1967,8 +1972,8 @@ pub mod pairing_client {
         }
         /// Begins an exchange. Each call is one of the few tries that a code allows.
         ///
-        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is no
-        /// message of SPAKE2, UNAUTHENTICATED without TLS.
+        /// Errors: FAILED_PRECONDITION if no code is open, the node takes no pairing secret, or the tries are used up,
+        /// INVALID_ARGUMENT if the message is no message of SPAKE2, UNAUTHENTICATED without TLS.
         pub async fn begin(
             &mut self,
             request: impl tonic::IntoRequest<super::PairingBeginRequest>,
@@ -2054,8 +2059,8 @@ pub mod pairing_server {
     pub trait Pairing: std::marker::Send + std::marker::Sync + 'static {
         /// Begins an exchange. Each call is one of the few tries that a code allows.
         ///
-        /// Errors: FAILED_PRECONDITION if no code is open or its tries are used up, INVALID_ARGUMENT if the message is no
-        /// message of SPAKE2, UNAUTHENTICATED without TLS.
+        /// Errors: FAILED_PRECONDITION if no code is open, the node takes no pairing secret, or the tries are used up,
+        /// INVALID_ARGUMENT if the message is no message of SPAKE2, UNAUTHENTICATED without TLS.
         async fn begin(
             &self,
             request: tonic::Request<super::PairingBeginRequest>,

@@ -1,0 +1,45 @@
+//! How often a secret may be tried.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use tokio::time::Instant;
+
+use super::offer::{CODE_HOLDS, MAX_TRIES, Refusal, TRIES};
+
+/// One try: when, and of which address.
+pub(super) type Try = (Instant, Option<IpAddr>);
+
+/// The tries of the last ten minutes ([`CODE_HOLDS`]), the oldest first. An address has [`TRIES`] in this time, and all
+/// addresses together have [`MAX_TRIES`].
+#[derive(Default)]
+pub(super) struct Tries(VecDeque<Try>);
+
+impl Tries {
+    /// Takes a try of this address.
+    ///
+    /// # Errors
+    /// [`Refusal::SecretTriedTooOften`] if the address or all together have no try left.
+    pub(super) fn take(&mut self, from: Option<IpAddr>) -> Result<Try, Refusal> {
+        let (now, from) = (Instant::now(), from.map(|address| address.to_canonical()));
+        self.0.retain(|(at, _)| now.duration_since(*at) < CODE_HOLDS);
+        let from_there = self.0.iter().filter(|(_, address)| *address == from).count();
+        if from_there >= TRIES || self.0.len() >= MAX_TRIES {
+            return Err(Refusal::SecretTriedTooOften);
+        }
+        self.0.push_back((now, from));
+        Ok((now, from))
+    }
+
+    /// Gives a try back that has guessed nothing.
+    pub(super) fn give_back(&mut self, taken: Try) {
+        if let Some(place) = self.0.iter().position(|other| *other == taken) {
+            self.0.remove(place);
+        }
+    }
+
+    /// How many tries count.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
