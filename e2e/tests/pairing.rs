@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use e2e::binaries::binaries;
-use e2e::hub::Hub;
+use e2e::hub::{Addresses, Hub};
 use e2e::node::{Node, NodeOptions};
 use e2e::wait::until;
 use serde_json::Value;
@@ -94,4 +94,55 @@ async fn node_is_paired_heard_over_tls_and_removed() {
     assert_eq!(known(&hub, &node.url()).await, None);
     let hub = hub.restart().await;
     assert_eq!(known(&hub, &node.url()).await, None);
+}
+
+/// A node with a secret, and a hub with another or the same one, which knows the address of the node.
+async fn with_secrets(state: &Path, of_node: &str, of_hub: &str) -> (Node, Hub) {
+    let options = NodeOptions {
+        state_folder: Some(state.to_owned()),
+        wrapper: vec!["env".into(), format!("MEOWLINK_NODE_PAIRING_SECRET={of_node}")],
+        ..NodeOptions::new("http://127.0.0.1:9")
+    };
+    let node = Node::start(options).await;
+    let toml = format!("pairing_secret = {of_hub:?}\n");
+    let hub = Hub::start_with_config(Addresses::free(), &[("Tom", &node.url())], &toml).await;
+    (node, hub)
+}
+
+#[tokio::test]
+async fn programs_with_one_secret_pair_by_themselves_and_with_two_they_say_why_not() {
+    let (secret, other) = ("a secret of both configs", "a secret of one config");
+    let (state, lone) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hubs = |state: &Path| printed(&binaries().cat_node, &["hubs", "--state-dir", state.to_str().unwrap()]);
+    let (node, hub) = with_secrets(state.path(), secret, secret).await;
+    let (lone_node, lone_hub) = with_secrets(lone.path(), secret, other).await;
+
+    until(SOON, "the hub pairs", || async { hub.daemon.log().contains("paired with a node").then_some(()) }).await;
+    assert_eq!(hubs(state.path()).lines().count(), 1);
+    becomes(&hub, &node.url(), true).await;
+    assert_eq!(hub.get("/cat/Tom").await.status, 200);
+    until(SOON, "the hub hears the node", || async {
+        let page = hub.get("/api/v1/events?limit=1").await.json();
+        page["events"].as_array().is_some_and(|events| !events.is_empty()).then_some(())
+    })
+    .await;
+
+    let why = "pairing_secret differs in the configs of the hub and the node";
+    until(SOON, "both say why they do not pair", || async {
+        (lone_hub.daemon.log().contains(why) && lone_node.daemon.log().contains(why)).then_some(())
+    })
+    .await;
+    assert_eq!(hubs(lone.path()), "paired with no hub\n");
+
+    // The config file of the test is readable by everybody. The node has the secret from elsewhere.
+    let is_readable = "every user of this machine can read the pairing secret";
+    assert!(hub.daemon.log().contains(is_readable) && !node.daemon.log().contains(is_readable));
+    let config = printed(
+        &binaries().hub,
+        &["config", "show", "--config", &hub.data_folder().join("hub.toml").display().to_string()],
+    );
+    assert!(config.contains("pairing_secret = \"***\""), "{config}");
+    for text in [&hub.daemon.log(), &lone_hub.daemon.log(), &node.daemon.log(), &lone_node.daemon.log(), &config] {
+        assert!(!text.contains(secret) && !text.contains(other), "{text}");
+    }
 }
