@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         }
     };
     match cli.command() {
-        Command::Serve(flags) => serve(flags.settings_to_start(), flags.file_that_sets("pairing_secret")),
+        Command::Serve(flags) => serve(flags.settings_to_start(), flags.file_that_sets("pairing_secret").as_deref()),
         Command::Devices(args) => finish(devices(&args)),
         Command::Record(args) => record_wav(&args),
         Command::Listen(args) => show(&args),
@@ -57,9 +57,9 @@ fn main() -> ExitCode {
 }
 
 /// `secret_file`: the config file, if the pairing secret comes from it.
-fn serve(config: Result<NodeSettings, ConfigError>, secret_file: Option<PathBuf>) -> ExitCode {
+fn serve(config: Result<NodeSettings, ConfigError>, secret_file: Option<&Path>) -> ExitCode {
     with_config(config, async |config| {
-        warn_of_readable_secret(secret_file.as_deref());
+        warn_of_readable_secret(secret_file);
         let stop = shutdown::on_signal()?;
         let addresses = config.addresses();
         if config.insecure {
