@@ -2,7 +2,7 @@
 # find, through sudo. When nothing is missing, nothing needs root. `make setup` installs nearly everything.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build check test fuzz lint docs deb cross-aarch64 test-arm test-microphone test-network test-page screenshots test-device bench torture soak evaluate clean
+.PHONY: help setup demo build check test fuzz lint docs deb cross-aarch64 cross-armhf test-arm test-armhf test-microphone test-network test-page screenshots test-device bench torture soak evaluate clean
 # One job at a time: cargo uses every core by itself.
 .NOTPARALLEL:
 
@@ -61,9 +61,17 @@ cross-aarch64: ## Build both daemons and their packages for 64-bit ARM
 	@scripts/setup build deb arm
 	scripts/deb arm64
 
+cross-armhf: ## Build both daemons and their packages for 32-bit ARM, from ARMv7 on
+	@scripts/setup build deb armhf
+	scripts/deb armhf
+
 test-arm: ## Run the tests as 64-bit ARM programs, emulated
 	@scripts/setup build arm
 	scripts/test-arm
+
+test-armhf: ## Run the tests as 32-bit ARM programs, emulated
+	@scripts/setup build armhf
+	scripts/test-arm armhf
 
 test-network: ## Test cameras as sources, with a real RTSP server that is stopped and restarted
 	@scripts/setup build test network

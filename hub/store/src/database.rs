@@ -32,6 +32,9 @@ const FILE_SUFFIXES: [&str; 3] = ["", "-wal", "-shm"];
 /// How long SQLite waits while another process writes, before a statement fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long opening waits while another process writes, such as a hub that migrates a large database after an update.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Connections that read at the same time. Further readers wait for a connection.
 const READERS: usize = 4;
 
@@ -326,7 +329,7 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, StoreError> {
 fn open_checked(path: &Path) -> Result<Connection, StoreError> {
     keep_private(path).map_err(|error| StoreError::Directory { path: path.to_path_buf(), error })?;
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_timeout(OPEN_TIMEOUT)?;
     switch_to_wal(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
     overwrite_deleted(&connection, false)?;
@@ -336,6 +339,7 @@ fn open_checked(path: &Path) -> Result<Connection, StoreError> {
         return Err(rusqlite::Error::SqliteFailure(corrupt, Some(verdict)).into());
     }
     migrations::migrate(&mut connection)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -408,7 +412,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// other, so SQLite fails one of them immediately, whatever the busy timeout
 /// (<https://sqlite.org/c3ref/busy_handler.html>). That one retries here.
 fn switch_to_wal(connection: &Connection) -> Result<(), StoreError> {
-    let deadline = Instant::now() + BUSY_TIMEOUT;
+    let deadline = Instant::now() + OPEN_TIMEOUT;
     loop {
         match connection.pragma_update(None, "journal_mode", "WAL") {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && Instant::now() < deadline => {

@@ -1,4 +1,4 @@
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, TransactionBehavior};
 
 use super::*;
 use crate::testing::{clip_of, event, put_with};
@@ -29,6 +29,21 @@ fn several_can_open_a_new_database_at_the_same_time() {
             }
         });
     }
+}
+
+#[test]
+fn opening_waits_for_another_process_that_migrates() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(dir.path(), Access::Keeper).unwrap());
+    let mut other = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    let migration = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| Store::open(dir.path(), Access::Guest).map(drop));
+        // Longer than a statement would wait.
+        std::thread::sleep(BUSY_TIMEOUT + Duration::from_secs(1));
+        migration.commit().unwrap();
+        opening.join().unwrap().unwrap();
+    });
 }
 
 #[tokio::test]
