@@ -49,9 +49,13 @@ mod tests {
             assert!(page.contains(said), "{said}: {page}");
         }
         for key in keys::<NodeSettings>() {
+            assert!(page.contains(&Key::variable::<NodeSettings>(&key)), "{page}");
+            // Other users of the machine see command lines, so a secret has no flag.
+            if key.path == ["pairing_secret"] {
+                continue;
+            }
             let flag = if key.path == ["wav_once"] { "once".into() } else { key.dotted().replace('_', "-") };
             assert!(page.contains(&format!("\\fB--{flag}\\fR")), "{flag}: {page}");
-            assert!(page.contains(&Key::variable::<NodeSettings>(&key)), "{page}");
         }
         for shell in ["cat-node.bash", "_cat-node", "cat-node.fish"] {
             let completions = std::fs::read_to_string(folder.join(shell)).unwrap();

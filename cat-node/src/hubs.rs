@@ -173,30 +173,37 @@ impl Hubs {
         })
     }
 
-    /// The hub with this history is known by its present key from now on, in place of the former one. Its connections
-    /// go on. Survives a power cut. Waits for the disk. Returns the former key, which is the present one if the node
-    /// knew that already.
+    /// The hub with this history is known by its present key from now on, in place of all former ones. Its connections
+    /// go on, but those by a former key end if the node knew the present one beside it. Survives a power cut. Waits for
+    /// the disk. Returns the former key, which is the present one if the node knew only that already.
     ///
     /// # Errors
-    /// [`HubsError::Unknown`] if no hub, or several, had one of its keys. If the file cannot be written. Nothing has
+    /// [`HubsError::Unknown`] if no hub had one of its keys. If the file cannot be written. Nothing has
     /// changed then.
     pub fn follow_key(&self, history: &KeyHistory) -> Result<Fingerprint, HubsError> {
         let now = history.present();
-        if self.keyring.trusts(now) {
-            return Ok(now);
-        }
-        let known = |hubs: &[PairedHub]| {
-            let mut had = keys(hubs).into_iter().filter(|key| history.has_had(*key));
-            had.next().filter(|_| had.next().is_none())
-        };
+        let former = |hub: &PairedHub| hub.key.parse().ok().filter(|key| *key != now && history.has_had(*key));
         // Asked first: a stranger makes the node write nothing.
-        known(&self.lock()).ok_or_else(|| HubsError::Unknown(now.to_string()))?;
+        if !self.lock().iter().any(|hub| former(hub).is_some()) {
+            return if self.keyring.trusts(now) { Ok(now) } else { Err(HubsError::Unknown(now.to_string())) };
+        }
         let changed = |hubs: &mut Vec<PairedHub>| {
-            let old = known(hubs).ok_or_else(|| HubsError::Unknown(now.to_string()))?;
-            hubs.iter_mut().filter(|hub| hub.key == old.to_string()).for_each(|hub| hub.key = now.to_string());
-            Ok(old)
+            // A hub that was paired again after an earlier change has several entries, of which one stays.
+            let is_known = hubs.iter().any(|hub| hub.key == now.to_string());
+            let latest = hubs.iter_mut().rev().find_map(|hub| Some((former(hub)?, hub)));
+            let (old, hub) = latest.ok_or_else(|| HubsError::Unknown(now.to_string()))?;
+            if !is_known {
+                hub.key = now.to_string();
+            }
+            hubs.retain(|hub| former(hub).is_none());
+            Ok((old, is_known))
         };
-        self.change_then(changed, |keyring, old| keyring.change(*old, now))
+        let done = self.change_then(changed, |keyring, (old, is_known)| {
+            if !is_known {
+                keyring.change(*old, now);
+            }
+        });
+        done.map(|(old, _)| old)
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Vec<PairedHub>) -> Result<T, HubsError>) -> Result<T, HubsError> {
@@ -362,7 +369,16 @@ mod tests {
         let owner = Some("192.168.1.9:50051".parse().unwrap());
         assert_eq!(hubs.list()[0], PairedHub { key: now.to_string(), owner, ..attic.clone() });
         let hubs = Hubs::open(folder.path()).unwrap();
-        assert_eq!(hubs.list()[0], PairedHub { key: now.to_string(), ..attic });
+        assert_eq!(hubs.list()[0], PairedHub { key: now.to_string(), ..attic.clone() });
+        // Paired again by a program that could not announce its key: no former key stays, and later changes are
+        // followed.
+        hubs.add(PairedHub { key: old.to_string(), ..attic }).unwrap();
+        assert!(hubs.keyring().trusts(old));
+        assert_eq!(hubs.follow_key(&own.present().1).unwrap(), old);
+        assert!(hubs.keyring().trusts(now) && !hubs.keyring().trusts_open(old));
+        own.change().unwrap();
+        assert_eq!(hubs.follow_key(&own.present().1).unwrap(), now);
+        assert_eq!(hubs.list().len(), 2);
         hubs.forget("attic").unwrap();
         assert!(!hubs.keyring().trusts_open(old) && !hubs.keyring().trusts(now));
         assert!(matches!(hubs.follow_key(&own.present().1), Err(HubsError::Unknown(_))));

@@ -57,19 +57,22 @@ impl Pairing {
         Self { shared: Arc::new(Shared { own, cat, hubs, offers, standing, quiet }) }
     }
 
-    /// The secret, if this hub may pair by it: the node has never been paired, or this hub has just been paired by the
-    /// secret and did not hear of it. So a hub that a person forgets does not come back.
+    /// The secret, if this hub may pair by it: the node has never been paired, or it is paired with this hub, which
+    /// may have failed to store that. So a hub that a person forgets does not come back.
     fn secret_for(&self, hub: Fingerprint) -> Result<&StandingOffer, Refusal> {
         let secret = self.shared.standing.as_ref().ok_or(Refusal::NoSecret)?;
-        let is_wanted =
-            !self.hubs().was_ever_paired() || secret.has_just_paired(hub) && self.hubs().keyring().trusts(hub);
+        let is_wanted = !self.hubs().was_ever_paired() || self.hubs().keyring().trusts(hub);
         if is_wanted { Ok(secret) } else { Err(Refusal::NoSecret) }
     }
 
     /// Checks the proof of a hub, by whichever way it began.
     fn confirm_proof(&self, hub: Fingerprint, proof: &[u8]) -> Result<(), Refusal> {
         match self.secret_for(hub).and_then(|secret| secret.confirm(hub, proof)) {
+            // Without a proof, a hub ends its exchange by the secret. One by a code goes on.
+            Err(refusal) if proof.is_empty() => Err(refusal),
             Err(Refusal::NoSecret | Refusal::NotBegun) => self.shared.offers.confirm(hub, proof),
+            // The same hub may have begun by a code too, for a person.
+            Err(refusal) => self.shared.offers.confirm(hub, proof).map_err(|_| refusal),
             done => done,
         }
     }

@@ -482,6 +482,7 @@ mod tests {
             [] => format!("{key} = {number}"),
             ["owners"] => format!("{owner}{key} = {number}\n{ntfy}"),
             ["owners", "channels"] => format!("{owner}{ntfy}{key} = {number}"),
+            ["node"] => format!("[[node]]\nurl = \"http://a\"\n{key} = {number}"),
             ["mqtt"] => format!("[mqtt]\nurl = \"mqtt://a\"\n{key} = {number}"),
             tables => format!("[{}]\n{key} = {number}", tables.join(".")),
         }

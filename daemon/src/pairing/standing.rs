@@ -5,10 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::time::Instant;
-
 use super::exchange::{Ends, NodeExchange};
-use super::offer::{CODE_HOLDS, MAX_TRIES, Refusal};
+use super::offer::{MAX_TRIES, Refusal};
 use super::secret::PairingSecret;
 use super::tries::Tries;
 use crate::identity::Fingerprint;
@@ -26,8 +24,6 @@ struct State {
     tries: Tries,
     /// The exchanges that were begun, by the key of the hub. At most [`MAX_TRIES`].
     begun: VecDeque<(Fingerprint, NodeExchange)>,
-    /// The hub that was paired last, and when.
-    paired: Option<(Fingerprint, Instant)>,
 }
 
 impl fmt::Debug for State {
@@ -71,20 +67,12 @@ impl StandingOffer {
         let place = state.begun.iter().position(|(key, _)| *key == hub).ok_or(Refusal::NotBegun)?;
         // One proof for each exchange.
         let (_, exchange) = state.begun.remove(place).ok_or(Refusal::NotBegun)?;
-        exchange.finish(proof).map_err(|_| Refusal::WrongSecret)?;
-        state.paired = Some((hub, Instant::now()));
-        Ok(())
+        exchange.finish(proof).map_err(|_| Refusal::WrongSecret)
     }
 
     /// Drops the exchange of a hub that begins another one by a code.
     pub fn abandon(&self, hub: Fingerprint) {
         self.lock().begun.retain(|(key, _)| *key != hub);
-    }
-
-    /// Whether this hub was paired by the secret in the last ten minutes ([`CODE_HOLDS`]). If the answer was
-    /// lost, the hub tries again.
-    pub fn has_just_paired(&self, hub: Fingerprint) -> bool {
-        self.lock().paired.is_some_and(|(key, at)| key == hub && at.elapsed() < CODE_HOLDS)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -97,7 +85,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::identity::Key;
-    use crate::pairing::{BadExchange, HubExchange, TRIES};
+    use crate::pairing::{BadExchange, CODE_HOLDS, HubExchange, TRIES};
 
     fn secret(text: &str) -> PairingSecret {
         PairingSecret::new(&Secret::new(text)).unwrap()
@@ -116,9 +104,7 @@ mod tests {
         let [hub, node] = [(); 2].map(|()| Key::generate().unwrap().0.public().fingerprint());
         let (ends, right, wrong) = (Ends { hub, node }, "a secret of both sides", "a secret of one side");
         let offer = StandingOffer::new(secret(right));
-        assert!(!offer.has_just_paired(hub));
         assert_eq!(pair(&offer, 0, right, ends), Ok(()));
-        assert!(offer.has_just_paired(hub) && !offer.has_just_paired(node));
         for _ in 0..MAX_TRIES {
             assert_eq!(offer.begin(ends, None, b"junk"), Err(Refusal::BadMessage));
         }
@@ -133,7 +119,6 @@ mod tests {
         }
         assert_eq!(pair(&offer, 40, right, ends), Err(Refusal::SecretTriedTooOften));
         tokio::time::advance(CODE_HOLDS).await;
-        assert!(!offer.has_just_paired(hub));
         assert_eq!(pair(&offer, 1, right, ends), Ok(()));
     }
 }

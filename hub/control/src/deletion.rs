@@ -25,10 +25,10 @@ pub(crate) async fn run(
         && !store.knows_cat(cat.clone()).await?
     {
         let known = match store.stored_cats(NAMED_CATS).await?.as_slice() {
-            [] => "it has stored nothing about any cat".to_owned(),
+            [] => "it has nothing about any cat".to_owned(),
             cats => format!("it knows {}", cats.join(", ")),
         };
-        let message = format!("the hub has stored nothing about a cat with the name {cat:?}; {known}");
+        let message = format!("the database has nothing about a cat with the name {cat:?}; {known}");
         return Err(Error::new(Code::NotFound, message));
     }
     let what = scope.to_string();
@@ -58,7 +58,7 @@ mod tests {
         let people = People::new(store.clone());
         let of = |cat: &str| DeletionScope { cat: Some(cat.into()), before_ns: None };
         let nobody = run(of("Tom"), true, &store, &people).await.unwrap_err();
-        assert!(nobody.message.ends_with("stored nothing about any cat"), "{nobody:?}");
+        assert!(nobody.message.ends_with("it has nothing about any cat"), "{nobody:?}");
         for (at, cat) in [(0, "Tom"), (16_000, "Lily"), (32_000, "Tom")] {
             let heard = NewEvent { cat: cat.into(), ..event("http://kitchen:1", at) };
             put_with(&store, heard, Err(NoClip::Disabled)).await;

@@ -180,7 +180,9 @@ async fn try_follow_key(
         let statements = history.statements().to_vec();
         client.announce_key(PairingAnnounceKeyRequest { statements }).await.map_err(|status| match status.code() {
             tonic::Code::Unimplemented => odd("is too old to learn the new key of the hub; pair it again"),
-            tonic::Code::PermissionDenied => odd("does not know the hub; pair it again"),
+            tonic::Code::PermissionDenied => {
+                odd("does not know the hub: look at `cat-node hubs` there, forget what is not yours, and pair it again")
+            }
             _ => odd(&format!("does not take the new key of the hub: {}", cause(&status))),
         })?;
     }

@@ -161,11 +161,17 @@ impl Shared {
 async fn nodes_of(config: &HubSettings, store: Option<&Store>) -> Result<Nodes, RunError> {
     let default = default_node();
     let is_configured = !config.node.is_empty();
-    let was_heard = match store.filter(|_| !is_configured) {
+    let was_heard = match store {
         Some(store) => store.watermark(default.url.expose()).await?.is_some(),
         None => false,
     };
     let nodes = if is_configured {
+        let loopback = ["://localhost", "://127.", "://[::1]"];
+        let is_here = config.node.iter().any(|node| loopback.iter().any(|host| node.url.expose().contains(host)));
+        if was_heard && !is_here {
+            let url = default.url.expose();
+            warn!(url, "the node of this machine was heard before, and is not heard now: `node` names only others");
+        }
         Nodes::new(&config.node)
     } else if was_heard || !config.discover.is_on() {
         Nodes::with_default_heard(&default)

@@ -75,7 +75,9 @@ impl Store {
     /// See [`StoreError`].
     pub async fn knows_cat(&self, cat: String) -> Result<bool, StoreError> {
         self.read(move |db| {
-            let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE cat = ?1) \
+            // Each of the first two has an index.
+            let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE cat = ?1 AND deleted_at_ns IS NULL) \
+                       OR EXISTS (SELECT 1 FROM events WHERE cat = ?1 AND deleted_at_ns IS NOT NULL) \
                        OR EXISTS (SELECT 1 FROM notices WHERE animal = ?1) \
                        OR EXISTS (SELECT 1 FROM analyses WHERE cat = ?1)";
             Ok(db.query_row(sql, [cat], |row| row.get(0))?)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::identity::{Fingerprint, NodeId, OwnKey};
-use daemon::pairing::{Code as PairingCode, NotACode};
+use daemon::pairing::{Code as PairingCode, NotACode, Refusal};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
 use daemon::tls::{Keyring, TlsClient};
@@ -201,7 +201,7 @@ impl Admission {
         let busy = |_| conflict("another pairing is under way; try again in ten seconds".into());
         let _one = pairing.turn.try_lock().map_err(busy)?;
         let Some(place) = place else { return self.pair_with_waiting(pairing, code).await };
-        self.pair_with(pairing, &place, code, PAIR_DEADLINE).await
+        Ok(self.pair_with(pairing, &place, code, PAIR_DEADLINE).await?.url)
     }
 
     /// Where the node is that a person means: a waiting or known one by any of its names, else the host.
@@ -237,7 +237,7 @@ impl Admission {
         let mut failure = None;
         for place in &showing {
             match self.pair_with(pairing, place, code, TRY_DEADLINE / count).await {
-                Ok(url) => return Ok(url),
+                Ok(node) => return Ok(node.url),
                 Err(error) => failure = Some(error),
             }
         }
@@ -258,7 +258,7 @@ impl Admission {
         place: &Place,
         code: &Known,
         limit: Duration,
-    ) -> Result<String, Error> {
+    ) -> Result<PairedNode, Error> {
         let url = place.url.clone();
         let known = self.nodes.get(&url);
         if known.is_none() && !self.nodes.has_room() {
@@ -270,7 +270,11 @@ impl Admission {
         let _turn = self.turn.lock().await;
         let key = paired.key.to_string();
         let node = PairedNode { url: url.clone(), node_id: paired.id.to_string(), key };
-        let already = self.store.paired_nodes().await?.contains(&node);
+        let paired_nodes = self.store.paired_nodes().await?;
+        let already = paired_nodes.contains(&node);
+        if matches!(code, Known::Secret(_)) && takes_a_place(&node, &paired_nodes) {
+            return Err(conflict(format!("not paired with the node at {url}: {}", Refusal::AlreadyPaired)));
+        }
         if !self.store.pair_node(node.clone()).await? {
             let message = format!("{MAX_PAIRED} nodes are paired already; remove one: hub nodes remove NAME");
             return Err(conflict(message));
@@ -288,16 +292,16 @@ impl Admission {
             node.set_addresses(place.addresses.clone());
         }
         info!(node = url, id = node.node_id, cat = paired.cat, "paired with a node");
-        Ok(url)
+        Ok(node)
     }
 
-    /// Pairs with the node at this place by the secret of both configs.
+    /// Pairs with the node at this place by the secret of both configs. Returns its id.
     ///
     /// # Errors
     /// As of [`Admission::pair`].
-    pub(crate) async fn pair_by_secret(&self, place: &Place, secret: &Known, limit: Duration) -> Result<(), Error> {
+    pub(crate) async fn pair_by_secret(&self, place: &Place, secret: &Known, limit: Duration) -> Result<String, Error> {
         let pairing = self.pairing.as_deref().ok_or_else(no_key)?;
-        self.pair_with(pairing, place, secret, limit).await.map(|_| ())
+        self.pair_with(pairing, place, secret, limit).await.map(|node| node.node_id)
     }
 
     /// The nodes that the hub could pair with by the secret, with their ids as far as they are known: configured ones
@@ -720,6 +724,12 @@ impl Admission {
     }
 }
 
+/// Whether this node would take the place of a paired one. Who knows the secret, and maybe a former key of a node, must
+/// not.
+fn takes_a_place(node: &PairedNode, paired: &[PairedNode]) -> bool {
+    paired.iter().any(|known| known.url == node.url || known.node_id == node.node_id)
+}
+
 fn no_key() -> Error {
     conflict("the hub has no key, and its log says why".into())
 }
@@ -1042,5 +1052,14 @@ mod tests {
             assert!(!is_meant(name), "{name}");
         }
         assert!(is_named("fd00::7", "http://[fd00::7]:50056", None, None, &[]));
+    }
+
+    #[test]
+    fn who_knows_the_secret_and_a_former_key_takes_no_paired_place() {
+        let node = |url: &str, id: &str, key: &str| PairedNode { url: url.into(), node_id: id.into(), key: key.into() };
+        let paired = [node("http://kitchen:1", "kitchen", "present")];
+        assert!(takes_a_place(&node("http://thief:1", "kitchen", "former"), &paired));
+        assert!(takes_a_place(&node("http://kitchen:1", "thief", "other"), &paired));
+        assert!(!takes_a_place(&node("http://attic:1", "attic", "other"), &paired));
     }
 }

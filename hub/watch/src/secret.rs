@@ -75,8 +75,8 @@ struct Target {
 struct Tries {
     /// By URL. Only nodes that could be paired.
     failed: BTreeMap<String, Failed>,
-    /// URLs and ids of nodes that were paired, at most [`MAX_PAIRED`].
-    paired: VecDeque<(String, Option<String>)>,
+    /// URLs and proved ids of nodes that were paired, at most [`MAX_PAIRED`].
+    paired: VecDeque<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -94,21 +94,26 @@ impl Tries {
         let targets = unpaired.into_iter().map(|(place, id)| Target { place, id });
         let is_due = |url: &str| self.failed.get(url).is_none_or(|failed| now >= failed.due);
         let was_paired = |target: &Target| {
-            self.paired.iter().any(|(url, id)| *url == target.place.url && (*id == target.id || target.id.is_none()))
+            self.paired
+                .iter()
+                .any(|(url, id)| *url == target.place.url && target.id.as_ref().is_none_or(|now| now == id))
         };
         targets.filter(|target| is_due(&target.place.url) && !was_paired(target)).collect()
     }
 
     /// Notes and logs what became of a try. The same reason is logged once for each node.
-    fn note(&mut self, Target { place, id }: Target, done: Result<(), Error>, now: Instant) {
-        let node = place.url;
-        let Err(error) = done else {
-            self.failed.remove(&node);
-            if self.paired.len() >= MAX_PAIRED {
-                self.paired.pop_front();
+    fn note(&mut self, target: Target, done: Result<String, Error>, now: Instant) {
+        let node = target.place.url;
+        let error = match done {
+            Ok(id) => {
+                self.failed.remove(&node);
+                if self.paired.len() >= MAX_PAIRED {
+                    self.paired.pop_front();
+                }
+                self.paired.push_back((node, id));
+                return;
             }
-            self.paired.push_back((node, id));
-            return;
+            Err(error) => error,
         };
         let new = || Failed { due: now, backoff: Backoff::new(AGAIN.0, AGAIN.1), reason: String::new() };
         let failed = self.failed.entry(node.clone()).or_insert_with(new);
@@ -160,7 +165,7 @@ mod tests {
     fn try_it(tries: &mut Tries, id: &str, done: &Result<(), Error>, now: Instant) -> bool {
         let due = tries.due(waiting(id), now);
         let is_due = !due.is_empty();
-        due.into_iter().for_each(|target| tries.note(target, done.clone(), now));
+        due.into_iter().for_each(|target| tries.note(target, done.clone().map(|()| id.to_owned()), now));
         is_due
     }
 
@@ -196,5 +201,12 @@ mod tests {
         assert!(try_it(&mut tries, "a", &Ok(()), now));
         assert!(!try_it(&mut tries, "a", &Ok(()), now));
         assert!(try_it(&mut tries, "b", &Ok(()), now), "a new card");
+        // A configured node whose id was not known before it was paired.
+        let configured = || vec![(place("http://two.local:1"), None)];
+        let target = tries.due(configured(), now).remove(0);
+        tries.note(target, Ok("c".into()), now);
+        assert_eq!(tries.due(configured(), now), []);
+        assert_eq!(tries.due(vec![(place("http://two.local:1"), Some("c".into()))], now), []);
+        assert_eq!(tries.due(vec![(place("http://two.local:1"), Some("d".into()))], now).len(), 1, "a new card");
     }
 }

@@ -106,15 +106,45 @@ async fn recovered_event_is_marked_too() {
     assert_eq!(home.store.event(1).await.unwrap().unwrap().below_min_score, Some(0.95));
 }
 
+/// A sound that scores 0.7 at each node, by the recording of this one.
+fn heard(node: &str, rms_dbfs: f32) -> NewEvent {
+    let samples: Vec<i16> = (0..8_000_i16).map(|n| n.wrapping_mul(n)).collect();
+    let mut found = NewEvent { envelope: Some(Box::new(Envelope::of(&samples))), ..event(node, 16_000) };
+    (found.score, found.measurements.rms_dbfs) = (0.7, rms_dbfs);
+    found
+}
+
+#[tokio::test]
+async fn announced_event_stays_shown_when_clips_go() {
+    for kitchen_is_first in [true, false] {
+        let home = Home::with(0.8);
+        let (kitchen, hall) = (heard("kitchen", -20.0), heard("hall", -40.0));
+        let (first, second) = if kitchen_is_first { (kitchen, hall) } else { (hall, kitchen) };
+        let ids = [home.put(first).await.id, home.put(second).await.id];
+        let hall = ids[usize::from(kitchen_is_first)];
+        for _ in 0..2 {
+            assert_eq!(home.store.retire_oldest_clips(1).await.unwrap().len(), 1);
+            assert_eq!((home.listed(true).await, home.counted().await), (vec![hall], 1), "{kitchen_is_first}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn announced_event_of_another_node_is_shown_when_the_shown_one_is_deleted() {
+    let home = Home::with(0.8);
+    let kitchen = home.put(heard("kitchen", -20.0)).await.id;
+    let hall = home.put(heard("hall", -30.0)).await.id;
+    let attic = home.put(heard("attic", -40.0)).await.id;
+    assert_eq!(home.listed(true).await, [hall]);
+    home.store.delete_event(hall).await.unwrap();
+    assert_eq!((home.listed(true).await, home.counted().await), (vec![attic], 1));
+    let low = home.store.event(kitchen).await.unwrap().unwrap();
+    assert_eq!(low.same_sound_as, Some(attic));
+}
+
 #[tokio::test]
 async fn sound_that_scores_enough_at_another_node_is_announced_and_shown_from_there() {
     // The kitchen's recording is the louder one.
-    let heard = |node: &str, rms_dbfs: f32| {
-        let samples: Vec<i16> = (0..8_000_i16).map(|n| n.wrapping_mul(n)).collect();
-        let mut found = NewEvent { envelope: Some(Box::new(Envelope::of(&samples))), ..event(node, 16_000) };
-        (found.score, found.measurements.rms_dbfs) = (0.7, rms_dbfs);
-        found
-    };
     for kitchen_is_first in [true, false] {
         let home = Home::with(0.8);
         let (first, second) = if kitchen_is_first {
