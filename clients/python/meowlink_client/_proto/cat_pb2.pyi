@@ -144,7 +144,7 @@ class DescribeRequest(_message.Message):
     def __init__(self, challenge: _Optional[bytes] = ...) -> None: ...
 
 class DescribeResponse(_message.Message):
-    __slots__ = ("version", "cat_name", "boot_id", "uptime_ns", "unix_ns", "source", "tape", "counters", "level", "encodings", "public_key", "proof")
+    __slots__ = ("version", "cat_name", "boot_id", "uptime_ns", "unix_ns", "source", "tape", "counters", "level", "encodings", "public_key", "proof", "key_changes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CAT_NAME_FIELD_NUMBER: _ClassVar[int]
     BOOT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +157,7 @@ class DescribeResponse(_message.Message):
     ENCODINGS_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    KEY_CHANGES_FIELD_NUMBER: _ClassVar[int]
     version: str
     cat_name: str
     boot_id: int
@@ -169,7 +170,8 @@ class DescribeResponse(_message.Message):
     encodings: _containers.RepeatedScalarFieldContainer[Encoding]
     public_key: bytes
     proof: bytes
-    def __init__(self, version: _Optional[str] = ..., cat_name: _Optional[str] = ..., boot_id: _Optional[int] = ..., uptime_ns: _Optional[int] = ..., unix_ns: _Optional[int] = ..., source: _Optional[_Union[SourceInfo, _Mapping]] = ..., tape: _Optional[_Union[TapeInfo, _Mapping]] = ..., counters: _Optional[_Union[NodeCounters, _Mapping]] = ..., level: _Optional[_Union[LevelInfo, _Mapping]] = ..., encodings: _Optional[_Iterable[_Union[Encoding, str]]] = ..., public_key: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+    key_changes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, version: _Optional[str] = ..., cat_name: _Optional[str] = ..., boot_id: _Optional[int] = ..., uptime_ns: _Optional[int] = ..., unix_ns: _Optional[int] = ..., source: _Optional[_Union[SourceInfo, _Mapping]] = ..., tape: _Optional[_Union[TapeInfo, _Mapping]] = ..., counters: _Optional[_Union[NodeCounters, _Mapping]] = ..., level: _Optional[_Union[LevelInfo, _Mapping]] = ..., encodings: _Optional[_Iterable[_Union[Encoding, str]]] = ..., public_key: _Optional[bytes] = ..., proof: _Optional[bytes] = ..., key_changes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class SourceInfo(_message.Message):
     __slots__ = ("kind", "device", "sample_rate_hz", "channels", "state", "detail", "last_frame_age_ms")
