@@ -27,7 +27,7 @@ const FORMATS: [SampleFormat; 10] = [
 /// Callbacks per second, if the device allows it: each delivers a frame.
 const PERIODS_A_SECOND: u32 = 50;
 
-/// How many formats are tried. A device lists rates, channels and formats separately, and not every combination works.
+/// How many formats are tried, each with two periods at most. A device lists rates, channels and formats separately, and not every combination works.
 const MOST_TRIES: usize = 12;
 
 /// A format to open a stream with.
@@ -62,7 +62,15 @@ pub(super) fn choices(offered: &[SupportedStreamConfigRange], is_card: bool) -> 
     ranked.sort_by_key(|&(rate, channels, format, choice)| (rate, channels, format, choice.config.sample_rate));
     ranked.dedup_by_key(|(.., choice)| *choice);
     ranked.truncate(MOST_TRIES);
-    ranked.into_iter().map(|(.., choice)| choice).collect()
+    ranked.into_iter().flat_map(|(.., choice)| [choice, choice.with_its_own_buffer()]).collect()
+}
+
+impl Choice {
+    /// The same format, with the period of the device. A microphone that programs share by ALSA (`dsnoop`, the default
+    /// where there is no sound server) has one period, and names it only when it is opened.
+    fn with_its_own_buffer(self) -> Self {
+        Self { config: StreamConfig { buffer_size: BufferSize::Default, ..self.config }, ..self }
+    }
 }
 
 fn buffer_size(sample_rate: u32, allowed: &SupportedBufferSize) -> BufferSize {
@@ -136,10 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn device_with_another_period_is_opened_with_its_own() {
+        let offered = [range(1, (48_000, 48_000), SampleFormat::I16)];
+        let periods: Vec<_> = choices(&offered, false).iter().map(|choice| choice.config.buffer_size).collect();
+        assert_eq!(periods, [BufferSize::Fixed(960), BufferSize::Default]);
+    }
+
+    #[test]
     fn tries_are_bounded_and_differ() {
         let offered: Vec<_> = (1..=64).map(|channels| range(channels, (8_000, 48_000), SampleFormat::I16)).collect();
         let choices = choices(&offered, true);
-        assert_eq!(choices.len(), MOST_TRIES);
+        assert_eq!(choices.len(), 2 * MOST_TRIES);
         assert!(choices.iter().enumerate().all(|(at, choice)| !choices[..at].contains(choice)));
     }
 }
