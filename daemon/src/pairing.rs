@@ -5,10 +5,12 @@
 //! they know the code. Both keys are part of the proof, so it holds only if no other program is between the two. A
 //! program between them, or one that guesses, learns nothing from an exchange except whether its one guess was right.
 
+mod begun;
 mod code;
 mod exchange;
 mod hub_secret;
 mod offer;
+mod refusal;
 mod secret;
 mod standing;
 mod tries;
@@ -16,6 +18,8 @@ mod tries;
 pub use code::{Code, NotACode};
 pub use exchange::{BadExchange, Ends, HubExchange, MESSAGE_BYTES, PROOF_BYTES};
 pub use hub_secret::{HubSecret, HubTry};
-pub use offer::{CODE_HOLDS, MAX_TRIES, Offers, Refusal, TRIES};
+pub use offer::Offers;
+pub use refusal::Refusal;
 pub use secret::{PairingSecret, SECRET_CHARACTERS, warn_of_readable_secret};
 pub use standing::StandingOffer;
+pub use tries::{CODE_HOLDS, MAX_TRIES, TRIES};

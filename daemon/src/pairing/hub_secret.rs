@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::exchange::{Ends, HubExchange};
-use super::offer::Refusal;
+use super::refusal::Refusal;
 use super::secret::PairingSecret;
 use super::tries::{Tries, Try};
 use crate::identity::Fingerprint;
@@ -50,7 +50,7 @@ impl HubSecret {
         if self.paired.trusts(ends.node) || state.underway.contains(&ends.node) {
             return Err(Refusal::AlreadyPaired);
         }
-        let taken = state.tries.take(node)?;
+        let taken = state.tries.take(node).ok_or(Refusal::SecretTriedTooOften)?;
         state.underway.insert(ends.node);
         drop(state);
         let exchange = HubExchange::begin_with_secret(&self.secret, ends);

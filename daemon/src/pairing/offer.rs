@@ -3,59 +3,15 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::begun::Begun;
 use super::code::Code;
-use super::exchange::{Ends, NodeExchange};
+use super::exchange::Ends;
+use super::refusal::Refusal;
+use super::tries::{CODE_HOLDS, MAX_TRIES};
 use crate::identity::Fingerprint;
-
-/// How long a code holds.
-pub const CODE_HOLDS: Duration = Duration::from_secs(600);
-
-/// How often a code may be tried from one address, wrong tries and right ones together. A message that does not
-/// follow SPAKE2 does not count: it guesses nothing.
-pub const TRIES: usize = 5;
-
-/// How often a code may be tried in all. One address cannot use a code up, and this many guesses hit one of 2^40 codes
-/// once in 50 thousand million.
-pub const MAX_TRIES: usize = 4 * TRIES;
-
-/// Why an exchange does not go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is no code, or it has expired.
-    #[error("no pairing code is open; run `cat-node pair` on the node")]
-    NoCode,
-    /// The code has been tried too often.
-    #[error("the pairing code was tried too often; run `cat-node pair` on the node for a new one")]
-    TriedTooOften,
-    /// The secret has been tried too often.
-    #[error("the pairing secret was tried too often; it can be tried again in ten minutes")]
-    SecretTriedTooOften,
-    /// The node pairs by no secret.
-    #[error(
-        "the node takes no pairing secret: its config has none, or the node was paired before; run `cat-node pair` on \
-         the node for a code"
-    )]
-    NoSecret,
-    /// The hub knows the node's key already.
-    #[error("the hub is paired with this node already, or is pairing with it, under another name")]
-    AlreadyPaired,
-    /// The message is not one of SPAKE2.
-    #[error("the message is not one of a pairing")]
-    BadMessage,
-    /// This client has begun no exchange.
-    #[error("the pairing has not begun")]
-    NotBegun,
-    /// The proof is wrong.
-    #[error("the pairing code is wrong, or another program is between the hub and the node")]
-    WrongProof,
-    /// The proof is wrong, in an exchange by the secret.
-    #[error("pairing_secret differs in the configs of the hub and the node, or another program is between the two")]
-    WrongSecret,
-}
 
 /// The code that is open, if there is one.
 #[derive(Debug, Default)]
@@ -66,15 +22,12 @@ pub struct Offers {
 struct Offer {
     code: Code,
     until: Instant,
-    /// The addresses of the tries, one entry for each try. At most [`MAX_TRIES`].
-    tries: Vec<Option<IpAddr>>,
-    /// The exchanges that were begun, by the key of the hub. At most [`MAX_TRIES`].
-    begun: Vec<(Fingerprint, NodeExchange)>,
+    begun: Begun,
 }
 
 impl fmt::Debug for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Offer").field("tries", &self.tries.len()).finish_non_exhaustive()
+        f.debug_struct("Offer").field("tries", &self.begun.tries.len()).finish_non_exhaustive()
     }
 }
 
@@ -83,34 +36,24 @@ impl Offers {
     pub fn open(&self) -> Code {
         let code = Code::random();
         let until = Instant::now() + CODE_HOLDS;
-        *self.lock() = Some(Offer { code: code.clone(), until, tries: Vec::new(), begun: Vec::new() });
+        *self.lock() = Some(Offer { code: code.clone(), until, begun: Begun::default() });
         code
     }
 
     /// Whether a code is open and may be tried.
     pub fn is_open(&self) -> bool {
-        self.lock().as_ref().is_some_and(|offer| offer.tries.len() < MAX_TRIES)
+        self.lock().as_ref().is_some_and(|offer| offer.begun.tries.len() < MAX_TRIES)
     }
 
     /// Answers the first message of a hub at this address with the node's message and proof. This uses one of the
-    /// [`TRIES`] of the address, because the proof shows whether the hub's guess was right.
+    /// [`super::TRIES`] of the address, because the proof shows whether the hub's guess was right.
     ///
     /// # Errors
     /// If no code is open, it was tried too often, or the message is none.
     pub fn begin(&self, ends: Ends, from: Option<IpAddr>, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
-        let from = from.map(|address| address.to_canonical());
         let mut open = self.lock();
-        let offer = open.as_mut().ok_or(Refusal::NoCode)?;
-        let from_there = offer.tries.iter().filter(|address| **address == from).count();
-        if from_there >= TRIES || offer.tries.len() >= MAX_TRIES {
-            return Err(Refusal::TriedTooOften);
-        }
-        let exchange = NodeExchange::answer(offer.code.symbols(), ends, message).map_err(|_| Refusal::BadMessage)?;
-        offer.tries.push(from);
-        let answer = (exchange.message.clone(), exchange.proof.clone());
-        offer.begun.retain(|(hub, _)| *hub != ends.hub);
-        offer.begun.push((ends.hub, exchange));
-        Ok(answer)
+        let Offer { code, begun, .. } = open.as_mut().ok_or(Refusal::NoCode)?;
+        begun.begin(code.symbols(), ends, from, message, Refusal::TriedTooOften)
     }
 
     /// Checks the proof of the hub. If it is right, the code is closed: it is good for one hub.
@@ -119,11 +62,7 @@ impl Offers {
     /// If the code has expired, the hub has begun no exchange, or its proof is wrong.
     pub fn confirm(&self, hub: Fingerprint, proof: &[u8]) -> Result<(), Refusal> {
         let mut open = self.lock();
-        let offer = open.as_mut().ok_or(Refusal::NoCode)?;
-        let place = offer.begun.iter().position(|(key, _)| *key == hub).ok_or(Refusal::NotBegun)?;
-        // One proof for each exchange.
-        let (_, exchange) = offer.begun.swap_remove(place);
-        exchange.finish(proof).map_err(|_| Refusal::WrongProof)?;
+        open.as_mut().ok_or(Refusal::NoCode)?.begun.finish(hub, proof, Refusal::WrongProof)?;
         *open = None;
         Ok(())
     }
@@ -140,7 +79,7 @@ impl Offers {
 mod tests {
     use super::*;
     use crate::identity::Key;
-    use crate::pairing::{BadExchange, HubExchange};
+    use crate::pairing::{BadExchange, HubExchange, TRIES};
 
     fn ends() -> Ends {
         let [hub, node] = [(); 2].map(|()| Key::generate().unwrap().0.public().fingerprint());

@@ -1,7 +1,6 @@
 //! The secret in the configs of a node and a hub, which pair by it without a code: for images of machines without a
 //! screen.
 
-use std::fmt;
 use std::path::Path;
 
 use tracing::warn;
@@ -12,8 +11,8 @@ use crate::private;
 /// Characters of a secret, at least and at most.
 pub const SECRET_CHARACTERS: std::ops::RangeInclusive<usize> = 16..=128;
 
-/// A secret that both sides know. It is never shown.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret that both sides know. It is never shown, by `Debug` neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairingSecret(Secret);
 
 impl PairingSecret {
@@ -34,13 +33,6 @@ impl PairingSecret {
 
     pub(super) fn bytes(&self) -> &[u8] {
         self.0.expose().as_bytes()
-    }
-}
-
-/// Logs do not show secrets.
-impl fmt::Debug for PairingSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PairingSecret(***)")
     }
 }
 

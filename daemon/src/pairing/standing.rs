@@ -1,61 +1,40 @@
 //! The node's side of pairing by the secret of both configs.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::exchange::{Ends, NodeExchange};
-use super::offer::{MAX_TRIES, Refusal};
+use super::begun::Begun;
+use super::exchange::Ends;
+use super::refusal::Refusal;
 use super::secret::PairingSecret;
-use super::tries::Tries;
 use crate::identity::Fingerprint;
 
 /// The node's side of a pairing by the secret. Within ten minutes, an address has [`super::TRIES`], and all addresses
-/// together have [`MAX_TRIES`], wrong tries and right ones together.
-#[derive(Debug)]
+/// together have [`super::MAX_TRIES`], wrong tries and right ones together.
 pub struct StandingOffer {
     secret: PairingSecret,
-    state: Mutex<State>,
+    begun: Mutex<Begun>,
 }
 
-#[derive(Default)]
-struct State {
-    tries: Tries,
-    /// The exchanges that were begun, by the key of the hub. At most [`MAX_TRIES`].
-    begun: VecDeque<(Fingerprint, NodeExchange)>,
-}
-
-impl fmt::Debug for State {
+impl fmt::Debug for StandingOffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("tries", &self.tries.len()).finish_non_exhaustive()
+        f.debug_struct("StandingOffer").field("tries", &self.lock().tries.len()).finish_non_exhaustive()
     }
 }
 
 impl StandingOffer {
     /// Pairs with hubs that know this secret.
     pub fn new(secret: PairingSecret) -> Self {
-        Self { secret, state: Mutex::default() }
+        Self { secret, begun: Mutex::default() }
     }
 
     /// Answers the first message of a hub at this address with the node's message and proof. This is a try.
     ///
     /// # Errors
-    /// If the secret was tried too often, or the message is none.
+    /// If the secret was tried too often, or the message is no message of SPAKE2.
     pub fn begin(&self, ends: Ends, from: Option<IpAddr>, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
-        let mut state = self.lock();
-        let taken = state.tries.take(from)?;
-        let Ok(exchange) = NodeExchange::answer(self.secret.bytes(), ends, message) else {
-            state.tries.give_back(taken);
-            return Err(Refusal::BadMessage);
-        };
-        let answer = (exchange.message.clone(), exchange.proof.clone());
-        state.begun.retain(|(hub, _)| *hub != ends.hub);
-        if state.begun.len() >= MAX_TRIES {
-            state.begun.pop_front();
-        }
-        state.begun.push_back((ends.hub, exchange));
-        Ok(answer)
+        self.lock().begin(self.secret.bytes(), ends, from, message, Refusal::SecretTriedTooOften)
     }
 
     /// Checks the proof of the hub. An empty one ends the exchange: the hub found the node's proof to be wrong.
@@ -63,20 +42,16 @@ impl StandingOffer {
     /// # Errors
     /// If the hub has begun no exchange, or its proof is wrong.
     pub fn confirm(&self, hub: Fingerprint, proof: &[u8]) -> Result<(), Refusal> {
-        let mut state = self.lock();
-        let place = state.begun.iter().position(|(key, _)| *key == hub).ok_or(Refusal::NotBegun)?;
-        // One proof for each exchange.
-        let (_, exchange) = state.begun.remove(place).ok_or(Refusal::NotBegun)?;
-        exchange.finish(proof).map_err(|_| Refusal::WrongSecret)
+        self.lock().finish(hub, proof, Refusal::WrongSecret)
     }
 
     /// Drops the exchange of a hub that begins another one by a code.
     pub fn abandon(&self, hub: Fingerprint) {
-        self.lock().begun.retain(|(key, _)| *key != hub);
+        self.lock().abandon(hub);
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +60,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
     use crate::identity::Key;
-    use crate::pairing::{BadExchange, CODE_HOLDS, HubExchange, TRIES};
+    use crate::pairing::{BadExchange, CODE_HOLDS, HubExchange, MAX_TRIES, TRIES};
 
     fn secret(text: &str) -> PairingSecret {
         PairingSecret::new(&Secret::new(text)).unwrap()
