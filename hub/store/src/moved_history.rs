@@ -208,79 +208,12 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::events::{EventFilter, NoClip, OwnerLabel};
-    use crate::testing::{clip_of, event, put_with};
-    use crate::{Access, Replaced, Replacement, SeenNode};
-
-    const KITCHEN: &str = "http://kitchen:1";
-    const SHED: &str = "http://shed:1";
+    use crate::events::{EventFilter, NoClip};
+    use crate::testing::{KITCHEN, SHED, event, long_id as id, put_with, replacement, with_long_history};
+    use crate::{Access, Replaced, Replacement};
 
     /// More than three batches.
     const EVENTS: u64 = 3 * BATCH as u64 + 50;
-
-    fn id(digit: &str) -> String {
-        digit.repeat(64)
-    }
-
-    fn replacement(old: &str, new: &str) -> Replacement {
-        Replacement { old: id(old), new: id(new), new_url: SHED.into(), force: false }
-    }
-
-    async fn see(store: &Store, url: &str, digit: &str, boot_id: u64) {
-        let seen = SeenNode {
-            url: url.into(),
-            node_id: Some(id(digit)),
-            claimed_id: None,
-            boot_id,
-            captured_samples: 1 << 40,
-        };
-        store.see_node(seen).await.unwrap();
-    }
-
-    /// A store with a node in the kitchen, which has heard this number of events, the first with a clip and a label,
-    /// and with the node that replaces it.
-    async fn with_history(dir: &std::path::Path, events: u64) -> Store {
-        let store = Store::open(dir, Access::Keeper).unwrap();
-        see(&store, KITCHEN, "a", u64::MAX - 3).await;
-        let first = event(KITCHEN, 0);
-        let clip = clip_of(&first);
-        let labelled = put_with(&store, first, Ok(clip)).await;
-        store.label_event(labelled.id, Some(OwnerLabel::NotACat)).await.unwrap();
-        // The others are copies: thousands of commits would take minutes.
-        let columns = store
-            .read(|db| {
-                let mut names = db.prepare("SELECT name FROM pragma_table_info('events')")?;
-                Ok(names.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?)
-            })
-            .await
-            .unwrap();
-        put_with(&store, event(KITCHEN, 16_000), Err(NoClip::Disabled)).await;
-        store
-            .write(move |db| {
-                let copied: Vec<_> = columns.iter().map(String::as_str).filter(|name| *name != "id").collect();
-                let places = copied.iter().map(|name| match *name {
-                    "start_sample" | "end_sample" => format!("{name} + 16000 * number"),
-                    name => name.to_owned(),
-                });
-                let sql = format!(
-                    "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers \
-                     WHERE number < ?1) INSERT INTO events ({}) SELECT {} FROM events, numbers WHERE id = 2",
-                    copied.join(", "),
-                    places.collect::<Vec<_>>().join(", ")
-                );
-                db.execute(&sql, [(events - 2).cast_signed()])?;
-                db.execute(
-                    "INSERT INTO gaps (node, boot_id, first_sequence, reason, detail, noticed_at_ns, node_id) \
-                     SELECT node, boot_id, start_sample, 'overload', '', 1, node_id FROM events",
-                    [],
-                )?;
-                Ok(())
-            })
-            .await
-            .unwrap();
-        see(&store, SHED, "b", 5).await;
-        store
-    }
 
     /// How many events the API shows for a node, and how many rows of gaps it has.
     async fn shown(store: &Store, node: &str) -> (usize, i64) {
@@ -294,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn long_history_moves_in_batches_also_after_a_stop_in_the_middle() {
         let dir = tempfile::tempdir().unwrap();
-        let store = with_history(dir.path(), EVENTS).await;
+        let store = with_long_history(dir.path(), EVENTS).await;
         store.admit(id("a"), "page").await.unwrap();
         let begun = store.replace_node(replacement("a", "b")).await.unwrap();
         assert!(matches!(begun, Replaced::Begun { admitted: true }), "{begun:?}");
@@ -351,40 +284,5 @@ mod tests {
         assert_eq!(shown(&store, &id("c")).await.0, all + 1);
         stop.cancel();
         moving.await.unwrap();
-    }
-
-    #[tokio::test]
-    #[ignore = "takes a minute; prints how long writers wait while 100,000 events move"]
-    async fn writers_wait_for_a_batch_at_most() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = with_history(dir.path(), 100_000).await;
-        let stop = CancellationToken::new();
-        tokio::spawn(store.clone().move_histories(stop.clone()));
-        let writer = store.clone();
-        let writing = tokio::spawn(async move {
-            let (mut longest, mut number) = (Duration::ZERO, 0);
-            while !writer.history_move(id("a")).await.unwrap().is_some_and(|said| said.is_done) {
-                let began = Instant::now();
-                let write = writer.write(|db| {
-                    let version: u32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-                    Ok(db.pragma_update(None, "user_version", version)?)
-                });
-                write.await.unwrap();
-                longest = longest.max(began.elapsed());
-                number += 1;
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            (longest, number)
-        });
-        let began = Instant::now();
-        assert!(matches!(store.replace_node(replacement("a", "b")).await.unwrap(), Replaced::Begun { .. }));
-        let begun = began.elapsed();
-        let (longest, number) = writing.await.unwrap();
-        println!(
-            "begun after {begun:?}, all after {:?}; the longest of {number} writes took {longest:?}",
-            began.elapsed()
-        );
-        assert_eq!(store.history_move(id("a")).await.unwrap().unwrap().events, 100_000);
-        stop.cancel();
     }
 }

@@ -5,9 +5,9 @@
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
-use crate::Store;
-use crate::events::{Clip, Committed, Event, EventClock, NewEvent, NoClip, Watermark};
+use crate::events::{Clip, Committed, Event, EventClock, NewEvent, NoClip, OwnerLabel, Watermark};
 use crate::notifications::{ChannelName, Notification, NotificationState, Subject};
+use crate::{Access, Replacement, SeenNode, Store};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -105,4 +105,76 @@ pub fn event_notification(id: i64) -> Notification {
         started_at_ns: 1_700_000_000 * SECOND_NS,
         clip: true,
     })
+}
+
+/// URL of the node that [`with_long_history`] replaces.
+pub const KITCHEN: &str = "http://kitchen:1";
+
+/// URL of the node that replaces it.
+pub const SHED: &str = "http://shed:1";
+
+/// An id of a node: this digit, 64 times.
+pub fn long_id(digit: &str) -> String {
+    digit.repeat(64)
+}
+
+/// The replacement of a node by the one in the shed, by the digits of their ids.
+pub fn replacement(old: &str, new: &str) -> Replacement {
+    Replacement { old: long_id(old), new: long_id(new), new_url: SHED.into(), force: false }
+}
+
+async fn see(store: &Store, url: &str, digit: &str, boot_id: u64) {
+    let seen = SeenNode {
+        url: url.into(),
+        node_id: Some(long_id(digit)),
+        claimed_id: None,
+        boot_id,
+        captured_samples: 1 << 40,
+    };
+    store.see_node(seen).await.unwrap();
+}
+
+/// A store with a node in the kitchen, which has heard this number of events, the first with a clip and a label,
+/// and with the node that replaces it.
+pub async fn with_long_history(dir: &std::path::Path, events: u64) -> Store {
+    let store = Store::open(dir, Access::Keeper).unwrap();
+    see(&store, KITCHEN, "a", u64::MAX - 3).await;
+    let first = event(KITCHEN, 0);
+    let clip = clip_of(&first);
+    let labelled = put_with(&store, first, Ok(clip)).await;
+    store.label_event(labelled.id, Some(OwnerLabel::NotACat)).await.unwrap();
+    // The others are copies: thousands of commits would take minutes.
+    let columns = store
+        .read(|db| {
+            let mut names = db.prepare("SELECT name FROM pragma_table_info('events')")?;
+            Ok(names.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?)
+        })
+        .await
+        .unwrap();
+    put_with(&store, event(KITCHEN, 16_000), Err(NoClip::Disabled)).await;
+    store
+        .write(move |db| {
+            let copied: Vec<_> = columns.iter().map(String::as_str).filter(|name| *name != "id").collect();
+            let places = copied.iter().map(|name| match *name {
+                "start_sample" | "end_sample" => format!("{name} + 16000 * number"),
+                name => name.to_owned(),
+            });
+            let sql = format!(
+                "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers \
+                 WHERE number < ?1) INSERT INTO events ({}) SELECT {} FROM events, numbers WHERE id = 2",
+                copied.join(", "),
+                places.collect::<Vec<_>>().join(", ")
+            );
+            db.execute(&sql, [(events - 2).cast_signed()])?;
+            db.execute(
+                "INSERT INTO gaps (node, boot_id, first_sequence, reason, detail, noticed_at_ns, node_id) \
+                 SELECT node, boot_id, start_sample, 'overload', '', 1, node_id FROM events",
+                [],
+            )?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+    see(&store, SHED, "b", 5).await;
+    store
 }
