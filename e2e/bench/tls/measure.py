@@ -6,16 +6,17 @@ import os
 import pathlib
 import platform
 import re
-import socket
 import ssl
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
 
-BINARIES = pathlib.Path(os.environ["MEOWLINK_BINARIES"])
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from loading import BINARIES, free_port, load, middle, running
+
 CONNECTIONS = [1, 16]
 
 # How long a start may take, and how long a node and its hub settle before they are measured, in seconds.
@@ -29,22 +30,6 @@ AIM_RSS_MB = 14
 UNCHECKED = ssl.create_default_context()
 UNCHECKED.check_hostname = False
 UNCHECKED.verify_mode = ssl.CERT_NONE
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def running(*command):
-    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 def printed(*command):
@@ -129,32 +114,6 @@ def measure_node(kind, seconds):
         return {"cpu": 1e6 * used, "rss": rss_mb(node)}
 
 
-def cpu_ticks_s(processes):
-    """Processor time of all threads, also of those that have ended."""
-    total = 0
-    for process in processes:
-        stat = pathlib.Path(f"/proc/{process.pid}/stat").read_text()
-        fields = stat[stat.rindex(")") + 2 :].split()
-        total += int(fields[11]) + int(fields[12])
-    return total * TICK_S
-
-
-def load(url, connections, seconds, processes):
-    """Requests a second, µs of processor time a request of all processes, and the latency at p99 in ms."""
-    before = cpu_ticks_s(processes)
-    report = printed("wrk", "--threads", 1, "--connections", connections, "--duration", f"{seconds}s", "--latency", url)
-    used = cpu_ticks_s(processes) - before
-    assert "Non-2xx" not in report and "Socket errors" not in report, report
-    requests = int(re.search(r"(\d+) requests in", report)[1])
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1])
-    value, unit = re.search(r"^ +99%\s+([\d.]+)(us|ms|s)$", report, re.MULTILINE).groups()
-    return {"rate": rate, "cpu": 1e6 * used / requests, "p99": float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]}
-
-
-def middle(runs, key):
-    return sorted(runs, key=lambda run: run[key])[len(runs) // 2]
-
-
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--seconds", type=int, default=10)
@@ -192,9 +151,9 @@ def main():
     print("GET /cat/Tom with keep-alive; CPU is that of hub and node, without wrk.\n")
     print(f"{'connections':>11} {'by':>6} {'requests/s':>11} {'CPU us/req':>11} {'p99 ms':>7} {'of plain':>9}")
     for scheme, count in results:
-        run, plain = middle(results[scheme, count], "rate"), middle(results["http", count], "rate")
+        run, plain = middle(results[scheme, count]), middle(results["http", count])
         share = f"{100 * run['rate'] / plain['rate']:.0f} %"
-        print(f"{count:>11} {scheme:>6} {run['rate']:>11.0f} {run['cpu']:>11.1f} {run['p99']:>7.2f} {share:>9}")
+        print(f"{count:>11} {scheme:>6} {run['rate']:>11.0f} {sum(run['cpu']):>11.1f} {run['p99']:>7.2f} {share:>9}")
 
 
 main()
