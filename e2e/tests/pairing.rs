@@ -40,6 +40,17 @@ async fn becomes(hub: &Hub, url: &str, reachable: bool) {
     .await;
 }
 
+/// Opens a code at the node with this state folder.
+fn code_of(folder: &str) -> String {
+    let shown = printed(&binaries().cat_node, &["pair", "--state-dir", folder]);
+    shown.lines().next().unwrap().to_owned()
+}
+
+/// Pairs the node with this state folder, at this address, with the hub whose data folder is `data`.
+fn pair_by_code(folder: &str, host: &str, data: &str) {
+    printed(&binaries().hub, &["pair", &code_of(folder), host, "--data-dir", data]);
+}
+
 #[tokio::test]
 async fn node_is_paired_heard_over_tls_and_removed() {
     let state = tempfile::tempdir().unwrap();
@@ -51,15 +62,14 @@ async fn node_is_paired_heard_over_tls_and_removed() {
     let host = node.address().to_string();
     let (cat_node, hub_program) = (&binaries().cat_node, &binaries().hub);
 
-    let shown = printed(cat_node, &["pair", "--state-dir", folder]);
-    let code = shown.lines().next().unwrap();
-    assert_eq!(code.len(), 9, "{shown}");
+    let code = code_of(folder);
+    assert_eq!(code.len(), 9, "{code}");
     let wrong = run(hub_program, &["pair", "0000-0000", &host, "--data-dir", &data]);
     let error = String::from_utf8(wrong.stderr).unwrap();
     assert!(!wrong.status.success() && error.contains("the code is wrong"), "{error}");
     assert_eq!(printed(cat_node, &["hubs", "--state-dir", folder]), "paired with no hub\n");
 
-    let paired = printed(hub_program, &["pair", code, &host, "--data-dir", &data]);
+    let paired = printed(hub_program, &["pair", &code, &host, "--data-dir", &data]);
     assert_eq!(paired, format!("paired: {}\n", node.url()));
     becomes(&hub, &node.url(), true).await;
     let id = printed(cat_node, &["identity", "show", "--state-dir", folder]);
@@ -85,8 +95,7 @@ async fn node_is_paired_heard_over_tls_and_removed() {
     for end in ["subscriber connected", "subscriber disconnected"] {
         assert!(log.lines().any(|line| line.contains(end) && line.contains(" at 127.0.0.1:")), "{end}: {log}");
     }
-    let shown = printed(cat_node, &["pair", "--state-dir", folder]);
-    printed(hub_program, &["pair", shown.lines().next().unwrap(), &host, "--data-dir", &data]);
+    pair_by_code(folder, &host, &data);
     becomes(&hub, &node.url(), true).await;
 
     // The hub ends it.
@@ -121,9 +130,7 @@ async fn node_and_hub_change_their_keys_while_the_hub_listens() {
     let hub = Hub::start(&[]).await;
     let data = hub.data_folder().to_str().unwrap().to_owned();
     let (cat_node, hub_program) = (&binaries().cat_node, &binaries().hub);
-    let shown = printed(cat_node, &["pair", "--state-dir", folder]);
-    let code = shown.lines().next().unwrap();
-    printed(hub_program, &["pair", code, &node.address().to_string(), "--data-dir", &data]);
+    pair_by_code(folder, &node.address().to_string(), &data);
     let id = printed(cat_node, &["identity", "show", "--state-dir", folder]);
     becomes(&hub, &node.url(), true).await;
     until(SOON, "the hub listens", || async { node.daemon.log().contains("subscriber connected").then_some(()) }).await;
@@ -255,8 +262,7 @@ async fn node_that_lost_its_key_is_paired_again_and_gets_its_history_back() {
     let host = node.address().to_string();
     let (cat_node, hub_program) = (&binaries().cat_node, &binaries().hub);
     let pair = |folder: &Path| {
-        let shown = printed(cat_node, &["pair", "--state-dir", folder.to_str().unwrap()]);
-        printed(hub_program, &["pair", shown.lines().next().unwrap(), &host, "--data-dir", &data]);
+        pair_by_code(folder.to_str().unwrap(), &host, &data);
         let id = printed(cat_node, &["identity", "show", "--state-dir", folder.to_str().unwrap()]);
         id.trim().to_owned()
     };

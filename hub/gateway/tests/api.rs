@@ -17,7 +17,6 @@ use hub_gateway::{App, Caller, Hosts, Limits, Loopback, PageConfig, PrivacySetti
 use hub_listen::Live;
 use hub_listen::live::{LiveLevel, LiveSpectrum, NEWS_QUEUE, News};
 use hub_nodes::Nodes;
-use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::{FakeNode, announce};
 use hub_people::People;
 use hub_store::backup::{BackupConfig, Backups, Source};
@@ -82,7 +81,7 @@ struct Setting {
 
 impl Default for Setting {
     fn default() -> Self {
-        let kitchen = NodeConfig { cat: None, url: "http://kitchen:1".parse().unwrap(), min_score: None };
+        let kitchen = "http://kitchen:1".parse().unwrap();
         let nodes = Nodes::new(&[kitchen]).unwrap();
         Self { page: PageConfig::default(), nodes, insecure: false, loopback: Loopback::default() }
     }
@@ -214,7 +213,7 @@ async fn backup_needs_a_folder_and_a_request_of_the_own_page() {
 
 #[tokio::test]
 async fn nodes_that_wait_stand_for_the_node_on_this_machine_that_does_not_answer() {
-    let default = NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap(), min_score: None };
+    let default = "http://127.0.0.1:9".parse().unwrap();
     let gateway = Gateway::build(Setting { nodes: Nodes::with_default(&default).unwrap(), ..Setting::default() }).await;
     let nodes = async || gateway.get("/api/v1/nodes").await.json()["nodes"].as_array().unwrap().len();
     let message = async || gateway.get("/cat/Tom").await.json()["error"]["message"].as_str().unwrap().to_owned();

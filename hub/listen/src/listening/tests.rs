@@ -9,7 +9,6 @@ use daemon::identity::Key;
 use daemon::tls::TlsClient;
 use hub_base::clock::{Clock, Reading};
 use hub_nodes::Node;
-use hub_nodes::address::NodeConfig;
 use hub_nodes::testing::FakeNode;
 use hub_store::Access;
 use hub_store::clips::{ClipsConfig, Cut};
@@ -46,10 +45,7 @@ impl Hub {
     }
 
     async fn start_with(data_dir: &Path, urls: &[String]) -> Self {
-        let configs: Vec<_> = urls
-            .iter()
-            .map(|url| NodeConfig { cat: Some("Tom".into()), url: url.parse().unwrap(), min_score: None })
-            .collect();
+        let configs: Vec<_> = urls.iter().map(|url| format!("Tom={url}").parse().unwrap()).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let data_dir = data_dir.to_owned();
         let stop = CancellationToken::new();
@@ -126,8 +122,7 @@ async fn nothing_is_deleted_by_age_while_the_clock_is_in_doubt_and_quotas_go_on(
     let stop = CancellationToken::new();
     let mut settings = Settings::default();
     settings.events.keep_count = 2;
-    let nodes =
-        Nodes::new(&[NodeConfig { cat: None, url: "http://127.0.0.1:9".parse().unwrap(), min_score: None }]).unwrap();
+    let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
     let listening = Listening::start(&settings, &nodes, store.clone(), clips, None, &stop).await.unwrap();
     // The quota comes last in a round.
     until("the surplus event is deleted", || async { store.event(1).await.unwrap().is_none() }).await;
@@ -518,9 +513,7 @@ async fn what_two_nodes_hear_of_one_sound_is_one_event_of_the_louder() {
 }
 
 fn node_at(address: SocketAddr) -> Node {
-    let nodes =
-        Nodes::new(&[NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap(), min_score: None }])
-            .unwrap();
+    let nodes = Nodes::new(&[format!("http://{address}").parse().unwrap()]).unwrap();
     nodes.iter().next().unwrap()
 }
 

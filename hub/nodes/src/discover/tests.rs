@@ -4,7 +4,6 @@ use daemon::identity::Key;
 use mdns_sd::ServiceInfo;
 
 use super::*;
-use crate::address::NodeConfig;
 use crate::testing::FakeNode;
 
 /// What any wait may take before it counts as a failure. Nothing is expected to come near it.
@@ -63,7 +62,7 @@ fn configured(url: &str) -> Nodes {
 
 /// A registry with this node, where others wait to be admitted.
 fn asking(url: &str) -> Nodes {
-    Nodes::new(&[NodeConfig { cat: None, url: url.parse().unwrap(), min_score: None }]).unwrap()
+    Nodes::new(&[url.parse().unwrap()]).unwrap()
 }
 
 /// Nothing listens there.

@@ -73,8 +73,7 @@ async fn nodes_are_added_at_the_end_and_up_to_the_limit() {
 }
 
 fn default_at(address: std::net::SocketAddr) -> Nodes {
-    Nodes::with_default(&NodeConfig { cat: None, url: format!("http://{address}").parse().unwrap(), min_score: None })
-        .unwrap()
+    Nodes::with_default(&format!("http://{address}").parse().unwrap()).unwrap()
 }
 
 #[tokio::test]
