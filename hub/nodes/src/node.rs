@@ -252,12 +252,7 @@ impl Node {
 
     /// Whether the hub is paired with it: calls to it are encrypted, and reach only what holds its key.
     pub fn is_paired(&self) -> bool {
-        self.paired_key().is_some()
-    }
-
-    /// The id that a paired node has. `None`: it is not paired.
-    pub fn paired_id(&self) -> Option<NodeId> {
-        self.paired_key()
+        self.paired_id().is_some()
     }
 
     /// The key that a paired node must have. `None`: it is not paired, or the hub cannot call it.
@@ -284,9 +279,9 @@ impl Node {
     }
 
     /// The id of a paired node, which stays when its key changes. `None`: it is not paired.
-    pub(crate) fn paired_key(&self) -> Option<NodeId> {
+    pub fn paired_id(&self) -> Option<NodeId> {
         match self.inner.kind {
-            Kind::Paired(key) => Some(key),
+            Kind::Paired(id) => Some(id),
             _ => None,
         }
     }
@@ -556,7 +551,7 @@ impl Node {
             state: source.state(),
             detail: source.detail,
             // TLS has proved the key of a paired node.
-            id: self.paired_key().or_else(|| self.proved_id(&answer, &challenge)),
+            id: self.paired_id().or_else(|| self.proved_id(&answer, &challenge)),
             claimed_id: Some(&answer.public_key).filter(|key| !key.is_empty()).and_then(|_| id_of(&answer)),
         });
         Ok(answer)

@@ -240,7 +240,7 @@ impl Nodes {
                 }
             }
         }
-        let keys: Vec<_> = self.iter().filter_map(|node| node.paired_key()).collect();
+        let keys: Vec<_> = self.iter().filter_map(|node| node.paired_id()).collect();
         lobby.unseat(|node| node.needs_code() && node.id().is_some_and(|id| keys.contains(&id)));
         all_fit
     }
@@ -369,7 +369,7 @@ impl Nodes {
             }
         } else if let Some(entry) = self.get(node.url()) {
             // What answers without TLS in the place of a paired node is that node only if it proves the same key.
-            if entry.is_paired() && entry.paired_key() == node.id() {
+            if entry.is_paired() && entry.paired_id() == node.id() {
                 return Received::AtHome;
             }
             if !entry.is_paired() && lobby.may_stand_for(&entry, &node, &self.known()) {
@@ -398,7 +398,7 @@ impl Nodes {
     /// configured one at its URL, or one of this machine, which is heard without a pairing and has proved its id.
     fn known_as_closed(&self, node: &Node) -> Option<Node> {
         let is_at_home = |entry: &Node| entry.url() == node.url();
-        let has_key = |entry: &Node| entry.paired_key().is_some() && entry.paired_key() == node.id();
+        let has_key = |entry: &Node| entry.paired_id().is_some() && entry.paired_id() == node.id();
         let answers = |entry: &Node| is_at_home(entry) || entry.recent_description().is_some();
         let is_heard = |entry: &Node| {
             let has_its_id = entry.id().is_some() && entry.id() == node.id();
@@ -519,13 +519,13 @@ impl Nodes {
     /// none, the earlier one counts, unless the later one is configured: then it is so on purpose.
     pub fn twin_of(&self, node: &Node) -> Option<Node> {
         let pairings = || self.iter().filter(|other| other.is_paired());
-        if let Some(key) = node.paired_key() {
-            let first = pairings().find(|other| other.paired_key() == Some(key));
+        if let Some(key) = node.paired_id() {
+            let first = pairings().find(|other| other.paired_id() == Some(key));
             return first.filter(|first| first.url() != node.url());
         }
         let said = node.recent_description();
         let keys = said.as_ref().map(|said| [said.id, said.claimed_id]).unwrap_or_default();
-        if let Some(paired) = pairings().find(|other| keys.contains(&other.paired_key())) {
+        if let Some(paired) = pairings().find(|other| keys.contains(&other.paired_id())) {
             return Some(paired);
         }
         let mine = node.recent_description().filter(|description| description.boot_id != 0)?;

@@ -145,7 +145,7 @@ impl Admission {
     /// # Errors
     /// [`Code::Conflict`] if the hub has no key, or has changed it too often, and if the new one cannot be stored.
     pub async fn change_own_key(&self) -> Result<Fingerprint, Error> {
-        let own = self.own_key().ok_or_else(|| conflict("the hub has no key, and its log says why".into()))?;
+        let own = self.own_key().ok_or_else(no_key)?;
         let changing = own.clone();
         let changed = tokio::task::spawn_blocking(move || changing.change()).await;
         let changed = changed.map_err(|crash| Error::new(Code::Internal, crash.to_string()))?;

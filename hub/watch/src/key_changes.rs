@@ -11,6 +11,8 @@ use daemon::backoff::Backoff;
 use daemon::identity::{Fingerprint, OwnKey};
 use daemon::quiet::Quiet;
 use daemon::shutdown::CancellationToken;
+use futures_util::{StreamExt, stream};
+use hub_base::error::{Code, Error, Who};
 use hub_nodes::Node;
 use hub_nodes::pairing::{Place, follow_key};
 use tokio::time::Instant;
@@ -43,6 +45,27 @@ impl Standing {
     fn new() -> Self {
         let (backoff, quiet) = (Backoff::new(AGAIN.0, AGAIN.1), Quiet::new(LOG_PERIOD));
         Self { told: None, again: Instant::now(), backoff, quiet }
+    }
+
+    /// Notes that an exchange with this node is done, in which the hub's key was `own`, and logs if it failed.
+    fn note(&mut self, node: &Node, own: Fingerprint, done: Result<(), Error>) {
+        match done {
+            Ok(()) => {
+                self.told = Some(own);
+                self.quiet.reset();
+                // A node that has failed once more is asked again later and later.
+                if !node.has_failed() {
+                    self.backoff.reset();
+                }
+            }
+            // Its description says already that it is away.
+            Err(error) if error.code == Code::Unavailable(Who::Node) => {}
+            Err(error) => {
+                if let Some(suppressed_lines) = self.quiet.allow() {
+                    warn!(node = node.url(), %error, suppressed_lines, "keys are not exchanged with a node");
+                }
+            }
+        }
     }
 }
 
@@ -83,8 +106,8 @@ async fn look(admission: &Admission, own: &OwnKey, standings: &mut BTreeMap<Stri
     standings.retain(|url, _| paired.iter().any(|node| node.url() == url));
     let (key, history) = own.present();
     let now = Instant::now();
-    let due: Vec<&Node> = paired
-        .iter()
+    let due: Vec<Node> = paired
+        .into_iter()
         .filter(|node| {
             let standing = standings.entry(node.url().to_owned()).or_insert_with(Standing::new);
             let must_tell = !history.statements().is_empty() && standing.told != Some(history.present());
@@ -92,38 +115,22 @@ async fn look(admission: &Admission, own: &OwnKey, standings: &mut BTreeMap<Stri
             is_odd && now >= standing.again
         })
         .collect();
-    for some in due.chunks(AT_A_TIME) {
-        let (key, history) = (&key, &history);
-        let asked = some.iter().map(|&node| async move {
-            let pinned = (node.paired_id()?, node.pinned_key()?);
-            let place = Place { url: node.url().to_owned(), addresses: node.addresses() };
-            Some((node, pinned, follow_key(key, history, &place, pinned).await))
-        });
-        for (node, (id, old), done) in futures_util::future::join_all(asked).await.into_iter().flatten() {
-            let Some(standing) = standings.get_mut(node.url()) else { continue };
+    let (key, history) = (&key, &history);
+    let asked = stream::iter(due).map(async |node: Node| {
+        let pinned = (node.paired_id()?, node.pinned_key()?);
+        let place = Place { url: node.url().to_owned(), addresses: node.addresses() };
+        Some((node, pinned, follow_key(key, history, &place, pinned).await))
+    });
+    let asked: Vec<_> = asked.buffer_unordered(AT_A_TIME).collect().await;
+    for (node, (id, old), done) in asked.into_iter().flatten() {
+        let done = match done {
+            Ok(new) if new != old => admission.change_node_key(node.url(), id, old, new).await.map_err(Into::into),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Some(standing) = standings.get_mut(node.url()) {
             standing.again = now + standing.backoff.next_wait();
-            let done = match done {
-                Ok(new) if new != old => admission.change_node_key(node.url(), id, old, new).await.map_err(Into::into),
-                Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            };
-            match done {
-                Ok(()) => {
-                    standing.told = Some(history.present());
-                    standing.quiet.reset();
-                    // A node that has failed once more is asked again later and later.
-                    if !node.has_failed() {
-                        standing.backoff.reset();
-                    }
-                }
-                // Its description says already that it is away.
-                Err(error) if error.code == hub_base::error::Code::Unavailable(hub_base::error::Who::Node) => {}
-                Err(error) => {
-                    if let Some(suppressed_lines) = standing.quiet.allow() {
-                        warn!(node = node.url(), %error, suppressed_lines, "keys are not exchanged with a node");
-                    }
-                }
-            }
+            standing.note(&node, history.present(), done);
         }
     }
 }
