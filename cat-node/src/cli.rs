@@ -141,10 +141,9 @@ pub struct RemoveTokenArgs {
     pub at: SocketArgs,
 }
 
-/// A number of days: `90d` or `90`.
+/// A number of days: `90d`, or `90`.
 fn days(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=MOST_DAYS).contains(days));
-    number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {MOST_DAYS}d"))
+    daemon::terminal::days(text, MOST_DAYS)
 }
 
 /// Commands of `cat-node identity`.

@@ -211,21 +211,14 @@ async fn run(pairing: Pairing, tokens: Option<Tokens>, command: Command) -> Answ
     match command {
         Command::Pair => Answer::Code(pairing.offer().to_string()),
         Command::ListHubs => Answer::Hubs(pairing.hubs().list()),
-        Command::RotateKey => match tokio::task::spawn_blocking(move || pairing.change_key()).await {
-            Ok(Ok(key)) => Answer::KeyChanged(key.to_string()),
-            Ok(Err(error)) => Answer::Error(error.to_string()),
-            Err(_) => Answer::Error("the node could not do it".into()),
-        },
+        Command::RotateKey => on_disk(move || Ok(Answer::KeyChanged(pairing.change_key()?.to_string()))).await,
         Command::ForgetHub { name } => {
-            let forgotten = tokio::task::spawn_blocking(move || pairing.hubs().forget(&name)).await;
-            match forgotten {
-                Ok(Ok(hub)) => {
-                    tracing::info!(hub = hub.key, name = hub.name, "hub forgotten");
-                    Answer::Forgotten(hub)
-                }
-                Ok(Err(error)) => Answer::Error(error.to_string()),
-                Err(_) => Answer::Error("the node could not do it".into()),
-            }
+            on_disk(move || {
+                let hub = pairing.hubs().forget(&name)?;
+                tracing::info!(hub = hub.key, name = hub.name, "hub forgotten");
+                Ok(Answer::Forgotten(hub))
+            })
+            .await
         }
         Command::AddToken { name, days } => {
             with_tokens(tokens, move |tokens| {
@@ -247,15 +240,19 @@ async fn run(pairing: Pairing, tokens: Option<Tokens>, command: Command) -> Answ
     }
 }
 
-/// Works with the tokens, which waits for the disk.
 async fn with_tokens(
     tokens: Option<Tokens>,
     work: impl FnOnce(&Tokens) -> Result<Answer, TokensError> + Send + 'static,
 ) -> Answer {
-    let Some(tokens) = tokens else {
-        return Answer::Error("the node cannot use its tokens: its log says why".into());
-    };
-    match tokio::task::spawn_blocking(move || work(&tokens)).await {
+    match tokens {
+        Some(tokens) => on_disk(move || Ok(work(&tokens)?)).await,
+        None => Answer::Error("the node cannot use its tokens: its log says why".into()),
+    }
+}
+
+/// Does what waits for the disk.
+async fn on_disk(work: impl FnOnce() -> anyhow::Result<Answer> + Send + 'static) -> Answer {
+    match tokio::task::spawn_blocking(work).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => Answer::Error(error.to_string()),
         Err(_) => Answer::Error("the node could not do it".into()),

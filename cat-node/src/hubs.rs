@@ -1,7 +1,6 @@
 //! The hubs that the node is paired with, in a file of its state folder.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -244,12 +243,7 @@ fn keys(hubs: &[PairedHub]) -> Vec<Fingerprint> {
 fn read(path: &Path) -> Result<Vec<PairedHub>, HubsError> {
     let failed = |error| HubsError::Io { path: path.to_owned(), error };
     let damaged = |reason: String| HubsError::Damaged { path: path.to_owned(), reason };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(failed)?,
-    };
-    let mut text = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut text).map_err(failed)?;
+    let Some(text) = private::read(path, MAX_FILE_BYTES).map_err(failed)? else { return Ok(Vec::new()) };
     let hubs: Vec<PairedHub> = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
     match hubs.iter().find(|hub| hub.key.parse::<Fingerprint>().is_err()) {
         Some(hub) => Err(damaged(format!("\"{}\" is not the fingerprint of a key", hub.key))),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use daemon::identity::rotation::KeyHistory;
-use daemon::identity::{Fingerprint, IdentityError, OwnKey};
+use daemon::identity::{Fingerprint, IdentityError, OwnKey, PublicKey};
 use daemon::opening::PeerKey;
 use daemon::pairing::{Code, Ends, Offers, PairingSecret, Refusal, StandingOffer};
 use daemon::quiet::Quiet;
@@ -100,9 +100,9 @@ impl Pairing {
 }
 
 /// The key of the calling hub.
-fn key_of<T>(request: &Request<T>) -> Result<Fingerprint, Status> {
+fn key_of<T>(request: &Request<T>) -> Result<PublicKey, Status> {
     let key = request.extensions().get::<PeerKey>();
-    key.map(|PeerKey(key)| key.fingerprint()).ok_or_else(|| Status::unauthenticated("pairing needs TLS"))
+    key.map(|PeerKey(key)| *key).ok_or_else(|| Status::unauthenticated("pairing needs TLS"))
 }
 
 /// Anybody who reaches the port may try, as often as he likes, so few refusals are logged.
@@ -134,7 +134,7 @@ fn refused(refusal: Refusal, hub: Fingerprint, peer: Option<SocketAddr>, quiet: 
 #[tonic::async_trait]
 impl PairingRpc for Pairing {
     async fn begin(&self, request: Request<PairingBeginRequest>) -> Result<Response<PairingBeginResponse>, Status> {
-        let (hub, peer) = (key_of(&request)?, request.remote_addr());
+        let (hub, peer) = (key_of(&request)?.fingerprint(), request.remote_addr());
         // Asked first, so that it costs no try.
         if !self.hubs().has_room_for(hub) {
             return Err(Status::resource_exhausted(HubsError::Full.to_string()));
@@ -168,8 +168,7 @@ impl PairingRpc for Pairing {
         request: Request<PairingAnnounceKeyRequest>,
     ) -> Result<Response<PairingAnnounceKeyResponse>, Status> {
         let peer = request.remote_addr().map(tracing::field::display);
-        let key = request.extensions().get::<PeerKey>();
-        let PeerKey(key) = key.copied().ok_or_else(|| Status::unauthenticated("pairing needs TLS"))?;
+        let key = key_of(&request)?;
         let refused = |reason: String| {
             if let Some(suppressed_lines) = self.shared.quiet.lock().unwrap_or_else(PoisonError::into_inner).allow() {
                 let hub = key.fingerprint();
@@ -198,7 +197,7 @@ impl PairingRpc for Pairing {
         &self,
         request: Request<PairingConfirmRequest>,
     ) -> Result<Response<PairingConfirmResponse>, Status> {
-        let (hub, peer) = (key_of(&request)?, request.remote_addr());
+        let (hub, peer) = (key_of(&request)?.fingerprint(), request.remote_addr());
         let PairingConfirmRequest { proof, hub_name, owner_port } = request.into_inner();
         self.confirm_proof(hub, &proof).map_err(|refusal| refused(refusal, hub, peer, &self.shared.quiet))?;
         let port = u16::try_from(owner_port).ok().filter(|port| *port != 0);

@@ -1,7 +1,6 @@
 //! Tokens of programs that read the node's metrics from other machines. The state folder keeps their hashes.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -167,8 +166,8 @@ impl Tokens {
         self.lock().iter().map(token).collect()
     }
 
-    /// Makes a token that expires after so many `days`, or never. Returns its text, which is kept nowhere. Survives a
-    /// power cut. Waits for the disk.
+    /// Makes a token that expires after so many `days`, or never. Returns its text, which is not kept. Survives a power
+    /// cut. Waits for the disk.
     ///
     /// # Errors
     /// If it cannot have this name or cannot expire then, there are [`MAX_TOKENS`] already, or the file cannot be
@@ -206,7 +205,7 @@ impl Tokens {
     /// Removes the token with this name. Waits for the disk.
     ///
     /// # Errors
-    /// If there is none, or the file cannot be written.
+    /// If no token has this name, or the file cannot be written.
     pub fn remove(&self, name: &str) -> Result<(), TokensError> {
         self.change(|tokens| {
             let place = tokens.iter().position(|token| token.name == name);
@@ -286,12 +285,7 @@ fn hash(text: &str) -> String {
 
 fn read(path: &Path) -> Result<Vec<Kept>, TokensError> {
     let failed = |error| TokensError::Io { path: path.to_owned(), error };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened.map_err(failed)?,
-    };
-    let mut text = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut text).map_err(failed)?;
+    let Some(text) = private::read(path, MAX_FILE_BYTES).map_err(failed)? else { return Ok(Vec::new()) };
     serde_json::from_slice(&text)
         .map_err(|error| TokensError::Damaged { path: path.to_owned(), reason: error.to_string() })
 }

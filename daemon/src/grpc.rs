@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::Either;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -31,6 +31,7 @@ use tower::{Layer, ServiceExt};
 use tracing::error;
 
 use crate::accept::{Client, Limits, accept};
+use crate::bearer::bearer;
 use crate::connections::Caps;
 use crate::descriptors;
 use crate::metrics::{Counted, Meter, needs_token};
@@ -133,7 +134,8 @@ where
     let service = TowerToHyperService::new(tower::service_fn(move |request: Request<Incoming>| {
         let path = request.uri().path();
         let admitted = if is_anonymous {
-            guard.admits_token(path, bearer(request.headers()))
+            guard
+                .admits_token(path, request.headers().get(AUTHORIZATION).and_then(|value| bearer(value.to_str().ok()?)))
         } else {
             guard.allows(key.as_ref(), path).then_some(true)
         };
@@ -155,12 +157,6 @@ where
         Either::Right(service.clone().oneshot(request))
     }));
     builder().serve_connection(TokioIo::new(stream), service).into_owned()
-}
-
-/// The token of a request: `Authorization: Bearer TOKEN`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// The answer to a client whose key is not trusted, or that has none.

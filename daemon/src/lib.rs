@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod allowance;
 pub mod backoff;
+pub mod bearer;
 pub mod call;
 pub mod cause;
 pub mod config;

@@ -1,7 +1,7 @@
 //! Files and folders that only their user can read. A file is replaced as a whole or not at all.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Result, Write};
+use std::io::{ErrorKind, Read, Result, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,20 @@ pub fn tighten(path: &Path) -> Result<()> {
 /// Whether every user of this machine can read a file. A file that cannot be looked at counts as private.
 pub fn is_world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & ALL != 0)
+}
+
+/// The first bytes of a file, `most` of them. `None`: there is no such file.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 /// Options that create a file which only the user can read.

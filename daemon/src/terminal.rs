@@ -1,7 +1,11 @@
 //! What programs write to a terminal, a log or the journal. Foreign text must not forge lines or move the cursor.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, Write};
+use std::process::ExitCode;
+
+use crate::{EXIT_FAILURE, EXIT_USAGE};
 
 /// Replaces control characters, and marks that change the direction of text, with their escapes: `\n`, `\u{1b}`.
 pub fn escape(text: &str) -> Cow<'_, str> {
@@ -17,6 +21,23 @@ pub fn escape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(escaped)
+}
+
+/// Ends a command that failed: prints why on standard error. Returns the exit code, which differs if the command was
+/// used wrongly.
+pub fn failed(why: impl Display, is_usage: bool) -> ExitCode {
+    // A closed standard error is no reason to fail in another way.
+    let _ = writeln!(io::stderr(), "{why}");
+    ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILURE })
+}
+
+/// Reads a number of days, such as `90d` or `90`, from 1 to `most`.
+///
+/// # Errors
+/// If the text is none of these. The error says which are.
+pub fn days(text: &str, most: u32) -> Result<u32, String> {
+    let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=most).contains(days));
+    number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {most}d"))
 }
 
 fn is_harmful(character: char) -> bool {

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use daemon::EXIT_USAGE;
 use daemon::config::ConfigError;
 use daemon::shutdown::CancellationToken;
+use daemon::terminal::failed;
 use hub_gateway::tls::{AUTHORITY_FILE, FOLDER};
 use hub_store::backup::{
     BackedUp, BackupError, ConfigFile, RestoreFrom, Restored, Source, back_up_to_folder, back_up_to_tar,
@@ -53,11 +53,7 @@ fn ended(result: Result<String, Failure>) -> ExitCode {
             let _ = write!(io::stderr(), "{words}");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}");
-            let is_usage = matches!(error, Failure::Config(_) | Failure::Terminal);
-            if is_usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
-        }
+        Err(error) => failed(&error, matches!(error, Failure::Config(_) | Failure::Terminal)),
     }
 }
 

@@ -247,8 +247,7 @@ fn role(word: &str) -> Result<UserRole, String> {
 
 /// A number of days: `90d`, or `90`.
 fn days(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=MOST_DAYS).contains(days));
-    number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {MOST_DAYS}d"))
+    daemon::terminal::days(text, MOST_DAYS)
 }
 
 /// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use daemon::config::ConfigError;
-use daemon::{EXIT_FAILURE, EXIT_USAGE};
+use daemon::terminal::failed;
 use hub_control::client::{ControlError, ask};
 use hub_control::protocol::{Answer, Command, DeletionLine};
 
@@ -32,12 +32,7 @@ enum Failure {
 pub fn run(args: &DeleteArgs) -> ExitCode {
     match try_run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason to fail in another way.
-            let _ = writeln!(io::stderr(), "{error}");
-            let is_usage = matches!(error, Failure::Config(_) | Failure::NoTerminal);
-            ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILURE })
-        }
+        Err(error) => failed(&error, matches!(error, Failure::Config(_) | Failure::NoTerminal)),
     }
 }
 
@@ -75,28 +70,15 @@ fn agrees(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<bool> {
 
 fn preview_words(preview: &DeletionLine) -> String {
     let DeletionLine { what, events, clips, labels, notifications, analyses, .. } = preview;
-    let count = |number: u64, word: &str| {
-        let (plain, several) = (number != 1, word.strip_suffix('s').unwrap_or(word));
-        format!(
-            "  {number} {}\n",
-            if plain {
-                word
-            } else if word == "analyses" {
-                "analysis"
-            } else {
-                several
-            }
-        )
-    };
     let mut text = format!("Would be deleted: everything {}\n", about(what));
-    for (number, word) in [
-        (*events, "events"),
-        (*clips, "recordings"),
-        (*labels, "labels"),
-        (*notifications, "notifications"),
-        (*analyses, "analyses"),
+    for (number, one, several) in [
+        (*events, "event", "events"),
+        (*clips, "recording", "recordings"),
+        (*labels, "label", "labels"),
+        (*notifications, "notification", "notifications"),
+        (*analyses, "analysis", "analyses"),
     ] {
-        text += &count(number, word);
+        text += &format!("  {number} {}\n", if number == 1 { one } else { several });
     }
     text + "Their copies in the quarantine and in the snapshots go too. Backups stay: they are your own copies.\n"
 }

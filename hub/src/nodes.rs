@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use daemon::config::ConfigError;
-use daemon::{EXIT_FAILURE, EXIT_USAGE};
+use daemon::terminal::failed;
 use hub_control::client::{ControlError, ask};
 use hub_control::place;
 use hub_control::protocol::{Answer, Command, NodeList};
@@ -71,12 +71,7 @@ fn try_pair(args: &PairArgs) -> Result<(), Failure> {
 fn exit_code(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason to fail in another way.
-            let _ = writeln!(io::stderr(), "{error}");
-            let is_usage = matches!(error, Failure::Config(_) | Failure::OneByOne(_));
-            ExitCode::from(if is_usage { EXIT_USAGE } else { EXIT_FAILURE })
-        }
+        Err(error) => failed(&error, matches!(error, Failure::Config(_) | Failure::OneByOne(_))),
     }
 }
 

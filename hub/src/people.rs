@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use daemon::cause::cause;
 use daemon::config::ConfigError;
-use daemon::{EXIT_FAILURE, EXIT_USAGE};
+use daemon::terminal::failed;
 use hub_base::error::Error;
 use hub_control::client::{ControlError, ask};
 use hub_control::people;
@@ -88,11 +88,7 @@ pub fn run_token(command: &TokenCommand) -> ExitCode {
 fn end(done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // A closed standard error is no reason to fail in another way.
-            let _ = writeln!(io::stderr(), "{error}");
-            ExitCode::from(if matches!(error, Failure::Config(_)) { EXIT_USAGE } else { EXIT_FAILURE })
-        }
+        Err(error) => failed(&error, matches!(error, Failure::Config(_))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The files of an identity: read up to a limit, replaced as a whole.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -48,13 +48,7 @@ pub enum IdentityError {
 
 /// The bytes of a file. `None`: there is no such file.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, IdentityError> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(|error| at(path, error))?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| at(path, error))?;
-    Ok(Some(bytes))
+    private::read(path, MAX_FILE_BYTES).map_err(|error| at(path, error))
 }
 
 /// Writes a file that, even after a crash, is either complete or as it was.

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use daemon::bearer::bearer;
 use ring::digest::{SHA256, digest};
 
 /// How the text of a token begins. Only texts that begin so are checked and taken out of metadata; others belong to
@@ -54,9 +55,7 @@ pub(crate) fn hash(text: &str) -> Vec<u8> {
 
 /// Whether the value of `Authorization` is a token of a hub: `Bearer meowlink_...`. Returns the token.
 pub fn is_token(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.trim().split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && token.starts_with(TOKEN_PREFIX)).then_some(token)
+    bearer(authorization).filter(|token| token.starts_with(TOKEN_PREFIX))
 }
 
 #[cfg(test)]
