@@ -27,8 +27,8 @@ const FORMATS: [SampleFormat; 10] = [
 /// Callbacks per second, if the device allows it: each delivers a frame.
 const PERIODS_A_SECOND: u32 = 50;
 
-/// How many formats are tried, each with two periods at most. A device lists rates, channels and formats separately, and
-/// not every combination works.
+/// How many formats are tried, each with two periods at most. A device lists rates, channels and formats separately,
+/// and not every combination works.
 const MOST_TRIES: usize = 12;
 
 /// A format to open a stream with.
