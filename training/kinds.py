@@ -45,6 +45,11 @@ def kind_of(clip, kinds):
     return next(name for name, is_one in kinds.items() if is_one(clip))
 
 
+def source_of(clip):
+    """Returns the baby, uploader or cat that a recording comes from."""
+    return clip.group.split("|")[0] if clip.dataset == "donateacry" else clip.group.split("|")[-1]
+
+
 def pieces(samples):
     count = int(PIECE_S * corpus.RATE_HZ)
     parts = [samples[begin:begin + count] for begin in range(0, max(1, len(samples) - count // 2), count)]
@@ -98,7 +103,7 @@ def main():
         for clip in clips:
             if (part and part_of[clip.path] != int(part)) or clip.dataset in ("catmeows_sequence", "catmeows_other_voc"):
                 continue
-            source = clip.group.split("|")[0] if clip.dataset == "donateacry" else clip.group.split("|")[-1]
+            source = source_of(clip)
             for samples in pieces(corpus.load(folder, clip)):
                 events = listener(frontend.to_i16(samples))["events"]
                 heard = {"product": len(events)}
