@@ -114,6 +114,37 @@ def test_own_labels_are_made_used_and_removed(settled, open_page):
     assert settled.get("/api/v1/events/1")["label"] is None
 
 
+def test_owner_says_which_cat_it_was_and_the_filter_follows(settled, open_page):
+    name = "<b>Ada</b>"
+    page = open_page(f"{settled.url}/#/events/1")
+    cat = lambda: settled.get("/api/v1/events/1")["cat"]
+    page.get_by_label("Which cat?").fill(name)
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("h1")).to_contain_text(name)
+    expect(page.get_by_text(f"You named {name}. The cat of the node is {EVIL}.")).to_be_visible()
+    assert cat() == name
+    # The name is offered for other events of the node, and for the filter, which follows it.
+    page.goto(f"{settled.url}/#/events/2")
+    expect(page.locator("#names option").nth(1)).to_have_attribute("value", name)
+    page.goto(f"{settled.url}/#/events")
+    expect(page.locator("#cats option").nth(1)).to_have_attribute("value", name)
+    page.get_by_label("Cat", exact=True).fill(name)
+    page.get_by_role("button", name="Apply").click()
+    expect(page.locator("li.event")).to_have_count(1)
+    expect(page.locator("li.event .cat")).to_have_text(name)
+    page.goto(f"{settled.url}/#/events/1")
+    # What is typed survives a label from elsewhere.
+    page.get_by_label("Which cat?").fill("Zo")
+    page.locator(".choice.brushing").click()
+    page.locator(".choice.brushing[aria-pressed=true]").click()
+    expect(page.locator(".choice[aria-pressed=true]")).to_have_count(0)
+    expect(page.get_by_label("Which cat?")).to_have_value("Zo")
+    page.get_by_role("button", name="Remove the name").click()
+    expect(page.locator("h1")).to_contain_text(EVIL)
+    expect(page.get_by_role("button", name="Remove the name")).to_have_count(0)
+    assert cat() == EVIL
+
+
 def test_page_says_how_many_events_a_label_changed_and_undoes_it(settled, open_page):
     page = open_page(f"{settled.url}/#/events/1")
     event = settled.get("/api/v1/events/1")

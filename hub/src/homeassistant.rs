@@ -341,7 +341,7 @@ impl HomeAssistant {
         let payload = json!({
             "event_type": event.counts_as().as_str(),
             "id": event.id,
-            "cat": found.cat,
+            "cat": event.cat(),
             "score": hundredths(found.score),
             "sound": found.kind,
             "started_at": rfc3339(found.started_at_ns),

@@ -111,7 +111,7 @@ class Hub:
         import pandas
 
         events = self.events(cat=cat, node=node, since=since, until=until, context=context, min_score=min_score)
-        columns = ["id", "started_at", "ended_at", "labelled_at"]
+        columns = ["id", "started_at", "ended_at", "labelled_at", "cat_named_at"]
         frame = pandas.json_normalize(list(events))
         # Without an event there would be no columns.
         frame = frame.reindex(columns=list(dict.fromkeys([*columns, *frame.columns])))
@@ -128,10 +128,19 @@ class Hub:
 
     def label(self, event_id: int, label: str | None) -> EventAnswer:
         """Labels an event: `waiting_for_food`, `isolation`, `brushing` or `not_a_cat`. `None` removes the label."""
-        request = self._request(f"/api/v1/events/{event_id}/label", {})
-        request.method = "PUT"
-        request.data = json.dumps({"label": label}).encode()
-        request.add_header("Content-Type", "application/json")
+        return self._change("PUT", f"/api/v1/events/{event_id}/label", {"label": label})
+
+    def name_cat(self, event_id: int, cat: str | None) -> EventAnswer:
+        """Says which cat an event was. `None` takes that back: the event is of its node's cat again."""
+        path = f"/api/v1/events/{event_id}/cat"
+        return self._change("DELETE", path) if cat is None else self._change("PUT", path, {"cat": cat})
+
+    def _change(self, method: str, path: str, body: Mapping[str, str | None] | None = None) -> EventAnswer:
+        request = self._request(path, {})
+        request.method = method
+        if body is not None:
+            request.data = json.dumps(body).encode()
+            request.add_header("Content-Type", "application/json")
         with self._open(request) as answer:
             return cast(EventAnswer, json.loads(_whole(answer)))
 

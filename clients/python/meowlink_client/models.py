@@ -102,6 +102,17 @@ class CatAnswer(TypedDict):
     """
 
 
+class CatBody(TypedDict, closed=True):
+    """
+    Which cat an event was.
+    """
+
+    cat: str
+    """
+    Name of the cat: 1 to 1024 bytes in one line.
+    """
+
+
 class CheckAnswer(TypedDict):
     """
     A check of the whole database.
@@ -650,6 +661,21 @@ class MeasurementsAnswer(TypedDict):
     voiced_fraction: float
     """
     Fraction of the vocalisation that has a pitch, 0 to 1.
+    """
+
+
+class NamedCatAnswer(TypedDict):
+    """
+    A cat that owners named for events.
+    """
+
+    events: int
+    """
+    For how many events owners named it.
+    """
+    name: str
+    """
+    Its name.
     """
 
 
@@ -1506,6 +1532,17 @@ class BucketAnswer(TypedDict):
     """
 
 
+class CatsAnswer(TypedDict):
+    """
+    The cats that owners named for events.
+    """
+
+    cats: list[NamedCatAnswer]
+    """
+    Those of the most events first, at most 100.
+    """
+
+
 class ContextAnswer(TypedDict):
     """
     The context of a vocalisation, as classified.
@@ -1646,7 +1683,11 @@ class EventAnswer(TypedDict):
     """
     cat: NotRequired[str | None]
     """
-    The cat of the node. Null: the node has no cat's name.
+    The cat: the one that the owner named for the event, otherwise `node_cat`. Null: neither has a name.
+    """
+    cat_named_at: NotRequired[str | None]
+    """
+    When the owner said which cat it was. Null: the owner did not.
     """
     clip: NotRequired[ClipAnswer | None]
     clock: str
@@ -1709,6 +1750,10 @@ class EventAnswer(TypedDict):
     node: str
     """
     URL of the node that recorded it.
+    """
+    node_cat: NotRequired[str | None]
+    """
+    The cat of the node, whatever the owner said. Null: the node has no cat's name.
     """
     node_id: NotRequired[str | None]
     """

@@ -134,6 +134,10 @@ def test_event_is_labelled_and_errors_have_codes(hub):
     event = next(hub.events())
     assert hub.label(event["id"], "brushing")["counts_as"] == "brushing"
     assert hub.label(event["id"], None).get("label") is None
+    named = hub.name_cat(event["id"], "Ada")
+    assert (named["cat"], named["node_cat"]) == ("Ada", event["node_cat"])
+    assert [one["id"] for one in hub.events(cat="Ada")] == [event["id"]]
+    assert hub.name_cat(event["id"], None) == event
     with pytest.raises(HubError) as error:
         hub.event(999_999)
     assert (error.value.status, error.value.code) == (404, "not_found")

@@ -36,6 +36,7 @@ mod own_labels;
 mod picture;
 mod range;
 mod reevaluations;
+mod which_cat;
 
 pub(super) use answer::EventAnswer;
 use export::Format;
@@ -53,6 +54,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
         .merge(labels::routes())
         .merge(own_labels::routes())
         .merge(reevaluations::routes())
+        .merge(which_cat::routes())
 }
 
 params_with_filter! {

@@ -49,6 +49,7 @@ const PARTS: &[Part] = &[
     part!("app.js", SCRIPT),
     part!("aside.js", SCRIPT),
     part!("backup.js", SCRIPT),
+    part!("cat.js", SCRIPT),
     part!("dom.js", SCRIPT),
     part!("event.js", SCRIPT),
     part!("events.js", SCRIPT),
@@ -122,8 +123,17 @@ mod tests {
     use super::*;
 
     /// Loaded when somebody opens their views, or once the first view is shown.
-    const LOADED_LATER: [&str; 8] =
-        ["aside.js", "backup.js", "labels.js", "login.js", "people.js", "preview.js", "privacy.js", "rhythm.js"];
+    const LOADED_LATER: [&str; 9] = [
+        "aside.js",
+        "backup.js",
+        "cat.js",
+        "labels.js",
+        "login.js",
+        "people.js",
+        "preview.js",
+        "privacy.js",
+        "rhythm.js",
+    ];
 
     /// Phones on a slow link load the page too.
     const MOST_BYTES: usize = 100_000;

@@ -37,6 +37,8 @@ use tower::ServiceExt;
 mod people;
 #[path = "api/privacy.rs"]
 mod privacy;
+#[path = "api/which_cat.rs"]
+mod which_cat;
 
 /// A gateway over a store that the test fills.
 struct Gateway {
@@ -365,7 +367,7 @@ async fn sound_of_two_nodes_is_one_event_that_names_both() {
     let day = "/api/v1/counts?from=2023-11-14T00:00:00Z&to=2023-11-15T00:00:00Z";
     assert_eq!(gateway.get(day).await.json()["total"], 1);
     let csv = gateway.get("/api/v1/events.csv").await.body;
-    assert!(String::from_utf8(csv.to_vec()).unwrap().trim_end().ends_with(",http://kitchen:1"));
+    assert!(String::from_utf8(csv.to_vec()).unwrap().trim_end().ends_with(",http://kitchen:1,Tom"));
 }
 
 #[tokio::test]

@@ -230,6 +230,8 @@ impl Hub {
             clip: Err(NoClip::Disabled),
             label: None,
             labelled_at_ns: None,
+            said_cat: None,
+            said_cat_at_ns: None,
             node_id: None,
             recovered: false,
             first: None,

@@ -8,9 +8,8 @@ use hub_base::time::{self, rfc3339};
 use crate::database::Store;
 use crate::deletions::{Deletion, DeletionScope, MAX_WAITING_DELETIONS};
 use crate::error::StoreError;
-
-/// Longest name of a cat in a request, in bytes. What the hub stores is shorter.
-pub const MAX_CAT_BYTES: usize = 1_024;
+use crate::events::MAX_CAT_BYTES;
+use crate::events::which_cat::OF_CAT;
 
 impl DeletionScope {
     /// What a person asks for: everything about a cat, everything before a time (RFC 3339), or what is both.
@@ -59,10 +58,12 @@ impl Store {
     /// See [`StoreError`].
     pub async fn stored_cats(&self, limit: u32) -> Result<Vec<String>, StoreError> {
         self.read(move |db| {
-            let sql = "SELECT cat FROM (SELECT DISTINCT cat FROM events WHERE deleted_at_ns IS NULL UNION \
-                       SELECT animal FROM notices UNION SELECT cat FROM analyses) \
-                       WHERE cat IS NOT NULL AND cat <> '' ORDER BY cat LIMIT ?1";
-            let mut cats = db.prepare(sql)?;
+            let sql = format!(
+                "SELECT cat FROM (SELECT DISTINCT {OF_CAT} AS cat FROM events WHERE deleted_at_ns IS NULL UNION \
+                 SELECT animal FROM notices UNION SELECT cat FROM analyses) \
+                 WHERE cat IS NOT NULL AND cat <> '' ORDER BY cat LIMIT ?1"
+            );
+            let mut cats = db.prepare(&sql)?;
             Ok(cats.query_map([limit], |row| row.get(0))?.collect::<Result<_, _>>()?)
         })
         .await
@@ -76,11 +77,13 @@ impl Store {
     pub async fn knows_cat(&self, cat: String) -> Result<bool, StoreError> {
         self.read(move |db| {
             // Each of the first two has an index.
-            let sql = "SELECT EXISTS (SELECT 1 FROM events WHERE cat = ?1 AND deleted_at_ns IS NULL) \
-                       OR EXISTS (SELECT 1 FROM events WHERE cat = ?1 AND deleted_at_ns IS NOT NULL) \
-                       OR EXISTS (SELECT 1 FROM notices WHERE animal = ?1) \
-                       OR EXISTS (SELECT 1 FROM analyses WHERE cat = ?1)";
-            Ok(db.query_row(sql, [cat], |row| row.get(0))?)
+            let sql = format!(
+                "SELECT EXISTS (SELECT 1 FROM events WHERE {OF_CAT} = ?1 AND deleted_at_ns IS NULL) \
+                 OR EXISTS (SELECT 1 FROM events WHERE {OF_CAT} = ?1 AND deleted_at_ns IS NOT NULL) \
+                 OR EXISTS (SELECT 1 FROM notices WHERE animal = ?1) \
+                 OR EXISTS (SELECT 1 FROM analyses WHERE cat = ?1)"
+            );
+            Ok(db.query_row(&sql, [cat], |row| row.get(0))?)
         })
         .await
     }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
 use crate::database::{Store, overwrite_deleted};
 use crate::error::StoreError;
 use crate::events::NoClip;
+use crate::events::which_cat::OF_CAT;
 use crate::notifications::Subject;
 
 /// Requests that may wait at a time.
@@ -175,16 +176,16 @@ impl Deletion {
     fn events(&self) -> Condition {
         let by_number = "(id <= ?1 OR recovered = 1 AND started_at_ns < ?2)";
         let mut events = Condition::new(by_number, vec![self.newest_event.into(), self.requested_at_ns.into()]);
-        events.and("cat = {}", self.scope.cat.clone());
+        events.and(&format!("{OF_CAT} = {{}}"), self.scope.cat.clone());
         events.and("started_at_ns < {}", self.scope.before_ns);
         events
     }
 
     /// Which events of a copy of the database it is about. `same`: the copy may have been made after the request, so
-    /// numbers tell what came later.
-    pub(crate) fn events_of_copy(&self, same: bool) -> Condition {
+    /// numbers tell what came later. `of_cat`: SQL expression for the cat of an event.
+    pub(crate) fn events_of_copy(&self, same: bool, of_cat: &str) -> Condition {
         let mut events = self.up_to(self.newest_event, same);
-        events.and("cat = {}", self.scope.cat.clone());
+        events.and(&format!("{of_cat} = {{}}"), self.scope.cat.clone());
         events.and("started_at_ns < {}", self.scope.before_ns);
         events
     }
@@ -458,15 +459,15 @@ impl Store {
 }
 
 /// Why an event that a request deleted has no clip. It marks the rows that hold nothing more to erase.
-const ERASED: &str = "erased";
+pub(crate) const ERASED: &str = "erased";
 
-const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?2), cat = '', label = NULL, own_label = NULL, \
-                     labelled_at_ns = NULL, features = NULL, kind = NULL, score = 0, context = 'uncertain', \
-                     p_waiting_for_food = 0, p_isolation = 0, p_brushing = 0, peak_dbfs = 0, rms_dbfs = 0, snr_db = 0, \
-                     pitch_median_hz = 0, pitch_min_hz = 0, pitch_max_hz = 0, voiced_fraction = 0, \
-                     spectral_centroid_hz = 0, spectral_flatness = 0, first_context = NULL, \
-                     first_p_waiting_for_food = NULL, first_p_isolation = NULL, first_p_brushing = NULL, \
-                     first_context_labels = NULL, no_clip_reason = ?3 WHERE id = ?1";
+const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?2), cat = '', said_cat = NULL, \
+                     said_cat_at_ns = NULL, label = NULL, own_label = NULL, labelled_at_ns = NULL, features = NULL, \
+                     kind = NULL, score = 0, context = 'uncertain', p_waiting_for_food = 0, p_isolation = 0, \
+                     p_brushing = 0, peak_dbfs = 0, rms_dbfs = 0, snr_db = 0, pitch_median_hz = 0, pitch_min_hz = 0, \
+                     pitch_max_hz = 0, voiced_fraction = 0, spectral_centroid_hz = 0, spectral_flatness = 0, \
+                     first_context = NULL, first_p_waiting_for_food = NULL, first_p_isolation = NULL, \
+                     first_p_brushing = NULL, first_context_labels = NULL, no_clip_reason = ?3 WHERE id = ?1";
 
 fn note(db: &Connection, id: i64, counts: DeletionCounts) -> Result<(), StoreError> {
     let DeletionCounts { events, clips, labels, notifications, analyses, copies } = counts;

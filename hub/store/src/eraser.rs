@@ -90,13 +90,14 @@ impl Eraser {
     async fn erase(&self, wanted: &Deletion) -> Result<(), EraseError> {
         let store = self.clips.store();
         // Before, because the lines need the events; and after, for labels of events that were deleted meanwhile.
-        store.erase_logged_labels(wanted).await?;
+        store.erase_logged_labels(wanted, false).await?;
         self.erase_events(wanted).await?;
         let quarantined = self.clips.erase_quarantined(wanted).await?;
         self.note_copies(wanted, quarantined).await?;
         // A recovery may have brought some back in between.
         self.erase_events(wanted).await?;
-        store.erase_logged_labels(wanted).await?;
+        // What the log says of clips in the quarantine is needed until here.
+        store.erase_logged_labels(wanted, true).await?;
         while store.erase_the_rest(wanted).await? {
             tokio::time::sleep(PAUSE).await;
         }

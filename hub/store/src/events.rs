@@ -14,6 +14,7 @@ mod reevaluate;
 mod released;
 mod retention;
 mod same_sound;
+pub(crate) mod which_cat;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
 pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel, SameSound};
@@ -26,6 +27,7 @@ pub(crate) use recover::{LoggedLabel, Recovered, RecoveredEvent};
 pub use reevaluate::Reevaluation;
 pub use retention::{ClipTotals, RetiredClip};
 pub use same_sound::KEEP_ENVELOPES_S;
+pub use which_cat::{CatNameError, MAX_CAT_BYTES, MAX_NAMED_CATS, NamedCat, checked_cat};
 
 #[cfg(test)]
 mod tests;

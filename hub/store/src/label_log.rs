@@ -1,9 +1,9 @@
 //! A log of the owner's labels next to the database. If the database is lost, the labels come back from it.
 //!
-//! Each line is one label as JSON. Lines are only appended, so a cut costs the last line at most. A log that is longer
-//! than [`MOST_BYTES`] is written again with the last label of each event, and without the oldest ones above half of
-//! that. A label that its owner took back stays in it as such, because an older copy of the database may have the
-//! label.
+//! Each line is what the owner has said of one event, as JSON: its label and its cat. Lines are only appended, so a cut
+//! costs the last line at most. A log that is longer than [`MOST_BYTES`] is written again with the last line of each
+//! event, and without the oldest ones above half of that. A label that its owner took back stays in it as such, because
+//! an older copy of the database may have the label.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Result, Write};
@@ -17,6 +17,7 @@ use crate::database::Store;
 use crate::deletions::{Deletion, Fate};
 use crate::error::StoreError;
 use crate::events::LoggedLabel;
+use crate::events::checked_cat;
 use crate::events::event::Event;
 
 /// File name within the data directory.
@@ -42,11 +43,18 @@ struct Line {
     /// Name of the owner's own label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     own: Option<String>,
+    /// The cat that the owner named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cat: Option<String>,
+    /// When the owner set the label, if the cat was named later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    label_at_ns: Option<i64>,
+    /// When the owner said the last of it.
     labelled_at_ns: i64,
 }
 
 impl Store {
-    /// Appends the label of an event. A failure is logged; the label itself is stored in the database.
+    /// Appends what the owner has said of an event. A failure is logged; the label itself is stored in the database.
     pub(crate) async fn log_label(&self, event: &Event, at_ns: i64) {
         let found = &event.found;
         let logged = LoggedLabel {
@@ -56,6 +64,8 @@ impl Store {
             end_sample: found.end_sample,
             label: event.label,
             own_label: event.own_label.clone(),
+            cat: event.said_cat.clone(),
+            labelled_at_ns: event.labelled_at_ns.filter(|labelled_at_ns| *labelled_at_ns < at_ns),
             at_ns,
         };
         let (path, store) = (log_of(self.path()), self.clone());
@@ -68,8 +78,13 @@ impl Store {
 
     /// Removes the lines about events that this deletion is about, or that a person has deleted, from the log. Returns
     /// how many. A line about an event that is not stored is removed if the deletion is about all cats and the label is
-    /// older: then the event is older, too.
-    pub(crate) async fn erase_logged_labels(&self, wanted: &Deletion) -> std::result::Result<usize, StoreError> {
+    /// older: then the event is older, too. `to_the_end`: so is a line that names the cat for such an event. No line of
+    /// another event goes on naming the cat because its owner once did so.
+    pub(crate) async fn erase_logged_labels(
+        &self,
+        wanted: &Deletion,
+        to_the_end: bool,
+    ) -> std::result::Result<usize, StoreError> {
         let path = log_of(self.path());
         let failed = |error| StoreError::Directory { path: log_of(self.path()), error };
         let of_all_cats_before = wanted.scope.before_ns.filter(|_| !wanted.of_cat);
@@ -77,16 +92,20 @@ impl Store {
         let read = tokio::task::spawn_blocking(move || read(&from)).await;
         let logged = read.unwrap_or_else(|crash| Err(std::io::Error::other(crash))).map_err(failed)?;
         let mut gone = HashSet::new();
+        let cat = wanted.scope.cat.clone();
+        let names_cat = move |one: &LoggedLabel| cat.is_some() && one.cat == cat;
+        let is_named = logged.iter().any(&names_cat);
         for some in logged.chunks(LOOKED_UP) {
             let found = self.fates(wanted, some.iter().map(|one| (one.boot_id, one.start_sample)).collect()).await?;
             for (one, fate) in some.iter().zip(found) {
                 let is_older = of_all_cats_before.is_some_and(|before_ns| one.at_ns < before_ns);
-                if fate == Fate::Erased || fate == Fate::Unknown && is_older {
+                let is_of_cat = to_the_end && names_cat(one) && wanted.scope.before_ns.is_none_or(|at| one.at_ns < at);
+                if fate == Fate::Erased || fate == Fate::Unknown && (is_older || is_of_cat) {
                     gone.insert((one.boot_id, one.start_sample));
                 }
             }
         }
-        if gone.is_empty() {
+        if gone.is_empty() && !is_named {
             return Ok(0);
         }
         let store = self.clone();
@@ -95,8 +114,16 @@ impl Store {
             store.with_label_log(|| {
                 let all = self::read(&path)?;
                 let before = all.len();
-                let kept: Vec<_> =
-                    all.into_iter().filter(|one| !gone.contains(&(one.boot_id, one.start_sample))).collect();
+                let last: HashMap<_, usize> = all.iter().enumerate().map(|(at, one)| (key_of(one), at)).collect();
+                let counts = |at: usize, one: &LoggedLabel| last.get(&key_of(one)) == Some(&at);
+                let stays = |at: usize, one: &LoggedLabel| {
+                    !gone.contains(&(one.boot_id, one.start_sample)) && (counts(at, one) || !names_cat(one))
+                };
+                let stay: Vec<bool> = all.iter().enumerate().map(|(at, one)| stays(at, one)).collect();
+                let kept: Vec<_> = all.into_iter().zip(stay).filter_map(|(one, stays)| stays.then_some(one)).collect();
+                if kept.len() == before {
+                    return Ok(0);
+                }
                 private::replace(&path, &text_of(&kept), true)?;
                 Ok(before - kept.len())
             })
@@ -116,7 +143,7 @@ impl Store {
                 for one in all.iter_mut().filter(|one| one.own_label.as_ref() == Some(&before)) {
                     one.own_label.clone_from(&after);
                     if after.is_none() {
-                        (one.label, one.at_ns) = (None, now_ns);
+                        (one.label, one.labelled_at_ns, one.at_ns) = (None, None, now_ns);
                     }
                 }
                 private::replace(&path, &text_of(&all), true)
@@ -152,6 +179,15 @@ impl Store {
         let path = log_of(self.path());
         let labels = tokio::task::spawn_blocking(move || read(&path)).await.ok()?.ok()?;
         labels.into_iter().find(|logged| logged.boot_id == boot_id).map(|logged| logged.node)
+    }
+
+    /// The cats that owners named for events, as far as the log tells: by boot id and first sample.
+    pub(crate) async fn logged_cats(&self) -> Result<HashMap<(u64, u64), String>> {
+        let path = log_of(self.path());
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let logged = read.unwrap_or_else(|crash| Err(std::io::Error::other(crash)))?;
+        let place = |one: LoggedLabel| Some(((one.boot_id, one.start_sample), one.cat?));
+        Ok(latest(logged).into_iter().filter_map(place).collect())
     }
 
     /// Gives events the labels of the log that are later than their own. Returns the number of changed events.
@@ -205,8 +241,9 @@ fn compact(path: &Path, keep_bytes: u64) -> Result<()> {
     let labels = latest(read(path)?);
     let mut room = usize::try_from(keep_bytes).unwrap_or(usize::MAX);
     let mut kept = vec![false; labels.len()];
+    let is_taken_back = |one: &LoggedLabel| one.label.is_none() && one.cat.is_none();
     for taken_back in [false, true] {
-        for (at, logged) in labels.iter().enumerate().rev().filter(|(_, one)| one.label.is_none() == taken_back) {
+        for (at, logged) in labels.iter().enumerate().rev().filter(|(_, one)| is_taken_back(one) == taken_back) {
             let Some(left) = room.checked_sub(text_of(std::slice::from_ref(logged)).len()) else { break };
             room = left;
             kept[at] = true;
@@ -231,6 +268,8 @@ fn label_of(line: Line) -> Option<LoggedLabel> {
         boot_id: u64::from_str_radix(&line.boot_id, 16).ok()?,
         label: line.label.map(|word| word.parse()).transpose().ok()?,
         own_label: line.own,
+        cat: line.cat.filter(|name| checked_cat(name).as_ref() == Ok(name)),
+        labelled_at_ns: line.label_at_ns,
         node: line.node,
         start_sample: line.start_sample,
         end_sample: line.end_sample,
@@ -248,6 +287,8 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
             end_sample: logged.end_sample,
             label: logged.label.map(|label| label.as_str().to_owned()),
             own: logged.own_label.clone(),
+            cat: logged.cat.clone(),
+            label_at_ns: logged.labelled_at_ns,
             labelled_at_ns: logged.at_ns,
         };
         // Strings and integers can always be encoded.
@@ -257,12 +298,17 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
     text
 }
 
+/// What identifies the event of a line.
+fn key_of(logged: &LoggedLabel) -> (String, u64, u64) {
+    (logged.node.clone(), logged.boot_id, logged.start_sample)
+}
+
 /// The last label of each event, in the order of the log. It is later than the ones before it, even if the clock was
 /// set back in between.
 fn latest(labels: Vec<LoggedLabel>) -> Vec<LoggedLabel> {
     let mut last: HashMap<_, (usize, i64)> = HashMap::new();
     for (position, logged) in labels.iter().enumerate() {
-        let key = (logged.node.clone(), logged.boot_id, logged.start_sample);
+        let key = key_of(logged);
         let before = last.get(&key).map_or(i64::MIN, |(_, at_ns)| at_ns.saturating_add(1));
         last.insert(key, (position, logged.at_ns.max(before)));
     }
@@ -278,7 +324,9 @@ mod tests {
     fn logged(start_sample: u64, word: Option<&str>) -> LoggedLabel {
         let label = word.map(|word| word.parse().unwrap());
         let (node, end_sample) = ("http://kitchen:1".to_owned(), start_sample + 8_000);
-        LoggedLabel { node, boot_id: u64::MAX, start_sample, end_sample, label, own_label: None, at_ns: 5 }
+        let (own_label, cat, labelled_at_ns) = (None, None, None);
+        let boot_id = u64::MAX;
+        LoggedLabel { node, boot_id, start_sample, end_sample, label, own_label, cat, labelled_at_ns, at_ns: 5 }
     }
 
     #[test]
@@ -325,6 +373,8 @@ mod fuzz {
             end_sample: start_sample + 8_000,
             label: label.map(|word| word.parse().unwrap()),
             own_label: None,
+            cat: label.map(|_| "Ada".to_owned()),
+            labelled_at_ns: label.map(|_| 4),
             at_ns: 5,
         };
         let all = [logged(1, Some("brushing")), logged(2, Some("not_a_cat")), logged(1, None)];

@@ -42,9 +42,9 @@ mod words;
 
 pub use admitted::{Admitted, MAX_ADMITTED};
 pub use database::{Access, DATABASE_FILE, Store};
-pub use deletion_request::MAX_CAT_BYTES;
 pub use eraser::Eraser;
 pub use error::{DatabaseError, StoreError, Trouble};
+pub use events::MAX_CAT_BYTES;
 pub use moved_history::HistoryMove;
 pub use nodes::{KnownBy, KnownNode, SeenNode};
 pub use paired::{MAX_PAIRED, PairedNode};

@@ -20,7 +20,7 @@ mod withdraw;
 pub use backlog::{BACKLOG_AFTER_S, BACKLOG_OF};
 pub use delivery::LONGEST_WAIT;
 pub use put::MAX_NOTIFICATIONS;
-pub(crate) use put::{follow_shown_event, put_notifications};
+pub(crate) use put::{follow_cat, follow_shown_event, put_notifications};
 pub use subject::Subject;
 pub use tally::MOST_ANIMALS;
 pub use types::{ChannelName, Notification, NotificationPlan, NotificationState, SuppressReason};

@@ -16,8 +16,12 @@ pub(crate) struct EventAnswer {
     id: i64,
     /// URL of the node that recorded it.
     node: String,
-    /// The cat of the node. Null: the node has no cat's name.
+    /// The cat: the one that the owner named for the event, otherwise `node_cat`. Null: neither has a name.
     cat: Option<String>,
+    /// The cat of the node, whatever the owner said. Null: the node has no cat's name.
+    node_cat: Option<String>,
+    /// When the owner said which cat it was. Null: the owner did not.
+    cat_named_at: Option<String>,
     /// Id of the node, 64 hexadecimal digits: the same whatever its URL is. Null: the node has proved none.
     node_id: Option<String>,
     /// Boot id of the node, 16 hexadecimal digits. With the boot id, a sample number is unique.
@@ -100,7 +104,9 @@ impl From<&Event> for EventAnswer {
         Self {
             id: event.id,
             node: found.node.clone(),
-            cat: Some(found.cat.clone()).filter(|cat| !cat.is_empty()),
+            cat: Some(event.cat().to_owned()).filter(|cat| !cat.is_empty()),
+            node_cat: Some(found.cat.clone()).filter(|cat| !cat.is_empty()),
+            cat_named_at: event.said_cat_at_ns.map(time::rfc3339),
             node_id: event.node_id.clone(),
             boot_id: format!("{:016x}", found.boot_id),
             start_sample: found.start_sample,

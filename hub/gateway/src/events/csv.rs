@@ -24,7 +24,7 @@ const FIRST_COLUMNS: [&str; 12] = [
 const LABEL_COLUMNS: [&str; 2] = ["label", "counts_as"];
 const CLIP_COLUMNS: [&str; 2] = ["clip", "no_clip_reason"];
 /// Columns that came later. They are at the end, so that the places of the others stay.
-const LAST_COLUMNS: [&str; 4] = ["node_id", "first_context", "same_sound_as", "also_heard_by"];
+const LAST_COLUMNS: [&str; 5] = ["node_id", "first_context", "same_sound_as", "also_heard_by", "node_cat"];
 
 /// Path of the clip of an event. Empty: the event has no clip.
 pub(super) fn clip_link(event: &Event) -> String {
@@ -63,7 +63,7 @@ fn fields_of(event: &Event, clip: Result<String, &'static str>) -> impl Iterator
         event.duration_s().to_string(),
         found.clock.as_str().into(),
         found.node.clone(),
-        found.cat.clone(),
+        event.cat().to_owned(),
         format!("{:016x}", found.boot_id),
         found.start_sample.to_string(),
         found.end_sample.to_string(),
@@ -81,6 +81,7 @@ fn fields_of(event: &Event, clip: Result<String, &'static str>) -> impl Iterator
         event.first.map_or("", |first| first.context.label.as_str()).into(),
         event.same_sound_as.map(|id| id.to_string()).unwrap_or_default(),
         event.also_heard_by().join(" "),
+        found.cat.clone(),
     ];
     let context = first.into_iter().chain(context_fields(&found.context));
     context.chain(label).chain(measured_fields(&found.measurements)).chain(clip).chain(last)

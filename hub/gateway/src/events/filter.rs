@@ -17,7 +17,7 @@ macro_rules! params_with_filter {
         #[into_params(parameter_in = Query)]
         struct $name {
             $($(#[$inner])* $field: $type,)*
-            /// Only events of this cat.
+            /// Only events of this cat: the one that the owner named for the event, otherwise the one of the node.
             cat: Option<String>,
             /// Only events of this node: its URL, its id, or the first 16 digits of its id.
             node: Option<String>,

@@ -160,7 +160,7 @@ fn fields_of(saying: &LabelChange) -> impl Iterator<Item = String> {
         word(saying).unwrap_or_default().into(),
         event.id.to_string(),
         found.node.clone(),
-        found.cat.clone(),
+        event.cat().to_owned(),
         format!("{:016x}", found.boot_id),
         found.start_sample.to_string(),
         found.end_sample.to_string(),

@@ -17,6 +17,7 @@ export function show(main, { id }) {
   let heard = null;
   // What a label did to other events. It stays when the label is drawn again.
   const others = el('div', { role: 'status' });
+  const which = el('div');
 
   // Names of the owner's own labels.
   let own = [];
@@ -49,6 +50,7 @@ export function show(main, { id }) {
     const held = said.contains(document.activeElement) && document.activeElement.dataset.word;
     said.replaceChildren(...whatWasIt(event).filter(Boolean));
     if (held) said.querySelector(`[data-word="${CSS.escape(held)}"]`)?.focus();
+    import('./cat.js').then(({ fill }) => fill(which, event, drawSaid), () => {});
   }
 
   function whatWasIt(event) {
@@ -79,7 +81,7 @@ export function show(main, { id }) {
         ? 'it sounds like ones that you marked “Not a cat”. ' : `its score is below ${event.below_min_score}, the min_score of its node.`,
         event.like_false_alarms.slice(0, 5).map((like) => [el('a', { href: `#/events/${like}` }, `Event ${like}`), ' '])),
       el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
-      others, failed,
+      others, failed, which,
     ];
   }
 

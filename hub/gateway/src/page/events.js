@@ -79,9 +79,10 @@ function isEmpty(filter) {
 
 function form(filter) {
   const cats = el('datalist', { id: 'cats' });
-  get('api/v1/nodes').then(({ nodes }) => {
+  Promise.all([get('api/v1/nodes'), get('api/v1/cats')]).then(([{ nodes }, { cats: named }]) => {
     words.learnNodes(nodes);
-    cats.append(...[...new Set(nodes.map((node) => node.cat).filter(Boolean))].map((cat) => el('option', { value: cat })));
+    const all = [...nodes.map((node) => node.cat), ...named.map((cat) => cat.name)].filter(Boolean);
+    cats.append(...[...new Set(all)].map((cat) => el('option', { value: cat })));
   }).catch(() => {});
   const cat = el('input', { name: 'cat', list: 'cats', value: filter.cat, autocomplete: 'off', placeholder: 'Any' });
   const context = el('select', { name: 'context' }, el('option', { value: '' }, 'Any'),

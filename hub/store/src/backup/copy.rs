@@ -126,6 +126,12 @@ pub(super) fn has_table(db: &Connection, table: &str) -> Result<bool, BackupErro
     Ok(db.query_row(sql, [table], |row| row.get(0))?)
 }
 
+/// Whether a table of this database, not of one that is attached, has a column.
+pub(super) fn has_column(db: &Connection, table: &str, column: &str) -> Result<bool, BackupError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_table_info(?1, 'main') WHERE name = ?2)";
+    Ok(db.query_row(sql, [table, column], |row| row.get(0))?)
+}
+
 /// Checks a whole database.
 ///
 /// # Errors

@@ -16,11 +16,12 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, params, params_from_iter};
 use tracing::{info, warn};
 
-use super::copy::{self, COPY_DEADLINE, TAKEN_BACK, copy_database, forget_taken_back, has_table};
+use super::copy::{self, COPY_DEADLINE, TAKEN_BACK, copy_database, forget_taken_back, has_column, has_table};
 use super::error::BackupError;
 use super::files::{self, Scratch, UNFINISHED};
 use crate::DATABASE_FILE;
-use crate::deletions::{Condition, Deletion};
+use crate::deletions::{Condition, Deletion, ERASED};
+use crate::events::which_cat::OF_CAT;
 use crate::migrations;
 
 /// Folder within the data folder.
@@ -236,14 +237,16 @@ fn forget_in(snapshot: &Path, deleted: &[EventName], unlabelled: &[EventName]) -
     Ok(here)
 }
 
-/// Removes what a deletion is about from all snapshots, and overwrites it. Returns the number of removed events. A
-/// snapshot that cannot be changed is logged and does not stop the rest.
+/// Removes what a deletion is about from all snapshots, and overwrites it. Returns the number of removed events. What
+/// the owner has said since about the cats of events counts. A snapshot that cannot be changed is logged and does not
+/// stop the rest.
 pub(super) fn erase(data_dir: &Path, wanted: &Deletion) -> Result<u64, BackupError> {
     let mut erased = 0;
-    let live = identity(&copy::open(&data_dir.join(DATABASE_FILE))?)?;
+    let database = data_dir.join(DATABASE_FILE);
+    let live = identity(&copy::open(&database)?)?;
     remove_unfinished(&data_dir.join(FOLDER))?;
     for snapshot in list(data_dir)? {
-        match erase_in(&snapshot.path, live.as_deref(), wanted) {
+        match erase_in(&snapshot.path, &database, live.as_deref(), wanted) {
             Ok(here) => erased += here,
             Err(error) => {
                 let path = snapshot.path.display();
@@ -254,29 +257,62 @@ pub(super) fn erase(data_dir: &Path, wanted: &Deletion) -> Result<u64, BackupErr
     Ok(erased)
 }
 
-fn erase_in(snapshot: &Path, live: Option<&str>, wanted: &Deletion) -> Result<u64, BackupError> {
+/// SQL condition: `now` is the event of the present database for an event of the copy.
+const NOW: &str = "now.node = events.node AND now.boot_id = events.boot_id AND now.start_sample = events.start_sample";
+
+/// Gives the events of a copy the cats that owners named since, and takes back what owners took back. `live` is the
+/// present database. Returns the SQL expression for the cat of an event.
+fn follow_words(copy: &Connection) -> Result<String, BackupError> {
+    if !has_column(copy, "events", "said_cat")? {
+        let said = format!("SELECT now.said_cat FROM live.events AS now WHERE {NOW} AND now.deleted_at_ns IS NULL");
+        return Ok(format!("coalesce(({said}), cat)"));
+    }
+    let sql = format!(
+        "UPDATE main.events SET said_cat = now.said_cat, said_cat_at_ns = now.said_cat_at_ns FROM live.events AS now \
+         WHERE {NOW} AND now.said_cat_at_ns IS NOT NULL AND now.deleted_at_ns IS NULL \
+         AND events.said_cat IS NOT now.said_cat"
+    );
+    copy.execute(&sql, [])?;
+    Ok(OF_CAT.to_owned())
+}
+
+fn erase_in(snapshot: &Path, database: &Path, live: Option<&str>, wanted: &Deletion) -> Result<u64, BackupError> {
     let mut db = copy::open(snapshot)?;
     // Numbers of another database mean nothing here. It was there before the request.
     let same = live.is_some() && identity(&db)?.as_deref() == live;
     db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "foreign_keys", true)?;
+    db.execute("ATTACH DATABASE ?1 AS live", [database.to_string_lossy()])?;
     let transaction = db.transaction()?;
+    let of_cat = if has_table(&transaction, "events")? { follow_words(&transaction)? } else { OF_CAT.to_owned() };
+    let wanted_events = || {
+        let mut events = wanted.events_of_copy(same, &of_cat);
+        if wanted.of_cat {
+            // The present database has erased events for words of their owner that the copy does not have.
+            events.sql = format!(
+                "(({}) OR EXISTS (SELECT 1 FROM live.events AS now WHERE {NOW} AND now.deleted_at_ns IS NOT NULL \
+                 AND now.no_clip_reason = '{ERASED}'))",
+                events.sql
+            );
+        }
+        events
+    };
     let delete = |table: &str, which: Condition| -> Result<usize, BackupError> {
         if !has_table(&transaction, table)? {
             return Ok(0);
         }
-        let sql = format!("DELETE FROM {table} WHERE {}", which.sql);
+        let sql = format!("DELETE FROM main.{table} WHERE {}", which.sql);
         Ok(transaction.execute(&sql, params_from_iter(which.values))?)
     };
     if has_table(&transaction, "notices")? {
-        let events = wanted.events_of_copy(same);
+        let events = wanted_events();
         let sql = format!(
-            "DELETE FROM notices WHERE kind = 'event' AND event_id IN (SELECT id FROM events WHERE {})",
+            "DELETE FROM main.notices WHERE kind = 'event' AND event_id IN (SELECT id FROM main.events WHERE {})",
             events.sql
         );
         transaction.execute(&sql, params_from_iter(events.values))?;
     }
-    let events = delete("events", wanted.events_of_copy(same))?;
+    let events = delete("events", wanted_events())?;
     delete("notices", wanted.notifications(same))?;
     if let Some(digests) = wanted.digests(same) {
         delete("notices", digests)?;
@@ -287,7 +323,7 @@ fn erase_in(snapshot: &Path, live: Option<&str>, wanted: &Deletion) -> Result<u6
     }
     if has_table(&transaction, "deletions")? {
         transaction
-            .execute("UPDATE deletions SET ended_at_ns = ?1, cat = NULL WHERE id <= ?2", [now_ns(), wanted.id])?;
+            .execute("UPDATE main.deletions SET ended_at_ns = ?1, cat = NULL WHERE id <= ?2", [now_ns(), wanted.id])?;
     }
     transaction.commit()?;
     Ok(events as u64)
@@ -332,6 +368,11 @@ fn figures(db: &Connection) -> Result<BTreeMap<&'static str, Vec<f64>>, BackupEr
         let row =
             statement.query_row([], |row| (0..width).map(|at| row.get::<_, f64>(at)).collect::<Result<Vec<_>, _>>())?;
         all.insert(table, row);
+    }
+    // Earlier schemas have no such column.
+    if has_column(db, "events", "said_cat_at_ns")? {
+        let sql = "SELECT total(said_cat_at_ns) FROM events WHERE deleted_at_ns IS NULL";
+        all.insert("said_cats", vec![db.query_row(sql, [], |row| row.get(0))?]);
     }
     for (table, columns) in [("users", "name, role, hash"), ("tokens", "name, role, token_hash")] {
         if has_table(db, table)? {

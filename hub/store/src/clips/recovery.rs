@@ -1,6 +1,7 @@
 //! Recovers events from the clips in the quarantine, after their database was lost. `hub-listen`'s `recover` does this
 //! in the background, because old clips must be heard again.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::config::{MAX_LENGTH_S, MAX_ROLL_MS};
 use super::quarantine::original_name;
 use super::story::Story;
 use super::{ClipFormat, Clips, blocking};
-use crate::deletions::Deletion;
+use crate::deletions::{Deletion, Fate};
 use crate::error::StoreError;
 use crate::events::event::{Clip, Event, NewEvent};
 use crate::events::{Recovered, RecoveredEvent};
@@ -76,25 +77,56 @@ impl Clips {
     }
 
     /// Removes the clips of the quarantine that this deletion is about. Returns how many. A clip without a description
-    /// names no cat, so it goes only with everything before a time: that of its file counts. Clips that were written
-    /// after the request stay.
+    /// names no cat, so it goes only with everything before a time: that of its file counts. The cat that an owner
+    /// named for an event counts for its clip, too. Clips that were written after the request stay.
     ///
     /// # Errors
     /// If the quarantine cannot be read or changed.
     pub(crate) async fn erase_quarantined(&self, wanted: &Deletion) -> std::io::Result<u64> {
         let inner = Arc::clone(&self.inner);
+        let said = if wanted.of_cat { self.inner.store.logged_cats().await? } else { HashMap::new() };
         let mut erased = 0;
         for path in blocking(move || inner.quarantine.all()).await? {
-            let wanted = wanted.clone();
+            let file = path.clone();
             // One at a time: the quarantine may hold gigabytes, and others want the disk too.
-            let gone = blocking(move || match erase_if_wanted(&path, &wanted) {
+            let (written_at_ns, described) = match blocking(move || described(file)).await {
                 // A recovery or the tidying took it.
-                Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(false),
-                other => other,
-            });
-            erased += u64::from(gone.await?);
+                Err(missing) if missing.kind() == ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let is_wanted = match described {
+                Some(event) => self.is_wanted(wanted, &event, &said).await.map_err(std::io::Error::other)?,
+                None => !wanted.of_cat && wanted.covers("", written_at_ns),
+            };
+            if !is_wanted || written_at_ns > wanted.requested_at_ns {
+                continue;
+            }
+            erased += blocking(move || match std::fs::remove_file(&path) {
+                Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(0),
+                other => other.map(|()| 1),
+            })
+            .await?;
         }
         Ok(erased)
+    }
+
+    /// Whether a deletion is about the event of a quarantined clip. If it is about a cat, the database knows best, then
+    /// the log of labels, then the clip.
+    async fn is_wanted(
+        &self,
+        wanted: &Deletion,
+        event: &NewEvent,
+        said: &HashMap<(u64, u64), String>,
+    ) -> Result<bool, StoreError> {
+        let place = (event.boot_id, event.start_sample);
+        if wanted.of_cat {
+            match self.inner.store.fates(wanted, vec![place]).await?.first() {
+                Some(Fate::Erased) => return Ok(true),
+                Some(Fate::Kept) => return Ok(false),
+                Some(Fate::Unknown) | None => {}
+            }
+        }
+        Ok(wanted.covers(said.get(&place).unwrap_or(&event.cat), event.started_at_ns))
     }
 
     /// Whether a recovery has not ended yet.
@@ -180,18 +212,11 @@ impl Clips {
     }
 }
 
-fn erase_if_wanted(path: &Path, wanted: &Deletion) -> std::io::Result<bool> {
-    let written = std::fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+/// When a file of the quarantine was written, and the event that it describes, if it is a clip and describes one.
+fn described(path: PathBuf) -> std::io::Result<(i64, Option<NewEvent>)> {
+    let written = std::fs::metadata(&path)?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     let written_at_ns = i64::try_from(written.as_nanos()).unwrap_or(i64::MAX);
-    let described = examine(path.to_path_buf())?.and_then(|lost| lost.event);
-    let is_wanted = match described {
-        Some(event) => wanted.covers(&event.cat, event.started_at_ns),
-        None => !wanted.of_cat && wanted.covers("", written_at_ns),
-    };
-    if !is_wanted || written_at_ns > wanted.requested_at_ns {
-        return Ok(false);
-    }
-    std::fs::remove_file(path).map(|()| true)
+    Ok((written_at_ns, examine(path)?.and_then(|lost| lost.event)))
 }
 
 fn examine(path: PathBuf) -> std::io::Result<Option<LostClip>> {

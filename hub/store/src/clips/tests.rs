@@ -328,6 +328,7 @@ async fn events_and_labels_of_a_lost_database_come_back_from_clips_and_log() {
         let labelled = store.label_event(2, label).await.unwrap().unwrap();
         store.label_event(1, label).await.unwrap();
         store.label_event(1, None).await.unwrap();
+        store.say_cat(1, Some("Tom")).await.unwrap().unwrap();
         let clip_of_deleted = std::fs::read(dir.path().join("clips").join(&deleted.file)).unwrap();
         store.delete_event(3).await.unwrap();
         clips.remove(vec![deleted.file.clone()]).await;
@@ -340,11 +341,12 @@ async fn events_and_labels_of_a_lost_database_come_back_from_clips_and_log() {
         let clips = Clips::open(dir.path(), config.clone(), store.clone()).await.unwrap();
         let done = recover(&clips).await;
         assert_eq!(done.iter().filter(|one| matches!(one, BroughtBack::Event(_))).count(), 2, "{done:?}");
-        assert_eq!(store.restore_labels_from_log().await.unwrap(), 1);
+        assert_eq!(store.restore_labels_from_log().await.unwrap(), 2);
         assert_eq!(store.restore_labels_from_log().await.unwrap(), 0, "once");
         let events = store.events_stored_after(0, 10).await.unwrap();
         assert_eq!(events.iter().map(|event| &event.found).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
         assert!(events.iter().all(|event| event.recovered));
+        assert_eq!((events[0].cat(), events[0].found.cat.as_str()), ("Tom", "Ada"));
         assert_eq!(
             (events[0].label, events[1].label, events[1].labelled_at_ns),
             (None, label, labelled.labelled_at_ns)

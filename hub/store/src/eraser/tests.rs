@@ -325,3 +325,85 @@ async fn snapshot_of_an_older_version_is_erased_too() {
     assert!(!holds(&old, CAT));
     assert!(hub.dir.path().join(DATABASE_FILE).is_file());
 }
+
+#[tokio::test]
+async fn cat_of_an_event_is_the_one_that_its_owner_named() {
+    let hub = Hub::new().await;
+    let say = async |id: i64, cat: Option<&str>| hub.store.say_cat(id, cat).await.unwrap().unwrap().unwrap();
+    for (number, cat) in [CAT, OTHER, CAT, OTHER, OTHER].into_iter().enumerate() {
+        hub.hear(cat, number as u64).await;
+    }
+    let before = hub.snapshot(1);
+    say(2, Some(CAT)).await;
+    say(3, Some(OTHER)).await;
+    say(4, Some(CAT)).await;
+    let between = hub.snapshot(2);
+    say(4, None).await;
+    // A snapshot from before the owner could name cats.
+    let old = hub.snapshot(3);
+    let db = rusqlite::Connection::open(&old).unwrap();
+    db.execute_batch(
+        "DROP INDEX events_of_cat; DROP INDEX events_by_said_cat; ALTER TABLE events DROP COLUMN said_cat; \
+         ALTER TABLE events DROP COLUMN said_cat_at_ns; PRAGMA user_version = 22; VACUUM;",
+    )
+    .unwrap();
+    drop(db);
+    assert!(hub.store.knows_cat(CAT.into()).await.unwrap());
+
+    let scope = DeletionScope { cat: Some(CAT.into()), before_ns: None };
+    assert_eq!(hub.store.preview_deletion(scope).await.unwrap().events, 2, "the first, and what the owner gave it");
+    let counts = hub.erase(Some(CAT), None).await.counts;
+    assert_eq!((counts.events, counts.clips, counts.copies), (2, 2, 3 * 2));
+    let left = [(3, CAT.to_owned()), (4, OTHER.to_owned()), (5, OTHER.to_owned())];
+    assert_eq!(hub.cats().await, left, "an event of another cat stays, with the name that its node announced");
+    let kept = hub.store.event(3).await.unwrap().unwrap();
+    assert_eq!((kept.cat(), kept.clip.is_ok()), (OTHER, true));
+    assert!(!hub.store.knows_cat(CAT.into()).await.unwrap());
+    // What a notification says is about the cat that it names.
+    for (snapshot, notified) in [(&before, "4,5"), (&between, "3,5"), (&old, "3,4,5")] {
+        let db = rusqlite::Connection::open(snapshot).unwrap();
+        let of = |sql: &str| db.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+        assert_eq!(of("SELECT group_concat(id) FROM (SELECT id FROM events ORDER BY id)"), "3,4,5", "{snapshot:?}");
+        assert_eq!(of("SELECT group_concat(event_id) FROM (SELECT event_id FROM notices ORDER BY id)"), notified);
+        if *snapshot != old {
+            let words = of("SELECT group_concat(id || coalesce(said_cat, '')) FROM (SELECT * FROM events ORDER BY id)");
+            assert_eq!(words, format!("3{OTHER},4,5"), "a word that was taken back");
+        }
+    }
+    let log = std::fs::read_to_string(hub.dir.path().join("labels.jsonl")).unwrap();
+    assert!(!log.contains(CAT) && log.contains(OTHER), "{log}");
+
+    assert_eq!(hub.erase(Some(OTHER), None).await.counts.events, 3);
+    for snapshot in [&before, &between, &old] {
+        let db = rusqlite::Connection::open(snapshot).unwrap();
+        let sql = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM notices)";
+        assert_eq!(db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "{snapshot:?}");
+    }
+    for name in [CAT, OTHER] {
+        let mut files = hub.files_with(name);
+        files.retain(|file| !file.starts_with("snapshots/"));
+        assert_eq!(files, Vec::<String>::new(), "not even the name that the node announced is left");
+    }
+}
+
+#[tokio::test]
+async fn clip_in_the_quarantine_is_of_the_cat_that_its_owner_named() {
+    let hub = Hub::new().await;
+    let folder = hub.dir.path().join("quarantine/2026-01-01");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut clips = Vec::new();
+    for (number, cat, named) in [(0, CAT, OTHER), (1, OTHER, CAT), (2, CAT, OTHER), (3, OTHER, CAT)] {
+        let event = hub.hear(cat, number).await;
+        hub.store.say_cat(event.id, Some(named)).await.unwrap().unwrap().unwrap();
+        let file = event.clip.unwrap().file;
+        std::fs::rename(hub.dir.path().join("clips").join(&file), folder.join(&file)).unwrap();
+        clips.push(folder.join(file));
+    }
+    // The database has lost two of them, and the log of labels still has their cats.
+    hub.store.write(|db| Ok(db.execute("DELETE FROM events WHERE id <= 2", [])?)).await.unwrap();
+    hub.erase(Some(CAT), None).await;
+    let there: Vec<bool> = clips.iter().map(|clip| clip.exists()).collect();
+    assert_eq!(there, [true, false, true, false]);
+    let log = std::fs::read_to_string(hub.dir.path().join("labels.jsonl")).unwrap();
+    assert_eq!((log.lines().count(), log.contains(CAT)), (2, false), "{log}");
+}

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
-use super::{false_alarms, learning, min_score, same_sound};
+use super::{false_alarms, learning, min_score, same_sound, which_cat};
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -193,6 +193,9 @@ impl Store {
             let id = db.last_insert_rowid();
             min_score::mark(db, id, min_score)?;
             let shown_before = same_sound::link(db, id, &event)?;
+            if let Some(shown_before) = shown_before {
+                which_cat::follow_sound(db, id, shown_before)?;
+            }
             if !like.is_empty() {
                 let like = serde_json::to_string(&like).map_err(|why| StoreError::Cut(why.to_string()))?;
                 db.execute("UPDATE events SET like_false_alarms = ?2 WHERE id = ?1", params![id, like])?;
@@ -215,6 +218,11 @@ impl Store {
         });
         let (committed, put_in) = committed.await?;
         self.waker().committed(put_in);
+        if let Committed::Stored(stored) = &committed
+            && stored.said_cat.is_some()
+        {
+            self.log_label(stored, now_ns()).await;
+        }
         Ok(committed)
     }
 

@@ -75,7 +75,8 @@ pub enum OwnerLabel {
 pub struct NewEvent {
     /// URL of the node: where it was heard, in a stored event the one that it used last.
     pub node: String,
-    /// Name of the cat that the node listens to. Empty if the node names no cat.
+    /// Name of the cat that the node listens to. Empty if the node names no cat. In a stored event, [`Event::cat`] is
+    /// the cat of the event.
     pub cat: String,
     /// The node's boot id.
     pub boot_id: u64,
@@ -123,6 +124,10 @@ pub struct Event {
     pub own_label: Option<String>,
     /// When the owner set the label.
     pub labelled_at_ns: Option<i64>,
+    /// The cat that the owner named. `None`: the owner named none.
+    pub said_cat: Option<String>,
+    /// When the owner named the cat.
+    pub said_cat_at_ns: Option<i64>,
     /// Id of the node, 64 hexadecimal digits. `None`: it had proved none.
     pub node_id: Option<String>,
     /// Whether the event was lost with its database and came back from its clip.
@@ -184,11 +189,16 @@ words!(OwnerLabel {
 });
 
 impl Event {
+    /// The cat of the event: the one that the owner named, otherwise the one of the node. Empty: neither has a name.
+    pub fn cat(&self) -> &str {
+        self.said_cat.as_deref().unwrap_or(&self.found.cat)
+    }
+
     /// The subject of a notification about this event.
     pub fn subject(&self) -> Subject {
         Subject::Event {
             id: self.id,
-            cat: self.found.cat.clone(),
+            cat: self.cat().to_owned(),
             node: self.found.node.clone(),
             context: self.found.context.label.as_str().to_owned(),
             sound: self.found.kind.clone(),
@@ -238,7 +248,8 @@ pub(super) const COLUMNS: &str = concat!(
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
      recovered, node_id, like_false_alarms, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
-     first_context_labels, below_min_score, (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
+     first_context_labels, below_min_score, said_cat, said_cat_at_ns, \
+     (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
      same_sound_as, (SELECT group_concat(other.id || ' ' || coalesce(other.node_id, other.node), char(10)) \
      FROM events AS other WHERE other.same_sound_as = events.id AND other.deleted_at_ns IS NULL) AS same_sounds"
 );
@@ -251,6 +262,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         }
         None => Err(word(row, 29)?),
     };
+    let said_cat: Option<String> = row.get("said_cat")?;
     let label = if row.get_ref(30)? == rusqlite::types::ValueRef::Null { None } else { Some(word(row, 30)?) };
     Ok(Event {
         id: row.get(0)?,
@@ -277,6 +289,8 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         own_label: row.get::<_, Option<String>>("own_name")?.filter(|_| label.is_some()),
         label,
         labelled_at_ns: row.get(31)?,
+        said_cat_at_ns: row.get::<_, Option<i64>>("said_cat_at_ns")?.filter(|_| said_cat.is_some()),
+        said_cat,
         recovered: row.get(34)?,
         node_id: row.get(35)?,
         first: first_of(row)?,

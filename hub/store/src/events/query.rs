@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, ToSql, params};
 
 use super::commit::{GapReason, NewGap};
 use super::event::{COLUMNS, Event, IS_SET_ASIDE, OwnerLabel, from_row};
+use super::which_cat::OF_CAT;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::node_columns::{is_of_node, url_of};
@@ -16,7 +17,7 @@ use crate::words::word;
 /// Which events to return: those that meet all given conditions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EventFilter {
-    /// Name of the cat.
+    /// Name of the cat: see [`Event::cat`].
     pub cat: Option<String>,
     /// The node: its URL, its id, or the first 16 digits of its id.
     pub node: Option<String>,
@@ -87,7 +88,7 @@ impl EventFilter {
                 sql.push_str(&format!(" AND {condition} ?{}", values.len()));
             }
         };
-        and("cat =", self.cat.clone().map(|cat| Box::new(cat) as _));
+        and(&format!("{OF_CAT} ="), self.cat.clone().map(|cat| Box::new(cat) as _));
         and("started_at_ns >=", self.from_ns.map(|from| Box::new(from) as _));
         and("started_at_ns <", self.to_ns.map(|to| Box::new(to) as _));
         and("coalesce(label, context) =", self.counts_as.map(|label| Box::new(label.as_str()) as _));

@@ -33,7 +33,8 @@ pub(crate) enum Recovered {
     Nothing,
 }
 
-/// A label as the log of labels has it. It identifies its event by node, boot id and place.
+/// What the owner has said of an event, as the log of labels has it. It identifies its event by node, boot id and
+/// place.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoggedLabel {
     pub(crate) node: String,
@@ -44,6 +45,11 @@ pub(crate) struct LoggedLabel {
     pub(crate) label: Option<OwnerLabel>,
     /// Name of the owner's own label. `label` is `uncertain` then.
     pub(crate) own_label: Option<String>,
+    /// The cat that the owner named.
+    pub(crate) cat: Option<String>,
+    /// When the owner set the label, if that was before `at_ns`.
+    pub(crate) labelled_at_ns: Option<i64>,
+    /// When the owner said the last of it.
     pub(crate) at_ns: i64,
 }
 
@@ -127,12 +133,13 @@ impl Store {
         }
     }
 
-    /// Labels of events that have one, for a new log of labels.
+    /// What the owner has said of events, for a new log of labels.
     pub(crate) async fn current_labels(&self) -> Result<Vec<LoggedLabel>, StoreError> {
         self.read(|db| {
             let sql = "SELECT node, boot_id, start_sample, end_sample, label, labelled_at_ns, \
-                       (SELECT name FROM own_labels WHERE own_labels.id = own_label) FROM events \
-                       WHERE label IS NOT NULL AND deleted_at_ns IS NULL ORDER BY labelled_at_ns";
+                       (SELECT name FROM own_labels WHERE own_labels.id = own_label), said_cat, \
+                       max(coalesce(labelled_at_ns, 0), coalesce(said_cat_at_ns, 0)) AS at_ns FROM events \
+                       WHERE (label IS NOT NULL OR said_cat IS NOT NULL) AND deleted_at_ns IS NULL ORDER BY at_ns";
             let mut statement = db.prepare(sql)?;
             let rows = statement.query_map([], |row| {
                 Ok(LoggedLabel {
@@ -142,7 +149,9 @@ impl Store {
                     end_sample: row.get::<_, i64>(3)?.cast_unsigned(),
                     label: crate::words::optional_word(row, 4)?,
                     own_label: row.get(6)?,
-                    at_ns: row.get(5)?,
+                    cat: row.get(7)?,
+                    labelled_at_ns: row.get(5)?,
+                    at_ns: row.get(8)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -155,15 +164,21 @@ impl Store {
         self.write_durably(move |db| {
             let mut changed = 0;
             for logged in &labels {
-                let Some(id) = labelled_event(db, logged)? else { continue };
+                let Some((id, is_label)) = labelled_event(db, logged)? else { continue };
+                let sql = "UPDATE events SET said_cat = ?2, said_cat_at_ns = ?3 WHERE id = ?1 AND said_cat IS NOT ?2";
+                db.execute(sql, params![id, logged.cat, logged.at_ns])?;
+                changed += 1;
+                if !is_label {
+                    continue;
+                }
                 let label = logged.label.map(OwnerLabel::as_str);
                 let own = logged.own_label.as_deref().map(|name| known_or_added(db, name)).transpose()?.flatten();
                 let sql = "UPDATE events SET label = ?2, labelled_at_ns = ?3, own_label = ?4 WHERE id = ?1";
-                db.execute(sql, params![id, label, label.map(|_| logged.at_ns), own])?;
+                let labelled_at_ns = logged.labelled_at_ns.unwrap_or(logged.at_ns);
+                db.execute(sql, params![id, label, label.map(|_| labelled_at_ns), own])?;
                 let sql =
                     "INSERT INTO event_labels (event_id, label, labelled_at_ns, own_label) VALUES (?1, ?2, ?3, ?4)";
-                db.execute(sql, params![id, label, logged.at_ns, own])?;
-                changed += 1;
+                db.execute(sql, params![id, label, labelled_at_ns, own])?;
             }
             Ok(changed)
         })
@@ -171,21 +186,25 @@ impl Store {
     }
 }
 
-/// The event that a label of the log belongs to, if the log is later than what the event has. The node may have had
-/// another URL when the label was set; its boot id is unique.
-fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<i64>, StoreError> {
-    let sql = "SELECT id FROM events WHERE boot_id = :boot_id \
+/// The event that a line of the log belongs to, if the log is later than what the event has, and whether the label
+/// differs. The node may have had another URL when the label was set; its boot id is unique.
+fn labelled_event(db: &Connection, logged: &LoggedLabel) -> Result<Option<(i64, bool)>, StoreError> {
+    let other_label = "(coalesce(label, '') <> coalesce(:label, '') OR coalesce(:own, '') <> \
+                       coalesce((SELECT name FROM own_labels WHERE own_labels.id = own_label), ''))";
+    let sql = format!(
+        "SELECT id, {other_label} FROM events WHERE boot_id = :boot_id \
                AND start_sample < :end AND start_sample > :start - 960000 AND end_sample > :start \
-               AND deleted_at_ns IS NULL AND (coalesce(label, '') <> coalesce(:label, '') OR coalesce(:own, '') <> \
-                    coalesce((SELECT name FROM own_labels WHERE own_labels.id = own_label), '')) \
+               AND deleted_at_ns IS NULL AND ({other_label} OR said_cat IS NOT :cat) \
                AND coalesce((SELECT max(labelled_at_ns) FROM event_labels WHERE event_id = events.id), 0) < :at \
-               ORDER BY node = :node DESC, min(end_sample, :end) - max(start_sample, :start) DESC LIMIT 1";
+               AND coalesce(said_cat_at_ns, 0) < :at \
+               ORDER BY node = :node DESC, min(end_sample, :end) - max(start_sample, :start) DESC LIMIT 1"
+    );
     let parameters = named_params! {
         ":node": logged.node, ":boot_id": logged.boot_id.cast_signed(), ":start": logged.start_sample.cast_signed(),
         ":end": logged.end_sample.cast_signed(), ":label": logged.label.map(OwnerLabel::as_str), ":at": logged.at_ns,
-        ":own": logged.own_label,
+        ":own": logged.own_label, ":cat": logged.cat,
     };
-    let found = db.prepare_cached(sql)?.query_row(parameters, |row| row.get(0));
+    let found = db.prepare_cached(&sql)?.query_row(parameters, |row| Ok((row.get(0)?, row.get(1)?)));
     Ok(found.optional()?)
 }
 
