@@ -71,10 +71,11 @@ async fn strangers() {
         let more = ["--owner", "http://127.0.0.1:1", "--state-dir", &state, announce];
         Daemon::start("cat-node", &binaries().cat_node, &[&arguments[..], &more].concat())
     };
-    let _node = start("10.99.0.5", port, "real", "--announce=true");
+    let node = start("10.99.0.5", port, "real", "--announce=true");
     until(SOON, "the configured node is heard", || async { frames(&hub, &url, "live").await.filter(|n| *n > 0) }).await;
     let id = nodes(&hub).await[0]["node_id"].clone();
     assert!(id.is_string(), "the node has proved its id");
+    assert!(node.log().contains("pair this node with its hub"), "it says what is better than insecure: {}", node.log());
 
     // Another machine takes the name of the configured node, which announces itself again.
     let _impostor = start("10.99.0.6", port, "impostor", "--announce=false");
