@@ -151,6 +151,8 @@ fn days(text: &str) -> Result<u32, String> {
 pub enum IdentityCommand {
     /// Print the node's id
     Show(Flags<NodeSettings, StateFlags>),
+    /// Print the fingerprint of the node's present key, to compare it with `hub nodes list`
+    Key(Flags<NodeSettings, StateFlags>),
     /// Print the node's certificate (PEM), with which a scraper of /metrics checks that it talks to this node
     Certificate(Flags<NodeSettings, StateFlags>),
     /// Take back the id that came with the memory card of another machine, which this one replaces; stop the node first

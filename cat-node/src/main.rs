@@ -108,11 +108,15 @@ fn with_config(
 }
 
 fn identity(command: &IdentityCommand) -> ExitCode {
-    let (IdentityCommand::Show(flags) | IdentityCommand::Certificate(flags) | IdentityCommand::Keep(flags)) = command;
+    let (IdentityCommand::Show(flags)
+    | IdentityCommand::Key(flags)
+    | IdentityCommand::Certificate(flags)
+    | IdentityCommand::Keep(flags)) = command;
     match flags.settings() {
         Ok(config) => finish(key_of(command, config.state_folder()).and_then(|key| {
             print(&match command {
                 IdentityCommand::Certificate(_) => certificate_pem(&key.key())?,
+                IdentityCommand::Key(_) => format!("{}\n", key.fingerprint()),
                 IdentityCommand::Show(_) | IdentityCommand::Keep(_) => format!("{}\n", key.id()),
             })
         })),
@@ -129,8 +133,10 @@ fn key_of(command: &IdentityCommand, folder: Option<PathBuf>) -> anyhow::Result<
     let folder = folder.or_else(service);
     let folder = folder.context("no state folder is set: give --state-dir, or state_dir in the config file")?;
     Ok(match command {
-        IdentityCommand::Show(_) | IdentityCommand::Certificate(_) => Identity::read(&folder)?
-            .with_context(|| format!("{} has no key yet: the node makes it when it starts", folder.display()))?,
+        IdentityCommand::Show(_) | IdentityCommand::Key(_) | IdentityCommand::Certificate(_) => {
+            Identity::read(&folder)?
+                .with_context(|| format!("{} has no key yet: the node makes it when it starts", folder.display()))?
+        }
         IdentityCommand::Keep(_) => Identity::keep(&folder, &Machine::this())?,
     })
 }

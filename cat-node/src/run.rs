@@ -172,10 +172,16 @@ fn opening(
     insecure: bool,
     addresses: &[SocketAddr],
 ) -> Result<Option<TlsServer>, RunError> {
+    let is_reachable = addresses.iter().any(|address| !address.ip().to_canonical().is_loopback());
     let Some(key) = key else {
-        let is_reachable = addresses.iter().any(|address| !address.ip().to_canonical().is_loopback());
         return if is_reachable && !insecure { Err(RunError::NoKey) } else { Ok(None) };
     };
+    if insecure && is_reachable {
+        info!(
+            "insecure: to encrypt the sound, pair this node with its hub (`cat-node pair`, then `hub pair CODE` on the \
+             hub), and remove `insecure`"
+        );
+    }
     let policy = if insecure { Policy::PlainEverywhere } else { Policy::PlainOnLoopback };
     // Without a list of hubs, no hub is known.
     let keyring = pairing.map_or_else(Keyring::default, |pairing| pairing.hubs().keyring().clone());

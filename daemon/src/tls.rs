@@ -8,6 +8,7 @@
 //! Sessions are not resumed: each connection proves its key again.
 
 mod certificate;
+mod ciphers;
 mod client;
 mod keyring;
 mod peer_certificate;
@@ -15,6 +16,7 @@ mod server;
 mod shown;
 
 pub use certificate::{CERTIFICATE_NAME, TlsError, certificate_pem};
+pub use ciphers::{choose_cipher, provider};
 pub use client::{TlsClient, TlsStream, server_key};
 pub use keyring::{Keyring, Rights};
 pub use server::{HANDSHAKE_TIMEOUT, Policy, Scrapers, TlsOrPlain, TlsServer};

@@ -65,6 +65,18 @@ pub async fn exchange(server: SocketAddr, method: &str, path: &str) -> Answer {
     .await
 }
 
+/// GETs a path with the token of a program.
+///
+/// # Panics
+/// As [`exchange`].
+pub async fn get_with_token(server: SocketAddr, path: &str, token: &str) -> Answer {
+    within(ANSWER_DEADLINE, &format!("GET {path}"), async {
+        let sent = send(server, &format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n"), "").await;
+        sent.unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    })
+    .await
+}
+
 /// PUTs JSON to a path.
 ///
 /// # Panics

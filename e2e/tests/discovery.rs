@@ -45,6 +45,11 @@ fn closed_node_waits_for_its_code_and_is_paired() {
     on_own_network("closed_node_waits_for_its_code_and_is_paired", pair_a_closed_node);
 }
 
+#[test]
+fn node_that_mdns_finds_is_paired_by_the_secret_and_one_without_it_waits() {
+    on_own_network("node_that_mdns_finds_is_paired_by_the_secret_and_one_without_it_waits", pair_by_secret);
+}
+
 /// Runs a test in a process of its own, in new namespaces. `name` is the name of the test.
 fn on_own_network<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
     namespaces::inside(name, &["--net", "--uts"], NETWORK, test);
@@ -66,10 +71,11 @@ async fn strangers() {
         let more = ["--owner", "http://127.0.0.1:1", "--state-dir", &state, announce];
         Daemon::start("cat-node", &binaries().cat_node, &[&arguments[..], &more].concat())
     };
-    let _node = start("10.99.0.5", port, "real", "--announce=true");
+    let node = start("10.99.0.5", port, "real", "--announce=true");
     until(SOON, "the configured node is heard", || async { frames(&hub, &url, "live").await.filter(|n| *n > 0) }).await;
     let id = nodes(&hub).await[0]["node_id"].clone();
     assert!(id.is_string(), "the node has proved its id");
+    assert!(node.log().contains("pair this node with its hub"), "it says what is better than insecure: {}", node.log());
 
     // Another machine takes the name of the configured node, which announces itself again.
     let _impostor = start("10.99.0.6", port, "impostor", "--announce=false");
@@ -268,6 +274,68 @@ async fn pair_a_closed_node() {
     assert!(refused.message().contains("not paired"), "{refused:?}");
     let plain = Channel::from_shared(hub.owner_url()).unwrap().connect_lazy();
     OwnerClient::new(plain).notify(NotifyRequest::default()).await.unwrap_err();
+}
+
+/// Nobody gives the hub an address or a code: it finds the nodes by mDNS and tries its secret at them.
+async fn pair_by_secret() {
+    shell(NETWORK);
+    let secret = "a secret of image and hub";
+    let surroundings = Surroundings { discover: true, ..Surroundings::default() };
+    let hub = Hub::start_in(surroundings, Addresses::free(), &[], &format!("pairing_secret = {secret:?}\n")).await;
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [mine, other] = folders.each_ref().map(|folder| folder.path().to_str().unwrap());
+    let start = |state: &str, secret: &str| {
+        let port = ports::free().port();
+        let listen = format!("10.99.0.5:{port}");
+        let arguments = ["serve", "--listen", &listen, "--cat", "Tom", "--source", "synthetic", "--state-dir", state];
+        let wrapper = ["env".to_owned(), format!("MEOWLINK_NODE_PAIRING_SECRET={secret}")];
+        let node = Daemon::start_within(&wrapper, "cat-node", &binaries().cat_node, &arguments);
+        (node, format!("http://attic.local:{port}"))
+    };
+    let (stranger, strange_url) = start(other, "a secret of another image");
+    let strange_id = waiting(&hub, &strange_url).await;
+    let (node, url) = start(mine, secret);
+
+    until(SOON, "the hub pairs with the node and hears it", || async {
+        frames(&hub, &url, "live").await.filter(|frames| *frames > 0)
+    })
+    .await;
+    let show = |what: &[&str], state: &str| {
+        let done = Command::new(&binaries().cat_node).args(what).args(["--state-dir", state]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let known = nodes(&hub).await;
+    let id = show(&["identity", "show"], mine);
+    assert_eq!((known.len(), &known[0]["url"], &known[0]["node_id"]), (1, &url.as_str().into(), &id.trim().into()));
+    // It listens beyond loopback without `insecure`, so this connection has TLS.
+    let log = node.log();
+    assert!(log.lines().any(|line| line.contains("subscriber connected") && line.contains(" at 10.99.0.5:")), "{log}");
+
+    // The other one was tried, is not paired, and waits for its code.
+    until(SOON, "both logs say why", || async {
+        let differs = "pairing_secret differs in the configs";
+        (hub.daemon.log().contains(differs) && stranger.log().contains(differs)).then_some(())
+    })
+    .await;
+    assert_eq!(waiting(&hub, &strange_url).await, strange_id);
+    let hubs_of = |state: &str| show(&["hubs"], state);
+    assert_eq!((hubs_of(mine).lines().count(), hubs_of(other)), (1, "paired with no hub\n".to_owned()));
+
+    // Nobody gave a command, so an admin reads in the audit log what was paired.
+    let mut command = Command::new(&binaries().hub);
+    command.args(["token", "add", "auditor", "--role", "admin", "--data-dir"]).arg(hub.data_folder());
+    let token = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let noted = until(SOON, "the pairing is noted", || async {
+        let audit = http::get_with_token(hub.at.http, "/api/v1/audit", token.trim()).await.json();
+        audit["entries"].as_array()?.iter().find(|entry| entry["action"] == "pair_node").cloned()
+    })
+    .await;
+    assert_eq!((&noted["who"], &noted["subject"]), (&"pairing_secret".into(), &url.as_str().into()));
+
+    // The pairing outlives the hub, and does not need the secret any more.
+    std::fs::write(hub.data_folder().join("hub.toml"), "").unwrap();
+    let hub = hub.restart().await;
+    until(SOON, "the node is heard again", || async { frames(&hub, &url, "live").await.filter(|n| *n > 0) }).await;
 }
 
 /// The key of the node with this URL, once it waits to be admitted.

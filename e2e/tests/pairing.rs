@@ -148,6 +148,18 @@ async fn node_and_hub_change_their_keys_while_the_hub_listens() {
     let [missed, node_key] = [(); 2].map(|()| new_key(cat_node, &["rotate-key", "--state-dir", folder]));
     assert_ne!(missed, node_key);
     until(SOON, "the hub knows the new key of the node", || async { (pinned() == node_key).then_some(()) }).await;
+    // An admin reads it on the page, and a person compares it on both machines.
+    let token = printed(hub_program, &["token", "add", "auditor", "--role", "admin", "--data-dir", &data]);
+    let audit = e2e::http::get_with_token(hub.at.http, "/api/v1/audit", token.trim()).await.json();
+    let noted = audit["entries"].as_array().unwrap().iter().filter(|entry| entry["action"] == "change_node_key");
+    let noted: Vec<_> = noted.map(|entry| (&entry["who"], entry["subject"].as_str().unwrap())).collect();
+    assert!(noted.iter().all(|(who, _)| **who == url.as_str()), "{audit}");
+    // The hub may have seen the missed key too.
+    assert!(noted.last().unwrap().1.starts_with(&format!("{} to ", id.trim())), "{audit}");
+    assert!(noted[0].1.ends_with(&format!(" to {node_key}")), "{audit}");
+    assert_eq!(printed(cat_node, &["identity", "key", "--state-dir", folder]).trim(), node_key);
+    let table = printed(hub_program, &["nodes", "list", "--data-dir", &data]);
+    assert!(table.contains(&node_key[..16]), "{table}");
     let own_key = new_key(hub_program, &["rotate-key", "--data-dir", &data]);
     until(SOON, "the node knows the new key of the hub", || async { (hub_key(folder) == own_key).then_some(()) }).await;
     until(SOON, "the hub describes the node again", || async {

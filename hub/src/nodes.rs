@@ -20,7 +20,7 @@ const ALL: &str = "all";
 /// Gaps and deleted events move without being counted, 100,000 of them in under two minutes.
 const MAX_SILENT_ANSWERS: u32 = 60;
 
-/// Digits of an id that people see.
+/// Digits of an id or of a key's fingerprint that people see. Commands take as many for the whole.
 const SHORT_ID: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
@@ -147,21 +147,22 @@ fn forgotten(url: &str, until_restart: bool) -> String {
 
 /// The nodes as a table for people.
 fn table(list: &NodeList) -> String {
-    let header = ["STATE", "NODE", "CAT", "ID", "ADDRESS"].map(str::to_owned);
+    let header = ["STATE", "NODE", "CAT", "ID", "KEY", "ADDRESS"].map(str::to_owned);
     let short = |id: &Option<String>| id.as_deref().map_or("-", |id| id.get(..SHORT_ID).unwrap_or(id)).to_owned();
     let word = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let known = list.nodes.iter().map(|node| {
         let state = if node.reachable { "up" } else { "away" };
         let address = node.addresses.first().cloned();
-        [state.to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
+        let (id, key) = (short(&node.node_id), short(&node.key_fingerprint));
+        [state.to_owned(), node.url.clone(), word(&node.cat), id, key, word(&address)]
     });
     let waiting = list.waiting.iter().map(|node| {
         let address = node.addresses.first().cloned();
         let state = if node.needs_code { "code" } else { "waiting" };
-        [state.to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&address)]
+        [state.to_owned(), node.url.clone(), word(&node.cat), short(&node.node_id), word(&None), word(&address)]
     });
-    let rows: Vec<[String; 5]> = std::iter::once(header).chain(known).chain(waiting).collect();
-    let mut widths = [0; 5];
+    let rows: Vec<[String; 6]> = std::iter::once(header).chain(known).chain(waiting).collect();
+    let mut widths = [0; 6];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -204,6 +205,13 @@ mod tests {
             condition: "ok".into(),
             addresses: vec!["192.168.1.5:1".into()],
         };
+        // It has changed its key.
+        let paired = KnownNode {
+            url: "http://den:1".into(),
+            node_id: id.clone(),
+            key_fingerprint: Some("fedcba9876543210".repeat(4)),
+            ..known.clone()
+        };
         let new = NewNode {
             key: "k".into(),
             url: "http://attic.local:50056".into(),
@@ -215,13 +223,14 @@ mod tests {
             needs_code: false,
         };
         let closed = NewNode { url: "http://shed.local:50056".into(), needs_code: true, ..new.clone() };
-        let text = table(&NodeList { nodes: vec![known], waiting: vec![new, closed] });
+        let text = table(&NodeList { nodes: vec![known, paired], waiting: vec![new, closed] });
         assert_eq!(
             text,
-            "STATE    NODE                      CAT  ID                ADDRESS\n\
-             up       http://kitchen:1          Tom  -                 192.168.1.5:1\n\
-             waiting  http://attic.local:50056  -    0123456789abcdef  192.168.1.7:50056\n\
-             code     http://shed.local:50056   -    0123456789abcdef  192.168.1.7:50056\n\n\
+            "STATE    NODE                      CAT  ID                KEY               ADDRESS\n\
+             up       http://kitchen:1          Tom  -                 -                 192.168.1.5:1\n\
+             up       http://den:1              Tom  0123456789abcdef  fedcba9876543210  192.168.1.5:1\n\
+             waiting  http://attic.local:50056  -    0123456789abcdef  -                 192.168.1.7:50056\n\
+             code     http://shed.local:50056   -    0123456789abcdef  -                 192.168.1.7:50056\n\n\
              To listen to a node that waits: hub nodes admit http://attic.local:50056\n\n\
              To pair with a node that waits for its code: run cat-node pair on it, then hub pair CODE\n"
         );

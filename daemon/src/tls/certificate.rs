@@ -7,7 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, PKCS_ED25519, PublicKeyData, SanType, SerialNumber, date_time_ymd,
 };
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
 use rustls::time_provider::TimeProvider;
@@ -76,11 +75,6 @@ pub(super) fn certificate(key: &Key, years: (i32, i32)) -> Result<CertificateDer
     params.serial_number = Some(SerialNumber::from_slice(&key.spki()[PREFIX_BYTES..][..SERIAL_BYTES]));
     (params.not_before, params.not_after) = (date_time_ymd(years.0, 1, 1), date_time_ymd(years.1, 12, 31));
     Ok(params.self_signed(&CertificateKey(key))?.der().clone())
-}
-
-/// TLS by `ring`.
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
 }
 
 /// The clock of a handshake. Nothing in it depends on the time, and a Raspberry Pi starts in 1970.

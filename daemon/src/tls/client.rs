@@ -11,7 +11,8 @@ use rustls::version::TLS13;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
-use super::certificate::{NoClock, TlsError, provider};
+use super::certificate::{NoClock, TlsError};
+use super::ciphers::provider;
 use super::peer_certificate::{Expected, key_in};
 use super::server::HANDSHAKE_TIMEOUT;
 use super::shown::Shown;

@@ -13,7 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use super::certificate::{NoClock, TlsError, provider};
+use super::certificate::{NoClock, TlsError};
+use super::ciphers::{choose_cipher, provider};
 use super::keyring::Rights;
 use super::peer_certificate::{Any, key_in};
 use super::shown::Shown;
@@ -102,6 +103,7 @@ impl TlsServer {
             .with_cert_resolver(Arc::new(Shown::new(key)?));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        choose_cipher(&mut config);
         config.send_tls13_tickets = 0;
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), policy, rights: None, scrapers })
     }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::certificate::{HandshakeKey, NoClock, certificate, provider};
+use super::certificate::{HandshakeKey, NoClock, certificate};
 use super::peer_certificate::{Any, Expected, key_in};
 use super::*;
 use crate::identity::{Fingerprint, Key};

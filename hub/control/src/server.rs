@@ -60,22 +60,27 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
     let done = |url: String| Answer::Done(vec![url]);
     Ok(match command {
         Command::ListNodes => Answer::Nodes(list(nodes, condition)),
-        Command::AdmitNode { name } => done(admission.admit(&name, By::Command).await?.url),
+        Command::AdmitNode { name } => {
+            done(noted("admit_node", admission.admit(&name, By::Command).await?.url, people).await)
+        }
         Command::AdmitAllNodes => {
             let mut admitted = Vec::new();
             for node in nodes.waiting().into_iter().filter(|node| !node.needs_code) {
                 match admission.admit(&node.key, By::Command).await {
-                    Ok(node) => admitted.push(node.url),
+                    Ok(node) => admitted.push(noted("admit_node", node.url, people).await),
                     // It was withdrawn meanwhile, or cannot be admitted: the others can.
                     Err(error) => warn!(node = node.url, %error, "a waiting node was not admitted"),
                 }
             }
             Answer::Done(admitted)
         }
-        Command::RefuseNode { name } => done(admission.refuse(&name).await?.url),
-        Command::PairNode { code, host } => done(admission.pair(&code, host.as_deref()).await?),
+        Command::RefuseNode { name } => done(noted("refuse_node", admission.refuse(&name).await?.url, people).await),
+        Command::PairNode { code, host } => {
+            done(noted("pair_node", admission.pair(&code, host.as_deref()).await?, people).await)
+        }
         Command::ForgetNode { name } => {
             let Forgotten { url, until_restart } = admission.forget(&name).await?;
+            let url = noted("remove_node", url, people).await;
             Answer::Forgotten { url, until_restart }
         }
         Command::ReplaceNode { old, new, force } => {
@@ -98,6 +103,12 @@ async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
             Answer::Deletion(crate::deletion::run(scope, dry_run, store, people).await?)
         }
     })
+}
+
+/// Notes in the audit log what a command did to the node with this URL, and returns the URL.
+async fn noted(action: &str, url: String, people: &People) -> String {
+    people.record(crate::people::WHO, None, action, &url).await;
+    url
 }
 
 fn list(nodes: &Nodes, condition: &ConditionOf) -> NodeList {
@@ -187,6 +198,16 @@ mod tests {
         let Answer::Nodes(list) = ask(&path, Command::ListNodes).await.unwrap() else { panic!("no list") };
         assert_eq!((list.nodes.len(), list.waiting.len()), (2, 0));
         assert_eq!((list.nodes[1].condition.as_str(), list.nodes[1].addresses.len()), ("ok", 1));
+
+        let noted = Store::open(dir.path(), Access::Guest).unwrap().audit(None, 9).await.unwrap();
+        let noted: Vec<_> =
+            noted.iter().rev().map(|entry| [&*entry.who, &*entry.action, &*entry.subject].map(str::to_owned)).collect();
+        let entry = |action: &str, host: &str| {
+            ["command".to_owned(), format!("{action}_node"), format!("http://{host}.local:50056")]
+        };
+        let wanted =
+            [entry("refuse", "cellar"), entry("admit", "attic"), entry("admit", "shed"), entry("remove", "attic")];
+        assert_eq!(noted, wanted);
     }
 
     #[tokio::test]
@@ -219,7 +240,7 @@ mod tests {
         assert_eq!(done, Answer::Replaced { url, events: 0, clips: 0, labels: 0 });
         let entries = running.people.audit(None, 9).await.unwrap();
         let noted: Vec<_> = entries.iter().map(|entry| (entry.who.as_str(), entry.action.as_str())).collect();
-        assert_eq!(noted, [("command", "replace_node")]);
+        assert_eq!(noted, [("command", "replace_node"), ("command", "admit_node")]);
         assert_eq!(entries[0].subject, format!("{old} by {}", key.id()));
     }
 

@@ -214,7 +214,14 @@ impl Asker {
 
 /// What a request was about, for the audit log. A handler adds it to its answer where the path does not say it.
 #[derive(Debug, Clone)]
-pub(super) struct Subject(pub(super) String);
+struct Subject(String);
+
+/// An answer with a subject for the audit log.
+pub(super) fn about(subject: String, answer: impl IntoResponse) -> Response {
+    let mut answer = answer.into_response();
+    answer.extensions_mut().insert(Subject(subject));
+    answer
+}
 
 /// Passes on requests that are allowed, and notes in the audit log those that changed something.
 ///

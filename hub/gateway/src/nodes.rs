@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::response::Response;
 use hub_base::error::Error;
 use hub_base::time;
 use hub_nodes::{Node, WaitingNode, state_word};
@@ -15,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
+use crate::gate::about;
 use crate::json::{Failure, Line, Problem};
 use crate::params::Body;
 
@@ -237,9 +239,8 @@ async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<StatusCode, Failure> {
-    app.admission.admit(&key, By::Page).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<Response, Failure> {
+    Ok(about(app.admission.admit(&key, By::Page).await?.url, StatusCode::NO_CONTENT))
 }
 
 /// Drops a waiting node. It does not wait again until the hub is restarted.
@@ -252,9 +253,8 @@ async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<S
         (status = 404, body = Problem, description = "`not_found`: no such node waits"),
     )
 )]
-async fn refuse(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<StatusCode, Failure> {
-    app.admission.refuse(&key).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn refuse(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<Response, Failure> {
+    Ok(about(app.admission.refuse(&key).await?.url, StatusCode::NO_CONTENT))
 }
 
 /// A pairing code that a person has typed.
@@ -295,10 +295,10 @@ struct PairedAnswer {
 async fn pair(
     State(app): State<Arc<App>>,
     Body(PairingCode { code, host }): Body<PairingCode>,
-) -> Result<Line<PairedAnswer>, Failure> {
+) -> Result<Response, Failure> {
     let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty());
     let url = app.admission.pair(&code, host).await?;
-    Ok(Line(PairedAnswer { url }))
+    Ok(about(url.clone(), Line(PairedAnswer { url })))
 }
 
 impl NodeAnswer {

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::caller::Caller;
-use crate::gate::{Asker, SESSION_COOKIE, Subject};
+use crate::gate::{Asker, SESSION_COOKIE, about};
 use crate::json::{Failure, Line, Problem};
 use crate::params::{Body, Id, Params, bad, number_of, page_limit};
 
@@ -494,11 +494,4 @@ async fn audit(State(app): State<Arc<App>>, Params(params): Params<AuditParams>)
 
 fn role_of(word: &str) -> Result<UserRole, Error> {
     word.parse().map_err(bad)
-}
-
-/// An answer with a subject for the audit log.
-fn about(subject: String, answer: impl IntoResponse) -> Response {
-    let mut answer = answer.into_response();
-    answer.extensions_mut().insert(Subject(subject));
-    answer
 }

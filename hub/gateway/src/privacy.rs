@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hub_base::time::rfc3339;
 use hub_listen::REMEMBER_DELETED_DAYS;
 use hub_people::SESSION_DAYS;
@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::gate::Subject;
+use crate::gate::about;
 use crate::json::{Failure, Line, Problem};
 use crate::params::Body;
 use crate::privacy_settings::PrivacySettings;
@@ -331,7 +331,5 @@ async fn delete(State(app): State<Arc<App>>, Body(body): Body<DeletionBody>) -> 
         let deletion = app.store.begin_deletion(scope).await?;
         (StatusCode::ACCEPTED, what, DeletionAnswer::of(deletion, &app.privacy))
     };
-    let mut answer = (status, Line(answer)).into_response();
-    answer.extensions_mut().insert(Subject(subject));
-    Ok(answer)
+    Ok(about(subject, (status, Line(answer))))
 }

@@ -252,6 +252,10 @@ async fn waiting_node_is_admitted_or_refused_by_its_key() {
         let answer = gateway.ask("POST", &path(gone, "admit"), &[], "").await;
         assert_eq!((answer.status, &answer.json()["error"]["code"]), (StatusCode::NOT_FOUND, &"not_found".into()));
     }
+    let noted = gateway.people.audit(None, 9).await.unwrap();
+    let noted: Vec<_> = noted.iter().map(|entry| (&*entry.action, &*entry.subject)).collect();
+    let (attic, cellar) = ("http://attic.local:50056", "http://cellar.local:50056");
+    assert_eq!(noted, [("refuse_node", cellar), ("admit_node", attic)], "the nodes, and not the paths");
     let answer = gateway.get("/api/v1/nodes").await.json();
     assert_eq!((answer["waiting"].as_array().unwrap().len(), answer["nodes"].as_array().unwrap().len()), (0, 2));
     assert_eq!(answer["nodes"][1]["url"], "http://attic.local:50056");

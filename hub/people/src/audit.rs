@@ -28,19 +28,20 @@ fn repeats(action: &str) -> Repeats {
 
 /// Writes the audit log. Clones share it.
 #[derive(Debug, Clone)]
-pub(crate) struct AuditLog {
+pub struct AuditLog {
     store: Store,
     quiet: Arc<Mutex<Quiet>>,
 }
 
 impl AuditLog {
-    pub(crate) fn new(store: Store) -> Self {
+    /// The audit log in this database.
+    pub fn new(store: Store) -> Self {
         Self { store, quiet: Arc::new(Mutex::new(Quiet::new(LOG_PERIOD))) }
     }
 
     /// Adds an entry, unless it repeats one of the last ten minutes and changes nothing. What was done is done, so a
     /// failure is logged and not reported.
-    pub(crate) async fn add(&self, who: &str, address: Option<IpAddr>, action: &str, subject: &str) {
+    pub async fn add(&self, who: &str, address: Option<IpAddr>, action: &str, subject: &str) {
         let entry = AuditEntry {
             id: 0,
             at_ns: 0,

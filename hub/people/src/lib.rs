@@ -13,6 +13,7 @@ mod role;
 mod secret;
 
 pub use attempts::Client;
+pub use audit::AuditLog;
 pub use identity::{Identity, Who};
 pub use people::{By, MAX_NAME_BYTES, NewUser, People, SESSION_DAYS, USERS_LOST};
 pub use role::UserRole;

@@ -15,6 +15,7 @@ use hub_base::error::{Code, Error};
 use hub_base::time::now_ns;
 use hub_nodes::pairing::{self, HubCard, Known, Place};
 use hub_nodes::{MAX_NODES, Node, Nodes, WaitingNode};
+use hub_people::AuditLog;
 use hub_store::{MAX_ADMITTED, MAX_PAIRED, Moved, PairedNode, Replaced, Replacement, Store, StoreError};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
@@ -36,6 +37,13 @@ const PAIR_DEADLINE: Duration = Duration::from_secs(11);
 
 /// Time for all tries of a code that comes without the name of a node, after the nodes have said whether they show one.
 const TRY_DEADLINE: Duration = Duration::from_secs(8);
+
+/// What a change of a node's key is called in the audit log. The node stands there as who made it.
+const KEY_CHANGE: &str = "change_node_key";
+
+/// Who pairs by the secret of both configs, in the audit log, and what that is called there.
+const BY_SECRET: &str = "pairing_secret";
+const PAIRING: &str = "pair_node";
 
 /// Who admits a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +114,8 @@ pub struct Admission {
     store: Store,
     /// `None`: this process has no key, so it pairs with no node and calls no paired one.
     pairing: Option<Arc<HubPairing>>,
+    /// What nodes change, and what the hub decides by itself, is noted here. What people do is noted by whoever asks.
+    audit: AuditLog,
     /// What the store says and what the registry does change in one order.
     turn: Arc<Mutex<()>>,
 }
@@ -124,7 +134,8 @@ impl Admission {
     /// # Errors
     /// If the store cannot be read.
     pub async fn open_with(nodes: Nodes, store: Store, pairing: Option<HubPairing>) -> Result<Self, StoreError> {
-        let admission = Self { nodes, store, pairing: pairing.map(Arc::new), turn: Arc::default() };
+        let (pairing, audit) = (pairing.map(Arc::new), AuditLog::new(store.clone()));
+        let admission = Self { nodes, store, pairing, audit, turn: Arc::default() };
         admission.read_again().await?;
         Ok(admission)
     }
@@ -159,7 +170,7 @@ impl Admission {
         self.nodes.iter().filter(Node::is_paired).collect()
     }
 
-    /// The paired node at this URL, with this id, has the key `new` in place of `old`.
+    /// The paired node at this URL, with this id, has the key `new` in place of `old`. This is noted in the audit log.
     ///
     /// # Errors
     /// As of the store.
@@ -173,6 +184,7 @@ impl Admission {
         let _turn = self.turn.lock().await;
         if self.store.change_node_key(id.to_string(), old.to_string(), new.to_string()).await? {
             warn!(node = url, %id, %old, %new, "a paired node has a new key");
+            self.audit.add(url, None, KEY_CHANGE, &format!("{old} to {new}")).await;
         }
         self.follow_pairings().await
     }
@@ -295,13 +307,16 @@ impl Admission {
         Ok(node)
     }
 
-    /// Pairs with the node at this place by the secret of both configs. Returns its id.
+    /// Pairs with the node at this place by the secret of both configs, and notes it in the audit log. Returns the id
+    /// of the node.
     ///
     /// # Errors
     /// As of [`Admission::pair`].
     pub(crate) async fn pair_by_secret(&self, place: &Place, secret: &Known, limit: Duration) -> Result<String, Error> {
         let pairing = self.pairing.as_deref().ok_or_else(no_key)?;
-        self.pair_with(pairing, place, secret, limit).await.map(|node| node.node_id)
+        let node = self.pair_with(pairing, place, secret, limit).await?;
+        self.audit.add(BY_SECRET, None, PAIRING, &node.url).await;
+        Ok(node.node_id)
     }
 
     /// The nodes that the hub could pair with by the secret, with their ids as far as they are known: configured ones
@@ -910,6 +925,24 @@ mod tests {
         assert!(node.is_paired() && node.recent_description().is_none());
         assert_eq!(own.forget(&url).await.unwrap().url, url);
         assert!(own.nodes.get(&url).is_none());
+    }
+
+    #[tokio::test]
+    async fn new_key_of_a_node_is_in_the_audit_log_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = admission(dir.path(), &[]).await;
+        let [old, new] = [(); 2].map(|()| Key::generate().unwrap().0);
+        let (id, [old, new]) = (old.id(), [&old, &new].map(|key| key.public().fingerprint()));
+        let paired = PairedNode { url: KITCHEN.into(), node_id: id.to_string(), key: old.to_string() };
+        own.store.pair_node(paired).await.unwrap();
+        // The second time it is known: another process of the hub may have asked the node too.
+        for _ in 0..2 {
+            own.change_node_key(KITCHEN, id, old, new).await.unwrap();
+        }
+        let entries = own.store.audit(None, 9).await.unwrap();
+        let [entry] = &entries[..] else { panic!("{entries:?}") };
+        assert_eq!((entry.who.as_str(), entry.action.as_str()), (KITCHEN, "change_node_key"));
+        assert_eq!((entry.address.as_str(), entry.subject.as_str()), ("", format!("{old} to {new}").as_str()));
     }
 
     #[tokio::test]

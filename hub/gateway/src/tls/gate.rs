@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::opening::{Opening, PeerKey};
-use daemon::tls::{HANDSHAKE_TIMEOUT, TlsOrPlain};
+use daemon::tls::{HANDSHAKE_TIMEOUT, TlsOrPlain, choose_cipher, provider};
 use rustls::ServerConfig;
-use rustls::crypto::ring::default_provider;
 use rustls::version::{TLS12, TLS13};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -26,11 +25,12 @@ const TLS_HANDSHAKE: u8 = 0x16;
 /// # Errors
 /// If the library refuses them.
 pub(crate) fn server_config(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, CertificateError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13, &TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    choose_cipher(&mut config);
     Ok(Arc::new(config))
 }
 
