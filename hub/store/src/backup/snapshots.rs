@@ -234,7 +234,16 @@ fn forget_in(snapshot: &Path, deleted: &[EventName], unlabelled: &[EventName]) -
     }
     forget_taken_back(&transaction)?;
     transaction.commit()?;
+    if here != Forgotten::default() {
+        leave_no_copies(&db)?;
+    }
     Ok(here)
+}
+
+/// Writes a snapshot anew. SQLite moves rows from page to page when a table grows and shrinks, and leaves copies of them
+/// in the unused parts of pages, where no deletion overwrites them.
+fn leave_no_copies(snapshot: &Connection) -> Result<(), BackupError> {
+    Ok(snapshot.execute_batch("VACUUM")?)
 }
 
 /// Removes what a deletion is about from all snapshots, and overwrites it. Returns the number of removed events. What
@@ -326,6 +335,8 @@ fn erase_in(snapshot: &Path, database: &Path, live: Option<&str>, wanted: &Delet
             .execute("UPDATE main.deletions SET ended_at_ns = ?1, cat = NULL WHERE id <= ?2", [now_ns(), wanted.id])?;
     }
     transaction.commit()?;
+    db.execute_batch("DETACH DATABASE live")?;
+    leave_no_copies(&db)?;
     Ok(events as u64)
 }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::backup::{BackupConfig, Source};
 use crate::clips::{ClipsConfig, Cut};
 use crate::deletions::{BATCH, DeletionScope, MAX_WAITING_DELETIONS, REMEMBERED_DELETIONS};
-use crate::events::{Committed, Event, EventFilter, NewEvent};
+use crate::events::{Committed, Event, EventFilter, NewEvent, NoClip};
 use crate::notifications::{ChannelName, NotificationPlan, Subject, SuppressReason};
 use crate::testing::{event, put_with, watermark};
 use crate::{Access, DATABASE_FILE, Store};
@@ -200,6 +200,27 @@ async fn everything_about_a_cat_leaves_every_file_and_other_cats_stay() {
     assert_eq!(hub.files_with(CAT), Vec::<String>::new());
 }
 
+/// SQLite moves rows from page to page when a table grows and shrinks, and leaves copies of them behind.
+#[tokio::test]
+async fn copies_of_rows_that_the_database_moved_are_erased_too() {
+    const THIRD: &str = "Quittengelee";
+    let hub = Hub::new().await;
+    for number in 0..400 {
+        let cat = [CAT, OTHER, THIRD][number as usize * 7 % 3];
+        let found = NewEvent { cat: cat.into(), ..event("kitchen", number * 16_000) };
+        put_with(&hub.store, found, Err(NoClip::Disabled)).await;
+    }
+    let snapshot = hub.snapshot(1);
+    for (cat, left) in [(CAT, 266), (OTHER, 133)] {
+        assert!(holds(&snapshot, cat), "the control");
+        let done = hub.erase(Some(cat), None).await;
+        assert_eq!(hub.cats().await.len(), left);
+        assert!(done.ended_at_ns.is_some());
+        assert_eq!(hub.files_with(cat), Vec::<String>::new());
+    }
+    assert_eq!(hub.files_with(THIRD).len(), 2, "database and snapshot");
+}
+
 #[tokio::test]
 async fn everything_before_a_time_ends_exactly_there() {
     let hub = Hub::new().await;
@@ -266,7 +287,7 @@ async fn deletion_goes_on_after_a_restart_and_counts_everything_once() {
     let events = BATCH as u64 * 2 + 7;
     for number in 0..events {
         let found = NewEvent { cat: CAT.into(), ..event("kitchen", number * 16_000) };
-        put_with(&hub.store, found, Err(crate::events::NoClip::Disabled)).await;
+        put_with(&hub.store, found, Err(NoClip::Disabled)).await;
     }
     let id = hub.request(Some(CAT), None).await;
     // The hub is killed after the first batch.
