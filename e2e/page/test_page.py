@@ -145,6 +145,18 @@ def test_owner_says_which_cat_it_was_and_the_filter_follows(settled, open_page):
     assert cat() == EVIL
 
 
+def test_suggested_label_has_a_question_mark_and_its_probability(settled, open_page):
+    event = settled.get("/api/v1/events/1")
+    first = {**event["context"], "label": "brushing"}
+    guess = {**event, "suggested_label": "<b>out</b>", "suggested_probability": 0.87, "first_context": first, "counts_as": "uncertain"}
+    page = open_page(f"{settled.url}/#/events")
+    page.route("**/api/v1/events/1", lambda route: route.fulfill(json=guess))
+    page.goto(f"{settled.url}/#/events/1")
+    expect(page.locator("h1 .tag")).to_have_text("<b>out</b>?")
+    expect(page.get_by_text("It sounds like your label “<b>out</b>” (87%).")).to_be_visible()
+    expect(page.locator(".choice[aria-pressed=true]")).to_have_count(0)
+
+
 def test_page_says_how_many_events_a_label_changed_and_undoes_it(settled, open_page):
     page = open_page(f"{settled.url}/#/events/1")
     event = settled.get("/api/v1/events/1")

@@ -17,7 +17,7 @@ pub const CONTEXTS: usize = 3;
 pub type ContextLogits = [f32; CONTEXTS];
 
 /// A context is named when its probability is at least this.
-const NAMED_FROM: f32 = 0.5;
+pub const NAMED_FROM: f32 = 0.5;
 
 /// Features are clamped to this many standard deviations from the mean.
 const OUTLIER_DEVIATIONS: f32 = 3.0;

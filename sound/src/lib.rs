@@ -3,8 +3,9 @@
 //! [`framer`] turns what a sound device delivers into *canonical audio*: 16 kHz, one channel, signed 16 bits.
 //! The other modules take it as `&[i16]`, or make it. The way from samples to detected vocalisations is [`logmel`]
 //! (features), [`model`] (the network), [`detector`] (where a cat is) and [`analysis`], which adds measurements
-//! ([`measure`], [`prosody`]) and the context ([`context`], [`household`]). [`rejector`] learns from false alarms, and
-//! [`same_sound`] tells whether two nodes heard the same vocalisation.
+//! ([`measure`], [`prosody`]) and the context ([`context`], [`household`]). [`rejector`] learns from false alarms,
+//! [`own_labels`] from labels of the owner's own, and [`same_sound`] tells whether two nodes heard the same
+//! vocalisation.
 //!
 //! All of it gives bit-identical results however a stream is cut into pushes.
 
@@ -20,6 +21,7 @@ pub mod logmel;
 pub mod measure;
 pub mod model;
 mod nn;
+pub mod own_labels;
 pub mod prosody;
 pub mod rejector;
 pub mod same_sound;

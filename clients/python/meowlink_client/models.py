@@ -882,6 +882,10 @@ class OwnLabelAnswer(TypedDict):
     """
     Its name.
     """
+    suggested: int
+    """
+    For how many events without a label the hub suggests it.
+    """
 
 
 class OwnLabelBody(TypedDict, closed=True):
@@ -1716,6 +1720,10 @@ class EventAnswer(TypedDict):
     When the vocalisation ended, RFC 3339 in UTC.
     """
     first_context: NotRequired[ContextAnswer | None]
+    first_suggested_label: NotRequired[str | None]
+    """
+    The label that was suggested first, if the event was re-evaluated. Null: none was, or the event was not.
+    """
     id: int
     """
     Number of the event.
@@ -1780,6 +1788,15 @@ class EventAnswer(TypedDict):
     """
     When the vocalisation began, RFC 3339 in UTC.
     """
+    suggested_label: NotRequired[str | None]
+    """
+    Label of the owner's own that the hub suggests, because the event sounds like those that have it. Null: none.
+    `context` is `uncertain` then.
+    """
+    suggested_probability: NotRequired[float | None]
+    """
+    How probable it is that the owner would choose `suggested_label`, 0 to 1. Null: none is suggested.
+    """
 
 
 class EventsAnswer(TypedDict):
@@ -1839,7 +1856,7 @@ class LabelledAnswer(EventAnswer):
 
     changed: int
     """
-    How many other events of the cat have another context now. They have no label.
+    How many other events of the cat have another context or another suggested label now. They have no label.
     """
     undo: NotRequired[str | None]
     """

@@ -14,7 +14,6 @@ use hub_listen::live::News;
 use hub_listen::rehear::rehear_labelled;
 use hub_store::events::{Event, OwnerLabel, PageCursor, Reevaluation};
 use serde::{Deserialize, Serialize};
-use sound::detection::ContextLabel;
 use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -166,7 +165,7 @@ async fn one(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<EventAnswer
 struct LabelledAnswer {
     #[serde(flatten)]
     event: EventAnswer,
-    /// How many other events of the cat have another context now. They have no label.
+    /// How many other events of the cat have another context or another suggested label now. They have no label.
     changed: usize,
     /// Path to which a POST puts these events back. Null: no other event changed.
     #[schema(example = "/api/v1/reevaluations/3/undo")]
@@ -174,7 +173,8 @@ struct LabelledAnswer {
 }
 
 /// Labels an event. From then on the event counts as its label, and the label trains the model for this cat. Once there
-/// are at least two labels of each of two contexts, the hub evaluates the cat's events without a label again.
+/// are at least two labels of each of two contexts, or five of a label of the owner's own and five others, the hub
+/// evaluates the cat's events without a label again.
 #[utoipa::path(
     put, path = "/api/v1/events/{id}/label", operation_id = "label_event", tag = "events",
     params(("id" = i64, Path, description = "Number of the event")),
@@ -207,8 +207,8 @@ async fn label(
         // The label is stored. The model uses it after the next start.
         warn!(id, %error, "cannot recompute the features of a labelled clip; retrying at the next start");
     }
-    // Labels of the owner's own come with "uncertain".
-    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(context)) if context != ContextLabel::Uncertain);
+    // Labels of the owner's own come with a context, too: "uncertain".
+    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(_)));
     let others = if teaches(before) || teaches(event.label) { reevaluated(&app, &event).await } else { None };
     let answer = LabelledAnswer {
         event: EventAnswer::from(&event),

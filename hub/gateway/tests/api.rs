@@ -30,7 +30,7 @@ use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
 use serde_json::Value;
-use sound::testing::features;
+use sound::testing::{distinct, features};
 use tower::ServiceExt;
 
 #[path = "api/people.rs"]
@@ -371,7 +371,7 @@ async fn sound_of_two_nodes_is_one_event_that_names_both() {
     let day = "/api/v1/counts?from=2023-11-14T00:00:00Z&to=2023-11-15T00:00:00Z";
     assert_eq!(gateway.get(day).await.json()["total"], 1);
     let csv = gateway.get("/api/v1/events.csv").await.body;
-    assert!(String::from_utf8(csv.to_vec()).unwrap().trim_end().ends_with(",http://kitchen:1,Tom"));
+    assert!(String::from_utf8(csv.to_vec()).unwrap().trim_end().ends_with(",http://kitchen:1,Tom,"));
 }
 
 #[tokio::test]
@@ -731,6 +731,65 @@ async fn labels_of_the_owners_own_are_kept_in_one_place_and_count_as_uncertain()
     assert_eq!(send("GET", "", "").await.1["own_labels"], serde_json::json!([]));
     assert_eq!(gateway.get("/api/v1/events/1").await.json()["label"], Value::Null);
     assert_eq!(gateway.label(1, r#"{"label":"door"}"#).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn labels_of_the_owners_own_are_suggested_and_never_take_the_place_of_a_context() {
+    let gateway = Gateway::new().await;
+    let hear = async |voice: u32, take: u32| {
+        let features = Some(Box::new(distinct(voice, take)));
+        let place = event("http://kitchen:1", u64::from(voice * 100 + take) * 16_000);
+        gateway.put(NewEvent { features, ..place }, false).await.id
+    };
+    let send = async |method: &str, path: &str, body: &str| {
+        let json = [("content-type", "application/json")];
+        gateway.ask(method, &format!("/api/v1/own-labels{path}"), &json, body).await
+    };
+    let (heard, other) = (hear(1, 0).await, hear(2, 0).await);
+    let shown = async |id: i64| gateway.get(&format!("/api/v1/events/{id}")).await.json();
+    let (before, other_before) = (shown(heard).await, shown(other).await);
+    let label = send("POST", "", r#"{"name":"=let me out"}"#).await.json();
+    let mut last = Value::Null;
+    for take in 1..6 {
+        assert_eq!(gateway.label(hear(2, take).await, r#"{"label":"brushing"}"#).await.json()["changed"], 0);
+    }
+    for take in 1..6 {
+        assert!(matches!(last["changed"].as_u64(), None | Some(0)), "{take}");
+        last = gateway.label(hear(1, take).await, r#"{"label":"=let me out"}"#).await.json();
+    }
+    assert_eq!(last["changed"], 1);
+    let after = shown(heard).await;
+    assert_eq!((&after["suggested_label"], &after["label"]), (&"=let me out".into(), &Value::Null));
+    assert!(after["suggested_probability"].as_f64().unwrap() > 0.79, "{after}");
+    assert_eq!((&after["counts_as"], &after["context"]["label"]), (&"uncertain".into(), &"uncertain".into()));
+    assert_eq!((&after["first_context"], &after["first_suggested_label"]), (&before["context"], &Value::Null));
+    assert_eq!(shown(other).await, other_before);
+    assert_eq!(last["suggested_label"], Value::Null, "the owner's label is no suggestion");
+    let listed = async || send("GET", "", "").await.json()["own_labels"][0].clone();
+    assert_eq!((&listed().await["events"], &listed().await["suggested"]), (&5.into(), &1.into()));
+    // Exports tell it from a label, and counts take the event for an unclear one.
+    let csv = gateway.get("/api/v1/events.csv").await;
+    let mut table = csv::Reader::from_reader(&csv.body[..]);
+    let column = |name: &str, head: &csv::StringRecord| head.iter().position(|one| one == name).unwrap();
+    let head = table.headers().unwrap().clone();
+    let row = table.into_records().map(Result::unwrap).find(|row| row[0] == *heard.to_string()).unwrap();
+    let cells = ["label", "counts_as", "suggested_label"].map(|name| row[column(name, &head)].to_owned());
+    assert_eq!(cells, ["", "uncertain", "'=let me out"]);
+    let uncertain = gateway.get("/api/v1/events?context=uncertain").await.json();
+    assert_eq!(uncertain["events"].as_array().unwrap().len(), 6);
+
+    let id = label["id"].as_i64().unwrap();
+    send("PUT", &format!("/{id}"), r#"{"name":"door"}"#).await;
+    assert_eq!(shown(heard).await["suggested_label"], "door");
+    let undo = last["undo"].as_str().unwrap();
+    assert_eq!(gateway.ask("POST", undo, &[], "").await.json()["changed"], 1);
+    assert_eq!(shown(heard).await, before);
+    assert_eq!(gateway.label(hear(1, 9).await, r#"{"label":"door"}"#).await.json()["changed"], 1);
+    let mut news = gateway.live.watch();
+    assert_eq!(send("DELETE", &format!("/{id}"), "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
+    let back = shown(heard).await;
+    assert_eq!((&back["suggested_label"], &back["context"]), (&Value::Null, &before["context"]));
 }
 
 #[tokio::test]

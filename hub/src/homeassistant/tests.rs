@@ -236,6 +236,7 @@ impl Hub {
             recovered: false,
             first: None,
             own_label: None,
+            suggested: None,
             same_sound_as: None,
             same_sound: vec![],
             like_false_alarms,

@@ -467,7 +467,8 @@ const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?
                      p_brushing = 0, peak_dbfs = 0, rms_dbfs = 0, snr_db = 0, pitch_median_hz = 0, pitch_min_hz = 0, \
                      pitch_max_hz = 0, voiced_fraction = 0, spectral_centroid_hz = 0, spectral_flatness = 0, \
                      first_context = NULL, first_p_waiting_for_food = NULL, first_p_isolation = NULL, \
-                     first_p_brushing = NULL, first_context_labels = NULL, no_clip_reason = ?3 WHERE id = ?1";
+                     first_p_brushing = NULL, first_context_labels = NULL, suggested = NULL, p_suggested = NULL, \
+                     first_suggested = NULL, no_clip_reason = ?3 WHERE id = ?1";
 
 fn note(db: &Connection, id: i64, counts: DeletionCounts) -> Result<(), StoreError> {
     let DeletionCounts { events, clips, labels, notifications, analyses, copies } = counts;

@@ -14,10 +14,11 @@ mod reevaluate;
 mod released;
 mod retention;
 mod same_sound;
+mod suggest;
 pub(crate) mod which_cat;
 
 pub use commit::{Committed, GapReason, NewGap, Progress, Watermark};
-pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel, SameSound};
+pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLabel, SameSound, Suggestion};
 pub use false_alarms::FalseAlarms;
 pub use labels::LabelChange;
 pub use min_score::ScorePreview;

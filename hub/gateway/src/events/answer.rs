@@ -46,6 +46,13 @@ pub(crate) struct EventAnswer {
     context: ContextAnswer,
     /// The first answer, if the event was re-evaluated after labels of the owner. Null: it was not.
     first_context: Option<ContextAnswer>,
+    /// Label of the owner's own that the hub suggests, because the event sounds like those that have it. Null: none.
+    /// `context` is `uncertain` then.
+    suggested_label: Option<String>,
+    /// How probable it is that the owner would choose `suggested_label`, 0 to 1. Null: none is suggested.
+    suggested_probability: Option<f32>,
+    /// The label that was suggested first, if the event was re-evaluated. Null: none was, or the event was not.
+    first_suggested_label: Option<String>,
     /// The owner's label: `waiting_for_food`, `isolation`, `brushing`, `not_a_cat`, or the name of a label of the
     /// owner's own. Null: no label.
     label: Option<String>,
@@ -118,7 +125,10 @@ impl From<&Event> for EventAnswer {
             score: found.score,
             kind: found.kind.clone(),
             context: ContextAnswer::new(&found.context, event.context_labels),
-            first_context: event.first.map(|first| ContextAnswer::new(&first.context, first.labels)),
+            first_context: event.first.as_ref().map(|first| ContextAnswer::new(&first.context, first.labels)),
+            suggested_label: event.suggested.as_ref().map(|suggestion| suggestion.name.clone()),
+            suggested_probability: event.suggested.as_ref().map(|suggestion| suggestion.probability),
+            first_suggested_label: event.first.as_ref().and_then(|first| first.suggested.clone()),
             label: event.label_word().map(str::to_owned),
             labelled_at: event.labelled_at_ns.map(time::rfc3339),
             counts_as: event.counts_as().as_str(),

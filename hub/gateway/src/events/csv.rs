@@ -24,7 +24,8 @@ const FIRST_COLUMNS: [&str; 12] = [
 const LABEL_COLUMNS: [&str; 2] = ["label", "counts_as"];
 const CLIP_COLUMNS: [&str; 2] = ["clip", "no_clip_reason"];
 /// Columns that came later. They are at the end, so that the places of the others stay.
-const LAST_COLUMNS: [&str; 5] = ["node_id", "first_context", "same_sound_as", "also_heard_by", "node_cat"];
+const LAST_COLUMNS: [&str; 6] =
+    ["node_id", "first_context", "same_sound_as", "also_heard_by", "node_cat", "suggested_label"];
 
 /// Path of the clip of an event. Empty: the event has no clip.
 pub(super) fn clip_link(event: &Event) -> String {
@@ -78,10 +79,11 @@ fn fields_of(event: &Event, clip: Result<String, &'static str>) -> impl Iterator
     };
     let last: [String; LAST_COLUMNS.len()] = [
         event.node_id.clone().unwrap_or_default(),
-        event.first.map_or("", |first| first.context.label.as_str()).into(),
+        event.first.as_ref().map_or("", |first| first.context.label.as_str()).into(),
         event.same_sound_as.map(|id| id.to_string()).unwrap_or_default(),
         event.also_heard_by().join(" "),
         found.cat.clone(),
+        event.suggested.as_ref().map(|suggestion| suggestion.name.clone()).unwrap_or_default(),
     ];
     let context = first.into_iter().chain(context_fields(&found.context));
     context.chain(label).chain(measured_fields(&found.measurements)).chain(clip).chain(last)

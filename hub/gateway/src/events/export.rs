@@ -115,7 +115,7 @@ mod tests {
         let header = "id started_at ended_at duration_s clock node cat boot_id start_sample end_sample score kind \
                       context p_waiting_for_food p_isolation p_brushing label counts_as peak_dbfs rms_dbfs snr_db \
                       pitch_median_hz pitch_min_hz pitch_max_hz voiced_fraction spectral_centroid_hz spectral_flatness \
-                       clip no_clip_reason node_id first_context same_sound_as also_heard_by node_cat";
+                       clip no_clip_reason node_id first_context same_sound_as also_heard_by node_cat suggested_label";
         assert_eq!(reader.headers().unwrap(), &::csv::StringRecord::from_iter(header.split_whitespace()));
         let records: Vec<::csv::StringRecord> = reader.records().map(Result::unwrap).collect();
         assert_eq!(records.len(), PAGE + 20);

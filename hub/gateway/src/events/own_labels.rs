@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use hub_base::error::{Code, Error};
+use hub_listen::live::News;
 use hub_store::events::{OwnLabel, OwnLabelError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,6 +30,8 @@ struct OwnLabelAnswer {
     name: String,
     /// How many events have it.
     events: u64,
+    /// For how many events without a label the hub suggests it.
+    suggested: u64,
 }
 
 /// The labels of the owner's own.
@@ -48,8 +51,8 @@ struct OwnLabelBody {
 }
 
 impl From<OwnLabel> for OwnLabelAnswer {
-    fn from(OwnLabel { id, name, events }: OwnLabel) -> Self {
-        Self { id, name, events }
+    fn from(OwnLabel { id, name, events, suggested }: OwnLabel) -> Self {
+        Self { id, name, events, suggested }
     }
 }
 
@@ -117,7 +120,8 @@ async fn rename(
     Ok(Line(app.store.rename_own_label(id, &body.name).await?.map_err(failure)?.into()))
 }
 
-/// Removes a label. Events with the label have no label any more.
+/// Removes a label. Events with the label have no label any more, and those for which it was suggested get their
+/// contexts back.
 #[utoipa::path(
     delete, path = "/api/v1/own-labels/{id}", operation_id = "remove_own_label", tag = "events",
     params(("id" = i64, Path, description = "Number of the label")),
@@ -129,6 +133,9 @@ async fn rename(
     )
 )]
 async fn remove(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Failure> {
-    app.store.remove_own_label(id).await?.map_err(failure)?;
+    let removed = app.store.remove_own_label(id).await?.map_err(failure)?;
+    if let Some(live) = app.live.as_ref().filter(|_| removed.suggested > 0) {
+        live.tell(News::Reevaluated { events: usize::try_from(removed.suggested).unwrap_or(usize::MAX) });
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -175,7 +175,8 @@ function judged(event) {
     el('h2', { id: 'judged' }, 'What the hub heard'),
     el('table', { class: 'probabilities' }, el('tbody', {}, rows)),
     el('p', {}, `Cat score: ${words.share(event.score)}. Context: ${words.contexts[event.context.label]}.`),
-    event.first_context && el('p', { class: 'faint' }, `Its first answer was: ${words.contexts[event.first_context.label]}.`),
+    event.suggested_label && el('p', {}, `It sounds like your label “${event.suggested_label}” (${words.share(event.suggested_probability)}).`),
+    event.first_context && el('p', { class: 'faint' }, `Its first answer was: ${event.first_suggested_label ?? words.contexts[event.first_context.label]}.`),
     event.context.model === 'household' && el('p', { class: 'faint' },
       `Based on ${words.number(event.context.labels)} of your labels.`));
 }

@@ -11,7 +11,7 @@ export function show(main) {
   const failed = el('div');
   const name = el('input', { id: 'new-label', maxlength: 40, autocomplete: 'off', required: true });
   main.append(el('p', { class: 'back' }, el('a', { href: '#/events' }, '← All events')), el('h1', {}, 'Your own labels'),
-    el('p', { class: 'faint' }, 'Labels next to the contexts, such as “let me out”. Notifications and counts treat events with such a label as unclear.'),
+    el('p', { class: 'faint' }, 'Labels next to the contexts, such as “let me out”. Notifications and counts treat events with such a label as unclear. Once five events of a cat have a label, and five have others, the hub suggests it for similar sounds.'),
     failed, list,
     el('form', { class: 'card for-owner', onsubmit: add },
       el('label', { for: 'new-label' }, 'New label'), ' ', name, ' ', el('button', { type: 'submit' }, 'Add')));
@@ -48,7 +48,7 @@ export function show(main) {
   function row(label) {
     const field = el('input', { value: label.name, maxlength: 40, 'aria-label': `New name of ${label.name}`, autocomplete: 'off' });
     const path = `${PATH}/${label.id}`;
-    return el('li', {}, el('span', {}, `${label.name} (${words.count(label.events, 'event')}) `),
+    return el('li', {}, el('span', {}, `${label.name} (${words.count(label.events, 'event')}${label.suggested ? `, suggested for ${words.number(label.suggested)} more` : ''}) `),
       el('span', { class: 'for-owner' }, field, ' ',
         el('button', { type: 'button', onclick: () => change(() => send('PUT', path, { name: field.value }), 'Label renamed') }, 'Rename'), ' ',
         el('button', { type: 'button', class: 'danger', onclick: () => confirm(`Remove “${label.name}”? Its events lose this label.`)

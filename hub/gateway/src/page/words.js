@@ -128,8 +128,8 @@ export function length(seconds) {
   return `${number(seconds / 3_600, 1)} h`;
 }
 
-// The owner's own label, or what the event counts as.
-export const saidOf = ({ label, counts_as: word }) => contexts[label ?? word] ?? label ?? word;
+// The owner's own label, or one that the hub suggests, with a question mark, or what the event counts as.
+export const saidOf = ({ label, suggested_label: maybe, counts_as: word }) => contexts[label] ?? label ?? (maybe ? `${maybe}?` : contexts[word] ?? word);
 
 export const catOf = (event) => event.cat ?? 'A cat';
 

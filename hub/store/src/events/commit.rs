@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Transaction, named_params, params, params_from_iter};
 
 use super::event::{COLUMNS, Clip, Event, EventClock, NewEvent, NoClip, from_row};
-use super::{false_alarms, learning, min_score, same_sound, which_cat};
+use super::{false_alarms, learning, min_score, same_sound, suggest, which_cat};
 use crate::columns;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -159,9 +159,10 @@ impl Store {
 
     /// Stores an event with its clip, the notifications about it and its node's watermark, so that all of it survives a
     /// power cut. The clip's file must be complete and have its final name. The store evaluates the context with the
-    /// classifier of this cat, and then calls `plan` for the notifications. Those about an event that sounds like false
-    /// alarms of its node, or that scores below the node's `min_score`, are suppressed. If another node heard the
-    /// same sound, the event is linked to that node's, and owners who were notified of that one are not notified again.
+    /// classifier of this cat, suggests a label of the owner's own where that is probable enough, and then calls `plan`
+    /// for the notifications. Those about an event that sounds like false alarms of its node, or that scores below the
+    /// node's `min_score`, are suppressed. If another node heard the same sound, the event is linked to that node's,
+    /// and owners who were notified of that one are not notified again.
     ///
     /// # Errors
     /// See [`StoreError`]. Nothing is stored in that case.
@@ -185,6 +186,13 @@ impl Store {
             if let Some(features) = taught {
                 event.context = household.context(features);
             }
+            let suggested = match &event.features {
+                Some(features) => suggest::learn(db, &event.cat, &event.node)?.suggests(features),
+                None => None,
+            };
+            if suggested.is_some() {
+                event.context = suggest::context_with(suggested, event.context.probabilities);
+            }
             let like = match &event.features {
                 Some(features) if sets_aside => false_alarms::learn(db, &event.node)?.like(features),
                 _ => Vec::new(),
@@ -192,6 +200,7 @@ impl Store {
             insert(db, &event, labels, &clip)?;
             let id = db.last_insert_rowid();
             min_score::mark(db, id, min_score)?;
+            suggest::mark(db, id, suggested)?;
             let shown_before = same_sound::link(db, id, &event)?;
             if let Some(shown_before) = shown_before {
                 which_cat::follow_sound(db, id, shown_before)?;

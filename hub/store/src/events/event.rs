@@ -128,6 +128,8 @@ pub struct Event {
     pub said_cat: Option<String>,
     /// When the owner named the cat.
     pub said_cat_at_ns: Option<i64>,
+    /// The owner's own label that the hub suggests. The context is `uncertain` then.
+    pub suggested: Option<Suggestion>,
     /// Id of the node, 64 hexadecimal digits. `None`: it had proved none.
     pub node_id: Option<String>,
     /// Whether the event was lost with its database and came back from its clip.
@@ -146,13 +148,26 @@ pub struct Event {
     pub below_min_score: Option<f32>,
 }
 
+/// The owner's own label that the hub suggests for an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Suggestion {
+    /// Number of the label.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// How probable it is that the owner would choose it, 0 to 1.
+    pub probability: f32,
+}
+
 /// What the classifier said about an event before its context was evaluated again.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FirstAnswer {
     /// The context that the event was stored with.
     pub context: Context,
     /// Number of labels that it was based on, as in [`Event::context_labels`].
     pub labels: u32,
+    /// Name of the owner's own label that was suggested then.
+    pub suggested: Option<String>,
 }
 
 /// An event of the same sound as another event.
@@ -248,7 +263,9 @@ pub(super) const COLUMNS: &str = concat!(
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
      recovered, node_id, like_false_alarms, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
-     first_context_labels, below_min_score, said_cat, said_cat_at_ns, \
+     first_context_labels, below_min_score, said_cat, said_cat_at_ns, suggested, p_suggested, \
+     (SELECT name FROM own_labels WHERE own_labels.id = events.suggested) AS suggested_name, \
+     (SELECT name FROM own_labels WHERE own_labels.id = events.first_suggested) AS first_suggested_name, \
      (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
      same_sound_as, (SELECT group_concat(other.id || ' ' || coalesce(other.node_id, other.node), char(10)) \
      FROM events AS other WHERE other.same_sound_as = events.id AND other.deleted_at_ns IS NULL) AS same_sounds"
@@ -291,6 +308,7 @@ pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Event> {
         labelled_at_ns: row.get(31)?,
         said_cat_at_ns: row.get::<_, Option<i64>>("said_cat_at_ns")?.filter(|_| said_cat.is_some()),
         said_cat,
+        suggested: suggestion(row)?,
         recovered: row.get(34)?,
         node_id: row.get(35)?,
         first: first_of(row)?,
@@ -310,7 +328,14 @@ pub(super) fn first_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<First
         brushing: row.get("first_p_brushing")?,
     };
     let context = Context { label: ContextLabel::from_word(&word), probabilities };
-    Ok(Some(FirstAnswer { context, labels: row.get("first_context_labels")? }))
+    let suggested = row.get("first_suggested_name")?;
+    Ok(Some(FirstAnswer { context, labels: row.get("first_context_labels")?, suggested }))
+}
+
+/// The suggested label. `None`: none is suggested, or a damaged database has lost the label.
+fn suggestion(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Suggestion>> {
+    let Some(name) = row.get("suggested_name")? else { return Ok(None) };
+    Ok(Some(Suggestion { id: row.get("suggested")?, name, probability: row.get("p_suggested")? }))
 }
 
 /// Reads the lines `ID NODE` that [`COLUMNS`] makes.

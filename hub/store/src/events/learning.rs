@@ -46,7 +46,7 @@ impl Store {
             // The index of labelled events is small.
             let sql = format!(
                 "SELECT {COLUMNS} FROM events INDEXED BY events_labelled WHERE label IS NOT NULL \
-                 AND ({TEACHES} OR label = 'not_a_cat') AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
+                 AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
                  AND (features IS NULL OR substr(features, 1, 8) <> ?1) ORDER BY labelled_at_ns DESC, id DESC LIMIT ?2"
             );
             let mut statement = db.prepare_cached(&sql)?;

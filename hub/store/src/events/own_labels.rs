@@ -2,7 +2,7 @@
 //!
 //! An event with such a label counts as uncertain everywhere that knows only the four contexts: notifications, counts,
 //! and what clients of the original system get. Its row holds the label `uncertain` and the number of the owner's own
-//! label, so that a label has one name in one place.
+//! label, so that a label has one name in one place. What the hub learns from them is in [`super::suggest`].
 
 use hub_base::text::clean;
 use hub_base::time::now_ns;
@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use sound::detection::ContextLabel;
 
 use super::event::{Event, OwnerLabel};
+use super::suggest;
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -28,6 +29,8 @@ pub struct OwnLabel {
     pub name: String,
     /// How many events have it.
     pub events: u64,
+    /// For how many events without a label the hub suggests it.
+    pub suggested: u64,
 }
 
 /// Why a label of the owner's own was not added, renamed or removed.
@@ -103,7 +106,7 @@ impl Store {
                 return Ok(Err(OwnLabelError::Taken));
             }
             Ok(match add(db, &name)? {
-                Some(id) => Ok(OwnLabel { id, name, events: 0 }),
+                Some(id) => Ok(OwnLabel { id, name, events: 0, suggested: 0 }),
                 None => Err(OwnLabelError::Full),
             })
         })
@@ -136,7 +139,8 @@ impl Store {
         }
     }
 
-    /// Removes a label of the owner's own. Its events have no label any more. Returns the label as it was.
+    /// Removes a label of the owner's own. Its events have no label any more, and events for which it was suggested get
+    /// their contexts back. Returns the label as it was.
     ///
     /// # Errors
     /// The outer error: see [`StoreError`]. The inner one: there is no such label.
@@ -148,6 +152,7 @@ impl Store {
             db.execute(sql, params![id, now_ns()])?;
             let sql = "UPDATE events SET label = NULL, labelled_at_ns = NULL, own_label = NULL WHERE own_label = ?1";
             db.execute(sql, [id])?;
+            suggest::forget(db, id)?;
             db.execute("DELETE FROM own_labels WHERE id = ?1", [id])?;
             Ok(Ok(label))
         });
@@ -168,10 +173,12 @@ impl Store {
 }
 
 const SELECT: &str = "SELECT id, name, (SELECT count(*) FROM events WHERE own_label = own_labels.id \
-                      AND deleted_at_ns IS NULL) FROM own_labels";
+                      AND deleted_at_ns IS NULL), (SELECT count(*) FROM events WHERE suggested = own_labels.id \
+                      AND label IS NULL AND deleted_at_ns IS NULL) FROM own_labels";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<OwnLabel> {
-    Ok(OwnLabel { id: row.get(0)?, name: row.get(1)?, events: row.get::<_, i64>(2)?.cast_unsigned() })
+    let [events, suggested] = [row.get::<_, i64>(2)?, row.get::<_, i64>(3)?].map(i64::cast_unsigned);
+    Ok(OwnLabel { id: row.get(0)?, name: row.get(1)?, events, suggested })
 }
 
 fn one(db: &Connection, id: i64) -> Result<Option<OwnLabel>, StoreError> {

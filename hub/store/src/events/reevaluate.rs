@@ -1,20 +1,23 @@
-//! Evaluates the contexts of stored events again, once the owner's labels tell contexts apart.
+//! Evaluates stored events again, once the owner's labels tell contexts apart or teach a label of the owner's own.
 //!
 //! A label must not change in silence what the owner has read before. So one label changes no stored event. From
-//! several labels of two contexts on ([`Household::knows_contexts_apart`]), a label makes the classifier evaluate the
-//! cat's stored events again that have no label: the latest [`MOST_EVENTS`]. An event changes only if its context does,
-//! so that the number that the owner is told is the number of changed events. It keeps its first answer, and the owner
-//! can undo the last re-evaluation of a cat. If labels are removed until too few are left, the events get their first
-//! answers back, and that can be undone, too.
+//! several labels of two contexts on ([`Household::knows_contexts_apart`]), or from several labels of the owner's own
+//! ([`Suggester::is_empty`]), a label makes the classifiers evaluate the cat's stored events again that have no label:
+//! the latest [`MOST_EVENTS`]. An event changes only if its context or its suggested label does, so that the number
+//! that the owner is told is the number of changed events. It keeps its first answer, and the owner can undo the last
+//! re-evaluation of a cat. If labels are removed until too few are left, the events get their first answers back, and
+//! that can be undone, too.
 
 use hub_base::time::now_ns;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities};
 use sound::household::Household;
+use sound::own_labels::Suggester;
 
-use super::event::{Event, FirstAnswer, first_of};
+use super::event::{Event, first_of};
 use super::learning::{HAS_FEATURES, SAME_CAT, learn};
+use super::suggest::{self, Suggested, context_with};
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -30,12 +33,35 @@ const MOST_KEPT: usize = 32;
 pub struct Reevaluation {
     /// Its number, to undo it. Never reused.
     pub id: i64,
-    /// How many events have another context now. At least 1.
+    /// How many events have another context or another suggested label now. At least 1.
     pub changed: usize,
 }
 
-/// An answer about an event: the context and the number of labels that it is based on.
-type Answer = (Context, u32);
+/// An answer about an event.
+#[derive(Clone, Copy)]
+struct Answer {
+    context: Context,
+    /// Number of labels that the context is based on.
+    labels: u32,
+    /// The owner's own label that is suggested. The context is `uncertain` then.
+    suggested: Suggested,
+}
+
+impl Answer {
+    /// The answer with another suggestion, or with none.
+    fn with(self, suggested: Suggested) -> Self {
+        if suggested.is_none() && self.suggested.is_none() {
+            return self;
+        }
+        Self { context: context_with(suggested, self.context.probabilities), suggested, ..self }
+    }
+
+    /// Without a suggestion of a label that is not learnt any more.
+    fn without_forgotten(self, suggester: &Suggester) -> Self {
+        let is_forgotten = self.suggested.is_some_and(|(label, _)| !suggester.knows(label));
+        if is_forgotten { self.with(None) } else { self }
+    }
+}
 
 /// An event whose context changes.
 struct Change {
@@ -55,11 +81,8 @@ impl Store {
         let (id, cat, node) = (labelled.id, labelled.found.cat.clone(), labelled.found.node.clone());
         self.write_durably(move |db| {
             let household = learn(db, &cat, &node)?;
-            let mut changes = if household.knows_contexts_apart() {
-                evaluated(db, &cat, &node, &household)?
-            } else {
-                back_to_first(db, &cat, &node)?
-            };
+            let suggester = suggest::learn(db, &cat, &node)?;
+            let mut changes = changes(db, &cat, &node, &household, &suggester)?;
             changes.retain(|change| change.id != id);
             if changes.is_empty() {
                 return Ok(None);
@@ -92,7 +115,9 @@ impl Store {
             }
             let sql = "UPDATE events SET context = old.context, p_waiting_for_food = old.p_waiting_for_food, \
                        p_isolation = old.p_isolation, p_brushing = old.p_brushing, \
-                       context_labels = old.context_labels, \
+                       context_labels = old.context_labels, suggested = old.suggested, \
+                       p_suggested = old.p_suggested, \
+                       first_suggested = iif(was_first, NULL, first_suggested), \
                        first_context = iif(was_first, NULL, first_context), \
                        first_p_waiting_for_food = iif(was_first, NULL, first_p_waiting_for_food), \
                        first_p_isolation = iif(was_first, NULL, first_p_isolation), \
@@ -108,46 +133,60 @@ impl Store {
     }
 }
 
-/// The events that this classifier gives another context.
-fn evaluated(db: &Connection, cat: &str, node: &str, household: &Household) -> Result<Vec<Change>, StoreError> {
+/// The events whose answers change.
+fn changes(
+    db: &Connection,
+    cat: &str,
+    node: &str,
+    household: &Household,
+    suggester: &Suggester,
+) -> Result<Vec<Change>, StoreError> {
+    let apart = household.knows_contexts_apart();
+    // If nothing is learnt, only events that have left their first answer can change.
+    let which = if apart || !suggester.is_empty() {
+        format!("({HAS_FEATURES} OR suggested IS NOT NULL)")
+    } else {
+        "(suggested IS NOT NULL OR first_suggested IS NOT NULL OR first_context <> context)".to_owned()
+    };
     let sql = format!(
-        "SELECT id, context, p_waiting_for_food, p_isolation, p_brushing, context_labels, first_context, features \
-         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND {HAS_FEATURES} \
+        "SELECT id, context, p_waiting_for_food, p_isolation, p_brushing, context_labels, suggested, p_suggested, \
+         first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, first_context_labels, \
+         first_suggested, NULL AS first_suggested_name, \
+         iif({HAS_FEATURES}, features, NULL) AS features \
+         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND {which} \
          ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_EVENTS}"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() })?;
     let mut changes = Vec::new();
     while let Some(row) = rows.next()? {
-        let bytes = row.get_ref("features")?.as_blob().map_err(rusqlite::Error::from)?;
-        let Some(features) = Features::from_bytes(bytes) else { continue };
-        changes.extend(change(row, (household.context(&features), household.labels()))?);
-    }
-    Ok(changes)
-}
-
-/// The events that have another context than their first one.
-fn back_to_first(db: &Connection, cat: &str, node: &str) -> Result<Vec<Change>, StoreError> {
-    let sql = format!(
-        "SELECT id, context, p_waiting_for_food, p_isolation, p_brushing, context_labels, first_context, \
-         first_p_waiting_for_food, first_p_isolation, first_p_brushing, first_context_labels \
-         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND first_context <> context \
-         ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_EVENTS}"
-    );
-    let mut statement = db.prepare_cached(&sql)?;
-    let mut rows = statement.query(named_params! { ":cat": cat, ":node": node })?;
-    let mut changes = Vec::new();
-    while let Some(row) = rows.next()? {
-        if let Some(FirstAnswer { context, labels }) = first_of(row)? {
-            changes.extend(change(row, (context, labels))?);
+        let features = row.get_ref("features")?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+        let features = features.and_then(Features::from_bytes);
+        let (before, first) = (present(row)?, first(row)?);
+        let after = match features {
+            Some(features) => {
+                let base = if apart {
+                    Answer { context: household.context(&features), labels: household.labels(), suggested: None }
+                } else {
+                    first.unwrap_or(before).with(None)
+                };
+                base.with(suggester.suggests(&features))
+            }
+            // Another network heard it.
+            None if apart => before.without_forgotten(suggester),
+            None => first.unwrap_or(before).without_forgotten(suggester),
+        };
+        let labels = |answer: &Answer| (answer.context.label, answer.suggested.map(|(label, _)| label));
+        if labels(&before) != labels(&after) {
+            changes.push(Change { id: row.get("id")?, before, was_first: first.is_none(), after });
         }
     }
     Ok(changes)
 }
 
-/// The change of the event in this row, if its context changes.
-fn change(row: &Row<'_>, after: Answer) -> Result<Option<Change>, StoreError> {
-    let before = Context {
+/// What is stored as the present answer about an event.
+fn present(row: &Row<'_>) -> Result<Answer, StoreError> {
+    let context = Context {
         label: ContextLabel::from_word(row.get_ref("context")?.as_str().map_err(rusqlite::Error::from)?),
         probabilities: ContextProbabilities {
             waiting_for_food: row.get("p_waiting_for_food")?,
@@ -155,11 +194,17 @@ fn change(row: &Row<'_>, after: Answer) -> Result<Option<Change>, StoreError> {
             brushing: row.get("p_brushing")?,
         },
     };
-    if before.label == after.0.label {
-        return Ok(None);
-    }
-    let was_first = row.get::<_, Option<String>>("first_context")?.is_none();
-    Ok(Some(Change { id: row.get("id")?, before: (before, row.get("context_labels")?), was_first, after }))
+    let label: Option<i64> = row.get("suggested")?;
+    let probability: Option<f32> = row.get("p_suggested")?;
+    Ok(Answer { context, labels: row.get("context_labels")?, suggested: label.zip(probability) })
+}
+
+/// The first answer about an event that was evaluated again. Its suggestion counts as certain, because how probable it
+/// was is not kept.
+fn first(row: &Row<'_>) -> Result<Option<Answer>, StoreError> {
+    let Some(first) = first_of(row)? else { return Ok(None) };
+    let label: Option<i64> = row.get("first_suggested")?;
+    Ok(Some(Answer { context: first.context, labels: first.labels, suggested: label.map(|label| (label, 1.0)) }))
 }
 
 /// Forgets the re-evaluations of this cat. They can no longer be undone.
@@ -174,23 +219,25 @@ fn forget_last(db: &Transaction<'_>, cat: &str, node: &str) -> Result<(), StoreE
 
 fn carry_out(db: &Transaction<'_>, number: i64, change: &Change) -> Result<(), StoreError> {
     let Change { id, before, was_first, after } = change;
-    let (context, labels) = before;
-    let ContextProbabilities { waiting_for_food, isolation, brushing } = context.probabilities;
-    let sql = "INSERT INTO reevaluated_events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let word = context.label.as_str();
-    let row = params![number, id, word, waiting_for_food, isolation, brushing, labels, was_first];
+    let ContextProbabilities { waiting_for_food, isolation, brushing } = before.context.probabilities;
+    let sql = "INSERT INTO reevaluated_events (reevaluation, event_id, context, p_waiting_for_food, p_isolation, \
+               p_brushing, context_labels, was_first, suggested, p_suggested) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let (word, (label, probability)) = (before.context.label.as_str(), before.suggested.unzip());
+    let row =
+        params![number, id, word, waiting_for_food, isolation, brushing, before.labels, was_first, label, probability];
     db.prepare_cached(sql)?.execute(row)?;
     if *was_first {
         let sql = "UPDATE events SET first_context = context, first_p_waiting_for_food = p_waiting_for_food, \
                    first_p_isolation = p_isolation, first_p_brushing = p_brushing, \
-                   first_context_labels = context_labels WHERE id = ?1";
+                   first_context_labels = context_labels, first_suggested = suggested WHERE id = ?1";
         db.prepare_cached(sql)?.execute([id])?;
     }
-    let (context, labels) = after;
-    let ContextProbabilities { waiting_for_food, isolation, brushing } = context.probabilities;
+    let ContextProbabilities { waiting_for_food, isolation, brushing } = after.context.probabilities;
     let sql = "UPDATE events SET context = ?2, p_waiting_for_food = ?3, p_isolation = ?4, p_brushing = ?5, \
-               context_labels = ?6 WHERE id = ?1";
-    let row = params![id, context.label.as_str(), waiting_for_food, isolation, brushing, labels];
+               context_labels = ?6, suggested = ?7, p_suggested = ?8 WHERE id = ?1";
+    let (word, (label, probability)) = (after.context.label.as_str(), after.suggested.unzip());
+    let row = params![id, word, waiting_for_food, isolation, brushing, after.labels, label, probability];
     db.prepare_cached(sql)?.execute(row)?;
     Ok(())
 }

@@ -1,9 +1,9 @@
-use sound::testing::features;
+use sound::testing::{distinct, features};
 
 use super::*;
 use crate::Access;
 use crate::deletions::DeletionScope;
-use crate::events::{NewEvent, NoClip, OwnerLabel};
+use crate::events::{FirstAnswer, NewEvent, NoClip, OwnerLabel};
 use crate::testing::{event, put_with};
 
 const BRUSHING: ContextLabel = ContextLabel::Brushing;
@@ -67,7 +67,7 @@ async fn several_labels_change_unlabelled_events_which_keep_their_first_answers_
     let after = read(&store, &ids).await;
     assert_eq!(contexts(&store, &ids).await, [BRUSHING, FOOD]);
     for (before, after) in before.iter().zip(&after) {
-        assert_eq!((after.first, after.context_labels), (Some(first_answer(before)), 4));
+        assert_eq!((after.first.clone(), after.context_labels), (Some(first_answer(before)), 4));
         assert_eq!(before.first, None);
     }
     assert_eq!(read(&store, &labelled).await, said, "a labelled event changed");
@@ -85,7 +85,7 @@ async fn several_labels_change_unlabelled_events_which_keep_their_first_answers_
 }
 
 fn first_answer(event: &Event) -> FirstAnswer {
-    FirstAnswer { context: event.found.context, labels: event.context_labels }
+    FirstAnswer { context: event.found.context, labels: event.context_labels, suggested: None }
 }
 
 #[tokio::test]
@@ -181,11 +181,9 @@ async fn nothing_of_a_reevaluation_is_left_of_a_cat_that_was_erased() {
     assert_eq!(store.event(id).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn latest_ten_thousand_events_are_evaluated_again() {
-    let (_dir, store) = open();
-    heard(&store, "Tom", "kitchen", 1, 0).await;
-    let many = i64::try_from(MOST_EVENTS).unwrap() + 4;
+/// Stores copies of the only event of the store.
+async fn copy(store: &Store, copies: usize) {
+    let many = i64::try_from(copies).unwrap();
     let copied = store.write(move |db| {
         let mut columns = db.prepare(
             "SELECT group_concat(name) FROM pragma_table_info('events') WHERE name NOT IN \
@@ -199,7 +197,38 @@ async fn latest_ten_thousand_events_are_evaluated_again() {
         );
         Ok(db.execute(&sql, [many])?)
     });
-    assert_eq!(copied.await.unwrap(), MOST_EVENTS + 4);
+    assert_eq!(copied.await.unwrap(), copies);
+}
+
+#[tokio::test]
+async fn latest_ten_thousand_events_are_evaluated_again_for_own_labels() {
+    let (_dir, store) = open();
+    let own = store.add_own_label("let me out").await.unwrap().unwrap();
+    let put = async |voice: u32, take: u32| {
+        let features = Some(Box::new(distinct(voice, take)));
+        let place = event("kitchen", u64::from(voice * 1_000 + take) * 16_000);
+        put_with(&store, NewEvent { features, ..place }, Err(NoClip::Disabled)).await.id
+    };
+    put(1, 0).await;
+    copy(&store, MOST_EVENTS).await;
+    let mut last = None;
+    for take in 1..=20 {
+        store.label_event(put(2, take).await, Some(OwnerLabel::Context(BRUSHING))).await.unwrap().unwrap();
+        last = store.label_event_own(put(1, take).await, own.id).await.unwrap();
+    }
+    let began = std::time::Instant::now();
+    let done = store.reevaluate(&last.unwrap()).await.unwrap().unwrap();
+    eprintln!("{MOST_EVENTS} events, 40 labels: {:?}", began.elapsed());
+    assert_eq!(done.changed, MOST_EVENTS);
+    assert_eq!(store.undo_reevaluation(done.id).await.unwrap(), Some(MOST_EVENTS));
+}
+
+#[tokio::test]
+async fn latest_ten_thousand_events_are_evaluated_again() {
+    let (_dir, store) = open();
+    heard(&store, "Tom", "kitchen", 1, 0).await;
+    let many = i64::try_from(MOST_EVENTS).unwrap() + 4;
+    copy(&store, MOST_EVENTS + 4).await;
     let last = almost_taught(&store).await;
     let began = std::time::Instant::now();
     let done = label(&store, last, Some(FOOD)).await.unwrap();
