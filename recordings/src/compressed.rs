@@ -24,6 +24,11 @@ const MAX_EMPTY_PACKETS: u32 = 10_000;
 /// Samples of one packet, at most. The largest blocks of all formats are far smaller.
 const MAX_PACKET_SAMPLES: usize = 1 << 22;
 
+/// Most links of a chained Ogg file (streams one after the other) that are read. For each link of a file, the reader
+/// looks for its end, so a hostile file of tiny links would take long. A pipe may have any number of links: it has no
+/// end to look for, and a radio station sends a link for each song.
+const MAX_LINKS: u32 = 10_000;
+
 /// Seconds that may be missing at the end before it is reported: encoders round to their blocks.
 const CUT_OFF_FROM_S: f64 = 0.2;
 
@@ -34,7 +39,10 @@ pub(crate) struct Compressed {
     decoder: Box<dyn AudioDecoder>,
     track: u32,
     format: Format,
-    /// Frames by the header.
+    /// Whether the input is a file, whose links are counted.
+    is_file: bool,
+    links: u32,
+    /// Frames by the headers of the links so far.
     frames: Option<u64>,
     delivered: u64,
     /// Decoded samples that came while the file was opened.
@@ -54,6 +62,7 @@ impl Compressed {
         let fail = |error| failed(name, error);
         // In a file that is cut off, its reader fails when it looks for the chunks behind the sound.
         input.forward_only = name == "AIFF";
+        let is_file = input.left().is_some();
         let stream = MediaSourceStream::new(Box::new(input), Default::default());
         let limits = MetadataOptions::default()
             .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
@@ -62,12 +71,7 @@ impl Compressed {
             .probe(&Hint::new(), stream, FormatOptions::default(), limits)
             .map_err(fail)?;
         let silent = || RecordingError::Damaged(format!("this {name} file has no sound that can be decoded"));
-        let track = reader.default_track(TrackType::Audio).ok_or_else(silent)?;
-        let parameters = track.codec_params.as_ref().and_then(|all| all.audio()).ok_or_else(silent)?;
-        let decoder = symphonia::default::get_codecs()
-            .make_audio_decoder(parameters, &AudioDecoderOptions::default())
-            .map_err(fail)?;
-        let (track, frames) = (track.id, track.num_frames.filter(|frames| *frames > 0));
+        let Chosen { track, frames, decoder } = chosen(reader.as_ref()).map_err(fail)?.ok_or_else(silent)?;
         let format = Format { sample_rate_hz: 0, channels: 0 };
         let mut this = Self {
             name,
@@ -75,6 +79,8 @@ impl Compressed {
             decoder,
             track,
             format,
+            is_file,
+            links: 1,
             frames,
             delivered: 0,
             ready: Vec::new(),
@@ -133,8 +139,10 @@ impl Compressed {
                 Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
                 Err(Error::IoError(error)) => return Err(error.into()),
                 Err(Error::ResetRequired) => {
-                    self.warnings.push("the file has several streams; only the first was read".into());
-                    return Ok(false);
+                    if !self.next_link() {
+                        return Ok(false);
+                    }
+                    continue;
                 }
                 Err(error) => {
                     self.warnings.push(format!("damaged: the rest of the file cannot be read: {error}"));
@@ -161,7 +169,9 @@ impl Compressed {
             if self.format.channels == 0 {
                 self.format = format;
             } else if self.format != format {
-                self.warnings.push("the rate or the channels change within the file; the rest was not read".into());
+                self.warnings.push(changed(self.format, format));
+                // What this stream has is not missing.
+                self.frames = None;
                 return Ok(false);
             }
             self.packet.clear();
@@ -173,6 +183,39 @@ impl Compressed {
         }
         self.warnings.push("damaged: the rest of the file has no sound that can be decoded".into());
         Ok(false)
+    }
+
+    /// Goes on with the next link of a chained file. Returns false if it cannot be read.
+    fn next_link(&mut self) -> bool {
+        self.links = self.links.saturating_add(1);
+        if self.is_file && self.links > MAX_LINKS {
+            self.warnings.push(format!("the file has more than {MAX_LINKS} streams; the rest was not read"));
+            return false;
+        }
+        // The tags of the links before would pile up while a radio station is heard.
+        self.reader.metadata().skip_to_latest();
+        match chosen(self.reader.as_ref()) {
+            Ok(Some(Chosen { track, frames, decoder })) => {
+                let before = self.delivered + self.waiting_frames();
+                (self.track, self.decoder) = (track, decoder);
+                self.frames = frames.map(|frames| before + frames);
+                true
+            }
+            Ok(None) => {
+                self.warnings.push("a later stream of the file has no sound; the rest was not read".into());
+                false
+            }
+            Err(error) => {
+                let why = failed(self.name, error);
+                self.warnings.push(format!("a later stream of the file cannot be read: {why}; the rest was not read"));
+                false
+            }
+        }
+    }
+
+    /// Frames that are decoded and not delivered.
+    fn waiting_frames(&self) -> u64 {
+        (self.ready.len() / usize::from(self.format.channels).max(1)) as u64
     }
 
     /// Says at the end what was missing.
@@ -191,6 +234,30 @@ impl Compressed {
         self.warnings.push(warning);
         self.report();
     }
+}
+
+/// The sound of a file, or of one link of it.
+struct Chosen {
+    track: u32,
+    /// Frames by the header.
+    frames: Option<u64>,
+    decoder: Box<dyn AudioDecoder>,
+}
+
+/// The sound that is heard, with a new decoder. `None`: there is none.
+fn chosen(reader: &dyn FormatReader) -> Result<Option<Chosen>, Error> {
+    let Some(track) = reader.default_track(TrackType::Audio) else { return Ok(None) };
+    let Some(parameters) = track.codec_params.as_ref().and_then(|all| all.audio()) else { return Ok(None) };
+    let decoder = symphonia::default::get_codecs().make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
+    Ok(Some(Chosen { track: track.id, frames: track.num_frames.filter(|frames| *frames > 0), decoder }))
+}
+
+/// The words for sound that goes on in another format.
+fn changed(from: Format, to: Format) -> String {
+    let words = |Format { sample_rate_hz, channels }: Format| {
+        format!("{sample_rate_hz} Hz, {channels} {}", if channels == 1 { "channel" } else { "channels" })
+    };
+    format!("the sound changes from {} to {}; the rest was not read", words(from), words(to))
 }
 
 /// Runs code of a library, which must not take the program with it when it panics on a damaged file.

@@ -151,7 +151,8 @@ fn m4a() {
 
 #[test]
 fn ogg_vorbis() {
-    reads(vec![file("meow.ogg")], &["OggS", "\u{1}vorbis", "\u{3}vorbis", "\u{5}vorbis"], seal);
+    let chain = [file("meow.ogg"), file("meow.ogg")].concat();
+    reads(vec![file("meow.ogg"), chain], &["OggS", "\u{1}vorbis", "\u{3}vorbis", "\u{5}vorbis"], seal);
 }
 
 #[test]

@@ -200,6 +200,13 @@ impl Detector {
         Self { model, front: LogMel::new(), hearing: Hearing::new(model), segmenter: Segmenter::new(config) }
     }
 
+    /// For audio that is not live: results are the same, cost less, and come up to 1.5 s later. See
+    /// [`Hearing::in_long_blocks`].
+    #[must_use]
+    pub fn in_long_blocks(self) -> Self {
+        Self { hearing: self.hearing.in_long_blocks(), ..self }
+    }
+
     /// Takes the next samples of canonical audio and passes each vocalisation that ends within them to `on_segment`, in
     /// order.
     pub fn push(&mut self, samples: &[i16], mut on_segment: impl FnMut(Segment)) {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The lowest level reported, in dB of full scale. It stands for digital silence.
 pub const SILENCE_DBFS: f32 = -120.0;
 
+/// Samples whose counts are kept in 16 bits.
+const PIECE: usize = 4_096;
+
 /// Level of a stretch of audio.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Level {
@@ -33,12 +36,20 @@ impl LevelMeter {
     /// Takes the next samples.
     pub fn push(&mut self, samples: &[i16]) {
         self.samples += samples.len() as u64;
-        for &sample in samples {
-            let magnitude = sample.unsigned_abs();
-            self.square_sum += u128::from(u32::from(magnitude) * u32::from(magnitude));
-            self.peak = self.peak.max(magnitude);
-            self.clipped += u64::from(magnitude >= i16::MAX as u16);
-            self.zeros += u64::from(magnitude == 0);
+        // In numbers that are as small as can be, so that vectors hold many of them.
+        for piece in samples.chunks(PIECE) {
+            let (mut square_sum, mut peak, mut clipped, mut zeros) = (0_u64, 0_u16, 0_u16, 0_u16);
+            for &sample in piece {
+                let magnitude = sample.unsigned_abs();
+                square_sum += u64::from(u32::from(magnitude) * u32::from(magnitude));
+                peak = peak.max(magnitude);
+                clipped += u16::from(magnitude >= i16::MAX as u16);
+                zeros += u16::from(magnitude == 0);
+            }
+            self.square_sum += u128::from(square_sum);
+            self.peak = self.peak.max(peak);
+            self.clipped += u64::from(clipped);
+            self.zeros += u64::from(zeros);
         }
     }
 

@@ -98,28 +98,7 @@ impl Meter {
     /// Measures the canonical audio of one vocalisation, of any length. `background_dbfs` is the RMS level of the
     /// background, in dB of full scale, -120 to 0.
     pub fn measure(&mut self, audio: &[i16], background_dbfs: f32) -> Measurements {
-        let mut level = LevelMeter::default();
-        level.push(audio);
-        let level = level.level();
-
-        let mut shapes = self.track(audio);
-        let loudest = shapes.iter().map(|shape| shape.power).fold(0.0, f32::max);
-        shapes.retain(|shape| shape.power > 0.0 && shape.power >= loudest * 10f32.powf(-BELOW_LOUDEST_DB / 10.0));
-
-        let count = shapes.len().max(1) as f32;
-        let mut pitches: Vec<f32> = shapes.iter().filter_map(|shape| shape.pitch_hz).collect();
-        pitches.sort_by(f32::total_cmp);
-        Measurements {
-            peak_dbfs: level.peak_dbfs,
-            rms_dbfs: level.rms_dbfs,
-            snr_db: level.rms_dbfs - background_dbfs,
-            pitch_median_hz: pitches.get(pitches.len() / 2).copied().unwrap_or(0.0),
-            pitch_min_hz: pitches.first().copied().unwrap_or(0.0),
-            pitch_max_hz: pitches.last().copied().unwrap_or(0.0),
-            voiced_fraction: pitches.len() as f32 / count,
-            spectral_centroid_hz: shapes.iter().map(|shape| shape.centroid_hz).sum::<f32>() / count,
-            spectral_flatness: shapes.iter().map(|shape| shape.flatness).sum::<f32>() / count,
-        }
+        measurements(audio, &self.track(audio), background_dbfs)
     }
 
     /// The shapes of all windows that fit into the audio, 20 ms apart. Audio that is shorter than a window gives one
@@ -195,6 +174,31 @@ impl Meter {
         self.inverse
             .process_with_scratch(&mut self.spectrum, &mut self.time, &mut self.inverse_scratch)
             .expect("the buffers were made by this plan, and a power spectrum is real at both ends");
+    }
+}
+
+/// As [`Meter::measure`], of audio whose [`Meter::track`] is known.
+pub(crate) fn measurements(audio: &[i16], track: &[Shape], background_dbfs: f32) -> Measurements {
+    let mut level = LevelMeter::default();
+    level.push(audio);
+    let level = level.level();
+
+    let threshold = track.iter().map(|shape| shape.power).fold(0.0, f32::max) * 10f32.powf(-BELOW_LOUDEST_DB / 10.0);
+    let shapes = || track.iter().filter(|shape| shape.power > 0.0 && shape.power >= threshold);
+
+    let count = shapes().count().max(1) as f32;
+    let mut pitches: Vec<f32> = shapes().filter_map(|shape| shape.pitch_hz).collect();
+    pitches.sort_by(f32::total_cmp);
+    Measurements {
+        peak_dbfs: level.peak_dbfs,
+        rms_dbfs: level.rms_dbfs,
+        snr_db: level.rms_dbfs - background_dbfs,
+        pitch_median_hz: pitches.get(pitches.len() / 2).copied().unwrap_or(0.0),
+        pitch_min_hz: pitches.first().copied().unwrap_or(0.0),
+        pitch_max_hz: pitches.last().copied().unwrap_or(0.0),
+        voiced_fraction: pitches.len() as f32 / count,
+        spectral_centroid_hz: shapes().map(|shape| shape.centroid_hz).sum::<f32>() / count,
+        spectral_flatness: shapes().map(|shape| shape.flatness).sum::<f32>() / count,
     }
 }
 

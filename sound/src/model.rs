@@ -1,9 +1,10 @@
 //! The trained network. It takes log-mel frames and gives, every 64 ms, the logit of a cat, the logits of some other
 //! sounds, and an embedding.
 //!
-//! The network has six convolutions and one linear layer with 340,000 weights. It runs once for every [`BLOCK_FRAMES`]
-//! frames, counted from the start of the stream. All streams share a [`Model`]; each has a [`Hearing`], which holds its
-//! state. `docs/MODEL.md` describes the training; `training/network.py` is the same network in the training framework.
+//! The network has six convolutions and one linear layer with 340,000 weights. It runs once for every block of frames
+//! ([`BLOCK_FRAMES`] or [`LONG_BLOCK_FRAMES`]), counted from the start of the stream. All streams share a [`Model`];
+//! each has a [`Hearing`], which holds its state. `docs/MODEL.md` describes the training; `training/network.py` is the
+//! same network in the training framework.
 
 use std::sync::OnceLock;
 
@@ -24,6 +25,10 @@ pub const STEP_SAMPLES: usize = STRIDE_FRAMES * HOP_SAMPLES;
 
 /// Frames that the network takes at once: 0.5 s. Answers come at most this much later than the audio they need.
 pub const BLOCK_FRAMES: usize = 32;
+
+/// Frames that the network takes at once where nobody waits for the answers: 2 s. The weights do not fit into the fast
+/// caches. With longer blocks they are fetched less often.
+pub const LONG_BLOCK_FRAMES: usize = 128;
 
 /// Frames of silence that go before the first frame of a stream, so that answer 0 is about frame 0.
 const LEFT_FRAMES: usize = 36;
@@ -205,6 +210,8 @@ fn from_half(bits: u16) -> f32 {
 pub struct Hearing {
     pending: [Pending; LAYERS.len()],
     scratch: Scratch,
+    /// The network runs after this many frames.
+    block_frames: usize,
     frames: u64,
     answers: u64,
 }
@@ -213,7 +220,13 @@ impl Hearing {
     /// The state at the start of a stream. Before its first frame the network assumes silence.
     #[must_use]
     pub fn new(model: &Model) -> Self {
-        let mut hearing = Self { pending: Default::default(), scratch: Scratch::default(), frames: 0, answers: 0 };
+        let mut hearing = Self {
+            pending: Default::default(),
+            scratch: Scratch::default(),
+            block_frames: BLOCK_FRAMES,
+            frames: 0,
+            answers: 0,
+        };
         for _ in 0..LEFT_FRAMES {
             model.layers[0].feed(&mut hearing.pending[0], &silent_frame());
         }
@@ -221,12 +234,19 @@ impl Hearing {
         hearing
     }
 
-    /// Takes the next frame. After every [`BLOCK_FRAMES`] frames the network runs and passes the answers that are due
-    /// to `on_answer`, in order.
+    /// The network runs once for [`LONG_BLOCK_FRAMES`] frames from now on. Answers are the same and come later, and the
+    /// state needs four times the memory.
+    #[must_use]
+    pub fn in_long_blocks(self) -> Self {
+        Self { block_frames: LONG_BLOCK_FRAMES, ..self }
+    }
+
+    /// Takes the next frame. After every block of frames the network runs and passes the answers that are due to
+    /// `on_answer`, in order.
     pub fn push(&mut self, model: &Model, frame: &Frame, on_answer: &mut impl FnMut(&Answer)) {
         model.layers[0].feed(&mut self.pending[0], frame);
         self.frames += 1;
-        if self.frames.is_multiple_of(BLOCK_FRAMES as u64) {
+        if self.frames.is_multiple_of(self.block_frames as u64) {
             self.run(model, on_answer);
         }
     }
@@ -235,6 +255,8 @@ impl Hearing {
     /// [`STRIDE_FRAMES`] frames, rounded up.
     pub fn finish(mut self, model: &Model, on_answer: &mut impl FnMut(&Answer)) {
         let due = self.frames.div_ceil(STRIDE_FRAMES as u64);
+        // A long block would be mostly silence.
+        self.block_frames = BLOCK_FRAMES;
         let mut made = self.answers;
         while made < due {
             self.push(model, &silent_frame(), &mut |answer| {
@@ -289,6 +311,22 @@ mod tests {
                 count.div_ceil(STRIDE_FRAMES),
                 "{count} frames"
             );
+        }
+    }
+
+    #[test]
+    fn long_blocks_change_no_bit() {
+        let model = Model::shipped();
+        for count in [0, 1, 33, 127, 128, 129, 300, 1_000] {
+            let frames = frames(count);
+            let mut long = Vec::new();
+            let mut hearing = Hearing::new(model).in_long_blocks();
+            for frame in &frames {
+                hearing.push(model, frame, &mut |answer| long.push(answer.clone()));
+            }
+            assert!(long.len() <= count / LONG_BLOCK_FRAMES * (LONG_BLOCK_FRAMES / STRIDE_FRAMES), "{count} frames");
+            hearing.finish(model, &mut |answer| long.push(answer.clone()));
+            assert_eq!(long, answers(model, &frames), "{count} frames");
         }
     }
 

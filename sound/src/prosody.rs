@@ -46,7 +46,11 @@ const NEUTRAL_PITCH_OCTAVES: f32 = 8.8;
 /// - 14 to 20: level of the seven bands between 200 and 3,700 Hz, in dB relative to the strongest, -60 to 0
 #[must_use]
 pub fn prosody(meter: &mut Meter, audio: &[i16], background_dbfs: f32) -> Prosody {
-    let mut track = meter.track(audio);
+    of_track(meter.track(audio), background_dbfs)
+}
+
+/// As [`prosody`], of audio whose [`Meter::track`] is known.
+pub(crate) fn of_track(mut track: Vec<Shape>, background_dbfs: f32) -> Prosody {
     let loudest = track.iter().map(|shape| shape.power).fold(f32::MIN_POSITIVE, f32::max);
     let background = power_of_dbfs(background_dbfs + ABOVE_BACKGROUND_DB);
     let below = |decibels: f32| loudest * 10_f32.powf(-decibels / 10.0);

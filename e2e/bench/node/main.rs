@@ -54,6 +54,7 @@ async fn main() {
     let meows = format!("wav:{}", workspace().join("demo/meows").display());
     println!("| what | subscribers | CPU µs/s | share of a core | Minstr/s | RSS MiB | latency ms p50 | p99 |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let mut microphone = Vec::new();
     for source in ["synthetic", &meows, MICROPHONE] {
         let name = source.split(':').next().unwrap();
         for subscribers in [0, 1, 10] {
@@ -62,12 +63,18 @@ async fn main() {
                 line.cost.instructions_a_second = emulated_instructions_a_second(source, seconds).await;
             }
             print_line(&format!("cat-node {name}"), subscribers, &line);
+            if source == MICROPHONE && subscribers < 2 {
+                microphone.push((subscribers, line.cost.cpu_us_a_second));
+            }
         }
     }
+    let mut peers = Vec::new();
     for (name, program, arguments) in PEERS {
         let cost = measure_peer(program, arguments, seconds).await;
+        peers.push((program, cost.cpu_us_a_second));
         print_line(name, 1, &Line { cost, latency: None });
     }
+    print_shares(&microphone, &peers);
 
     println!("\n| capture to hub | frame ms | latency ms p50 | p99 | aim | frames |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
@@ -84,6 +91,21 @@ const HUB_SECONDS: u64 = 60;
 
 /// The aim: what capture, node, wire and hub may add to the length of a message, 99 times in 100.
 const ADDED_MS: u32 = 10;
+
+/// The aim: how many times the processor time of `parecord` the node may take behind a sound server.
+const TIMES_PARECORD: f64 = 1.5;
+
+/// Compares the node that captures, by subscribers, with its peers: processor time for a minute of audio.
+fn print_shares(microphone: &[(usize, f64)], peers: &[(&str, f64)]) {
+    println!("\n| captures behind a sound server | CPU ms a minute | times parecord | times arecord |");
+    println!("| --- | ---: | ---: | ---: |");
+    let lines = microphone.iter().map(|(subscribers, cost)| (format!("cat-node, {subscribers} subscribers"), *cost));
+    for (what, cost) in lines.chain(peers.iter().map(|(name, cost)| ((*name).to_owned(), *cost))) {
+        let times: String = peers.iter().map(|(_, peer)| format!(" {:.2} |", cost / peer)).collect();
+        println!("| {what} | {:.0} |{times}", cost * 60.0 / 1e3);
+    }
+    println!("The aim: at most {TIMES_PARECORD} times parecord.");
+}
 
 /// Other programs that send the same audio to one receiver: 16 kHz, mono, 16 bits, 20 ms at a time.
 const PEERS: [(&str, &str, &[&str]); 2] = [

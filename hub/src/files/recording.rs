@@ -154,7 +154,7 @@ fn analyze_input(
         if let Some(left) = recording.frames() {
             progress(frames as f64 / (frames + left) as f64);
         }
-        peak = samples.iter().fold(peak, |peak, sample| peak.max(sample.abs()));
+        peak = peak.max(peak_of(&samples));
         balance.push(&samples);
         hearings.iter_mut().for_each(|hearing| hearing.push(&samples));
     }
@@ -169,6 +169,22 @@ fn analyze_input(
         Report { channel, analysis, heard, sample_rate_hz: format.sample_rate_hz, start, warnings: warnings.clone() }
     });
     Ok((reports.collect(), balance))
+}
+
+/// The highest of the samples, without their signs. They are finite.
+fn peak_of(samples: &[f32]) -> f32 {
+    // Sixteen at a time, because each comparison has to wait for the one before.
+    let (groups, rest) = samples.as_chunks::<16>();
+    let mut peaks = [0.0_f32; 16];
+    let higher = |peak: &mut f32, sample: &f32| {
+        let sample = sample.abs();
+        *peak = if sample > *peak { sample } else { *peak };
+    };
+    for group in groups {
+        peaks.iter_mut().zip(group).for_each(|(peak, sample)| higher(peak, sample));
+    }
+    peaks.iter_mut().zip(rest).for_each(|(peak, sample)| higher(peak, sample));
+    peaks.iter().copied().fold(0.0, f32::max)
 }
 
 /// Analyses one channel, or the mix of all.
@@ -196,7 +212,7 @@ impl Hearing {
             channel,
             channels: available,
             framer: Framer::new(format.sample_rate_hz, left)?,
-            analyzer: Analyzer::new(detector),
+            analyzer: Analyzer::of_recording(detector),
             format,
             analysed: 0,
             picked: Vec::new(),

@@ -53,6 +53,22 @@ fn chunking_changes_nothing() {
     }
 }
 
+/// The calls follow each other so closely that the longest vocalisation is cut.
+#[test]
+fn a_recording_gives_what_a_live_stream_gives() {
+    let starts: Vec<f32> = (0..12).map(|n| 1.0 + 1.1 * n as f32).chain([20.0]).collect();
+    let audio = meows(23.0, &starts);
+    let run = |mut analyzer: Analyzer| {
+        audio.chunks(5_000).for_each(|piece| analyzer.push(piece));
+        analyzer.push_gap(320);
+        analyzer.push(&audio[..50_000]);
+        analyzer.finish_vocalisations()
+    };
+    let live = run(Analyzer::new(DetectorConfig::default()));
+    assert!(live.1.len() >= 4, "{live:?}");
+    assert_eq!(run(Analyzer::of_recording(DetectorConfig::default())), live);
+}
+
 #[test]
 fn silence_dc_and_clipped_noise_hold_no_cat() {
     let mut state = 1u32;

@@ -5,8 +5,9 @@ use pulp::{Arch, Simd, WithSimd};
 /// Outputs that are computed together. Weights are packed in panels this wide.
 const PANEL: usize = 16;
 
-/// Input rows that are computed together. Four rows by sixteen outputs fill the registers of AVX2.
-const TILE_ROWS: usize = 4;
+/// Input rows that are computed together, at most. Six rows by sixteen outputs fill the registers of AVX2: 12 sums hide
+/// the time that a multiplication takes, which the 8 of four rows hardly do.
+const TILE_ROWS: usize = 6;
 
 /// The vector instructions of the machine.
 #[derive(Clone, Copy)]
@@ -74,52 +75,64 @@ impl Dense {
         {
             let first_output = panel * PANEL;
             let width = PANEL.min(self.outputs - first_output);
-            for (tile, starts) in starts.chunks(TILE_ROWS).enumerate() {
+            let mut row = 0;
+            while row < starts.len() {
                 let mut sums = [[0.0; PANEL]; TILE_ROWS];
-                if let Ok(starts) = <[usize; TILE_ROWS]>::try_from(starts) {
-                    machine.0.dispatch(Tile { weights, bias, inputs, stretches, starts, sums: &mut sums });
-                } else {
-                    for (sums, start) in sums.iter_mut().zip(starts) {
-                        let one = std::array::from_mut(sums);
-                        machine.0.dispatch(Tile { weights, bias, inputs, stretches, starts: [*start], sums: one });
-                    }
-                }
-                for (row, sums) in sums.iter().enumerate().take(starts.len()) {
-                    put(tile * TILE_ROWS + row, first_output, &sums[..width]);
+                let tile = Tiles { weights, bias, inputs, stretches, starts: &starts[row..], sums: &mut sums };
+                let made = machine.0.dispatch(tile);
+                for sums in &sums[..made] {
+                    put(row, first_output, &sums[..width]);
+                    row += 1;
                 }
             }
         }
     }
 }
 
-/// `ROWS` input rows times one panel.
-struct Tile<'a, const ROWS: usize> {
+/// Some of the input rows times one panel.
+struct Tiles<'a> {
     weights: &'a [f32],
     bias: &'a [f32],
     inputs: &'a [f32],
     stretches: Stretches,
-    starts: [usize; ROWS],
-    sums: &'a mut [[f32; PANEL]; ROWS],
+    /// The rows that are left, at least one.
+    starts: &'a [usize],
+    sums: &'a mut [[f32; PANEL]; TILE_ROWS],
 }
 
-impl<const ROWS: usize> WithSimd for Tile<'_, ROWS> {
-    type Output = ();
+impl WithSimd for Tiles<'_> {
+    /// How many rows were computed.
+    type Output = usize;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
         match S::F32_LANES {
-            16 => self.run::<S, 1>(simd),
-            8 => self.run::<S, 2>(simd),
-            4 => self.run::<S, 4>(simd),
-            _ => self.run::<S, PANEL>(simd),
+            16 => self.take::<S, 1>(simd),
+            8 => self.take::<S, 2>(simd),
+            4 => self.take::<S, 4>(simd),
+            _ => self.take::<S, PANEL>(simd),
         }
     }
 }
 
-impl<const ROWS: usize> Tile<'_, ROWS> {
-    /// Computes the tile; `VECTORS` vectors of the machine make a panel.
+impl Tiles<'_> {
+    /// Computes a tile; `VECTORS` vectors of the machine make a panel. Rows that are too few for the largest tile go
+    /// into two tiles of nearly the same size: 8 into 4 and 4.
     #[inline(always)]
-    fn run<S: Simd, const VECTORS: usize>(self, simd: S) {
+    fn take<S: Simd, const VECTORS: usize>(self, simd: S) -> usize {
+        match self.starts.len() {
+            6 | 10.. => self.run::<S, VECTORS, 6>(simd),
+            5 | 9 => self.run::<S, VECTORS, 5>(simd),
+            4 | 7 | 8 => self.run::<S, VECTORS, 4>(simd),
+            3 => self.run::<S, VECTORS, 3>(simd),
+            2 => self.run::<S, VECTORS, 2>(simd),
+            _ => self.run::<S, VECTORS, 1>(simd),
+        }
+    }
+
+    #[inline(always)]
+    fn run<S: Simd, const VECTORS: usize, const ROWS: usize>(self, simd: S) -> usize {
+        let starts: [usize; ROWS] = std::array::from_fn(|row| self.starts[row]);
         let bias = S::as_simd_f32s(self.bias).0;
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         for row in &mut sums {
@@ -128,7 +141,7 @@ impl<const ROWS: usize> Tile<'_, ROWS> {
         let mut weights = S::as_simd_f32s(self.weights).0.chunks_exact(VECTORS);
         for stretch in 0..self.stretches.count {
             let from = stretch * self.stretches.stride;
-            let rows = self.starts.map(|start| &self.inputs[start + from..][..self.stretches.len]);
+            let rows = starts.map(|start| &self.inputs[start + from..][..self.stretches.len]);
             for input in 0..self.stretches.len {
                 let Some(weights) = weights.next() else { break };
                 for (sums, row) in sums.iter_mut().zip(rows) {
@@ -142,6 +155,7 @@ impl<const ROWS: usize> Tile<'_, ROWS> {
         for (out, sums) in self.sums.iter_mut().zip(&sums) {
             S::as_mut_simd_f32s(out).0.copy_from_slice(sums);
         }
+        ROWS
     }
 }
 
@@ -154,10 +168,10 @@ mod tests {
         let (inputs, outputs) = (21, 19);
         let weights: Vec<f32> = (0..inputs * outputs).map(|n| (n as f32 * 0.37).sin()).collect();
         let bias: Vec<f32> = (0..outputs).map(|n| n as f32 * 0.1).collect();
-        let data: Vec<f32> = (0..200).map(|n| (n as f32 * 0.91).cos()).collect();
+        let data: Vec<f32> = (0..300).map(|n| (n as f32 * 0.91).cos()).collect();
         let dense = Dense::new(inputs, &weights, &bias);
         let stretches = Stretches { count: 3, len: 7, stride: 11 };
-        for rows in 1..10 {
+        for rows in 1..16 {
             let starts: Vec<usize> = (0..rows).map(|row| row * 13).collect();
             let mut seen = vec![vec![f32::NAN; outputs]; rows];
             dense.apply(Machine::detect(), &data, stretches, &starts, |row, first, values| {

@@ -61,7 +61,11 @@ fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> Result<(), SourceError
     loop {
         samples.clear();
         if recording.read(&mut samples).map_err(unreadable)? == 0 {
-            return Ok(());
+            // A radio station may change the rate with the song. The stream is opened again in the new format.
+            return match recording.warnings().last() {
+                Some(why) => Err(SourceError::Reopen(format!("{}: the stream ended: {why}", url.place()))),
+                None => Ok(()),
+            };
         }
         for piece in samples.chunks(MOST_PIECE_SAMPLES / channels * channels) {
             if !feed.piece(piece.to_vec(), None) {

@@ -112,6 +112,32 @@ fn raw_samples_are_read_in_the_format_that_the_url_names() {
     assert!(matches!(&error, SourceError::Reopen(why) if why.contains("has ended the stream")), "{error}");
 }
 
+/// A file of the tests of the reader, an Ogg Vorbis of 16 kHz, as a song of a radio station.
+fn song() -> Vec<u8> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../recordings/tests/formats/meow.ogg");
+    std::fs::read(path).unwrap()
+}
+
+/// The samples of [`song`].
+const SONG_SAMPLES: usize = 32_938;
+
+#[test]
+fn radio_that_begins_a_new_ogg_stream_with_each_song_is_heard_on() {
+    let (address, _) = serve(vec![|stream: &mut TcpStream| {
+        stream.write_all(OK).unwrap();
+        stream.write_all(&[song(), song()].concat()).unwrap();
+        // The connection stays open until the client has gone.
+        let _ = stream.read(&mut [0]);
+    }]);
+    let mut source = open(&stream_url(&format!("http://{address}/cat.ogg"))).unwrap();
+    assert_eq!(source.format(), SourceFormat { sample_rate_hz: 16_000, channels: 1 });
+    // The last packet of a song may wait for the next page.
+    let samples = read(source.as_mut(), 2 * SONG_SAMPLES - 4_096);
+    let (first, second) = samples.split_at(SONG_SAMPLES);
+    assert!(first.iter().any(|sample| sample.abs() > 0.05), "silent");
+    assert!(second == &first[..second.len()], "the second song differs");
+}
+
 #[test]
 fn server_that_stalls_keeps_nobody_waiting_and_is_let_go() {
     let (gone_in, gone) = mpsc::channel();
