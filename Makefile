@@ -93,7 +93,7 @@ test-device: ## Boot an emulated ARM Debian, install the package, capture from i
 	@scripts/setup build deb arm device
 	e2e/device/run
 
-bench: ## Measure the analysis of recordings, the node, the gateway and the cost of listening and TLS
+bench: ## Measure the analysis, the node, its size, the gateway, and the cost of listening and TLS
 	@scripts/setup build test bench
 	e2e/bench/run
 

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
+use rustls::{ServerConfig, SupportedCipherSuite};
 
 /// TLS by `ring`, with the ciphers in the order of their cost on this machine.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -18,25 +18,36 @@ pub fn provider() -> Arc<CryptoProvider> {
 /// Chooses by the cost on this machine if it is the slower side, otherwise as the client prefers: a client without
 /// instructions for AES asks for ChaCha20 first.
 pub fn choose_cipher(config: &mut ServerConfig) {
-    config.ignore_client_order = !has_aes();
+    choose_cipher_for(config, has_aes());
+}
+
+fn choose_cipher_for(config: &mut ServerConfig, has_aes: bool) {
+    config.ignore_client_order = !has_aes;
 }
 
 /// As [`provider`], for a processor with or without instructions for AES.
 pub(super) fn provider_for(has_aes: bool) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
-    // Those of TLS 1.2 keep their place among themselves.
     provider.cipher_suites.sort_by_key(|suite| Reverse(preference(*suite, has_aes)));
     provider
 }
 
-fn preference(suite: SupportedCipherSuite, has_aes: bool) -> u8 {
-    match suite.suite() {
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 if !has_aes => 4,
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => 3,
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => 2,
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => 1,
+/// The version first, then the cost. The names of TLS 1.2 also say how the keys are agreed on.
+fn preference(suite: SupportedCipherSuite, has_aes: bool) -> (bool, u8) {
+    let name = suite.suite().as_str().unwrap_or_default();
+    let cost = match name {
+        _ if name.contains("CHACHA20") => {
+            if has_aes {
+                1
+            } else {
+                4
+            }
+        }
+        _ if name.contains("AES_128_GCM") => 3,
+        _ if name.contains("AES_256_GCM") => 2,
         _ => 0,
-    }
+    };
+    (suite.tls13().is_some(), cost)
 }
 
 /// Whether this processor has instructions for AES and for the multiplication of GCM.
@@ -62,7 +73,7 @@ mod tests {
     use rustls::client::Resumption;
     use rustls::pki_types::ServerName;
     use rustls::version::TLS13;
-    use rustls::{ClientConfig, ClientConnection, Connection, ServerConnection};
+    use rustls::{CipherSuite, ClientConfig, ClientConnection, Connection, ServerConnection};
 
     use super::*;
     use crate::identity::Key;
@@ -80,7 +91,7 @@ mod tests {
             .unwrap()
             .with_client_cert_verifier(Arc::new(Any { is_key_needed: true, algorithms }))
             .with_cert_resolver(key());
-        server.ignore_client_order = !server_has_aes;
+        choose_cipher_for(&mut server, server_has_aes);
         let mut client = ClientConfig::builder_with_details(provider(client_has_aes), Arc::new(NoClock))
             .with_protocol_versions(&[&TLS13])
             .unwrap()
@@ -119,9 +130,31 @@ mod tests {
     }
 
     #[test]
-    fn programs_that_prefer_other_ciphers_are_served() {
-        let all = |has_aes| provider_for(has_aes).cipher_suites.len();
-        let library = rustls::crypto::ring::default_provider().cipher_suites;
-        assert_eq!((all(true), all(false)), (library.len(), library.len()), "none is left out");
+    fn browsers_of_both_versions_get_the_cheapest_cipher() {
+        for (has_aes, cheapest) in [(true, "AES_128_GCM"), (false, "CHACHA20_POLY1305")] {
+            let suites = provider_for(has_aes).cipher_suites;
+            assert_eq!(suites.len(), rustls::crypto::ring::default_provider().cipher_suites.len(), "none is left out");
+            let first_old = suites.iter().position(|suite| suite.tls13().is_none()).unwrap();
+            for first in [0, first_old] {
+                let name = suites[first].suite().as_str().unwrap();
+                assert!(name.contains(cheapest), "{name}");
+            }
+            let is_new: Vec<bool> = suites.iter().map(|suite| suite.tls13().is_some()).collect();
+            assert!(is_new.is_sorted_by(|one, next| one >= next), "TLS 1.3 comes first");
+        }
+    }
+
+    #[test]
+    fn server_decides_only_without_instructions_for_aes() {
+        for has_aes in [true, false] {
+            let key = Arc::new(Shown::new(Arc::new(Key::generate().unwrap().0).into()).unwrap());
+            let mut server = ServerConfig::builder_with_details(Arc::new(provider_for(has_aes)), Arc::new(NoClock))
+                .with_protocol_versions(&[&TLS13])
+                .unwrap()
+                .with_no_client_auth()
+                .with_cert_resolver(key);
+            choose_cipher_for(&mut server, has_aes);
+            assert_eq!(server.ignore_client_order, !has_aes);
+        }
     }
 }

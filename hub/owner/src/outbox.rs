@@ -71,7 +71,7 @@ impl Outbox {
 
     /// Whom to notify of an event. The event is stored with these plans.
     pub fn plan_event(&self, event: &Event, now_ns: i64) -> Vec<NotificationPlan> {
-        self.inner.rules.iter().filter_map(|rules| rules.event(&event.found, now_ns)).collect()
+        self.inner.rules.iter().filter_map(|rules| rules.event(event.cat(), &event.found, now_ns)).collect()
     }
 
     /// Whom to notify of a call of an animal.

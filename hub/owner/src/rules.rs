@@ -26,11 +26,11 @@ impl Rules {
         Self { owner: owner.clone(), channels, zone }
     }
 
-    /// How to notify the owner of an event. `None`: not at all.
-    pub(super) fn event(&self, event: &NewEvent, now_ns: i64) -> Option<NotificationPlan> {
+    /// How to notify the owner of an event of this cat. `None`: not at all.
+    pub(super) fn event(&self, cat: &str, event: &NewEvent, now_ns: i64) -> Option<NotificationPlan> {
         let wanted = |list: &[String], word: &str| list.is_empty() || list.iter().any(|one| one == word);
         let owner = &self.owner;
-        let notifies = wanted(&owner.animals, &event.cat)
+        let notifies = wanted(&owner.animals, cat)
             && wanted(&owner.contexts, event.context.label.as_str())
             && wanted(&owner.kinds, event.kind.as_deref().unwrap_or_default())
             && event.score >= owner.min_score;

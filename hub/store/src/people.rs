@@ -157,7 +157,12 @@ pub enum Repeats {
     FoldByAddress,
     /// It is left out, wherever it came from.
     Fold,
+    /// It is not left out, and the last [`KEPT_OF_ONE`] such entries of whoever made it stay.
+    Last,
 }
+
+/// Most entries of one action that one machine or person can make and that are kept, for [`Repeats::Last`].
+const KEPT_OF_ONE: i64 = 100;
 
 const SESSION: &str = "SELECT s.id, u.name, u.role, s.address, s.agent, s.created_at_ns, s.used_at_ns \
                        FROM sessions s JOIN users u ON u.id = s.user_id";
@@ -519,7 +524,8 @@ impl Store {
         let may_age = self.clock().look().is_plausible();
         self.write(move |db| {
             let now_ns = now_ns();
-            let looked_through = if repeats == Repeats::Stay { 0 } else { LOOKED_THROUGH };
+            let is_folded = matches!(repeats, Repeats::Fold | Repeats::FoldByAddress);
+            let looked_through = if is_folded { LOOKED_THROUGH } else { 0 };
             let from_anywhere = repeats == Repeats::Fold;
             let AuditEntry { who, address, action, subject, .. } = entry;
             let added = db.execute(
@@ -532,6 +538,13 @@ impl Store {
                 return Ok(());
             }
             db.execute("DELETE FROM audit WHERE id <= ?1", [db.last_insert_rowid() - MAX_AUDIT_ENTRIES])?;
+            if repeats == Repeats::Last {
+                db.execute(
+                    "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE who = ?1 AND action = ?2 \
+                     ORDER BY id DESC LIMIT -1 OFFSET ?3)",
+                    params![who, action, KEPT_OF_ONE],
+                )?;
+            }
             if may_age {
                 // Numbers grow with time, so the aged entries are the first.
                 db.execute(
@@ -725,6 +738,25 @@ mod tests {
         let sql = "UPDATE audit SET at_ns = at_ns - ?1";
         store.write(move |db| Ok(db.execute(sql, [REPEAT_NS])?)).await.unwrap();
         assert_eq!(add("b", "192.0.2.1", Repeats::Fold).await, 5, "ten minutes later");
+    }
+
+    #[tokio::test]
+    async fn one_who_repeats_something_pushes_nobody_elses_entries_out() {
+        let (_dir, store) = store_with_admin().await;
+        let add = async |who: &str, subject: i64| {
+            let [who, action] = [who, "change_node_key"].map(str::to_owned);
+            let entry =
+                AuditEntry { id: 0, at_ns: 0, who, address: String::new(), action, subject: subject.to_string() };
+            store.add_audit(entry, Repeats::Last).await.unwrap();
+        };
+        add("attic", 0).await;
+        for subject in 0..KEPT_OF_ONE + 5 {
+            add("kitchen", subject).await;
+        }
+        let entries = store.audit(None, 1_000).await.unwrap();
+        assert_eq!(entries.len() as i64, KEPT_OF_ONE + 1);
+        assert_eq!(entries[0].subject, (KEPT_OF_ONE + 4).to_string(), "the latest stay");
+        assert_eq!(entries.last().unwrap().who, "attic");
     }
 
     #[tokio::test]

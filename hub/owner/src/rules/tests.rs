@@ -33,7 +33,12 @@ fn owner_is_told_of_what_they_asked_for() {
         ("min_score = 0.89", true),
         ("min_score = 0.91", false),
     ] {
-        assert_eq!(rules(toml).event(&heard, 0).is_some(), notifies, "{toml}");
+        assert_eq!(rules(toml).event("Tom", &heard, 0).is_some(), notifies, "{toml}");
+    }
+    // Somebody has said which cat it was.
+    for (animal, notifies) in [("Ada", true), ("Tom", false)] {
+        let rules = rules(&format!("animals = [{animal:?}]"));
+        assert_eq!(rules.event("Ada", &heard, 0).is_some(), notifies, "{animal}");
     }
     for (toml, notifies) in [("", true), ("animals = [\"Ada\"]", false), ("calls = false", false)] {
         assert_eq!(rules(toml).call("Tom", 0).is_some(), notifies, "{toml}");

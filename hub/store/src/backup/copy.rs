@@ -51,7 +51,10 @@ pub(super) fn copy_database(
     let name = absolute.to_str().ok_or_else(|| {
         BackupError::io(to)(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8"))
     })?;
-    interruptible(&open(&from)?, deadline, stop, |db| db.execute("VACUUM INTO ?1", [name]).map(drop))?;
+    let source = open(&from)?;
+    // Otherwise the copy has remains of rows in unused parts of its pages, which no deletion in it overwrites.
+    source.pragma_update(None, "secure_delete", true)?;
+    interruptible(&source, deadline, stop, |db| db.execute("VACUUM INTO ?1", [name]).map(drop))?;
     let copy = open(to)?;
     forget_deleted(&copy)?;
     check_intact(to, &copy, deadline, stop)?;

@@ -196,9 +196,6 @@ pub(super) fn forget_deleted(data_dir: &Path) -> Result<Forgotten, BackupError> 
     };
     let deleted = named("deleted_at_ns IS NOT NULL")?;
     let unlabelled = named(&format!("deleted_at_ns IS NULL AND {TAKEN_BACK}"))?;
-    if deleted.is_empty() && unlabelled.is_empty() {
-        return Ok(forgotten);
-    }
     for snapshot in &all {
         match forget_in(&snapshot.path, &deleted, &unlabelled) {
             Ok(here) => {
@@ -233,17 +230,37 @@ fn forget_in(snapshot: &Path, deleted: &[EventName], unlabelled: &[EventName]) -
         here.labels += transaction.prepare_cached(sql)?.execute(params![node, boot_id, start_sample])?;
     }
     forget_taken_back(&transaction)?;
-    transaction.commit()?;
     if here != Forgotten::default() {
-        leave_no_copies(&db)?;
+        mark_for_rewriting(&transaction)?;
     }
+    transaction.commit()?;
+    rewrite_if_marked(&db, snapshot);
     Ok(here)
 }
 
-/// Writes a snapshot anew. SQLite moves rows from page to page when a table grows and shrinks, and leaves copies of them
-/// in the unused parts of pages, where no deletion overwrites them.
-fn leave_no_copies(snapshot: &Connection) -> Result<(), BackupError> {
-    Ok(snapshot.execute_batch("VACUUM")?)
+/// Pragma of a snapshot that says whether it is to be written anew. SQLite does not use it.
+const REWRITING: &str = "application_id";
+
+/// Notes in a snapshot that it is to be written anew, as part of the transaction that deletes from it.
+fn mark_for_rewriting(snapshot: &Connection) -> Result<(), BackupError> {
+    Ok(snapshot.pragma_update(None, REWRITING, 1)?)
+}
+
+/// Writes a snapshot anew if it is marked. SQLite moves rows from page to page when a table grows and shrinks, and
+/// leaves copies of them in the unused parts of pages, where no deletion overwrites them. This needs as much room as
+/// the snapshot. If it fails, the next daily round tries it again.
+fn rewrite_if_marked(snapshot: &Connection, path: &Path) {
+    let rewrite = || -> Result<(), rusqlite::Error> {
+        if snapshot.pragma_query_value(None, REWRITING, |row| row.get::<_, i64>(0))? == 0 {
+            return Ok(());
+        }
+        snapshot.execute_batch("VACUUM")?;
+        snapshot.pragma_update(None, REWRITING, 0)
+    };
+    if let Err(error) = rewrite() {
+        let path = path.display();
+        warn!(%path, %error, "unused parts of a snapshot may still hold what was deleted; it is tried again each day");
+    }
 }
 
 /// Removes what a deletion is about from all snapshots, and overwrites it. Returns the number of removed events. What
@@ -334,9 +351,10 @@ fn erase_in(snapshot: &Path, database: &Path, live: Option<&str>, wanted: &Delet
         transaction
             .execute("UPDATE main.deletions SET ended_at_ns = ?1, cat = NULL WHERE id <= ?2", [now_ns(), wanted.id])?;
     }
+    mark_for_rewriting(&transaction)?;
     transaction.commit()?;
     db.execute_batch("DETACH DATABASE live")?;
-    leave_no_copies(&db)?;
+    rewrite_if_marked(&db, snapshot);
     Ok(events as u64)
 }
 

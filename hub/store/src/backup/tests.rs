@@ -7,7 +7,7 @@ use daemon::shutdown::CancellationToken;
 use super::snapshots::{Forgotten, Taken};
 use super::*;
 use crate::clips::{Clips, ClipsConfig, Cut};
-use crate::events::Clip;
+use crate::events::{Clip, NewEvent, NoClip};
 use crate::people::{NewSession, PasswordHash};
 use crate::testing::{event, put_with, watermark};
 use crate::{Access, DATABASE_FILE, Store};
@@ -310,6 +310,41 @@ async fn snapshot_is_made_once_a_day_if_something_changed_and_loses_what_a_perso
     hub.hear(7).await;
     let Taken::Made(second) = snapshots::take(data_dir, &stop).unwrap() else { panic!("no snapshot") };
     assert!(second.file_name().unwrap().to_str().unwrap().starts_with("000002-"), "{second:?}");
+}
+
+#[tokio::test]
+async fn new_snapshot_holds_nothing_of_what_was_deleted_before() {
+    const CAT: &str = "Zwiebelchen";
+    let hub = Hub::with_events(0).await;
+    let mut deleted = Vec::new();
+    for number in 0..400 {
+        let cat = if number % 3 == 0 { CAT } else { "Tom" };
+        let found = NewEvent { cat: cat.into(), ..event("kitchen", number * 16_000) };
+        let id = put_with(&hub.store, found, Err(NoClip::Disabled)).await.id;
+        deleted.extend((cat == CAT).then_some(id));
+    }
+    for id in deleted {
+        hub.store.delete_event(id).await.unwrap();
+    }
+    let Taken::Made(path) = snapshots::take(hub.dir.path(), &CancellationToken::new()).unwrap() else { panic!("none") };
+    let holds = |text: &str| std::fs::read(&path).unwrap().windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(holds("Tom") && !holds(CAT));
+}
+
+#[tokio::test]
+async fn snapshot_that_could_not_be_written_anew_is_tried_again() {
+    let hub = Hub::with_events(2).await;
+    let Taken::Made(path) = snapshots::take(hub.dir.path(), &CancellationToken::new()).unwrap() else { panic!("none") };
+    let snapshot = rusqlite::Connection::open(&path).unwrap();
+    let pages = || snapshot.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0)).unwrap();
+    // As after a deletion and a VACUUM that found no room.
+    let sql = "CREATE TABLE bulk AS SELECT randomblob(100000); DROP TABLE bulk; PRAGMA application_id = 1;";
+    snapshot.execute_batch(sql).unwrap();
+    assert!(pages() > 0, "the control");
+    for _ in 0..2 {
+        assert_eq!(snapshots::forget_deleted(hub.dir.path()).unwrap(), Forgotten::default());
+        assert_eq!(pages(), 0);
+    }
 }
 
 #[tokio::test]
