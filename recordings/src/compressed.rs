@@ -14,6 +14,7 @@ use symphonia::core::meta::MetadataOptions;
 use crate::error::RecordingError;
 use crate::format::{Format, MAX_CHANNELS};
 use crate::input::Input;
+use crate::links::SharedLinks;
 
 /// Bytes of a tag or a picture that are kept while the header is read.
 const MAX_TAG_BYTES: usize = 64 * 1024;
@@ -42,7 +43,10 @@ pub(crate) struct Compressed {
     /// Whether the input is a file, whose links are counted.
     is_file: bool,
     links: u32,
-    /// Frames by the headers of the links so far.
+    /// What the bytes of an Ogg file tell about its links. `None`: another format.
+    seen: Option<SharedLinks>,
+    /// Frames from the beginning of the recording to the end of this link: what came before the link, and what its
+    /// header says. What earlier links lack is not in it; `seen` has their pages.
     frames: Option<u64>,
     delivered: u64,
     /// Decoded samples that came while the file was opened.
@@ -50,6 +54,8 @@ pub(crate) struct Compressed {
     packet: Vec<f32>,
     damaged: u64,
     ended: bool,
+    /// Why the rest was not read.
+    stopped: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -63,6 +69,8 @@ impl Compressed {
         // In a file that is cut off, its reader fails when it looks for the chunks behind the sound.
         input.forward_only = name == "AIFF";
         let is_file = input.left().is_some();
+        let seen = name.starts_with("Ogg").then(SharedLinks::default);
+        input.links.clone_from(&seen);
         let stream = MediaSourceStream::new(Box::new(input), Default::default());
         let limits = MetadataOptions::default()
             .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
@@ -81,12 +89,14 @@ impl Compressed {
             format,
             is_file,
             links: 1,
+            seen,
             frames,
             delivered: 0,
             ready: Vec::new(),
             packet: Vec::new(),
             damaged: 0,
             ended: false,
+            stopped: None,
             warnings: Vec::new(),
         };
         // The header may be wrong about the format (AAC with SBR), so the first packet decides.
@@ -107,6 +117,10 @@ impl Compressed {
 
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
     }
 
     pub(crate) fn read(&mut self, out: &mut Vec<f32>) -> Result<usize, RecordingError> {
@@ -135,8 +149,14 @@ impl Compressed {
         for _ in 0..MAX_EMPTY_PACKETS {
             let packet = match self.reader.next_packet() {
                 Ok(Some(packet)) => packet,
-                Ok(None) => return Ok(false),
-                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+                Ok(None) => {
+                    self.look_for_lost_links();
+                    return Ok(false);
+                }
+                Err(Error::IoError(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    self.look_for_lost_links();
+                    return Ok(false);
+                }
                 Err(Error::IoError(error)) => return Err(error.into()),
                 Err(Error::ResetRequired) => {
                     if !self.next_link() {
@@ -145,7 +165,7 @@ impl Compressed {
                     continue;
                 }
                 Err(error) => {
-                    self.warnings.push(format!("damaged: the rest of the file cannot be read: {error}"));
+                    self.stop(format!("damaged: the rest of the file cannot be read: {error}"));
                     return Ok(false);
                 }
             };
@@ -169,7 +189,7 @@ impl Compressed {
             if self.format.channels == 0 {
                 self.format = format;
             } else if self.format != format {
-                self.warnings.push(changed(self.format, format));
+                self.stop(changed(self.format, format));
                 // What this stream has is not missing.
                 self.frames = None;
                 return Ok(false);
@@ -181,7 +201,7 @@ impl Compressed {
             }
             return Ok(true);
         }
-        self.warnings.push("damaged: the rest of the file has no sound that can be decoded".into());
+        self.stop("damaged: the rest of the file has no sound that can be decoded".into());
         Ok(false)
     }
 
@@ -189,7 +209,7 @@ impl Compressed {
     fn next_link(&mut self) -> bool {
         self.links = self.links.saturating_add(1);
         if self.is_file && self.links > MAX_LINKS {
-            self.warnings.push(format!("the file has more than {MAX_LINKS} streams; the rest was not read"));
+            self.stop(format!("the file has more than {MAX_LINKS} streams; the rest was not read"));
             return false;
         }
         // The tags of the links before would pile up while a radio station is heard.
@@ -202,12 +222,12 @@ impl Compressed {
                 true
             }
             Ok(None) => {
-                self.warnings.push("a later stream of the file has no sound; the rest was not read".into());
+                self.stop("a later stream of the file has no sound; the rest was not read".into());
                 false
             }
             Err(error) => {
                 let why = failed(self.name, error);
-                self.warnings.push(format!("a later stream of the file cannot be read: {why}; the rest was not read"));
+                self.stop(format!("a later stream of the file cannot be read: {why}; the rest was not read"));
                 false
             }
         }
@@ -218,11 +238,42 @@ impl Compressed {
         (self.ready.len() / usize::from(self.format.channels).max(1)) as u64
     }
 
+    /// Says why the rest is not read.
+    fn stop(&mut self, why: String) {
+        self.stopped = Some(why.clone());
+        self.warnings.push(why);
+    }
+
+    /// Says at the end of the file which links were passed over: those of a codec that is not known, with all behind
+    /// them, and those whose first pages are damaged.
+    fn look_for_lost_links(&mut self) {
+        let Some(seen) = self.seen.as_ref().map(SharedLinks::now) else { return };
+        let lost = seen.begun.saturating_sub(self.links);
+        if lost > 0 {
+            let all = seen.begun;
+            self.warnings.push(format!(
+                "{lost} of the {all} streams of the file cannot be read and are left out: one is damaged, or neither \
+                 Vorbis nor FLAC"
+            ));
+        }
+        if !seen.ended {
+            self.warnings.push("the file is cut off: its last page is missing".into());
+        }
+    }
+
     /// Says at the end what was missing.
     fn report(&mut self) {
         self.ended = true;
         if self.damaged > 0 {
             self.warnings.push(format!("damaged: {} packets could not be decoded", self.damaged));
+        }
+        if let Some(seen) = self.seen.as_ref().map(SharedLinks::now) {
+            if seen.cut > 0 {
+                self.warnings.push(format!("earlier streams of the file that are cut off: {}", seen.cut));
+            }
+            if seen.bad > 0 {
+                self.warnings.push(format!("damaged: {} pages of the file could not be read", seen.bad));
+            }
         }
         let missing = self.frames().unwrap_or(0) as f64 / f64::from(self.format.sample_rate_hz);
         if missing > CUT_OFF_FROM_S {
@@ -231,7 +282,7 @@ impl Compressed {
     }
 
     fn end_with(&mut self, warning: String) {
-        self.warnings.push(warning);
+        self.stop(warning);
         self.report();
     }
 }

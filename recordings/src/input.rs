@@ -29,6 +29,9 @@ pub struct Input {
     /// Whether the library is kept from going back.
     #[cfg(feature = "compressed")]
     pub(crate) forward_only: bool,
+    /// Where the streams of an Ogg file are counted as it is read.
+    #[cfg(feature = "compressed")]
+    pub(crate) links: Option<crate::links::SharedLinks>,
 }
 
 impl Input {
@@ -66,6 +69,8 @@ impl Input {
             position: 0,
             #[cfg(feature = "compressed")]
             forward_only: false,
+            #[cfg(feature = "compressed")]
+            links: None,
         }
     }
 
@@ -162,6 +167,10 @@ impl Read for Input {
         } else {
             read_some(&mut self.source, into)?
         };
+        #[cfg(feature = "compressed")]
+        if let Some(links) = &self.links {
+            links.see(self.position, &into[..got]);
+        }
         self.position += got as u64;
         Ok(got)
     }

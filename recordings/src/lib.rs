@@ -19,6 +19,8 @@ mod frames;
 #[cfg(all(test, feature = "opus"))]
 mod fuzz;
 mod input;
+#[cfg(feature = "compressed")]
+mod links;
 mod note;
 #[cfg(feature = "opus")]
 mod ogg;

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::input::Input;
+use crate::links::checksum_with;
 
 /// Bytes of the header of a page before its table of segments.
 const HEADER: usize = 27;
@@ -161,25 +162,8 @@ fn parsed(bytes: &[u8]) -> Parsed {
 
 /// The checksum of a page, whose own field counts as zeros.
 pub(crate) fn checksum(page: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = table();
     let bytes = page.iter().enumerate().map(|(at, byte)| if (22..26).contains(&at) { 0 } else { *byte });
-    bytes.fold(0, |sum: u32, byte| sum << 8 ^ TABLE[usize::from((sum >> 24) as u8 ^ byte)])
-}
-
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut sum = (index as u32) << 24;
-        let mut bit = 0;
-        while bit < 8 {
-            sum = if sum >> 31 == 1 { sum << 1 ^ 0x04c1_1db7 } else { sum << 1 };
-            bit += 1;
-        }
-        table[index] = sum;
-        index += 1;
-    }
-    table
+    bytes.fold(0, checksum_with)
 }
 
 #[cfg(test)]

@@ -121,6 +121,8 @@ struct Stream {
     decoder: Decoder,
     /// The number that the next page should have.
     next_page: u32,
+    /// Whether its last page came.
+    ended: bool,
     /// Whether the second packet, which has the tags, came.
     tags_came: bool,
     /// Samples by the header of the page before. `None`: the first page, or pages are missing.
@@ -133,6 +135,12 @@ struct Stream {
 pub(crate) struct Opus {
     pages: Pages,
     stream: Stream,
+    /// Whether a stream of Opus is among the first pages that just came. `None`: the page before was no first page.
+    beginning: Option<bool>,
+    /// Streams of another codec that came after one of Opus, not next to it.
+    other: u64,
+    /// Earlier streams without their last page.
+    cut: u64,
     /// A page that was read and belongs to what comes next.
     waiting: Option<Page>,
     /// The beginning of a packet that goes on with the next page.
@@ -145,6 +153,8 @@ pub(crate) struct Opus {
     delivered: u64,
     damaged: u64,
     ended: bool,
+    /// Why the rest was not read.
+    stopped: Option<String>,
     warnings: Vec<String>,
 }
 
@@ -160,6 +170,9 @@ impl Opus {
         Ok(Self {
             pages,
             stream,
+            beginning: Some(true),
+            other: 0,
+            cut: 0,
             waiting: None,
             partial: None,
             packets: VecDeque::new(),
@@ -168,6 +181,7 @@ impl Opus {
             delivered: 0,
             damaged: 0,
             ended: false,
+            stopped: None,
             warnings: Vec::new(),
         })
     }
@@ -184,6 +198,10 @@ impl Opus {
         &self.warnings
     }
 
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
     pub(crate) fn read(&mut self, out: &mut Vec<f32>) -> Result<usize, RecordingError> {
         let mut empty = 0;
         while !self.ended {
@@ -196,7 +214,7 @@ impl Opus {
             }
             empty += 1;
             if empty > MAX_EMPTY_PAGES {
-                self.warnings.push("damaged: the rest of the file has no sound that can be decoded".into());
+                self.stop("damaged: the rest of the file has no sound that can be decoded");
                 self.report();
             } else if !self.next_page()? {
                 self.report();
@@ -250,11 +268,13 @@ impl Opus {
         if page.first {
             return self.next_stream(&page);
         }
+        self.first_pages_end();
         if page.serial != self.stream.serial {
             return Ok(true);
         }
         let complete = page.number == self.stream.next_page;
         self.stream.next_page = page.number.wrapping_add(1);
+        self.stream.ended |= page.last;
         if !complete {
             self.damaged += 1;
             self.stream.position = None;
@@ -314,28 +334,51 @@ impl Opus {
 
     /// Goes on with a stream that begins within the file.
     fn next_stream(&mut self, page: &Page) -> Result<bool, RecordingError> {
-        // Another kind of stream next to this one.
-        if !page.content.starts_with(MAGIC) {
+        let opus = page.content.starts_with(MAGIC);
+        self.beginning = Some(opus || self.beginning == Some(true));
+        // Another kind of stream, next to one of Opus or after it.
+        if !opus {
             return Ok(true);
         }
         let Ok(Some(next)) = begun(page, Some(self.format.channels)) else {
-            self.warnings.push("the channels change within the file; the rest was not read".into());
+            self.stop("the channels change within the file; the rest was not read");
             return Ok(false);
         };
         self.partial = None;
+        self.cut += u64::from(!self.stream.ended);
         self.stream = next;
         Ok(true)
+    }
+
+    /// Counts a stream that is none of Opus, once all that begin next to it are known.
+    fn first_pages_end(&mut self) {
+        self.other += u64::from(self.beginning.take() == Some(false));
+    }
+
+    /// Says why the rest is not read.
+    fn stop(&mut self, why: &str) {
+        self.stopped = Some(why.into());
+        self.warnings.push(why.into());
     }
 
     /// Says at the end what was missing.
     fn report(&mut self) {
         self.ended = true;
+        self.first_pages_end();
+        if self.other > 0 {
+            self.warnings.push(format!("streams of the file that are not Opus and are left out: {}", self.other));
+        }
         let damaged = self.damaged + self.pages.skipped;
         if damaged > 0 {
             self.warnings.push(format!("damaged: {damaged} places could not be decoded"));
         }
+        if self.cut > 0 {
+            self.warnings.push(format!("earlier streams of the file that are cut off: {}", self.cut));
+        }
         if self.pages.cut {
             self.warnings.push("the file is cut off within its last page".into());
+        } else if self.stopped.is_none() && !self.stream.ended {
+            self.warnings.push("the file is cut off: its last page is missing".into());
         }
     }
 }
@@ -352,6 +395,7 @@ fn begun(page: &Page, channels: Option<u16>) -> Result<Option<Stream>, Recording
         head,
         decoder,
         next_page: page.number.wrapping_add(1),
+        ended: false,
         tags_came: false,
         position: None,
     }))

@@ -90,6 +90,17 @@ impl Recording {
         }
     }
 
+    /// Why the sound ended although there may be more: it goes on in another format, or the rest cannot be decoded.
+    /// `None`: it has not ended, or was read to the end.
+    pub fn stopped(&self) -> Option<&str> {
+        match &self.reader {
+            Reader::Wave(_) => None,
+            Reader::Compressed(compressed) => compressed.stopped(),
+            #[cfg(feature = "opus")]
+            Reader::Opus(opus) => opus.stopped(),
+        }
+    }
+
     /// Appends the next interleaved samples, normally -1 to 1 and always finite: some thousands, the same number for
     /// each channel. Returns how many. 0: the end.
     ///

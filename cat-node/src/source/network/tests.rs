@@ -138,6 +138,24 @@ fn radio_that_begins_a_new_ogg_stream_with_each_song_is_heard_on() {
     assert!(second == &first[..second.len()], "the second song differs");
 }
 
+/// A song that is cut off is odd, but not why the stream ended.
+#[test]
+fn stream_that_the_server_ends_within_a_song_is_said_to_be_ended_by_the_server() {
+    let (address, _) = serve(vec![|stream: &mut TcpStream| {
+        let song = song();
+        stream.write_all(OK).unwrap();
+        stream.write_all(&song[..song.len() / 2]).unwrap();
+    }]);
+    let mut source = open(&stream_url(&format!("http://{address}/cat.ogg"))).unwrap();
+    let mut samples = Vec::new();
+    let error = loop {
+        if let Err(error) = source.read(&mut samples, WAIT) {
+            break error;
+        }
+    };
+    assert!(matches!(&error, SourceError::Reopen(why) if why.contains("has ended the stream")), "{error}");
+}
+
 #[test]
 fn server_that_stalls_keeps_nobody_waiting_and_is_let_go() {
     let (gone_in, gone) = mpsc::channel();
