@@ -139,6 +139,17 @@ def test_owner_says_which_cat_it_was_and_the_filter_follows(settled, open_page):
     page.locator(".choice.brushing[aria-pressed=true]").click()
     expect(page.locator(".choice[aria-pressed=true]")).to_have_count(0)
     expect(page.get_by_label("Which cat?")).to_have_value("Zo")
+    # News does not interrupt who is typing.
+    page.get_by_label("Which cat?").press("End")
+    page.evaluate("""() => fetch('api/v1/events/1/label', {
+      method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{"label":"brushing"}',
+    })""")
+    expect(page.locator(".choice.brushing[aria-pressed=true]")).to_have_count(1)
+    expect(page.get_by_label("Which cat?")).to_be_focused()
+    page.keyboard.type("ë")
+    expect(page.get_by_label("Which cat?")).to_have_value("Zoë")
+    page.locator(".choice.brushing[aria-pressed=true]").click()
+    expect(page.locator(".choice[aria-pressed=true]")).to_have_count(0)
     page.get_by_role("button", name="Remove the name").click()
     expect(page.locator("h1")).to_contain_text(EVIL)
     expect(page.get_by_role("button", name="Remove the name")).to_have_count(0)

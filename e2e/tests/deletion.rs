@@ -163,8 +163,9 @@ async fn what_a_person_deletes_is_gone_everywhere_and_the_other_cat_stays() {
     for cat in ["Tom", "Luna"] {
         let heard = until(HEARD, &format!("{cat} is heard"), || async {
             events_of(&hub, cat).await.first_key_value().map(|(id, _)| *id)
-        });
-        label(&hub, heard.await).await;
+        })
+        .await;
+        label(&hub, heard).await;
     }
     for cat in ["Tom", "Luna"] {
         until(HEARD, &format!("{cat} is heard {EVENTS} times"), || async {

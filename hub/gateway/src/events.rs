@@ -207,9 +207,9 @@ async fn label(
         // The label is stored. The model uses it after the next start.
         warn!(id, %error, "cannot recompute the features of a labelled clip; retrying at the next start");
     }
-    // Labels of the owner's own come with a context, too: "uncertain".
-    let teaches = |label: Option<OwnerLabel>| matches!(label, Some(OwnerLabel::Context(_)));
-    let others = if teaches(before) || teaches(event.label) { reevaluated(&app, &event).await } else { None };
+    // "Not a cat" teaches no context, but counts among the others of the owner's own labels.
+    let teaches = before.is_some() || event.label.is_some();
+    let others = if teaches { reevaluated(&app, &event).await } else { None };
     let answer = LabelledAnswer {
         event: EventAnswer::from(&event),
         changed: others.map_or(0, |others| others.changed),

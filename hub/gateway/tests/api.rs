@@ -793,6 +793,47 @@ async fn labels_of_the_owners_own_are_suggested_and_never_take_the_place_of_a_co
 }
 
 #[tokio::test]
+async fn not_a_cat_counts_among_the_others_of_a_label_of_the_owners_own() {
+    let gateway = Gateway::new().await;
+    let hear = async |voice: u32, take: u32| {
+        let features = Some(Box::new(distinct(voice, take)));
+        let place = event("http://kitchen:1", u64::from(voice * 100 + take) * 16_000);
+        gateway.put(NewEvent { features, ..place }, false).await.id
+    };
+    let json = [("content-type", "application/json")];
+    let add = async |name: &str| {
+        let body = format!(r#"{{"name":"{name}"}}"#);
+        gateway.ask("POST", "/api/v1/own-labels", &json, &body).await.json()["id"].as_i64().unwrap()
+    };
+    let suggested =
+        async |id: i64| gateway.get(&format!("/api/v1/events/{id}")).await.json()["suggested_label"].clone();
+    add("door").await;
+    let heard = hear(1, 0).await;
+    for take in 1..6 {
+        gateway.label(hear(1, take).await, r#"{"label":"door"}"#).await;
+    }
+    let mut last = (0, Value::Null);
+    for take in 1..6 {
+        assert_eq!(suggested(heard).await, Value::Null, "{take}");
+        let id = hear(2, take).await;
+        last = (id, gateway.label(id, r#"{"label":"not_a_cat"}"#).await.json());
+    }
+    assert_eq!((&last.1["changed"], suggested(heard).await), (&1.into(), "door".into()));
+    assert_eq!(gateway.label(last.0, r#"{"label":null}"#).await.json()["changed"], 1);
+    assert_eq!(suggested(heard).await, Value::Null);
+
+    // The same holds for the events of a label that is removed.
+    let hairball = add("hairball").await;
+    gateway.label(last.0, r#"{"label":"hairball"}"#).await;
+    assert_eq!(suggested(heard).await, "door");
+    let mut news = gateway.live.watch();
+    let path = format!("/api/v1/own-labels/{hairball}");
+    assert_eq!(gateway.ask("DELETE", &path, &json, "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
+    assert_eq!(suggested(heard).await, Value::Null);
+}
+
+#[tokio::test]
 async fn counts_are_by_the_viewers_days() {
     let gateway = Gateway::new().await;
     // 22:13:20 UTC: still the 14th in London, the 14th in Berlin at 23:13, and the 15th in Tokyo.

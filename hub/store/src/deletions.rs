@@ -8,7 +8,7 @@
 
 use hub_base::time::now_ns;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, Transaction, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter};
 
 use crate::database::{Store, overwrite_deleted};
 use crate::error::StoreError;
@@ -405,13 +405,15 @@ impl Store {
         .await
     }
 
-    /// What becomes of the events that begin at these places: boot id and first sample. A boot id is unique.
+    /// What becomes of the events that begin at these places: boot id and first sample. A boot id is unique. If an
+    /// event was stored twice, and one of the two is gone, the other one counts.
     pub(crate) async fn fates(&self, wanted: &Deletion, places: Vec<(u64, u64)>) -> Result<Vec<Fate>, StoreError> {
         let which = wanted.events();
         self.read(move |db| {
             let at = which.values.len();
             let sql = format!(
-                "SELECT max(deleted_at_ns IS NOT NULL OR {}) FROM events WHERE boot_id = ?{} AND start_sample = ?{}",
+                "SELECT deleted_at_ns IS NOT NULL OR {} AS is_erased FROM events WHERE boot_id = ?{} \
+                 AND start_sample = ?{} ORDER BY deleted_at_ns IS NOT NULL, is_erased DESC LIMIT 1",
                 which.sql,
                 at + 1,
                 at + 2
@@ -421,7 +423,7 @@ impl Store {
             for (boot_id, start_sample) in places {
                 let place = [boot_id, start_sample].map(|number| Value::from(number.cast_signed()));
                 let values = params_from_iter(which.values.iter().cloned().chain(place));
-                fates.push(match statement.query_row(values, |row| row.get::<_, Option<bool>>(0))? {
+                fates.push(match statement.query_row(values, |row| row.get(0)).optional()? {
                     Some(true) => Fate::Erased,
                     Some(false) => Fate::Kept,
                     None => Fate::Unknown,
@@ -468,7 +470,7 @@ const BLANK: &str = "UPDATE events SET deleted_at_ns = coalesce(deleted_at_ns, ?
                      pitch_max_hz = 0, voiced_fraction = 0, spectral_centroid_hz = 0, spectral_flatness = 0, \
                      first_context = NULL, first_p_waiting_for_food = NULL, first_p_isolation = NULL, \
                      first_p_brushing = NULL, first_context_labels = NULL, suggested = NULL, p_suggested = NULL, \
-                     first_suggested = NULL, no_clip_reason = ?3 WHERE id = ?1";
+                     first_suggested = NULL, first_p_suggested = NULL, no_clip_reason = ?3 WHERE id = ?1";
 
 fn note(db: &Connection, id: i64, counts: DeletionCounts) -> Result<(), StoreError> {
     let DeletionCounts { events, clips, labels, notifications, analyses, copies } = counts;

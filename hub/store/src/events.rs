@@ -22,13 +22,13 @@ pub use event::{Clip, Event, EventClock, FirstAnswer, NewEvent, NoClip, OwnerLab
 pub use false_alarms::FalseAlarms;
 pub use labels::LabelChange;
 pub use min_score::ScorePreview;
-pub use own_labels::{MAX_OWN_LABEL_CHARS, MAX_OWN_LABELS, OwnLabel, OwnLabelError};
+pub use own_labels::{MAX_OWN_LABEL_CHARS, MAX_OWN_LABELS, OwnLabel, OwnLabelError, RemovedOwnLabel};
 pub use query::{EventFilter, EventPage, PageCursor, Tally};
 pub(crate) use recover::{LoggedLabel, Recovered, RecoveredEvent};
 pub use reevaluate::Reevaluation;
 pub use retention::{ClipTotals, RetiredClip};
 pub use same_sound::KEEP_ENVELOPES_S;
-pub use which_cat::{CatNameError, MAX_CAT_BYTES, MAX_NAMED_CATS, NamedCat, checked_cat};
+pub use which_cat::{CatNameError, MAX_CAT_BYTES, MAX_NAMED_CATS, NamedCat, SaidCat, checked_cat};
 
 #[cfg(test)]
 mod tests;

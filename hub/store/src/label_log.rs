@@ -46,6 +46,9 @@ struct Line {
     /// The cat that the owner named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cat: Option<String>,
+    /// When the owner named the cat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cat_at_ns: Option<i64>,
     /// When the owner set the label, if the cat was named later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label_at_ns: Option<i64>,
@@ -54,22 +57,19 @@ struct Line {
 }
 
 impl Store {
-    /// Appends what the owner has said of an event. A failure is logged; the label itself is stored in the database.
-    pub(crate) async fn log_label(&self, event: &Event, at_ns: i64) {
-        let found = &event.found;
-        let logged = LoggedLabel {
-            node: found.node.clone(),
-            boot_id: found.boot_id,
-            start_sample: found.start_sample,
-            end_sample: found.end_sample,
-            label: event.label,
-            own_label: event.own_label.clone(),
-            cat: event.said_cat.clone(),
-            labelled_at_ns: event.labelled_at_ns.filter(|labelled_at_ns| *labelled_at_ns < at_ns),
-            at_ns,
-        };
+    /// Appends what the owner has said of an event until now, the last of it at `at_ns` or later. A failure is logged;
+    /// the label itself is stored in the database.
+    pub(crate) async fn log_label(&self, id: i64, at_ns: i64) {
         let (path, store) = (log_of(self.path()), self.clone());
-        let append = move || store.with_label_log(|| append(&path, &logged, MOST_BYTES));
+        let hub = tokio::runtime::Handle::current();
+        let append = move || {
+            store.with_label_log(|| {
+                // A label and a cat that are said at once may come here in any order. So the event is read in the turn
+                // of this line: the last line has both.
+                let event = hub.block_on(store.event(id)).map_err(std::io::Error::other)?;
+                event.map_or(Ok(()), |event| append(&path, &said_of(&event, at_ns), MOST_BYTES))
+            })
+        };
         let appended = tokio::task::spawn_blocking(append).await;
         if let Err(error) = appended.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
             warn!(%error, "a label is in the database, but not in the log of labels");
@@ -210,6 +210,24 @@ impl Store {
     }
 }
 
+/// What the owner has said of an event, the last of it at `at_ns` or later.
+fn said_of(event: &Event, at_ns: i64) -> LoggedLabel {
+    let found = &event.found;
+    let at_ns = [event.labelled_at_ns, event.said_cat_at_ns].into_iter().flatten().fold(at_ns, i64::max);
+    LoggedLabel {
+        node: found.node.clone(),
+        boot_id: found.boot_id,
+        start_sample: found.start_sample,
+        end_sample: found.end_sample,
+        label: event.label,
+        own_label: event.own_label.clone(),
+        cat: event.said_cat.clone(),
+        cat_at_ns: event.said_cat_at_ns,
+        labelled_at_ns: event.labelled_at_ns.filter(|labelled_at_ns| *labelled_at_ns < at_ns),
+        at_ns,
+    }
+}
+
 fn log_of(database: &Path) -> PathBuf {
     database.with_file_name(FILE)
 }
@@ -269,6 +287,7 @@ fn label_of(line: Line) -> Option<LoggedLabel> {
         label: line.label.map(|word| word.parse()).transpose().ok()?,
         own_label: line.own,
         cat: line.cat.filter(|name| checked_cat(name).as_ref() == Ok(name)),
+        cat_at_ns: line.cat_at_ns,
         labelled_at_ns: line.label_at_ns,
         node: line.node,
         start_sample: line.start_sample,
@@ -288,6 +307,7 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
             label: logged.label.map(|label| label.as_str().to_owned()),
             own: logged.own_label.clone(),
             cat: logged.cat.clone(),
+            cat_at_ns: logged.cat_at_ns,
             label_at_ns: logged.labelled_at_ns,
             labelled_at_ns: logged.at_ns,
         };
@@ -298,9 +318,9 @@ fn text_of(labels: &[LoggedLabel]) -> Vec<u8> {
     text
 }
 
-/// What identifies the event of a line.
-fn key_of(logged: &LoggedLabel) -> (String, u64, u64) {
-    (logged.node.clone(), logged.boot_id, logged.start_sample)
+/// What identifies the event of a line. Its node may have got another URL since then; its boot id is unique.
+fn key_of(logged: &LoggedLabel) -> (u64, u64) {
+    (logged.boot_id, logged.start_sample)
 }
 
 /// The last label of each event, in the order of the log. It is later than the ones before it, even if the clock was
@@ -324,9 +344,25 @@ mod tests {
     fn logged(start_sample: u64, word: Option<&str>) -> LoggedLabel {
         let label = word.map(|word| word.parse().unwrap());
         let (node, end_sample) = ("http://kitchen:1".to_owned(), start_sample + 8_000);
-        let (own_label, cat, labelled_at_ns) = (None, None, None);
-        let boot_id = u64::MAX;
-        LoggedLabel { node, boot_id, start_sample, end_sample, label, own_label, cat, labelled_at_ns, at_ns: 5 }
+        LoggedLabel {
+            node,
+            boot_id: u64::MAX,
+            start_sample,
+            end_sample,
+            label,
+            own_label: None,
+            cat: None,
+            cat_at_ns: None,
+            labelled_at_ns: None,
+            at_ns: 5,
+        }
+    }
+
+    #[test]
+    fn word_that_is_taken_back_under_another_url_is_taken_back() {
+        let before = LoggedLabel { cat: Some("Ada".to_owned()), ..logged(1, None) };
+        let after = LoggedLabel { node: "http://192.0.2.7:1".to_owned(), at_ns: 6, ..logged(1, None) };
+        assert_eq!(latest(vec![before, after.clone()]), [after]);
     }
 
     #[test]
@@ -374,6 +410,7 @@ mod fuzz {
             label: label.map(|word| word.parse().unwrap()),
             own_label: None,
             cat: label.map(|_| "Ada".to_owned()),
+            cat_at_ns: label.map(|_| 3),
             labelled_at_ns: label.map(|_| 4),
             at_ns: 5,
         };

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::events::{NoClip, Watermark};
+use crate::events::{NoClip, Watermark, which_cat};
 use crate::node_columns::ID_OF_BOOT;
 
 /// Boots that are remembered, at most: the ones seen last. A home of 64 nodes that restart daily fills this in two
@@ -189,8 +189,18 @@ pub(crate) fn join_watermarks(db: &Transaction<'_>, id: &str, former: &str) -> R
 }
 
 /// Of events that are stored twice, because their node was heard under two URLs, one stays: one with a label before one
-/// without, one with a clip before one without, then the earlier one. Events with a label all stay.
+/// without, one with a clip before one without, then the earlier one. Events with a label all stay. What the owner said
+/// last of the cat of one is said of all.
 fn join_events(db: &Transaction<'_>, id: &str, now_ns: i64) -> Result<(), StoreError> {
+    let sql = "SELECT one.id, said.said_cat, said.said_cat_at_ns FROM events AS said JOIN events AS one \
+               ON one.node_id = ?1 AND one.boot_id = said.boot_id AND one.start_sample = said.start_sample \
+               WHERE said.node_id = ?1 AND said.deleted_at_ns IS NULL AND one.deleted_at_ns IS NULL \
+               AND said.said_cat_at_ns > coalesce(one.said_cat_at_ns, 0) ORDER BY said.said_cat_at_ns";
+    let mut words = db.prepare(sql)?;
+    let words = words.query_map([id], |row| Ok((row.get(0)?, row.get::<_, Option<String>>(1)?, row.get(2)?)))?;
+    for (event, cat, at_ns) in words.collect::<Result<Vec<_>, _>>()? {
+        which_cat::put_word(db, event, cat.as_deref(), at_ns)?;
+    }
     db.execute(
         "UPDATE events SET deleted_at_ns = ?2, clip_file = NULL, clip_bytes = NULL, clip_start_sample = NULL, \
          clip_samples = NULL, no_clip_reason = coalesce(no_clip_reason, ?3) WHERE label IS NULL AND id IN (SELECT id FROM \

@@ -134,8 +134,9 @@ async fn rename(
 )]
 async fn remove(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Failure> {
     let removed = app.store.remove_own_label(id).await?.map_err(failure)?;
-    if let Some(live) = app.live.as_ref().filter(|_| removed.suggested > 0) {
-        live.tell(News::Reevaluated { events: usize::try_from(removed.suggested).unwrap_or(usize::MAX) });
+    let bare = usize::try_from(removed.label.suggested).unwrap_or(usize::MAX);
+    for events in [bare, removed.reevaluated].into_iter().filter(|events| *events > 0) {
+        app.live.iter().for_each(|live| live.tell(News::Reevaluated { events }));
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use hub_base::error::Error;
 use hub_listen::live::News;
-use hub_store::events::{Event, NamedCat};
+use hub_store::events::{NamedCat, SaidCat};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -100,12 +100,14 @@ async fn take_back(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<Event
 
 async fn said(app: &App, id: i64, cat: Option<&str>) -> Result<Line<EventAnswer>, Error> {
     let said = app.store.say_cat(id, cat).await?.map_err(|error| bad(format!("cat: {error}")))?;
-    let event: Event = said.ok_or_else(|| no_event(id))?;
-    let answer = EventAnswer::from(&event);
+    let SaidCat { event, changed } = said.ok_or_else(|| no_event(id))?;
     if let Some(live) = &app.live {
-        live.tell(News::Labelled(Box::new(event)));
+        // The page shows one event of a sound, which need not be the one that was asked about.
+        for event in changed {
+            live.tell(News::Labelled(Box::new(event)));
+        }
     }
-    Ok(Line(answer))
+    Ok(Line(EventAnswer::from(&event)))
 }
 
 /// Lists the cats that owners named for events of a node, or of all nodes.

@@ -4,11 +4,15 @@ import * as words from './words.js';
 import { get, send } from './api.js';
 import { el, problem, say } from './dom.js';
 
-// Fills `box` for an event. `draw` is called with the event after a change. What somebody is typing stays.
+// Fills `box` for an event. `draw` is called with the event after a change. News that does not change the cat leaves
+// alone what somebody is typing.
 export function fill(box, event, draw) {
   const path = `api/v1/events/${event.id}/cat`;
   const old = box.querySelector('input');
   const held = old && old === document.activeElement;
+  const shown = JSON.stringify([event.cat, event.node_cat, event.cat_named_at]);
+  if (held && box.dataset.shown === shown) return;
+  box.dataset.shown = shown;
   const failed = el('div');
   const names = el('datalist', { id: 'names' });
   const name = el('input', { list: 'names', required: true, autocomplete: 'off', placeholder: words.catOf(event) });

@@ -17,6 +17,7 @@ export function show(main, { id }) {
   let heard = null;
   // What a label did to other events. It stays when the label is drawn again.
   const others = el('div', { role: 'status' });
+  // Outside `said`, because what is drawn again loses the focus.
   const which = el('div');
 
   // Names of the owner's own labels.
@@ -32,14 +33,14 @@ export function show(main, { id }) {
   function draw(event) {
     wave?.close();
     wave = event.clip && waveform(event);
-    said = el('div', { class: 'card' });
+    said = el('div');
     heard = judged(event);
     drawSaid(event);
     body.replaceChildren(
       el('p', { class: 'faint' }, el('time', { datetime: event.started_at }, words.longMoment(event.started_at)),
         event.clock === 'hub' && ' (by the hub’s clock, because the node did not know the time)'),
       event.clip ? sound(event, wave) : el('p', { class: 'empty' }, `No recording: ${words.noClip[event.no_clip_reason] ?? event.no_clip_reason}.`),
-      el('div', { class: 'columns' }, said, heard, measured(event)),
+      el('div', { class: 'columns' }, el('div', { class: 'card' }, said, which), heard, measured(event)),
       el('p', { class: 'actions for-owner' }, el('button', { type: 'button', class: 'danger', onclick: () => askToDelete(event) }, 'Delete event')));
   }
 
@@ -81,7 +82,7 @@ export function show(main, { id }) {
         ? 'it sounds like ones that you marked “Not a cat”. ' : `its score is below ${event.below_min_score}, the min_score of its node.`,
         event.like_false_alarms.slice(0, 5).map((like) => [el('a', { href: `#/events/${like}` }, `Event ${like}`), ' '])),
       el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
-      others, failed, which,
+      others, failed,
     ];
   }
 

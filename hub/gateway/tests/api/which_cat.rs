@@ -93,3 +93,29 @@ async fn invalid_names_and_unknown_events_are_rejected() {
     let answer = gateway.ask("PUT", "/api/v1/events/1/cat", &foreign, r#"{"cat":"Ada"}"#).await;
     assert_eq!(answer.json()["error"]["code"], "foreign_origin");
 }
+
+#[tokio::test]
+async fn every_event_of_a_sound_is_announced_with_its_cat() {
+    let gateway = Gateway::new().await;
+    let samples: Vec<i16> = (0..8_000_i32).map(|n| ((n * n / 40) % 4_000 - 2_000) as i16).collect();
+    for (node, rms_dbfs) in [("http://kitchen:1", -40.0), ("http://hall:1", -20.0)] {
+        let mut heard = event(node, 0);
+        heard.envelope = Some(Box::new(sound::same_sound::Envelope::of(&samples)));
+        heard.measurements.rms_dbfs = rms_dbfs;
+        gateway.put(heard, false).await;
+    }
+    assert_eq!(gateway.of("Tom").await, [2], "the control: the other one is not shown");
+    let mut news = gateway.live.watch();
+    let mut told = async || match &*news.recv().await.unwrap() {
+        News::Labelled(event) => (event.id, event.cat().to_owned()),
+        other => panic!("{other:?}"),
+    };
+    gateway.say(1, r#"{"cat":"Ada"}"#).await;
+    let mut both = [told().await, told().await];
+    both.sort();
+    assert_eq!(both, [(1, "Ada".to_owned()), (2, "Ada".to_owned())]);
+    // What was said before changes nothing, and is no news.
+    gateway.say(1, r#"{"cat":"Ada"}"#).await;
+    gateway.say(2, r#"{"cat":"Kim"}"#).await;
+    assert_eq!(told().await.1, "Kim");
+}

@@ -408,6 +408,25 @@ async fn cat_of_an_event_is_the_one_that_its_owner_named() {
 }
 
 #[tokio::test]
+async fn of_an_event_that_was_stored_twice_the_one_that_is_there_counts() {
+    let hub = Hub::new().await;
+    let folder = hub.dir.path().join("quarantine/2026-01-01");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut clips = Vec::new();
+    for (number, cat) in [(0, OTHER), (1, CAT)] {
+        let event = hub.hear(cat, number).await;
+        let file = event.clip.unwrap().file;
+        std::fs::rename(hub.dir.path().join("clips").join(&file), folder.join(&file)).unwrap();
+        clips.push(folder.join(file));
+        let twin = NewEvent { node: "http://attic:2".into(), ..event.found };
+        let twin = put_with(&hub.store, twin, Err(NoClip::Disabled)).await;
+        hub.store.delete_event(twin.id).await.unwrap();
+    }
+    hub.erase(Some(CAT), None).await;
+    assert_eq!(clips.iter().map(|clip| clip.exists()).collect::<Vec<_>>(), [true, false]);
+}
+
+#[tokio::test]
 async fn clip_in_the_quarantine_is_of_the_cat_that_its_owner_named() {
     let hub = Hub::new().await;
     let folder = hub.dir.path().join("quarantine/2026-01-01");

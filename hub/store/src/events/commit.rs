@@ -230,7 +230,7 @@ impl Store {
         if let Committed::Stored(stored) = &committed
             && stored.said_cat.is_some()
         {
-            self.log_label(stored, now_ns()).await;
+            self.log_label(stored.id, now_ns()).await;
         }
         Ok(committed)
     }

@@ -26,6 +26,9 @@ pub(super) const SAME_CAT: &str = "cat = :cat AND (cat <> '' OR (node_id IS NULL
 /// SQL condition: this network, whose mark is `:mark`, heard the event, and found a vocalisation in it.
 pub(super) const HAS_FEATURES: &str = "substr(features, 1, 8) = :mark AND length(features) > 8";
 
+/// SQL condition: this network, whose mark is `:mark`, has not analysed the clip of the event yet.
+const IS_TO_BE_HEARD_AGAIN: &str = "clip_file IS NOT NULL AND (features IS NULL OR substr(features, 1, 8) <> :mark)";
+
 impl Store {
     /// The classifier that the labels of a cat teach.
     ///
@@ -46,12 +49,12 @@ impl Store {
             // The index of labelled events is small.
             let sql = format!(
                 "SELECT {COLUMNS} FROM events INDEXED BY events_labelled WHERE label IS NOT NULL \
-                 AND deleted_at_ns IS NULL AND clip_file IS NOT NULL \
-                 AND (features IS NULL OR substr(features, 1, 8) <> ?1) ORDER BY labelled_at_ns DESC, id DESC LIMIT ?2"
+                 AND deleted_at_ns IS NULL AND {IS_TO_BE_HEARD_AGAIN} \
+                 ORDER BY labelled_at_ns DESC, id DESC LIMIT :limit"
             );
             let mut statement = db.prepare_cached(&sql)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            let rows = statement.query_map(params![Features::mark(), limit], from_row)?;
+            let rows = statement.query_map(named_params! { ":mark": Features::mark(), ":limit": limit }, from_row)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -75,6 +78,16 @@ impl Store {
         })
         .await
     }
+}
+
+/// Whether labels of the cat are left from which the hub could learn if this network had heard their events.
+pub(super) fn is_to_hear_again(db: &Connection, cat: &str, node: &str) -> Result<bool, StoreError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_labelled WHERE {SAME_CAT} AND label IS NOT NULL \
+         AND deleted_at_ns IS NULL AND {IS_TO_BE_HEARD_AGAIN})"
+    );
+    let parameters = named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() };
+    Ok(db.prepare_cached(&sql)?.query_row(parameters, |row| row.get(0))?)
 }
 
 /// Does what [`Store::household`] does; for events without a cat's name, `node` identifies the cat.

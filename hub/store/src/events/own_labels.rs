@@ -8,11 +8,13 @@ use hub_base::text::clean;
 use hub_base::time::now_ns;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sound::detection::ContextLabel;
+use tracing::warn;
 
 use super::event::{Event, OwnerLabel};
 use super::suggest;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::node_columns::url_of;
 
 /// Most labels of the owner's own.
 pub const MAX_OWN_LABELS: usize = 32;
@@ -31,6 +33,17 @@ pub struct OwnLabel {
     pub events: u64,
     /// For how many events without a label the hub suggests it.
     pub suggested: u64,
+}
+
+/// What the removal of a label of the owner's own did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedOwnLabel {
+    /// The label as it was.
+    pub label: OwnLabel,
+    /// How many events without a label have another context or another suggested label now, because the events of the
+    /// removed label no longer teach. Events for which the label itself was suggested are counted in
+    /// [`OwnLabel::suggested`].
+    pub reevaluated: usize,
 }
 
 /// Why a label of the owner's own was not added, renamed or removed.
@@ -140,13 +153,15 @@ impl Store {
     }
 
     /// Removes a label of the owner's own. Its events have no label any more, and events for which it was suggested get
-    /// their contexts back. Returns the label as it was.
+    /// their contexts back. Then the cats of those events are evaluated again ([`Store::reevaluate`]): their other
+    /// labels may have too few others now. If that fails, the next label of the cat does it.
     ///
     /// # Errors
     /// The outer error: see [`StoreError`]. The inner one: there is no such label.
-    pub async fn remove_own_label(&self, id: i64) -> Result<Result<OwnLabel, OwnLabelError>, StoreError> {
+    pub async fn remove_own_label(&self, id: i64) -> Result<Result<RemovedOwnLabel, OwnLabelError>, StoreError> {
         let removed = self.write_durably(move |db| {
             let Some(label) = one(db, id)? else { return Ok(Err(OwnLabelError::Unknown)) };
+            let cats = cats_with(db, id)?;
             let sql = "INSERT INTO event_labels (event_id, label, labelled_at_ns) \
                        SELECT id, NULL, ?2 FROM events WHERE own_label = ?1 AND deleted_at_ns IS NULL";
             db.execute(sql, params![id, now_ns()])?;
@@ -154,13 +169,23 @@ impl Store {
             db.execute(sql, [id])?;
             suggest::forget(db, id)?;
             db.execute("DELETE FROM own_labels WHERE id = ?1", [id])?;
-            Ok(Ok(label))
+            Ok(Ok((label, cats)))
         });
-        let removed = removed.await?;
-        if let Ok(label) = &removed {
-            self.rename_in_label_log(label.name.clone(), None).await;
+        let (label, cats) = match removed.await? {
+            Ok(removed) => removed,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.rename_in_label_log(label.name.clone(), None).await;
+        let mut reevaluated = 0;
+        for (cat, node) in cats {
+            match self.reevaluate_cat(cat, node, None).await {
+                Ok(done) => reevaluated += done.map_or(0, |done| done.changed),
+                Err(error) => {
+                    warn!(%error, "cannot evaluate the events of a cat again after a label of the owner's was removed");
+                }
+            }
         }
-        Ok(removed)
+        Ok(Ok(RemovedOwnLabel { label, reevaluated }))
     }
 
     /// Gives an event a label of the owner's own. `None`: there is no such event or no such label.
@@ -187,6 +212,18 @@ fn one(db: &Connection, id: i64) -> Result<Option<OwnLabel>, StoreError> {
 
 fn named(db: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
     Ok(db.query_row("SELECT id FROM own_labels WHERE name = ?1", [name], |row| row.get(0)).optional()?)
+}
+
+/// The cats with events that have this label: their names and, for events without a cat's name, the node.
+fn cats_with(db: &Connection, id: i64) -> Result<Vec<(String, String)>, StoreError> {
+    let sql = concat!(
+        "SELECT DISTINCT cat, iif(cat = '', ",
+        url_of!("events"),
+        ", '') FROM events WHERE own_label = ?1 AND deleted_at_ns IS NULL"
+    );
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Adds a label with a checked name. `None`: there are too many.

@@ -258,7 +258,7 @@ impl Store {
         });
         let Some((event, withdrawn)) = labelled.await? else { return Ok(None) };
         self.waker().committed(withdrawn);
-        self.log_label(&event, now_ns).await;
+        self.log_label(event.id, now_ns).await;
         Ok(Some(event))
     }
 

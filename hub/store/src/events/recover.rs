@@ -47,6 +47,8 @@ pub(crate) struct LoggedLabel {
     pub(crate) own_label: Option<String>,
     /// The cat that the owner named.
     pub(crate) cat: Option<String>,
+    /// When the owner named the cat. `None`: at `at_ns`, if a cat is named.
+    pub(crate) cat_at_ns: Option<i64>,
     /// When the owner set the label, if that was before `at_ns`.
     pub(crate) labelled_at_ns: Option<i64>,
     /// When the owner said the last of it.
@@ -138,7 +140,8 @@ impl Store {
         self.read(|db| {
             let sql = "SELECT node, boot_id, start_sample, end_sample, label, labelled_at_ns, \
                        (SELECT name FROM own_labels WHERE own_labels.id = own_label), said_cat, \
-                       max(coalesce(labelled_at_ns, 0), coalesce(said_cat_at_ns, 0)) AS at_ns FROM events \
+                       max(coalesce(labelled_at_ns, 0), coalesce(said_cat_at_ns, 0)) AS at_ns, \
+                       iif(said_cat IS NULL, NULL, said_cat_at_ns) FROM events \
                        WHERE (label IS NOT NULL OR said_cat IS NOT NULL) AND deleted_at_ns IS NULL ORDER BY at_ns";
             let mut statement = db.prepare(sql)?;
             let rows = statement.query_map([], |row| {
@@ -150,6 +153,7 @@ impl Store {
                     label: crate::words::optional_word(row, 4)?,
                     own_label: row.get(6)?,
                     cat: row.get(7)?,
+                    cat_at_ns: row.get(9)?,
                     labelled_at_ns: row.get(5)?,
                     at_ns: row.get(8)?,
                 })
@@ -166,7 +170,8 @@ impl Store {
             for logged in &labels {
                 let Some((id, is_label)) = labelled_event(db, logged)? else { continue };
                 let sql = "UPDATE events SET said_cat = ?2, said_cat_at_ns = ?3 WHERE id = ?1 AND said_cat IS NOT ?2";
-                db.execute(sql, params![id, logged.cat, logged.at_ns])?;
+                let cat_at_ns = logged.cat.as_ref().and(logged.cat_at_ns).unwrap_or(logged.at_ns);
+                db.execute(sql, params![id, logged.cat, cat_at_ns])?;
                 changed += 1;
                 if !is_label {
                     continue;

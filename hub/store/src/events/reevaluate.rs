@@ -7,6 +7,9 @@
 //! that the owner is told is the number of changed events. It keeps its first answer, and the owner can undo the last
 //! re-evaluation of a cat. If labels are removed until too few are left, the events get their first answers back, and
 //! that can be undone, too.
+//!
+//! After an update of the network, the hub analyses the labelled clips again. Until it has those of a cat, too few
+//! labels teach, and events that the earlier network heard keep their answers.
 
 use hub_base::time::now_ns;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, named_params, params};
@@ -16,7 +19,7 @@ use sound::household::Household;
 use sound::own_labels::Suggester;
 
 use super::event::{Event, first_of};
-use super::learning::{HAS_FEATURES, SAME_CAT, learn};
+use super::learning::{HAS_FEATURES, SAME_CAT, is_to_hear_again, learn};
 use super::suggest::{self, Suggested, context_with};
 use crate::database::Store;
 use crate::error::StoreError;
@@ -78,12 +81,22 @@ impl Store {
     /// # Errors
     /// See [`StoreError`]. Nothing has changed in that case; the next label does what was left undone.
     pub async fn reevaluate(&self, labelled: &Event) -> Result<Option<Reevaluation>, StoreError> {
-        let (id, cat, node) = (labelled.id, labelled.found.cat.clone(), labelled.found.node.clone());
+        self.reevaluate_cat(labelled.found.cat.clone(), labelled.found.node.clone(), Some(labelled.id)).await
+    }
+
+    /// Does what [`Store::reevaluate`] does for a cat; for events without a cat's name, `node` identifies the cat. The
+    /// event with the number `spared` stays as it is.
+    pub(super) async fn reevaluate_cat(
+        &self,
+        cat: String,
+        node: String,
+        spared: Option<i64>,
+    ) -> Result<Option<Reevaluation>, StoreError> {
         self.write_durably(move |db| {
             let household = learn(db, &cat, &node)?;
             let suggester = suggest::learn(db, &cat, &node)?;
             let mut changes = changes(db, &cat, &node, &household, &suggester)?;
-            changes.retain(|change| change.id != id);
+            changes.retain(|change| Some(change.id) != spared);
             if changes.is_empty() {
                 return Ok(None);
             }
@@ -118,6 +131,7 @@ impl Store {
                        context_labels = old.context_labels, suggested = old.suggested, \
                        p_suggested = old.p_suggested, \
                        first_suggested = iif(was_first, NULL, first_suggested), \
+                       first_p_suggested = iif(was_first, NULL, first_p_suggested), \
                        first_context = iif(was_first, NULL, first_context), \
                        first_p_waiting_for_food = iif(was_first, NULL, first_p_waiting_for_food), \
                        first_p_isolation = iif(was_first, NULL, first_p_isolation), \
@@ -148,16 +162,18 @@ fn changes(
     } else {
         "(suggested IS NOT NULL OR first_suggested IS NOT NULL OR first_context <> context)".to_owned()
     };
+    let heard = if is_to_hear_again(db, cat, node)? { HAS_FEATURES } else { "TRUE" };
     let sql = format!(
         "SELECT id, context, p_waiting_for_food, p_isolation, p_brushing, context_labels, suggested, p_suggested, \
          first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, first_context_labels, \
-         first_suggested, NULL AS first_suggested_name, \
+         first_suggested, first_p_suggested, NULL AS first_suggested_name, \
          iif({HAS_FEATURES}, features, NULL) AS features \
-         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND {which} \
+         FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND label IS NULL AND {which} AND {heard} \
          ORDER BY started_at_ns DESC, id DESC LIMIT {MOST_EVENTS}"
     );
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() })?;
+    let knows = |suggested: Suggested| suggested.is_some_and(|(label, _)| suggester.knows(label));
     let mut changes = Vec::new();
     while let Some(row) = rows.next()? {
         let features = row.get_ref("features")?.as_blob_or_null().map_err(rusqlite::Error::from)?;
@@ -173,7 +189,7 @@ fn changes(
                 base.with(suggester.suggests(&features))
             }
             // Another network heard it.
-            None if apart => before.without_forgotten(suggester),
+            None if apart || knows(before.suggested) => before.without_forgotten(suggester),
             None => first.unwrap_or(before).without_forgotten(suggester),
         };
         let labels = |answer: &Answer| (answer.context.label, answer.suggested.map(|(label, _)| label));
@@ -199,12 +215,12 @@ fn present(row: &Row<'_>) -> Result<Answer, StoreError> {
     Ok(Answer { context, labels: row.get("context_labels")?, suggested: label.zip(probability) })
 }
 
-/// The first answer about an event that was evaluated again. Its suggestion counts as certain, because how probable it
-/// was is not kept.
+/// The first answer about an event that was evaluated again.
 fn first(row: &Row<'_>) -> Result<Option<Answer>, StoreError> {
     let Some(first) = first_of(row)? else { return Ok(None) };
     let label: Option<i64> = row.get("first_suggested")?;
-    Ok(Some(Answer { context: first.context, labels: first.labels, suggested: label.map(|label| (label, 1.0)) }))
+    let probability: Option<f32> = row.get("first_p_suggested")?;
+    Ok(Some(Answer { context: first.context, labels: first.labels, suggested: label.zip(probability) }))
 }
 
 /// Forgets the re-evaluations of this cat. They can no longer be undone.
@@ -230,7 +246,8 @@ fn carry_out(db: &Transaction<'_>, number: i64, change: &Change) -> Result<(), S
     if *was_first {
         let sql = "UPDATE events SET first_context = context, first_p_waiting_for_food = p_waiting_for_food, \
                    first_p_isolation = p_isolation, first_p_brushing = p_brushing, \
-                   first_context_labels = context_labels, first_suggested = suggested WHERE id = ?1";
+                   first_context_labels = context_labels, first_suggested = suggested, \
+                   first_p_suggested = p_suggested WHERE id = ?1";
         db.prepare_cached(sql)?.execute([id])?;
     }
     let ContextProbabilities { waiting_for_food, isolation, brushing } = after.context.probabilities;

@@ -11,7 +11,7 @@
 use rusqlite::{Connection, Transaction, named_params, params};
 use sound::context::{Features, NAMED_FROM};
 use sound::detection::{Context, ContextLabel, ContextProbabilities};
-use sound::own_labels::{MOST_OTHERS, Suggester};
+use sound::own_labels::{MOST_OF_A_LABEL, MOST_OTHERS, Suggester};
 
 use super::learning::{HAS_FEATURES, SAME_CAT};
 use crate::error::StoreError;
@@ -19,17 +19,16 @@ use crate::error::StoreError;
 /// Number and probability of a suggested label, as they are stored.
 pub(super) type Suggested = Option<(i64, f32)>;
 
-/// Events with labels of the owner's own that are read for a cat: the latest ones. Enough for 32 labels with as many
-/// sounds each as are learnt from.
-const MOST_OWN: usize = 32 * sound::own_labels::MOST_OF_A_LABEL;
-
 /// What the owner's own labels of a cat teach. For events without a cat's name, `node` identifies the cat.
 pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Suggester, StoreError> {
     let heard = format!("{SAME_CAT} AND deleted_at_ns IS NULL AND {HAS_FEATURES}");
     let latest = "ORDER BY labelled_at_ns DESC, id DESC LIMIT";
+    // The latest of each label, so that many labels of one kind leave those of another. There are at most 32.
     let own = format!(
-        "SELECT features, own_label FROM events INDEXED BY events_labelled WHERE {heard} AND own_label IS NOT NULL AND label IS NOT NULL \
-         {latest} {MOST_OWN}"
+        "SELECT features, own_label FROM events WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER \
+         (PARTITION BY own_label ORDER BY labelled_at_ns DESC, id DESC) AS place FROM events \
+         INDEXED BY events_labelled WHERE {heard} AND own_label IS NOT NULL AND label IS NOT NULL) \
+         WHERE place <= {MOST_OF_A_LABEL}) ORDER BY labelled_at_ns DESC, id DESC"
     );
     let mut labelled = read(db, &own, cat, node)?;
     if labelled.is_empty() {
@@ -77,19 +76,25 @@ pub(super) fn mark(db: &Transaction<'_>, id: i64, suggested: Suggested) -> Resul
 
 /// Takes back all suggestions of a label that is removed, also first ones and those that undoing would bring back.
 pub(super) fn forget(db: &Transaction<'_>, label: i64) -> Result<(), StoreError> {
+    for sql in forgetting() {
+        db.execute(&sql, [label])?;
+    }
+    Ok(())
+}
+
+/// What [`forget`] does, in SQL, with the label as the parameter. An index of each table finds the rows.
+fn forgetting() -> [String; 3] {
     let named = |prefix: &str| {
         let p = |context: &str| format!("WHEN {prefix}p_{context} >= {NAMED_FROM} THEN '{context}'");
         format!("CASE {} {} {} ELSE 'uncertain' END", p("brushing"), p("isolation"), p("waiting_for_food"))
     };
-    for (table, column, rest, prefix) in [
-        ("events", "suggested", ", p_suggested = NULL", ""),
-        ("events", "first_suggested", "", "first_"),
-        ("reevaluated_events", "suggested", ", p_suggested = NULL", ""),
-    ] {
-        let set = format!("{prefix}context = {}, {column} = NULL{rest}", named(prefix));
-        db.execute(&format!("UPDATE {table} SET {set} WHERE {column} = ?1"), [label])?;
-    }
-    Ok(())
+    [("events", ""), ("events", "first_"), ("reevaluated_events", "")].map(|(table, prefix)| {
+        let context = named(prefix);
+        format!(
+            "UPDATE {table} SET {prefix}context = {context}, {prefix}suggested = NULL, {prefix}p_suggested = NULL \
+             WHERE {prefix}suggested = ?1"
+        )
+    })
 }
 
 #[cfg(test)]

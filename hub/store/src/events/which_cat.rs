@@ -37,6 +37,15 @@ pub struct NamedCat {
     pub events: u64,
 }
 
+/// What [`Store::say_cat`] did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SaidCat {
+    /// The event that it was asked about, as it is now.
+    pub event: Event,
+    /// All events that changed, as they are now. The event is among them, unless its owner had said the same before.
+    pub changed: Vec<Event>,
+}
+
 /// The name of a cat as it is stored: without spaces before and after.
 ///
 /// # Errors
@@ -50,11 +59,15 @@ pub fn checked_cat(name: &str) -> Result<String, CatNameError> {
 impl Store {
     /// Names the cat of an event and of all events of the same sound, or takes the name back (`None`): then each is of
     /// its node's cat again. Notifications about them that are made later, or wait for their delivery, name the cat.
-    /// Returns the event. The inner error: the name is invalid. `None`: there is no such event.
+    /// The inner error: the name is invalid. `None`: there is no such event.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn say_cat(&self, id: i64, cat: Option<&str>) -> Result<Result<Option<Event>, CatNameError>, StoreError> {
+    pub async fn say_cat(
+        &self,
+        id: i64,
+        cat: Option<&str>,
+    ) -> Result<Result<Option<SaidCat>, CatNameError>, StoreError> {
         let cat = match cat.map(checked_cat).transpose() {
             Ok(cat) => cat,
             Err(error) => return Ok(Err(error)),
@@ -67,11 +80,11 @@ impl Store {
             overwrite_deleted(db, false)?;
             done
         });
-        let (event, changed) = said.await?;
-        for event in &changed {
-            self.log_label(event, now_ns).await;
+        let said = said.await?;
+        for event in said.iter().flat_map(|said| &said.changed) {
+            self.log_label(event.id, now_ns).await;
         }
-        Ok(Ok(event))
+        Ok(Ok(said))
     }
 
     /// The cats that owners named for events of this node, or of all nodes: those of the most events first, at most
@@ -98,27 +111,27 @@ impl Store {
     }
 }
 
-/// Writes the word of the owner. Returns the event, if it is there, and the events that changed.
-fn put_word(
+/// Writes the word of the owner, who said it at this time. `None`: there is no such event.
+pub(crate) fn put_word(
     db: &Transaction<'_>,
     id: i64,
     cat: Option<&str>,
-    now_ns: i64,
-) -> Result<(Option<Event>, Vec<Event>), StoreError> {
+    at_ns: i64,
+) -> Result<Option<SaidCat>, StoreError> {
     let sql = "SELECT coalesce(same_sound_as, id) FROM events WHERE id = ?1 AND deleted_at_ns IS NULL";
     let Some(shown) = db.query_row(sql, [id], |row| row.get::<_, i64>(0)).optional()? else {
-        return Ok((None, Vec::new()));
+        return Ok(None);
     };
     let sql = "UPDATE events SET said_cat = ?2, said_cat_at_ns = ?3 WHERE (id = ?1 OR same_sound_as = ?1) \
                AND deleted_at_ns IS NULL AND said_cat IS NOT ?2 RETURNING id";
     let mut update = db.prepare(sql)?;
-    let ids = update.query_map(params![shown, cat, now_ns], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    let ids = update.query_map(params![shown, cat, at_ns], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
     let one = |id: i64| db.query_row(&format!("SELECT {COLUMNS} FROM events WHERE id = ?1"), [id], from_row);
     let changed = ids.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
     for event in &changed {
         follow_cat(db, &event.subject())?;
     }
-    Ok((Some(one(id)?), changed))
+    Ok(Some(SaidCat { event: one(id)?, changed }))
 }
 
 /// Gives a new event the word that the owner has said about its sound. `shown_before`: the event that was shown for the

@@ -5,9 +5,13 @@ ALTER TABLE events ADD COLUMN p_suggested REAL;
 
 -- What was suggested first, if the event was evaluated again.
 ALTER TABLE events ADD COLUMN first_suggested INTEGER;
+ALTER TABLE events ADD COLUMN first_p_suggested REAL;
 
 -- What was suggested before the last re-evaluation.
 ALTER TABLE reevaluated_events ADD COLUMN suggested INTEGER;
 ALTER TABLE reevaluated_events ADD COLUMN p_suggested REAL;
 
 CREATE INDEX events_by_suggested ON events (suggested) WHERE suggested IS NOT NULL;
+-- To take the suggestions of a removed label back.
+CREATE INDEX events_by_first_suggested ON events (first_suggested) WHERE first_suggested IS NOT NULL;
+CREATE INDEX reevaluated_events_by_suggested ON reevaluated_events (suggested) WHERE suggested IS NOT NULL;

@@ -110,6 +110,38 @@ async fn two_urls_of_one_node_become_one_history_without_doubles() {
 }
 
 #[tokio::test]
+async fn cat_that_the_owner_named_stays_when_two_urls_become_one_history() {
+    let (_dir, store) = open();
+    let mut ids = Vec::new();
+    for url in [KITCHEN, ADDRESS] {
+        for start_sample in [16_000, 40_000, 64_000, 88_000] {
+            let found = event(url, start_sample);
+            let clip = Ok(clip_of(&found));
+            ids.push(put_with(&store, found, clip).await.id);
+        }
+    }
+    let say =
+        async |id: i64, cat: Option<&str>| store.say_cat(id, cat).await.unwrap().unwrap().unwrap().event.said_cat_at_ns;
+    // Of one only, of both, taken back on one, and of the one that its owner did not label.
+    let said_at = say(ids[4], Some("Ada")).await;
+    say(ids[5], Some("Ada")).await;
+    say(ids[1], Some("Kim")).await;
+    say(ids[2], Some("Ada")).await;
+    say(ids[6], Some("Ada")).await;
+    say(ids[6], None).await;
+    store.label_event(ids[3], Some(OwnerLabel::NotACat)).await.unwrap();
+    say(ids[7], Some("Ada")).await;
+    for url in [KITCHEN, ADDRESS] {
+        heard(&store, seen(url, Some(id('a')))).await;
+    }
+    let filter = EventFilter { node: Some(id('a')), ..EventFilter::default() };
+    let joined = store.events(&filter, None, 9).await.unwrap().events;
+    let cats: Vec<_> = joined.iter().rev().map(|event| (event.found.start_sample, event.cat())).collect();
+    assert_eq!(cats, [(16_000, "Ada"), (40_000, "Kim"), (64_000, "Tom"), (88_000, "Ada")]);
+    assert_eq!(joined.last().unwrap().said_cat_at_ns, said_at, "it was said then");
+}
+
+#[tokio::test]
 async fn another_spelling_of_the_url_of_a_node_without_an_id_goes_on() {
     let (_dir, store) = open();
     hear_until(&store, KITCHEN, BOOT, 64_000).await;

@@ -71,7 +71,7 @@ async fn event_with_an_own_label_counts_as_uncertain_and_has_the_name_of_the_lab
     let food = store.label_event(ids[0], Some("brushing".parse().unwrap())).await.unwrap().unwrap();
     assert_eq!((food.label_word(), &food.own_label), (Some("brushing"), &None));
     store.label_event_own(ids[0], out.id).await.unwrap().unwrap();
-    assert_eq!(store.remove_own_label(out.id).await.unwrap().unwrap().events, 1);
+    assert_eq!(store.remove_own_label(out.id).await.unwrap().unwrap().label.events, 1);
     let bare = store.event(ids[0]).await.unwrap().unwrap();
     assert_eq!((bare.label, bare.labelled_at_ns, bare.label_word()), (None, None, None));
 }

@@ -5,7 +5,7 @@ use sound::testing::distinct;
 use super::*;
 use crate::deletions::DeletionScope;
 use crate::events::{Event, EventFilter, NewEvent, NoClip, OwnLabel, OwnerLabel, Reevaluation};
-use crate::testing::{event, put_with};
+use crate::testing::{as_if_another_network_heard, event, put_with};
 use crate::{Access, Store};
 
 /// The voice of sounds that have the owner's own label, and that of others.
@@ -142,6 +142,9 @@ async fn too_few_labels_take_suggestions_back_and_that_can_be_undone() {
     assert_eq!(hubs(&store, last, None).await, None, "there is nothing left to take back");
     assert_eq!(store.undo_reevaluation(removed.id).await.unwrap(), Some(2));
     assert_eq!((read(&store, out.id).await, read(&store, new.id).await), (taught, new));
+    let sql = "SELECT count(first_suggested) + count(first_p_suggested) FROM events";
+    let kept = store.read(move |db| Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?)).await;
+    assert_eq!(kept.unwrap(), 0, "a first answer is left of an event that has one answer");
 }
 
 #[tokio::test]
@@ -159,14 +162,15 @@ async fn renamed_label_renames_suggestions_and_a_removed_one_takes_them_back_eve
     // After this, undoing would bring suggestions back, and the new event's first answer is one.
     let removed = hubs(&store, last, None).await.unwrap();
     own(&store, last, &label).await.unwrap();
-    assert_eq!(store.remove_own_label(label.id).await.unwrap().unwrap().suggested, 2);
+    assert_eq!(store.remove_own_label(label.id).await.unwrap().unwrap().label.suggested, 2);
     for (event, context) in [(&out, out.found.context), (&new, context_with(None, new.found.context.probabilities))] {
         let bare = read(&store, event.id).await;
         assert_eq!((&bare.suggested, bare.found.context), (&None, context));
         assert!(bare.first.is_none_or(|first| first.suggested.is_none() && first.context == context));
     }
     store.undo_reevaluation(removed.id).await.unwrap();
-    let sql = "SELECT (SELECT count(suggested) + count(p_suggested) + count(first_suggested) FROM events) + \
+    let sql = "SELECT (SELECT count(suggested) + count(p_suggested) + count(first_suggested) + \
+               count(first_p_suggested) FROM events) + \
                (SELECT count(suggested) + count(p_suggested) FROM reevaluated_events)";
     let left = async || store.read(move |db| Ok(db.query_row(sql, [], |row| row.get::<_, i64>(0))?)).await.unwrap();
     assert_eq!(left().await, 0);
@@ -181,6 +185,131 @@ async fn renamed_label_renames_suggestions_and_a_removed_one_takes_them_back_eve
     let wanted = store.request_deletion(DeletionScope { cat: Some("Tom".into()), before_ns: None }).await;
     store.erase_events(&wanted.unwrap().unwrap()).await.unwrap();
     assert_eq!(left().await, 0);
+}
+
+/// A cat whose label is suggested for a stored event. Returns that event as it is then, and the last labelled event.
+async fn taught(store: &Store, label: &OwnLabel) -> (Event, i64) {
+    let out = heard(store, "Tom", OUT, 0).await;
+    let last = almost_taught(store, label).await;
+    own(store, last, label).await.unwrap();
+    (read(store, out.id).await, last)
+}
+
+#[tokio::test]
+async fn taking_back_the_suggestions_of_a_label_reads_no_whole_table() {
+    let (_dir, store, _) = open().await;
+    let plans = store.read(|db| {
+        let mut plans = Vec::new();
+        for sql in forgetting() {
+            let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let steps = plan.query_map([1], |row| row.get::<_, String>("detail"))?;
+            plans.push(steps.collect::<Result<Vec<_>, _>>()?.join("; "));
+        }
+        Ok(plans)
+    });
+    for plan in plans.await.unwrap() {
+        assert!(plan.contains("SEARCH") && plan.contains("by_") && !plan.contains("SCAN"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn label_after_an_update_leaves_suggestions_until_the_labelled_clips_are_heard_again() {
+    let (_dir, store, label) = open().await;
+    let (out, _) = taught(&store, &label).await;
+    // The clips of the labelled events are there.
+    let with_clips = "UPDATE events SET clip_file = id || '.wav', clip_bytes = 1, clip_start_sample = 0, \
+                      clip_samples = 1, no_clip_reason = NULL WHERE label IS NOT NULL";
+    store.write(move |db| Ok(db.execute(with_clips, [])?)).await.unwrap();
+    as_if_another_network_heard(&store, i64::MAX).await;
+    let old = read(&store, out.id).await;
+    assert!(old.found.features.is_none());
+    let new = heard(&store, "Tom", OTHER, 50).await.id;
+    assert_eq!(hubs(&store, new, Some(BRUSHING)).await, None, "a label changed what the hub will learn again");
+    assert_eq!(read(&store, out.id).await, old);
+    // Once they are, the label is learnt again. The hub cannot judge the old event, so that it keeps its answer.
+    let again = store.labelled_of_another_network(100).await.unwrap();
+    assert_eq!(again.len(), FEWEST_OF_A_LABEL + FEWEST_OTHERS);
+    let voice = |event: &Event| if event.own_label.is_some() { OUT } else { OTHER };
+    let sounds = again.iter().map(|event| (event.id, Some(distinct(voice(event), 100 + event.id as u32))));
+    store.put_reheard(sounds.collect()).await.unwrap();
+    assert_eq!(hubs(&store, new, Some(FOOD)).await, None, "the old answer went");
+    assert_eq!(read(&store, out.id).await, old);
+    // From then on, too few labels take suggestions back.
+    let last = again.iter().find(|event| event.own_label.is_some()).unwrap();
+    assert!(hubs(&store, last.id, None).await.unwrap().changed > 0);
+    assert_eq!(name_of(&read(&store, out.id).await), None);
+}
+
+#[tokio::test]
+async fn suggestion_that_was_the_first_answer_comes_back_as_probable_as_it_was() {
+    let (_dir, store, label) = open().await;
+    taught(&store, &label).await;
+    let new = heard(&store, "Tom", OUT, 1).await;
+    assert!(new.suggested.as_ref().unwrap().probability < 1.0, "{new:?}");
+    // What had the label gets another one, which is suggested instead.
+    let hairball = store.add_own_label("hairball").await.unwrap().unwrap();
+    let filter = EventFilter { own_label: Some("let me out".into()), ..EventFilter::default() };
+    for event in store.events(&filter, None, 100).await.unwrap().events {
+        own(&store, event.id, &hairball).await;
+    }
+    assert_eq!(name_of(&read(&store, new.id).await), Some("hairball"));
+    // After an update, the hub cannot judge the event: its first answer stands, if that label is learnt again.
+    as_if_another_network_heard(&store, i64::MAX).await;
+    let mut last = None;
+    for take in 200..200 + (FEWEST_OF_A_LABEL + FEWEST_OTHERS) as u32 {
+        let id = heard(&store, "Tom", OUT + take % 2, take).await.id;
+        last = if take % 2 == 0 {
+            store.label_event_own(id, label.id).await.unwrap()
+        } else {
+            store.label_event(id, Some(BRUSHING)).await.unwrap()
+        };
+    }
+    store.reevaluate(&last.unwrap()).await.unwrap();
+    assert_eq!(read(&store, new.id).await.suggested, new.suggested);
+}
+
+#[tokio::test]
+async fn removed_label_that_was_all_others_of_another_takes_its_suggestions_back_too() {
+    for cat in ["Tom", ""] {
+        let (_dir, store, door) = open().await;
+        let hairball = store.add_own_label("hairball").await.unwrap().unwrap();
+        let out = heard(&store, cat, OUT, 0).await;
+        for take in 0..FEWEST_OTHERS as u32 {
+            own(&store, heard(&store, cat, OTHER, 100 + take).await.id, &hairball).await;
+            own(&store, heard(&store, cat, OUT, 100 + take).await.id, &door).await;
+        }
+        assert_eq!(name_of(&read(&store, out.id).await), Some("let me out"));
+        let removed = store.remove_own_label(hairball.id).await.unwrap().unwrap();
+        assert_eq!((removed.label.events, removed.label.suggested, removed.reevaluated), (5, 0, 1), "{cat:?}");
+        let bare = read(&store, out.id).await;
+        assert_eq!((&bare.suggested, bare.found.context), (&None, out.found.context), "{cat:?}");
+    }
+}
+
+#[tokio::test]
+async fn many_labels_of_one_kind_leave_those_of_another() {
+    let (_dir, store, door) = open().await;
+    let (out, _) = taught(&store, &door).await;
+    let hairball = store.add_own_label("hairball").await.unwrap().unwrap();
+    let one = heard(&store, "Tom", 3, 0).await;
+    store.label_event_own(one.id, hairball.id).await.unwrap().unwrap();
+    // As many newer ones as all labels together are learnt from.
+    let many = crate::events::MAX_OWN_LABELS * MOST_OF_A_LABEL;
+    let copied = store.write(move |db| {
+        let columns = "SELECT group_concat(name) FROM pragma_table_info('events') \
+                       WHERE name NOT IN ('id', 'start_sample', 'started_at_ns')";
+        let columns: String = db.query_row(columns, [], |row| row.get(0))?;
+        let sql = format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?2) \
+             INSERT INTO events (start_sample, started_at_ns, {columns}) \
+             SELECT start_sample + n, started_at_ns + n, {columns} FROM events, n WHERE id = ?1"
+        );
+        Ok(db.execute(&sql, rusqlite::params![one.id, many as i64])?)
+    });
+    assert_eq!(copied.await.unwrap(), many);
+    assert_eq!(hubs(&store, heard(&store, "Tom", OTHER, 9).await.id, Some(BRUSHING)).await, None);
+    assert_eq!(name_of(&read(&store, out.id).await), Some("let me out"));
+    assert_eq!(name_of(&heard(&store, "Tom", OUT, 1).await), Some("let me out"));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn put(store: &Store, found: NewEvent) -> Event {
 }
 
 async fn say(store: &Store, id: i64, cat: Option<&str>) -> Event {
-    store.say_cat(id, cat).await.unwrap().unwrap().unwrap()
+    store.say_cat(id, cat).await.unwrap().unwrap().unwrap().event
 }
 
 async fn one(store: &Store, id: i64) -> Event {
@@ -170,8 +170,11 @@ async fn notifications_that_wait_name_the_cat_that_the_owner_named() {
     say(&store, 1, Some("Ada")).await;
     assert_eq!(told().await, names("Ada"));
     // What is no longer pending stays as it was sent.
-    store.delete_event(1).await.unwrap();
-    assert_eq!(told().await, names("Ada"));
+    let all = store.notifications(None, None, 10).await.unwrap();
+    let sent = all.iter().find(|one| one.owner == "Anna").unwrap().id;
+    store.notification_delivered(sent, 2_000).await.unwrap();
+    say(&store, 1, Some("Kim")).await;
+    assert_eq!(told().await, [("Anna".to_owned(), "Ada".to_owned()), ("Ben".to_owned(), "Kim".to_owned())]);
 }
 
 #[tokio::test]
@@ -214,4 +217,47 @@ async fn word_comes_back_from_the_log_and_so_do_labels_with_their_times() {
     store.write(move |db| Ok(db.execute_batch(forget)?)).await.unwrap();
     store.restore_labels_from_log().await.unwrap();
     assert_eq!(one(&store, 2).await.cat(), "Tom");
+}
+
+#[tokio::test]
+async fn label_and_cat_come_back_whichever_of_the_two_lines_is_written_last() {
+    let (_dir, store) = open();
+    let id = put(&store, event("kitchen", 0)).await.id;
+    let labelled = store.label_event(id, Some("brushing".parse().unwrap())).await.unwrap().unwrap();
+    let said = say(&store, id, Some("Ada")).await;
+    // The line of the label comes late.
+    store.log_label(id, labelled.labelled_at_ns.unwrap()).await;
+    assert_eq!(store.restore_labels_from_log().await.unwrap(), 0, "the database has it all");
+    let forget = "DELETE FROM event_labels; \
+                  UPDATE events SET label = NULL, labelled_at_ns = NULL, said_cat = NULL, said_cat_at_ns = NULL";
+    store.write(move |db| Ok(db.execute_batch(forget)?)).await.unwrap();
+    assert_eq!(store.restore_labels_from_log().await.unwrap(), 1);
+    let back = one(&store, id).await;
+    assert_eq!((back.cat(), back.label, back.said_cat_at_ns), ("Ada", labelled.label, said.said_cat_at_ns));
+    // A deleted event gets no further line.
+    let log = store.path().with_file_name("labels.jsonl");
+    let before = std::fs::read_to_string(&log).unwrap();
+    store.delete_event(id).await.unwrap();
+    store.log_label(id, 0).await;
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), before);
+}
+
+#[tokio::test]
+async fn cat_comes_back_with_the_time_when_it_was_named() {
+    let (dir, store) = open();
+    let id = put(&store, event("kitchen", 0)).await.id;
+    let said = say(&store, id, Some("Ada")).await;
+    let labelled = store.label_event(id, Some("brushing".parse().unwrap())).await.unwrap().unwrap();
+    assert!(labelled.labelled_at_ns > said.said_cat_at_ns, "the control");
+    let forget = "DELETE FROM event_labels; \
+                  UPDATE events SET label = NULL, labelled_at_ns = NULL, said_cat = NULL, said_cat_at_ns = NULL";
+    for is_new_log in [false, true] {
+        if is_new_log {
+            std::fs::remove_file(dir.path().join("labels.jsonl")).unwrap();
+            store.begin_label_log().await.unwrap();
+        }
+        store.write(move |db| Ok(db.execute_batch(forget)?)).await.unwrap();
+        assert_eq!(store.restore_labels_from_log().await.unwrap(), 1);
+        assert_eq!(one(&store, id).await, labelled, "new log: {is_new_log}");
+    }
 }
