@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use rustfft::{Fft, FftNum, FftPlanner};
+use rustfft::algorithm::butterflies::{Butterfly3, Butterfly5, Butterfly12, Butterfly16, Butterfly24, Butterfly32};
+use rustfft::algorithm::{Dft, MixedRadix, MixedRadixSmall};
+use rustfft::{Fft, FftDirection, FftNum};
 
 pub use rustfft::num_complex::Complex;
 
@@ -41,8 +43,7 @@ impl<T: FftNum> RealFftC2cPlan<T> {
     /// A plan for transforms of this length.
     #[must_use]
     pub fn new(length: usize) -> Self {
-        let mut planner = FftPlanner::new();
-        let (forward, inverse) = (planner.plan_fft_forward(length), planner.plan_fft_inverse(length));
+        let (forward, inverse) = (fft(length, FftDirection::Forward), fft(length, FftDirection::Inverse));
         let scratch = forward.get_inplace_scratch_len().max(inverse.get_inplace_scratch_len());
         Self { forward, inverse, scratch: vec![Complex::new(T::zero(), T::zero()); scratch] }
     }
@@ -55,6 +56,21 @@ impl<T: FftNum> C2cPlan<T> for RealFftC2cPlan<T> {
 
     fn inverse(&mut self, data: &mut [Complex<T>]) -> Result<(), WrongLength> {
         run(self.inverse.as_ref(), data, &mut self.scratch)
+    }
+}
+
+/// The transforms of the lengths that CELT uses, from small ones. The planner of `rustfft` knows all lengths, but makes
+/// the node's program larger. Other lengths take a time that grows with their square.
+fn fft<T: FftNum>(length: usize, direction: FftDirection) -> Arc<dyn Fft<T>> {
+    let three = || Arc::new(Butterfly3::new(direction));
+    let five = || Arc::new(Butterfly5::new(direction));
+    let fifteen = || Arc::new(MixedRadixSmall::new(three(), five()));
+    match length {
+        60 => Arc::new(MixedRadix::new(five(), Arc::new(Butterfly12::new(direction)))),
+        120 => Arc::new(MixedRadix::new(five(), Arc::new(Butterfly24::new(direction)))),
+        240 => Arc::new(MixedRadix::new(fifteen(), Arc::new(Butterfly16::new(direction)))),
+        480 => Arc::new(MixedRadix::new(fifteen(), Arc::new(Butterfly32::new(direction)))),
+        _ => Arc::new(Dft::new(length, direction)),
     }
 }
 
@@ -71,10 +87,10 @@ fn run<T: FftNum>(fft: &dyn Fft<T>, data: &mut [Complex<T>], scratch: &mut [Comp
 mod tests {
     use super::*;
 
-    /// The lengths that CELT uses.
+    /// The lengths that CELT uses, and another one.
     #[test]
     fn both_transforms_are_those_of_the_definition() {
-        for length in [60, 120, 240, 480] {
+        for length in [60, 120, 240, 480, 50] {
             let input: Vec<Complex<f32>> =
                 (0..length).map(|n| Complex::new((n as f32 * 0.37).sin(), (n as f32 * 0.91).cos())).collect();
             let mut plan = RealFftC2cPlan::<f32>::new(length);
