@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::detection::{Context, ContextLabel, ContextProbabilities};
+use crate::dot::length;
 use crate::model::{EMBEDDING, Model};
 use crate::prosody::{PROSODY, Prosody};
 
@@ -165,7 +166,7 @@ impl ContextModel {
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
         let difference = self.difference(embedding);
-        let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+        let length = length(&difference).max(1e-6);
         difference.map(|value| value / length)
     }
 }

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::context::{ContextModel, Features};
+use crate::dot::dot;
 use crate::model::EMBEDDING;
 
 /// Labelled sounds that a label needs before it is suggested.
@@ -129,17 +130,6 @@ impl Suggester {
     }
 }
 
-/// The cosine of two directions. In eight sums, so that the compiler computes them side by side.
-fn dot(a: &[f32; EMBEDDING], b: &[f32; EMBEDDING]) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,14 +149,6 @@ mod tests {
 
     fn suggested(by: &Suggester, voice: u32) -> Option<i64> {
         by.suggests(&distinct(voice, 90)).map(|(label, _)| label)
-    }
-
-    #[test]
-    fn cosines_of_eight_sums_are_the_cosines() {
-        let of = |voice| distinct(voice, 1).embedding;
-        let (a, b) = (of(1), of(2));
-        let plain: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-        assert!((dot(&a, &b) - plain).abs() < 1e-3 && EMBEDDING.is_multiple_of(8));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! the caller decides what becomes of a rejected sound.
 
 use crate::context::{ContextModel, Features};
+use crate::dot::{dot, length};
 use crate::model::EMBEDDING;
 
 /// How many labels of a kind are learnt from: the latest false alarms, and the latest cats. A rejector of this size
@@ -46,7 +47,7 @@ struct Difference {
 impl Difference {
     fn of(general: &ContextModel, features: &Features) -> Self {
         let numbers = general.difference(&features.embedding);
-        Self { numbers, length: dot(&numbers, &numbers).sqrt() }
+        Self { numbers, length: length(&numbers) }
     }
 
     /// Cosine of the angle between two differences, -1 to 1. 0 if one of them has no direction.
@@ -54,10 +55,6 @@ impl Difference {
         let lengths = self.length * other.length;
         if lengths > 0.0 { dot(&self.numbers, &other.numbers) / lengths } else { 0.0 }
     }
-}
-
-fn dot(a: &[f32; EMBEDDING], b: &[f32; EMBEDDING]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 impl Rejector {
