@@ -9,7 +9,7 @@
 //! others.
 
 use rusqlite::{Connection, Transaction, named_params, params};
-use sound::context::{Features, NAMED_FROM};
+use sound::context::{Features, NAMED_FROM, named_by};
 use sound::detection::{Context, ContextLabel, ContextProbabilities};
 use sound::own_labels::{MOST_OF_A_LABEL, MOST_OTHERS, Suggester};
 
@@ -56,13 +56,8 @@ fn read(db: &Connection, sql: &str, cat: &str, node: &str) -> Result<Vec<(Featur
 
 /// The context of an event for which a label is suggested, or no longer is.
 pub(super) fn context_with(suggested: Suggested, probabilities: ContextProbabilities) -> Context {
-    let named = [
-        (probabilities.brushing, ContextLabel::Brushing),
-        (probabilities.isolation, ContextLabel::Isolation),
-        (probabilities.waiting_for_food, ContextLabel::WaitingForFood),
-    ];
-    let named = named.into_iter().find(|(probability, _)| suggested.is_none() && *probability >= NAMED_FROM);
-    Context { label: named.map_or(ContextLabel::Uncertain, |(_, label)| label), probabilities }
+    let label = if suggested.is_some() { ContextLabel::Uncertain } else { named_by(&probabilities) };
+    Context { label, probabilities }
 }
 
 /// Stores what is suggested for a new event, whose context says so already.
@@ -84,17 +79,19 @@ pub(super) fn forget(db: &Transaction<'_>, label: i64) -> Result<(), StoreError>
 
 /// What [`forget`] does, in SQL, with the label as the parameter. An index of each table finds the rows.
 fn forgetting() -> [String; 3] {
-    let named = |prefix: &str| {
-        let p = |context: &str| format!("WHEN {prefix}p_{context} >= {NAMED_FROM} THEN '{context}'");
-        format!("CASE {} {} {} ELSE 'uncertain' END", p("brushing"), p("isolation"), p("waiting_for_food"))
-    };
     [("events", ""), ("events", "first_"), ("reevaluated_events", "")].map(|(table, prefix)| {
-        let context = named(prefix);
+        let context = named_in_sql(prefix);
         format!(
             "UPDATE {table} SET {prefix}context = {context}, {prefix}suggested = NULL, {prefix}p_suggested = NULL \
              WHERE {prefix}suggested = ?1"
         )
     })
+}
+
+/// The name of a context as by [`named_by`], as an SQL expression. The names of its columns begin with `prefix`.
+fn named_in_sql(prefix: &str) -> String {
+    let p = |context: &str| format!("WHEN {prefix}p_{context} >= {NAMED_FROM} THEN '{context}'");
+    format!("CASE {} {} {} ELSE 'uncertain' END", p("brushing"), p("isolation"), p("waiting_for_food"))
 }
 
 #[cfg(test)]

@@ -334,9 +334,17 @@ async fn contexts_and_own_labels_are_learnt_side_by_side() {
 
 #[test]
 fn contexts_without_a_suggestion_are_those_that_the_classifier_names() {
+    let db = Connection::open_in_memory().unwrap();
     for logits in [[0.0; 3], [3.0, 0.0, 0.0], [0.0, 3.0, 0.5], [0.1, 0.2, 2.0], [0.4, 0.3, 0.5]] {
         let context = sound::context::context_of(&logits);
         assert_eq!(context_with(None, context.probabilities), context);
         assert_eq!(context_with(Some((1, 0.9)), context.probabilities).label, ContextLabel::Uncertain);
+        let ContextProbabilities { waiting_for_food, isolation, brushing } = context.probabilities;
+        let sql = format!(
+            "SELECT {} FROM (SELECT ?1 AS p_waiting_for_food, ?2 AS p_isolation, ?3 AS p_brushing)",
+            named_in_sql("")
+        );
+        let name: String = db.query_row(&sql, [waiting_for_food, isolation, brushing], |row| row.get(0)).unwrap();
+        assert_eq!(name, context.label.as_str());
     }
 }
