@@ -136,7 +136,7 @@ async fn remove(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, F
     let removed = app.store.remove_own_label(id).await?.map_err(failure)?;
     let bare = usize::try_from(removed.label.suggested).unwrap_or(usize::MAX);
     for events in [bare, removed.reevaluated].into_iter().filter(|events| *events > 0) {
-        app.live.iter().for_each(|live| live.tell(News::Reevaluated { events }));
+        app.tell(News::Reevaluated { events });
     }
     Ok(StatusCode::NO_CONTENT)
 }
