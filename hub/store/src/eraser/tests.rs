@@ -222,6 +222,31 @@ async fn copies_of_rows_that_the_database_moved_are_erased_too() {
 }
 
 #[tokio::test]
+async fn snapshot_that_holds_nothing_of_a_deletion_is_not_written() {
+    let hub = Hub::new().await;
+    hub.hear(OTHER, 0).await;
+    let without = hub.snapshot(1);
+    hub.hear(CAT, 1).await;
+    let with = hub.snapshot(2);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    let age = |path: &Path| std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    let is_old = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap() == long_ago;
+    age(&without);
+    age(&with);
+    assert_eq!(hub.erase(Some(CAT), None).await.counts.copies, 1);
+    assert_eq!((is_old(&without), is_old(&with)), (true, false));
+    // This one has the request that is finished, and no deleted events, as the hub makes snapshots.
+    let after = hub.snapshot(3);
+    let db = rusqlite::Connection::open(&after).unwrap();
+    assert_eq!(db.execute("DELETE FROM events WHERE deleted_at_ns IS NOT NULL", []).unwrap(), 1);
+    drop(db);
+    age(&with);
+    age(&after);
+    assert_eq!(hub.erase(Some(CAT), None).await.counts.copies, 0);
+    assert!([&without, &with, &after].into_iter().all(|path| is_old(path)));
+}
+
+#[tokio::test]
 async fn everything_before_a_time_ends_exactly_there() {
     let hub = Hub::new().await;
     let mut events = Vec::new();
