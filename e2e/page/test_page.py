@@ -30,7 +30,7 @@ VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/eve
 
 def shown(page):
     """Returns the events of the list, from the top."""
-    # In one call: the page may draw the list anew between two.
+    # In one call: the page may redraw the list between two.
     return page.locator("li.event").evaluate_all("rows => rows.map((row) => Number(row.dataset.id))")
 
 
@@ -82,7 +82,7 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
         at = datetime.datetime.fromisoformat(event["started_at"][:19] + "+00:00").astimezone(zone)
         expected[at.date().isoformat(), at.hour] += event["counts_as"] != "not_a_cat"
     page.locator(".hour a").first.wait_for()
-    # In one call: the page draws the map anew when its connection to the hub opens.
+    # In one call: the page redraws the map when its connection to the hub opens.
     cells = page.locator("td.hour").evaluate_all(
         "cells => cells.map((cell) => [cell.closest('tr').dataset.date, Number(cell.dataset.hour), Number(cell.dataset.count)])"
     )

@@ -1,5 +1,5 @@
-//! Counts the streams (links) and the pages of an Ogg file while `symphonia` reads it, which passes over what it does
-//! not know without a word. What it passed over is told by the difference.
+//! Counts the streams (links) and the pages of an Ogg file while `symphonia` reads it. `symphonia` skips what it does
+//! not know, and does not report it. The difference between the counts shows what it skipped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +16,7 @@ const BEGUN: usize = MAGIC.len() + 1;
 pub(crate) struct Links {
     /// Streams that began, one after the other. Streams next to each other count as one.
     pub(crate) begun: u32,
-    /// Those of them, less the one that began last, whose last page did not come whole.
+    /// How many of them lack their last page, or a part of it. The one that began last is not counted.
     pub(crate) cut: u32,
     /// Whether the last page of the stream that began last came.
     pub(crate) ended: bool,

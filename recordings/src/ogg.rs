@@ -11,7 +11,7 @@ const MAGIC: &[u8] = b"OggS";
 /// Bytes that are searched at a time for the next page where the file is damaged.
 const SEARCHED: usize = 32 * 1024;
 
-/// Most places of a file that look like a page and are none. It bounds the time that a hostile file takes.
+/// Most places of a file that look like a page and are not one. It bounds the time that a hostile file takes.
 const MAX_BAD_PAGES: u32 = 1_000;
 
 /// Most bytes of a page: a header, 255 segments and their content.

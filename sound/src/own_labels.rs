@@ -2,8 +2,8 @@
 //!
 //! Sounds are compared by the cosine of the angle between their embeddings, both taken as differences from the
 //! embedding of the mean meow. A sound is like a label by how much its second nearest sound with the label is nearer
-//! than its nearest sound without it. So one slip of a finger suggests nothing, and a sound between two labels gets
-//! neither. A logistic curve makes a probability of this margin.
+//! than its nearest sound without it. So one label that was set by mistake suggests nothing, and a sound between two
+//! labels gets neither. A logistic curve makes a probability of this margin.
 //!
 //! A wrong suggestion costs more than a missing one, so only a high probability counts. `sound/examples/own_labels.rs`
 //! simulates owners, and docs/MODEL.md has the figures: labels for sounds of another voice or kind are found again,
@@ -181,7 +181,7 @@ mod tests {
     fn sounds_alike_with_and_without_the_label_get_none() {
         let by = learn(&[taught(1, Some(OUT), 9), taught(1, None, 9)]);
         assert_eq!(suggested(&by, 1), None);
-        // A single sound with the label, among others, is a slip of a finger.
+        // A single sound with the label, among others, may have it by mistake.
         let slip = learn(&[taught(1, Some(OUT), 9), taught(2, Some(OUT), 1), taught(3, None, 9)]);
         assert_eq!([1, 2].map(|voice| suggested(&slip, voice)), [Some(OUT), None]);
     }

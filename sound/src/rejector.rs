@@ -22,7 +22,7 @@ pub const MOST_EXAMPLES: usize = 100;
 /// `sound/examples/rejector.rs` chose it together with [`REJECTED_FROM`].
 const ALIKE_FROM: f32 = 0.3;
 
-/// A sound needs this many false alarms that are like it, so that one slip of a finger hides nothing.
+/// A sound needs this many false alarms that are like it, so that one label that was set by mistake hides nothing.
 const FEWEST_ALIKE: usize = 2;
 
 /// A sound is rejected from this share of the way from the mean meow to the mean of the false alarms that are like it.

@@ -38,7 +38,7 @@ const MIGRATION_KEEP_NS: i64 = 7 * 24 * HOUR_NS;
 
 const HOUR_NS: i64 = 3_600 * 1_000_000_000;
 
-/// A snapshot takes at most this share of the free space: one in so many parts. Otherwise it is not made.
+/// A snapshot may take the free space divided by this. A larger one is not made.
 const ROOM_PARTS: u64 = 4;
 
 /// How long the snapshot before a change of the schema may take, and its check again as long. The start of the hub
@@ -316,7 +316,8 @@ fn erase_in(snapshot: &Path, database: &Path, live: Option<&str>, wanted: &Delet
     let wanted_events = || {
         let mut events = wanted.events_of_copy(same, &of_cat);
         if wanted.of_cat {
-            // The present database has erased events for words of their owner that the copy does not have.
+            // The present database may have erased an event as one of this cat because of what its owner said after the
+            // copy was made.
             events.sql = format!(
                 "(({}) OR EXISTS (SELECT 1 FROM live.events AS now WHERE {NOW} AND now.deleted_at_ns IS NOT NULL \
                  AND now.no_clip_reason = '{ERASED}'))",
