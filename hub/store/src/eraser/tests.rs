@@ -8,9 +8,9 @@ use super::*;
 use crate::backup::{BackupConfig, Source};
 use crate::clips::{ClipsConfig, Cut};
 use crate::deletions::{BATCH, DeletionScope, MAX_WAITING_DELETIONS, REMEMBERED_DELETIONS};
-use crate::events::{Committed, Event, EventFilter, NewEvent, NoClip};
+use crate::events::{Event, EventFilter, NewEvent, NoClip};
 use crate::notifications::{ChannelName, NotificationPlan, Subject, SuppressReason};
-use crate::testing::{event, put_with, watermark};
+use crate::testing::{event, put_for, put_with};
 use crate::{Access, DATABASE_FILE, Store};
 
 /// A name that stands nowhere by chance.
@@ -55,11 +55,7 @@ impl Hub {
         let samples = vec![number as i16; 1_000];
         let cut = Cut { boot_id: found.boot_id, start_sample: found.start_sample, samples };
         let clip = self.clips.keep(cut, &found).await.unwrap();
-        let mark = watermark(&found.node, found.end_sample);
-        match self.store.commit_event(found, Ok(clip), mark, |_| vec![plan(None)]).await.unwrap() {
-            Committed::Stored(event) => *event,
-            Committed::KnownAlready => panic!("it was known"),
-        }
+        put_for(&self.store, found, Ok(clip), vec![plan(None)]).await
     }
 
     async fn analysis(&self, cat: &str) {

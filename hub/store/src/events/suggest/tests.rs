@@ -5,7 +5,7 @@ use sound::testing::distinct;
 use super::*;
 use crate::deletions::DeletionScope;
 use crate::events::{Event, EventFilter, NewEvent, NoClip, OwnLabel, OwnerLabel, Reevaluation};
-use crate::testing::{as_if_another_network_heard, event, put_with};
+use crate::testing::{as_if_another_network_heard, distinct_vocalisation, put_with};
 use crate::{Access, Store};
 
 /// The voice of sounds that have the owner's own label, and that of others.
@@ -16,17 +16,15 @@ const BRUSHING: OwnerLabel = OwnerLabel::Context(ContextLabel::Brushing);
 const FOOD: OwnerLabel = OwnerLabel::Context(ContextLabel::WaitingForFood);
 
 async fn open() -> (tempfile::TempDir, Store, OwnLabel) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let (dir, store) = crate::testing::open();
     let label = store.add_own_label("let me out").await.unwrap().unwrap();
     (dir, store, label)
 }
 
 /// Stores a sound of a cat.
 async fn heard(store: &Store, cat: &str, voice: u32, take: u32) -> Event {
-    let features = Some(Box::new(distinct(voice, take)));
-    let place = event("kitchen", u64::from(voice * 1_000 + take) * 16_000);
-    put_with(store, NewEvent { cat: cat.into(), features, ..place }, Err(NoClip::Disabled)).await
+    let found = NewEvent { cat: cat.into(), ..distinct_vocalisation("kitchen", voice, take) };
+    put_with(store, found, Err(NoClip::Disabled)).await
 }
 
 async fn own(store: &Store, id: i64, label: &OwnLabel) -> Option<Reevaluation> {
