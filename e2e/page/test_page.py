@@ -187,6 +187,28 @@ def test_page_says_how_many_events_a_label_changed_and_undoes_it(settled, open_p
     assert asked == ["POST"]
 
 
+def test_page_says_how_many_events_a_removed_label_changed_and_undoes_it(settled, open_page):
+    page = open_page(f"{settled.url}/#/events")
+    asked = []
+
+    def undo(route):
+        asked.append(route.request.url.split("/")[-2])
+        route.fulfill(json={"changed": 2})
+
+    label = {"id": 1, "name": "let me out", "events": 5, "suggested": 0}
+    page.route("**/api/v1/own-labels", lambda route: route.fulfill(json={"own_labels": [label]}))
+    paths = [f"/api/v1/reevaluations/{number}/undo" for number in (3, 4)]
+    page.route("**/api/v1/own-labels/1", lambda route: route.fulfill(json={"changed": 5, "undo": paths}))
+    page.route("**/api/v1/reevaluations/*/undo", undo)
+    page.goto(f"{settled.url}/#/labels")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("5 other events changed")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("4 events changed back.")).to_be_visible()
+    assert asked == ["3", "4"]
+
+
 def test_filters_show_what_the_api_says(settled, open_page):
     page = open_page(f"{settled.url}/#/events")
     events = settled.events()

@@ -29,7 +29,7 @@ use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sound::testing::features;
 use tower::ServiceExt;
 
@@ -779,7 +779,8 @@ async fn labels_of_the_owners_own_are_suggested_and_never_take_the_place_of_a_co
     assert_eq!(shown(heard).await, before);
     assert_eq!(gateway.label(hear(1, 9).await, r#"{"label":"door"}"#).await.json()["changed"], 1);
     let mut news = gateway.live.watch();
-    assert_eq!(send("DELETE", &format!("/{id}"), "").await.status, StatusCode::NO_CONTENT);
+    let removed = send("DELETE", &format!("/{id}"), "").await;
+    assert_eq!((removed.status, removed.json()), (StatusCode::OK, json!({ "changed": 0, "undo": [] })));
     assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
     let back = shown(heard).await;
     assert_eq!((&back["suggested_label"], &back["context"]), (&Value::Null, &before["context"]));
@@ -819,9 +820,12 @@ async fn not_a_cat_counts_among_the_others_of_a_label_of_the_owners_own() {
     assert_eq!(suggested(heard).await, "door");
     let mut news = gateway.live.watch();
     let path = format!("/api/v1/own-labels/{hairball}");
-    assert_eq!(gateway.ask("DELETE", &path, &json, "").await.status, StatusCode::NO_CONTENT);
+    let removed = gateway.ask("DELETE", &path, &json, "").await.json();
     assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
-    assert_eq!(suggested(heard).await, Value::Null);
+    assert_eq!((&removed["changed"], suggested(heard).await), (&1.into(), Value::Null));
+    let undo = removed["undo"][0].as_str().unwrap();
+    assert_eq!(gateway.ask("POST", undo, &[], "").await.json()["changed"], 1);
+    assert_eq!(suggested(heard).await, "door");
 }
 
 #[tokio::test]

@@ -278,9 +278,12 @@ async fn removed_label_that_was_all_others_of_another_takes_its_suggestions_back
         }
         assert_eq!(name_of(&read(&store, out.id).await), Some("let me out"));
         let removed = store.remove_own_label(hairball.id).await.unwrap().unwrap();
-        assert_eq!((removed.label.events, removed.label.suggested, removed.reevaluated), (5, 0, 1), "{cat:?}");
+        let [done] = removed.reevaluations[..] else { panic!("{:?}", removed.reevaluations) };
+        assert_eq!((removed.label.events, removed.label.suggested, done.changed), (5, 0, 1), "{cat:?}");
         let bare = read(&store, out.id).await;
         assert_eq!((&bare.suggested, bare.found.context), (&None, out.found.context), "{cat:?}");
+        assert_eq!(store.undo_reevaluation(done.id).await.unwrap(), Some(1));
+        assert_eq!(name_of(&read(&store, out.id).await), Some("let me out"), "{cat:?}");
     }
 }
 
