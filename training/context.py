@@ -201,7 +201,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, default=here / "../sound/weights/context.bin")
     parser.add_argument("--meows", type=pathlib.Path, help="also write the meows, with their logits by a classifier trained on the other cats")
     parser.add_argument("--without", nargs="+", default=[], metavar="PART:FILE", help="networks trained without this part, to classify its cats",
-                        type=lambda text: (int(text.split(":", 1)[0]), text.split(":", 1)[1]))
+                        type=listen.part_and_file)
     arguments = parser.parse_args()
     rows = meows(arguments.manifest, arguments.hear, arguments.weights)
     inputs, contexts, cats = arrays(rows)

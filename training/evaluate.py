@@ -74,7 +74,7 @@ def main():
     parser.add_argument("--manifest", type=pathlib.Path, default=here / "../../shared/data/manifest.csv")
     parser.add_argument("--teacher", type=pathlib.Path, help="yamnet.tflite; default: in teacher/ next to the manifest")
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
-    parser.add_argument("weights", nargs="+", metavar="PART:FILE", help="weights trained without that part")
+    parser.add_argument("weights", nargs="+", metavar="PART:FILE", type=listen.part_and_file, help="weights trained without that part")
     arguments = parser.parse_args()
     folder = arguments.manifest.parent
     everything = corpus.read_manifest(arguments.manifest)
@@ -85,10 +85,9 @@ def main():
     found = {name: [] for name in [*conditions, "YAMNet", "level"]}
     truth, groups, alarms, hours, alarmed = [], [], {0.5: 0, 0.9: 0}, 0.0, {}
     meows, digits = [], []
-    for argument in arguments.weights:
-        part, weights = argument.split(":", 1)
+    for part, weights in arguments.weights:
         listener = listen.Listener(arguments.hear, "--weights", weights)
-        own = [clip for clip in clips if part_of[clip.path] == int(part)]
+        own = [clip for clip in clips if part_of[clip.path] == part]
         stream = []
         for clip in own:
             samples = corpus.load(folder, clip)
@@ -105,7 +104,7 @@ def main():
             elif clip.dataset == "catmeows":
                 meows.append(listener(frontend.to_i16(samples))["cat_score"])
         # All clips without a cat as one stream, as a node would send it.
-        rng = np.random.default_rng(int(part))
+        rng = np.random.default_rng(part)
         stream = np.concatenate([stream[n] for n in rng.permutation(len(stream))])
         hours += len(stream) / corpus.RATE_HZ / 3_600
         events = listener(frontend.to_i16(stream))["events"]

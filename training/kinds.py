@@ -88,20 +88,19 @@ def main():
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
     parser.add_argument("--yamnet", type=float, metavar="SCORE", help="count for YAMNet too, at this score")
     parser.add_argument("--events", type=pathlib.Path, metavar="FILE", help="also write all events, for sound/examples/rejector.rs: a line of JSON for each")
-    parser.add_argument("weights", nargs="*", metavar="PART:FILE", help="weights trained without that part; default: the shipped ones for all")
+    parser.add_argument("weights", nargs="*", metavar="PART:FILE", type=listen.part_and_file, help="weights trained without that part; default: the shipped ones for all")
     arguments = parser.parse_args()
     folder = arguments.manifest.parent
     clips = [clip for clip in corpus.read_manifest(arguments.manifest) if clip.dataset in corpus.TRAINING_DATASETS]
     part_of = corpus.split(clips)
     yamnet = Yamnet(folder / "teacher/yamnet.tflite", arguments.yamnet) if arguments.yamnet else None
     rows, written = collections.defaultdict(list), open(arguments.events, "w") if arguments.events else None
-    for argument in arguments.weights or [":"]:
-        part, weights = argument.split(":", 1)
+    for part, weights in arguments.weights or [(None, None)]:
         chosen = ["--weights", weights] if weights else []
         listener = listen.Listener(arguments.hear, *chosen)
         keen = listen.Listener(arguments.hear, "--min-score", KEEN_SCORE, *chosen) if written else None
         for clip in clips:
-            if (part and part_of[clip.path] != int(part)) or clip.dataset in ("catmeows_sequence", "catmeows_other_voc"):
+            if part not in (None, part_of[clip.path]) or clip.dataset in ("catmeows_sequence", "catmeows_other_voc"):
                 continue
             source = source_of(clip)
             for samples in pieces(corpus.load(folder, clip)):

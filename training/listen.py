@@ -7,6 +7,12 @@ import subprocess
 import numpy as np
 
 
+def part_and_file(text):
+    """Parses an argument PART:FILE: a part of the split, and the weights that were trained without it."""
+    part, file = text.split(":", 1)
+    return int(part), file
+
+
 class Listener:
     """Analyses recordings with the example program `hear` of the crate `sound`."""
 

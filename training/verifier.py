@@ -146,7 +146,7 @@ def main():
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
     parser.add_argument("--heard", type=pathlib.Path, help="keep what was heard in this file, or read it if it exists")
     parser.add_argument("weights", nargs="+", metavar="PART:FILE", help="weights trained without that part",
-                        type=lambda text: (int(text.split(":", 1)[0]), text.split(":", 1)[1]))
+                        type=listen.part_and_file)
     arguments = parser.parse_args()
     if arguments.heard and arguments.heard.exists():
         rows = [json.loads(line) for line in open(arguments.heard)]

@@ -223,7 +223,7 @@ pub struct ListenArgs {
 }
 
 impl Cli {
-    /// What is asked for: without a word, to serve.
+    /// The command that was given. Without one, the node serves.
     pub fn command(self) -> Command {
         match self.command {
             None => Command::Serve(self.serve),

@@ -173,8 +173,8 @@ impl Hubs {
     }
 
     /// The hub with this history is known by its present key from now on, in place of all former ones. Its connections
-    /// go on, but those by a former key end if the node knew the present one beside it. Survives a power cut. Waits for
-    /// the disk. Returns the former key, which is the present one if the node knew only that already.
+    /// go on, but those by a former key end if the node also knew the present one. Survives a power cut. Waits for the
+    /// disk. Returns the former key, which is the present one if the node knew only that already.
     ///
     /// # Errors
     /// [`HubsError::Unknown`] if no hub had one of its keys. If the file cannot be written. Nothing has

@@ -11,6 +11,7 @@ pub mod hubs;
 pub mod listen;
 pub mod metrics;
 pub mod node;
+mod own_tape;
 pub mod owner;
 pub mod pairing;
 pub mod record;

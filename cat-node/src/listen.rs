@@ -1,31 +1,23 @@
 //! `cat-node listen --level`: a level meter in the terminal, to find a place for a microphone by.
 
 use std::io::{IsTerminal, Write};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use daemon::cause::{cause, without_number};
+use daemon::cause::cause;
 use daemon::shutdown::CancellationToken;
 use daemon::terminal::escape;
 use proto::SourceState;
-use sound::SAMPLE_RATE_HZ;
 use sound::level::{Level, LevelMeter};
 use tokio::time::{Instant, sleep};
 
-use crate::capture;
-use crate::clock::NodeClock;
 use crate::config::NodeSettings;
-use crate::status::Status;
-use crate::tape::reader::Reader;
-use crate::tape::{Piece, Tape, Want};
+use crate::own_tape::OwnTape;
+use crate::tape::{Piece, Want};
 
 /// How often the meter moves in a terminal, and how often a line is written elsewhere.
 const STEP: Duration = Duration::from_millis(100);
 const LINE_STEP: Duration = Duration::from_secs(1);
-
-/// Memory of the tape: ten seconds of audio, which is read at once.
-const TAPE_BYTES: usize = 10 * 2 * SAMPLE_RATE_HZ as usize;
 
 /// Level at the left end of the meter, in dBFS. A quiet room is about there.
 const LOWEST_DBFS: f32 = -72.0;
@@ -46,14 +38,7 @@ const FIRST_SOUND_DEADLINE: Duration = Duration::from_secs(10);
 /// If there is no sound within [`FIRST_SOUND_DEADLINE`], the capture thread cannot be started, or standard output
 /// cannot be written.
 pub async fn show_level(config: NodeSettings, stop: CancellationToken) -> anyhow::Result<()> {
-    let tape = Arc::new(Tape::new(NodeClock::start(), TAPE_BYTES));
-    let status = Arc::new(Status::new(config.source.kind()));
-    let mut reader = Reader::at(&tape, 0);
-    let stop_capture = CancellationToken::new();
-    let _stop_at_return = stop_capture.clone().drop_guard();
-    capture::spawn(config.audio_source(), tape, Arc::clone(&status), config.capture(), stop_capture)
-        .map_err(|error| anyhow!("cannot start the capture thread: {}", without_number(error)))?;
-
+    let OwnTape { reader, status, .. } = &mut OwnTape::start(&config)?;
     let is_terminal = std::io::stdout().is_terminal();
     let step = if is_terminal { STEP } else { LINE_STEP };
     let mut samples = Vec::new();

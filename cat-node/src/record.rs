@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
@@ -14,21 +13,17 @@ use sound::SAMPLE_RATE_HZ;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::capture;
-use crate::clock::NodeClock;
 use crate::config::NodeSettings;
+use crate::own_tape::OwnTape;
 use crate::status::Status;
 use crate::tape::reader::Reader;
-use crate::tape::{Piece, Tape, Want};
+use crate::tape::{Piece, Want};
 
 /// How long the source may deliver nothing before the recording fails.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The same in frames.
 const PATIENCE_FRAMES: u64 = PATIENCE.as_secs() * SAMPLE_RATE_HZ as u64 / FRAME_SAMPLES as u64;
-
-/// Memory of the tape: ten seconds of audio, which is read at once.
-const TAPE_BYTES: usize = 10 * 2 * SAMPLE_RATE_HZ as usize;
 
 /// Ending of a file that is being written, next to the recording.
 const PART_ENDING: &str = "part";
@@ -42,15 +37,8 @@ const PART_ENDING: &str = "part";
 /// failed is kept: under the name of the recording, or next to an earlier recording of that name.
 pub async fn record(config: NodeSettings, path: &Path, seconds: u64, stop: CancellationToken) -> anyhow::Result<()> {
     let mut recording = Recording::create(path, seconds)?;
-    let tape = Arc::new(Tape::new(NodeClock::start(), TAPE_BYTES));
-    let status = Arc::new(Status::new(config.source.kind()));
-    let mut reader = Reader::at(&tape, 0);
-    let stop_capture = CancellationToken::new();
-    let _stop_at_return = stop_capture.clone().drop_guard();
-    capture::spawn(config.audio_source(), tape, Arc::clone(&status), config.capture(), stop_capture)
-        .map_err(|error| anyhow!("cannot start the capture thread: {}", without_number(error)))?;
-
-    if let Err(failure) = fill(&mut recording, &mut reader, &status, &stop).await {
+    let OwnTape { reader, status, .. } = &mut OwnTape::start(&config)?;
+    if let Err(failure) = fill(&mut recording, reader, status, &stop).await {
         return match recording.keep_beside()? {
             Some(kept) => Err(failure.context(format!("the recording is incomplete and kept in {}", kept.display()))),
             None => Err(failure),

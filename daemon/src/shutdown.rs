@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-pub use tokio_util::sync::CancellationToken;
+pub use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a daemon may take to stop before it exits anyway. `TimeoutStopSec` in the systemd units is longer.
 pub const STOP_DEADLINE: Duration = Duration::from_millis(4500);

@@ -34,7 +34,7 @@ pub fn failed(why: impl Display, is_usage: bool) -> ExitCode {
 /// Reads a number of days, such as `90d` or `90`, from 1 to `most`.
 ///
 /// # Errors
-/// If the text is none of these. The error says which are.
+/// If the text is not such a number. The error says what is expected.
 pub fn days(text: &str, most: u32) -> Result<u32, String> {
     let number = text.strip_suffix('d').unwrap_or(text).parse().ok().filter(|days| (1..=most).contains(days));
     number.ok_or_else(|| format!("\"{text}\" is not a number of days from 1d to {most}d"))
@@ -81,7 +81,7 @@ impl<W: Write> Write for Lines<W> {
     }
 }
 
-/// Bytes of the sequence that sets a colour, with which `text` begins. 0: it is none.
+/// Bytes of the sequence that sets a colour at the start of `text`. 0: `text` does not begin with one.
 fn colour_bytes(text: &str) -> usize {
     let Some(after) = text.strip_prefix("\u{1b}[") else { return 0 };
     let digits = after.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();

@@ -1,4 +1,4 @@
-"""Starts programs and loads them with wrk, for the measurements beside this file."""
+"""Starts programs and loads them with wrk, for the measurements next to this file."""
 
 import contextlib
 import os

@@ -30,7 +30,7 @@ VIEWS = {"#/": "li.event", "#/events": "li.event", "#/rhythm": ".hour a", "#/eve
 
 def shown(page):
     """Returns the events of the list, from the top."""
-    # In one call: the page may draw the list anew between two.
+    # In one call: the page may redraw the list between two.
     return page.locator("li.event").evaluate_all("rows => rows.map((row) => Number(row.dataset.id))")
 
 
@@ -82,7 +82,7 @@ def test_heat_map_and_totals_are_those_of_the_api(settled, open_page, size):
         at = datetime.datetime.fromisoformat(event["started_at"][:19] + "+00:00").astimezone(zone)
         expected[at.date().isoformat(), at.hour] += event["counts_as"] != "not_a_cat"
     page.locator(".hour a").first.wait_for()
-    # In one call: the page draws the map anew when its connection to the hub opens.
+    # In one call: the page redraws the map when its connection to the hub opens.
     cells = page.locator("td.hour").evaluate_all(
         "cells => cells.map((cell) => [cell.closest('tr').dataset.date, Number(cell.dataset.hour), Number(cell.dataset.count)])"
     )
@@ -185,6 +185,28 @@ def test_page_says_how_many_events_a_label_changed_and_undoes_it(settled, open_p
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("11 events changed back.")).to_be_visible()
     assert asked == ["POST"]
+
+
+def test_page_says_how_many_events_a_removed_label_changed_and_undoes_it(settled, open_page):
+    page = open_page(f"{settled.url}/#/events")
+    asked = []
+
+    def undo(route):
+        asked.append(route.request.url.split("/")[-2])
+        route.fulfill(json={"changed": 2})
+
+    label = {"id": 1, "name": "let me out", "events": 5, "suggested": 0}
+    page.route("**/api/v1/own-labels", lambda route: route.fulfill(json={"own_labels": [label]}))
+    paths = [f"/api/v1/reevaluations/{number}/undo" for number in (3, 4)]
+    page.route("**/api/v1/own-labels/1", lambda route: route.fulfill(json={"changed": 5, "undo": paths}))
+    page.route("**/api/v1/reevaluations/*/undo", undo)
+    page.goto(f"{settled.url}/#/labels")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Remove").click()
+    expect(page.get_by_text("5 other events changed")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("4 events changed back.")).to_be_visible()
+    assert asked == ["3", "4"]
 
 
 def test_filters_show_what_the_api_says(settled, open_page):

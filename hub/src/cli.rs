@@ -250,7 +250,8 @@ fn days(text: &str) -> Result<u32, String> {
     daemon::terminal::days(text, MOST_DAYS)
 }
 
-/// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id or cat of a node.
+/// What to do about the nodes of the running hub. NAME is the host name, URL, IP address, id, key or cat of a node; the
+/// first 16 digits of an id or a key are enough.
 #[derive(Debug, Clone, Subcommand)]
 pub enum NodesCommand {
     /// List the nodes, and those that wait to be admitted
@@ -287,7 +288,7 @@ pub enum NodesCommand {
     /// itself. With discover = "admit-all", the hub does not listen to it until it is restarted
     #[command(visible_alias = "remove")]
     Forget {
-        /// Host name, URL, IP address, id or cat of the node
+        /// Host name, URL, IP address, id, key or cat of the node; the first 16 digits of an id or a key are enough
         #[arg(value_name = "NAME")]
         name: String,
 

@@ -190,7 +190,7 @@ impl Compressed {
                 self.format = format;
             } else if self.format != format {
                 self.stop(changed(self.format, format));
-                // What this stream has is not missing.
+                // Otherwise the frames of this stream would count as missing.
                 self.frames = None;
                 return Ok(false);
             }
@@ -244,8 +244,8 @@ impl Compressed {
         self.warnings.push(why);
     }
 
-    /// Says at the end of the file which links were passed over: those of a codec that is not known, with all behind
-    /// them, and those whose first pages are damaged.
+    /// Says at the end of the file which links were passed over: those of a codec that is not known, with all that
+    /// follow them, and those whose first pages are damaged.
     fn look_for_lost_links(&mut self) {
         let Some(seen) = self.seen.as_ref().map(SharedLinks::now) else { return };
         let lost = seen.begun.saturating_sub(self.links);
@@ -295,7 +295,7 @@ struct Chosen {
     decoder: Box<dyn AudioDecoder>,
 }
 
-/// The sound that is heard, with a new decoder. `None`: there is none.
+/// The sound that is heard, with a new decoder. `None`: the file has no sound.
 fn chosen(reader: &dyn FormatReader) -> Result<Option<Chosen>, Error> {
     let Some(track) = reader.default_track(TrackType::Audio) else { return Ok(None) };
     let Some(parameters) = track.codec_params.as_ref().and_then(|all| all.audio()) else { return Ok(None) };

@@ -10,6 +10,7 @@ use proptest::test_runner::TestCaseResult;
 
 use crate::input::Input;
 use crate::ogg::checksum;
+use crate::ogg_page::{CHECKSUM, HEADER};
 use crate::recording::Recording;
 
 /// Damaged files of each container that a test reads, unless it runs for a time.
@@ -75,12 +76,12 @@ fn as_it_is(_: &mut [u8]) {}
 fn seal(bytes: &mut [u8]) {
     let pages: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"OggS")).collect();
     for start in pages {
-        let Some(table) = bytes.get(start + 26).map(|count| usize::from(*count)) else { continue };
-        let Some(sizes) = bytes.get(start + 27..start + 27 + table) else { continue };
-        let end = start + 27 + table + sizes.iter().map(|size| usize::from(*size)).sum::<usize>();
+        let Some(table) = bytes.get(start + HEADER - 1).map(|count| usize::from(*count)) else { continue };
+        let Some(sizes) = bytes.get(start + HEADER..start + HEADER + table) else { continue };
+        let end = start + HEADER + table + sizes.iter().map(|size| usize::from(*size)).sum::<usize>();
         let Some(page) = bytes.get_mut(start..end) else { continue };
         let sum = checksum(page);
-        page[22..26].copy_from_slice(&sum.to_le_bytes());
+        page[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
     }
 }
 

@@ -24,6 +24,8 @@ mod links;
 mod note;
 #[cfg(feature = "opus")]
 mod ogg;
+#[cfg(feature = "compressed")]
+mod ogg_page;
 #[cfg(feature = "opus")]
 mod opus;
 #[cfg(feature = "compressed")]

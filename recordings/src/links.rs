@@ -1,13 +1,12 @@
-//! Counts the streams (links) and the pages of an Ogg file while `symphonia` reads it, which passes over what it does
-//! not know without a word. What it passed over is told by the difference.
+//! Counts the streams (links) and the pages of an Ogg file while `symphonia` reads it. `symphonia` skips what it does
+//! not know, and does not report it. The difference between the counts shows what it skipped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::ogg_page::{CHECKSUM, HEADER, checksum_with};
+
 /// What each page begins with: four letters, and the only version there is.
 const MAGIC: &[u8; 5] = b"OggS\0";
-
-/// Bytes of the header of a page before its table of segments.
-const HEADER: usize = 27;
 
 /// Bytes of the magic and of the flags behind it.
 const BEGUN: usize = MAGIC.len() + 1;
@@ -17,7 +16,7 @@ const BEGUN: usize = MAGIC.len() + 1;
 pub(crate) struct Links {
     /// Streams that began, one after the other. Streams next to each other count as one.
     pub(crate) begun: u32,
-    /// Those of them, less the one that began last, whose last page did not come whole.
+    /// How many of them lack their last page, or a part of it. The one that began last is not counted.
     pub(crate) cut: u32,
     /// Whether the last page of the stream that began last came.
     pub(crate) ended: bool,
@@ -71,10 +70,10 @@ impl Links {
         if at >= self.length() {
             return;
         }
-        if (22..26).contains(&at) {
-            self.wanted |= u32::from(byte) << (8 * (at - 22));
+        if CHECKSUM.contains(&at) {
+            self.wanted |= u32::from(byte) << (8 * (at - CHECKSUM.start));
         }
-        self.sum = checksum_with(self.sum, if (22..26).contains(&at) { 0 } else { byte });
+        self.sum = checksum_with(self.sum, at, byte);
         if at == HEADER - 1 {
             self.segments = usize::from(byte);
         } else if (HEADER..HEADER + self.segments).contains(&at) {
@@ -102,7 +101,7 @@ impl Links {
         self.among_first = first;
         (self.segments, self.content, self.wanted, self.flags) = (0, 0, 0, flags);
         self.at = BEGUN;
-        self.sum = MAGIC.iter().chain([&flags]).fold(0, |sum, byte| checksum_with(sum, *byte));
+        self.sum = MAGIC.iter().chain([&flags]).enumerate().fold(0, |sum, (at, byte)| checksum_with(sum, at, *byte));
     }
 }
 
@@ -118,26 +117,4 @@ impl SharedLinks {
     pub(crate) fn now(&self) -> Links {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The checksum of an Ogg page with one more byte.
-pub(crate) fn checksum_with(sum: u32, byte: u8) -> u32 {
-    const TABLE: [u32; 256] = table();
-    sum << 8 ^ TABLE[usize::from((sum >> 24) as u8 ^ byte)]
-}
-
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut index = 0;
-    while index < 256 {
-        let mut sum = (index as u32) << 24;
-        let mut bit = 0;
-        while bit < 8 {
-            sum = if sum >> 31 == 1 { sum << 1 ^ 0x04c1_1db7 } else { sum << 1 };
-            bit += 1;
-        }
-        table[index] = sum;
-        index += 1;
-    }
-    table
 }

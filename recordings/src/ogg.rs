@@ -3,10 +3,7 @@
 use std::io;
 
 use crate::input::Input;
-use crate::links::checksum_with;
-
-/// Bytes of the header of a page before its table of segments.
-const HEADER: usize = 27;
+use crate::ogg_page::{CHECKSUM, HEADER, checksum_with};
 
 /// What a page begins with.
 const MAGIC: &[u8] = b"OggS";
@@ -14,7 +11,7 @@ const MAGIC: &[u8] = b"OggS";
 /// Bytes that are searched at a time for the next page where the file is damaged.
 const SEARCHED: usize = 32 * 1024;
 
-/// Most places of a file that look like a page and are none. It bounds the time that a hostile file takes.
+/// Most places of a file that look like a page and are not one. It bounds the time that a hostile file takes.
 const MAX_BAD_PAGES: u32 = 1_000;
 
 /// Most bytes of a page: a header, 255 segments and their content.
@@ -127,11 +124,11 @@ enum Parsed {
 fn parsed(bytes: &[u8]) -> Parsed {
     let Some(header) = bytes.get(..HEADER) else { return Parsed::Cut };
     let number = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let Some(table) = bytes.get(HEADER..HEADER + usize::from(header[26])) else { return Parsed::Cut };
+    let Some(table) = bytes.get(HEADER..HEADER + usize::from(header[HEADER - 1])) else { return Parsed::Cut };
     let start = HEADER + table.len();
     let length = start + table.iter().map(|size| usize::from(*size)).sum::<usize>();
     let Some(content) = bytes.get(start..length) else { return Parsed::Cut };
-    if header[4] != 0 || checksum(&bytes[..length]) != number(22) {
+    if header[4] != 0 || checksum(&bytes[..length]) != number(CHECKSUM.start) {
         return Parsed::Bad;
     }
     let mut pieces = Vec::new();
@@ -160,10 +157,9 @@ fn parsed(bytes: &[u8]) -> Parsed {
     Parsed::Page(page, length)
 }
 
-/// The checksum of a page, whose own field counts as zeros.
+/// The checksum of a page.
 pub(crate) fn checksum(page: &[u8]) -> u32 {
-    let bytes = page.iter().enumerate().map(|(at, byte)| if (22..26).contains(&at) { 0 } else { *byte });
-    bytes.fold(0, checksum_with)
+    page.iter().enumerate().fold(0, |sum, (at, byte)| checksum_with(sum, at, *byte))
 }
 
 #[cfg(test)]
@@ -179,7 +175,7 @@ mod tests {
         page.extend([0, 0, 0, 0, 1, content.len() as u8]);
         page.extend(content);
         let sum = checksum(&page);
-        page[22..26].copy_from_slice(&sum.to_le_bytes());
+        page[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
         page
     }
 

@@ -350,7 +350,7 @@ impl Opus {
         Ok(true)
     }
 
-    /// Counts a stream that is none of Opus, once all that begin next to it are known.
+    /// Counts a stream of another codec than Opus, once all that begin next to it are known.
     fn first_pages_end(&mut self) {
         self.other += u64::from(self.beginning.take() == Some(false));
     }
@@ -383,8 +383,8 @@ impl Opus {
     }
 }
 
-/// The stream that begins on a page. `None`: none of Opus, or a damaged one.
-/// `channels`: how many it shall give; otherwise as many as it has.
+/// The stream that begins on a page. `None`: it is not one of Opus, or is damaged. `channels`: how many it shall give;
+/// otherwise as many as it has.
 fn begun(page: &Page, channels: Option<u16>) -> Result<Option<Stream>, RecordingError> {
     let size = page.pieces.first().map_or(0, |(size, _)| *size);
     let Some(head) = Head::read(&page.content[..size])? else { return Ok(None) };

@@ -47,7 +47,7 @@ pub struct Vocalisation {
 pub struct Analyzer {
     config: DetectorConfig,
     model: &'static Model,
-    /// Whether nobody waits for the results.
+    /// Whether the results may come late.
     is_recording: bool,
     detector: Detector,
     /// Index of the detector's first sample: after each gap a new detector takes over.
@@ -72,8 +72,7 @@ impl Analyzer {
         Self::with_model(Model::shipped(), config)
     }
 
-    /// As [`Analyzer::new`], for a recording, whose results nobody waits for while it is analysed: they are the same,
-    /// cost less, and come up to 1.5 s later.
+    /// As [`Analyzer::new`], for a recording. The results are the same, cost less, and come up to 1.5 s later.
     pub fn of_recording(config: DetectorConfig) -> Self {
         let mut analyzer = Self::new(config);
         analyzer.is_recording = true;

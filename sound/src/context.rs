@@ -7,6 +7,7 @@
 use std::sync::OnceLock;
 
 use crate::detection::{Context, ContextLabel, ContextProbabilities};
+use crate::dot::length;
 use crate::model::{EMBEDDING, Model};
 use crate::prosody::{PROSODY, Prosody};
 
@@ -165,27 +166,30 @@ impl ContextModel {
     #[must_use]
     pub fn direction(&self, embedding: &[f32; EMBEDDING]) -> [f32; EMBEDDING] {
         let difference = self.difference(embedding);
-        let length = difference.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-6);
+        let length = length(&difference).max(1e-6);
         difference.map(|value| value / length)
     }
 }
 
-/// The context that logits stand for: the most probable one if its probability is at least 0.5, else
-/// [`ContextLabel::Uncertain`].
+/// The context that logits stand for, with its name as by [`named_by`].
 #[must_use]
 pub fn context_of(logits: &ContextLogits) -> Context {
     let [waiting_for_food, isolation, brushing] = softmax(logits);
+    let probabilities = ContextProbabilities { waiting_for_food, isolation, brushing };
+    Context { label: named_by(&probabilities), probabilities }
+}
+
+/// The name that probabilities give a context: the most probable one if its probability is at least [`NAMED_FROM`],
+/// else [`ContextLabel::Uncertain`].
+#[must_use]
+pub fn named_by(probabilities: &ContextProbabilities) -> ContextLabel {
     let named = [
-        (waiting_for_food, ContextLabel::WaitingForFood),
-        (isolation, ContextLabel::Isolation),
-        (brushing, ContextLabel::Brushing),
+        (probabilities.waiting_for_food, ContextLabel::WaitingForFood),
+        (probabilities.isolation, ContextLabel::Isolation),
+        (probabilities.brushing, ContextLabel::Brushing),
     ];
-    let (_, label) = named
-        .into_iter()
-        .filter(|(probability, _)| *probability >= NAMED_FROM)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .unwrap_or((0.0, ContextLabel::Uncertain));
-    Context { label, probabilities: ContextProbabilities { waiting_for_food, isolation, brushing } }
+    let probable = named.into_iter().filter(|(probability, _)| *probability >= NAMED_FROM);
+    probable.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(ContextLabel::Uncertain, |(_, label)| label)
 }
 
 /// Turns logits into probabilities.

@@ -81,6 +81,24 @@ pub struct Measurements {
     pub spectral_flatness: f32,
 }
 
+impl Measurements {
+    /// All of them, in the order of the fields.
+    #[must_use]
+    pub fn numbers(&self) -> [f32; 9] {
+        [
+            self.peak_dbfs,
+            self.rms_dbfs,
+            self.snr_db,
+            self.pitch_median_hz,
+            self.pitch_min_hz,
+            self.pitch_max_hz,
+            self.voiced_fraction,
+            self.spectral_centroid_hz,
+            self.spectral_flatness,
+        ]
+    }
+}
+
 /// One vocalisation: where it is, and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detection {

@@ -9,6 +9,7 @@
 
 use crate::context::{CONTEXTS, ContextLogits, ContextModel, Features, context_of, softmax};
 use crate::detection::{Context, ContextLabel};
+use crate::dot::dot;
 use crate::model::EMBEDDING;
 use crate::prosody::PROSODY;
 
@@ -57,7 +58,7 @@ impl CatClassifier {
             .collect();
         // Upper bound of the curvature of the loss (D. Böhning, "Multinomial logistic regression algorithm", 1992):
         // half the squared inputs. A step of 1 / bound never overshoots.
-        let bound: f32 = PENALTY + known.iter().map(|(x, _)| 0.5 * x.iter().map(|v| v * v).sum::<f32>()).sum::<f32>();
+        let bound: f32 = PENALTY + known.iter().map(|(x, _)| 0.5 * dot(x, x)).sum::<f32>();
         for _ in 0..ITERATIONS {
             let mut slopes = weights.map(|row| row.map(|weight| PENALTY * weight));
             for (x, example) in &known {
@@ -85,9 +86,7 @@ impl CatClassifier {
 }
 
 fn logits(weights: &[[f32; FEATURES]; CONTEXTS], x: &[f32; FEATURES], general: &ContextLogits) -> ContextLogits {
-    std::array::from_fn(|context| {
-        general[context] + weights[context].iter().zip(x).map(|(weight, value)| weight * value).sum::<f32>()
-    })
+    std::array::from_fn(|context| general[context] + dot(&weights[context], x))
 }
 
 fn inputs(general: &ContextModel, features: &Features) -> [f32; FEATURES] {

@@ -13,6 +13,7 @@ pub mod analysis;
 pub mod context;
 pub mod detection;
 pub mod detector;
+mod dot;
 pub mod flac;
 pub mod framer;
 pub mod household;

@@ -10,6 +10,7 @@ use realfft::num_complex::Complex32;
 use realfft::{RealFftPlanner, RealToComplex};
 
 use crate::SAMPLE_RATE_HZ;
+use crate::dot::dot;
 
 /// Samples from one frame to the next: 16 ms.
 pub const HOP_SAMPLES: usize = 256;
@@ -143,26 +144,10 @@ impl LogMel {
         let mut frame = [0.0; BANDS];
         for (out, band) in frame.iter_mut().zip(&self.tables.bands) {
             let bins = &self.power[band.first_bin..band.first_bin + band.weights.len()];
-            *out = level(weighted(bins, &band.weights));
+            *out = level(dot(bins, &band.weights));
         }
         frame
     }
-}
-
-/// The sum of the products. Eight sums go on next to each other: each addition has to wait for the one before.
-fn weighted(bins: &[f32], weights: &[f32]) -> f32 {
-    let mut sums = [0.0; 8];
-    let ((bins, last_bins), (weights, last_weights)) = (bins.as_chunks::<8>(), weights.as_chunks::<8>());
-    for (bins, weights) in bins.iter().zip(weights) {
-        for ((sum, bin), weight) in sums.iter_mut().zip(bins).zip(weights) {
-            *sum += bin * weight;
-        }
-    }
-    for ((sum, bin), weight) in sums.iter_mut().zip(last_bins).zip(last_weights) {
-        *sum += bin * weight;
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 fn level(power: f32) -> f32 {

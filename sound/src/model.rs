@@ -26,7 +26,7 @@ pub const STEP_SAMPLES: usize = STRIDE_FRAMES * HOP_SAMPLES;
 /// Frames that the network takes at once: 0.5 s. Answers come at most this much later than the audio they need.
 pub const BLOCK_FRAMES: usize = 32;
 
-/// Frames that the network takes at once where nobody waits for the answers: 2 s. The weights do not fit into the fast
+/// Frames that the network takes at once where the answers may come late: 2 s. The weights do not fit into the fast
 /// caches. With longer blocks they are fetched less often.
 pub const LONG_BLOCK_FRAMES: usize = 128;
 

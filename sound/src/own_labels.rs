@@ -2,8 +2,8 @@
 //!
 //! Sounds are compared by the cosine of the angle between their embeddings, both taken as differences from the
 //! embedding of the mean meow. A sound is like a label by how much its second nearest sound with the label is nearer
-//! than its nearest sound without it. So one slip of a finger suggests nothing, and a sound between two labels gets
-//! neither. A logistic curve makes a probability of this margin.
+//! than its nearest sound without it. So one label that was set by mistake suggests nothing, and a sound between two
+//! labels gets neither. A logistic curve makes a probability of this margin.
 //!
 //! A wrong suggestion costs more than a missing one, so only a high probability counts. `sound/examples/own_labels.rs`
 //! simulates owners, and docs/MODEL.md has the figures: labels for sounds of another voice or kind are found again,
@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::context::{ContextModel, Features};
+use crate::dot::dot;
 use crate::model::EMBEDDING;
 
 /// Labelled sounds that a label needs before it is suggested.
@@ -129,17 +130,6 @@ impl Suggester {
     }
 }
 
-/// The cosine of two directions. In eight sums, so that the compiler computes them side by side.
-fn dot(a: &[f32; EMBEDDING], b: &[f32; EMBEDDING]) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    sums.iter().sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,14 +149,6 @@ mod tests {
 
     fn suggested(by: &Suggester, voice: u32) -> Option<i64> {
         by.suggests(&distinct(voice, 90)).map(|(label, _)| label)
-    }
-
-    #[test]
-    fn cosines_of_eight_sums_are_the_cosines() {
-        let of = |voice| distinct(voice, 1).embedding;
-        let (a, b) = (of(1), of(2));
-        let plain: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
-        assert!((dot(&a, &b) - plain).abs() < 1e-3 && EMBEDDING.is_multiple_of(8));
     }
 
     #[test]
@@ -199,7 +181,7 @@ mod tests {
     fn sounds_alike_with_and_without_the_label_get_none() {
         let by = learn(&[taught(1, Some(OUT), 9), taught(1, None, 9)]);
         assert_eq!(suggested(&by, 1), None);
-        // A single sound with the label, among others, is a slip of a finger.
+        // A single sound with the label, among others, may have it by mistake.
         let slip = learn(&[taught(1, Some(OUT), 9), taught(2, Some(OUT), 1), taught(3, None, 9)]);
         assert_eq!([1, 2].map(|voice| suggested(&slip, voice)), [Some(OUT), None]);
     }

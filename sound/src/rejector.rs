@@ -11,6 +11,7 @@
 //! the caller decides what becomes of a rejected sound.
 
 use crate::context::{ContextModel, Features};
+use crate::dot::{dot, length};
 use crate::model::EMBEDDING;
 
 /// How many labels of a kind are learnt from: the latest false alarms, and the latest cats. A rejector of this size
@@ -21,7 +22,7 @@ pub const MOST_EXAMPLES: usize = 100;
 /// `sound/examples/rejector.rs` chose it together with [`REJECTED_FROM`].
 const ALIKE_FROM: f32 = 0.3;
 
-/// A sound needs this many false alarms that are like it, so that one slip of a finger hides nothing.
+/// A sound needs this many false alarms that are like it, so that one label that was set by mistake hides nothing.
 const FEWEST_ALIKE: usize = 2;
 
 /// A sound is rejected from this share of the way from the mean meow to the mean of the false alarms that are like it.
@@ -46,7 +47,7 @@ struct Difference {
 impl Difference {
     fn of(general: &ContextModel, features: &Features) -> Self {
         let numbers = general.difference(&features.embedding);
-        Self { numbers, length: dot(&numbers, &numbers).sqrt() }
+        Self { numbers, length: length(&numbers) }
     }
 
     /// Cosine of the angle between two differences, -1 to 1. 0 if one of them has no direction.
@@ -54,10 +55,6 @@ impl Difference {
         let lengths = self.length * other.length;
         if lengths > 0.0 { dot(&self.numbers, &other.numbers) / lengths } else { 0.0 }
     }
-}
-
-fn dot(a: &[f32; EMBEDDING], b: &[f32; EMBEDDING]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 impl Rejector {

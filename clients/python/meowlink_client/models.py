@@ -1047,6 +1047,22 @@ class Ready(TypedDict):
     """
 
 
+class RemovedOwnLabelAnswer(TypedDict):
+    """
+    What the removal of a label did to events that did not have it.
+    """
+
+    changed: int
+    """
+    How many events have another context or another suggested label now, because the events of the removed label no
+    longer teach. They have no label.
+    """
+    undo: list[str]
+    """
+    Paths to which a POST puts these events back, one for each cat. Empty: no event changed.
+    """
+
+
 class SessionAnswer(TypedDict):
     """
     Who the client is.

@@ -49,7 +49,7 @@ impl Offers {
     /// [`super::TRIES`] of the address, because the proof shows whether the hub's guess was right.
     ///
     /// # Errors
-    /// If no code is open, it was tried too often, or the message is none.
+    /// If no code is open, if it was tried too often, and if the message is not one of SPAKE2.
     pub fn begin(&self, ends: Ends, from: Option<IpAddr>, message: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
         let mut open = self.lock();
         let Offer { code, begun, .. } = open.as_mut().ok_or(Refusal::NoCode)?;

@@ -12,7 +12,7 @@ pub enum Refusal {
     /// The secret has been tried too often.
     #[error("the pairing secret was tried too often; it can be tried again in ten minutes")]
     SecretTriedTooOften,
-    /// The node pairs by no secret.
+    /// The node has no secret.
     #[error(
         "the node takes no pairing secret: its config has none, or the node was paired before; run `cat-node pair` on \
          the node for a code"

@@ -11,7 +11,7 @@ use crate::private;
 /// Characters of a secret, at least and at most.
 pub const SECRET_CHARACTERS: std::ops::RangeInclusive<usize> = 16..=128;
 
-/// A secret that both sides know. It is never shown, by `Debug` neither.
+/// A secret that both sides know. It is never shown, not even by `Debug`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairingSecret(Secret);
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long a code holds.
+/// How long a code is valid.
 pub const CODE_HOLDS: Duration = Duration::from_secs(600);
 
 /// How often a code may be tried from one address, wrong tries and right ones together. A message that does not

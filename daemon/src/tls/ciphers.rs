@@ -4,7 +4,6 @@
 //! without them, such as that of a Raspberry Pi 4, is several times faster with ChaCha20-Poly1305. All three are
 //! strong.
 
-use std::cmp::Reverse;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
@@ -28,26 +27,19 @@ fn choose_cipher_for(config: &mut ServerConfig, has_aes: bool) {
 /// As [`provider`], for a processor with or without instructions for AES.
 pub(super) fn provider_for(has_aes: bool) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| Reverse(preference(*suite, has_aes)));
+    provider.cipher_suites.sort_by_key(|suite| cost(*suite, has_aes));
     provider
 }
 
-/// The version first, then the cost. The names of TLS 1.2 also say how the keys are agreed on.
-fn preference(suite: SupportedCipherSuite, has_aes: bool) -> (bool, u8) {
+/// Sorts TLS 1.3 before TLS 1.2, and then the cheapest cipher first. The names of TLS 1.2 also say how the keys are
+/// agreed on.
+fn cost(suite: SupportedCipherSuite, has_aes: bool) -> (bool, usize) {
+    const WITH_AES: [&str; 3] = ["AES_128_GCM", "AES_256_GCM", "CHACHA20"];
+    const WITHOUT: [&str; 3] = ["CHACHA20", "AES_128_GCM", "AES_256_GCM"];
+    let cheapest_first = if has_aes { WITH_AES } else { WITHOUT };
     let name = suite.suite().as_str().unwrap_or_default();
-    let cost = match name {
-        _ if name.contains("CHACHA20") => {
-            if has_aes {
-                1
-            } else {
-                4
-            }
-        }
-        _ if name.contains("AES_128_GCM") => 3,
-        _ if name.contains("AES_256_GCM") => 2,
-        _ => 0,
-    };
-    (suite.tls13().is_some(), cost)
+    let place = cheapest_first.iter().position(|cipher| name.contains(cipher));
+    (suite.tls13().is_none(), place.unwrap_or(cheapest_first.len()))
 }
 
 /// Whether this processor has instructions for AES and for the multiplication of GCM.

@@ -33,18 +33,7 @@ pub fn context_fields(context: &Context) -> [String; CONTEXT_COLUMNS.len()] {
 
 /// The fields for [`MEASURED_COLUMNS`].
 pub fn measured_fields(measured: &Measurements) -> [String; MEASURED_COLUMNS.len()] {
-    [
-        measured.peak_dbfs,
-        measured.rms_dbfs,
-        measured.snr_db,
-        measured.pitch_median_hz,
-        measured.pitch_min_hz,
-        measured.pitch_max_hz,
-        measured.voiced_fraction,
-        measured.spectral_centroid_hz,
-        measured.spectral_flatness,
-    ]
-    .map(|value| value.to_string())
+    measured.numbers().map(|value| value.to_string())
 }
 
 /// Characters with which a formula begins in a spreadsheet, some only after an import from the clipboard or in an East

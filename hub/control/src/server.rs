@@ -44,7 +44,7 @@ pub async fn serve(socket: Socket, running: Running, stop: CancellationToken) {
 
 async fn answer(line: &str, running: &Running) -> Vec<u8> {
     let answer = match serde_json::from_str::<Request>(line) {
-        Ok(Request { version: VERSION, command }) => run(command, running).await,
+        Ok(Request { version: VERSION, command }) => run_to_its_end(command, running).await,
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
         }
@@ -53,6 +53,16 @@ async fn answer(line: &str, running: &Running) -> Vec<u8> {
     let answer = answer
         .unwrap_or_else(|Error { code, message }| Answer::Error(Failure { code: code.as_str().to_owned(), message }));
     serde_json::to_vec(&answer).unwrap_or_default()
+}
+
+/// Runs a command, which ends even if the client gives up meanwhile: what was done is noted in the audit log.
+async fn run_to_its_end(command: Command, running: &Running) -> Result<Answer, Error> {
+    let running = running.clone();
+    let work = tokio::spawn(async move { run(command, &running).await });
+    let crashed = |error: tokio::task::JoinError| {
+        Err(Error::new(Code::Internal, format!("the command was not finished: {error}")))
+    };
+    work.await.unwrap_or_else(crashed)
 }
 
 async fn run(command: Command, running: &Running) -> Result<Answer, Error> {
@@ -146,7 +156,8 @@ mod tests {
     use crate::client::{self, ControlError};
     use crate::protocol::PeopleCommand;
 
-    async fn serving(path: &Path, dir: &Path) -> CancellationToken {
+    /// A hub for which three nodes wait.
+    async fn running(dir: &Path) -> Running {
         let nodes = Nodes::new(&["http://127.0.0.1:9".parse().unwrap()]).unwrap();
         let store = Store::open(dir, Access::Keeper).unwrap();
         let people = People::new(store.clone());
@@ -155,10 +166,12 @@ mod tests {
         for host in ["attic", "cellar", "shed"] {
             announce(&nodes, &format!("http://{host}.local:50056"), address).await;
         }
+        Running { nodes, admission, people, store, condition: Arc::new(|_: &Node| "ok") }
+    }
+
+    async fn serving(path: &Path, dir: &Path) -> CancellationToken {
         let stop = CancellationToken::new();
-        let condition: ConditionOf = Arc::new(|_: &Node| "ok");
-        let running = Running { nodes, admission, people, store, condition };
-        tokio::spawn(serve(Socket::bind(path).unwrap(), running, stop.clone()));
+        tokio::spawn(serve(Socket::bind(path).unwrap(), running(dir).await, stop.clone()));
         stop
     }
 
@@ -208,6 +221,27 @@ mod tests {
         let wanted =
             [entry("refuse", "cellar"), entry("admit", "attic"), entry("admit", "shed"), entry("remove", "attic")];
         assert_eq!(noted, wanted);
+    }
+
+    #[tokio::test]
+    async fn command_ends_and_is_noted_when_its_client_gives_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = running(dir.path()).await;
+        let command = Command::AdmitNode { name: name("attic") };
+        let line = serde_json::to_string(&Request { version: VERSION, command }).unwrap();
+        let given_up = tokio::time::timeout(Duration::ZERO, answer(&line, &running)).await;
+        assert!(given_up.is_err(), "the control: the command has to wait for the database");
+        let noted = async {
+            loop {
+                let entries = running.people.audit(None, 9).await.unwrap();
+                if let [entry] = &entries[..] {
+                    return [entry.action.clone(), entry.subject.clone()];
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let noted = tokio::time::timeout(Duration::from_secs(30), noted).await.unwrap();
+        assert_eq!(noted, ["admit_node", "http://attic.local:50056"]);
     }
 
     #[tokio::test]

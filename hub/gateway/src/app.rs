@@ -6,6 +6,7 @@ use daemon::shutdown::CancellationToken;
 use hub_base::error::{Code, Error, Who};
 use hub_base::peer::Peer;
 use hub_listen::Live;
+use hub_listen::live::News;
 use hub_nodes::{Node, Nodes};
 use hub_owner::client::OwnerCaller;
 use hub_owner::mqtt::Mqtt;
@@ -97,5 +98,12 @@ impl App {
             let message = "this process does not listen: it lacks the analysis role, or `[listen] enabled` is false";
             Error::new(Code::Unavailable(Who::Analysis), message)
         })
+    }
+
+    /// Sends news to all watchers of live listening. Does nothing if this process does not listen.
+    pub(super) fn tell(&self, news: News) {
+        if let Some(live) = &self.live {
+            live.tell(news);
+        }
     }
 }

@@ -215,9 +215,9 @@ async fn label(
         changed: others.map_or(0, |others| others.changed),
         undo: others.map(|others| links::undo(others.id)),
     };
-    if let Some(live) = &app.live {
-        live.tell(News::Labelled(Box::new(event)));
-        others.inspect(|others| live.tell(News::Reevaluated { events: others.changed }));
+    app.tell(News::Labelled(Box::new(event)));
+    if let Some(Reevaluation { changed, .. }) = others {
+        app.tell(News::Reevaluated { events: changed });
     }
     Ok(Line(answer))
 }
@@ -268,9 +268,7 @@ async fn reevaluated(app: &App, event: &Event) -> Option<Reevaluation> {
 async fn delete(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Failure> {
     let clip = app.store.delete_event(id).await?.ok_or_else(|| no_event(id))?;
     app.clips.remove(clip.into_iter().collect()).await;
-    if let Some(live) = &app.live {
-        live.tell(News::Deleted { id });
-    }
+    app.tell(News::Deleted { id });
     Ok(StatusCode::NO_CONTENT)
 }
 

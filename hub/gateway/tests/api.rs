@@ -21,16 +21,16 @@ use hub_nodes::testing::{FakeNode, announce};
 use hub_people::People;
 use hub_store::backup::{BackupConfig, Backups, Source};
 use hub_store::clips::{Clips, ClipsConfig, Cut};
-use hub_store::events::{Clip, Committed, Event, NewEvent, NoClip, Watermark};
-use hub_store::testing::event;
+use hub_store::events::{Clip, Event, NewEvent, NoClip};
+use hub_store::testing::{distinct_vocalisation, event, put_with, vocalisation};
 use hub_store::{Access, Store};
 use hub_watch::admission::Admission;
 use hub_watch::metrics::Metrics;
 use hub_watch::readiness::Checks;
 use proto::cat_analysis_client::CatAnalysisClient;
 use proto::dog_client::DogClient;
-use serde_json::Value;
-use sound::testing::{distinct, features};
+use serde_json::{Value, json};
+use sound::testing::features;
 use tower::ServiceExt;
 
 #[path = "api/people.rs"]
@@ -156,11 +156,7 @@ impl Gateway {
     }
 
     async fn put_with(&self, event: NewEvent, clip: Result<Clip, NoClip>) -> Event {
-        let watermark = Watermark { node: event.node.clone(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
-        match self.store.commit_event(event, clip, watermark, |_| vec![]).await.unwrap() {
-            Committed::Stored(event) => *event,
-            Committed::KnownAlready => panic!("known already"),
-        }
+        put_with(&self.store, event, clip).await
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
@@ -639,8 +635,7 @@ async fn label_changes_the_contexts_of_later_events_of_the_cat_and_of_no_stored_
 async fn answer_to_a_label_says_how_many_other_events_changed_and_how_to_undo_that() {
     let gateway = Gateway::new().await;
     for (voice, take) in [(1, 0), (1, 1), (1, 2), (2, 3), (2, 4)] {
-        let features = Some(Box::new(features(voice, take)));
-        gateway.put(NewEvent { features, ..event("http://kitchen:1", u64::from(take) * 16_000) }, false).await;
+        gateway.put(vocalisation("http://kitchen:1", voice, take), false).await;
     }
     let first = async || gateway.get("/api/v1/events/1").await.json();
     let before = first().await;
@@ -737,9 +732,7 @@ async fn labels_of_the_owners_own_are_kept_in_one_place_and_count_as_uncertain()
 async fn labels_of_the_owners_own_are_suggested_and_never_take_the_place_of_a_context() {
     let gateway = Gateway::new().await;
     let hear = async |voice: u32, take: u32| {
-        let features = Some(Box::new(distinct(voice, take)));
-        let place = event("http://kitchen:1", u64::from(voice * 100 + take) * 16_000);
-        gateway.put(NewEvent { features, ..place }, false).await.id
+        gateway.put(distinct_vocalisation("http://kitchen:1", voice, take), false).await.id
     };
     let send = async |method: &str, path: &str, body: &str| {
         let json = [("content-type", "application/json")];
@@ -786,7 +779,8 @@ async fn labels_of_the_owners_own_are_suggested_and_never_take_the_place_of_a_co
     assert_eq!(shown(heard).await, before);
     assert_eq!(gateway.label(hear(1, 9).await, r#"{"label":"door"}"#).await.json()["changed"], 1);
     let mut news = gateway.live.watch();
-    assert_eq!(send("DELETE", &format!("/{id}"), "").await.status, StatusCode::NO_CONTENT);
+    let removed = send("DELETE", &format!("/{id}"), "").await;
+    assert_eq!((removed.status, removed.json()), (StatusCode::OK, json!({ "changed": 0, "undo": [] })));
     assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
     let back = shown(heard).await;
     assert_eq!((&back["suggested_label"], &back["context"]), (&Value::Null, &before["context"]));
@@ -796,9 +790,7 @@ async fn labels_of_the_owners_own_are_suggested_and_never_take_the_place_of_a_co
 async fn not_a_cat_counts_among_the_others_of_a_label_of_the_owners_own() {
     let gateway = Gateway::new().await;
     let hear = async |voice: u32, take: u32| {
-        let features = Some(Box::new(distinct(voice, take)));
-        let place = event("http://kitchen:1", u64::from(voice * 100 + take) * 16_000);
-        gateway.put(NewEvent { features, ..place }, false).await.id
+        gateway.put(distinct_vocalisation("http://kitchen:1", voice, take), false).await.id
     };
     let json = [("content-type", "application/json")];
     let add = async |name: &str| {
@@ -828,9 +820,12 @@ async fn not_a_cat_counts_among_the_others_of_a_label_of_the_owners_own() {
     assert_eq!(suggested(heard).await, "door");
     let mut news = gateway.live.watch();
     let path = format!("/api/v1/own-labels/{hairball}");
-    assert_eq!(gateway.ask("DELETE", &path, &json, "").await.status, StatusCode::NO_CONTENT);
+    let removed = gateway.ask("DELETE", &path, &json, "").await.json();
     assert_eq!(*news.recv().await.unwrap(), News::Reevaluated { events: 1 });
-    assert_eq!(suggested(heard).await, Value::Null);
+    assert_eq!((&removed["changed"], suggested(heard).await), (&1.into(), Value::Null));
+    let undo = removed["undo"][0].as_str().unwrap();
+    assert_eq!(gateway.ask("POST", undo, &[], "").await.json()["changed"], 1);
+    assert_eq!(suggested(heard).await, "door");
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ const MAX_TEXT_BYTES: usize = 200;
 const LOG_PERIOD: Duration = Duration::from_secs(600);
 
 /// Folds what can be repeated without end and changes nothing. The address of a failed log-in does not matter, because
-/// a guesser may have many. Of the keys of one node the last changes stay, because a node may change its key as often
-/// as it likes.
+/// a guesser may have many. Of the changes of one node's key only the last are kept, because a node may change its key
+/// as often as it likes.
 fn repeats(action: &str) -> Repeats {
     match action {
         "live_listening" => Repeats::FoldByAddress,

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Wait after a failure.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// What is told of deleted events.
+/// Is called with the numbers of deleted events.
 type OnErased = Box<dyn Fn(&[i64]) + Send + Sync>;
 
 /// Works off the requests for deletions, one after the other.

@@ -1,9 +1,9 @@
 //! A log of the owner's labels next to the database. If the database is lost, the labels come back from it.
 //!
-//! Each line is what the owner has said of one event, as JSON: its label and its cat. Lines are only appended, so a cut
-//! costs the last line at most. A log that is longer than [`MOST_BYTES`] is written again with the last line of each
-//! event, and without the oldest ones above half of that. A label that its owner took back stays in it as such, because
-//! an older copy of the database may have the label.
+//! Each line is what the owner has said about one event, as JSON: its label and its cat. Lines are only appended, so a
+//! power cut costs the last line at most. A log that is longer than [`MOST_BYTES`] is written again with the last line
+//! of each event, and without the oldest ones above half of that. The log keeps the line of a label that was taken
+//! back, because an older copy of the database may have the label.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Result, Write};
@@ -52,13 +52,13 @@ struct Line {
     /// When the owner set the label, if the cat was named later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     label_at_ns: Option<i64>,
-    /// When the owner said the last of it.
+    /// When the owner last said something about the event.
     labelled_at_ns: i64,
 }
 
 impl Store {
-    /// Appends what the owner has said of an event until now, the last of it at `at_ns` or later. A failure is logged;
-    /// the label itself is stored in the database.
+    /// Appends what the owner has said about an event until now, and last at `at_ns` or later. A failure is logged; the
+    /// label itself is stored in the database.
     pub(crate) async fn log_label(&self, id: i64, at_ns: i64) {
         let (path, store) = (log_of(self.path()), self.clone());
         let hub = tokio::runtime::Handle::current();
@@ -78,8 +78,8 @@ impl Store {
 
     /// Removes the lines about events that this deletion is about, or that a person has deleted, from the log. Returns
     /// how many. A line about an event that is not stored is removed if the deletion is about all cats and the label is
-    /// older: then the event is older, too. `to_the_end`: so is a line that names the cat for such an event. No line of
-    /// another event goes on naming the cat because its owner once did so.
+    /// older: then the event is older, too. `to_the_end`: so is a line that names the cat for such an event. The name
+    /// of the cat is also taken out of lines about other events for which an owner once used it.
     pub(crate) async fn erase_logged_labels(
         &self,
         wanted: &Deletion,
@@ -210,7 +210,7 @@ impl Store {
     }
 }
 
-/// What the owner has said of an event, the last of it at `at_ns` or later.
+/// What the owner has said about an event, and last at `at_ns` or later.
 fn said_of(event: &Event, at_ns: i64) -> LoggedLabel {
     let found = &event.found;
     let at_ns = [event.labelled_at_ns, event.said_cat_at_ns].into_iter().flatten().fold(at_ns, i64::max);

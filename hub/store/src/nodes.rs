@@ -189,8 +189,8 @@ pub(crate) fn join_watermarks(db: &Transaction<'_>, id: &str, former: &str) -> R
 }
 
 /// Of events that are stored twice, because their node was heard under two URLs, one stays: one with a label before one
-/// without, one with a clip before one without, then the earlier one. Events with a label all stay. What the owner said
-/// last of the cat of one is said of all.
+/// without, one with a clip before one without, then the earlier one. Events with a label all stay. The cat that the
+/// owner named last for one of them becomes that of all.
 fn join_events(db: &Transaction<'_>, id: &str, now_ns: i64) -> Result<(), StoreError> {
     let sql = "SELECT one.id, said.said_cat, said.said_cat_at_ns FROM events AS said JOIN events AS one \
                ON one.node_id = ?1 AND one.boot_id = said.boot_id AND one.start_sample = said.start_sample \

@@ -157,11 +157,11 @@ pub enum Repeats {
     FoldByAddress,
     /// It is left out, wherever it came from.
     Fold,
-    /// It is not left out, and the last [`KEPT_OF_ONE`] such entries of whoever made it stay.
+    /// It is not left out. Of such entries by one person or machine, the last [`KEPT_OF_ONE`] are kept.
     Last,
 }
 
-/// Most entries of one action that one machine or person can make and that are kept, for [`Repeats::Last`].
+/// Most entries of one action by one person or machine that are kept, for [`Repeats::Last`].
 const KEPT_OF_ONE: i64 = 100;
 
 const SESSION: &str = "SELECT s.id, u.name, u.role, s.address, s.agent, s.created_at_ns, s.used_at_ns \

@@ -4,9 +4,11 @@
 
 use sound::context::Features;
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
+use sound::same_sound::Envelope;
+use sound::testing::{distinct, features};
 
 use crate::events::{Clip, Committed, Event, EventClock, NewEvent, NoClip, OwnerLabel, Watermark};
-use crate::notifications::{ChannelName, Notification, NotificationState, Subject};
+use crate::notifications::{ChannelName, Notification, NotificationPlan, NotificationState, Subject};
 use crate::{Access, Replacement, SeenNode, Store};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -60,10 +62,57 @@ pub fn watermark(node: &str, settled_sample: u64) -> Watermark {
     Watermark { node: node.into(), boot_id: u64::MAX - 3, resume_sequence: settled_sample / 320, settled_sample }
 }
 
+/// A meow of Tom in one of several voices. Each take begins at another time.
+pub fn vocalisation(node: &str, voice: u32, take: u32) -> NewEvent {
+    let features = Some(Box::new(features(voice, take)));
+    NewEvent { features, ..event(node, u64::from(voice * 1_000 + take) * 16_000) }
+}
+
+/// As [`vocalisation`], of a voice that is unlike all others: see [`distinct`].
+pub fn distinct_vocalisation(node: &str, voice: u32, take: u32) -> NewEvent {
+    NewEvent { features: Some(Box::new(distinct(voice, take))), ..vocalisation(node, voice, take) }
+}
+
+/// The envelope of half a second of a tone that moves between two pitches.
+pub fn envelope(from_hz: f32, to_hz: f32) -> Option<Box<Envelope>> {
+    let mut phase = 0.0_f32;
+    let sample = |n: u16| {
+        let part = f32::from(n) / 8_000.0;
+        phase += std::f32::consts::TAU * (from_hz + (to_hz - from_hz) * part) / 16_000.0;
+        (phase.sin() * 9_000.0 * (std::f32::consts::PI * part).sin()) as i16
+    };
+    Some(Box::new(Envelope::of(&(0..8_000).map(sample).collect::<Vec<_>>())))
+}
+
+/// What `node` heard, at this level, of one meow that all nodes heard.
+pub fn same_meow(node: &str, rms_dbfs: f32) -> NewEvent {
+    let mut heard = NewEvent { envelope: envelope(500.0, 1_500.0), ..event(node, 16_000) };
+    heard.measurements.rms_dbfs = rms_dbfs;
+    heard
+}
+
+/// An empty store, in a folder of its own.
+#[cfg(test)]
+pub(crate) fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    (dir, store)
+}
+
 /// Stores an event.
 pub async fn put_with(store: &Store, event: NewEvent, clip: Result<Clip, NoClip>) -> Event {
+    put_for(store, event, clip, vec![]).await
+}
+
+/// Stores an event with these notifications.
+pub async fn put_for(
+    store: &Store,
+    event: NewEvent,
+    clip: Result<Clip, NoClip>,
+    plans: Vec<NotificationPlan>,
+) -> Event {
     let mark = watermark(&event.node, event.end_sample);
-    match store.commit_event(event, clip, mark, |_| vec![]).await.unwrap() {
+    match store.commit_event(event, clip, mark, |_| plans).await.unwrap() {
         Committed::Stored(event) => *event,
         Committed::KnownAlready => panic!("it was known"),
     }

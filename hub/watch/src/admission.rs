@@ -65,7 +65,7 @@ pub struct Admission {
     store: Store,
     /// `None`: this process has no key, so it pairs with no node and calls no paired one.
     pairing: Option<Arc<HubPairing>>,
-    /// What nodes change, and what the hub decides by itself, is noted here. What people do is noted by whoever asks.
+    /// Changes by nodes and by the hub itself are noted here. What people do is noted by the caller.
     audit: AuditLog,
     /// What the store says and what the registry does change in one order.
     turn: Arc<Mutex<()>>,

@@ -1,8 +1,9 @@
 //! Keys that change: the hub learns the new keys of its paired nodes, and announces its own to them.
 //!
 //! A node shows its new key in new handshakes, where the hub expects the earlier one, and says it in its description on
-//! connections that are still open. The hub then asks how the node came to have it. A hub with a new key is a stranger
-//! to its nodes until it has announced the key to each of them; a node that is away learns it when it comes back.
+//! connections that are still open. The hub then asks the node for the statements that lead to that key. A hub with a
+//! new key is a stranger to its nodes until it has announced the key to each of them; a node that is away learns it
+//! when it comes back.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl Standing {
             Ok(()) => {
                 self.told = Some(own);
                 self.quiet.reset();
-                // A node that has failed once more is asked again later and later.
+                // A node that keeps failing is asked less and less often.
                 if !node.has_failed() {
                     self.backoff.reset();
                 }

@@ -61,8 +61,8 @@ fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> Result<(), SourceError
     loop {
         samples.clear();
         if recording.read(&mut samples).map_err(unreadable)? == 0 {
-            // A radio station may change the rate with the song. The stream is opened again in the new format.
-            // Other warnings are no reason why it ended.
+            // A radio station may change the rate with the song. The stream is opened again in the new format. Other
+            // warnings do not say why it ended.
             return match recording.stopped() {
                 Some(why) => Err(SourceError::Reopen(format!("{}: the stream ended: {why}", url.place()))),
                 None => Ok(()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use hub_base::error::{Code, Error};
+use hub_base::links;
 use hub_listen::live::News;
 use hub_store::events::{OwnLabel, OwnLabelError};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,17 @@ struct OwnLabelBody {
     /// 1 to 40 characters in one line. Upper and lower case are the same.
     #[schema(example = "let me out")]
     name: String,
+}
+
+/// What the removal of a label did to events that did not have it.
+#[derive(Debug, Serialize, ToSchema)]
+struct RemovedOwnLabelAnswer {
+    /// How many events have another context or another suggested label now, because the events of the removed label no
+    /// longer teach. They have no label.
+    changed: usize,
+    /// Paths to which a POST puts these events back, one for each cat. Empty: no event changed.
+    #[schema(example = json!(["/api/v1/reevaluations/3/undo"]))]
+    undo: Vec<String>,
 }
 
 impl From<OwnLabel> for OwnLabelAnswer {
@@ -121,22 +133,25 @@ async fn rename(
 }
 
 /// Removes a label. Events with the label have no label any more, and those for which it was suggested get their
-/// contexts back.
+/// contexts back. If other labels of a cat have too few others now, the hub evaluates the cat's events without a label
+/// again.
 #[utoipa::path(
     delete, path = "/api/v1/own-labels/{id}", operation_id = "remove_own_label", tag = "events",
     params(("id" = i64, Path, description = "Number of the label")),
     responses(
-        (status = 204, description = "The label is removed"),
+        (status = 200, body = RemovedOwnLabelAnswer, description = "The label is removed"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn remove(State(app): State<Arc<App>>, Id(id): Id) -> Result<StatusCode, Failure> {
+async fn remove(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<RemovedOwnLabelAnswer>, Failure> {
     let removed = app.store.remove_own_label(id).await?.map_err(failure)?;
     let bare = usize::try_from(removed.label.suggested).unwrap_or(usize::MAX);
-    for events in [bare, removed.reevaluated].into_iter().filter(|events| *events > 0) {
-        app.live.iter().for_each(|live| live.tell(News::Reevaluated { events }));
+    let changed = removed.reevaluations.iter().map(|done| done.changed).sum();
+    for events in [bare, changed].into_iter().filter(|events| *events > 0) {
+        app.tell(News::Reevaluated { events });
     }
-    Ok(StatusCode::NO_CONTENT)
+    let undo = removed.reevaluations.iter().map(|done| links::undo(done.id)).collect();
+    Ok(Line(RemovedOwnLabelAnswer { changed, undo }))
 }

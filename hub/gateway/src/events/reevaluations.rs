@@ -43,8 +43,6 @@ async fn undo(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<UndoneAnsw
         Error::new(Code::NotFound, message)
     };
     let changed = app.store.undo_reevaluation(id).await?.ok_or_else(gone)?;
-    if let Some(live) = &app.live {
-        live.tell(News::Reevaluated { events: changed });
-    }
+    app.tell(News::Reevaluated { events: changed });
     Ok(Line(UndoneAnswer { changed }))
 }

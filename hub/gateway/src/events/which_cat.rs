@@ -101,11 +101,9 @@ async fn take_back(State(app): State<Arc<App>>, Id(id): Id) -> Result<Line<Event
 async fn said(app: &App, id: i64, cat: Option<&str>) -> Result<Line<EventAnswer>, Error> {
     let said = app.store.say_cat(id, cat).await?.map_err(|error| bad(format!("cat: {error}")))?;
     let SaidCat { event, changed } = said.ok_or_else(|| no_event(id))?;
-    if let Some(live) = &app.live {
-        // The page shows one event of a sound, which need not be the one that was asked about.
-        for event in changed {
-            live.tell(News::Labelled(Box::new(event)));
-        }
+    // The page shows one event of a sound, which need not be the one that was asked about.
+    for event in changed {
+        app.tell(News::Labelled(Box::new(event)));
     }
     Ok(Line(EventAnswer::from(&event)))
 }

@@ -3,7 +3,7 @@
 import * as api from './api.js';
 import * as words from './words.js';
 import { el, problem, say } from './dom.js';
-import { isAside, relative, tag } from './row.js';
+import { isAside, offerUndo, relative, tag } from './row.js';
 import { waveform } from './wave.js';
 
 export function show(main, { id }) {
@@ -61,7 +61,8 @@ export function show(main, { id }) {
       try {
         const labelled = await api.label(event.id, word);
         drawSaid(labelled);
-        others.replaceChildren(...(labelled.undo ? changed(labelled) : []));
+        others.replaceChildren();
+        if (labelled.undo) offerUndo(others, labelled.changed, [labelled.undo]);
         say(word ? `Labelled: ${words.saidOf(labelled)}` : 'Label removed');
       } catch (error) {
         failed.replaceChildren(problem(error));
@@ -84,18 +85,6 @@ export function show(main, { id }) {
       el('p', { class: 'for-owner' }, el('a', { href: '#/labels' }, 'Your own labels')),
       others, failed,
     ];
-  }
-
-  function changed(labelled) {
-    async function undo() {
-      try {
-        const back = await (await api.send('POST', relative(labelled.undo))).json();
-        others.replaceChildren(`${words.count(back.changed, 'event')} changed back.`);
-      } catch (error) {
-        others.replaceChildren(problem(error));
-      }
-    }
-    return [`${words.count(labelled.changed, 'other event')} changed `, el('button', { type: 'button', onclick: undo }, 'Undo')];
   }
 
   async function drawAgain() {

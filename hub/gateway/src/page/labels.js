@@ -3,22 +3,25 @@
 import * as words from './words.js';
 import { get, send } from './api.js';
 import { el, problem, say } from './dom.js';
+import { offerUndo } from './row.js';
 
 const PATH = 'api/v1/own-labels';
 
 export function show(main) {
   const list = el('ul', { class: 'own-labels' });
   const failed = el('div');
+  const others = el('div', { role: 'status' });
   const name = el('input', { id: 'new-label', maxlength: 40, autocomplete: 'off', required: true });
   main.append(el('p', { class: 'back' }, el('a', { href: '#/events' }, '← All events')), el('h1', {}, 'Your own labels'),
     el('p', { class: 'faint' }, 'Labels next to the contexts, such as “let me out”. Notifications and counts treat events with such a label as unclear. Once five events of a cat have a label, and five have others, the hub suggests it for similar sounds.'),
-    failed, list,
+    failed, others, list,
     el('form', { class: 'card for-owner', onsubmit: add },
       el('label', { for: 'new-label' }, 'New label'), ' ', name, ' ', el('button', { type: 'submit' }, 'Add')));
   draw();
 
   async function change(work, done) {
     failed.replaceChildren();
+    others.replaceChildren();
     try {
       await work();
       say(done);
@@ -34,6 +37,11 @@ export function show(main) {
       await send('POST', PATH, { name: name.value });
       name.value = '';
     }, 'Label added');
+  }
+
+  async function remove(path) {
+    const { changed, undo } = await (await send('DELETE', path)).json();
+    if (undo.length) offerUndo(others, changed, undo);
   }
 
   async function draw() {
@@ -52,6 +60,6 @@ export function show(main) {
       el('span', { class: 'for-owner' }, field, ' ',
         el('button', { type: 'button', onclick: () => change(() => send('PUT', path, { name: field.value }), 'Label renamed') }, 'Rename'), ' ',
         el('button', { type: 'button', class: 'danger', onclick: () => confirm(`Remove “${label.name}”? Its events lose this label.`)
-          && change(() => send('DELETE', path), 'Label removed') }, 'Remove')));
+          && change(() => remove(path), 'Label removed') }, 'Remove')));
   }
 }

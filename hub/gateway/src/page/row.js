@@ -2,7 +2,8 @@
 
 import * as player from './player.js';
 import * as words from './words.js';
-import { el } from './dom.js';
+import { send } from './api.js';
+import { el, problem } from './dom.js';
 
 export function row(event) {
   const cat = words.catOf(event);
@@ -49,6 +50,20 @@ function playButton(event, name) {
 // A proxy may serve the hub below a path, but the hub's URLs begin at its root: makes them relative to the page.
 export function relative(url) {
   return url.replace(/^\//, '');
+}
+
+// Says that other events changed with a label, next to a button that changes them back by a POST to each of these paths.
+export function offerUndo(place, changed, paths) {
+  async function undo() {
+    try {
+      let back = 0;
+      for (const path of paths) back += (await (await send('POST', relative(path))).json()).changed;
+      place.replaceChildren(`${words.count(back, 'event')} changed back.`);
+    } catch (error) {
+      place.replaceChildren(problem(error));
+    }
+  }
+  place.replaceChildren(`${words.count(changed, 'other event')} changed `, el('button', { type: 'button', onclick: undo }, 'Undo'));
 }
 
 // What each row shows. A row that has not changed is left alone, so that it keeps the focus and goes on playing.

@@ -1,5 +1,6 @@
 //! The owner says which of several cats an event was.
 
+use hub_store::testing::same_meow;
 use serde_json::json;
 
 use super::*;
@@ -97,12 +98,8 @@ async fn invalid_names_and_unknown_events_are_rejected() {
 #[tokio::test]
 async fn every_event_of_a_sound_is_announced_with_its_cat() {
     let gateway = Gateway::new().await;
-    let samples: Vec<i16> = (0..8_000_i32).map(|n| ((n * n / 40) % 4_000 - 2_000) as i16).collect();
     for (node, rms_dbfs) in [("http://kitchen:1", -40.0), ("http://hall:1", -20.0)] {
-        let mut heard = event(node, 0);
-        heard.envelope = Some(Box::new(sound::same_sound::Envelope::of(&samples)));
-        heard.measurements.rms_dbfs = rms_dbfs;
-        gateway.put(heard, false).await;
+        gateway.put(same_meow(node, rms_dbfs), false).await;
     }
     assert_eq!(gateway.of("Tom").await, [2], "the control: the other one is not shown");
     let mut news = gateway.live.watch();

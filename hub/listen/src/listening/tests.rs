@@ -48,7 +48,7 @@ impl Hub {
         Self::start_knowing(data_dir, urls, 0).await
     }
 
-    /// The first nodes, so many, have said who they are before the hub listens.
+    /// The first `known` nodes have proved their ids before the hub listens.
     async fn start_knowing(data_dir: &Path, urls: &[String], known: usize) -> Self {
         let configs: Vec<_> = urls.iter().map(|url| format!("Tom={url}").parse().unwrap()).collect();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

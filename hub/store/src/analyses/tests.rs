@@ -1,7 +1,7 @@
 use sound::detection::{Context, ContextLabel, ContextProbabilities, Measurements};
 
 use super::*;
-use crate::Access;
+use crate::testing::open;
 
 fn detection(start_sample: u64) -> Detection {
     Detection {
@@ -40,12 +40,6 @@ fn outcome() -> Outcome {
         context_labels: 3,
         detections: vec![detection(16_000), detection(48_000)],
     }
-}
-
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ pub(super) fn copy_database(
         BackupError::io(to)(std::io::Error::new(std::io::ErrorKind::InvalidInput, "the path is not UTF-8"))
     })?;
     let source = open(&from)?;
-    // Otherwise the copy has remains of rows in unused parts of its pages, which no deletion in it overwrites.
+    // Otherwise unused parts of the copy's pages hold deleted rows, which no deletion in the copy overwrites.
     source.pragma_update(None, "secure_delete", true)?;
     interruptible(&source, deadline, stop, |db| db.execute("VACUUM INTO ?1", [name]).map(drop))?;
     let copy = open(to)?;

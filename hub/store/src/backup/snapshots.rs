@@ -13,7 +13,7 @@ use daemon::shutdown::CancellationToken;
 use hub_base::time::now_ns;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, params, params_from_iter};
+use rusqlite::{Connection, Transaction, params, params_from_iter};
 use tracing::{info, warn};
 
 use super::copy::{self, COPY_DEADLINE, TAKEN_BACK, copy_database, forget_taken_back, has_column, has_table};
@@ -38,7 +38,7 @@ const MIGRATION_KEEP_NS: i64 = 7 * 24 * HOUR_NS;
 
 const HOUR_NS: i64 = 3_600 * 1_000_000_000;
 
-/// A snapshot takes at most this share of the free space: one in so many parts. Otherwise it is not made.
+/// A snapshot may take the free space divided by this. A larger one is not made.
 const ROOM_PARTS: u64 = 4;
 
 /// How long the snapshot before a change of the schema may take, and its check again as long. The start of the hub
@@ -230,23 +230,25 @@ fn forget_in(snapshot: &Path, deleted: &[EventName], unlabelled: &[EventName]) -
         here.labels += transaction.prepare_cached(sql)?.execute(params![node, boot_id, start_sample])?;
     }
     forget_taken_back(&transaction)?;
-    if here != Forgotten::default() {
-        mark_for_rewriting(&transaction)?;
-    }
-    transaction.commit()?;
+    commit_changes(transaction)?;
     rewrite_if_marked(&db, snapshot);
     Ok(here)
 }
 
-/// Pragma of a snapshot that says whether it is to be written anew. SQLite does not use it.
+/// Pragma of a snapshot that says whether it is to be rewritten. SQLite does not use it.
 const REWRITING: &str = "application_id";
 
-/// Notes in a snapshot that it is to be written anew, as part of the transaction that deletes from it.
-fn mark_for_rewriting(snapshot: &Connection) -> Result<(), BackupError> {
-    Ok(snapshot.pragma_update(None, REWRITING, 1)?)
+/// Commits the first transaction of a connection to a snapshot, and marks the snapshot for rewriting. If the
+/// transaction has changed nothing, it is rolled back, and the file stays untouched.
+fn commit_changes(transaction: Transaction<'_>) -> Result<(), BackupError> {
+    if transaction.total_changes() == 0 {
+        return Ok(transaction.rollback()?);
+    }
+    transaction.pragma_update(None, REWRITING, 1)?;
+    Ok(transaction.commit()?)
 }
 
-/// Writes a snapshot anew if it is marked. SQLite moves rows from page to page when a table grows and shrinks, and
+/// Rewrites a snapshot if it is marked. SQLite moves rows from page to page when a table grows and shrinks, and
 /// leaves copies of them in the unused parts of pages, where no deletion overwrites them. This needs as much room as
 /// the snapshot. If it fails, the next daily round tries it again.
 fn rewrite_if_marked(snapshot: &Connection, path: &Path) {
@@ -314,7 +316,8 @@ fn erase_in(snapshot: &Path, database: &Path, live: Option<&str>, wanted: &Delet
     let wanted_events = || {
         let mut events = wanted.events_of_copy(same, &of_cat);
         if wanted.of_cat {
-            // The present database has erased events for words of their owner that the copy does not have.
+            // The present database may have erased an event as one of this cat because of what its owner said after the
+            // copy was made.
             events.sql = format!(
                 "(({}) OR EXISTS (SELECT 1 FROM live.events AS now WHERE {NOW} AND now.deleted_at_ns IS NOT NULL \
                  AND now.no_clip_reason = '{ERASED}'))",
@@ -348,11 +351,11 @@ fn erase_in(snapshot: &Path, database: &Path, live: Option<&str>, wanted: &Delet
         delete("gaps", gaps)?;
     }
     if has_table(&transaction, "deletions")? {
-        transaction
-            .execute("UPDATE main.deletions SET ended_at_ns = ?1, cat = NULL WHERE id <= ?2", [now_ns(), wanted.id])?;
+        let sql = "UPDATE main.deletions SET ended_at_ns = ?1, cat = NULL \
+                   WHERE id <= ?2 AND (ended_at_ns IS NULL OR cat IS NOT NULL)";
+        transaction.execute(sql, [now_ns(), wanted.id])?;
     }
-    mark_for_rewriting(&transaction)?;
-    transaction.commit()?;
+    commit_changes(transaction)?;
     db.execute_batch("DETACH DATABASE live")?;
     rewrite_if_marked(&db, snapshot);
     Ok(events as u64)

@@ -332,7 +332,7 @@ async fn new_snapshot_holds_nothing_of_what_was_deleted_before() {
 }
 
 #[tokio::test]
-async fn snapshot_that_could_not_be_written_anew_is_tried_again() {
+async fn snapshot_that_could_not_be_rewritten_is_tried_again() {
     let hub = Hub::with_events(2).await;
     let Taken::Made(path) = snapshots::take(hub.dir.path(), &CancellationToken::new()).unwrap() else { panic!("none") };
     let snapshot = rusqlite::Connection::open(&path).unwrap();

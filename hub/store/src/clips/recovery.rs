@@ -77,8 +77,8 @@ impl Clips {
     }
 
     /// Removes the clips of the quarantine that this deletion is about. Returns how many. A clip without a description
-    /// names no cat, so it goes only with everything before a time: that of its file counts. The cat that an owner
-    /// named for an event counts for its clip, too. Clips that were written after the request stay.
+    /// names no cat, so only a deletion of everything before a time removes it, by the time of its file. The cat that
+    /// an owner named for an event is also that of its clip. Clips that were written after the request stay.
     ///
     /// # Errors
     /// If the quarantine cannot be read or changed.

@@ -5,7 +5,7 @@
 use hub_base::text::{MAX_MESSAGE_BYTES, clean};
 use serde::{Deserialize, Serialize};
 use sound::context::Features;
-use sound::detection::{Context, Measurements};
+use sound::detection::{Context, ContextProbabilities, Measurements};
 
 use crate::events::event::NewEvent;
 
@@ -106,22 +106,9 @@ impl Story {
 
 /// Whether all numbers of the context and the measurements are finite.
 fn are_finite(event: &NewEvent) -> bool {
-    let (probable, measured) = (&event.context.probabilities, &event.measurements);
-    let numbers = [
-        probable.waiting_for_food,
-        probable.isolation,
-        probable.brushing,
-        measured.peak_dbfs,
-        measured.rms_dbfs,
-        measured.snr_db,
-        measured.pitch_median_hz,
-        measured.pitch_min_hz,
-        measured.pitch_max_hz,
-        measured.voiced_fraction,
-        measured.spectral_centroid_hz,
-        measured.spectral_flatness,
-    ];
-    numbers.iter().all(|number| number.is_finite())
+    let ContextProbabilities { waiting_for_food, isolation, brushing } = event.context.probabilities;
+    let probabilities = [waiting_for_food, isolation, brushing];
+    probabilities.into_iter().chain(event.measurements.numbers()).all(f32::is_finite)
 }
 
 /// The comment for the clip of an event. `node_id`: the id that the node has proved. `clip_start_sample`: first sample

@@ -8,9 +8,9 @@ use super::*;
 use crate::backup::{BackupConfig, Source};
 use crate::clips::{ClipsConfig, Cut};
 use crate::deletions::{BATCH, DeletionScope, MAX_WAITING_DELETIONS, REMEMBERED_DELETIONS};
-use crate::events::{Committed, Event, EventFilter, NewEvent, NoClip};
+use crate::events::{Event, EventFilter, NewEvent, NoClip};
 use crate::notifications::{ChannelName, NotificationPlan, Subject, SuppressReason};
-use crate::testing::{event, put_with, watermark};
+use crate::testing::{event, put_for, put_with};
 use crate::{Access, DATABASE_FILE, Store};
 
 /// A name that stands nowhere by chance.
@@ -55,11 +55,7 @@ impl Hub {
         let samples = vec![number as i16; 1_000];
         let cut = Cut { boot_id: found.boot_id, start_sample: found.start_sample, samples };
         let clip = self.clips.keep(cut, &found).await.unwrap();
-        let mark = watermark(&found.node, found.end_sample);
-        match self.store.commit_event(found, Ok(clip), mark, |_| vec![plan(None)]).await.unwrap() {
-            Committed::Stored(event) => *event,
-            Committed::KnownAlready => panic!("it was known"),
-        }
+        put_for(&self.store, found, Ok(clip), vec![plan(None)]).await
     }
 
     async fn analysis(&self, cat: &str) {
@@ -219,6 +215,31 @@ async fn copies_of_rows_that_the_database_moved_are_erased_too() {
         assert_eq!(hub.files_with(cat), Vec::<String>::new());
     }
     assert_eq!(hub.files_with(THIRD).len(), 2, "database and snapshot");
+}
+
+#[tokio::test]
+async fn snapshot_that_holds_nothing_of_a_deletion_is_not_written() {
+    let hub = Hub::new().await;
+    hub.hear(OTHER, 0).await;
+    let without = hub.snapshot(1);
+    hub.hear(CAT, 1).await;
+    let with = hub.snapshot(2);
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+    let age = |path: &Path| std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    let is_old = |path: &Path| std::fs::metadata(path).unwrap().modified().unwrap() == long_ago;
+    age(&without);
+    age(&with);
+    assert_eq!(hub.erase(Some(CAT), None).await.counts.copies, 1);
+    assert_eq!((is_old(&without), is_old(&with)), (true, false));
+    // This one has the request that is finished, and no deleted events, as the hub makes snapshots.
+    let after = hub.snapshot(3);
+    let db = rusqlite::Connection::open(&after).unwrap();
+    assert_eq!(db.execute("DELETE FROM events WHERE deleted_at_ns IS NOT NULL", []).unwrap(), 1);
+    drop(db);
+    age(&with);
+    age(&after);
+    assert_eq!(hub.erase(Some(CAT), None).await.counts.copies, 0);
+    assert!([&without, &with, &after].into_iter().all(|path| is_old(path)));
 }
 
 #[tokio::test]

@@ -151,9 +151,7 @@ pub struct Event {
 /// The owner's own label that the hub suggests for an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suggestion {
-    /// Number of the label.
-    pub id: i64,
-    /// Its name.
+    /// The name of the label.
     pub name: String,
     /// How probable it is that the owner would choose it, 0 to 1.
     pub probability: f32,
@@ -263,7 +261,7 @@ pub(super) const COLUMNS: &str = concat!(
     columns::columns!(),
     ", clip_file, clip_bytes, clip_start_sample, clip_samples, no_clip_reason, label, labelled_at_ns, features, context_labels, \
      recovered, node_id, like_false_alarms, first_context, first_p_waiting_for_food, first_p_isolation, first_p_brushing, \
-     first_context_labels, below_min_score, said_cat, said_cat_at_ns, suggested, p_suggested, \
+     first_context_labels, below_min_score, said_cat, said_cat_at_ns, p_suggested, \
      (SELECT name FROM own_labels WHERE own_labels.id = events.suggested) AS suggested_name, \
      (SELECT name FROM own_labels WHERE own_labels.id = events.first_suggested) AS first_suggested_name, \
      (SELECT name FROM own_labels WHERE own_labels.id = events.own_label) AS own_name, \
@@ -335,7 +333,7 @@ pub(super) fn first_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<First
 /// The suggested label. `None`: none is suggested, or a damaged database has lost the label.
 fn suggestion(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Suggestion>> {
     let Some(name) = row.get("suggested_name")? else { return Ok(None) };
-    Ok(Some(Suggestion { id: row.get("suggested")?, name, probability: row.get("p_suggested")? }))
+    Ok(Some(Suggestion { name, probability: row.get("p_suggested")? }))
 }
 
 /// Reads the lines `ID NODE` that [`COLUMNS`] makes.

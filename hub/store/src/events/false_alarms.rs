@@ -12,7 +12,7 @@ use rusqlite::{Connection, named_params};
 use sound::context::Features;
 use sound::rejector::{MOST_EXAMPLES, Rejector};
 
-use super::learning::HAS_FEATURES;
+use super::learning::{HAS_FEATURES, sounds};
 use crate::database::Store;
 use crate::error::StoreError;
 
@@ -72,15 +72,16 @@ pub(super) fn learn(db: &Connection, node: &str) -> Result<FalseAlarms, StoreErr
         return Ok(FalseAlarms::default());
     }
     let cats = labelled(db, node, "label <> 'not_a_cat'")?;
-    let rejector = Rejector::learn(false_alarms.iter().map(|(_, sound)| sound), cats.iter().map(|(_, sound)| sound));
-    Ok(FalseAlarms { rejector, events: false_alarms.into_iter().map(|(id, _)| id).collect() })
+    let rejector = Rejector::learn(false_alarms.iter().map(|(sound, _)| sound), cats.iter().map(|(sound, _)| sound));
+    Ok(FalseAlarms { rejector, events: false_alarms.into_iter().map(|(_, id)| id).collect() })
 }
 
-/// The sounds of a node whose labels meet a condition, as this network hears them. The latest label comes first.
-fn labelled(db: &Connection, node: &str, label: &str) -> Result<Vec<(i64, Features)>, StoreError> {
+/// The sounds of a node whose labels meet a condition, as this network hears them, and their events. The latest label
+/// comes first.
+fn labelled(db: &Connection, node: &str, label: &str) -> Result<Vec<(Features, i64)>, StoreError> {
     let sounds_of = |node: &str| {
         format!(
-            "SELECT id, features, labelled_at_ns FROM events INDEXED BY events_labelled_by_node \
+            "SELECT features, id, labelled_at_ns FROM events INDEXED BY events_labelled_by_node \
              WHERE label IS NOT NULL AND {label} AND deleted_at_ns IS NULL AND {node} AND {HAS_FEATURES}"
         )
     };
@@ -89,17 +90,8 @@ fn labelled(db: &Connection, node: &str, label: &str) -> Result<Vec<(i64, Featur
         sounds_of("node_id IS NULL AND node = :node"),
         sounds_of("node_id IN (SELECT node_id FROM nodes WHERE url = :node)")
     );
-    let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(named_params! { ":node": node, ":mark": Features::mark() }, |row| {
-        Ok((row.get::<_, i64>(0)?, Features::from_bytes(row.get_ref(1)?.as_blob()?)))
-    })?;
-    let mut sounds = Vec::new();
-    for row in rows {
-        if let (id, Some(features)) = row? {
-            sounds.push((id, features));
-        }
-    }
-    Ok(sounds)
+    let parameters = named_params! { ":node": node, ":mark": Features::mark() };
+    sounds(db, &sql, parameters, |row| row.get(1))
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@
 //! from labels of events that another network heard, before an update, until the hub has analysed their clips again
 //! (`hub-listen`'s `rehear`).
 
-use rusqlite::{Connection, named_params, params};
+use rusqlite::{Connection, Params, Row, named_params, params};
 use sound::context::Features;
-use sound::detection::ContextLabel;
 use sound::household::{Household, MOST_LABELS};
 
 use super::event::{COLUMNS, Event, OwnerLabel, from_row};
@@ -96,16 +95,30 @@ pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Household,
         "SELECT features, label FROM events WHERE {SAME_CAT} AND deleted_at_ns IS NULL AND {HAS_FEATURES} \
          AND {TEACHES} ORDER BY labelled_at_ns DESC, id DESC LIMIT {MOST_LABELS}"
     );
-    let mut statement = db.prepare_cached(&sql)?;
-    let rows = statement.query_map(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() }, |row| {
-        let label: OwnerLabel = word(row, 1)?;
-        Ok((Features::from_bytes(row.get_ref(0)?.as_blob()?), label))
-    })?;
-    let mut labelled: Vec<(Features, ContextLabel)> = Vec::new();
-    for row in rows {
-        if let (Some(features), OwnerLabel::Context(context)) = row? {
-            labelled.push((features, context));
-        }
+    let parameters = named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() };
+    let labelled = sounds(db, &sql, parameters, |row| word(row, 1))?;
+    let of_contexts = labelled.into_iter().filter_map(|(features, label)| match label {
+        OwnerLabel::Context(context) => Some((features, context)),
+        OwnerLabel::NotACat => None,
+    });
+    Ok(Household::learn(of_contexts.collect()))
+}
+
+/// The sounds that a query finds, in its order. Its first column has the features, and `about` reads the others. Sounds
+/// that another network heard are left out.
+pub(super) fn sounds<T>(
+    db: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    about: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<(Features, T)>, StoreError> {
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query(parameters)?;
+    let mut sounds = Vec::new();
+    while let Some(row) = rows.next()? {
+        let features = Features::from_bytes(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
+        let about = about(row)?;
+        sounds.extend(features.map(|features| (features, about)));
     }
-    Ok(Household::learn(labelled))
+    Ok(sounds)
 }

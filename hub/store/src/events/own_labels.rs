@@ -11,6 +11,7 @@ use sound::detection::ContextLabel;
 use tracing::warn;
 
 use super::event::{Event, OwnerLabel};
+use super::reevaluate::Reevaluation;
 use super::suggest;
 use crate::database::Store;
 use crate::error::StoreError;
@@ -40,10 +41,10 @@ pub struct OwnLabel {
 pub struct RemovedOwnLabel {
     /// The label as it was.
     pub label: OwnLabel,
-    /// How many events without a label have another context or another suggested label now, because the events of the
-    /// removed label no longer teach. Events for which the label itself was suggested are counted in
+    /// The re-evaluations of the cats whose events had the label: events without a label changed because the events of
+    /// the removed label no longer teach. Events for which the label itself was suggested are counted in
     /// [`OwnLabel::suggested`].
-    pub reevaluated: usize,
+    pub reevaluations: Vec<Reevaluation>,
 }
 
 /// Why a label of the owner's own was not added, renamed or removed.
@@ -176,16 +177,16 @@ impl Store {
             Err(error) => return Ok(Err(error)),
         };
         self.rename_in_label_log(label.name.clone(), None).await;
-        let mut reevaluated = 0;
+        let mut reevaluations = Vec::new();
         for (cat, node) in cats {
             match self.reevaluate_cat(cat, node, None).await {
-                Ok(done) => reevaluated += done.map_or(0, |done| done.changed),
+                Ok(done) => reevaluations.extend(done),
                 Err(error) => {
                     warn!(%error, "cannot evaluate the events of a cat again after a label of the owner's was removed");
                 }
             }
         }
-        Ok(Ok(RemovedOwnLabel { label, reevaluated }))
+        Ok(Ok(RemovedOwnLabel { label, reevaluations }))
     }
 
     /// Gives an event a label of the owner's own. `None`: there is no such event or no such label.

@@ -33,7 +33,7 @@ pub(crate) enum Recovered {
     Nothing,
 }
 
-/// What the owner has said of an event, as the log of labels has it. It identifies its event by node, boot id and
+/// What the owner has said about an event, as the log of labels has it. It identifies its event by node, boot id and
 /// place.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LoggedLabel {
@@ -51,7 +51,7 @@ pub(crate) struct LoggedLabel {
     pub(crate) cat_at_ns: Option<i64>,
     /// When the owner set the label, if that was before `at_ns`.
     pub(crate) labelled_at_ns: Option<i64>,
-    /// When the owner said the last of it.
+    /// When the owner last said something about the event.
     pub(crate) at_ns: i64,
 }
 
@@ -135,7 +135,7 @@ impl Store {
         }
     }
 
-    /// What the owner has said of events, for a new log of labels.
+    /// What the owner has said about events, for a new log of labels.
     pub(crate) async fn current_labels(&self) -> Result<Vec<LoggedLabel>, StoreError> {
         self.read(|db| {
             let sql = "SELECT node, boot_id, start_sample, end_sample, label, labelled_at_ns, \

@@ -9,11 +9,11 @@
 //! others.
 
 use rusqlite::{Connection, Transaction, named_params, params};
-use sound::context::{Features, NAMED_FROM};
+use sound::context::{Features, NAMED_FROM, named_by};
 use sound::detection::{Context, ContextLabel, ContextProbabilities};
 use sound::own_labels::{MOST_OF_A_LABEL, MOST_OTHERS, Suggester};
 
-use super::learning::{HAS_FEATURES, SAME_CAT};
+use super::learning::{HAS_FEATURES, SAME_CAT, sounds};
 use crate::error::StoreError;
 
 /// Number and probability of a suggested label, as they are stored.
@@ -30,7 +30,11 @@ pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Suggester,
          INDEXED BY events_labelled WHERE {heard} AND own_label IS NOT NULL AND label IS NOT NULL) \
          WHERE place <= {MOST_OF_A_LABEL}) ORDER BY labelled_at_ns DESC, id DESC"
     );
-    let mut labelled = read(db, &own, cat, node)?;
+    let find = |sql: &str| {
+        let parameters = named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() };
+        sounds(db, sql, parameters, |row| row.get(1))
+    };
+    let mut labelled = find(&own)?;
     if labelled.is_empty() {
         return Ok(Suggester::default());
     }
@@ -38,31 +42,14 @@ pub(super) fn learn(db: &Connection, cat: &str, node: &str) -> Result<Suggester,
         "SELECT features, NULL FROM events INDEXED BY events_labelled WHERE {heard} AND own_label IS NULL AND label IS NOT NULL \
          {latest} {MOST_OTHERS}"
     );
-    labelled.extend(read(db, &others, cat, node)?);
+    labelled.extend(find(&others)?);
     Ok(Suggester::learn(labelled.iter().map(|(features, label)| (features, *label))))
-}
-
-fn read(db: &Connection, sql: &str, cat: &str, node: &str) -> Result<Vec<(Features, Option<i64>)>, StoreError> {
-    let mut statement = db.prepare_cached(sql)?;
-    let mut rows = statement.query(named_params! { ":cat": cat, ":node": node, ":mark": Features::mark() })?;
-    let mut labelled = Vec::new();
-    while let Some(row) = rows.next()? {
-        let features = Features::from_bytes(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
-        let label = row.get(1)?;
-        labelled.extend(features.map(|features| (features, label)));
-    }
-    Ok(labelled)
 }
 
 /// The context of an event for which a label is suggested, or no longer is.
 pub(super) fn context_with(suggested: Suggested, probabilities: ContextProbabilities) -> Context {
-    let named = [
-        (probabilities.brushing, ContextLabel::Brushing),
-        (probabilities.isolation, ContextLabel::Isolation),
-        (probabilities.waiting_for_food, ContextLabel::WaitingForFood),
-    ];
-    let named = named.into_iter().find(|(probability, _)| suggested.is_none() && *probability >= NAMED_FROM);
-    Context { label: named.map_or(ContextLabel::Uncertain, |(_, label)| label), probabilities }
+    let label = if suggested.is_some() { ContextLabel::Uncertain } else { named_by(&probabilities) };
+    Context { label, probabilities }
 }
 
 /// Stores what is suggested for a new event, whose context says so already.
@@ -84,17 +71,19 @@ pub(super) fn forget(db: &Transaction<'_>, label: i64) -> Result<(), StoreError>
 
 /// What [`forget`] does, in SQL, with the label as the parameter. An index of each table finds the rows.
 fn forgetting() -> [String; 3] {
-    let named = |prefix: &str| {
-        let p = |context: &str| format!("WHEN {prefix}p_{context} >= {NAMED_FROM} THEN '{context}'");
-        format!("CASE {} {} {} ELSE 'uncertain' END", p("brushing"), p("isolation"), p("waiting_for_food"))
-    };
     [("events", ""), ("events", "first_"), ("reevaluated_events", "")].map(|(table, prefix)| {
-        let context = named(prefix);
+        let context = named_in_sql(prefix);
         format!(
             "UPDATE {table} SET {prefix}context = {context}, {prefix}suggested = NULL, {prefix}p_suggested = NULL \
              WHERE {prefix}suggested = ?1"
         )
     })
+}
+
+/// The name of a context as by [`named_by`], as an SQL expression. The names of its columns begin with `prefix`.
+fn named_in_sql(prefix: &str) -> String {
+    let p = |context: &str| format!("WHEN {prefix}p_{context} >= {NAMED_FROM} THEN '{context}'");
+    format!("CASE {} {} {} ELSE 'uncertain' END", p("brushing"), p("isolation"), p("waiting_for_food"))
 }
 
 #[cfg(test)]

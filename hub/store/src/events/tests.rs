@@ -3,7 +3,7 @@ use sound::detection::ContextLabel;
 use sound::testing::features;
 
 use super::*;
-use crate::testing::{as_if_another_network_heard, clip_of, event, put_with, watermark};
+use crate::testing::{self, as_if_another_network_heard, clip_of, event, open, put_with, watermark};
 use crate::{Access, Store};
 
 const SECOND_NS: i64 = 1_000_000_000;
@@ -11,12 +11,6 @@ const SECOND_NS: i64 = 1_000_000_000;
 async fn put(store: &Store, event: NewEvent) -> Event {
     let clip = Ok(clip_of(&event));
     put_with(store, event, clip).await
-}
-
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
 }
 
 async fn listed(store: &Store, filter: EventFilter) -> Vec<u64> {
@@ -279,8 +273,7 @@ async fn retention_removes_old_deleted_and_surplus_events_without_clips() {
 
 /// Stores a vocalisation of Tom in one of several voices, and returns the event's number.
 async fn vocalise(store: &Store, voice: u32, take: u32) -> i64 {
-    let features = Some(Box::new(features(voice, take)));
-    put(store, NewEvent { features, ..event("kitchen", u64::from(voice * 1_000 + take) * 16_000) }).await.id
+    put(store, testing::vocalisation("kitchen", voice, take)).await.id
 }
 
 async fn context_of(store: &Store, id: i64) -> (ContextLabel, u32) {

@@ -1,8 +1,8 @@
 //! Which of several cats an event was: the cat that its owner named, otherwise the cat of its node.
 //!
-//! The row keeps what the node announced in `cat`. The owner's word is next to it in `said_cat`. A word is about a
-//! sound: all events of the same sound have it. The classifier learns from the node's cat as before (see
-//! [`super::learning`]), because that is all that is known of an event when it is stored.
+//! The row has the cat that the node announced in `cat`, and the cat that the owner named in `said_cat`. The owner
+//! names the cat of a sound: all events of the same sound get the name. The classifier learns from the node's cat as
+//! before (see [`super::learning`]), because that is all that is known of an event when it is stored.
 
 use hub_base::text::clean;
 use hub_base::time::now_ns;
@@ -74,7 +74,7 @@ impl Store {
         };
         let now_ns = now_ns();
         let said = self.write_durably(move |db| {
-            // A name that is taken back leaves the file.
+            // A name that is taken back is overwritten in the file.
             overwrite_deleted(db, true)?;
             let done = put_word(db, id, cat.as_deref(), now_ns);
             overwrite_deleted(db, false)?;
@@ -111,7 +111,7 @@ impl Store {
     }
 }
 
-/// Writes the word of the owner, who said it at this time. `None`: there is no such event.
+/// Stores the name that the owner gave at this time. `None`: there is no such event.
 pub(crate) fn put_word(
     db: &Transaction<'_>,
     id: i64,
@@ -134,8 +134,8 @@ pub(crate) fn put_word(
     Ok(Some(SaidCat { event: one(id)?, changed }))
 }
 
-/// Gives a new event the word that the owner has said about its sound. `shown_before`: the event that was shown for the
-/// sound so far.
+/// Gives a new event the cat that the owner named for its sound. `shown_before`: the event that was shown for the sound
+/// so far.
 pub(super) fn follow_sound(db: &Transaction<'_>, id: i64, shown_before: i64) -> Result<(), StoreError> {
     let sql = "UPDATE events SET said_cat = shown.said_cat, said_cat_at_ns = shown.said_cat_at_ns \
                FROM events AS shown WHERE events.id = ?1 AND shown.id = ?2 AND shown.said_cat IS NOT NULL";

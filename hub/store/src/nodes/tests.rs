@@ -1,7 +1,7 @@
 use super::*;
+use crate::Store;
 use crate::events::{EventClock, EventFilter, NewGap, OwnerLabel, Progress};
-use crate::testing::{clip_of, event, put_with, watermark};
-use crate::{Access, Store};
+use crate::testing::{clip_of, event, open, put_with, watermark};
 
 const KITCHEN: &str = "http://kitchen:1";
 const ADDRESS: &str = "http://192.0.2.7:1";
@@ -13,12 +13,6 @@ fn id(digit: char) -> String {
 
 fn seen(url: &str, id: Option<String>) -> SeenNode {
     SeenNode { url: url.into(), node_id: id, claimed_id: None, boot_id: BOOT, captured_samples: 100_000 }
-}
-
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
 }
 
 /// The sample up to which the node was heard.

@@ -168,8 +168,8 @@ fn make_room(db: &Transaction<'_>) -> Result<u64, StoreError> {
     Ok(gone.into_iter().filter(|pending| *pending).count() as u64)
 }
 
-/// The owner named the cat of an event: notifications about it that no delivery was tried of, and those that a digest
-/// will count, name this cat from now on. They still go to the owners for whom they were made.
+/// The owner named the cat of an event: notifications about it whose delivery has not been tried, and those that a
+/// digest will count, name this cat from now on. They still go to the owners for whom they were made.
 pub(crate) fn follow_cat(db: &Transaction<'_>, subject: &Subject) -> Result<(), StoreError> {
     let subject_json = serde_json::to_string(subject).map_err(|why| StoreError::Cut(why.to_string()))?;
     let sql = "UPDATE notices SET animal = ?2, subject = ?3 WHERE kind = 'event' AND event_id = ?1 \
@@ -178,8 +178,8 @@ pub(crate) fn follow_cat(db: &Transaction<'_>, subject: &Subject) -> Result<(), 
     Ok(())
 }
 
-/// Another event is shown for a sound: pending notifications that no delivery was tried of are about that event from
-/// now on. Those that were suppressed or delivered stay as they were.
+/// Another event is shown for a sound: pending notifications whose delivery has not been tried are about that event
+/// from now on. Those that were suppressed or delivered stay as they were.
 pub(crate) fn follow_shown_event(db: &Transaction<'_>, shown_before: i64, subject: &Subject) -> Result<(), StoreError> {
     let subject_json = serde_json::to_string(subject).map_err(|why| StoreError::Cut(why.to_string()))?;
     let sql = "UPDATE notices SET event_id = ?2, animal = ?3, subject = ?4 \

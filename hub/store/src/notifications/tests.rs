@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::Store;
 use crate::events::{Committed, Event, NoClip, Watermark};
-use crate::testing::event;
-use crate::{Access, Store};
+use crate::testing::{event, open, put_for, put_with};
 
 const SECOND_NS: i64 = 1_000_000_000;
 
@@ -25,12 +25,6 @@ fn plan(owner: &str) -> NotificationPlan {
         wait_ns: 0,
         digest_due_ns: None,
     }
-}
-
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
 }
 
 async fn put(store: &Store, animal: &str, plan: NotificationPlan, now_ns: i64) -> PutIn {
@@ -92,11 +86,7 @@ async fn cooldown_is_for_each_owner_animal_and_kind() {
 }
 
 async fn stored_event(store: &Store) -> Event {
-    let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
-    match store.commit_event(event("kitchen", 0), Err(NoClip::Disabled), mark, |_| vec![]).await.unwrap() {
-        Committed::Stored(event) => *event,
-        Committed::KnownAlready => panic!("known"),
-    }
+    put_with(store, event("kitchen", 0), Err(NoClip::Disabled)).await
 }
 
 #[tokio::test]
@@ -317,18 +307,12 @@ async fn notification_that_is_queued_again_is_news() {
 async fn undelivered_notifications_of_an_event_that_was_deleted_or_no_cat_are_withdrawn() {
     for (reason, word) in [(SuppressReason::EventDeleted, "event_deleted"), (SuppressReason::NotACat, "not_a_cat")] {
         let (_dir, store) = open();
-        let mark = Watermark { node: "kitchen".into(), boot_id: 1, resume_sequence: 0, settled_sample: 0 };
         let held =
             NotificationPlan { hold: Some(SuppressReason::QuietHours), digest_due_ns: Some(1_000), ..plan("Bert") };
         let carl = NotificationPlan { cooldown_ns: 0, ..plan("Carl") };
         let plans = vec![plan("Anna"), held.clone(), carl.clone()];
-        let commit = async |n: u64| {
-            let (found, plans) = (event("kitchen", n * 16_000), plans.clone());
-            match store.commit_event(found, Err(NoClip::Disabled), mark.clone(), |_| plans).await.unwrap() {
-                Committed::Stored(event) => event.id,
-                Committed::KnownAlready => panic!("known"),
-            }
-        };
+        let commit =
+            async |n: u64| put_for(&store, event("kitchen", n * 16_000), Err(NoClip::Disabled), plans.clone()).await.id;
         let (first, second) = (commit(0).await, commit(1).await);
         let all = store.notifications(None, None, 20).await.unwrap();
         let of = |event, owner: &str, channel| {

@@ -5,15 +5,18 @@ use std::net::SocketAddr;
 
 use hub_base::error::{Code, Error};
 use hub_nodes::{Node, WaitingNode};
+use hub_store::PairedNode;
 
 use super::Admission;
 
 impl Admission {
-    /// The nodes of the hub that a person may mean by this name. `by_cat`: the name of its cat counts too.
+    /// The nodes of the hub that a person may mean by this name, which may also be the key of a paired node. `by_cat`:
+    /// the name of its cat counts too.
     pub(super) fn known_as(&self, name: &str, by_cat: bool) -> Vec<Node> {
         let is_meant = |node: &Node| {
             let (id, cat) = (node.id().map(|id| id.to_string()), node.cat().filter(|_| by_cat));
             is_named(name, node.url(), id.as_deref(), cat.as_deref(), &node.addresses())
+                || node.pinned_key().is_some_and(|key| has_digits(name, &key.to_string()))
         };
         self.nodes.iter().filter(is_meant).collect()
     }
@@ -21,8 +24,10 @@ impl Admission {
     /// The URL of a paired node that is not a node of the hub now, because there was no room.
     pub(super) async fn paired_named(&self, name: &str) -> Result<Option<String>, Error> {
         let paired = self.store.paired_nodes().await?;
-        let found = paired.into_iter().find(|node| is_named(name, &node.url, Some(&node.node_id), None, &[]));
-        Ok(found.map(|node| node.url))
+        let is_meant = |node: &PairedNode| {
+            is_named(name, &node.url, Some(&node.node_id), None, &[]) || has_digits(name, &node.key)
+        };
+        Ok(paired.into_iter().find(is_meant).map(|node| node.url))
     }
 
     /// The URL of a node that is admitted or was known, and is not a node of the hub now. Its key if it has no URL of
@@ -98,6 +103,13 @@ pub(super) fn ambiguous(name: &str, nodes: &[(String, Option<String>)]) -> Error
     Error::new(Code::Conflict, message)
 }
 
+/// Whether a name is these hexadecimal digits, of an id or a key, or the first 16 of them, as `hub nodes list` shows
+/// them.
+fn has_digits(name: &str, digits: &str) -> bool {
+    let is = |digits: &str| digits.eq_ignore_ascii_case(name);
+    is(digits) || digits.get(..16).is_some_and(is)
+}
+
 /// Whether a person who says `name` may mean this node: by its URL, its host name with or without `.local` and the
 /// port, its IP address with or without the port, its id, the first 16 digits of it, or its cat.
 pub(super) fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str>, addresses: &[SocketAddr]) -> bool {
@@ -107,7 +119,6 @@ pub(super) fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str
     let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
     let is_short = |short: &str| is(short) || is(&format!("{short}:{port}"));
     let is_bare = || host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).is_some_and(is);
-    let is_id = |id: &str| is(id) || id.get(..16).is_some_and(is);
     let is_address = |address: &SocketAddr| {
         let ip = address.ip().to_canonical();
         is(&ip.to_string()) || is(&SocketAddr::new(ip, address.port()).to_string())
@@ -118,6 +129,6 @@ pub(super) fn is_named(name: &str, url: &str, id: Option<&str>, cat: Option<&str
         || is_bare()
         || host.strip_suffix(".local").is_some_and(is_short)
         || addresses.iter().any(is_address)
-        || id.is_some_and(is_id)
+        || id.is_some_and(|id| has_digits(name, id))
         || cat.is_some_and(is)
 }

@@ -16,13 +16,14 @@ use tracing::{info, warn};
 use super::names::is_named;
 use super::{Admission, conflict};
 
-/// Most nodes at which a code is tried that comes without the name of a node.
+/// Most nodes at which a code is tried, if the person did not name the node.
 pub const MAX_TRIED: usize = 4;
 
 /// Time for a pairing with one node. A command waits longer.
 const PAIR_DEADLINE: Duration = Duration::from_secs(11);
 
-/// Time for all tries of a code that comes without the name of a node, after the nodes have said whether they show one.
+/// Time for all tries of a code for which the person did not name the node, after the nodes have said whether they show
+/// a code.
 const TRY_DEADLINE: Duration = Duration::from_secs(8);
 
 /// What a change of a node's key is called in the audit log. The node stands there as who made it.
@@ -32,14 +33,15 @@ const KEY_CHANGE: &str = "change_node_key";
 const BY_SECRET: &str = "pairing_secret";
 const PAIRING: &str = "pair_node";
 
-/// By what nodes know the hub.
+/// The hub, as nodes know it.
 #[derive(Debug)]
 pub struct HubPairing {
     /// Its key.
     pub key: OwnKey,
     /// What it tells nodes about itself.
     pub card: HubCard,
-    /// One pairing at a time: what people type is tried in one order, and strangers cause no crowd.
+    /// One pairing at a time, so that codes are tried in the order in which people type them, and strangers cannot
+    /// start many.
     turn: Mutex<()>,
     /// The keys of the paired nodes, which may call the hub.
     keyring: Keyring,
@@ -48,7 +50,7 @@ pub struct HubPairing {
 }
 
 impl HubPairing {
-    /// With this key, and this to tell nodes.
+    /// With this key. Nodes get the card.
     pub fn new(key: OwnKey, card: HubCard) -> Self {
         Self { key, card, turn: Mutex::default(), keyring: Keyring::default(), pins: Mutex::default() }
     }
@@ -109,16 +111,16 @@ impl Admission {
     /// [`MAX_TRIED`]; a wrong code then uses one try at each of them. Returns the URL of the node.
     ///
     /// # Errors
-    /// [`Code::BadRequest`] if code or host have not the form of one, [`Code::NotFound`] if no waiting node shows a
-    /// code, [`Code::Conflict`] if the node does not know the code, or the hub has no place for it, if
-    /// too many nodes show one, or another pairing is under way, and as of the node and the store.
+    /// [`Code::BadRequest`] if the code or the host is malformed, [`Code::NotFound`] if no waiting node shows a code,
+    /// [`Code::Conflict`] if the node does not know the code, or the hub has no place for it, if too many nodes show
+    /// one, or another pairing is under way, and as of the node and the store.
     pub async fn pair(&self, code: &str, host: Option<&str>) -> Result<String, Error> {
         let code: PairingCode =
             code.parse().map_err(|error: NotACode| Error::new(Code::BadRequest, error.to_string()))?;
         let code = Known::Code(code);
         let place = host.map(|host| self.place_of(host)).transpose()?;
         let own = self.clone();
-        // It goes on when the caller goes away: the node may know the hub by then.
+        // It goes on when the caller goes away, because the node may know the hub by then.
         let pairing = tokio::spawn(async move { own.pair_at(&code, place).await });
         pairing.await.unwrap_or_else(|crash| Err(Error::new(Code::Internal, crash.to_string())))
     }
@@ -193,7 +195,7 @@ impl Admission {
             return Err(conflict(message));
         }
         let paired = pairing::pair(&key.key(), place, code, card.clone(), limit).await?;
-        // Not earlier: a node that is slow keeps nobody from removing another one.
+        // Not earlier, so that a slow node does not delay the removal of another one.
         let _turn = self.turn.lock().await;
         let key = paired.key.to_string();
         let node = PairedNode { url: url.clone(), node_id: paired.id.to_string(), key };
@@ -276,12 +278,12 @@ impl Admission {
                 Some(pairing) => TlsClient::new(pairing.key.clone(), vec![expected])
                     .map_err(|error| error.to_string())
                     .and_then(|tls| Node::paired(url.to_owned(), cat, id, tls).map_err(|error| error.to_string())),
-                // Listed with the reason: a person would otherwise miss them without a word.
+                // Listed with the reason, so that a person does not look for them in vain.
                 None => Node::paired_without_key(url.to_owned(), cat, id).map_err(|error| error.to_string()),
             };
             node.inspect_err(|error| warn!(node = url, %error, "a paired node cannot be called")).ok()
         };
-        // Pairing checks that there is room. Nodes that another process paired may find none: they wait for it.
+        // Pairing checks that there is room. There may be none for nodes that another process paired. They wait for it.
         let _ = self.nodes.set_paired(&urls, make);
         for known in &paired {
             let is_it = |node: &Node| node.paired_id().is_some_and(|id| id.to_string() == known.node_id);
@@ -293,8 +295,8 @@ impl Admission {
     }
 }
 
-/// Whether this node would take the place of a paired one. Who knows the secret, and maybe a former key of a node, must
-/// not.
+/// Whether this node would take the place of a paired one. The secret, even together with a former key of a node, is
+/// not enough for that.
 pub(super) fn takes_a_place(node: &PairedNode, paired: &[PairedNode]) -> bool {
     paired.iter().any(|known| known.url == node.url || known.node_id == node.node_id)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use daemon::identity::Key;
+use hub_nodes::pairing::HubCard;
 use hub_nodes::testing::{FakeNode, announce};
 use hub_store::events::{Progress, Watermark};
 use hub_store::{Access, PairedNode, SeenNode};
@@ -158,6 +159,30 @@ async fn new_key_of_a_node_is_in_the_audit_log_once() {
     let [entry] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((entry.who.as_str(), entry.action.as_str()), (KITCHEN, "change_node_key"));
     assert_eq!((entry.address.as_str(), entry.subject.as_str()), ("", format!("{old} to {new}").as_str()));
+}
+
+#[tokio::test]
+async fn paired_node_with_a_new_key_is_forgotten_by_its_id_or_its_key() {
+    let [id, old, new] = ["a", "a", "b"].map(|digit| digit.repeat(64));
+    // A hub without a key of its own cannot call its paired nodes, and can still forget them.
+    for has_key in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let Admission { nodes, store, .. } = admission(dir.path(), &[]).await;
+        let card = HubCard { name: "hub".into(), owner_port: None };
+        let pairing = has_key.then(|| HubPairing::new(Arc::new(Key::generate().unwrap().0).into(), card));
+        let own = Admission::open_with(nodes, store, pairing).await.unwrap();
+        for name in [id.as_str(), &id[..16], new.as_str(), &new[..16], &new.to_uppercase()] {
+            let paired = PairedNode { url: KITCHEN.into(), node_id: id.clone(), key: old.clone() };
+            assert!(own.store.pair_node(paired).await.unwrap());
+            let [old, new] = [&old, &new].map(|key| key.parse().unwrap());
+            own.change_node_key(KITCHEN, id.parse().unwrap(), old, new).await.unwrap();
+            let listed = own.nodes.get(KITCHEN).unwrap().pinned_key();
+            assert_eq!(listed, has_key.then_some(new), "the control");
+            assert_eq!(own.forget(&"c".repeat(16)).await.unwrap_err().code, Code::NotFound);
+            assert_eq!(own.forget(name).await.unwrap().url, KITCHEN, "{name}");
+            assert!(own.nodes.get(KITCHEN).is_none() && own.store.paired_nodes().await.unwrap().is_empty());
+        }
+    }
 }
 
 #[tokio::test]

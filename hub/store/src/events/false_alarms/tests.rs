@@ -2,9 +2,9 @@ use sound::context::Features;
 use sound::detection::ContextLabel;
 use sound::testing::features;
 
-use super::super::{Committed, Event, EventFilter, NewEvent, OwnerLabel};
+use super::super::{Event, EventFilter, NewEvent, OwnerLabel};
 use crate::notifications::{ChannelName, NotificationPlan, NotificationState, SuppressReason};
-use crate::testing::{as_if_another_network_heard, clip_of, event, watermark};
+use crate::testing::{as_if_another_network_heard, clip_of, event, put_for};
 use crate::{Access, Store};
 
 const DOOR: u32 = 1;
@@ -30,7 +30,7 @@ impl Home {
         // Far from the mean meow, so that voices do not share the direction from there.
         let sound = Features { embedding: made.embedding.map(|number| 100.0 * number), ..made };
         let found = NewEvent { features: Some(Box::new(sound)), ..event(node, self.heard * 16_000) };
-        let (clip, mark) = (Ok(clip_of(&found)), watermark(node, found.end_sample));
+        let clip = Ok(clip_of(&found));
         let plan = NotificationPlan {
             owner: "Anna".into(),
             channels: vec![ChannelName { name: "webhook".into(), kind: "webhook".into() }],
@@ -39,10 +39,7 @@ impl Home {
             digest_due_ns: Some(7),
             wait_ns: 0,
         };
-        match self.store.commit_event(found, clip, mark, |_| vec![plan]).await.unwrap() {
-            Committed::Stored(event) => *event,
-            Committed::KnownAlready => panic!("it was known"),
-        }
+        put_for(&self.store, found, clip, vec![plan]).await
     }
 
     async fn label(&self, event: &Event, label: Option<OwnerLabel>) {

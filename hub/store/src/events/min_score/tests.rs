@@ -1,11 +1,11 @@
 use sound::detection::ContextLabel;
 use sound::same_sound::Envelope;
 
-use super::super::{Committed, Event, EventFilter, NewEvent, OwnerLabel};
+use super::super::{Event, EventFilter, NewEvent, OwnerLabel};
 use super::*;
 use crate::Access;
 use crate::notifications::{ChannelName, NotificationPlan, NotificationState, SuppressReason};
-use crate::testing::{clip_of, event, watermark};
+use crate::testing::{clip_of, event, put_for};
 
 const CAT: Option<OwnerLabel> = Some(OwnerLabel::Context(ContextLabel::Brushing));
 const NOT_A_CAT: Option<OwnerLabel> = Some(OwnerLabel::NotACat);
@@ -32,14 +32,11 @@ impl Home {
     }
 
     async fn put(&self, found: NewEvent) -> Event {
-        let (clip, mark) = (Ok(clip_of(&found)), watermark(&found.node, found.end_sample));
+        let clip = Ok(clip_of(&found));
         let channels = vec![ChannelName { name: "phone".into(), kind: "ntfy".into() }];
         let (owner, digest_due_ns) = ("Anna".to_owned(), Some(7));
         let plan = NotificationPlan { owner, channels, cooldown_ns: 0, hold: None, digest_due_ns, wait_ns: 0 };
-        match self.store.commit_event(found, clip, mark, |_| vec![plan]).await.unwrap() {
-            Committed::Stored(event) => *event,
-            Committed::KnownAlready => panic!("it was known"),
-        }
+        put_for(&self.store, found, clip, vec![plan]).await
     }
 
     async fn label(&self, event: &Event, label: Option<OwnerLabel>) {

@@ -1,25 +1,16 @@
-use sound::testing::{distinct, features};
-
 use super::*;
 use crate::Access;
 use crate::deletions::DeletionScope;
 use crate::events::{FirstAnswer, NewEvent, NoClip, OwnerLabel};
-use crate::testing::{event, put_with};
+use crate::testing::{self, distinct_vocalisation, open, put_with};
 
 const BRUSHING: ContextLabel = ContextLabel::Brushing;
 const FOOD: ContextLabel = ContextLabel::WaitingForFood;
 
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
-}
-
 /// Stores a sound of a cat in one of several voices.
 async fn heard(store: &Store, cat: &str, node: &str, voice: u32, take: u32) -> Event {
-    let features = Some(Box::new(features(voice, take)));
-    let place = event(node, u64::from(voice * 1_000 + take) * 16_000);
-    put_with(store, NewEvent { cat: cat.into(), features, ..place }, Err(NoClip::Disabled)).await
+    let found = NewEvent { cat: cat.into(), ..testing::vocalisation(node, voice, take) };
+    put_with(store, found, Err(NoClip::Disabled)).await
 }
 
 async fn label(store: &Store, id: i64, context: Option<ContextLabel>) -> Option<Reevaluation> {
@@ -205,9 +196,7 @@ async fn latest_ten_thousand_events_are_evaluated_again_for_own_labels() {
     let (_dir, store) = open();
     let own = store.add_own_label("let me out").await.unwrap().unwrap();
     let put = async |voice: u32, take: u32| {
-        let features = Some(Box::new(distinct(voice, take)));
-        let place = event("kitchen", u64::from(voice * 1_000 + take) * 16_000);
-        put_with(&store, NewEvent { features, ..place }, Err(NoClip::Disabled)).await.id
+        put_with(&store, distinct_vocalisation("kitchen", voice, take), Err(NoClip::Disabled)).await.id
     };
     put(1, 0).await;
     copy(&store, MOST_EVENTS).await;

@@ -1,36 +1,15 @@
-use sound::same_sound::Envelope;
-
-use super::super::{Committed, Event, EventFilter, NewEvent, NoClip, OwnerLabel, SameSound};
+use super::super::{Event, EventFilter, NewEvent, NoClip, OwnerLabel, SameSound};
 use super::*;
-use crate::Access;
 use crate::notifications::{ChannelName, NotificationState};
-use crate::testing::{clip_of, event, watermark};
+use crate::testing::{clip_of, envelope, open, put_for, same_meow, watermark};
 
 const MS_NS: i64 = 1_000_000;
 
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
-}
-
-/// Half a second of a tone that moves between two pitches.
-fn envelope(from_hz: f32, to_hz: f32) -> Option<Box<Envelope>> {
-    let mut phase = 0.0_f32;
-    let sample = |n: u16| {
-        let part = f32::from(n) / 8_000.0;
-        phase += std::f32::consts::TAU * (from_hz + (to_hz - from_hz) * part) / 16_000.0;
-        (phase.sin() * 9_000.0 * (std::f32::consts::PI * part).sin()) as i16
-    };
-    Some(Box::new(Envelope::of(&(0..8_000).map(sample).collect::<Vec<_>>())))
-}
-
 /// What a node heard of one meow, if its clock is ahead by this many milliseconds.
 fn meow(node: &str, ahead_ms: i64, rms_dbfs: f32) -> NewEvent {
-    let mut heard = NewEvent { envelope: envelope(500.0, 1_500.0), ..event(node, 16_000) };
+    let mut heard = same_meow(node, rms_dbfs);
     heard.started_at_ns += ahead_ms * MS_NS;
     heard.ended_at_ns += ahead_ms * MS_NS;
-    heard.measurements.rms_dbfs = rms_dbfs;
     heard
 }
 
@@ -41,11 +20,8 @@ fn plan(owner: &str, wait_ns: i64) -> NotificationPlan {
 
 /// Stores an event that Anna is to be notified of.
 async fn put(store: &Store, found: NewEvent) -> Event {
-    let (clip, mark) = (Ok(clip_of(&found)), watermark(&found.node, found.end_sample));
-    match store.commit_event(found, clip, mark, |_| vec![plan("Anna", 0)]).await.unwrap() {
-        Committed::Stored(event) => *event,
-        Committed::KnownAlready => panic!("it was known"),
-    }
+    let clip = Ok(clip_of(&found));
+    put_for(store, found, clip, vec![plan("Anna", 0)]).await
 }
 
 async fn ids(store: &Store, filter: EventFilter) -> Vec<i64> {

@@ -5,7 +5,7 @@ use sound::testing::distinct;
 use super::*;
 use crate::deletions::DeletionScope;
 use crate::events::{Event, EventFilter, NewEvent, NoClip, OwnLabel, OwnerLabel, Reevaluation};
-use crate::testing::{as_if_another_network_heard, event, put_with};
+use crate::testing::{as_if_another_network_heard, distinct_vocalisation, put_with};
 use crate::{Access, Store};
 
 /// The voice of sounds that have the owner's own label, and that of others.
@@ -16,17 +16,15 @@ const BRUSHING: OwnerLabel = OwnerLabel::Context(ContextLabel::Brushing);
 const FOOD: OwnerLabel = OwnerLabel::Context(ContextLabel::WaitingForFood);
 
 async fn open() -> (tempfile::TempDir, Store, OwnLabel) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
+    let (dir, store) = crate::testing::open();
     let label = store.add_own_label("let me out").await.unwrap().unwrap();
     (dir, store, label)
 }
 
 /// Stores a sound of a cat.
 async fn heard(store: &Store, cat: &str, voice: u32, take: u32) -> Event {
-    let features = Some(Box::new(distinct(voice, take)));
-    let place = event("kitchen", u64::from(voice * 1_000 + take) * 16_000);
-    put_with(store, NewEvent { cat: cat.into(), features, ..place }, Err(NoClip::Disabled)).await
+    let found = NewEvent { cat: cat.into(), ..distinct_vocalisation("kitchen", voice, take) };
+    put_with(store, found, Err(NoClip::Disabled)).await
 }
 
 async fn own(store: &Store, id: i64, label: &OwnLabel) -> Option<Reevaluation> {
@@ -280,9 +278,12 @@ async fn removed_label_that_was_all_others_of_another_takes_its_suggestions_back
         }
         assert_eq!(name_of(&read(&store, out.id).await), Some("let me out"));
         let removed = store.remove_own_label(hairball.id).await.unwrap().unwrap();
-        assert_eq!((removed.label.events, removed.label.suggested, removed.reevaluated), (5, 0, 1), "{cat:?}");
+        let [done] = removed.reevaluations[..] else { panic!("{:?}", removed.reevaluations) };
+        assert_eq!((removed.label.events, removed.label.suggested, done.changed), (5, 0, 1), "{cat:?}");
         let bare = read(&store, out.id).await;
         assert_eq!((&bare.suggested, bare.found.context), (&None, out.found.context), "{cat:?}");
+        assert_eq!(store.undo_reevaluation(done.id).await.unwrap(), Some(1));
+        assert_eq!(name_of(&read(&store, out.id).await), Some("let me out"), "{cat:?}");
     }
 }
 
@@ -334,9 +335,17 @@ async fn contexts_and_own_labels_are_learnt_side_by_side() {
 
 #[test]
 fn contexts_without_a_suggestion_are_those_that_the_classifier_names() {
+    let db = Connection::open_in_memory().unwrap();
     for logits in [[0.0; 3], [3.0, 0.0, 0.0], [0.0, 3.0, 0.5], [0.1, 0.2, 2.0], [0.4, 0.3, 0.5]] {
         let context = sound::context::context_of(&logits);
         assert_eq!(context_with(None, context.probabilities), context);
         assert_eq!(context_with(Some((1, 0.9)), context.probabilities).label, ContextLabel::Uncertain);
+        let ContextProbabilities { waiting_for_food, isolation, brushing } = context.probabilities;
+        let sql = format!(
+            "SELECT {} FROM (SELECT ?1 AS p_waiting_for_food, ?2 AS p_isolation, ?3 AS p_brushing)",
+            named_in_sql("")
+        );
+        let name: String = db.query_row(&sql, [waiting_for_food, isolation, brushing], |row| row.get(0)).unwrap();
+        assert_eq!(name, context.label.as_str());
     }
 }

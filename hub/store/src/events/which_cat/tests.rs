@@ -1,18 +1,9 @@
 use sound::detection::ContextLabel;
-use sound::same_sound::Envelope;
-use sound::testing::features;
 
 use super::*;
-use crate::Access;
 use crate::events::{Committed, EventFilter, NewEvent, NoClip, OwnerLabel};
 use crate::notifications::{ChannelName, NotificationPlan, SuppressReason};
-use crate::testing::{event, put_with, watermark};
-
-fn open() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    (dir, store)
-}
+use crate::testing::{self, event, open, put_with, same_meow, watermark};
 
 async fn put(store: &Store, found: NewEvent) -> Event {
     put_with(store, found, Err(NoClip::Disabled)).await
@@ -87,25 +78,13 @@ async fn names_are_checked_and_the_list_of_them_is_bounded() {
 #[tokio::test]
 async fn word_about_a_sound_is_about_every_event_of_it() {
     let (_dir, store) = open();
-    let mut phase = 0.0_f32;
-    let tone = |n: u16| {
-        let part = f32::from(n) / 8_000.0;
-        phase += std::f32::consts::TAU * (500.0 + 1_000.0 * part) / 16_000.0;
-        (phase.sin() * 9_000.0 * (std::f32::consts::PI * part).sin()) as i16
-    };
-    let samples: Vec<i16> = (0..8_000).map(tone).collect();
-    let meow = |node: &str, rms_dbfs: f32| {
-        let mut heard = NewEvent { envelope: Some(Box::new(Envelope::of(&samples))), ..event(node, 16_000) };
-        heard.measurements.rms_dbfs = rms_dbfs;
-        heard
-    };
-    let far = put(&store, meow("hall", -40.0)).await;
-    let near = put(&store, meow("kitchen", -20.0)).await;
+    let far = put(&store, same_meow("hall", -40.0)).await;
+    let near = put(&store, same_meow("kitchen", -20.0)).await;
     assert_eq!(one(&store, far.id).await.same_sound_as, Some(near.id), "the control: they are one sound");
     say(&store, near.id, Some("Ada")).await;
     assert_eq!(one(&store, far.id).await.cat(), "Ada", "the event that is not shown");
     // A third node hears the sound best and is shown from now on.
-    let best = put(&store, meow("attic", -10.0)).await;
+    let best = put(&store, same_meow("attic", -10.0)).await;
     assert_eq!((best.same_sound_as, best.cat()), (None, "Ada"));
     assert_eq!(store.named_cats(None).await.unwrap(), [NamedCat { name: "Ada".into(), events: 1 }]);
     assert_eq!(of(&store, "Ada").await, (vec![best.id], 1));
@@ -122,8 +101,7 @@ async fn word_about_a_sound_is_about_every_event_of_it() {
 async fn labels_and_reevaluation_keep_the_word_and_learn_from_the_cat_of_the_node() {
     let (_dir, store) = open();
     for (voice, take) in [(1, 0), (1, 1), (1, 2), (2, 3), (2, 4)] {
-        let features = Some(Box::new(features(voice, take)));
-        put(&store, NewEvent { features, ..event("kitchen", u64::from(take) * 16_000) }).await;
+        put(&store, testing::vocalisation("kitchen", voice, take)).await;
     }
     let first = say(&store, 1, Some("Ada")).await;
     say(&store, 2, Some("Ada")).await;
