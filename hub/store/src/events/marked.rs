@@ -1,5 +1,5 @@
-//! Labelled events and their clips, which retention by age and by the quota of other clips spares. They have a quota
-//! of their own.
+//! Marked events: those that a person labelled, or whose cat a person named. Retention by age and by the quota of other
+//! clips spares them and their clips. They have a quota of their own.
 
 use rusqlite::params;
 
@@ -8,20 +8,23 @@ use super::retention::{ClipTotals, RetiredClip};
 use crate::database::Store;
 use crate::error::StoreError;
 
-/// SQL condition: the event has a label.
-const LABELLED: &str = "label IS NOT NULL AND deleted_at_ns IS NULL";
+/// SQL condition: the event is marked.
+const MARKED: &str = "(label IS NOT NULL OR said_cat IS NOT NULL) AND deleted_at_ns IS NULL";
+
+/// SQL expression: when the event was marked last. With `id`, the order of the index `events_marked`.
+const MARKED_AT_NS: &str = "max(coalesce(labelled_at_ns, 0), coalesce(said_cat_at_ns, 0))";
 
 impl Store {
-    /// Number and size of the clips of labelled events.
+    /// Number and size of the clips of marked events.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn labelled_clip_totals(&self) -> Result<ClipTotals, StoreError> {
+    pub async fn marked_clip_totals(&self) -> Result<ClipTotals, StoreError> {
         self.read(|db| {
-            // The index of labelled events is small.
+            // The index of marked events is small.
             let sql = format!(
-                "SELECT count(*), coalesce(sum(clip_bytes), 0) FROM events INDEXED BY events_labelled \
-                 WHERE {LABELLED} AND clip_file IS NOT NULL"
+                "SELECT count(*), coalesce(sum(clip_bytes), 0) FROM events INDEXED BY events_marked \
+                 WHERE {MARKED} AND clip_file IS NOT NULL"
             );
             Ok(db.query_row(&sql, [], |row| {
                 let [count, bytes] = [row.get::<_, i64>(0)?, row.get::<_, i64>(1)?].map(i64::cast_unsigned);
@@ -31,16 +34,16 @@ impl Store {
         .await
     }
 
-    /// Drops the references to the clips of the events that were labelled first, at most `limit`. The caller removes
-    /// the files. The events and their labels stay.
+    /// Drops the references to the clips of the events whose last mark is the oldest, at most `limit`. The caller
+    /// removes the files. The events and their marks stay.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn retire_labelled_clips(&self, limit: usize) -> Result<Vec<RetiredClip>, StoreError> {
+    pub async fn retire_marked_clips(&self, limit: usize) -> Result<Vec<RetiredClip>, StoreError> {
         self.write_durably(move |db| {
             let sql = format!(
-                "SELECT id, clip_file, clip_bytes FROM events WHERE {LABELLED} AND clip_file IS NOT NULL \
-                 ORDER BY labelled_at_ns, id LIMIT ?1"
+                "SELECT id, clip_file, clip_bytes FROM events INDEXED BY events_marked WHERE {MARKED} AND clip_file IS NOT NULL \
+                 ORDER BY {MARKED_AT_NS}, id LIMIT ?1"
             );
             let mut statement = db.prepare_cached(&sql)?;
             let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
@@ -60,17 +63,17 @@ impl Store {
         .await
     }
 
-    /// Deletes the events that were labelled first, above `keep_events`, at most `limit`. An event that still has a
+    /// Deletes the events whose last mark is the oldest, above `keep_events`, at most `limit`. An event that still has a
     /// clip stays. Returns the number of deleted events.
     ///
     /// # Errors
     /// See [`StoreError`].
-    pub async fn forget_labelled_events(&self, keep_events: u64, limit: usize) -> Result<usize, StoreError> {
+    pub async fn forget_marked_events(&self, keep_events: u64, limit: usize) -> Result<usize, StoreError> {
         self.write(move |db| {
             let sql = format!(
-                "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE {LABELLED} AND clip_file IS NULL \
-                 ORDER BY labelled_at_ns, id \
-                 LIMIT min(?2, max(0, (SELECT count(*) FROM events WHERE {LABELLED}) - ?1)))"
+                "DELETE FROM events WHERE id IN (SELECT id FROM events INDEXED BY events_marked WHERE {MARKED} AND clip_file IS NULL \
+                 ORDER BY {MARKED_AT_NS}, id \
+                 LIMIT min(?2, max(0, (SELECT count(*) FROM events WHERE {MARKED}) - ?1)))"
             );
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             Ok(db.execute(&sql, params![i64::try_from(keep_events).unwrap_or(i64::MAX), limit])?)
