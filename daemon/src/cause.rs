@@ -23,6 +23,9 @@ pub fn cause(error: &(dyn Error + 'static)) -> String {
 
 const TIMED_OUT: &str = "timed out";
 
+/// The error number of Linux for too many symbolic links (ELOOP), which links in a circle give.
+const LINK_LOOP: i32 = 40;
+
 fn io_cause(error: &io::Error) -> String {
     let words = match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
@@ -37,6 +40,10 @@ fn io_cause(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "permission denied",
         io::ErrorKind::StorageFull => "disk full",
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only",
+        io::ErrorKind::IsADirectory => "it is a folder",
+        io::ErrorKind::NotADirectory => "a part of the path is not a folder",
+        // The kind of this error has no stable name.
+        _ if error.raw_os_error() == Some(LINK_LOOP) => "symbolic links lead in a circle",
         // An error that the program itself made, such as "no such host", has words of its own.
         io::ErrorKind::NotFound if error.raw_os_error().is_some() => "no such file or directory",
         _ => return other_io_cause(&error.to_string()),
@@ -84,6 +91,12 @@ mod tests {
         assert_eq!(words(io::Error::from(io::ErrorKind::TimedOut)), "timed out");
         assert_eq!(words(io::Error::from_raw_os_error(2)), "no such file or directory");
         assert_eq!(words(io::Error::from_raw_os_error(71)), "Protocol error");
+        assert_eq!(words(std::fs::read("/").unwrap_err()), "it is a folder");
+        assert_eq!(words(std::fs::read("/dev/null/x").unwrap_err()), "a part of the path is not a folder");
+        let dir = tempfile::tempdir().unwrap();
+        let circle = dir.path().join("circle");
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        assert_eq!(words(std::fs::read(&circle).unwrap_err()), "symbolic links lead in a circle");
         let lookup = |why: &str| io::Error::other(format!("failed to lookup address information: {why}"));
         assert_eq!(words(lookup("Name or service not known")), "no such host");
         assert_eq!(words(lookup("Temporary failure in name resolution")), "the name server does not answer");

@@ -121,7 +121,7 @@ def test_owner_says_which_cat_it_was_and_the_filter_follows(settled, open_page):
     page.get_by_label("Which cat?").fill(name)
     page.get_by_role("button", name="Save").click()
     expect(page.locator("h1")).to_contain_text(name)
-    expect(page.get_by_text(f"You named {name}. The cat of the node is {EVIL}.")).to_be_visible()
+    expect(page.get_by_text(f"You said that it was {name}. The cat of the node is {EVIL}.")).to_be_visible()
     assert cat() == name
     # The name is offered for other events of the node, and for the filter, which follows it.
     page.goto(f"{settled.url}/#/events/2")

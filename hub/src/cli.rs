@@ -435,8 +435,8 @@ pub struct RestoreArgs {
 /// Options of `hub analyze`.
 #[derive(Debug, Clone, Args)]
 pub struct AnalyzeArgs {
-    /// Recordings (WAV, FLAC, MP3, Ogg Vorbis, AAC, AIFF, CAF), folders with recordings at any depth, or - for standard
-    /// input
+    /// Recordings (WAV, FLAC, MP3, Opus, Ogg Vorbis, AAC, ALAC, AIFF, CAF), folders with recordings at any depth, or -
+    /// for standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 

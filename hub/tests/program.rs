@@ -73,9 +73,10 @@ fn folder_and_file_that_cannot_be_used_are_named_with_the_reason_once() {
     let mut command = hub();
     command.args(["--http", any, "--owner", any, "--dog", any, "--analysis", any]).arg("--data-dir");
     let (code, _, err) = text(&command.arg(file.join("data")).output().unwrap());
-    let expected = format!("{}: cannot use the data directory: Not a directory", file.join("data").display());
+    let expected =
+        format!("{}: cannot use the data directory: a part of the path is not a folder", file.join("data").display());
     assert!(code == Some(1) && err.contains(&expected), "{err}");
-    assert_eq!(err.matches("Not a directory").count(), 1, "{err}");
+    assert_eq!(err.matches("is not a folder").count(), 1, "{err}");
     let missing = dir.path().join("missing.wav");
     let (code, _, err) = text(&hub().arg("analyze").arg(&missing).output().unwrap());
     let expected = format!("{}: cannot be read: no such file or directory\n", missing.display());

@@ -81,12 +81,21 @@ impl<S: Settings> Loaded<S> {
     }
 }
 
+/// The text of a config file.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let bytes = std::fs::read(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let message = format!("line {line}: a character is not UTF-8; save the file as UTF-8");
+        ConfigError::Parse { path: path.into(), message }
+    })
+}
+
 /// Merges the defaults, the file and the assignments. Each overrides those before it.
 pub(super) fn load<S: Settings>(file: Option<&Path>, upper: &[Assignment]) -> Result<Loaded<S>, ConfigError> {
     let text = match file {
-        Some(path) => {
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?
-        }
+        Some(path) => read(path)?,
         None => String::new(),
     };
     let schema = schema::<S>();

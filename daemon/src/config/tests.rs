@@ -258,6 +258,14 @@ fn mistakes_in_the_file_name_file_line_and_key() {
 }
 
 #[test]
+fn a_file_that_is_not_utf8_is_named_with_the_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), b"gain_db = 1\ncats = [\"M\xfctze\"]\n").unwrap();
+    let error = layers::load::<Example>(Some(file.path()), &[]).unwrap_err().to_string();
+    assert!(error.ends_with(": line 2: a character is not UTF-8; save the file as UTF-8"), "{error}");
+}
+
+#[test]
 fn mistakes_in_a_channel_name_its_line_and_key() {
     let channel = |text: &str| {
         let owner = "[[owners]]\nname = \"Anna\"\n";

@@ -17,7 +17,7 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// A file or the folder cannot be read or written.
-    #[error("cannot use {}: {}", path.display(), error.kind())]
+    #[error("cannot use {}: {}", path.display(), crate::cause::cause(error))]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderValue;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::json::{Failure, Line, Problem};
+use crate::params::Text;
 
 /// Deadline of a call to the dog service. Longer than the dog's own deadline for the owner, so that the dog can report
 /// a slow owner.
@@ -172,8 +173,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<String>::from_request_parts(parts, state).await;
-        let name = path.map_err(|_| Error::new(Code::BadRequest, "the name is not UTF-8 (percent-encoded)"))?.0;
+        let Text(name) = Text::from_request_parts(parts, state).await?;
         if name.len() > MAX_NAME_BYTES {
             let message = format!("the name has {} bytes; at most {MAX_NAME_BYTES} are allowed", name.len());
             return Err(Error::new(Code::NameTooLong, message).into());

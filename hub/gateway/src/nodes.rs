@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use hub_base::error::Error;
@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::gate::about;
 use crate::json::{Failure, Line, Problem};
-use crate::params::Body;
+use crate::params::{Body, Text};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(nodes)).routes(routes!(admit)).routes(routes!(refuse)).routes(routes!(pair))
@@ -233,13 +233,14 @@ async fn nodes(State(app): State<Arc<App>>) -> Line<NodesAnswer> {
     params(("key" = String, Path, description = "`key` of the waiting node, percent-encoded")),
     responses(
         (status = 204, description = "The node is admitted"),
+        (status = 400, body = Problem, description = "`bad_request`: the key is not UTF-8"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`: no such node waits"),
         (status = 409, body = Problem, description = "`conflict`: the hub has the most nodes that it can listen to"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
-async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<Response, Failure> {
+async fn admit(State(app): State<Arc<App>>, Text(key): Text) -> Result<Response, Failure> {
     Ok(about(app.admission.admit(&key, By::Page).await?.url, StatusCode::NO_CONTENT))
 }
 
@@ -249,11 +250,12 @@ async fn admit(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<R
     params(("key" = String, Path, description = "`key` of the waiting node, percent-encoded")),
     responses(
         (status = 204, description = "The node is not shown any more"),
+        (status = 400, body = Problem, description = "`bad_request`: the key is not UTF-8"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`: no such node waits"),
     )
 )]
-async fn refuse(State(app): State<Arc<App>>, Path(key): Path<String>) -> Result<Response, Failure> {
+async fn refuse(State(app): State<Arc<App>>, Text(key): Text) -> Result<Response, Failure> {
     Ok(about(app.admission.refuse(&key).await?.url, StatusCode::NO_CONTENT))
 }
 

@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
@@ -17,6 +16,7 @@ use hub_base::error::{Code, Error};
 
 use crate::app::App;
 use crate::json::Failure;
+use crate::params::Text;
 
 /// Allows only files of this hub, and no inline scripts or styles. A cat's name can therefore not become a script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; \
@@ -84,7 +84,7 @@ pub(super) fn document(headers: &HeaderMap) -> Response {
     answer(DOCUMENT, headers)
 }
 
-async fn part(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Failure> {
+async fn part(Text(name): Text, headers: HeaderMap) -> Result<Response, Failure> {
     let part = PARTS.iter().find(|part| part.name == name);
     let part = part.ok_or_else(|| Error::new(Code::NotFound, format!("the page has no file {name:?}")))?;
     Ok(answer(*part, &headers))

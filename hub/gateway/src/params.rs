@@ -1,5 +1,8 @@
 //! Extractors for requests: query parameters, numbers in the path, JSON bodies.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{FromRequestParts, Path, Query};
@@ -8,7 +11,9 @@ use axum::http::request::Parts;
 use daemon::config::nearest;
 use daemon::serde_words;
 use hub_base::error::{Code, Error};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::json::Failure;
 use crate::limits::MAX_BODY_BYTES;
@@ -83,16 +88,55 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// A JSON body. An invalid body is a `bad_request`, one that is too large a `body_too_large`.
+/// A text in the path, such as a name. Text that is not UTF-8 is a `bad_request`.
+#[derive(Debug)]
+pub(super) struct Text(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Text {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        Ok(Self(path.map_err(|_| bad("the name in the path is not UTF-8 (percent-encoded)".into()))?.0))
+    }
+}
+
+/// A JSON body, which is an object. An invalid body is a `bad_request`, one that is too large a `body_too_large`.
 #[derive(Debug)]
 pub(super) struct Body<T>(pub(super) T);
+
+/// A JSON object. serde would also take an array of the values, in the order of the fields in the code.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(OBJECT)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// What serde says that it expected if a body is something else.
+const OBJECT: &str = "a JSON object";
 
 impl<T: DeserializeOwned, S: Send + Sync> axum::extract::FromRequest<S> for Body<T> {
     type Rejection = Failure;
 
     async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Failure> {
-        match Json::<T>::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Self(body)),
+        match Json::<Object<T>>::from_request(request, state).await {
+            Ok(Json(Object(body))) => Ok(Self(body)),
             Err(why) if why.status() == StatusCode::PAYLOAD_TOO_LARGE => {
                 let message = format!("the body is larger than {} KiB", MAX_BODY_BYTES >> 10);
                 Err(Error::new(Code::BodyTooLarge, message).into())
@@ -134,6 +178,9 @@ fn body_words(message: &str) -> String {
     let why = message.strip_prefix("Failed to deserialize the JSON body into the target type: ").unwrap_or(message);
     let (why, place) = place(why);
     let (name, why) = split_path(&why);
+    if why.ends_with(&format!(", expected {OBJECT}")) {
+        return format!("the body must be {OBJECT}, such as {{\"key\": \"value\"}}{place}");
+    }
     let words = key_words(why, "key").unwrap_or_else(|| {
         let words = serde_words::of_value(why, None);
         name.map_or_else(|| words.clone(), |name| format!("{name}: {words}"))
@@ -174,7 +221,6 @@ fn key_words(why: &str, what: &str) -> Option<String> {
 mod tests {
     use axum::body::Body as Bytes;
     use axum::extract::{FromRequest, Request};
-    use serde::Deserialize;
 
     use super::*;
 
@@ -225,6 +271,9 @@ mod tests {
             ("{}", "the key `node` is required (line 1, column 2)"),
             (r#"{"node":5}"#, "node: 5 is not a text; write it in quotes (line 1, column 9)"),
             (r#"{"node":"a","limit":-1}"#, "limit: -1 is not a whole number of 0 or more (line 1, column 22)"),
+            ("null", "the body must be a JSON object, such as {\"key\": \"value\"} (line 1, column 4)"),
+            (r#"["a",null,true]"#, "the body must be a JSON object, such as {\"key\": \"value\"} (line 1, column 0)"),
+            (r#"{"node":"a","node":"b"}"#, "the key `node` is given twice (line 1, column 18)"),
             (r#"{"node":"a","lmit":1}"#, "unknown key `lmit`; did you mean `limit`? (line 1, column 18)"),
         ] {
             assert_eq!(of_body(body).await, words, "{body}");

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{SET_COOKIE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::gate::{Asker, SESSION_COOKIE, about};
 use crate::json::{Failure, Line, Problem};
-use crate::params::{Body, Id, Params, bad, number_of, page_limit};
+use crate::params::{Body, Id, Params, Text, bad, number_of, page_limit};
 
 pub(super) fn routes() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new()
@@ -345,14 +345,14 @@ async fn add_user(State(app): State<Arc<App>>, Body(body): Body<UserToAdd>) -> R
     params(("name" = String, Path, description = "Name of the user, percent-encoded")),
     responses(
         (status = 204, description = "The user is changed"),
-        (status = 400, body = Problem, description = "`bad_request`: the role or the password is not valid"),
+        (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8, or the role or the password is not valid"),
         (status = 404, body = Problem, description = "`not_found`: there is no such user"),
         (status = 409, body = Problem, description = "`conflict`: this is the last admin"),
     )
 )]
 async fn change_user(
     State(app): State<Arc<App>>,
-    Path(name): Path<String>,
+    Text(name): Text,
     Body(body): Body<UserChange>,
 ) -> Result<Response, Failure> {
     let role = body.role.as_deref().map(role_of).transpose()?;
@@ -373,11 +373,12 @@ async fn change_user(
     params(("name" = String, Path, description = "Name of the user, percent-encoded")),
     responses(
         (status = 204, description = "The user is removed"),
+        (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
         (status = 404, body = Problem, description = "`not_found`: there is no such user"),
         (status = 409, body = Problem, description = "`conflict`: this is the last admin"),
     )
 )]
-async fn remove_user(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Failure> {
+async fn remove_user(State(app): State<Arc<App>>, Text(name): Text) -> Result<Response, Failure> {
     app.people.remove_user(&name, By::Page).await?;
     Ok(about(name, StatusCode::NO_CONTENT))
 }
@@ -420,10 +421,11 @@ async fn add_token(State(app): State<Arc<App>>, Body(body): Body<TokenToAdd>) ->
     params(("name" = String, Path, description = "Name of the token, percent-encoded")),
     responses(
         (status = 204, description = "The token is removed"),
+        (status = 400, body = Problem, description = "`bad_request`: the name is not UTF-8"),
         (status = 404, body = Problem, description = "`not_found`: there is no such token"),
     )
 )]
-async fn remove_token(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Failure> {
+async fn remove_token(State(app): State<Arc<App>>, Text(name): Text) -> Result<Response, Failure> {
     app.people.remove_token(&name).await?;
     Ok(about(name, StatusCode::NO_CONTENT))
 }

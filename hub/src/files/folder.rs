@@ -1,6 +1,7 @@
 //! The recordings in a folder, at any depth.
 
 use std::collections::HashSet;
+use std::fs::FileType;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,12 +14,15 @@ const ENDINGS: [&str; 25] = [
 /// Folders that systems leave on cards and disks.
 const JUNK: [&str; 4] = ["System Volume Information", "$RECYCLE.BIN", "__MACOSX", "lost+found"];
 
+/// Why something in a folder that has the name of a recording is not read.
+const NOT_A_FILE: &str = "it is not a file but a pipe, a socket or a device";
+
 /// Folders within folders that are looked into, at most.
 const MAX_DEPTH: usize = 32;
 
 /// The recordings in a folder and the folders within it, in order of their names, and what cannot be read. Names that
 /// begin with a dot are left out: macOS writes a `._NAME` for each file on a card. A folder that links lead to twice
-/// counts once.
+/// counts once. A pipe with the name of a recording cannot be read: nobody may ever write to it.
 pub(super) fn recordings_in(folder: &Path) -> Vec<Result<PathBuf, (PathBuf, io::Error)>> {
     let mut found = Vec::new();
     look_into(folder, MAX_DEPTH, &mut HashSet::new(), &mut found);
@@ -45,11 +49,15 @@ fn look_into(
         if name.as_encoded_bytes().starts_with(b".") || JUNK.iter().any(|junk| name == *junk) {
             continue;
         }
-        if path.is_dir() {
+        let kind = path.metadata().map(|metadata| metadata.file_type());
+        if kind.as_ref().is_ok_and(FileType::is_dir) {
             look_into(&path, depth - 1, seen, found);
         } else if path.extension().is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)))
         {
-            found.push(Ok(path));
+            // Opening a pipe that nobody writes to would wait for ever. A link that leads nowhere fails when it is
+            // read.
+            let is_other = kind.is_ok_and(|kind| !kind.is_file());
+            found.push(if is_other { Err((path, io::Error::other(NOT_A_FILE))) } else { Ok(path) });
         }
     }
 }
@@ -80,5 +88,17 @@ mod tests {
             .map(|file| file.unwrap().strip_prefix(root).unwrap().display().to_string())
             .collect();
         assert_eq!(names, ["3.Mp3", "a/deep/1.flac", "b/2.WAV"]);
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_named_and_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("1.wav");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("2.wav")).unwrap();
+        let found = recordings_in(dir.path());
+        let [Err((path, why)), Ok(link)] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((path, why.to_string().as_str()), (&socket, NOT_A_FILE));
+        assert_eq!(*link, dir.path().join("2.wav"));
     }
 }

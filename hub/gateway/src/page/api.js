@@ -10,13 +10,13 @@ export class ApiError extends Error {
   }
 }
 
-// For requests that change something, the hub compares the header Origin with its own address. The page's
-// Referrer-Policy is `no-referrer`, so a form, or mode 'same-origin', would send `Origin: null`.
 // Whether the log-in or the set-up form is shown.
 export function isLogIn() {
   return /^#\/(login|setup\/)/.test(location.hash);
 }
 
+// For requests that change something, the hub compares the header Origin with its own address. The page's
+// Referrer-Policy is `no-referrer`, so a form, or mode 'same-origin', would send `Origin: null`.
 async function ask(path, options = {}) {
   let answer;
   try {
@@ -25,7 +25,7 @@ async function ask(path, options = {}) {
     throw new ApiError('unreachable', 'the hub is not responding');
   }
   if (answer.ok) return answer;
-  // The log-in shows what is wrong itself. Elsewhere, the page begins anew with it.
+  // The log-in shows what is wrong itself. Elsewhere, the page is loaded again and shows the log-in.
   if (answer.status === 401 && !path.endsWith('/session') && !isLogIn()) {
     location.hash = '#/login';
     location.reload();

@@ -40,7 +40,7 @@ export function fill(box, event, draw) {
   box.replaceChildren(el('form', { class: 'for-owner', onsubmit: put },
     el('label', {}, 'Which cat? ', name), names, ' ', el('button', { type: 'submit' }, 'Save'),
     event.cat_named_at && el('p', { class: 'faint' },
-      `You named ${event.cat}. ${event.node_cat ? `The cat of the node is ${event.node_cat}. ` : ''}`,
+      `You said that it was ${event.cat}. ${event.node_cat ? `The cat of the node is ${event.node_cat}. ` : ''}`,
       el('button', { type: 'button', onclick: () => change('DELETE') }, 'Remove the name')),
     failed));
   if (held) name.focus();

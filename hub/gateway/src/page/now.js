@@ -232,10 +232,11 @@ function howToBegin() {
     command('cat-node serve --cat Tom'),
     el('p', {}, 'To try it without a microphone, use a synthetic cat:'),
     command('cat-node serve --cat Tom --source synthetic'),
-    el('p', {}, 'To start one on another device:'),
-    command('cat-node serve --cat Tom --listen 0.0.0.0:50056 --insecure'),
-    el('p', {}, 'The hub finds nodes on the local network by itself. Nodes that it finds appear on this page, ',
-      'and you admit them here. For a node elsewhere, set its address in hub.toml and restart the hub:'),
-    command('node = ["http://ADDRESS:50056"]'),
+    el('p', {}, 'To start one on another device, install the package cat-node there, and run:'),
+    command('sudo systemctl enable --now cat-node'),
+    command('sudo cat-node pair'),
+    el('p', {}, 'The hub finds nodes on the local network by itself. Such a node appears on this page, and you pair it here ',
+      'with the code that the second command shows. If it does not appear, name its address on the hub’s machine:'),
+    command('sudo hub pair CODE ADDRESS'),
     el('p', { class: 'faint' }, `This page checks again every few seconds. The hub runs at ${location.host}.`));
 }

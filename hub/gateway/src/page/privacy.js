@@ -23,7 +23,7 @@ function stored(said) {
   const rows = [
     ['Recordings', clips.enabled
       ? `Up to ${clips.before_s} s before and ${clips.after_s} s after each event. ${clips.speech_cut_off
-        ? 'Speech is cut off, and mostly speech is not kept.' : 'Speech is not cut off.'}`
+        ? 'Speech is cut off. A recording that is mostly speech is not kept.' : 'Speech is not cut off.'}`
       : 'Off',
     `${days(clips.keep_days)}; at most ${words.number(clips.keep_count)} and ${megabytes(clips.keep_bytes)}. `
       + `Labelled and named ones: at most ${words.number(clips.labelled_keep_count)}.`,
