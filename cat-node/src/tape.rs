@@ -17,7 +17,7 @@ mod spill;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use daemon::cause::without_number;
+use daemon::cause::cause;
 use proto::{FRAME_SAMPLES, GapReason};
 use tokio::sync::watch;
 use tracing::warn;
@@ -76,7 +76,7 @@ impl Tape {
         match Spill::start(config) {
             Ok(spill) => self.spill = Some(spill),
             Err(error) => {
-                let error = without_number(error);
+                let error = cause(&error);
                 warn!(error, dir = %config.dir.display(), "the tape is not spilled to disk, it stays in memory");
             }
         }

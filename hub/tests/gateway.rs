@@ -166,6 +166,19 @@ async fn longest_name_is_accepted_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
+async fn names_in_a_path_that_are_not_utf8_are_bad_requests() {
+    let (hub, _node, _dir) = hub().await;
+    for (method, path) in [
+        ("GET", "/page/%FF"),
+        ("POST", "/api/v1/nodes/waiting/%FF/admit"),
+        ("POST", "/api/v1/nodes/waiting/%FF/refuse"),
+        ("DELETE", "/api/v1/events/%FF"),
+    ] {
+        assert_eq!(send(&hub, method, path).await.problem(), (400, "bad_request".into()), "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn oversized_heads_are_rejected() {
     let (hub, _node, _dir) = hub().await;
     let answer = request(hub.http, &format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(100_000))).await;

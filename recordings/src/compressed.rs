@@ -78,8 +78,8 @@ impl Compressed {
         let reader = symphonia::default::get_probe()
             .probe(&Hint::new(), stream, FormatOptions::default(), limits)
             .map_err(fail)?;
-        let silent = || RecordingError::Damaged(format!("this {name} file has no sound that can be decoded"));
-        let Chosen { track, frames, decoder } = chosen(reader.as_ref()).map_err(fail)?.ok_or_else(silent)?;
+        let heard = chosen(reader.as_ref()).map_err(fail)?;
+        let Chosen { track, frames, decoder } = heard.ok_or(RecordingError::NoSound(name))?;
         let format = Format { sample_rate_hz: 0, channels: 0 };
         let mut this = Self {
             name,
@@ -101,7 +101,7 @@ impl Compressed {
         };
         // The header may be wrong about the format (AAC with SBR), so the first packet decides.
         if !this.decode_next()? {
-            return Err(silent());
+            return Err(RecordingError::Damaged(format!("this {name} file has no sound that can be decoded")));
         }
         std::mem::swap(&mut this.ready, &mut this.packet);
         Ok(this)

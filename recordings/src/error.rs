@@ -32,6 +32,12 @@ pub enum RecordingError {
         /// The usual ending of file names of this format.
         ending: &'static str,
     },
+    /// The file is whole and has no sound, such as a film without one, or only sound of a codec that the reader of the
+    /// container does not know.
+    #[error(
+        "this {0} file has no sound, or only sound of an unknown codec; if it has some, try: ffmpeg -i in.x out.flac"
+    )]
+    NoSound(&'static str),
     /// The header is damaged.
     #[error("damaged: {0}")]
     Damaged(String),

@@ -155,6 +155,21 @@ fn every_format_has_the_same_meow_and_the_table_says_so() {
 }
 
 #[test]
+fn film_without_sound_is_not_called_damaged() {
+    let mut film = std::fs::read(folder().join("meow.m4a")).unwrap();
+    // Its one track becomes a picture: the handler's kind, and the media header behind it.
+    for (sound, picture) in [(b"soun", b"vide"), (b"smhd", b"vmhd"), (b"mp4a", b"mp4v")] {
+        let at = film.windows(4).position(|word| word == sound).unwrap();
+        film[at..at + 4].copy_from_slice(picture);
+    }
+    let Err(error) = read(Input::memory(film)) else { panic!("a film without sound has sound") };
+    assert!(
+        error.to_string().starts_with("this MP4 file has no sound, or only sound of an unknown codec; "),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_file_that_is_cut_off_gives_what_it_has_and_says_so() {
     for (what, bytes, _) in all() {
         // M4A has its index at the end. A pipe's WAV or ADTS does not say how long it is.

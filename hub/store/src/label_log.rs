@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::io::{ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 
+use daemon::cause::cause;
 use daemon::private;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -72,7 +73,7 @@ impl Store {
         };
         let appended = tokio::task::spawn_blocking(append).await;
         if let Err(error) = appended.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
-            warn!(%error, "a label is in the database, but not in the log of labels");
+            warn!(error = cause(&error), "a label is in the database, but not in the log of labels");
         }
     }
 
@@ -151,7 +152,10 @@ impl Store {
         };
         let done = tokio::task::spawn_blocking(rewrite).await;
         if let Err(error) = done.unwrap_or_else(|crash| Err(std::io::Error::other(crash))) {
-            warn!(%error, "a label of the owner's own is renamed in the database, but not in the log of labels");
+            warn!(
+                error = cause(&error),
+                "a label of the owner's own is renamed in the database, but not in the log of labels"
+            );
         }
     }
 

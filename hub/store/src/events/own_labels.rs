@@ -23,12 +23,17 @@ pub const MAX_OWN_LABELS: usize = 32;
 /// Longest label of the owner's own, in characters.
 pub const MAX_OWN_LABEL_CHARS: usize = 40;
 
+/// What the page calls the words of the hub that it does not show as they are: `isolation`, `brushing` and `uncertain`.
+/// A label of such a name would be a second button of that name.
+const SHOWN: [&str; 3] = ["alone", "being brushed", "unclear"];
+
 /// A label of the owner's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnLabel {
     /// Its number. Never reused.
     pub id: i64,
-    /// Its name: 1 to [`MAX_OWN_LABEL_CHARS`] characters, and none of [`OwnerLabel::WORDS`].
+    /// Its name: 1 to [`MAX_OWN_LABEL_CHARS`] characters. It is none of [`OwnerLabel::WORDS`], nor what the page shows for
+    /// one of them.
     pub name: String,
     /// How many events have it.
     pub events: u64,
@@ -77,7 +82,10 @@ fn checked(name: &str) -> Result<String, OwnLabelError> {
     if !is_one_line || !(1..=MAX_OWN_LABEL_CHARS).contains(&name.chars().count()) {
         return Err(OwnLabelError::BadName);
     }
-    if OwnerLabel::WORDS.iter().any(|word| word.eq_ignore_ascii_case(name)) {
+    let as_word = name.replace([' ', '-'], "_");
+    if OwnerLabel::WORDS.iter().any(|word| word.eq_ignore_ascii_case(&as_word))
+        || SHOWN.iter().any(|shown| shown.eq_ignore_ascii_case(name))
+    {
         return Err(OwnLabelError::Reserved);
     }
     Ok(name.to_owned())

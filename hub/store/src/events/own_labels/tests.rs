@@ -22,6 +22,10 @@ async fn names_are_checked_and_there_are_at_most_thirty_two() {
         ("\u{202e}backwards", OwnLabelError::BadName),
         ("Not_a_cat", OwnLabelError::Reserved),
         ("uncertain", OwnLabelError::Reserved),
+        ("Waiting for food", OwnLabelError::Reserved),
+        ("not-a-cat", OwnLabelError::Reserved),
+        ("Alone", OwnLabelError::Reserved),
+        ("being brushed", OwnLabelError::Reserved),
     ] {
         assert_eq!(added(&store, name).await, Err(error), "{name:?}");
     }
