@@ -32,6 +32,12 @@ pub enum RecordingError {
         /// The usual ending of file names of this format.
         ending: &'static str,
     },
+    /// The format is known, and is not read as a stream.
+    #[error("{name} is not read as a stream, only WAV, FLAC, MP3, Ogg Vorbis and AAC (ADTS)")]
+    NotStream {
+        /// The format, for people.
+        name: String,
+    },
     /// The header is damaged.
     #[error("damaged: {0}")]
     Damaged(String),
