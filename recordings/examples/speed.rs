@@ -1,7 +1,7 @@
 //! Measures where the time goes when a recording is analysed: CPU time of the decoder, of the framer behind it, and of
 //! the analysis behind both.
 //!
-//! `cargo run --release -p recordings --features opus --example speed -- FILE...`
+//! `cargo run --release -p recordings --features files --example speed -- FILE...`
 
 // The program prints its result.
 #![allow(clippy::print_stdout)]

@@ -1,4 +1,4 @@
-//! What `symphonia` reads: FLAC, MP3, Ogg Vorbis, AAC, AIFF and CAF.
+//! What `symphonia` reads: FLAC, MP3, Ogg Vorbis, AAC, MP4, AIFF and CAF.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,6 +11,7 @@ use symphonia::core::formats::{FormatOptions, FormatReader, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
+use crate::codecs::Codecs;
 use crate::error::RecordingError;
 use crate::format::{Format, MAX_CHANNELS};
 use crate::input::Input;
@@ -38,6 +39,7 @@ pub(crate) struct Compressed {
     name: &'static str,
     reader: Box<dyn FormatReader>,
     decoder: Box<dyn AudioDecoder>,
+    codecs: &'static Codecs,
     track: u32,
     format: Format,
     /// Whether the input is a file, whose links are counted.
@@ -60,11 +62,12 @@ pub(crate) struct Compressed {
 }
 
 impl Compressed {
-    pub(crate) fn open(input: Input, name: &'static str) -> Result<Self, RecordingError> {
-        caught(|| Self::open_unguarded(input, name)).unwrap_or_else(|| Err(RecordingError::Damaged(crashed(name))))
+    pub(crate) fn open(input: Input, name: &'static str, codecs: &'static Codecs) -> Result<Self, RecordingError> {
+        caught(|| Self::open_unguarded(input, name, codecs))
+            .unwrap_or_else(|| Err(RecordingError::Damaged(crashed(name))))
     }
 
-    fn open_unguarded(mut input: Input, name: &'static str) -> Result<Self, RecordingError> {
+    fn open_unguarded(mut input: Input, name: &'static str, codecs: &'static Codecs) -> Result<Self, RecordingError> {
         let fail = |error| failed(name, error);
         // In a file that is cut off, its reader fails when it looks for the chunks behind the sound.
         input.forward_only = name == "AIFF";
@@ -75,16 +78,15 @@ impl Compressed {
         let limits = MetadataOptions::default()
             .limit_tag_bytes(Limit::Maximum(MAX_TAG_BYTES))
             .limit_visual_bytes(Limit::Maximum(MAX_TAG_BYTES));
-        let reader = symphonia::default::get_probe()
-            .probe(&Hint::new(), stream, FormatOptions::default(), limits)
-            .map_err(fail)?;
-        let heard = chosen(reader.as_ref()).map_err(fail)?;
+        let reader = codecs.probe.probe(&Hint::new(), stream, FormatOptions::default(), limits).map_err(fail)?;
+        let heard = chosen(reader.as_ref(), codecs).map_err(fail)?;
         let Chosen { track, frames, decoder } = heard.ok_or(RecordingError::NoSound(name))?;
         let format = Format { sample_rate_hz: 0, channels: 0 };
         let mut this = Self {
             name,
             reader,
             decoder,
+            codecs,
             track,
             format,
             is_file,
@@ -115,6 +117,7 @@ impl Compressed {
         self.frames.map(|frames| frames.saturating_sub(self.delivered))
     }
 
+    #[cfg(feature = "files")]
     pub(crate) fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -214,7 +217,7 @@ impl Compressed {
         }
         // The tags of the links before would pile up while a radio station is heard.
         self.reader.metadata().skip_to_latest();
-        match chosen(self.reader.as_ref()) {
+        match chosen(self.reader.as_ref(), self.codecs) {
             Ok(Some(Chosen { track, frames, decoder })) => {
                 let before = self.delivered + self.waiting_frames();
                 (self.track, self.decoder) = (track, decoder);
@@ -296,10 +299,10 @@ struct Chosen {
 }
 
 /// The sound that is heard, with a new decoder. `None`: the file has no sound.
-fn chosen(reader: &dyn FormatReader) -> Result<Option<Chosen>, Error> {
+fn chosen(reader: &dyn FormatReader, codecs: &Codecs) -> Result<Option<Chosen>, Error> {
     let Some(track) = reader.default_track(TrackType::Audio) else { return Ok(None) };
     let Some(parameters) = track.codec_params.as_ref().and_then(|all| all.audio()) else { return Ok(None) };
-    let decoder = symphonia::default::get_codecs().make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
+    let decoder = codecs.decoders.make_audio_decoder(parameters, &AudioDecoderOptions::default())?;
     Ok(Some(Chosen { track: track.id, frames: track.num_frames.filter(|frames| *frames > 0), decoder }))
 }
 

@@ -26,8 +26,10 @@ pub(crate) enum Container {
     Wave64,
     /// Apple's Core Audio Format with samples that are not compressed.
     Caf,
-    /// What `symphonia` reads, and Opus: the words for people, and the usual ending of file names.
-    Compressed(&'static str, &'static str),
+    /// A format that is read as a stream and as a file: the words for people, and the usual ending of file names.
+    Stream(&'static str, &'static str),
+    /// A format that is read as a file only: the same.
+    File(&'static str, &'static str),
 }
 
 /// Tells the container of a file.
@@ -51,25 +53,25 @@ pub(crate) fn tell(input: &mut Input) -> Result<Container, RecordingError> {
         return unsupported("AVI video", "avi");
     }
     if at(0, b"fLaC") {
-        return Ok(Container::Compressed("FLAC", "flac"));
+        return Ok(Container::Stream("FLAC", "flac"));
     }
     if at(0, b"OggS") {
         return ogg(input.peek(512)?);
     }
     if at(0, b"FORM") && (at(8, b"AIFF") || at(8, b"AIFC")) {
-        return Ok(Container::Compressed("AIFF", "aiff"));
+        return Ok(Container::File("AIFF", "aiff"));
     }
     if at(0, b"caff") && at(8, b"desc") && head.get(20..).and_then(caf::header).is_some() {
         return Ok(Container::Caf);
     }
     if at(0, b"caff") {
-        return Ok(Container::Compressed("CAF", "caf"));
+        return Ok(Container::File("CAF", "caf"));
     }
     if at(4, b"ftyp") {
-        return Ok(Container::Compressed("MP4", "m4a"));
+        return Ok(Container::File("MP4", "m4a"));
     }
     if let Some(name) = mpeg(input)? {
-        return Ok(Container::Compressed(name, if name == "AAC" { "aac" } else { "mp3" }));
+        return Ok(Container::Stream(name, if name == "AAC" { "aac" } else { "mp3" }));
     }
     for (magic, name, ending) in [
         (&b"\x1a\x45\xdf\xa3"[..], "Matroska or WebM", "webm"),
@@ -100,11 +102,11 @@ fn ogg(page: &[u8]) -> Result<Container, RecordingError> {
     let packet = page.get(27 + segments..).unwrap_or_default();
     let unsupported = |name: &str, ending| Err(RecordingError::Unsupported { name: name.into(), ending });
     if packet.starts_with(b"\x01vorbis") {
-        Ok(Container::Compressed("Ogg Vorbis", "ogg"))
+        Ok(Container::Stream("Ogg Vorbis", "ogg"))
     } else if packet.starts_with(b"\x7fFLAC") {
-        Ok(Container::Compressed("Ogg FLAC", "oga"))
+        Ok(Container::Stream("Ogg FLAC", "oga"))
     } else if packet.starts_with(b"OpusHead") {
-        Ok(Container::Compressed(OPUS, "opus"))
+        Ok(Container::File(OPUS, "opus"))
     } else if packet.starts_with(b"Speex") {
         unsupported("Speex", "spx")
     } else {

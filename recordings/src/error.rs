@@ -38,6 +38,12 @@ pub enum RecordingError {
         "this {0} file has no sound, or only sound of an unknown codec; if it has some, try: ffmpeg -i in.x out.flac"
     )]
     NoSound(&'static str),
+    /// The format is known, and is not read as a stream.
+    #[error("{name} is not read as a stream, only WAV, FLAC, MP3, Ogg Vorbis and AAC (ADTS)")]
+    NotStream {
+        /// The format, for people.
+        name: String,
+    },
     /// The header is damaged.
     #[error("damaged: {0}")]
     Damaged(String),

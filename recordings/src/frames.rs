@@ -11,7 +11,7 @@ use crate::format::Format;
 
 /// Decodes frames of AAC.
 pub struct AacDecoder {
-    decoder: Box<dyn AudioDecoder>,
+    decoder: symphonia::default::codecs::AacDecoder,
 }
 
 impl AacDecoder {
@@ -23,7 +23,7 @@ impl AacDecoder {
         let mut parameters = AudioCodecParameters::new();
         parameters.codec = CODEC_ID_AAC;
         parameters.extra_data = Some(config.into());
-        let make = || symphonia::default::get_codecs().make_audio_decoder(&parameters, &AudioDecoderOptions::default());
+        let make = || symphonia::default::codecs::AacDecoder::try_new(&parameters, &AudioDecoderOptions::default());
         match catch_unwind(AssertUnwindSafe(make)) {
             Ok(Ok(decoder)) => Ok(Self { decoder }),
             Ok(Err(error)) => Err(RecordingError::Damaged(format!("AAC that cannot be decoded: {error}"))),

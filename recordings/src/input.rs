@@ -27,10 +27,10 @@ pub struct Input {
     /// Position of the first byte that was not taken.
     position: u64,
     /// Whether the library is kept from going back.
-    #[cfg(feature = "compressed")]
+    #[cfg(feature = "streams")]
     pub(crate) forward_only: bool,
     /// Where the streams of an Ogg file are counted as it is read.
-    #[cfg(feature = "compressed")]
+    #[cfg(feature = "streams")]
     pub(crate) links: Option<crate::links::SharedLinks>,
 }
 
@@ -67,9 +67,9 @@ impl Input {
             buffer: Vec::new(),
             taken: 0,
             position: 0,
-            #[cfg(feature = "compressed")]
+            #[cfg(feature = "streams")]
             forward_only: false,
-            #[cfg(feature = "compressed")]
+            #[cfg(feature = "streams")]
             links: None,
         }
     }
@@ -167,7 +167,7 @@ impl Read for Input {
         } else {
             read_some(&mut self.source, into)?
         };
-        #[cfg(feature = "compressed")]
+        #[cfg(feature = "streams")]
         if let Some(links) = &self.links {
             links.see(self.position, &into[..got]);
         }
@@ -194,7 +194,7 @@ impl Seek for Input {
     }
 }
 
-#[cfg(feature = "compressed")]
+#[cfg(feature = "streams")]
 impl symphonia::core::io::MediaSource for Input {
     fn is_seekable(&self) -> bool {
         self.length.is_some() && !self.forward_only

@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
+use crate::codecs;
 use crate::compressed::Compressed;
 use crate::container::{self, Container, OPUS};
 use crate::error::RecordingError;
 use crate::format::Format;
 use crate::input::Input;
 use crate::note::Note;
-#[cfg(feature = "opus")]
 use crate::opus::Opus;
 use crate::wave::Wave;
 
 enum Reader {
     Wave(Box<Wave>),
     Compressed(Box<Compressed>),
-    #[cfg(feature = "opus")]
     Opus(Box<Opus>),
 }
 
@@ -39,13 +38,10 @@ impl Recording {
     /// See [`RecordingError`].
     pub fn read_from(mut input: Input) -> Result<Self, RecordingError> {
         let reader = match container::tell(&mut input)? {
-            #[cfg(feature = "opus")]
-            Container::Compressed(OPUS, _) => Reader::Opus(Box::new(Opus::open(input)?)),
-            #[cfg(not(feature = "opus"))]
-            Container::Compressed(OPUS, ending) => {
-                return Err(RecordingError::Unsupported { name: OPUS.into(), ending });
+            Container::File(OPUS, _) => Reader::Opus(Box::new(Opus::open(input)?)),
+            Container::Stream(name, _) | Container::File(name, _) => {
+                Reader::Compressed(Box::new(Compressed::open(input, name, codecs::of_files())?))
             }
-            Container::Compressed(name, _) => Reader::Compressed(Box::new(Compressed::open(input, name)?)),
             container => Reader::Wave(Box::new(Wave::walk(input, container)?)),
         };
         Ok(Self { reader })
@@ -56,7 +52,6 @@ impl Recording {
         match &self.reader {
             Reader::Wave(wave) => wave.format(),
             Reader::Compressed(compressed) => compressed.format(),
-            #[cfg(feature = "opus")]
             Reader::Opus(opus) => opus.format(),
         }
     }
@@ -67,7 +62,6 @@ impl Recording {
         match &self.reader {
             Reader::Wave(wave) => wave.frames(),
             Reader::Compressed(compressed) => compressed.frames(),
-            #[cfg(feature = "opus")]
             Reader::Opus(opus) => opus.frames(),
         }
     }
@@ -85,7 +79,6 @@ impl Recording {
         match &self.reader {
             Reader::Wave(wave) => wave.warnings(),
             Reader::Compressed(compressed) => compressed.warnings(),
-            #[cfg(feature = "opus")]
             Reader::Opus(opus) => opus.warnings(),
         }
     }
@@ -96,7 +89,6 @@ impl Recording {
         match &self.reader {
             Reader::Wave(_) => None,
             Reader::Compressed(compressed) => compressed.stopped(),
-            #[cfg(feature = "opus")]
             Reader::Opus(opus) => opus.stopped(),
         }
     }
@@ -110,7 +102,6 @@ impl Recording {
         match &mut self.reader {
             Reader::Wave(wave) => wave.read(out),
             Reader::Compressed(compressed) => compressed.read(out),
-            #[cfg(feature = "opus")]
             Reader::Opus(opus) => opus.read(out),
         }
     }

@@ -82,7 +82,9 @@ impl Wave {
     /// See [`RecordingError`].
     pub fn read_from(mut input: Input) -> Result<Self, RecordingError> {
         match container::tell(&mut input) {
-            Ok(Container::Compressed(name, ending)) => Err(RecordingError::NotWav { name: name.into(), ending }),
+            Ok(Container::Stream(name, ending) | Container::File(name, ending)) => {
+                Err(RecordingError::NotWav { name: name.into(), ending })
+            }
             Err(RecordingError::Unsupported { name, ending }) => Err(RecordingError::NotWav { name, ending }),
             Ok(container) => Self::walk(input, container),
             Err(error) => Err(error),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use recordings::{Input, Recording, RecordingError, Wave};
+use recordings::{Input, Recording, RecordingError, Stream, Wave};
 use sound::analysis::Analyzer;
 use sound::detector::DetectorConfig;
 use sound::framer::Framer;
@@ -152,6 +152,34 @@ fn every_format_has_the_same_meow_and_the_table_says_so() {
     }
     let page = std::fs::read_to_string(folder().join("../../../docs/formats.md")).unwrap();
     assert!(page.contains(&table), "docs/formats.md must have this table:\n{table}");
+}
+
+/// How the error names a format of the table that is not read as a stream. `None`: it is.
+fn only_a_file(what: &str) -> Option<&'static str> {
+    let (_, name) =
+        [("M4A", "MP4"), ("AIFF", "AIFF"), ("Opus", "Opus")].into_iter().find(|(word, _)| what.contains(word))?;
+    Some(name)
+}
+
+#[test]
+fn a_stream_gives_the_samples_of_the_file_or_names_the_format() {
+    for (what, bytes, _) in all() {
+        let opened = Stream::read_from(Input::stream(Cursor::new(bytes.clone())));
+        if let Some(wanted) = only_a_file(what) {
+            assert!(matches!(&opened, Err(RecordingError::NotStream { name }) if name == wanted), "{what}: {opened:?}");
+            continue;
+        }
+        let mut stream = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let (recording, wanted) = read(Input::memory(bytes)).unwrap();
+        assert_eq!(stream.format(), recording.format(), "{what}");
+        let mut samples = Vec::new();
+        while stream.read(&mut samples).unwrap() > 0 {}
+        assert!(samples == wanted, "{what}: {} samples of {}", samples.len(), wanted.len());
+        assert_eq!(stream.stopped(), None, "{what}");
+    }
+    // What no reader knows is named too.
+    let error = Stream::read_from(Input::memory(b"#!AMR\n".to_vec())).unwrap_err().to_string();
+    assert!(error.starts_with("AMR is not read as a stream"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use daemon::cause::cause;
 use http_auth::{PasswordClient, PasswordParams};
-use recordings::{Input, Recording, RecordingError};
+use recordings::{Input, RecordingError, Stream};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use url::Url;
@@ -51,8 +51,8 @@ fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> Result<(), SourceError
             url.place()
         )),
     };
-    let mut recording = Recording::read_from(input).map_err(unreadable)?;
-    let format = recording.format();
+    let mut sound = Stream::read_from(input).map_err(unreadable)?;
+    let format = sound.format();
     let channels = usize::from(format.channels);
     if !feed.opened(SourceFormat { sample_rate_hz: format.sample_rate_hz, channels: format.channels }) {
         return Ok(());
@@ -60,10 +60,10 @@ fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> Result<(), SourceError
     let mut samples = Vec::new();
     loop {
         samples.clear();
-        if recording.read(&mut samples).map_err(unreadable)? == 0 {
+        if sound.read(&mut samples).map_err(unreadable)? == 0 {
             // A radio station may change the rate with the song. The stream is opened again in the new format. Other
             // warnings do not say why it ended.
-            return match recording.stopped() {
+            return match sound.stopped() {
                 Some(why) => Err(SourceError::Reopen(format!("{}: the stream ended: {why}", url.place()))),
                 None => Ok(()),
             };

@@ -112,6 +112,16 @@ fn raw_samples_are_read_in_the_format_that_the_url_names() {
     assert!(matches!(&error, SourceError::Reopen(why) if why.contains("has ended the stream")), "{error}");
 }
 
+#[test]
+fn format_that_is_not_read_as_a_stream_is_named() {
+    let (address, _) = serve(vec![|stream: &mut TcpStream| {
+        stream.write_all(OK).unwrap();
+        stream.write_all(b"\0\0\0\x20ftypM4A \0\0\x02\0").unwrap();
+    }]);
+    let error = failure(&format!("http://{address}/cat.m4a"));
+    assert!(matches!(&error, SourceError::Refused(why) if why.contains("MP4 is not read as a stream")), "{error}");
+}
+
 /// A file of the tests of the reader, an Ogg Vorbis of 16 kHz, as a song of a radio station.
 fn song() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../recordings/tests/formats/meow.ogg");
