@@ -78,7 +78,8 @@ struct ClipsStored {
     longest_s: u32,
     /// Whether speech before and after an event is cut off, and recordings that are mostly speech are not written.
     speech_cut_off: bool,
-    /// After how many days a recording is deleted that has neither a label nor a cat that you named. Null: when there are too many.
+    /// After how many days a recording is deleted that has neither a label nor a cat that you named. Null: when there
+    /// are too many.
     keep_days: Option<u32>,
     /// Most of these recordings. The oldest are deleted.
     keep_count: u64,
@@ -93,7 +94,8 @@ struct ClipsStored {
 /// Events.
 #[derive(Debug, Serialize, ToSchema)]
 struct EventsStored {
-    /// After how many days an event is deleted that has neither a label nor a cat that you named. Null: when there are too many.
+    /// After how many days an event is deleted that has neither a label nor a cat that you named. Null: when there are
+    /// too many.
     keep_days: Option<u32>,
     /// Most events. The oldest are deleted.
     keep_count: u64,

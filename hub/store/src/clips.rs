@@ -467,8 +467,8 @@ impl Clips {
         })
     }
 
-    /// Removes the clips of the events whose last mark is the oldest, and then such events, until the rest fits into the
-    /// quota of marked events.
+    /// Removes the clips of the events whose last mark is the oldest, and then such events, until the rest fits into
+    /// the quota of marked events.
     async fn retire_marked(&self, keep: ClipTotals, keep_events: u64) -> Result<(), StoreError> {
         let store = &self.inner.store;
         loop {

@@ -63,8 +63,8 @@ impl Store {
         .await
     }
 
-    /// Deletes the events whose last mark is the oldest, above `keep_events`, at most `limit`. An event that still has a
-    /// clip stays. Returns the number of deleted events.
+    /// Deletes the events whose last mark is the oldest, above `keep_events`, at most `limit`. An event that still has
+    /// a clip stays. Returns the number of deleted events.
     ///
     /// # Errors
     /// See [`StoreError`].

@@ -32,8 +32,8 @@ const SHOWN: [&str; 3] = ["alone", "being brushed", "unclear"];
 pub struct OwnLabel {
     /// Its number. Never reused.
     pub id: i64,
-    /// Its name: 1 to [`MAX_OWN_LABEL_CHARS`] characters. It is none of [`OwnerLabel::WORDS`], nor what the page shows for
-    /// one of them.
+    /// Its name: 1 to [`MAX_OWN_LABEL_CHARS`] characters. It is none of [`OwnerLabel::WORDS`], nor what the page shows
+    /// for one of them.
     pub name: String,
     /// How many events have it.
     pub events: u64,
