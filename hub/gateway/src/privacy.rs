@@ -11,7 +11,7 @@ use hub_listen::REMEMBER_DELETED_DAYS;
 use hub_people::SESSION_DAYS;
 use hub_store::backup::{SNAPSHOTS_KEPT, copies_aside};
 use hub_store::clips::{
-    MARKED_KEEP_BYTES, MARKED_KEEP_COUNT, MARKED_KEEP_EVENTS, QUARANTINE_KEEP_BYTES, QUARANTINE_KEEP_DAYS,
+    LABELLED_KEEP_BYTES, LABELLED_KEEP_COUNT, LABELLED_KEEP_EVENTS, QUARANTINE_KEEP_BYTES, QUARANTINE_KEEP_DAYS,
 };
 use hub_store::deletions::{Deletion, DeletionCounts, DeletionScope};
 use hub_store::notifications::MAX_NOTIFICATIONS;
@@ -78,28 +78,26 @@ struct ClipsStored {
     longest_s: u32,
     /// Whether speech before and after an event is cut off, and recordings that are mostly speech are not written.
     speech_cut_off: bool,
-    /// After how many days a recording is deleted that has neither a label nor a cat that you named. Null: when there
-    /// are too many.
+    /// After how many days a recording without a label is deleted. Null: when there are too many.
     keep_days: Option<u32>,
-    /// Most of these recordings. The oldest are deleted.
+    /// Most recordings without a label. The oldest are deleted.
     keep_count: u64,
-    /// Most bytes of these recordings. The oldest are deleted.
+    /// Most bytes of recordings without a label. The oldest are deleted.
     keep_bytes: u64,
-    /// Most recordings with a label or a named cat. No age limits them.
+    /// Most recordings with a label. No age limits them.
     labelled_keep_count: u64,
-    /// Most bytes of recordings with a label or a named cat.
+    /// Most bytes of recordings with a label.
     labelled_keep_bytes: u64,
 }
 
 /// Events.
 #[derive(Debug, Serialize, ToSchema)]
 struct EventsStored {
-    /// After how many days an event is deleted that has neither a label nor a cat that you named. Null: when there are
-    /// too many.
+    /// After how many days an event without a label is deleted. Null: when there are too many.
     keep_days: Option<u32>,
     /// Most events. The oldest are deleted.
     keep_count: u64,
-    /// Most events with a label or a named cat. No age limits them.
+    /// Most events with a label. No age limits them.
     labelled_keep_count: u64,
     /// How many days the place of a deleted event in the sound of its node is remembered, so that the event does not
     /// come back.
@@ -283,13 +281,13 @@ async fn privacy(State(app): State<Arc<App>>) -> Result<Line<PrivacyAnswer>, Fai
             keep_days: days(clips.keep_days),
             keep_count: clips.keep_count,
             keep_bytes: clips.keep_mb.saturating_mul(1_000_000),
-            labelled_keep_count: MARKED_KEEP_COUNT,
-            labelled_keep_bytes: MARKED_KEEP_BYTES,
+            labelled_keep_count: LABELLED_KEEP_COUNT,
+            labelled_keep_bytes: LABELLED_KEEP_BYTES,
         },
         events: EventsStored {
             keep_days: days(events.keep_days),
             keep_count: events.keep_count,
-            labelled_keep_count: MARKED_KEEP_EVENTS,
+            labelled_keep_count: LABELLED_KEEP_EVENTS,
             deleted_keep_days: REMEMBER_DELETED_DAYS,
         },
         notifications: NotificationsStored { keep_days: *notices_keep_days, keep_count: MAX_NOTIFICATIONS },

@@ -54,15 +54,14 @@ pub(crate) const DIRECTORY: &str = "clips";
 /// Clips whose references are dropped in one transaction, at most.
 const RETIRE_BATCH: usize = 100;
 
-/// Clips of events that a person marked, with a label or the name of a cat, that are kept. They are not counted towards
-/// `clips.keep_count`, and no age limits them.
-pub const MARKED_KEEP_COUNT: u64 = 5_000;
+/// Clips of labelled events that are kept. They are not counted towards `clips.keep_count`, and no age limits them.
+pub const LABELLED_KEEP_COUNT: u64 = 5_000;
 
-/// Size of all clips of marked events, in bytes. They are not counted towards `clips.keep_mb`.
-pub const MARKED_KEEP_BYTES: u64 = 500_000_000;
+/// Size of all clips of labelled events, in bytes. They are not counted towards `clips.keep_mb`.
+pub const LABELLED_KEEP_BYTES: u64 = 500_000_000;
 
-/// Marked events that are kept, with a clip or without.
-pub const MARKED_KEEP_EVENTS: u64 = 20_000;
+/// Labelled events that are kept, with a clip or without.
+pub const LABELLED_KEEP_EVENTS: u64 = 20_000;
 
 /// If more clips than this are missing, and more than half of all, the folder is not the right one, for example because
 /// its disk is not mounted. Then no clip is marked as missing.
@@ -444,8 +443,8 @@ impl Clips {
             self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
         }
         self.retire_surplus(0, 0).await?;
-        let keep = ClipTotals { count: MARKED_KEEP_COUNT, bytes: MARKED_KEEP_BYTES };
-        self.retire_marked(keep, MARKED_KEEP_EVENTS).await?;
+        let keep = ClipTotals { count: LABELLED_KEEP_COUNT, bytes: LABELLED_KEEP_BYTES };
+        self.retire_labelled(keep, LABELLED_KEEP_EVENTS).await?;
         let inner = Arc::clone(&self.inner);
         let deleted = blocking(move || inner.quarantine.tidy(now_ns, QUARANTINE_KEEP_BYTES)).await;
         let deleted = deleted.map_err(|error| StoreError::Directory { path: self.inner.directory.clone(), error })?;
@@ -467,38 +466,38 @@ impl Clips {
         })
     }
 
-    /// Removes the clips of the events whose last mark is the oldest, and then such events, until the rest fits into
-    /// the quota of marked events.
-    async fn retire_marked(&self, keep: ClipTotals, keep_events: u64) -> Result<(), StoreError> {
+    /// Removes the clips of the events that were labelled first, and then such events, until the rest fits into the
+    /// quota of labelled events.
+    async fn retire_labelled(&self, keep: ClipTotals, keep_events: u64) -> Result<(), StoreError> {
         let store = &self.inner.store;
         loop {
-            let totals = store.marked_clip_totals().await?;
+            let totals = store.labelled_clip_totals().await?;
             if totals.count <= keep.count && totals.bytes <= keep.bytes {
                 break;
             }
             // To free bytes, clips go one at a time, because their sizes are not known in advance.
             let over_count = totals.count.saturating_sub(keep.count);
             let batch = usize::try_from(over_count).unwrap_or(RETIRE_BATCH).clamp(1, RETIRE_BATCH);
-            let retired = store.retire_marked_clips(batch).await?;
+            let retired = store.retire_labelled_clips(batch).await?;
             if retired.is_empty() {
                 break;
             }
             self.expire(retired.into_iter().map(|clip| clip.file).collect()).await;
         }
-        while store.forget_marked_events(keep_events, RETIRE_BATCH).await? > 0 {}
+        while store.forget_labelled_events(keep_events, RETIRE_BATCH).await? > 0 {}
         Ok(())
     }
 
-    /// Removes the oldest clips of events that nobody marked until `count` more clips of `bytes` in total fit into the
+    /// Removes the oldest clips of events without a label until `count` more clips of `bytes` in total fit into the
     /// quota.
     async fn retire_surplus(&self, count: u64, bytes: u64) -> Result<(), StoreError> {
         let config = &self.inner.config;
         loop {
             let all = self.inner.store.clip_totals().await?;
-            let marked = self.inner.store.marked_clip_totals().await?;
+            let labelled = self.inner.store.labelled_clip_totals().await?;
             let totals = ClipTotals {
-                count: all.count.saturating_sub(marked.count),
-                bytes: all.bytes.saturating_sub(marked.bytes),
+                count: all.count.saturating_sub(labelled.count),
+                bytes: all.bytes.saturating_sub(labelled.bytes),
             };
             let over_count = (totals.count + count).saturating_sub(config.keep_count);
             let over_bytes = (totals.bytes + bytes).saturating_sub(config.keep_mb.saturating_mul(1_000_000));

@@ -3,9 +3,9 @@
 mod commit;
 pub(crate) mod event;
 mod false_alarms;
+mod labelled;
 mod labels;
 mod learning;
-mod marked;
 mod min_score;
 mod own_labels;
 mod query;

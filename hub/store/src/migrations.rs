@@ -30,7 +30,6 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0022_moved_histories.sql"),
     include_str!("migrations/0023_which_cat.sql"),
     include_str!("migrations/0024_suggested_labels.sql"),
-    include_str!("migrations/0025_marked_events.sql"),
 ];
 
 /// The schema version that this program makes, and the latest that it supports.

@@ -26,7 +26,7 @@ function stored(said) {
         ? 'Speech is cut off. A recording that is mostly speech is not kept.' : 'Speech is not cut off.'}`
       : 'Off',
     `${days(clips.keep_days)}; at most ${words.number(clips.keep_count)} and ${megabytes(clips.keep_bytes)}. `
-      + `Labelled and named ones: at most ${words.number(clips.labelled_keep_count)}.`,
+      + `Labelled ones: at most ${words.number(clips.labelled_keep_count)}.`,
     `clips: ${words.number(clips.count)} now, ${megabytes(clips.bytes)}`],
     ['Events and labels', 'When and where a cat was heard, its name, measurements, and your labels',
       `${days(events.keep_days)}; at most ${words.number(events.keep_count)}`, 'hub.sqlite, labels.jsonl'],

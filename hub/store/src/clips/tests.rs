@@ -112,28 +112,16 @@ async fn clips_above_the_count_or_the_age_are_removed() {
 }
 
 #[tokio::test]
-async fn marked_events_and_their_clips_outlive_age_and_quota_up_to_their_own() {
-    let label = async |store: &Store, id, label: Option<&str>| {
-        store.label_event(id, label.map(|label| label.parse().unwrap())).await.unwrap();
-    };
-    outlive_age_and_quota_while_marked("brushing", label).await;
-    let name = async |store: &Store, id, cat: Option<&str>| {
-        store.say_cat(id, cat).await.unwrap().unwrap();
-    };
-    outlive_age_and_quota_while_marked("Ada", name).await;
-}
-
-/// `put` marks an event, or takes the mark away.
-async fn outlive_age_and_quota_while_marked(mark: &str, put: impl AsyncFn(&Store, i64, Option<&str>)) {
+async fn labelled_events_and_their_clips_outlive_age_and_quota_up_to_their_own() {
     let (dir, store, clips) = open(ClipsConfig { keep_count: 2, keep_days: 90, ..config() }).await;
     for n in 0..3 {
         record(&store, &clips, event("kitchen", n * 16_000), 1_000).await.unwrap();
-        put(&store, n.cast_signed() + 1, Some(mark)).await;
+        store.label_event(n.cast_signed() + 1, Some("brushing".parse().unwrap())).await.unwrap();
     }
     for n in 3..8 {
         record(&store, &clips, event("kitchen", n * 16_000), 1_000).await.unwrap();
     }
-    assert_eq!(files(&dir).len(), 5, "three marked ones, and two others");
+    assert_eq!(files(&dir).len(), 5, "three with a label, and two others");
     // The events are of 2023, much older than 90 days.
     clips.tidy(Some(i64::MAX)).await.unwrap();
     assert_eq!(files(&dir).len(), 3);
@@ -143,15 +131,15 @@ async fn outlive_age_and_quota_while_marked(mark: &str, put: impl AsyncFn(&Store
     let left = |events: Vec<crate::events::Event>| events.iter().map(|event| event.id).collect::<Vec<_>>();
     assert_eq!(left(store.events_stored_after(0, 100).await.unwrap()), [1, 2, 3]);
 
-    clips.retire_marked(ClipTotals { count: 2, bytes: u64::MAX }, 10).await.unwrap();
+    clips.retire_labelled(ClipTotals { count: 2, bytes: u64::MAX }, 10).await.unwrap();
     assert_eq!((files(&dir).len(), store.event(1).await.unwrap().unwrap().clip), (2, Err(NoClip::Expired)));
     let one_clip = store.clip_totals().await.unwrap().bytes / 2;
-    clips.retire_marked(ClipTotals { count: 2, bytes: one_clip }, 10).await.unwrap();
+    clips.retire_labelled(ClipTotals { count: 2, bytes: one_clip }, 10).await.unwrap();
     assert_eq!(files(&dir).len(), 1);
-    clips.retire_marked(ClipTotals { count: 2, bytes: one_clip }, 1).await.unwrap();
+    clips.retire_labelled(ClipTotals { count: 2, bytes: one_clip }, 1).await.unwrap();
     assert_eq!(left(store.events_stored_after(0, 100).await.unwrap()), [3]);
-    // Without its mark, it is an event as any other.
-    put(&store, 3, None).await;
+    // Without its label, it is an event as any other.
+    store.label_event(3, None).await.unwrap();
     clips.tidy(Some(i64::MAX)).await.unwrap();
     assert_eq!(files(&dir), Vec::<String>::new());
 }

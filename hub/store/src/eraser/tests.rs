@@ -385,8 +385,7 @@ async fn cat_of_an_event_is_the_one_that_its_owner_named() {
     let old = hub.snapshot(3);
     let db = rusqlite::Connection::open(&old).unwrap();
     db.execute_batch(
-        "DROP INDEX events_of_cat; DROP INDEX events_by_said_cat; DROP INDEX events_marked; \
-         DROP INDEX events_by_stored_clip; ALTER TABLE events DROP COLUMN said_cat; \
+        "DROP INDEX events_of_cat; DROP INDEX events_by_said_cat; ALTER TABLE events DROP COLUMN said_cat; \
          ALTER TABLE events DROP COLUMN said_cat_at_ns; PRAGMA user_version = 22; VACUUM;",
     )
     .unwrap();

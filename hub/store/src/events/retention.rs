@@ -8,7 +8,7 @@
 //! | table | bound |
 //! | --- | --- |
 //! | `events` | `events.keep_count`, `events.keep_days` |
-//! | `events` that a person marked | [`MARKED_KEEP_EVENTS`] |
+//! | `events` with a label | [`LABELLED_KEEP_EVENTS`] |
 //! | `events` that a person deleted | [`DELETED_EVENTS`], a week |
 //! | `event_labels` | [`LABEL_CHANGES`], and the last change of each event |
 //! | `reevaluations`, `reevaluated_events` | one a cat, 32 in all with 10,000 events each (`reevaluate.rs`) |
@@ -28,7 +28,7 @@
 //!
 //! [`MAX_WAITING_DELETIONS`]: crate::deletions::MAX_WAITING_DELETIONS
 //! [`REMEMBERED_DELETIONS`]: crate::deletions::REMEMBERED_DELETIONS
-//! [`MARKED_KEEP_EVENTS`]: crate::clips::MARKED_KEEP_EVENTS
+//! [`LABELLED_KEEP_EVENTS`]: crate::clips::LABELLED_KEEP_EVENTS
 //! [`MAX_NOTIFICATIONS`]: crate::notifications::MAX_NOTIFICATIONS
 //!
 //! The database first drops its reference to a clip, durably. Only then is the file removed. A crash in between leaves
@@ -124,10 +124,10 @@ impl Store {
             // The index keeps the search among the events that have clips.
             let sql = if before_ns.is_some() {
                 "SELECT id, clip_file, clip_bytes FROM events WHERE clip_file IS NOT NULL AND started_at_ns < ?1 \
-                 AND label IS NULL AND said_cat IS NULL AND recovered = 0 ORDER BY started_at_ns, id LIMIT ?2"
+                 AND label IS NULL AND recovered = 0 ORDER BY started_at_ns, id LIMIT ?2"
             } else {
                 "SELECT id, clip_file, clip_bytes FROM events INDEXED BY events_by_stored_clip \
-                 WHERE clip_file IS NOT NULL AND label IS NULL AND said_cat IS NULL AND ?1 IS NOT NULL ORDER BY id LIMIT ?2"
+                 WHERE clip_file IS NOT NULL AND label IS NULL AND ?1 IS NOT NULL ORDER BY id LIMIT ?2"
             };
             let mut statement = db.prepare_cached(sql)?;
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -201,8 +201,8 @@ impl Store {
     /// removes events that the owner deleted before `deleted_before_ns`, events that began before `began_before_ns`,
     /// and gaps that were noticed before `began_before_ns`.
     ///
-    /// An event that still has a clip stays until its clip is removed. An event that a person marked stays; see
-    /// [`Store::forget_marked_events`].
+    /// An event that still has a clip stays until its clip is removed. An event with a label stays; see
+    /// [`Store::forget_labelled_events`].
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -220,7 +220,7 @@ impl Store {
             )?;
             removed += db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL \
-                 AND started_at_ns < ?1 AND clip_file IS NULL AND label IS NULL AND said_cat IS NULL AND recovered = 0 \
+                 AND started_at_ns < ?1 AND clip_file IS NULL AND label IS NULL AND recovered = 0 \
                  ORDER BY started_at_ns LIMIT ?2)",
                 params![began_before_ns, limit],
             )?;
@@ -256,7 +256,7 @@ impl Store {
         self.write(move |db| {
             let mut removed = db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
-                 AND label IS NULL AND said_cat IS NULL ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM events \
+                 AND label IS NULL ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM events \
                  WHERE deleted_at_ns IS NULL) - ?1)))",
                 [keep_events, limit],
             )?;
