@@ -33,12 +33,12 @@ test: ## Build and test everything
 	@scripts/setup build test
 	@scripts/test
 
-# How long each property is tested.
+# How long each property is tested, or, if INPUTS is given, with how many inputs.
 SECONDS := 60
 
-fuzz: ## Test what reads foreign bytes with damaged input, for SECONDS=60 each
+fuzz: ## Test what reads foreign bytes with damaged input, for SECONDS=60 each, or with INPUTS=20000 each
 	@scripts/setup build
-	FUZZ_SECONDS=$(SECONDS) $(CARGO) test --workspace --lib --test api --test grpc --locked --no-fail-fast -- fuzz:: --nocapture
+	$(if $(INPUTS),FUZZ_INPUTS=$(INPUTS),FUZZ_SECONDS=$(SECONDS)) $(CARGO) test --workspace --lib --test api --test grpc --locked --no-fail-fast -- fuzz:: --nocapture
 
 lint: ## Check format, clippy, dependencies, scripts and the shape of the code
 	@scripts/setup build lint

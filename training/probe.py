@@ -245,7 +245,8 @@ def main():
         embed = Embedder(arguments.teacher or arguments.manifest.parent / "teacher/yamnet.tflite")
         patches = patches_of([*recordings(embed, arguments.manifest), *mixed(embed, arguments.manifest, arguments.mixes)])
         if arguments.heard:
-            np.savez(arguments.heard, **vars(patches))
+            with open(arguments.heard, "wb") as file:
+                np.savez(file, **vars(patches))
     recorded = patches[patches.piece >= 0]
     print(" " * NAME_WIDTH, *(f"{name:{CELL_WIDTH}}" for name in COLUMNS))
     report("YAMNet's logits", recorded, recorded.answers[:, list(network.SCORED)].max(axis=1))

@@ -18,6 +18,9 @@ use proptest::test_runner::{TestCaseResult, TestRunner};
 /// The variable that says for how many seconds each property is tested. Unset: for its usual number of inputs.
 pub const SECONDS: &str = "FUZZ_SECONDS";
 
+/// The variable that says with how many inputs each property is tested. It cannot be set together with [`SECONDS`].
+pub const INPUTS: &str = "FUZZ_INPUTS";
+
 /// Most changes of one input.
 const MAX_CHANGES: usize = 8;
 
@@ -33,19 +36,53 @@ const MAX_SHRINKS: u32 = 5_000;
 /// Half of all changes fall into this many bytes at the start, where most formats have their header.
 const HEADER_BYTES: u32 = 64;
 
-/// Tests a property with `usual` inputs, or, if [`SECONDS`] is set, with rounds of `usual` inputs for that long. Prints
-/// how many inputs there were.
+/// Tests a property with `usual` inputs, or, if [`SECONDS`] is set, with rounds of `usual` inputs for that long, or, if
+/// [`INPUTS`] is set, with that number of inputs. Prints how many inputs there were.
 ///
 /// # Panics
-/// If the property fails or panics. The message has the smallest input that does so.
+/// If the property fails or panics; the message has the smallest input that does so. If a variable is not a number, or
+/// both are set.
 #[track_caller]
 pub fn hold<S: Strategy>(usual: u32, inputs: &S, property: impl Fn(S::Value) -> TestCaseResult) {
-    let seconds = std::env::var(SECONDS).ok().map(|text| text.parse().expect("FUZZ_SECONDS is a number of seconds"));
-    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(0));
-    let mut tested = 0_u64;
+    let variable = |name| std::env::var(name).ok();
+    let extent = Extent::of(usual, variable(SECONDS).as_deref(), variable(INPUTS).as_deref());
+    report(hold_for(extent, usual, inputs, property));
+}
+
+/// How long a property is tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Time(Duration),
+    Inputs(u64),
+}
+
+impl Extent {
+    /// The extent by the values of [`SECONDS`] and [`INPUTS`].
+    #[track_caller]
+    fn of(usual: u32, seconds: Option<&str>, inputs: Option<&str>) -> Self {
+        match (seconds, inputs) {
+            (None, None) => Self::Inputs(u64::from(usual)),
+            (Some(seconds), None) => {
+                Self::Time(Duration::from_secs(seconds.parse().expect("FUZZ_SECONDS is a number of seconds")))
+            }
+            (None, Some(inputs)) => Self::Inputs(inputs.parse().expect("FUZZ_INPUTS is a number of inputs")),
+            (Some(_), Some(_)) => panic!("FUZZ_SECONDS and FUZZ_INPUTS are both set; set one of them"),
+        }
+    }
+}
+
+/// Tests a property in rounds of at most `round` inputs. Returns how many inputs there were.
+#[track_caller]
+fn hold_for<S: Strategy>(extent: Extent, round: u32, inputs: &S, property: impl Fn(S::Value) -> TestCaseResult) -> u64 {
+    let began = Instant::now();
+    let mut tested = 0;
     loop {
+        let cases = match extent {
+            Extent::Time(_) => round,
+            Extent::Inputs(all) => u64::from(round).min(all - tested) as u32,
+        };
         let config = ProptestConfig {
-            cases: usual,
+            cases,
             failure_persistence: None,
             max_shrink_iters: MAX_SHRINKS,
             ..ProptestConfig::default()
@@ -53,12 +90,15 @@ pub fn hold<S: Strategy>(usual: u32, inputs: &S, property: impl Fn(S::Value) -> 
         if let Err(failure) = TestRunner::new(config).run(inputs, &property) {
             panic!("{failure}");
         }
-        tested += u64::from(usual);
-        if Instant::now() >= end {
-            break;
+        tested += u64::from(cases);
+        let is_enough = match extent {
+            Extent::Time(time) => began.elapsed() >= time,
+            Extent::Inputs(all) => tested >= all,
+        };
+        if is_enough {
+            return tested;
         }
     }
-    report(tested);
 }
 
 /// Prints the name of the test, which is that of its thread, with the number of its inputs.
@@ -232,6 +272,36 @@ mod tests {
         });
         assert!(equal.get() > 0 && equal.get() < all.get() / 2, "{} of {} unchanged", equal.get(), all.get());
         assert!(near.get() > all.get() / 4, "{} of {} keep their start", near.get(), all.get());
+    }
+
+    #[test]
+    fn extent_is_the_usual_one_a_time_or_a_number() {
+        assert_eq!(Extent::of(50, None, None), Extent::Inputs(50));
+        assert_eq!(Extent::of(50, Some("60"), None), Extent::Time(Duration::from_secs(60)));
+        assert_eq!(Extent::of(50, None, Some("20000")), Extent::Inputs(20_000));
+        for (seconds, inputs) in [(Some("60"), Some("20000")), (Some("long"), None), (None, Some("-1"))] {
+            assert!(std::panic::catch_unwind(|| Extent::of(50, seconds, inputs)).is_err(), "{seconds:?}, {inputs:?}");
+        }
+    }
+
+    #[test]
+    fn number_of_inputs_is_kept_to_exactly() {
+        for all in [1, 7, 30, 61] {
+            let seen = Cell::new(0);
+            let tested = hold_for(Extent::Inputs(all), 30, &nearly(vec![vec![0; 9]], &[]), |_| {
+                seen.set(seen.get() + 1);
+                Ok(())
+            });
+            assert_eq!((tested, seen.get()), (all, all));
+        }
+    }
+
+    #[test]
+    fn whole_rounds_go_on_until_the_time_is_up() {
+        let time = Duration::from_millis(20);
+        let began = Instant::now();
+        let tested = hold_for(Extent::Time(time), 30, &nearly(vec![vec![0; 9]], &[]), |_| Ok(()));
+        assert!(began.elapsed() >= time && tested >= 30 && tested.is_multiple_of(30), "{tested} inputs");
     }
 
     #[test]

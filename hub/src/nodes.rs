@@ -20,7 +20,7 @@ const ALL: &str = "all";
 /// Gaps and deleted events move without being counted, 100,000 of them in under two minutes.
 const MAX_SILENT_ANSWERS: u32 = 60;
 
-/// Digits of an id or of a key's fingerprint that people see. Commands take as many for the whole.
+/// Digits of an id or of a key's fingerprint that people see. Commands accept these digits instead of the whole.
 const SHORT_ID: usize = 16;
 
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The hub's end of the socket.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use daemon::control::Socket;
 use daemon::shutdown::CancellationToken;
@@ -11,9 +12,17 @@ use hub_people::People;
 use hub_store::deletions::DeletionScope;
 use hub_store::{Moved, Store};
 use hub_watch::admission::{Admission, By, Forgotten};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::protocol::{Answer, Command, Failure, KnownNode, NewNode, NodeList, Request, VERSION};
+
+/// Commands that run at a time. Those whose client gave up are among them.
+const MAX_RUNNING: u32 = 16;
+
+/// How long a hub that stops waits for commands that run.
+const STOP_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Tells the condition of a node, as in `/readyz`.
 pub type ConditionOf = Arc<dyn Fn(&Node) -> &'static str + Send + Sync>;
@@ -33,18 +42,26 @@ pub struct Running {
     pub condition: ConditionOf,
 }
 
-/// Answers commands on a socket until `stop`.
+/// Answers commands on a socket until `stop`. Then it waits a little for those that run.
 pub async fn serve(socket: Socket, running: Running, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_RUNNING as usize));
+    let all = Arc::clone(&places);
     let answer = move |line: String| {
-        let running = running.clone();
-        async move { answer(&line, &running).await }
+        let (running, places) = (running.clone(), Arc::clone(&places));
+        async move { answer(&line, &running, &places).await }
     };
     socket.serve(answer, stop).await;
+    if timeout(STOP_DEADLINE, all.acquire_many(MAX_RUNNING)).await.is_err() {
+        warn!("the hub stops before all of its commands have ended");
+    }
 }
 
-async fn answer(line: &str, running: &Running) -> Vec<u8> {
+async fn answer(line: &str, running: &Running, places: &Arc<Semaphore>) -> Vec<u8> {
     let answer = match serde_json::from_str::<Request>(line) {
-        Ok(Request { version: VERSION, command }) => run_to_its_end(command, running).await,
+        Ok(Request { version: VERSION, command }) => match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => run_to_its_end(command, running, place).await,
+            Err(_) => Err(Error::new(Code::Conflict, "too many commands are still running; try again later")),
+        },
         Ok(Request { version, .. }) => {
             Err(Error::new(Code::BadRequest, format!("this hub knows version {VERSION} of commands, not {version}")))
         }
@@ -55,10 +72,13 @@ async fn answer(line: &str, running: &Running) -> Vec<u8> {
     serde_json::to_vec(&answer).unwrap_or_default()
 }
 
-/// Runs a command, which ends even if the client gives up meanwhile: what was done is noted in the audit log.
-async fn run_to_its_end(command: Command, running: &Running) -> Result<Answer, Error> {
+/// Runs a command to its end, even if the client gives up meanwhile: what was done is noted in the audit log.
+async fn run_to_its_end(command: Command, running: &Running, place: OwnedSemaphorePermit) -> Result<Answer, Error> {
     let running = running.clone();
-    let work = tokio::spawn(async move { run(command, &running).await });
+    let work = tokio::spawn(async move {
+        let _place = place;
+        run(command, &running).await
+    });
     let crashed = |error: tokio::task::JoinError| {
         Err(Error::new(Code::Internal, format!("the command was not finished: {error}")))
     };
@@ -146,7 +166,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
     use std::path::Path;
-    use std::time::Duration;
 
     use daemon::identity::Key;
     use hub_nodes::testing::{FakeNode, announce};
@@ -229,8 +248,12 @@ mod tests {
         let running = running(dir.path()).await;
         let command = Command::AdmitNode { name: name("attic") };
         let line = serde_json::to_string(&Request { version: VERSION, command }).unwrap();
-        let given_up = tokio::time::timeout(Duration::ZERO, answer(&line, &running)).await;
-        assert!(given_up.is_err(), "the control: the command has to wait for the database");
+        let places = Arc::new(Semaphore::new(1));
+        let given_up = timeout(Duration::ZERO, answer(&line, &running, &places)).await;
+        assert!(given_up.is_err(), "the control: the answer was there at once");
+        let refused = answer(&line, &running, &places).await;
+        let refused = String::from_utf8(refused).unwrap();
+        assert!(refused.contains("too many commands are still running"), "{refused}");
         let noted = async {
             loop {
                 let entries = running.people.audit(None, 9).await.unwrap();
@@ -240,7 +263,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let noted = tokio::time::timeout(Duration::from_secs(30), noted).await.unwrap();
+        let noted = timeout(Duration::from_secs(30), noted).await.unwrap();
         assert_eq!(noted, ["admit_node", "http://attic.local:50056"]);
     }
 
@@ -335,7 +358,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+        timeout(Duration::from_secs(60), gone).await.unwrap();
         let error = ask(&path, Command::ListNodes).await.unwrap_err().to_string();
         assert!(error.contains("no hub") && error.contains("control.sock"), "{error}");
     }

@@ -243,7 +243,7 @@ mod tests {
         message(Body::<Wanted>::from_request(request, &()).await)
     }
 
-    fn message<T: std::fmt::Debug>(read: Result<T, Failure>) -> String {
+    fn message<T: fmt::Debug>(read: Result<T, Failure>) -> String {
         read.unwrap_err().message().to_owned()
     }
 

@@ -4,6 +4,7 @@
 //! different places between two inputs, and for each place the bank has a filter.
 
 use std::f64::consts::PI;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use pulp::{Arch, Simd, WithSimd};
@@ -18,6 +19,12 @@ pub(super) const MAX_FILTERS: u32 = 640;
 
 /// Inputs that are taken at a time.
 const PIECE: usize = 4_096;
+
+/// Outputs of one filter that are computed together.
+const TOGETHER: usize = 4;
+
+/// Vectors of a filter whose bounds are checked together.
+const GROUP: usize = 4;
 
 /// Taps of a filter are a multiple of this, so that they fill the vectors of every machine.
 const TAPS_MULTIPLE: usize = 16;
@@ -147,33 +154,73 @@ impl WithSimd for Work<'_> {
         for output in 0..made.min(filters) {
             let number = filter + output;
             let weights = &bank[number % filters * taps..][..taps];
-            let mut begin = next + at(number) - at(filter);
-            for out in outputs[output..made].iter_mut().step_by(filters) {
-                *out = product(simd, weights, &inputs[begin..begin + taps]);
-                begin += step;
+            let mut row = Row { weights, inputs: &inputs[next + at(number) - at(filter)..], step };
+            let mut outs = outputs[output..made].iter_mut().step_by(filters);
+            let count = (made - output).div_ceil(filters);
+            for _ in 0..count / TOGETHER {
+                row.take::<S, TOGETHER>(simd).into_iter().zip(&mut outs).for_each(|(made, out)| *out = made);
+            }
+            for _ in 0..count % TOGETHER {
+                row.take::<S, 1>(simd).into_iter().zip(&mut outs).for_each(|(made, out)| *out = made);
             }
         }
         (made, next + at(until) - at(filter), until % filters)
     }
 }
 
-/// Sum of the products of two rows, whose length is a multiple of [`TAPS_MULTIPLE`].
+/// Outputs of one filter.
+struct Row<'a> {
+    weights: &'a [f32],
+    /// The inputs from the first of the next output on.
+    inputs: &'a [f32],
+    /// Inputs from one output to the next.
+    step: usize,
+}
+
+impl<'a> Row<'a> {
+    /// Computes the next `COUNT` outputs, so that a weight is loaded once for all of them. How many are computed
+    /// together changes no bit of them.
+    #[inline(always)]
+    fn take<S: Simd, const COUNT: usize>(&mut self, simd: S) -> [f32; COUNT] {
+        let weights = S::as_simd_f32s(self.weights).0;
+        let mut rows: [&[S::f32s]; COUNT] = [&[]; COUNT];
+        for (number, row) in rows.iter_mut().enumerate() {
+            *row = S::as_simd_f32s(&self.inputs[number * self.step..][..self.weights.len()]).0;
+        }
+        let mut sums = [[simd.splat_f32s(0.0); 2]; COUNT];
+        let grouped = weights.len() / GROUP * GROUP;
+        add::<S, COUNT, GROUP>(simd, weights, rows, 0..grouped, &mut sums);
+        add::<S, COUNT, 1>(simd, weights, rows, grouped..weights.len(), &mut sums);
+        self.inputs = self.inputs.get(COUNT * self.step..).unwrap_or_default();
+        let mut outputs = [0.0; COUNT];
+        for (output, [a, b]) in outputs.iter_mut().zip(sums) {
+            *output = simd.reduce_sum_f32s(simd.add_f32s(a, b));
+        }
+        outputs
+    }
+}
+
+/// Adds the products of a range of vectors, alternately to the two sums of each row. The bounds of `GROUP` vectors are
+/// checked together. Loops, because a closure that is not inlined is compiled without the instructions of the machine.
 #[inline(always)]
-fn product<S: Simd>(simd: S, filter: &[f32], inputs: &[f32]) -> f32 {
-    let (filter, inputs) = (S::as_simd_f32s(filter).0, S::as_simd_f32s(inputs).0);
-    let mut sums = [simd.splat_f32s(0.0); 4];
-    let (filters, filter) = filter.as_chunks::<4>();
-    let (groups, inputs) = inputs.as_chunks::<4>();
-    for (filter, inputs) in filters.iter().zip(groups) {
-        for ((sum, weight), input) in sums.iter_mut().zip(filter).zip(inputs) {
-            *sum = simd.mul_add_e_f32s(*weight, *input, *sum);
+fn add<S: Simd, const COUNT: usize, const GROUP: usize>(
+    simd: S,
+    weights: &[S::f32s],
+    mut rows: [&[S::f32s]; COUNT],
+    range: Range<usize>,
+    sums: &mut [[S::f32s; 2]; COUNT],
+) {
+    for row in &mut rows {
+        *row = &row[range.clone()];
+    }
+    for (group, weights) in weights[range].as_chunks::<GROUP>().0.iter().enumerate() {
+        for (row, sums) in rows.iter().zip(&mut *sums) {
+            let inputs = &row.as_chunks::<GROUP>().0[group];
+            for (place, (weight, input)) in weights.iter().zip(inputs).enumerate() {
+                sums[place % 2] = simd.mul_add_e_f32s(*weight, *input, sums[place % 2]);
+            }
         }
     }
-    for ((sum, weight), input) in sums.iter_mut().zip(filter).zip(inputs) {
-        *sum = simd.mul_add_e_f32s(*weight, *input, *sum);
-    }
-    let [a, b, c, d] = sums;
-    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
 }
 
 /// Number of taps of each filter.

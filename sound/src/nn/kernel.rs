@@ -1,13 +1,19 @@
 //! The inner loop of the network: rows of inputs times packed weights, with the widest vectors that the machine has.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// Outputs that are computed together. Weights are packed in panels this wide.
 const PANEL: usize = 16;
 
-/// Input rows that are computed together, at most. Six rows by sixteen outputs fill the registers of AVX2: 12 sums hide
-/// the time that a multiplication takes, which the 8 of four rows hardly do.
-const TILE_ROWS: usize = 6;
+/// Input rows that are computed together, at most. A tile needs at least 8 vectors of sums, better 12, to hide the time
+/// that a multiplication takes. With AVX-512 a panel is one vector, so that takes 12 rows. With AVX2 a panel is two
+/// vectors, and 6 rows by 16 outputs fill the registers.
+const TILE_ROWS: usize = 12;
+
+/// Inputs of a row whose bounds are checked together.
+const GROUP: usize = 8;
 
 /// The vector instructions of the machine.
 #[derive(Clone, Copy)]
@@ -70,6 +76,7 @@ impl Dense {
         mut put: impl FnMut(usize, usize, &[f32]),
     ) {
         debug_assert_eq!(stretches.count * stretches.len, self.inputs);
+        let mut sums = [[0.0; PANEL]; TILE_ROWS];
         for (panel, (weights, bias)) in
             self.panels.chunks_exact(PANEL * self.inputs).zip(self.bias.chunks_exact(PANEL)).enumerate()
         {
@@ -77,7 +84,6 @@ impl Dense {
             let width = PANEL.min(self.outputs - first_output);
             let mut row = 0;
             while row < starts.len() {
-                let mut sums = [[0.0; PANEL]; TILE_ROWS];
                 let tile = Tiles { weights, bias, inputs, stretches, starts: &starts[row..], sums: &mut sums };
                 let made = machine.0.dispatch(tile);
                 for sums in &sums[..made] {
@@ -121,6 +127,8 @@ impl Tiles<'_> {
     #[inline(always)]
     fn take<S: Simd, const VECTORS: usize>(self, simd: S) -> usize {
         match self.starts.len() {
+            12 | 20.. if VECTORS == 1 => self.run::<S, VECTORS, 12>(simd),
+            8 | 13..20 if VECTORS == 1 => self.run::<S, VECTORS, 8>(simd),
             6 | 10.. => self.run::<S, VECTORS, 6>(simd),
             5 | 9 => self.run::<S, VECTORS, 5>(simd),
             4 | 7 | 8 => self.run::<S, VECTORS, 4>(simd),
@@ -132,30 +140,56 @@ impl Tiles<'_> {
 
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize, const ROWS: usize>(self, simd: S) -> usize {
-        let starts: [usize; ROWS] = std::array::from_fn(|row| self.starts[row]);
         let bias = S::as_simd_f32s(self.bias).0;
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         for row in &mut sums {
             row.copy_from_slice(&bias[..VECTORS]);
         }
-        let mut weights = S::as_simd_f32s(self.weights).0.chunks_exact(VECTORS);
+        let mut weights = S::as_simd_f32s(self.weights).0.as_chunks::<VECTORS>().0;
+        let grouped = self.stretches.len / GROUP * GROUP;
         for stretch in 0..self.stretches.count {
             let from = stretch * self.stretches.stride;
-            let rows = starts.map(|start| &self.inputs[start + from..][..self.stretches.len]);
-            for input in 0..self.stretches.len {
-                let Some(weights) = weights.next() else { break };
-                for (sums, row) in sums.iter_mut().zip(rows) {
-                    let value = simd.splat_f32s(row[input]);
+            weights = self.add::<S, VECTORS, ROWS, GROUP>(simd, weights, from..from + grouped, &mut sums);
+            let rest = from + grouped..from + self.stretches.len;
+            weights = self.add::<S, VECTORS, ROWS, 1>(simd, weights, rest, &mut sums);
+        }
+        for (out, sums) in self.sums.iter_mut().zip(&sums) {
+            S::as_mut_simd_f32s(out).0.copy_from_slice(sums);
+        }
+        ROWS
+    }
+
+    /// Adds the inputs of each row in a range, counted from the start of the row, times their weights. Returns the
+    /// weights behind. The bounds of `GROUP` inputs are checked together. Loops, because a closure that is not inlined
+    /// is compiled without the instructions of the machine.
+    #[inline(always)]
+    fn add<'a, S: Simd, const VECTORS: usize, const ROWS: usize, const GROUP: usize>(
+        &self,
+        simd: S,
+        weights: &'a [[S::f32s; VECTORS]],
+        range: Range<usize>,
+        sums: &mut [[S::f32s; VECTORS]; ROWS],
+    ) -> &'a [[S::f32s; VECTORS]] {
+        let (now, later) = weights.split_at(range.len());
+        let mut rows: [&[[f32; GROUP]]; ROWS] = [&[]; ROWS];
+        for (row, start) in rows.iter_mut().zip(self.starts) {
+            *row = self.inputs[start + range.start..start + range.end].as_chunks().0;
+        }
+        for (group, weights) in now.as_chunks::<GROUP>().0.iter().enumerate() {
+            let mut groups = [&[0.0; GROUP]; ROWS];
+            for (inputs, row) in groups.iter_mut().zip(rows) {
+                *inputs = &row[group];
+            }
+            for (input, weights) in weights.iter().enumerate() {
+                for (sums, inputs) in sums.iter_mut().zip(groups) {
+                    let value = simd.splat_f32s(inputs[input]);
                     for (sum, weight) in sums.iter_mut().zip(weights) {
                         *sum = simd.mul_add_e_f32s(value, *weight, *sum);
                     }
                 }
             }
         }
-        for (out, sums) in self.sums.iter_mut().zip(&sums) {
-            S::as_mut_simd_f32s(out).0.copy_from_slice(sums);
-        }
-        ROWS
+        later
     }
 }
 
@@ -168,10 +202,10 @@ mod tests {
         let (inputs, outputs) = (21, 19);
         let weights: Vec<f32> = (0..inputs * outputs).map(|n| (n as f32 * 0.37).sin()).collect();
         let bias: Vec<f32> = (0..outputs).map(|n| n as f32 * 0.1).collect();
-        let data: Vec<f32> = (0..300).map(|n| (n as f32 * 0.91).cos()).collect();
+        let data: Vec<f32> = (0..600).map(|n| (n as f32 * 0.91).cos()).collect();
         let dense = Dense::new(inputs, &weights, &bias);
         let stretches = Stretches { count: 3, len: 7, stride: 11 };
-        for rows in 1..16 {
+        for rows in 1..=40 {
             let starts: Vec<usize> = (0..rows).map(|row| row * 13).collect();
             let mut seen = vec![vec![f32::NAN; outputs]; rows];
             dense.apply(Machine::detect(), &data, stretches, &starts, |row, first, values| {
@@ -185,6 +219,32 @@ mod tests {
                     assert!((seen[row][output] - expected).abs() < 1e-4, "row {row}, output {output}");
                 }
             }
+        }
+    }
+
+    /// On machines without AVX-512 there is nothing to compare.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn avx_512_gives_the_same_bits_as_avx2() {
+        let (Some(v3), Some(v4)) = (pulp::x86::V3::try_new(), pulp::x86::V4::try_new()) else { return };
+        let machines = [Machine(Arch::V3(v3)), Machine(Arch::V4(v4))];
+        let (inputs, outputs) = (3 * 21, 40);
+        let weights: Vec<f32> = (0..inputs * outputs).map(|n| (n as f32 * 0.37).sin()).collect();
+        let data: Vec<f32> = (0..1_000).map(|n| (n as f32 * 0.91).cos()).collect();
+        let dense = Dense::new(inputs, &weights, &[0.1; 40]);
+        let stretches = Stretches { count: 3, len: 21, stride: 30 };
+        for rows in 1..=40 {
+            let starts: Vec<usize> = (0..rows).map(|row| row * 13).collect();
+            let [narrow, wide] = machines.map(|machine| {
+                let mut bits = vec![0; rows * outputs];
+                dense.apply(machine, &data, stretches, &starts, |row, first, values| {
+                    for (bits, value) in bits[row * outputs + first..].iter_mut().zip(values) {
+                        *bits = value.to_bits();
+                    }
+                });
+                bits
+            });
+            assert_eq!(narrow, wide, "{rows} rows");
         }
     }
 }

@@ -51,11 +51,11 @@ struct OwnLabelBody {
     name: String,
 }
 
-/// What the removal of a label did to events that did not have it.
+/// What the removal of a label did to events that have no label now, also to those that had this one.
 #[derive(Debug, Serialize, ToSchema)]
 struct RemovedOwnLabelAnswer {
-    /// How many events have another context or another suggested label now, because the events of the removed label no
-    /// longer teach. They have no label.
+    /// How many of them have another context or another suggested label now, because the events of the removed label no
+    /// longer teach.
     changed: usize,
     /// Paths to which a POST puts these events back, one for each cat. Empty: no event changed.
     #[schema(example = json!(["/api/v1/reevaluations/3/undo"]))]

@@ -25,11 +25,11 @@ struct UndoneAnswer {
     changed: usize,
 }
 
-/// Gives the events that a label changed their earlier contexts back. Only the last change of a cat's events can be
-/// undone. The label stays.
+/// Gives the events that a label changed their earlier contexts back, or those that the removal of a label of the owner's
+/// own changed. Only the last change of a cat's events can be undone. The label stays given, or removed.
 #[utoipa::path(
     post, path = "/api/v1/reevaluations/{id}/undo", operation_id = "undo_reevaluation", tag = "events",
-    params(("id" = i64, Path, description = "Number of the re-evaluation, from `undo` of the answer to the label")),
+    params(("id" = i64, Path, description = "Number of the re-evaluation, from `undo` of the answer to the label or to its removal")),
     responses(
         (status = 200, body = UndoneAnswer, description = "The events are as they were before"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),

@@ -62,7 +62,7 @@ export function show(main, { id }) {
         const labelled = await api.label(event.id, word);
         drawSaid(labelled);
         others.replaceChildren();
-        if (labelled.undo) offerUndo(others, labelled.changed, [labelled.undo]);
+        if (labelled.undo) offerUndo(others, `${words.count(labelled.changed, 'other event')} changed`, [labelled.undo]);
         say(word ? `Labelled: ${words.saidOf(labelled)}` : 'Label removed');
       } catch (error) {
         failed.replaceChildren(problem(error));

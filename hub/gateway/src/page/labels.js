@@ -41,7 +41,7 @@ export function show(main) {
 
   async function remove(path) {
     const { changed, undo } = await (await send('DELETE', path)).json();
-    if (undo.length) offerUndo(others, changed, undo);
+    if (undo.length) offerUndo(others, `${words.count(changed, 'event')} changed`, undo, draw);
   }
 
   async function draw() {

@@ -52,18 +52,29 @@ export function relative(url) {
   return url.replace(/^\//, '');
 }
 
-// Says that other events changed with a label, next to a button that changes them back by a POST to each of these paths.
-export function offerUndo(place, changed, paths) {
+// Says which events changed, next to a button that changes them back by a POST to each of these paths. The button stays
+// for paths that failed and may work later. `done` is called after each try.
+export function offerUndo(place, changed, paths, done) {
+  let back = 0;
+  const button = el('button', { type: 'button', onclick: undo }, 'Undo');
   async function undo() {
-    try {
-      let back = 0;
-      for (const path of paths) back += (await (await send('POST', relative(path))).json()).changed;
-      place.replaceChildren(`${words.count(back, 'event')} changed back.`);
-    } catch (error) {
-      place.replaceChildren(problem(error));
+    button.disabled = true;
+    const left = [];
+    let failed = null;
+    for (const path of paths) {
+      try {
+        back += (await (await send('POST', relative(path))).json()).changed;
+      } catch (error) {
+        failed = error;
+        if (error.code !== 'not_found') left.push(path);
+      }
     }
+    paths = left;
+    button.disabled = false;
+    place.replaceChildren(back || !failed ? `${words.count(back, 'event')} changed back. ` : '', failed ? problem(failed) : '', left.length ? button : '');
+    done?.();
   }
-  place.replaceChildren(`${words.count(changed, 'other event')} changed `, el('button', { type: 'button', onclick: undo }, 'Undo'));
+  place.replaceChildren(`${changed} `, button);
 }
 
 // What each row shows. A row that has not changed is left alone, so that it keeps the focus and goes on playing.
