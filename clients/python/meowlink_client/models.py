@@ -1049,13 +1049,13 @@ class Ready(TypedDict):
 
 class RemovedOwnLabelAnswer(TypedDict):
     """
-    What the removal of a label did to events that did not have it.
+    What the removal of a label did to events that have no label now, also to those that had this one.
     """
 
     changed: int
     """
-    How many events have another context or another suggested label now, because the events of the removed label no
-    longer teach. They have no label.
+    How many of them have another context or another suggested label now, because the events of the removed label no
+    longer teach.
     """
     undo: list[str]
     """
