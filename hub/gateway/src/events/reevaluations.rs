@@ -25,8 +25,8 @@ struct UndoneAnswer {
     changed: usize,
 }
 
-/// Gives the events that a label changed their earlier contexts back, or those that the removal of a label of the owner's
-/// own changed. Only the last change of a cat's events can be undone. The label stays given, or removed.
+/// Gives the events that a label changed their earlier contexts back, or those that the removal of a label of the
+/// owner's own changed. Only the last change of a cat's events can be undone. The label stays given, or removed.
 #[utoipa::path(
     post, path = "/api/v1/reevaluations/{id}/undo", operation_id = "undo_reevaluation", tag = "events",
     params(("id" = i64, Path, description = "Number of the re-evaluation, from `undo` of the answer to the label or to its removal")),

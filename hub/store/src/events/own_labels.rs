@@ -47,8 +47,8 @@ pub struct RemovedOwnLabel {
     /// The label as it was.
     pub label: OwnLabel,
     /// The re-evaluations of the cats whose events had the label: events without a label, also those that had this
-    /// one, changed because the events of the removed label no longer teach. Events for which the label itself was suggested are counted in
-    /// [`OwnLabel::suggested`].
+    /// one, changed because the events of the removed label no longer teach. Events for which the label itself was
+    /// suggested are counted in [`OwnLabel::suggested`].
     pub reevaluations: Vec<Reevaluation>,
 }
 

@@ -234,7 +234,8 @@ impl Store {
     }
 
     /// Removes the events without a label that were stored first, at most `limit`, as far as there are more than
-    /// `keep_events` of them, and returns the number of removed rows. Likewise what else is above its bound, and gaps, all that are too many.
+    /// `keep_events` of them, and returns the number of removed rows. Likewise what else is above its bound, and gaps,
+    /// all that are too many.
     ///
     /// An event that still has a clip stays until its clip is removed.
     ///
