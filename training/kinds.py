@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--hear", type=pathlib.Path, default=here / "../target/release/examples/hear")
     parser.add_argument("--yamnet", type=float, metavar="SCORE", help="count for YAMNet too, at this score")
     parser.add_argument("--events", type=pathlib.Path, metavar="FILE", help="also write all events, for sound/examples/rejector.rs: a line of JSON for each")
-    parser.add_argument("weights", nargs="*", metavar="PART:FILE", type=listen.part_and_file, help="weights trained without that part; :FILE for all parts; default: the shipped ones for all")
+    parser.add_argument("weights", nargs="*", metavar="PART:FILE", type=listen.part_and_file, help="weights trained without that part; default: the shipped ones for all")
     arguments = parser.parse_args()
     folder = arguments.manifest.parent
     clips = [clip for clip in corpus.read_manifest(arguments.manifest) if clip.dataset in corpus.TRAINING_DATASETS]

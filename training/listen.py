@@ -8,9 +8,9 @@ import numpy as np
 
 
 def part_and_file(text):
-    """Parses an argument PART:FILE: a part of the split, or None if it is empty, and weights that do not know the part."""
+    """Parses an argument PART:FILE: a part of the split, and the weights that were trained without it."""
     part, file = text.split(":", 1)
-    return int(part) if part else None, file
+    return int(part), file
 
 
 class Listener:

@@ -8,6 +8,7 @@
 //! input reaches, so good seeds matter.
 
 use std::fmt::Debug;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,10 @@ impl Extent {
             (Some(seconds), None) => {
                 Self::Time(Duration::from_secs(seconds.parse().expect("FUZZ_SECONDS is a number of seconds")))
             }
-            (None, Some(inputs)) => Self::Inputs(inputs.parse().expect("FUZZ_INPUTS is a number of inputs")),
+            (None, Some(inputs)) => {
+                let inputs: NonZeroU64 = inputs.parse().expect("FUZZ_INPUTS is a number of inputs, at least 1");
+                Self::Inputs(inputs.get())
+            }
             (Some(_), Some(_)) => panic!("FUZZ_SECONDS and FUZZ_INPUTS are both set; set one of them"),
         }
     }
@@ -279,7 +283,9 @@ mod tests {
         assert_eq!(Extent::of(50, None, None), Extent::Inputs(50));
         assert_eq!(Extent::of(50, Some("60"), None), Extent::Time(Duration::from_secs(60)));
         assert_eq!(Extent::of(50, None, Some("20000")), Extent::Inputs(20_000));
-        for (seconds, inputs) in [(Some("60"), Some("20000")), (Some("long"), None), (None, Some("-1"))] {
+        for (seconds, inputs) in
+            [(Some("60"), Some("20000")), (Some("long"), None), (None, Some("-1")), (None, Some("0"))]
+        {
             assert!(std::panic::catch_unwind(|| Extent::of(50, seconds, inputs)).is_err(), "{seconds:?}, {inputs:?}");
         }
     }

@@ -1049,7 +1049,7 @@ class Ready(TypedDict):
 
 class RemovedOwnLabelAnswer(TypedDict):
     """
-    What the removal of a label did to events that have no label now, also to those that had this one.
+    What the removal of a label did to events without a label, including those that had this one.
     """
 
     changed: int

@@ -21,8 +21,8 @@ use crate::protocol::{Answer, Command, Failure, KnownNode, NewNode, NodeList, Re
 /// Commands that run at a time. Those whose client gave up are among them.
 const MAX_RUNNING: u32 = 16;
 
-/// How long a hub that stops waits for commands that run.
-const STOP_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a hub that stops waits for commands that run. It waits for all of its parts for a second longer.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Tells the condition of a node, as in `/readyz`.
 pub type ConditionOf = Arc<dyn Fn(&Node) -> &'static str + Send + Sync>;

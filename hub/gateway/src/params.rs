@@ -179,7 +179,7 @@ fn body_words(message: &str) -> String {
     let (why, place) = place(why);
     let (name, why) = split_path(&why);
     if why.ends_with(&format!(", expected {OBJECT}")) {
-        return format!("the body must be {OBJECT}, such as {{\"key\": \"value\"}}{place}");
+        return format!("the body must be {OBJECT}, such as {{\"key\": \"value\"}}");
     }
     let words = key_words(why, "key").unwrap_or_else(|| {
         let words = serde_words::of_value(why, None);
@@ -271,8 +271,8 @@ mod tests {
             ("{}", "the key `node` is required (line 1, column 2)"),
             (r#"{"node":5}"#, "node: 5 is not a text; write it in quotes (line 1, column 9)"),
             (r#"{"node":"a","limit":-1}"#, "limit: -1 is not a whole number of 0 or more (line 1, column 22)"),
-            ("null", "the body must be a JSON object, such as {\"key\": \"value\"} (line 1, column 4)"),
-            (r#"["a",null,true]"#, "the body must be a JSON object, such as {\"key\": \"value\"} (line 1, column 0)"),
+            ("null", "the body must be a JSON object, such as {\"key\": \"value\"}"),
+            (r#"["a",null,true]"#, "the body must be a JSON object, such as {\"key\": \"value\"}"),
             (r#"{"node":"a","node":"b"}"#, "the key `node` is given twice (line 1, column 18)"),
             (r#"{"node":"a","lmit":1}"#, "unknown key `lmit`; did you mean `limit`? (line 1, column 18)"),
         ] {

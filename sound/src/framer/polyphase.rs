@@ -200,8 +200,9 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Adds the products of a range of vectors, alternately to the two sums of each row. The bounds of `GROUP` vectors are
-/// checked together. Loops, because a closure that is not inlined is compiled without the instructions of the machine.
+/// Adds the products of a range of vectors to the two sums of each row: within a group, by turns. The bounds of `GROUP`
+/// vectors are checked together. These are loops because a closure that is not inlined is compiled without the
+/// instructions of the machine.
 #[inline(always)]
 fn add<S: Simd, const COUNT: usize, const GROUP: usize>(
     simd: S,

@@ -160,8 +160,8 @@ impl Tiles<'_> {
     }
 
     /// Adds the inputs of each row in a range, counted from the start of the row, times their weights. Returns the
-    /// weights behind. The bounds of `GROUP` inputs are checked together. Loops, because a closure that is not inlined
-    /// is compiled without the instructions of the machine.
+    /// weights that follow. The bounds of `GROUP` inputs are checked together. These are loops because a closure that
+    /// is not inlined is compiled without the instructions of the machine.
     #[inline(always)]
     fn add<'a, S: Simd, const VECTORS: usize, const ROWS: usize, const GROUP: usize>(
         &self,
@@ -199,24 +199,33 @@ mod tests {
 
     #[test]
     fn matches_the_plain_sum_for_any_number_of_rows_and_outputs() {
-        let (inputs, outputs) = (21, 19);
+        for len in [GROUP - 1, GROUP, 2 * GROUP + 5] {
+            for machine in [Machine::detect(), Machine(Arch::Scalar)] {
+                matches_the_plain_sum(machine, len);
+            }
+        }
+    }
+
+    fn matches_the_plain_sum(machine: Machine, len: usize) {
+        let (inputs, outputs) = (3 * len, 19);
         let weights: Vec<f32> = (0..inputs * outputs).map(|n| (n as f32 * 0.37).sin()).collect();
         let bias: Vec<f32> = (0..outputs).map(|n| n as f32 * 0.1).collect();
         let data: Vec<f32> = (0..600).map(|n| (n as f32 * 0.91).cos()).collect();
         let dense = Dense::new(inputs, &weights, &bias);
-        let stretches = Stretches { count: 3, len: 7, stride: 11 };
+        let stretches = Stretches { count: 3, len, stride: len + 4 };
         for rows in 1..=40 {
             let starts: Vec<usize> = (0..rows).map(|row| row * 13).collect();
             let mut seen = vec![vec![f32::NAN; outputs]; rows];
-            dense.apply(Machine::detect(), &data, stretches, &starts, |row, first, values| {
+            dense.apply(machine, &data, stretches, &starts, |row, first, values| {
                 seen[row][first..first + values.len()].copy_from_slice(values);
             });
             for (row, start) in starts.iter().enumerate() {
-                let gathered: Vec<f32> = (0..3).flat_map(|s| data[start + s * 11..][..7].to_vec()).collect();
+                let gathered: Vec<f32> =
+                    (0..3).flat_map(|s| data[start + s * stretches.stride..][..len].to_vec()).collect();
                 for output in 0..outputs {
                     let products = weights[output * inputs..][..inputs].iter().zip(&gathered).map(|(w, x)| w * x);
                     let expected = bias[output] + products.sum::<f32>();
-                    assert!((seen[row][output] - expected).abs() < 1e-4, "row {row}, output {output}");
+                    assert!((seen[row][output] - expected).abs() < 1e-4, "length {len}, row {row}, output {output}");
                 }
             }
         }

@@ -51,7 +51,7 @@ struct OwnLabelBody {
     name: String,
 }
 
-/// What the removal of a label did to events that have no label now, also to those that had this one.
+/// What the removal of a label did to events without a label, including those that had this one.
 #[derive(Debug, Serialize, ToSchema)]
 struct RemovedOwnLabelAnswer {
     /// How many of them have another context or another suggested label now, because the events of the removed label no
@@ -98,7 +98,7 @@ async fn list(State(app): State<Arc<App>>) -> Result<Line<OwnLabelsAnswer>, Fail
         (status = 201, body = OwnLabelAnswer, description = "The label is added"),
         (status = 400, body = Problem, description = "`bad_request`: the name is invalid"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
-        (status = 409, body = Problem, description = "`conflict`: the name is in use, or there are 32 labels"),
+        (status = 409, body = Problem, description = "`conflict`: the name is in use, the hub or its page uses it, or there are 32 labels"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]
@@ -120,7 +120,7 @@ async fn add(
         (status = 400, body = Problem, description = "`bad_request`: the name is invalid"),
         (status = 403, body = Problem, description = "`foreign_origin`: the request came from a page of another site"),
         (status = 404, body = Problem, description = "`not_found`"),
-        (status = 409, body = Problem, description = "`conflict`: the name is in use"),
+        (status = 409, body = Problem, description = "`conflict`: the name is in use, or the hub or its page uses it"),
         (status = 503, body = Problem, description = "`store_unavailable`"),
     )
 )]

@@ -65,13 +65,18 @@ export function offerUndo(place, changed, paths, done) {
       try {
         back += (await (await send('POST', relative(path))).json()).changed;
       } catch (error) {
-        failed = error;
-        if (error.code !== 'not_found') left.push(path);
+        // An error that the button may mend is the one to show.
+        if (error.code === 'not_found') failed ??= error;
+        else {
+          failed = error;
+          left.push(path);
+        }
       }
     }
     paths = left;
     button.disabled = false;
-    place.replaceChildren(back || !failed ? `${words.count(back, 'event')} changed back. ` : '', failed ? problem(failed) : '', left.length ? button : '');
+    // Meanwhile, the place may be about other events.
+    if (button.isConnected) place.replaceChildren(back || !failed ? `${words.count(back, 'event')} changed back. ` : '', failed ? problem(failed) : '', left.length ? button : '');
     done?.();
   }
   place.replaceChildren(`${changed} `, button);

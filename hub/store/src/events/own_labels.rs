@@ -32,8 +32,8 @@ const SHOWN: [&str; 3] = ["alone", "being brushed", "unclear"];
 pub struct OwnLabel {
     /// Its number. Never reused.
     pub id: i64,
-    /// Its name: 1 to [`MAX_OWN_LABEL_CHARS`] characters. It is none of [`OwnerLabel::WORDS`], nor what the page shows
-    /// for one of them.
+    /// Its name: 1 to [`MAX_OWN_LABEL_CHARS`] characters. New ones are none of [`OwnerLabel::WORDS`], nor what the page
+    /// shows for one of them.
     pub name: String,
     /// How many events have it.
     pub events: u64,
@@ -46,8 +46,8 @@ pub struct OwnLabel {
 pub struct RemovedOwnLabel {
     /// The label as it was.
     pub label: OwnLabel,
-    /// The re-evaluations of the cats whose events had the label: events without a label, also those that had this
-    /// one, changed because the events of the removed label no longer teach. Events for which the label itself was
+    /// The re-evaluations of the cats whose events had the label: events without a label, including those that had
+    /// this one, changed because the events of the removed label no longer teach. Events for which the label itself was
     /// suggested are counted in [`OwnLabel::suggested`].
     pub reevaluations: Vec<Reevaluation>,
 }
@@ -75,20 +75,21 @@ pub enum OwnLabelError {
 /// The name as it is stored: without spaces before and after.
 ///
 /// # Errors
-/// [`OwnLabelError::BadName`], [`OwnLabelError::Reserved`].
+/// [`OwnLabelError::BadName`].
 fn checked(name: &str) -> Result<String, OwnLabelError> {
     let name = name.trim();
     let is_one_line = clean(name, usize::MAX) == name;
     if !is_one_line || !(1..=MAX_OWN_LABEL_CHARS).contains(&name.chars().count()) {
         return Err(OwnLabelError::BadName);
     }
-    let as_word = name.replace([' ', '-'], "_");
-    if OwnerLabel::WORDS.iter().any(|word| word.eq_ignore_ascii_case(&as_word))
-        || SHOWN.iter().any(|shown| shown.eq_ignore_ascii_case(name))
-    {
-        return Err(OwnLabelError::Reserved);
-    }
     Ok(name.to_owned())
+}
+
+/// Whether the hub or its page uses this name itself. A label may have such a name from an earlier version.
+fn is_reserved(name: &str) -> bool {
+    let as_word = name.replace([' ', '-'], "_");
+    OwnerLabel::WORDS.iter().any(|word| word.eq_ignore_ascii_case(&as_word))
+        || SHOWN.iter().any(|shown| shown.eq_ignore_ascii_case(name))
 }
 
 impl Store {
@@ -127,6 +128,9 @@ impl Store {
             if named(db, &name)?.is_some() {
                 return Ok(Err(OwnLabelError::Taken));
             }
+            if is_reserved(&name) {
+                return Ok(Err(OwnLabelError::Reserved));
+            }
             Ok(match add(db, &name)? {
                 Some(id) => Ok(OwnLabel { id, name, events: 0, suggested: 0 }),
                 None => Err(OwnLabelError::Full),
@@ -146,8 +150,10 @@ impl Store {
         };
         let renamed = self.write_durably(move |db| {
             let Some(before) = one(db, id)? else { return Ok(Err(OwnLabelError::Unknown)) };
-            if named(db, &name)?.is_some_and(|other| other != id) {
-                return Ok(Err(OwnLabelError::Taken));
+            match named(db, &name)? {
+                Some(other) if other != id => return Ok(Err(OwnLabelError::Taken)),
+                None if is_reserved(&name) => return Ok(Err(OwnLabelError::Reserved)),
+                _ => {}
             }
             db.execute("UPDATE own_labels SET name = ?2 WHERE id = ?1", params![id, name])?;
             Ok(Ok((before.name.clone(), OwnLabel { name, ..before })))
@@ -243,8 +249,8 @@ fn add(db: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
     Ok((db.execute(sql, params![name, now_ns(), most])? > 0).then(|| db.last_insert_rowid()))
 }
 
-/// The label with this name, which comes from a log. It is added if it is missing. `None`: the name is invalid, or
-/// there are too many labels.
+/// The label with this name, which comes from a log. It is added if it is missing, also with a reserved name: an
+/// earlier version allowed some of them. `None`: the name is invalid, or there are too many labels.
 pub(super) fn known_or_added(db: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
     let Ok(name) = checked(name) else { return Ok(None) };
     match named(db, &name)? {

@@ -233,9 +233,8 @@ impl Store {
         .await
     }
 
-    /// Removes the events without a label that were stored first, at most `limit`, as far as there are more than
-    /// `keep_events` of them, and returns the number of removed rows. Likewise what else is above its bound, and gaps,
-    /// all that are too many.
+    /// Removes the events that were stored first, at most `limit`, as far as there are more than `keep_events`, and
+    /// returns the number of removed rows. Likewise what else is above its bound, and gaps, all that are too many.
     ///
     /// An event that still has a clip stays until its clip is removed.
     ///
@@ -258,8 +257,7 @@ impl Store {
             let mut removed = db.execute(
                 "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE deleted_at_ns IS NULL AND clip_file IS NULL \
                  AND label IS NULL ORDER BY id LIMIT min(?2, max(0, (SELECT count(*) FROM events \
-                 WHERE deleted_at_ns IS NULL) - (SELECT count(*) FROM events INDEXED BY events_labelled \
-                 WHERE label IS NOT NULL AND deleted_at_ns IS NULL) - ?1)))",
+                 WHERE deleted_at_ns IS NULL) - ?1)))",
                 [keep_events, limit],
             )?;
             removed += db.execute(

@@ -253,11 +253,6 @@ async fn quotas_remove_what_was_stored_first_whatever_its_date() {
     store.retire_oldest_clips(2).await.unwrap();
     assert_eq!(store.forget_surplus_events(2, 100).await.unwrap(), 1);
     assert_eq!(listed(&store, EventFilter::default()).await, [16_000, 0]);
-    // A labelled event takes no room from others.
-    store.label_event(2, Some("brushing".parse().unwrap())).await.unwrap();
-    assert_eq!(store.forget_surplus_events(1, 100).await.unwrap(), 0);
-    assert_eq!(store.forget_surplus_events(0, 100).await.unwrap(), 1);
-    assert_eq!(listed(&store, EventFilter::default()).await, [0]);
 }
 
 #[tokio::test]

@@ -84,12 +84,18 @@ async fn event_with_an_own_label_counts_as_uncertain_and_has_the_name_of_the_lab
 async fn own_labels_come_back_from_the_log_by_their_present_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Access::Keeper).unwrap();
-    let ids = [heard(&store, 0).await, heard(&store, 1).await];
+    let ids = [heard(&store, 0).await, heard(&store, 1).await, heard(&store, 2).await];
     let (out, gone) = (added(&store, "let me out").await.unwrap(), added(&store, "hairball").await.unwrap());
     store.label_event_own(ids[0], out.id).await.unwrap().unwrap();
     store.label_event_own(ids[1], gone.id).await.unwrap().unwrap();
     store.rename_own_label(out.id, "door").await.unwrap().unwrap();
     store.remove_own_label(gone.id).await.unwrap().unwrap();
+    // From a version that did not reserve the name.
+    let alone = "INSERT INTO own_labels (name, created_at_ns) VALUES ('Alone', 1)";
+    store.write(move |db| Ok(db.execute(alone, [])?)).await.unwrap();
+    let alone = store.own_label_named("alone").await.unwrap().unwrap();
+    assert_eq!(store.rename_own_label(alone, "alone").await.unwrap().unwrap().name, "alone");
+    store.label_event_own(ids[2], alone).await.unwrap().unwrap();
     let forget = "UPDATE events SET label = NULL, labelled_at_ns = NULL, own_label = NULL";
     store
         .write(move |db| {
@@ -99,8 +105,12 @@ async fn own_labels_come_back_from_the_log_by_their_present_names() {
         })
         .await
         .unwrap();
-    assert_eq!(store.restore_labels_from_log().await.unwrap(), 1);
-    let words = [store.event(ids[0]).await.unwrap().unwrap(), store.event(ids[1]).await.unwrap().unwrap()];
-    assert_eq!(words.map(|event| event.label_word().map(str::to_owned)), [Some("door".to_owned()), None]);
-    assert_eq!(store.own_labels().await.unwrap().iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["door"]);
+    assert_eq!(store.restore_labels_from_log().await.unwrap(), 2);
+    let mut words = Vec::new();
+    for id in ids {
+        words.push(store.event(id).await.unwrap().unwrap().label_word().map(str::to_owned));
+    }
+    assert_eq!(words, [Some("door".to_owned()), None, Some("alone".to_owned())]);
+    let own = store.own_labels().await.unwrap();
+    assert_eq!(own.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["alone", "door"]);
 }
