@@ -217,6 +217,9 @@ def test_page_says_how_many_events_a_removed_label_changed_and_undoes_it(settled
     expect(page.get_by_text("2 events changed back.")).to_be_visible()
     expect(page.get_by_role("button", name="Undo")).to_have_count(0)
     assert asked == ["3", "4", "4"]
+    # The browser reports the two requests that failed, once as errors and once as messages of its console.
+    assert len(open_page.wrong) == 4, open_page.wrong
+    open_page.wrong.clear()
 
 
 def test_filters_show_what_the_api_says(settled, open_page):
@@ -490,7 +493,7 @@ def test_page_says_how_to_begin_when_there_is_no_node_yet(open_page, size, tmp_p
     with stage.Hub(tmp_path, "http://127.0.0.1:1") as hub:
         page = open_page(f"{hub.url}/", size)
         expect(page.locator(".help")).to_contain_text("cat-node serve --cat Tom")
-        expect(page.locator(".help")).to_contain_text('node = ["http://ADDRESS:50056"]')
+        expect(page.locator(".help")).to_contain_text("sudo hub pair CODE ADDRESS")
         # Closed before the hub stops, because requests would fail.
         page.context.close()
 

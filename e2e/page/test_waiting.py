@@ -75,7 +75,7 @@ def card_of(page):
 def test_node_that_waits_is_shown_and_heard_once_it_is_admitted(node, open_page, tmp_path):
     with stage.Hub(tmp_path / "hub", discover=True) as hub:
         page = open_page(f"{hub.url}/", reduced_motion="reduce")
-        expect(page.locator(".help")).to_contain_text("Nodes that it finds appear on this page")
+        expect(page.locator(".help")).to_contain_text("Such a node appears on this page")
         card = card_of(page)
         found = waiting(hub)[0]
         expect(card.get_by_role("heading", name="Tom")).to_be_visible()
