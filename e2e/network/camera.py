@@ -46,9 +46,7 @@ def main() -> None:
     for path, launch in streams.items():
         factory = GstRtspServer.RTSPMediaFactory()
         factory.set_launch(launch)
-        # A file is played from its start for each client. A shared stream that was refused over TCP is answered with 503
-        # until the server has stopped it, which may be after the node asks again for UDP.
-        factory.set_shared(path not in ("/aac", "/udp"))
+        factory.set_shared(path != "/aac")
         if path == "/udp":
             factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
         for role in ["user", "anybody"]:

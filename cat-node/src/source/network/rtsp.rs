@@ -48,15 +48,9 @@ pub(super) fn run(url: &StreamUrl, login: &Login, feed: &Feed) -> SourceError {
 
 async fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> SourceError {
     let place = url.place();
-    let udp_first = url.scheme() == Scheme::RtspUdp;
-    let opened = match open(&place, login, udp_first).await {
-        Err(Failed::Transport) => open(&place, login, !udp_first).await,
-        opened => opened,
-    };
-    let (mut stream, mut decoder) = match opened {
+    let (mut stream, mut decoder) = match open(&place, login, url.scheme() == Scheme::RtspUdp).await {
         Ok(opened) => opened,
-        Err(Failed::Transport) => return SourceError::Refused(format!("{place} sends neither over TCP nor over UDP")),
-        Err(Failed::Source(error)) => return error,
+        Err(error) => return error,
     };
     let mut opened = None;
     let mut stamps = Stamps::default();
@@ -89,20 +83,9 @@ async fn stream(url: &StreamUrl, login: &Login, feed: &Feed) -> SourceError {
     SourceError::Reopen("closed".into())
 }
 
-enum Failed {
-    /// The camera wants another transport.
-    Transport,
-    Source(SourceError),
-}
-
-impl From<SourceError> for Failed {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
-    }
-}
-
-/// Connects and starts the stream.
-async fn open(place: &str, login: &Login, udp: bool) -> Result<(Demuxed, Decoder), Failed> {
+/// Connects and starts the stream, over UDP or TCP first and then over the other. Both are tried on one connection: a
+/// camera that is still stopping what it refused would answer a second one with an error.
+async fn open(place: &str, login: &Login, udp_first: bool) -> Result<(Demuxed, Decoder), SourceError> {
     let creds = login.user.clone().map(|(username, password)| Credentials { username, password });
     let options = SessionOptions::default().creds(creds).user_agent(format!("cat-node/{}", env!("CARGO_PKG_VERSION")));
     let late = |_| SourceError::Reopen(format!("{place} does not answer"));
@@ -127,14 +110,23 @@ async fn open(place: &str, login: &Login, udp: bool) -> Result<(Demuxed, Decoder
             let codings = codings.join(", ").to_uppercase();
             format!("{place} sends sound as {codings}, which is not supported; set the camera to AAC or G.711")
         };
-        return Err(SourceError::Refused(why).into());
+        return Err(SourceError::Refused(why));
     };
-    let transport = if udp { Transport::Udp(UdpTransportOptions::default()) } else { Transport::default() };
-    let setup = session.setup(at, SetupOptions::default().transport(transport));
-    match timeout(STEP_DEADLINE, setup).await.map_err(late)? {
-        Err(error) if error.status_code() == Some(UNSUPPORTED_TRANSPORT) => return Err(Failed::Transport),
-        done => done.map_err(failed)?,
+    let mut transports = [Transport::default(), Transport::Udp(UdpTransportOptions::default())];
+    if udp_first {
+        transports.reverse();
     }
+    let mut answer = None;
+    for transport in transports {
+        let setup = session.setup(at, SetupOptions::default().transport(transport));
+        let done = timeout(STEP_DEADLINE, setup).await.map_err(late)?;
+        if !matches!(&done, Err(error) if error.status_code() == Some(UNSUPPORTED_TRANSPORT)) {
+            answer = Some(done);
+            break;
+        }
+    }
+    let neither = || SourceError::Refused(format!("{place} sends neither over TCP nor over UDP"));
+    answer.ok_or_else(neither)?.map_err(failed)?;
     let playing = timeout(STEP_DEADLINE, session.play(PlayOptions::default())).await.map_err(late)?;
     let stream = playing.and_then(|session| session.demuxed()).map_err(failed)?;
     let decoder = Decoder::of(&stream.streams()[at])
